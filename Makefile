@@ -1,0 +1,136 @@
+# Bare `make` lists what there is. Everything happens in .venv; nothing is installed elsewhere, except
+# by `make setup-broker`, which says so.
+
+PYTHON ?= python3
+VENV ?= .venv
+# For the command behind the target: make demo ARGS="--rounds 3"
+ARGS ?=
+# How many seeds `make storms` draws.
+SEEDS ?= 2000
+# Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
+# itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
+#   make demo PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"
+PIP_TORCH_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The one place that names torch's version is constraints.txt.
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the targets (this)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# ------------------------------------------------------------------------------------ to use it
+
+.PHONY: demo
+demo: $(VENV)/.installed-demo ## A small federation on this machine, from nothing (ARGS="--rounds 3")
+	@$(BIN)/fedmqtt demo $(ARGS)
+
+.PHONY: install
+install: $(VENV)/.installed-dev ## Set up .venv with everything that developing needs
+
+.PHONY: setup-broker
+setup-broker: ## Install Mosquitto on this machine, where apt is available
+	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null; then \
+	  echo "Mosquitto is already here: $$(PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto)"; \
+	elif ! command -v apt-get >/dev/null; then \
+	  echo "There is no apt-get here. Install Mosquitto 2.0 or later the way this system does it" >&2; \
+	  echo "(brew install mosquitto, dnf install mosquitto, apk add mosquitto). Nothing was changed." >&2; \
+	  exit 1; \
+	elif [ "$$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then \
+	  echo "Installing needs root, and there is no sudo here. As root:" >&2; \
+	  echo "  apt-get update && apt-get install mosquitto mosquitto-clients" >&2; \
+	  exit 1; \
+	else \
+	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
+	  echo "Installing Mosquitto with apt-get. Debian also starts it as a service on port 1883;"; \
+	  echo "fedmqtt's tests start brokers of their own and do not use that one."; \
+	  $$as_root apt-get update -qq && \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients; \
+	fi
+
+# ---------------------------------------------------------------------------------- to change it
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## Run all tests (ARGS="tests/coordinator -k quorum" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: check-format check-lint check-types check-imports check-spelling ## Format, lint, types, architecture, spelling
+
+.PHONY: check-format check-lint check-types check-imports check-spelling
+check-format: $(VENV)/.installed-dev
+	@$(BIN)/ruff format --check .
+check-lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+check-types: $(VENV)/.installed-dev
+	@$(BIN)/mypy
+check-imports: $(VENV)/.installed-dev
+	@$(BIN)/lint-imports --no-logo
+check-spelling: $(VENV)/.installed-dev
+	@$(BIN)/codespell
+
+.PHONY: format
+format: $(VENV)/.installed-dev ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: storms
+storms: $(VENV)/.installed-dev ## Simulated fleets in bad weather, many seeds (SEEDS=2000)
+	@FEDMQTT_STORM_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m storm $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.installed-dev ## Run every benchmark in benchmarks/
+	@set -e; found=; \
+	for file in benchmarks/[a-z]*.py; do \
+	  [ -e "$$file" ] || continue; \
+	  found=yes; echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
+	done; \
+	[ -n "$$found" ] || { echo "There is no benchmark in benchmarks/ yet." >&2; exit 1; }
+
+.PHONY: clean
+clean: ## Remove .venv, caches and build outputs; runs/ stays, it is yours
+	rm -rf -- "$(VENV)" build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache .grimp_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# ----------------------------------------------------------------------------------- the venv
+#
+# A stamp for each set of packages, renewed when what it was made from changes: a second `make demo`
+# installs nothing. `dev` comes after `demo`, which it contains, so that `make -j demo test` never has
+# two pips in one venv.
+
+$(VENV)/.installed-dev: $(VENV)/.installed-demo
+	@echo "Installing what developing needs ..."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+# torch goes first, alone, and by exact version: asked for as `torch>=2.2` among others, pip takes the
+# newest build, with gigabytes of CUDA. Once this one is there the range is met and pip leaves it.
+# --no-deps: what torch needs comes with the next line, from where everything else comes from, at the
+# versions of constraints.txt; an index of CPU builds need not have them.
+$(VENV)/.installed-demo: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "Installing $(TORCH) (the large one; PIP_TORCH_ARGS in the Makefile tells how to get a CPU build) ..."
+	@$(PIP_INSTALL) --no-deps $(PIP_TORCH_ARGS) '$(TORCH)'
+	@echo "Installing fedmqtt and what its demo needs ..."
+	@$(PIP_INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/pyvenv.cfg:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no '$(PYTHON)' here. fedmqtt needs Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1). fedmqtt needs Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@# Debian splits what venv needs off into a package of its own.
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; \
+	  exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV)
