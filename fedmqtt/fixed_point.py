@@ -1,0 +1,68 @@
+"""Sums that come out the same in any order: fixed-point integers instead of floats.
+
+A float sum depends on the order of its terms, and clients answer in any order. Here every
+weighted change is rounded once to a multiple of 2^-f and added as a 64-bit integer:
+
+    q_i = rint(w_i * d_i * 2^f)        total = sum q_i (exact)        mean = total / (2^f * sum w_i)
+
+f is chosen before the round opens, from bounds that every update is checked against, so that the
+sum cannot overflow whatever the clients send. The rounding error of the mean is below
+2^-(f+1) * n / sum w_i: far under the resolution of a float32 weight. Integer sums are also what
+masking needs (secure aggregation adds modulo 2^64).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmqtt.weights import Array
+
+Total = NDArray[np.int64]
+
+_BLOCK = 32_768  # numbers; the three buffers of a block stay in the second-level cache
+
+
+def fraction_bits(change_max: float, weight_max: int, terms_max: int) -> int:
+    """The largest f for which `terms_max` terms of |w * d| <= weight_max * change_max fit.
+
+    Raises ValueError when the bounds leave no fraction at all.
+    """
+    bits = 62 - math.ceil(math.log2(change_max * weight_max * max(1, terms_max)))
+    if bits < 1:
+        raise ValueError(
+            f"changes up to {change_max} with weights up to {weight_max} from {terms_max} clients"
+            " do not fit 64 bits; lower limits.change_max or limits.samples_max"
+        )
+    # Above 2^52 a double has no fraction left to round, and more bits would say nothing more.
+    return min(bits, 52)
+
+
+class ExactSum:
+    """One running sum for any number of clients: the same bits in whatever order they come."""
+
+    def __init__(self, size: int, bits: int) -> None:
+        self.total: Total = np.zeros(size, np.int64)
+        self.weight = 0
+        self._bits = bits
+        self._scaled = np.empty(min(size, _BLOCK), np.float64)
+        self._rounded = np.empty(min(size, _BLOCK), np.int64)
+
+    def add(self, values: Array, weight: int) -> None:
+        """Add `weight * values`; `values` has shape (size,) and is within the agreed bounds."""
+        factor = math.ldexp(weight, self._bits)
+        for start in range(0, values.size, _BLOCK):
+            block = values[start : start + _BLOCK]
+            scaled, rounded = self._scaled[: block.size], self._rounded[: block.size]
+            # dtype: the product of a 24-bit float and a weight below 2^29 is exact in a double.
+            np.multiply(block, factor, out=scaled, dtype=np.float64)
+            np.rint(scaled, out=scaled)
+            np.copyto(rounded, scaled, casting="unsafe")
+            self.total[start : start + _BLOCK] += rounded
+        self.weight += weight
+
+    def mean(self) -> NDArray[np.float64]:
+        """The weighted mean, shape (size,). At least one term must have been added."""
+        mean = self.total.astype(np.float64)
+        mean *= math.ldexp(1.0 / self.weight, -self._bits)
+        return mean

@@ -1,0 +1,230 @@
+"""What may travel between programs: one frozen struct per message, tagged by kind, as MessagePack.
+
+    coordinator to clients            client to coordinator
+      Offer     a round is open         Presence    I am here, and what I can do
+      Go        send these chunks       Announce    I have an answer of this size
+      Receipt   counted, or why not     Chunk       a piece of it
+      TimeLeft  before the round ends   Update      what training changed
+                                        Evaluation  how the model does on my data
+                                        Decline     why I do not take part
+
+Unknown fields are ignored, so that versions can mix while a fleet is upgraded.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fedmqtt.topics import ClientId, Digest, RoundId
+
+_T = TypeVar("_T")
+
+WIRE_VERSION = 1
+"""Raised when an old program could misread a new message, not when a field is added."""
+
+Purpose = Literal["train", "evaluate"]
+PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
+
+Count = Annotated[int, Meta(ge=1, le=2**53)]
+Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
+Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Meta(max_length=200)]
+Reason = Annotated[str, Meta(max_length=500)]
+Metrics = Annotated[dict[Name, float], Meta(max_length=100)]
+
+
+class WireError(ValueError):
+    """The peer sent bytes that are not a message we know."""
+
+
+class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a client trains in one round."""
+
+    epochs: Annotated[
+        int, Meta(ge=1, le=10_000, description="Passes over the client's own data.")
+    ] = 1
+    batch_size: Annotated[int, Meta(ge=1, le=1_000_000, description="Samples per step.")] = 16
+    learning_rate: Annotated[float, Meta(gt=0, le=1e6, description="Step size of local SGD.")] = (
+        0.05
+    )
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of local SGD.")] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=1e3, description="L2 penalty of local SGD.")] = 0.0
+
+
+class Message(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
+    """Base of every message."""
+
+
+class ModelRef(Struct, frozen=True, kw_only=True):
+    """Where a model's file can be fetched, and how to know that it arrived whole."""
+
+    digest: Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+    chunk_bytes: Annotated[int, Meta(ge=1024, le=2**28)]
+    fingerprint: Name
+    """Of names, shapes and dtypes of the tensors: two models of one task share it."""
+
+
+class Offer(Message, frozen=True, kw_only=True):
+    """A round is open: who is invited, from which model, until when."""
+
+    wire: int = WIRE_VERSION
+    run: Name
+    """Of the coordinator's run, so that round 1 of a new one is not taken for the old one's."""
+    round: Round
+    task: Name
+    model: ModelRef
+    train: tuple[ClientId, ...]
+    evaluate: tuple[ClientId, ...]
+    closes_in_s: Annotated[float, Meta(ge=0, le=1e9)]
+    """Counted from when this was published; a late reader has less (see `TimeLeft`)."""
+    training: Training
+    codec: Name
+    lanes: Annotated[int, Meta(ge=1, le=4096)]
+    seed: int
+
+
+class TimeLeft(Message, frozen=True, kw_only=True):
+    """To an invited client that came back: how long the round will still wait for it."""
+
+    round: Round
+    closes_in_s: Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class Go(Message, frozen=True, kw_only=True):
+    """Send these chunks of the answer you announced, as half-open ranges of chunk numbers."""
+
+    round: Round
+    digest: Sha256
+    ranges: Annotated[tuple[tuple[int, int], ...], Meta(max_length=100_000)]
+
+
+class Receipt(Message, frozen=True, kw_only=True):
+    """What became of a client's answer. After it the client may forget the answer."""
+
+    round: Round
+    accepted: bool
+    reason: Reason = ""
+
+
+class Presence(Message, frozen=True, kw_only=True):
+    """Whether a client is there and what it can do. Also its will, with `online` false."""
+
+    wire: int = WIRE_VERSION
+    online: bool
+    session: Annotated[str, Meta(max_length=64)]
+    """New at each connection, so that a late will of an old connection is recognised."""
+    task: Name = ""
+    purposes: Annotated[tuple[Purpose, ...], Meta(max_length=8)] = ()
+    """What it is willing to do now; none while its owner's conditions do not hold."""
+    program: Name = ""
+    note: Reason = ""
+    """For people: why it does not take part, what went wrong last."""
+
+
+Confusion = Annotated[
+    tuple[Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=1000)], ...],
+    Meta(max_length=1000),
+]
+"""Counts of a classifier: one row per true class, one column per predicted."""
+
+
+class Measures(Struct, frozen=True, kw_only=True):
+    """How a model does on one client's own data."""
+
+    sample_count: Count
+    metrics: Metrics = {}
+    """Means over the client's samples."""
+    confusion: Confusion | None = None
+    """For tasks that classify."""
+
+
+class Update(Message, frozen=True, kw_only=True):
+    """What training changed: trained minus base, encoded by the offer's codec."""
+
+    wire: int = WIRE_VERSION
+    round: Round
+    base: Sha256
+    fingerprint: Name
+    sample_count: Count
+    codec: Name
+    metrics: Metrics = {}
+    measures: Measures | None = None
+    """Of the base, before training, from a client that was invited to evaluate too."""
+    payload: memoryview
+    """Decoded without a copy: a view into the bytes that arrived."""
+
+
+class Evaluation(Message, frozen=True, kw_only=True):
+    """The answer of a client that was invited to evaluate alone."""
+
+    wire: int = WIRE_VERSION
+    round: Round
+    base: Sha256
+    measures: Measures
+
+
+class Decline(Message, frozen=True, kw_only=True):
+    """An invited client will not answer this round, and why."""
+
+    round: Round
+    reason: Reason
+
+
+class Announce(Message, frozen=True, kw_only=True):
+    """An answer too large for one message waits on the client; say when to send it."""
+
+    round: Round
+    digest: Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+    chunk_bytes: Annotated[int, Meta(ge=1024, le=2**28)]
+
+
+class Chunk(Message, frozen=True, kw_only=True):
+    """One piece of the answer with this digest; its number is in the topic."""
+
+    digest: Sha256
+    data: memoryview
+
+
+FromClient = Update | Evaluation | Decline | Announce | Chunk
+ToClient = Receipt | Go | TimeLeft
+AnyMessage = Offer | Presence | FromClient | ToClient
+
+
+_encoder = msgspec.msgpack.Encoder()
+_offer: msgspec.msgpack.Decoder[Offer] = msgspec.msgpack.Decoder(Offer)
+_presence: msgspec.msgpack.Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
+_from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
+_to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
+
+
+def encode(message: AnyMessage) -> bytes:
+    return _encoder.encode(message)
+
+
+def read_offer(data: bytes) -> Offer:
+    """What stands on the offer board. Raises WireError, like all four readers, and nothing else."""
+    return _read(_offer, data)
+
+
+def read_presence(data: bytes) -> Presence:
+    return _read(_presence, data)
+
+
+def read_from_client(data: bytes | bytearray | memoryview) -> FromClient:
+    """A part of an answer. Its payload is a view into `data`, which must not change after."""
+    return _read(_from_client, data)
+
+
+def read_to_client(data: bytes) -> ToClient:
+    return _read(_to_client, data)
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_T], data: bytes | bytearray | memoryview) -> _T:
+    try:
+        return decoder.decode(data)
+    # RecursionError: a few kilobytes of nested lists are enough to cause one.
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as bad:
+        raise WireError(f"not a message we know: {bad}") from bad

@@ -1,0 +1,487 @@
+"""The only module that knows paho: one session with a broker, kept up for as long as it is open.
+
+    paho callbacks ──post──▶ event loop ──LinkUp, LinkDown, Arrived──▶ the program's handler
+
+Paho is driven by our own event loop (`loop_read`, `loop_write`, `loop_misc`), not by its thread:
+its own loop uses `select()`, which fails silently above descriptor 1,023, and a thread costs a
+switch per message. Every connection gets a new paho client, so that nothing of an old one is sent
+behind our back: what must not be lost is sent again by the machines, until a receipt comes.
+
+Speaks MQTT 5 and falls back to 3.1.1 where that is refused.
+"""
+
+import contextlib
+import random
+import secrets
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from fedmqtt.effects import Publish, Seconds
+from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.messages import Offer, encode
+from fedmqtt.topics import CHANNELS, Address, Topics
+
+STREAM_WINDOW = 8
+"""Parts of a stream that may be on the way without the broker's acknowledgement."""
+
+_CONNECT_TIMEOUT_S = 10.0
+_SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
+_V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+_UNSUPPORTED_VERSION = {1, 0x84}
+
+
+class BrokerUrlError(ValueError):
+    """The operator's broker address is wrong; says how one looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+
+    def __str__(self) -> str:
+        """Without the password: this is for screens and logs."""
+        user = f"{self.username}@" if self.username else ""
+        return f"mqtt{'s' if self.tls else ''}://{user}{self.host}:{self.port}"
+
+
+def parse_broker_url(text: str) -> BrokerUrl:
+    """`mqtt://[user[:password]@]host[:port]` or mqtts://... Raises BrokerUrlError."""
+    wrong = BrokerUrlError(
+        f"broker {text!r}: expected mqtt://host[:port] or mqtts://host[:port],"
+        " with user:password@ before the host where the broker asks for it"
+    )
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as bad:
+        raise wrong from bad
+    if parts.scheme not in _SUPPORTED_SCHEMES or not parts.hostname or parts.path not in ("", "/"):
+        raise wrong
+    return BrokerUrl(
+        host=parts.hostname,
+        port=port or _SUPPORTED_SCHEMES[parts.scheme],
+        tls=parts.scheme == "mqtts",
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """Connected and subscribed."""
+
+    token: str
+    """New for each connection; the will of this connection carries it."""
+    packet_bytes_max: int | None
+    """The broker's limit for one packet, where it says so."""
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    reason: str
+    retry_in_s: Seconds | None
+    """None: not before it is opened again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker took a message and says that it will not pass it on."""
+
+    address: Address
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    address: Address
+    payload: bytes
+    expires_in_s: Seconds | None = None
+    """What is left of the message's life, as the broker counted it (MQTT 5 only)."""
+
+
+def next_try(retry_in_s: Seconds | None) -> str:
+    """For the log, after a LinkDown."""
+    return "stays away" if retry_in_s is None else f"next try in {retry_in_s:.1f} s"
+
+
+LinkEvent = LinkUp | LinkDown | Refused | Arrived
+
+
+class Part(NamedTuple):
+    """One message of a stream, ready to go."""
+
+    address: Address
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkOptions:
+    client_id: str
+    """Stable: the broker keeps the session's subscriptions and queue under it."""
+    subscribe: tuple[str, ...] = ()
+    will: Callable[[str], Publish] | None = None
+    """What the broker says for us when the connection breaks, given the connection's token."""
+    will_delay_s: int = 0
+    session_expiry_s: int = 0
+    """How long the broker keeps the session of a client that is away; 0 keeps none."""
+    keepalive_s: int = 60
+    retry_base_s: Seconds = 0.5
+    retry_max_s: Seconds = 60.0
+    tls_ca: str | None = None
+
+
+class MqttLink:
+    """`handle` is called from the event loop with each LinkEvent, never from within paho."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        broker: BrokerUrl,
+        topics: Topics,
+        options: LinkOptions,
+        handle: Callable[[LinkEvent], None],
+    ) -> None:
+        self._loop = loop
+        self._broker = broker
+        self._topics = topics
+        self._options = options
+        self._handle = handle
+        self._protocol = _V5
+        self._client: paho.Client | None = None
+        self._up = False
+        self._token = ""
+        self._attempt = 0
+        self._timer: Timer | None = None
+        self._flush_posted = False
+        self._on_the_way: dict[int, Address] = {}
+        self._streaming: set[int] = set()
+        self._streams: deque[Iterator[Part]] = deque()
+        self.bytes_sent = 0
+        """Payload and topic bytes of everything published, since this link was made."""
+        self.bytes_received = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self._up
+
+    def open(self) -> None:
+        """Connect, and keep connecting until `close`. Returns at once."""
+        if self._client is None:
+            self._set_timer(0.0, self._connect)
+
+    def close(self, last_words: Iterable[Publish] = ()) -> None:
+        """Say the last words, disconnect in good order (the will stays unsaid), and be done."""
+        client, was_up = self._client, self._up
+        if client is not None and was_up:
+            for words in last_words:
+                self.perform(words)
+            client.disconnect()
+            # A broker that does not take the bytes must not keep a program from ending.
+            deadline = self._loop.now() + 2.0
+            while client.socket() is not None and self._loop.now() < deadline:
+                self._loop.run_once(wait_max_s=0.1)
+        self._drop()
+
+    def cut(self, back_in_s: Seconds | None) -> None:
+        """Break the connection as a radio does: no goodbye, and no return before `back_in_s`.
+
+        With None it stays away until `open`.
+        """
+        sock = self._client.socket() if self._client is not None else None
+        if isinstance(sock, socket.socket):
+            # Linger of zero: the broker sees a reset, not an orderly end.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        was_up = self._up
+        self._drop()
+        self._attempt = 0
+        if back_in_s is not None:
+            self._set_timer(back_in_s, self._connect)
+        if was_up:
+            self._post(LinkDown("link cut", back_in_s))
+
+    # Sending
+
+    def perform(self, effect: Publish) -> None:
+        """Publish one message. While the link is down it is dropped: machines send again."""
+        payload = b"" if effect.message is None else encode(effect.message)
+        expiry_s = None
+        if isinstance(effect.message, Offer):
+            expiry_s = max(1, round(effect.message.closes_in_s))
+        self.publish(effect.to, payload, expiry_s)
+
+    def publish(self, address: Address, payload: bytes, expiry_s: int | None = None) -> None:
+        if self._up:
+            self._publish(address, payload, expiry_s)
+
+    def stream(self, parts: Iterator[Part]) -> None:
+        """Publish many parts, a few at a time, each taken from `parts` only when its turn comes.
+
+        Dropped when the link breaks. Streams go one after the other.
+        """
+        if self._up:
+            self._streams.append(parts)
+            self._pump()
+
+    def subscribe(self, addresses: Iterable[Address]) -> None:
+        if self._up and self._client is not None:
+            self._client.subscribe([self._filter(self._topics.path(a)) for a in addresses])
+
+    def unsubscribe(self, addresses: Iterable[Address]) -> None:
+        paths = [self._topics.path(address) for address in addresses]
+        if self._up and self._client is not None and paths:
+            self._client.unsubscribe(paths)
+
+    def _publish(self, address: Address, payload: bytes, expiry_s: int | None = None) -> int:
+        assert self._client is not None
+        topic = self._topics.path(address)
+        properties = None
+        if expiry_s is not None and self._protocol == _V5:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = expiry_s
+        retain = CHANNELS[type(address)].retain
+        sent = self._client.publish(topic, payload, 1, retain, properties)
+        self._on_the_way[sent.mid] = address
+        self.bytes_sent += len(topic) + len(payload)
+        return sent.mid
+
+    def _pump(self) -> None:
+        while self._streams and len(self._streaming) < STREAM_WINDOW:
+            part = next(self._streams[0], None)
+            if part is None:
+                self._streams.popleft()
+            else:
+                self._streaming.add(self._publish(part.address, part.payload))
+
+    def _filter(self, topic: str) -> tuple[str, Any]:
+        return (topic, SubscribeOptions(qos=1)) if self._protocol == _V5 else (topic, 1)
+
+    # Connecting
+
+    def _connect(self) -> None:
+        self._token = secrets.token_hex(8)
+        self._client = self._new_client()
+        self._set_timer(_CONNECT_TIMEOUT_S, lambda: self._lost("no answer to CONNECT"))
+        try:
+            if self._protocol == _V5:
+                properties = _properties(PacketTypes.CONNECT)
+                properties.SessionExpiryInterval = self._options.session_expiry_s
+                self._client.connect(
+                    self._broker.host,
+                    self._broker.port,
+                    self._options.keepalive_s,
+                    clean_start=self._options.session_expiry_s == 0,
+                    properties=properties,
+                )
+            else:
+                self._client.connect(
+                    self._broker.host, self._broker.port, self._options.keepalive_s
+                )
+        except (OSError, ValueError) as bad:
+            # ValueError: paho's word for a host name that cannot be one.
+            self._lost(f"cannot reach {self._broker}: {bad}")
+
+    def _new_client(self) -> paho.Client:
+        options = self._options
+        clean = None if self._protocol == _V5 else options.session_expiry_s == 0
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            options.client_id,
+            clean,
+            protocol=self._protocol,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = _CONNECT_TIMEOUT_S / 2
+        if self._broker.username is not None:
+            client.username_pw_set(self._broker.username, self._broker.password)
+        if self._broker.tls:
+            client.tls_set_context(ssl.create_default_context(cafile=options.tls_ca))
+        if options.will is not None:
+            self._set_will(client, options.will(self._token))
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_socket_open = self._on_socket_open
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_wants_write
+        return client
+
+    def _set_will(self, client: paho.Client, will: Publish) -> None:
+        properties = None
+        if self._protocol == _V5 and self._options.will_delay_s:
+            properties = _properties(PacketTypes.WILLMESSAGE)
+            properties.WillDelayInterval = self._options.will_delay_s
+        assert will.message is not None
+        client.will_set(
+            self._topics.path(will.to),
+            encode(will.message),
+            qos=1,
+            retain=CHANNELS[type(will.to)].retain,
+            properties=properties,
+        )
+
+    def _connected(self, client: paho.Client, packet_bytes_max: int | None) -> None:
+        if self._options.subscribe:
+            client.subscribe([self._filter(pattern) for pattern in self._options.subscribe])
+        self._up = True
+        self._attempt = 0
+        self._set_timer(self._options.keepalive_s / 3, self._keep_alive)
+        version = "MQTT 5" if self._protocol == _V5 else "MQTT 3.1.1"
+        self._handle(LinkUp(self._token, packet_bytes_max, version))
+
+    def _refused(self, code: int, reason: str) -> None:
+        if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:
+            self._fall_back()
+        else:
+            self._lost(f"{self._broker} refused the connection: {reason}")
+
+    def _fall_back(self) -> None:
+        self._drop()
+        self._protocol = _V311
+        self._set_timer(0.0, self._connect)
+
+    def _lost(self, reason: str) -> None:
+        never_up = not self._up
+        self._drop()
+        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word: try both in turn.
+        if never_up:
+            self._protocol = _V311 if self._protocol == _V5 else _V5
+        # Full jitter: after a broker's restart a thousand clients must not return at once.
+        limit = min(self._options.retry_max_s, self._options.retry_base_s * 2.0**self._attempt)
+        delay_s = random.SystemRandom().uniform(0.0, limit)
+        self._attempt = min(self._attempt + 1, 32)
+        self._set_timer(delay_s, self._connect)
+        self._handle(LinkDown(reason, delay_s))
+
+    def _drop(self) -> None:
+        """Forget this connection, whatever state it is in."""
+        client, self._client = self._client, None
+        self._up = False
+        self._on_the_way.clear()
+        self._streaming.clear()
+        self._streams.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if client is not None:
+            sock = client.socket()
+            if sock is not None:
+                self._loop.unwatch(sock.fileno())
+                sock.close()
+
+    def _keep_alive(self) -> None:
+        # Paho sends a ping when it is due, and finds out here that an old one had no answer.
+        self._set_timer(self._options.keepalive_s / 3, self._keep_alive)
+        if self._client is not None:
+            self._client.loop_misc()
+
+    def _set_timer(self, delay_s: Seconds, action: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_in(delay_s, action)
+
+    # The socket
+
+    def _on_ready(self, readable: bool, writable: bool) -> None:
+        if readable and (client := self._client) is not None:
+            client.loop_read()
+            # TLS may hold decrypted bytes that the kernel no longer knows of.
+            while isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
+                client.loop_read()
+        if writable:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flush_posted = False
+        if self._client is None or self._client.socket() is None:
+            return
+        self._client.loop_write()
+        # The connection may have broken while it was being written to.
+        sock = self._client.socket()
+        if sock is not None:
+            self._loop.watch(sock.fileno(), self._on_ready, write=self._client.want_write())
+
+    # Paho's callbacks: they post, and nothing else
+
+    def _post(self, event: LinkEvent) -> None:
+        self._loop.post(lambda: self._handle(event))
+
+    def _on_connect(
+        self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, properties: Any
+    ) -> None:
+        packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
+        if code.is_failure:
+            self._post_for(client, lambda: self._refused(code.value, str(code)))
+        else:
+            self._post_for(client, lambda: self._connected(client, packet_bytes_max))
+
+    def _on_disconnect(
+        self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any
+    ) -> None:
+        self._post_for(client, lambda: self._lost(f"connection to {self._broker} lost: {code}"))
+
+    def _on_message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return
+        address = self._topics.parse(topic)
+        if address is not None:
+            expires_in_s = getattr(message.properties, "MessageExpiryInterval", None)
+            self.bytes_received += len(topic) + len(message.payload)
+            arrived = Arrived(address, bytes(message.payload), expires_in_s)
+            self._post_for(client, lambda: self._handle(arrived))
+
+    def _on_publish(
+        self, client: paho.Client, _data: Any, mid: int, code: ReasonCode, _properties: Any
+    ) -> None:
+        address = self._on_the_way.pop(mid, None)
+        if address is not None and code.is_failure:
+            self._post_for(client, lambda: self._handle(Refused(address, str(code))))
+        if mid in self._streaming:
+            self._streaming.discard(mid)
+            self._post_for(client, self._pump)
+
+    def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        # Small messages must not wait for the acknowledgement of the one before.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.watch(sock.fileno(), self._on_ready)
+
+    def _on_socket_close(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        self._loop.unwatch(sock.fileno())
+
+    def _on_wants_write(self, _client: paho.Client, _data: Any, _sock: Any) -> None:
+        if not self._flush_posted:
+            self._flush_posted = True
+            self._loop.post(self._flush)
+
+    def _post_for(self, client: paho.Client, action: Callable[[], None]) -> None:
+        """Do it, unless this connection has been dropped by then."""
+
+        def if_current() -> None:
+            if self._client is client:
+                action()
+
+        self._loop.post(if_current)
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]

@@ -1,0 +1,154 @@
+"""What the coordinator tells people, as retained JSON on `status/<page>`. Read by every monitor.
+
+coordinator   what it does now, in a sentence, and how many clients there are
+round         the open round: who was invited, answered, is away, was rejected and why
+model         the current model and its figures on clients' own data
+history       the last rounds, one line each
+clients       who is online, who is away, who cannot take part and why
+traffic       bytes that crossed the coordinator's own connection
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from fedmqtt.topics import ClientId, RoundId
+
+HISTORY_ROUNDS = 100
+"""How many rounds the history page keeps; the run folder keeps all."""
+
+LISTED_CLIENTS = 1000
+"""Longer lists of clients are cut in pages (the counts are not): a page stays small."""
+
+Doing = Literal["starting", "waiting", "collecting", "averaging", "finished", "stopped"]
+
+
+class Page(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Base of every page. Times are ISO 8601 in UTC, for people; nothing is decided by them."""
+
+
+class CoordinatorPage(Page, frozen=True, kw_only=True):
+    state: Doing
+    says: str
+    """What it does and what it waits for, in a sentence."""
+    federation: str
+    run: str
+    task: str
+    program: str
+    since: str
+    """When this run began."""
+    round: RoundId
+    """The open or the next one."""
+    rounds_wanted: int
+    """0: runs until stopped."""
+    clients_online: int
+    clients_known: int
+    late_updates: int
+    unreadable_messages: int
+    protocol: str
+
+
+class RoundPage(Page, frozen=True, kw_only=True):
+    round: RoundId
+    open: bool
+    opened: str
+    closes: str
+    wanted: int
+    """Answers that complete the round."""
+    quorum: int
+    """Fewest answers that make a new model."""
+    invited: list[ClientId]
+    answered: list[ClientId]
+    away: list[ClientId]
+    """Invited and gone, without an answer so far."""
+    declined: dict[ClientId, str]
+    rejected: dict[ClientId, str]
+    evaluators: list[ClientId]
+    evaluated: list[ClientId]
+    outcome: str = ""
+    """When closed: averaged, kept or evaluated, and why it closed."""
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """How one model did on clients' own data: means weighted by samples."""
+
+    clients: int
+    samples: int
+    metrics: dict[str, float]
+    """With a confusion matrix, `accuracy` and `macro_f1` are among them."""
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+
+class ModelPage(Page, frozen=True, kw_only=True):
+    digest: str
+    size_bytes: int
+    parameters: int
+    trained_rounds: int
+    """Rounds whose average went into it."""
+    figures: Figures | None
+    """Of the newest model that was evaluated."""
+    figures_round: RoundId | None
+    """The round in which it was."""
+
+
+class RoundLine(Struct, frozen=True, kw_only=True):
+    """One closed round, compact."""
+
+    round: RoundId
+    outcome: str
+    reason: str
+    invited: int
+    answered: int
+    dropped: int
+    declined: int
+    rejected: int
+    duration_s: float
+    train_metrics: dict[str, float]
+    figures: Figures | None = None
+    """Of the model the round started from."""
+
+
+class HistoryPage(Page, frozen=True, kw_only=True):
+    rounds: list[RoundLine]
+
+
+class ClientsPage(Page, frozen=True, kw_only=True):
+    online: list[ClientId]
+    away: list[ClientId]
+    hindered: dict[ClientId, str]
+    """Why a client cannot or will not take part: another task, its owner's conditions, trouble."""
+
+
+class TrafficPage(Page, frozen=True, kw_only=True):
+    bytes_received: int
+    bytes_published: int
+    """Once for all clients: the broker multiplies it."""
+
+
+PAGES: dict[str, type[Page]] = {
+    "coordinator": CoordinatorPage,
+    "round": RoundPage,
+    "model": ModelPage,
+    "history": HistoryPage,
+    "clients": ClientsPage,
+    "traffic": TrafficPage,
+}
+
+
+class PageError(ValueError):
+    """Bytes that are not the page they should be."""
+
+
+def encode(page: Page) -> bytes:
+    return msgspec.json.encode(page)
+
+
+def decode(name: str, data: bytes) -> Page:
+    """Raises PageError on an unknown page or other bytes."""
+    if name not in PAGES:
+        raise PageError(f"no page {name!r}")
+    try:
+        return msgspec.json.decode(data, type=PAGES[name])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as bad:
+        raise PageError(f"page {name}: {bad}") from bad

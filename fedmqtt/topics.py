@@ -1,0 +1,182 @@
+"""Every topic the system uses, built and parsed in one place.
+
+    fed/v1/<federation>/offer                                   the open round, retained
+                       /model/<digest>/<chunk>                  one chunk of a model, retained
+                       /update/<lane>/<client>/<round>/<part>   one part of a client's answer
+                       /inbox/<client>                          for one client alone
+                       /presence/<client>                       who is there, retained; the will
+                       /status/<page>                           JSON for people, retained
+
+The machines name *where* a message goes by an address (`Inbox("ann")`); only this file knows what
+the address looks like on a broker, and `CHANNELS` who writes it, who reads it, how it is sent.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+ClientId = NewType("ClientId", str)
+RoundId = NewType("RoundId", int)
+Digest = NewType("Digest", str)
+"""SHA-256 of some bytes, as 64 hexadecimal digits."""
+
+ROOT = "fed/v1"
+ANNOUNCE = "announce"
+"""The part of an answer that says how large the rest is."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_STATUS_PAGE = re.compile(r"[a-z]+(/[A-Za-z0-9._-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class OfferBoard:
+    """Where the coordinator says which round is open; retained, so late clients see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChunk:
+    """One chunk of the model with this digest. Published once, fetched by whoever needs it."""
+
+    digest: Digest
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePart:
+    """One part of one client's answer to one round: a chunk's number, or `ANNOUNCE`.
+
+    The lane is a hash of the client, so that several workers can share the load and the parts of
+    one answer still meet in one place.
+    """
+
+    lane: int
+    client: ClientId
+    round: RoundId
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """What the coordinator has to say to one client."""
+
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceOf:
+    """Whether a client is there; also the topic of its will."""
+
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPage:
+    """A page for people, in JSON: `round`, `coordinator`, ..."""
+
+    page: str
+
+
+Address = OfferBoard | ModelChunk | UpdatePart | Inbox | PresenceOf | StatusPage
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """How one kind of topic is used. All go at QoS 1: delivered at least once, or told."""
+
+    writer: Literal["coordinator", "client"]
+    reader: Literal["coordinator", "client", "everyone"]
+    retain: bool
+    content: str
+
+
+CHANNELS: dict[type[Address], Channel] = {
+    OfferBoard: Channel("coordinator", "client", retain=True, content="Offer, MessagePack"),
+    ModelChunk: Channel("coordinator", "client", retain=True, content="bytes of a model file"),
+    UpdatePart: Channel(
+        "client",
+        "coordinator",
+        retain=False,
+        content="Update, Evaluation, Decline, Announce or Chunk, MessagePack",
+    ),
+    Inbox: Channel(
+        "coordinator", "client", retain=False, content="Receipt, Go or TimeLeft, MessagePack"
+    ),
+    PresenceOf: Channel("client", "everyone", retain=True, content="Presence, MessagePack"),
+    StatusPage: Channel("coordinator", "everyone", retain=True, content="JSON"),
+}
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name a client or a federation: 1 to 64 letters, digits, `.`, `_`, `-`.
+
+    Anything else could hold a wildcard or a slash and reach topics that are not the client's own.
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+def lane_of(client: ClientId, lane_count: int) -> int:
+    """The lane of this client's answers, in 0 .. lane_count - 1; the same on every machine."""
+    return zlib.crc32(client.encode()) % lane_count
+
+
+class Topics:
+    """The topics of one federation. Raises ValueError on a name that no topic may hold."""
+
+    def __init__(self, federation: str) -> None:
+        if not is_name(federation):
+            raise ValueError(f"federation name {federation!r} is not 1-64 of A-Z a-z 0-9 . _ -")
+        self._prefix = f"{ROOT}/{federation}/"
+        self.offer = self._prefix + "offer"
+        self.any_update = self._prefix + "update/+/+/+/+"
+        self.any_presence = self._prefix + "presence/+"
+        self.any_status = self._prefix + "status/#"
+
+    def path(self, address: Address) -> str:
+        match address:
+            case OfferBoard():
+                return self.offer
+            case ModelChunk(digest, index):
+                return f"{self._prefix}model/{digest}/{index}"
+            case UpdatePart(lane, client, round_id, part):
+                return f"{self._prefix}update/{lane}/{client}/{round_id}/{part}"
+            case Inbox(client):
+                return f"{self._prefix}inbox/{client}"
+            case PresenceOf(client):
+                return f"{self._prefix}presence/{client}"
+            case StatusPage(page):
+                return f"{self._prefix}status/{page}"
+
+    def parse(self, topic: str) -> Address | None:
+        """Reverse of `path`; None for any other topic, of whatever form."""
+        if not topic.startswith(self._prefix):
+            return None
+        match topic.removeprefix(self._prefix).split("/"):
+            case ["offer"]:
+                return OfferBoard()
+            case ["model", digest, index] if _DIGEST.fullmatch(digest) and _is_number(index):
+                return ModelChunk(Digest(digest), int(index))
+            case ["update", lane, client, round_id, part]:
+                return _parse_update(lane, client, round_id, part)
+            case ["inbox", client] if is_name(client):
+                return Inbox(ClientId(client))
+            case ["presence", client] if is_name(client):
+                return PresenceOf(ClientId(client))
+            case ["status", *pages] if _STATUS_PAGE.fullmatch("/".join(pages)):
+                return StatusPage("/".join(pages))
+            case _:
+                return None
+
+
+def _parse_update(lane: str, client: str, round_id: str, part: str) -> UpdatePart | None:
+    numbers = _is_number(lane) and _is_number(round_id)
+    if numbers and is_name(client) and (part == ANNOUNCE or _is_number(part)):
+        return UpdatePart(int(lane), ClientId(client), RoundId(int(round_id)), part)
+    return None
+
+
+def _is_number(text: str) -> bool:
+    # One spelling per number ("7", never "07" or another script's digit), or one update would have many topics.
+    return _NUMBER.fullmatch(text) is not None

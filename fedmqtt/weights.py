@@ -1,0 +1,133 @@
+"""Named float32 arrays, and the file that carries them.
+
+    model file:  MessagePack header {format, tensors: [[name, shape], ...]}  then the raw numbers:
+                 every tensor in the header's order, C order, little-endian float32, no padding
+
+The header is read as a stream, so the numbers behind it are used where they lie, without a copy.
+Between programs weights travel flat; only tasks and checkpoints see names and shapes. Both sides
+compare a fingerprint of names, shapes and dtype, so a flat vector cannot be taken for another's.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import msgpack
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmqtt.topics import Digest
+
+Array = NDArray[np.float32]
+Weights = dict[str, Array]
+"""Parameter name to float32 array."""
+
+FORMAT = "fedmqtt-weights-1"
+_HEADER_BYTES_MAX = 4 * 1024 * 1024
+_WIRE_FLOAT = np.dtype("<f4")
+
+
+class WeightsError(ValueError):
+    """Bytes or arrays that are not the weights they should be; says which and why."""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: str
+    tensors: list[tuple[str, list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names and shapes of a model's tensors, in the order in which they are laid out."""
+
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers a flat vector of this layout has."""
+        return sum(math.prod(shape) for _, shape in self.tensors)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of names, shapes and dtype, in order."""
+        text = ";".join(f"{name}:{'x'.join(map(str, shape))}:f4" for name, shape in self.tensors)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def flatten(self, weights: Weights) -> Array:
+        """One vector, shape (size,), in this layout's order whatever the order in `weights`.
+
+        Raises WeightsError when names or shapes differ.
+        """
+        if difference := _difference(self, layout_of(weights)):
+            raise WeightsError(f"tensors differ: {difference}")
+        if not weights:
+            return np.empty(0, np.float32)
+        return np.concatenate([weights[name].ravel() for name, _ in self.tensors])
+
+    def unflatten(self, flat: Array) -> Weights:
+        """Named views into `flat`, which has shape (size,)."""
+        weights: Weights = {}
+        start = 0
+        for name, shape in self.tensors:
+            stop = start + math.prod(shape)
+            weights[name] = flat[start:stop].reshape(shape)
+            start = stop
+        return weights
+
+
+def layout_of(weights: Weights) -> Layout:
+    return Layout(tuple((name, array.shape) for name, array in weights.items()))
+
+
+def digest(data: bytes | bytearray | memoryview) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def write(layout: Layout, flat: Array) -> bytes:
+    """The model file of a flat vector."""
+    header = {"format": FORMAT, "tensors": [[name, list(s)] for name, s in layout.tensors]}
+    numbers = flat.astype(_WIRE_FLOAT, copy=False)
+    return b"".join((msgpack.packb(header), numbers.data))
+
+
+def read(data: bytes | bytearray | memoryview) -> tuple[Layout, Array]:
+    """Layout and a read-only view of the numbers in a model file.
+
+    Raises WeightsError on bytes that are not one, before anything of the claimed size is made.
+    """
+    header, start = _read_header(data)
+    layout = Layout(tuple((name, tuple(shape)) for name, shape in header.tensors))
+    if len({name for name, _ in layout.tensors}) != len(layout.tensors):
+        raise WeightsError("a tensor is named twice")
+    if any(length < 0 for _, shape in layout.tensors for length in shape):
+        raise WeightsError("a tensor has a negative length")
+    expected = layout.size * _WIRE_FLOAT.itemsize
+    if len(data) - start != expected:
+        raise WeightsError(f"{len(data) - start} bytes of numbers where {expected} belong")
+    flat = np.frombuffer(data, _WIRE_FLOAT, offset=start).astype(np.float32, copy=False)
+    flat.flags.writeable = False
+    return layout, flat
+
+
+def _read_header(data: bytes | bytearray | memoryview) -> tuple[_Header, int]:
+    unpacker = msgpack.Unpacker(max_buffer_size=_HEADER_BYTES_MAX, strict_map_key=True)
+    try:
+        unpacker.feed(memoryview(data)[:_HEADER_BYTES_MAX])
+        header = msgspec.convert(unpacker.unpack(), _Header)
+    except (msgpack.UnpackException, ValueError, msgspec.ValidationError) as bad:
+        raise WeightsError(f"no weights header: {bad or type(bad).__name__}") from bad
+    if header.format != FORMAT:
+        raise WeightsError(f"format {header.format!r}; this program reads {FORMAT!r}")
+    return header, unpacker.tell()
+
+
+def _difference(wanted: Layout, found: Layout) -> str:
+    want, have = dict(wanted.tensors), dict(found.tensors)
+    if want.keys() != have.keys():
+        missing, extra = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
+        return f"missing {missing[:3]}, unexpected {extra[:3]}"
+    for name, shape in have.items():
+        if shape != want[name]:
+            return f"{name} has shape {shape}, not {want[name]}"
+    return ""
