@@ -1,0 +1,1 @@
+"""Everything about the broker: its configuration, and starting one where none is running yet."""

@@ -1,0 +1,134 @@
+"""What every broker we work with must do; each test runs against each broker that can be had."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from broker_config.local_broker import RunningBroker
+from tests.broker_config.plain_client import PlainClient, Will, connected
+
+pytestmark = pytest.mark.broker
+
+CHUNK_BYTES = 128 * 1024
+CHUNKS = 8
+
+
+def test_a_latecomer_fetches_a_retained_model_chunk_by_chunk(
+    broker: RunningBroker, federation_name: str
+) -> None:
+    chunks = {f"{federation_name}/model/{i}": bytes([i]) * CHUNK_BYTES for i in range(CHUNKS)}
+    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+        for topic, chunk in chunks.items():
+            coordinator.publish(topic, chunk, retain=True)
+
+    with connected(broker.url, f"{federation_name}-ann") as ann:
+        ann.subscribe(f"{federation_name}/model/+")
+        fetched = [ann.receive() for _ in chunks]
+
+    assert {message.topic: message.payload for message in fetched} == chunks
+    assert all(message.retain for message in fetched)
+
+
+def test_a_retained_message_is_gone_when_it_was_cleared(
+    broker: RunningBroker, federation_name: str
+) -> None:
+    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+        coordinator.publish(f"{federation_name}/model/old", b"superseded", retain=True)
+        coordinator.publish(f"{federation_name}/model/old", b"", retain=True)
+        coordinator.publish(f"{federation_name}/model/new", b"current", retain=True)
+
+    with connected(broker.url, f"{federation_name}-ann") as ann:
+        ann.subscribe(f"{federation_name}/model/+")
+        assert ann.receive().payload == b"current"
+        _assert_nothing_is_on_its_way(ann, federation_name)
+
+
+def test_a_client_gets_only_what_it_subscribed_to(
+    broker: RunningBroker, federation_name: str
+) -> None:
+    with (
+        connected(broker.url, f"{federation_name}-ann") as ann,
+        connected(broker.url, f"{federation_name}-coordinator") as coordinator,
+    ):
+        ann.subscribe(f"{federation_name}/model/+")
+        coordinator.publish(f"{federation_name}/model/0", b"for ann", retain=True)
+        ann.receive()
+        with connected(broker.url, f"{federation_name}-bob") as bob:
+            _assert_nothing_is_on_its_way(bob, federation_name)
+
+
+@pytest.mark.parametrize("goes", ["vanish", "fall_silent"])
+def test_the_will_tells_those_who_listen_and_those_who_come_later(
+    broker: RunningBroker, federation_name: str, goes: str
+) -> None:
+    will = Will(f"{federation_name}/presence/ann", b"offline")
+    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+        coordinator.subscribe(f"{federation_name}/presence/+")
+        with connected(broker.url, f"{federation_name}-ann", will=will, keepalive_s=1) as ann:
+            ann.publish(will.topic, b"online", retain=True)
+            assert coordinator.receive().payload == b"online"
+            getattr(ann, goes)()
+            assert coordinator.receive().payload == b"offline"
+
+    with connected(broker.url, f"{federation_name}-latecomer") as latecomer:
+        latecomer.subscribe(f"{federation_name}/presence/+")
+        assert latecomer.receive().payload == b"offline"
+
+
+def test_an_offline_client_finds_its_receipts_when_it_is_back(
+    broker: RunningBroker, federation_name: str
+) -> None:
+    inbox = f"{federation_name}/inbox/ann"
+    with connected(broker.url, f"{federation_name}-ann", clean_session=False) as ann:
+        ann.subscribe(inbox)
+
+    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+        for i in range(10):
+            coordinator.publish(inbox, bytes([i]))
+
+    with connected(broker.url, f"{federation_name}-ann", clean_session=False) as ann:
+        receipts = [ann.receive() for _ in range(10)]
+        assert ann.session_present
+
+    assert [receipt.payload for receipt in receipts] == [bytes([i]) for i in range(10)]
+    assert not any(receipt.retain for receipt in receipts)
+
+
+@pytest.mark.parametrize("clean_session", [True, False])
+def test_a_client_that_comes_back_before_it_was_missed_takes_over(
+    broker: RunningBroker, federation_name: str, clean_session: bool
+) -> None:
+    name = f"{federation_name}-ann"
+    with connected(broker.url, name, clean_session=clean_session) as older:
+        older.subscribe(f"{federation_name}/offer")
+        older.fall_silent()
+        with (
+            connected(broker.url, name, clean_session=clean_session) as newer,
+            connected(broker.url, f"{federation_name}-coordinator") as coordinator,
+        ):
+            newer.subscribe(f"{federation_name}/offer")
+            coordinator.publish(f"{federation_name}/offer", b"round 1")
+            assert newer.receive().payload == b"round 1"
+            older.wait_until_hung_up()
+
+
+def test_sixty_clients_come_at_once_and_each_gets_the_offer(
+    broker: RunningBroker, federation_name: str
+) -> None:
+    def come(i: int) -> bytes:
+        with connected(broker.url, f"{federation_name}-{i}") as client:
+            client.subscribe(f"{federation_name}/inbox/{i}")
+            client.subscribe(f"{federation_name}/offer")
+            return bytes(client.receive().payload)
+
+    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+        coordinator.publish(f"{federation_name}/offer", b"round 1", retain=True)
+    with ThreadPoolExecutor(60) as pool:
+        assert list(pool.map(come, range(60))) == [b"round 1"] * 60
+
+
+def _assert_nothing_is_on_its_way(client: PlainClient, federation_name: str) -> None:
+    # Brokers keep the order: what was on its way arrives before what the client now sends itself.
+    client.subscribe(f"{federation_name}/fence")
+    client.publish(f"{federation_name}/fence", b"")
+    assert client.receive().topic == f"{federation_name}/fence"

@@ -1,0 +1,13 @@
+"""Fixtures that every test may ask for."""
+
+import pytest
+
+from tests.brokers import _have, broker, embedded_broker, federation_name, mosquitto_broker
+
+__all__ = ["_have", "broker", "embedded_broker", "federation_name", "mosquitto_broker"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite", action="store_true", help="accept what scripts print and messages look like"
+    )
