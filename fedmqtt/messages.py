@@ -14,7 +14,7 @@ Unknown fields are ignored, so that versions can mix while a fleet is upgraded.
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from fedmqtt.topics import ClientId, Digest, RoundId
 
@@ -202,6 +202,15 @@ _to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient
 
 def encode(message: AnyMessage) -> bytes:
     return _encoder.encode(message)
+
+
+def encode_pieces(update: Update) -> tuple[bytes, memoryview]:
+    """What `encode` gives, in two pieces that follow one another: the payload is not copied."""
+    empty = encode(structs.replace(update, payload=memoryview(b"")))
+    # The payload is the last field, and an empty one is two bytes: "bin 8" and its length.
+    assert empty.endswith(b"\xa7payload\xc4\x00")
+    size = update.payload.nbytes
+    return empty[:-2] + b"\xc6" + size.to_bytes(4), update.payload.cast("B")
 
 
 def read_offer(data: bytes) -> Offer:

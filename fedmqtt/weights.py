@@ -10,7 +10,9 @@ compare a fingerprint of names, shapes and dtype, so a flat vector cannot be tak
 
 import hashlib
 import math
+import mmap
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 import msgspec
@@ -20,11 +22,13 @@ from numpy.typing import NDArray
 from fedmqtt.topics import Digest
 
 Array = NDArray[np.float32]
+Buffer = bytes | bytearray | memoryview | mmap.mmap
 Weights = dict[str, Array]
 """Parameter name to float32 array."""
 
 FORMAT = "fedmqtt-weights-1"
 _HEADER_BYTES_MAX = 4 * 1024 * 1024
+_HEADER_BYTES_USUAL = 64 * 1024
 _WIRE_FLOAT = np.dtype("<f4")
 
 
@@ -80,7 +84,7 @@ def layout_of(weights: Weights) -> Layout:
     return Layout(tuple((name, array.shape) for name, array in weights.items()))
 
 
-def digest(data: bytes | bytearray | memoryview) -> Digest:
+def digest(data: Buffer) -> Digest:
     return Digest(hashlib.sha256(data).hexdigest())
 
 
@@ -91,7 +95,7 @@ def write(layout: Layout, flat: Array) -> bytes:
     return b"".join((msgpack.packb(header), numbers.data))
 
 
-def read(data: bytes | bytearray | memoryview) -> tuple[Layout, Array]:
+def read(data: Buffer) -> tuple[Layout, Array]:
     """Layout and a read-only view of the numbers in a model file.
 
     Raises WeightsError on bytes that are not one, before anything of the claimed size is made.
@@ -110,16 +114,25 @@ def read(data: bytes | bytearray | memoryview) -> tuple[Layout, Array]:
     return layout, flat
 
 
-def _read_header(data: bytes | bytearray | memoryview) -> tuple[_Header, int]:
+def _read_header(data: Buffer) -> tuple[_Header, int]:
     unpacker = msgpack.Unpacker(max_buffer_size=_HEADER_BYTES_MAX, strict_map_key=True)
     try:
-        unpacker.feed(memoryview(data)[:_HEADER_BYTES_MAX])
-        header = msgspec.convert(unpacker.unpack(), _Header)
+        header = msgspec.convert(_unpack_first(unpacker, memoryview(data)), _Header)
     except (msgpack.UnpackException, ValueError, msgspec.ValidationError) as bad:
         raise WeightsError(f"no weights header: {bad or type(bad).__name__}") from bad
     if header.format != FORMAT:
         raise WeightsError(f"format {header.format!r}; this program reads {FORMAT!r}")
     return header, unpacker.tell()
+
+
+def _unpack_first(unpacker: msgpack.Unpacker, data: memoryview) -> Any:
+    # What is fed is copied, and behind a short header may lie gigabytes.
+    unpacker.feed(data[:_HEADER_BYTES_USUAL])
+    try:
+        return unpacker.unpack()
+    except msgpack.OutOfData:
+        unpacker.feed(data[_HEADER_BYTES_USUAL:_HEADER_BYTES_MAX])
+        return unpacker.unpack()
 
 
 def _difference(wanted: Layout, found: Layout) -> str:

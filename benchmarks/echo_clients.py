@@ -1,0 +1,87 @@
+"""Clients that do no training, for `round_overhead.py`: real agents, links and outboxes.
+
+Their trainer does its work within this process, so that what is measured is the system and not
+the start of a process. Ends when stdin does, and prints what its links carried as JSON.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from edge_client import trainer
+from edge_client.agent import Agent
+from edge_client.config import ClientConfig
+from edge_client.trainer_pool import Report, Ticket
+from edge_client.training_job import Done, Job
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import parse_broker_url
+
+
+class InProcessTrainer:
+    """Does a job at once, in this process."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+
+    def submit(self, job: Job, report: Report) -> Ticket:
+        ticket = Ticket(job, report)
+        self._loop.post(lambda: self._work(ticket))
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        ticket.report = None
+
+    def _work(self, ticket: Ticket) -> None:
+        if ticket.report is None:
+            return
+        answer = trainer.work(ticket.job, lambda fraction: None)
+        done = Done(round=answer.round, digest=answer.digest, size_bytes=answer.size_bytes)
+        ticket.report(done)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--broker", required=True)
+    parser.add_argument("--federation", required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("ids", nargs="+")
+    arguments = parser.parse_args()
+    logging.disable(logging.INFO)
+    loop = EventLoop()
+    trainers = InProcessTrainer(loop)
+    agents = [
+        Agent(
+            loop,
+            parse_broker_url(arguments.broker),
+            ClientConfig(
+                broker=arguments.broker,
+                federation=arguments.federation,
+                id=client,
+                task="benchmarks.echo_task",
+                state=str(arguments.state / client),
+                purposes=("train",),
+            ),
+            trainers,
+        )
+        for client in arguments.ids
+    ]
+    for agent in agents:
+        agent.start()
+    loop.watch(sys.stdin.fileno(), lambda _readable, _writable: loop.stop())
+    loop.run()
+    for agent in agents:
+        agent.stop()
+    carried = {
+        "bytes_sent": sum(agent.link.bytes_sent for agent in agents),
+        "bytes_received": sum(agent.link.bytes_received for agent in agents),
+    }
+    sys.stdout.write(json.dumps(carried) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

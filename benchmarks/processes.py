@@ -1,0 +1,96 @@
+"""What running processes use, read from /proc; Linux only, as the figures are."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.messages import WireError, read_presence
+from fedmqtt.mqtt_link import Arrived, LinkEvent, LinkOptions, MqttLink, parse_broker_url
+from fedmqtt.topics import PresenceOf, Topics
+
+_STARTS_WITHIN_S = 30.0
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, all its threads, to the nanosecond."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory now, in MB of 10^6 bytes."""
+    return _status_mb(pid, "VmRSS")
+
+
+def peak_rss_mb(pid: int) -> float:
+    return _status_mb(pid, "VmHWM")
+
+
+def reset_peak_rss() -> None:
+    """Forget this process's peak so far."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status_mb(pid: int, name: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(f"no {name} for process {pid}")
+
+
+def children(pid: int) -> list[int]:
+    """All descendants of a process."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *children(int(child))]
+    return found
+
+
+@contextmanager
+def idle_agent(broker_url: str, state: Path) -> Iterator[tuple[int, float]]:
+    """A real client, connected and waiting for a round: its process id, and how long it took."""
+    federation, client = f"idle-{os.getpid()}", "idle-1"
+    loop = EventLoop()
+    online: list[float] = []
+
+    def handle(event: LinkEvent) -> None:
+        match event:
+            case Arrived(PresenceOf(), payload) if _is_online(payload):
+                online.append(time.monotonic())
+                loop.stop()
+            case _:
+                return
+
+    topics = Topics(federation)
+    options = LinkOptions(client_id=f"{federation}-watcher", subscribe=(topics.any_presence,))
+    link = MqttLink(loop, parse_broker_url(broker_url), topics, options, handle)
+    link.open()
+    while not link.is_up:
+        loop.run_once(wait_max_s=1.0)
+    words = ["client", "--broker", broker_url, "--federation", federation, "--id", client]
+    words += ["--task", "learning_tasks.linear", "--state", str(state)]
+    began = time.monotonic()
+    with subprocess.Popen([sys.executable, "-m", "fedmqtt", *words]) as process:
+        loop.call_in(_STARTS_WITHIN_S, loop.stop)
+        loop.run()
+        link.close()
+        loop.close()
+        try:
+            if not online:
+                raise TimeoutError("the client did not connect")
+            yield process.pid, online[0] - began
+        finally:
+            process.terminate()
+
+
+def _is_online(payload: bytes) -> bool:
+    try:
+        return read_presence(payload).online
+    except WireError:
+        return False

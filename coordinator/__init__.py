@@ -1,0 +1,1 @@
+"""The program that runs rounds: `rounds.py` decides, `service.py` does."""

@@ -1,0 +1,91 @@
+"""Every client the federation has seen: who is online, and what each is willing to do.
+
+The one large and mutable thing the round machine works on. Each change touches one client, so
+that a fleet of many thousands costs no more per message than one of ten.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import PURPOSES, WIRE_VERSION, Presence, Purpose
+from fedmqtt.topics import ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one client."""
+
+    presence: Presence
+    online: bool
+    since: Seconds
+    hindrance: str = ""
+    """Why it cannot be invited at all: another task, another wire version."""
+
+
+@dataclass(slots=True)
+class Roster:
+    task: str
+    clients: dict[ClientId, Entry] = field(default_factory=dict)
+    online_count: int = 0
+    _willing: Mapping[Purpose, dict[ClientId, None]] = field(
+        default_factory=lambda: {purpose: {} for purpose in PURPOSES}
+    )
+
+    def came(self, at: Seconds, client: ClientId, presence: Presence) -> None:
+        """The client says that it is there. Also how it tells that its willingness changed."""
+        before = self.clients.get(client)
+        since = before.since if before and before.online else at
+        self._put(client, Entry(presence, True, since, self._hindrance(presence)))
+
+    def left(self, at: Seconds, client: ClientId, session: str) -> bool:
+        """The client's connection of this session ended. False if it has a newer one already."""
+        before = self.clients.get(client)
+        if before is None or not before.online or before.presence.session != session:
+            # A broker may deliver the will of an old connection after the birth of the new one.
+            return False
+        self._put(client, replace(before, online=False, since=at))
+        return True
+
+    def heard(self, at: Seconds, client: ClientId) -> None:
+        """Any sign of life makes a client active again, whatever its will said."""
+        before = self.clients.get(client)
+        if before is not None and not before.online:
+            self._put(client, replace(before, online=True, since=at))
+
+    def willing(self, purpose: Purpose) -> list[ClientId]:
+        """Who is online and would do this, sorted: a set has no order that a seed could repeat."""
+        return sorted(self._willing[purpose])
+
+    def willing_count(self, purpose: Purpose) -> int:
+        return len(self._willing[purpose])
+
+    def able(self, purpose: Purpose) -> list[ClientId]:
+        """Who said it would do this when last seen, online or not, sorted."""
+        return sorted(
+            client
+            for client, entry in self.clients.items()
+            if not entry.hindrance and purpose in entry.presence.purposes
+        )
+
+    def is_online(self, client: ClientId) -> bool:
+        entry = self.clients.get(client)
+        return entry is not None and entry.online
+
+    def _put(self, client: ClientId, entry: Entry) -> None:
+        before = self.clients.get(client)
+        self.online_count += entry.online - (before is not None and before.online)
+        self.clients[client] = entry
+        usable = entry.online and not entry.hindrance
+        for purpose, clients in self._willing.items():
+            if usable and purpose in entry.presence.purposes:
+                clients[client] = None
+            else:
+                clients.pop(client, None)
+
+    def _hindrance(self, presence: Presence) -> str:
+        if presence.wire != WIRE_VERSION:
+            return f"speaks wire version {presence.wire}, not {WIRE_VERSION}"
+        if presence.task != self.task:
+            return f"runs task {presence.task!r}, not {self.task!r}"
+        return ""

@@ -1,0 +1,14 @@
+"""Every client that is online and willing is as likely to be invited as any other.
+
+Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
+Data", AISTATS 2017, algorithm 1 (the random set of m clients).
+"""
+
+from collections.abc import Sequence
+from random import Random
+
+from fedmqtt.topics import ClientId
+
+
+def select(candidates: Sequence[ClientId], count: int, chance: Random) -> tuple[ClientId, ...]:
+    return tuple(sorted(chance.sample(candidates, count)))

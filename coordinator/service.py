@@ -1,0 +1,625 @@
+"""The coordinator as a running program: one thread that translates, steps the machine, and does.
+
+    link, timers ──▶ event ──▶ rounds.step ──▶ effects ──▶ link, running sum, files, timers
+
+The machine decides who counts; here is what counts: bytes become changes, changes one exact sum,
+the sum the next model.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from types import ModuleType
+
+import numpy as np
+
+from coordinator import aggregation, checkpoint, evaluation, history, rounds, selection, status
+from coordinator.aggregation import Aggregation
+from coordinator.config import FederationConfig
+from coordinator.roster import Roster
+from coordinator.uploads import Upload, Uploads
+from fedmqtt import __version__, chunks, codecs, messages, parts, settings, weights
+from fedmqtt.effects import Note, Publish, Seconds, WakeAt
+from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.fixed_point import ExactSum, fraction_bits
+from fedmqtt.messages import (
+    WIRE_VERSION,
+    Announce,
+    Chunk,
+    Decline,
+    Evaluation,
+    Measures,
+    ModelRef,
+    Purpose,
+    Receipt,
+    Update,
+    WireError,
+)
+from fedmqtt.mqtt_link import (
+    Arrived,
+    LinkDown,
+    LinkEvent,
+    LinkOptions,
+    LinkUp,
+    MqttLink,
+    Part,
+    Refused,
+    next_try,
+    parse_broker_url,
+)
+from fedmqtt.status_pages import Figures, ModelPage
+from fedmqtt.topics import (
+    ANNOUNCE,
+    ClientId,
+    Digest,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    Topics,
+    UpdatePart,
+    lane_of,
+)
+from fedmqtt.weights import Array, Layout
+
+LANES = 1
+_PACKET_OVERHEAD_BYTES = 1024
+_ANSWER_OVERHEAD_BYTES = 64 * 1024
+"""Room for an answer's header and metrics beside its numbers."""
+
+_log = logging.getLogger("coordinator")
+
+
+@dataclass(slots=True)
+class _Model:
+    """The model that clients fetch, and the numbers behind it."""
+
+    layout: Layout
+    flat: Array
+    file: bytes
+    ref: ModelRef
+    trained_rounds: int = 0
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the open round's answers add up to, beside the sum."""
+
+    samples: int = 0
+    measured: list[tuple[dict[str, float], int]] = field(default_factory=list)
+    measures: dict[ClientId, Measures] = field(default_factory=dict)
+    late_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a whole run came to."""
+
+    rounds: int
+    invited: int
+    answered: int
+    dropped: int
+    rejected: int
+    late: int
+    figures: Figures | None
+
+
+class Service:
+    """Runs one federation's rounds until they are done or `stop` is called."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        config: FederationConfig,
+        layout: Layout,
+        flat: Array,
+        run: Path,
+        on_round: Callable[[history.Record], None] = lambda record: None,
+    ) -> None:
+        """`layout` and `flat` are the initial model; `run` is this run's folder, which exists.
+
+        `on_round` hears of each round when it has closed.
+        Raises SettingsError or UnknownPart on settings that no part takes.
+        """
+        self._loop = loop
+        self._config = config
+        self._run = run
+        self._on_round = on_round
+        self._codec = parts.load(codecs, config.codec)
+        self._strategy = _Strategy(config, flat.size)
+        self._rules = _rules(config, run.name)
+        self._roster = Roster(config.task)
+        self._state: rounds.State = rounds.Waiting(RoundId(1))
+        self._uploads = Uploads(config.transfer.uploads_at_once, config.transfer.stall_s)
+        self._chunk_bytes = config.transfer.chunk_bytes
+        self._sum: Aggregation | None = None
+        self._tally = _Tally()
+        self._arrived: Update | Evaluation | None = None
+        self._change: Array | None = None
+        self._figures: tuple[RoundId, Figures] | None = None
+        self._published: tuple[Digest, int] | None = None
+        self._totals = Totals(0, 0, 0, 0, 0, 0, None)
+        self._alarm: Timer | None = None
+        self._uploads_timer: Timer | None = None
+        self._status_timer: Timer | None = None
+        self._facts = status.Facts(
+            federation=config.name,
+            run=run.name,
+            program=f"fedmqtt {__version__}",
+            started=datetime.now(UTC),
+        )
+        topics = Topics(config.name)
+        self.link = MqttLink(
+            loop,
+            parse_broker_url(config.broker.url),
+            topics,
+            LinkOptions(
+                client_id=f"{config.name}..coordinator",
+                subscribe=(topics.any_update, topics.any_presence),
+                keepalive_s=config.broker.keepalive_s,
+                retry_max_s=5.0,
+                tls_ca=config.broker.tls_ca or None,
+            ),
+            self._on_link,
+        )
+        self._status = status.Status(self.link.publish)
+        self._model = self._make_model(layout, flat, 0)
+
+    @property
+    def is_finished(self) -> bool:
+        return isinstance(self._state, rounds.Finished)
+
+    @property
+    def totals(self) -> Totals:
+        return self._totals
+
+    def run(self) -> None:
+        """Until all rounds are done, or the loop is stopped from outside."""
+        self._save_model()
+        self.link.open()
+        self._loop.run()
+        self._end()
+
+    # What happens
+
+    def _happen(self, event: rounds.Event) -> None:
+        before = self._state
+        self._state, effects = rounds.step(before, event, self._rules, self._roster)
+        for effect in effects:
+            self._perform(effect, before, event.at)
+        self._status_is_due()
+
+    def _on_link(self, event: LinkEvent) -> None:
+        match event:
+            case LinkUp(_, packet_bytes_max, protocol):
+                _log.info("connected to %s (%s)", self._config.broker.url, protocol)
+                self._facts.protocol = protocol
+                self._welcome_broker(packet_bytes_max)
+            case LinkDown(reason, retry_in_s):
+                _log.warning("%s; %s", reason, next_try(retry_in_s))
+            case Refused(address, reason):
+                _log.error("the broker refuses %s: %s", type(address).__name__, reason)
+            case Arrived(address, payload):
+                self._on_arrival(address, payload)
+
+    def _welcome_broker(self, packet_bytes_max: int | None) -> None:
+        # It may have lost everything it kept, or be another one with other limits.
+        limit = self._config.transfer.chunk_bytes
+        if packet_bytes_max is not None:
+            limit = max(1024, min(limit, packet_bytes_max - _PACKET_OVERHEAD_BYTES))
+        if limit != self._model.ref.chunk_bytes:
+            self._chunk_bytes = limit
+            self._model = self._make_model(
+                self._model.layout, self._model.flat, self._model.trained_rounds
+            )
+        self._publish_model()
+        self._status.forget()
+        now = self._loop.now()
+        if isinstance(self._state, rounds.Collecting):
+            offer = rounds.offer(self._state, now, self._rules)
+            self.link.perform(Publish(OfferBoard(), offer))
+        self._happen(rounds.ModelReady(now, self._model.ref))
+
+    def _on_arrival(self, address: object, payload: bytes) -> None:
+        match address:
+            case PresenceOf(client) if payload:
+                self._on_presence(client, payload)
+            case UpdatePart():
+                self._on_part(address, payload)
+            case _:
+                # Retained leftovers being cleared, and our own pages.
+                return
+
+    def _on_presence(self, client: ClientId, payload: bytes) -> None:
+        now = self._loop.now()
+        try:
+            presence = messages.read_presence(payload)
+        except WireError as bad:
+            self._unreadable(client, bad)
+            return
+        if presence.online:
+            self._happen(rounds.ClientCame(now, client, presence))
+        else:
+            self._happen(rounds.ClientLeft(now, client, presence.session))
+
+    def _on_part(self, address: UpdatePart, payload: bytes) -> None:
+        client = address.client
+        try:
+            message = messages.read_from_client(payload)
+        except WireError as bad:
+            self._unreadable(client, bad)
+            self._tell(client, Receipt(round=address.round, accepted=False, reason=str(bad)[:500]))
+            return
+        if address.lane != lane_of(client, LANES):
+            return
+        match message:
+            case Announce() if address.part == ANNOUNCE:
+                self._on_announce(client, message)
+            case Chunk() if address.part != ANNOUNCE:
+                self._on_chunk(client, int(address.part), message)
+            case Update() | Evaluation() | Decline():
+                self._on_answer(client, message)
+            case _:
+                self._unreadable(client, WireError(f"part {address.part} is no place for this"))
+
+    def _on_announce(self, client: ClientId, announce: Announce) -> None:
+        refusal = rounds.refusal(self._state, client, announce.round)
+        if rounds.has_counted(self._state, client, announce.round):
+            self._tell(client, Receipt(round=announce.round, accepted=True))
+        elif refusal is None and announce.size_bytes > self._answer_bytes_max:
+            refusal = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
+        if refusal is not None:
+            _log.info("%s: %s", client, refusal)
+            self._tell(client, Receipt(round=announce.round, accepted=False, reason=refusal))
+            return
+        self._send(self._uploads.announce(self._loop.now(), client, announce))
+        self._watch_uploads()
+
+    def _on_chunk(self, client: ClientId, index: int, chunk: Chunk) -> None:
+        upload = self._uploads.chunk(self._loop.now(), client, index, chunk)
+        if upload is None:
+            return
+        try:
+            self._on_upload(client, upload)
+        finally:
+            self._send(self._uploads.done(self._loop.now(), upload))
+
+    def _on_upload(self, client: ClientId, upload: Upload) -> None:
+        if not self._uploads.is_intact(upload):
+            # The client still owes it, and will announce it again.
+            self._unreadable(client, WireError("the chunks do not add up to what was announced"))
+            return
+        try:
+            message = messages.read_from_client(upload.data)
+        except WireError as bad:
+            message = None
+            self._unreadable(client, bad)
+        if isinstance(message, Update | Evaluation):
+            self._on_answer(client, message)
+        else:
+            reason = "not an update"
+            self._tell(client, Receipt(round=upload.announce.round, accepted=False, reason=reason))
+
+    def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
+        now = self._loop.now()
+        match answer:
+            case Decline(round=round_id, reason=reason):
+                _log.info("%s declines round %d: %s", client, round_id, reason)
+                self._happen(rounds.Declined(now, client, round_id, reason))
+            case Evaluation(round=round_id, base=base):
+                self._arrived = answer
+                fault = _wire_fault(answer) or evaluation.fault(answer.measures)
+                self._happen(rounds.EvaluationCame(now, client, round_id, base, fault))
+            case Update(round=round_id, base=base, fingerprint=fingerprint):
+                self._arrived = answer
+                fault = _wire_fault(answer) or self._take_change(answer)
+                if not fault and answer.measures is not None:
+                    fault = evaluation.fault(answer.measures)
+                self._happen(rounds.UpdateCame(now, client, round_id, base, fingerprint, fault))
+        self._arrived = self._change = None
+
+    def _take_change(self, update: Update) -> str:
+        """Decode an update's numbers for `_fold`, and say what is wrong with them, if anything."""
+        limits = self._config.limits
+        if update.codec != self._config.codec:
+            return f"codec {update.codec!r}, not {self._config.codec!r}"
+        if update.sample_count > limits.samples_max:
+            return (
+                f"claims {update.sample_count} samples; limits.samples_max is {limits.samples_max}"
+            )
+        try:
+            change: Array = self._codec.decode(update.payload, self._model.flat.size)
+        except ValueError as bad:
+            return f"tensors of other shapes: {bad}"
+        lowest, highest = float(change.min(initial=0)), float(change.max(initial=0))
+        if not np.isfinite(lowest + highest):
+            return "has values that are not finite"
+        if max(-lowest, highest) > limits.change_max:
+            return (
+                f"changes a parameter by {max(-lowest, highest):.4g};"
+                f" limits.change_max is {limits.change_max:g}"
+            )
+        self._change = change
+        return ""
+
+    # What to do about it
+
+    def _perform(self, effect: rounds.Effect, before: rounds.State, at: Seconds) -> None:
+        match effect:
+            case Publish(OfferBoard(), message):
+                if message is not None:
+                    self._begin_round()
+                self.link.perform(effect)
+            case Publish():
+                self.link.perform(effect)
+            case WakeAt(when):
+                self._set_alarm(when)
+            case Note(what, about):
+                _log.info("%s: %s", what, about)
+            case rounds.Accept(client):
+                self._fold(client)
+            case rounds.AcceptEvaluation(client):
+                assert isinstance(self._arrived, Evaluation)
+                self._tally.measures[client] = self._arrived.measures
+            case rounds.Close():
+                assert isinstance(before, rounds.Collecting)
+                self._close(effect, before, at)
+            case rounds.Finish():
+                self._loop.stop()
+
+    def _begin_round(self) -> None:
+        assert isinstance(self._state, rounds.Collecting)
+        self._tally = _Tally(late_before=self._state.late)
+        self._sum = self._strategy.begin(len(self._state.train))
+        _log.info(
+            "round %d: invited %d to train, %d to evaluate",
+            self._state.round,
+            len(self._state.train),
+            len(self._state.evaluate),
+        )
+
+    def _fold(self, client: ClientId) -> None:
+        assert isinstance(self._arrived, Update)
+        assert self._change is not None and self._sum is not None
+        self._sum.fold(self._change, self._arrived.sample_count)
+        self._tally.samples += self._arrived.sample_count
+        if self._arrived.measures is not None:
+            self._tally.measures[client] = self._arrived.measures
+        self._tally.measured.append((self._arrived.metrics, self._arrived.sample_count))
+        _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
+
+    def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
+        figures = evaluation.summarise(self._tally.measures)
+        if figures is not None:
+            self._figures = (close.round, figures)
+        self._facts.last_round = status.closed_round(
+            status.open_round(before, self._rules, at), close
+        )
+        self._record(close, figures)
+        self._send(self._uploads.drop(at, lambda client, round_id: round_id > close.round))
+        if close.outcome == "averaged":
+            # After the rest of this event: the next round must not open within this one's closing.
+            self._loop.post(self._average)
+
+    def _average(self) -> None:
+        assert self._sum is not None
+        flat = self._sum.finish(self._model.flat)
+        old = self._model
+        self._model = self._make_model(old.layout, flat, old.trained_rounds + 1)
+        self._save_model()
+        self._publish_model()
+        self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
+        self._clear_model(old.ref)
+
+    def _set_alarm(self, at: Seconds) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(at, lambda: self._happen(rounds.Woke(self._loop.now())))
+
+    def _watch_uploads(self) -> None:
+        wait_s = self._uploads.wake_in_s
+        if self._uploads_timer is None and wait_s is not None:
+            self._uploads_timer = self._loop.call_in(wait_s, self._tick_uploads)
+
+    def _tick_uploads(self) -> None:
+        self._uploads_timer = None
+        self._send(self._uploads.tick(self._loop.now()))
+        self._watch_uploads()
+
+    def _send(self, effects: list[Publish]) -> None:
+        for effect in effects:
+            self.link.perform(effect)
+
+    def _tell(self, client: ClientId, receipt: Receipt) -> None:
+        self.link.perform(Publish(Inbox(client), receipt))
+
+    def _unreadable(self, client: ClientId, why: WireError) -> None:
+        self._facts.unreadable += 1
+        _log.warning("%s: %s", client, why)
+        self._status_is_due()
+
+    # Models
+
+    @property
+    def _answer_bytes_max(self) -> int:
+        return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
+
+    def _make_model(self, layout: Layout, flat: Array, trained_rounds: int) -> _Model:
+        file = weights.write(layout, flat)
+        ref = ModelRef(
+            digest=weights.digest(file),
+            size_bytes=len(file),
+            chunk_bytes=self._chunk_bytes,
+            fingerprint=layout.fingerprint,
+        )
+        return _Model(layout, flat, file, ref, trained_rounds)
+
+    def _save_model(self) -> None:
+        metadata = {
+            "task": self._config.task,
+            "run": self._run.name,
+            "trained_rounds": str(self._model.trained_rounds),
+        }
+        path = self._run / "model.safetensors"
+        checkpoint.save(path, self._model.layout, self._model.flat, metadata)
+
+    def _publish_model(self) -> None:
+        self.link.stream(_model_parts(self._model))
+
+    def _clear_model(self, ref: ModelRef) -> None:
+        if ref.digest != self._model.ref.digest:
+            self.link.stream(iter(_cleared_parts(ref)))
+
+    # For people
+
+    def _record(self, close: rounds.Close, figures: Figures | None) -> None:
+        tally = self._tally
+        record = history.Record(
+            round=close.round,
+            closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            outcome=close.outcome,
+            reason=close.reason,
+            base=self._model.ref.digest,
+            invited=sorted(close.invited),
+            answered=sorted(close.answered),
+            dropped=sorted(close.dropped),
+            declined=dict(close.declined),
+            rejected=dict(close.rejected),
+            evaluated=sorted(close.evaluated),
+            late_updates=self._state.late - tally.late_before,
+            duration_s=round(close.duration_s, 4),
+            samples=tally.samples,
+            train_metrics=evaluation.weighted_means(tally.measured),
+            figures=figures,
+            bytes_received=self.link.bytes_received,
+            bytes_published=self.link.bytes_sent,
+        )
+        history.append(self._run / "history.jsonl", record)
+        self._facts.lines.append(record.line())
+        before = self._totals
+        self._totals = Totals(
+            rounds=before.rounds + (close.outcome != "evaluated"),
+            invited=before.invited + len(close.invited),
+            answered=before.answered + len(close.answered),
+            dropped=before.dropped + len(close.dropped),
+            rejected=before.rejected + len(close.rejected),
+            late=self._state.late,
+            figures=self._figures[1] if self._figures else None,
+        )
+        _log.info("%s", _sentence(record))
+        self._on_round(record)
+
+    def _status_is_due(self) -> None:
+        if self._status_timer is None:
+            self._status_timer = self._loop.call_in(status.INTERVAL_S, self._say_status)
+
+    def _say_status(self) -> None:
+        self._status_timer = None
+        if not self.link.is_up:
+            return
+        facts = self._facts
+        facts.bytes_received = self.link.bytes_received
+        facts.bytes_published = self.link.bytes_sent
+        facts.model = ModelPage(
+            digest=self._model.ref.digest,
+            size_bytes=self._model.ref.size_bytes,
+            parameters=self._model.flat.size,
+            trained_rounds=self._model.trained_rounds,
+            figures=self._figures[1] if self._figures else None,
+            figures_round=self._figures[0] if self._figures else None,
+        )
+        pages = status.pages(self._state, self._roster, self._rules, facts, self._loop.now())
+        self._status.say(pages)
+
+    def _end(self) -> None:
+        """Withdraw what is retained, say the last status, and disconnect in good order."""
+        self._facts.stopped = not self.is_finished
+        self._say_status()
+        for part in _cleared_parts(self._model.ref):
+            self.link.publish(part.address, part.payload)
+        self.link.close([Publish(OfferBoard(), None)])
+
+
+class _Strategy:
+    """The configured aggregation, and what each of its rounds begins with."""
+
+    def __init__(self, config: FederationConfig, size: int) -> None:
+        self._module: ModuleType = parts.load(aggregation, config.aggregation)
+        self._settings = settings.convert(
+            config.aggregation_settings, self._module.Settings, "aggregation_settings"
+        )
+        self._limits = config.limits
+        self._size = size
+
+    def begin(self, invited: int) -> Aggregation:
+        bits = fraction_bits(self._limits.change_max, self._limits.samples_max, invited)
+        strategy: Aggregation = self._module.build(self._settings, ExactSum(self._size, bits))
+        return strategy
+
+
+def _rules(config: FederationConfig, run: str) -> rounds.Rules:
+    policy: Callable[..., tuple[ClientId, ...]] = parts.load(selection, config.selection).select
+
+    def select(
+        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+    ) -> tuple[ClientId, ...]:
+        # A stream for each purpose and round: another draw elsewhere disturbs nothing here.
+        return policy(candidates, count, Random(f"{config.seed}/select/{purpose}/{round_id}"))
+
+    return rounds.Rules(
+        select=select,
+        rounds=config.rounds.count,
+        cohort=config.rounds.cohort,
+        over_selection=config.rounds.over_selection,
+        quorum=config.rounds.quorum,
+        clients_min=config.rounds.clients_min,
+        deadline_s=config.rounds.deadline_s,
+        pause_s=config.rounds.pause_s,
+        retry_s=config.rounds.retry_s,
+        away_grace_s=config.rounds.away_grace_s,
+        evaluate_every=config.evaluation.every,
+        evaluators=config.evaluation.clients,
+        final_deadline_s=config.evaluation.final_deadline_s,
+        run=run,
+        task=config.task,
+        training=config.training,
+        codec=config.codec,
+        lanes=LANES,
+        seed=config.seed,
+    )
+
+
+def _model_parts(model: _Model) -> Iterator[Part]:
+    view = memoryview(model.file)
+    ref = model.ref
+    for index in range(chunks.count(ref.size_bytes, ref.chunk_bytes)):
+        start, stop = chunks.span(index, ref.size_bytes, ref.chunk_bytes)
+        yield Part(ModelChunk(ref.digest, index), bytes(view[start:stop]))
+
+
+def _cleared_parts(ref: ModelRef) -> list[Part]:
+    count = chunks.count(ref.size_bytes, ref.chunk_bytes)
+    return [Part(ModelChunk(ref.digest, index), b"") for index in range(count)]
+
+
+def _wire_fault(answer: Update | Evaluation) -> str:
+    if answer.wire != WIRE_VERSION:
+        return f"wire version {answer.wire}, not {WIRE_VERSION}"
+    return ""
+
+
+def _sentence(record: history.Record) -> str:
+    figures = "".join(
+        f", {name} {value:.4f}"
+        for name, value in (record.figures.metrics if record.figures else {}).items()
+    )
+    return (
+        f"round {record.round} {record.outcome} ({record.reason}):"
+        f" {len(record.answered)} of {len(record.invited)} answered,"
+        f" {len(record.dropped)} dropped, {len(record.rejected)} rejected,"
+        f" {record.duration_s:.1f} s{figures}"
+    )

@@ -1,0 +1,203 @@
+"""What the coordinator tells people: its state as pages, sent when they have changed.
+
+Pages are built from the machine's state when somebody could look again, not at every message: at
+most one of each per `INTERVAL_S`, however many clients answer.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from msgspec import structs
+
+from coordinator import rounds
+from coordinator.roster import Roster
+from fedmqtt import status_pages
+from fedmqtt.effects import Seconds
+from fedmqtt.status_pages import (
+    HISTORY_ROUNDS,
+    LISTED_CLIENTS,
+    ClientsPage,
+    CoordinatorPage,
+    Doing,
+    HistoryPage,
+    ModelPage,
+    Page,
+    RoundLine,
+    RoundPage,
+    TrafficPage,
+)
+from fedmqtt.topics import ClientId, RoundId, StatusPage
+
+INTERVAL_S = 0.5
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the pages say beyond the machine's state. The service keeps it up to date."""
+
+    federation: str
+    run: str
+    program: str
+    started: datetime
+    protocol: str = ""
+    unreadable: int = 0
+    model: ModelPage | None = None
+    lines: list[RoundLine] = field(default_factory=list)
+    last_round: RoundPage | None = None
+    """The round that closed last, while none is open."""
+    stopped: bool = False
+    bytes_received: int = 0
+    bytes_published: int = 0
+
+
+class Status:
+    """Remembers what was said, and says what is new."""
+
+    def __init__(self, publish: Callable[[StatusPage, bytes], None]) -> None:
+        self._publish = publish
+        self._said: dict[str, bytes] = {}
+
+    def forget(self) -> None:
+        """Say everything again: the broker may have lost what it kept."""
+        self._said.clear()
+
+    def say(self, pages: Mapping[str, Page]) -> None:
+        for name, page in pages.items():
+            text = status_pages.encode(page)
+            if self._said.get(name) != text:
+                self._said[name] = text
+                self._publish(StatusPage(name), text)
+
+
+def pages(
+    state: rounds.State, roster: Roster, rules: rounds.Rules, facts: Facts, at: Seconds
+) -> dict[str, Page]:
+    """All pages there is something to say on."""
+    built: dict[str, Page] = {
+        "coordinator": _coordinator(state, roster, rules, facts),
+        "history": HistoryPage(rounds=facts.lines[-HISTORY_ROUNDS:]),
+        "clients": _clients(roster),
+        "traffic": TrafficPage(
+            bytes_received=facts.bytes_received, bytes_published=facts.bytes_published
+        ),
+    }
+    if isinstance(state, rounds.Collecting):
+        built["round"] = open_round(state, rules, at)
+    elif facts.last_round is not None:
+        built["round"] = facts.last_round
+    if facts.model is not None:
+        built["model"] = facts.model
+    return built
+
+
+def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> RoundPage:
+    away = (state.outstanding | state.evaluations_outstanding) & state.away.keys()
+    return RoundPage(
+        round=state.round,
+        open=True,
+        opened=_clock_time(state.opened_at, at),
+        closes=_clock_time(state.closes_at, at),
+        wanted=min(rules.cohort, len(state.train)),
+        quorum=rules.quorum,
+        invited=_listed(state.train),
+        answered=_listed(state.answered),
+        away=_listed(away),
+        declined=dict(state.declined),
+        rejected=dict(state.rejected),
+        evaluators=_listed(state.evaluate),
+        evaluated=_listed(state.evaluated),
+    )
+
+
+def closed_round(page: RoundPage, close: rounds.Close) -> RoundPage:
+    """The page of a round that was open a moment ago."""
+    return structs.replace(
+        page,
+        open=False,
+        answered=_listed(close.answered),
+        evaluated=_listed(close.evaluated),
+        declined=dict(close.declined),
+        rejected=dict(close.rejected),
+        outcome=f"{close.outcome}: {close.reason}",
+    )
+
+
+def _coordinator(
+    state: rounds.State, roster: Roster, rules: rounds.Rules, facts: Facts
+) -> CoordinatorPage:
+    doing, says = _doing(state, roster, rules)
+    if facts.stopped:
+        doing, says = "stopped", "stopped; start it again to go on"
+    return CoordinatorPage(
+        state=doing,
+        says=says,
+        federation=facts.federation,
+        run=facts.run,
+        task=rules.task,
+        program=facts.program,
+        since=_iso(facts.started),
+        round=_round(state, rules),
+        rounds_wanted=rules.rounds,
+        clients_online=roster.online_count,
+        clients_known=len(roster.clients),
+        late_updates=state.late,
+        unreadable_messages=facts.unreadable,
+        protocol=facts.protocol,
+    )
+
+
+def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Doing, str]:
+    match state:
+        case rounds.Waiting(model=None):
+            return "starting", "preparing the first model"
+        case rounds.Waiting():
+            willing, needed = roster.willing_count("train"), rules.clients_min
+            if willing < needed:
+                return "waiting", f"waiting for clients: {willing} willing, {needed} needed"
+            return "waiting", "pausing before the next round"
+        case rounds.Collecting() if state.is_last_evaluation:
+            return "collecting", (
+                f"last evaluation: {len(state.evaluated)} of {len(state.evaluate)} clients"
+            )
+        case rounds.Collecting():
+            wanted = min(rules.cohort, len(state.train))
+            return "collecting", (
+                f"round {state.round}: {len(state.answered)} of {wanted} answers"
+                f" from {len(state.train)} invited"
+            )
+        case rounds.Averaging():
+            return "averaging", "making the next model"
+        case rounds.Finished():
+            return "finished", "all rounds are done"
+
+
+def _round(state: rounds.State, rules: rounds.Rules) -> RoundId:
+    return RoundId(rules.rounds) if isinstance(state, rounds.Finished) else state.round
+
+
+def _clients(roster: Roster) -> ClientsPage:
+    online: list[ClientId] = []
+    away: list[ClientId] = []
+    hindered: dict[ClientId, str] = {}
+    for client, entry in sorted(roster.clients.items()):
+        (online if entry.online else away).append(client)
+        reason = entry.hindrance or (entry.presence.note if entry.online else "")
+        if reason and len(hindered) < LISTED_CLIENTS:
+            hindered[client] = reason
+    return ClientsPage(
+        online=online[:LISTED_CLIENTS], away=away[:LISTED_CLIENTS], hindered=hindered
+    )
+
+
+def _listed(clients: Collection[ClientId]) -> list[ClientId]:
+    return sorted(clients)[:LISTED_CLIENTS]
+
+
+def _clock_time(moment: Seconds, now: Seconds) -> str:
+    # For people only. The machine's clock counts from an arbitrary start.
+    return _iso(datetime.now(UTC) + timedelta(seconds=moment - now))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,308 @@
+"""The agent: the small program that is always on. It holds the session with the broker and the
+outbox, and starts the trainer when a round is accepted.
+
+    link, trainer, timers ──▶ event ──▶ session.step ──▶ effects ──▶ link, trainer, outbox, timers
+
+It imports neither torch nor numpy: models and answers pass through it as files.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from edge_client import conditions, session
+from edge_client.config import ClientConfig
+from edge_client.model_fetch import ModelFetch
+from edge_client.outbox import Outbox
+from edge_client.session import Answer, Session
+from edge_client.trainer_pool import Report, Ticket
+from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
+from fedmqtt import __version__, chunks, messages
+from fedmqtt.effects import Note, Publish, Seconds, WakeAt
+from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.messages import Chunk, Offer, Presence, Purpose, WireError
+from fedmqtt.mqtt_link import (
+    Arrived,
+    BrokerUrl,
+    LinkDown,
+    LinkEvent,
+    LinkOptions,
+    LinkUp,
+    MqttLink,
+    Part,
+    Refused,
+    next_try,
+)
+from fedmqtt.topics import (
+    ClientId,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    Topics,
+    UpdatePart,
+)
+
+_PACKET_OVERHEAD_BYTES = 1024
+"""Topic, properties and message header around a chunk, generously."""
+
+
+_SETTLE_AFTER_S = 1.0
+"""An answer that has no receipt by then is forced to the disk."""
+
+
+class Trainers(Protocol):
+    """Where work is done: `TrainerPool`, or what a benchmark puts in its place."""
+
+    def submit(self, job: Job, report: Report) -> Ticket: ...
+
+    def cancel(self, ticket: Ticket) -> None: ...
+
+
+class Agent:
+    """One client. Several may share an event loop and a pool of trainers."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        broker: BrokerUrl,
+        config: ClientConfig,
+        trainers: Trainers,
+        watch: Callable[[session.Event], None] = lambda event: None,
+    ) -> None:
+        """`watch` hears every event before the machine does: for progress on a screen."""
+        self._loop = loop
+        self._config = config
+        self._trainers = trainers
+        self._watch = watch
+        self._client = ClientId(config.id)
+        self._log = logging.getLogger(f"client.{config.id}")
+        self._rules = session.Rules(
+            client=self._client,
+            task=config.task,
+            purposes=config.purposes,
+            program=f"fedmqtt {__version__}",
+            resend_s=config.link.resend_s,
+        )
+        self._state = Session()
+        self._alarm: Timer | None = None
+        self._conditions_timer: Timer | None = None
+        self._ticket: Ticket | None = None
+        self._outbox = Outbox(config.state_dir / "outbox")
+        topics = Topics(config.federation)
+        self.link = MqttLink(loop, broker, topics, self._link_options(topics), self._on_link)
+        self._models = ModelFetch(self.link, config.state_dir / "models", config.model_bytes_max)
+
+    @property
+    def state(self) -> Session:
+        return self._state
+
+    def start(self) -> None:
+        """Send what an earlier life left, connect, and take part until `stop`."""
+        answers, damaged = self._outbox.answers()
+        for path in damaged:
+            self._log.error("outbox: %s is damaged and was set aside", path)
+        self._happen(session.Started(self._loop.now(), answers))
+        self._check_conditions()
+        self.link.open()
+
+    def stop(self) -> None:
+        """Say goodbye: offline, but what is owed stays in the outbox for the next start."""
+        for timer in (self._alarm, self._conditions_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._ticket is not None:
+            self._trainers.cancel(self._ticket)
+        gone = Presence(online=False, session=self._state.token)
+        self.link.close([Publish(PresenceOf(self._client), gone)])
+
+    def _link_options(self, topics: Topics) -> LinkOptions:
+        def will(token: str) -> Publish:
+            return Publish(PresenceOf(self._client), Presence(online=False, session=token))
+
+        return LinkOptions(
+            client_id=f"{self._config.federation}.{self._client}",
+            subscribe=(
+                topics.offer,
+                topics.path(Inbox(self._client)),
+                topics.path(PresenceOf(self._client)),
+            ),
+            will=will,
+            will_delay_s=self._config.link.will_delay_s,
+            session_expiry_s=self._config.link.session_expiry_s,
+            keepalive_s=self._config.link.keepalive_s,
+            retry_max_s=self._config.link.retry_max_s,
+            tls_ca=self._config.link.tls_ca or None,
+        )
+
+    # What happens
+
+    def _happen(self, event: session.Event) -> None:
+        self._watch(event)
+        self._state, effects = session.step(self._state, event, self._rules)
+        for effect in effects:
+            self._perform(effect)
+
+    def _on_link(self, event: LinkEvent) -> None:
+        now = self._loop.now()
+        match event:
+            case LinkUp(token, packet_bytes_max, protocol):
+                self._log.info("connected (%s)", protocol)
+                chunk_bytes = self._chunk_bytes(packet_bytes_max)
+                self._happen(session.Connected(now, token, chunk_bytes))
+            case LinkDown(reason, retry_in_s):
+                self._log.warning("%s; %s", reason, next_try(retry_in_s))
+                self._happen(session.Disconnected(now))
+            case Refused(address, reason):
+                self._log.error("the broker refuses %s: %s", type(address).__name__, reason)
+            case Arrived():
+                try:
+                    self._on_arrival(now, event)
+                except WireError as bad:
+                    self._log.warning("unreadable %s: %s", type(event.address).__name__, bad)
+
+    def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:
+        match arrived.address:
+            case OfferBoard() if not arrived.payload:
+                self._happen(session.OfferWithdrawn(now))
+            case OfferBoard():
+                self._check_conditions()
+                offer = messages.read_offer(arrived.payload)
+                self._happen(session.Offered(now, offer, arrived.expires_in_s))
+            case Inbox():
+                message = messages.read_to_client(arrived.payload)
+                self._happen(session.Received(now, message))
+            case PresenceOf() if arrived.payload:
+                presence = messages.read_presence(arrived.payload)
+                self._happen(session.PresenceSeen(now, presence))
+            case ModelChunk() as address if arrived.payload:
+                self._models.take(address, arrived.payload)
+            case _:
+                pass
+
+    def _chunk_bytes(self, packet_bytes_max: int | None) -> int:
+        if packet_bytes_max is None:
+            return self._config.link.chunk_bytes
+        room = packet_bytes_max - _PACKET_OVERHEAD_BYTES
+        return max(1024, min(self._config.link.chunk_bytes, room))
+
+    def _check_conditions(self) -> None:
+        asked = self._config.conditions
+        if not asked.any:
+            return
+        if self._conditions_timer is not None:
+            self._conditions_timer.cancel()
+        self._conditions_timer = self._loop.call_in(asked.check_s, self._check_conditions)
+        why_not = conditions.hindrance(asked, conditions.read())
+        if why_not != self._state.hindrance:
+            self._log.info("conditions: %s", why_not or "may take part")
+            self._happen(session.ConditionsChanged(self._loop.now(), why_not))
+
+    # What to do about it
+
+    def _perform(self, effect: session.Effect) -> None:
+        match effect:
+            case Publish():
+                self.link.perform(effect)
+            case WakeAt(at):
+                self._set_alarm(at)
+            case Note(what, about):
+                self._log.info("%s: %s", what, about)
+            case session.Fetch(round_id, model):
+                # Posted: a model that is here already must not start an event within this one.
+                self._models.start(
+                    model,
+                    lambda fault: self._loop.post(lambda: self._fetched(round_id, model, fault)),
+                )
+            case session.Work(offer, purpose):
+                self._work(offer, purpose)
+            case session.Stop(round_id):
+                self._stop_job(round_id)
+            case session.Send(answer, lane):
+                address = UpdatePart(lane, self._client, answer.round, "0")
+                self.link.publish(address, self._outbox.read(answer))
+            case session.SendChunks():
+                self.link.stream(self._parts(effect))
+            case session.Forget(answer):
+                self._outbox.forget(answer)
+
+    def _set_alarm(self, at: Seconds) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(at, lambda: self._happen(session.Woke(self._loop.now())))
+
+    def _fetched(self, round_id: RoundId, model: messages.ModelRef, fault: str) -> None:
+        now = self._loop.now()
+        if fault:
+            self._happen(session.Failed(now, round_id, fault))
+        else:
+            self._happen(session.ModelFetched(now, model.digest))
+
+    def _work(self, offer: Offer, purpose: Purpose) -> None:
+        self._log.info("round %d: %s", offer.round, purpose)
+        job = Job(
+            client=self._client,
+            purpose=purpose,
+            task=self._config.task,
+            data_dir=self._config.data,
+            model_path=str(self._models.path(offer.model.digest)),
+            outbox=str(self._outbox.folder),
+            round=offer.round,
+            base=offer.model.digest,
+            measure_base=self._client in offer.evaluate and "evaluate" in self._config.purposes,
+            fingerprint=offer.model.fingerprint,
+            training=offer.training,
+            codec=offer.codec,
+            seed=offer.seed,
+        )
+        self._ticket = self._trainers.submit(job, lambda said: self._on_trainer(offer.round, said))
+
+    def _on_trainer(self, round_id: RoundId, said: FromTrainer) -> None:
+        now = self._loop.now()
+        match said:
+            case Progress(fraction=fraction):
+                self._log.debug("round %d: %.0f%%", round_id, fraction * 100)
+            case Done():
+                self._ticket = None
+                answer = Answer(said.round, said.digest, said.size_bytes)
+                self._happen(session.Finished(now, answer))
+                self._loop.call_in(_SETTLE_AFTER_S, lambda: self._settle(answer))
+            case Failed(reason=reason):
+                self._ticket = None
+                self._log.error("round %d: %s", round_id, reason)
+                self._happen(session.Failed(now, round_id, reason))
+
+    def _settle(self, answer: Answer) -> None:
+        if any(one.answer == answer for one in self._state.owed):
+            self._outbox.settle(answer)
+
+    def _stop_job(self, round_id: RoundId) -> None:
+        self._models.stop()
+        if self._ticket is not None:
+            self._log.info("round %d: stopped", round_id)
+            self._trainers.cancel(self._ticket)
+            self._ticket = None
+
+    def _parts(self, send: session.SendChunks) -> Iterator[Part]:
+        answer, size = send.answer, send.chunk_bytes
+        with self._outbox.open(answer) as file:
+            for index in chunks.numbers(send.ranges, chunks.count(answer.size_bytes, size)):
+                start, stop = chunks.span(index, answer.size_bytes, size)
+                piece = memoryview(os.pread(file.fileno(), stop - start, start))
+                address = UpdatePart(send.lane, self._client, answer.round, str(index))
+                yield Part(address, messages.encode(Chunk(digest=answer.digest, data=piece)))
+
+
+def state_dir_fault(folder: Path) -> str:
+    """Why the state folder cannot be used, or nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as bad:
+        return f"state folder {folder}: {bad.strerror}"
+    return ""

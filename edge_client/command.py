@@ -1,0 +1,78 @@
+"""Take part in a federation with this device's own data.
+
+The client waits for rounds, trains when it is invited and its owner's conditions hold, and sends
+what training changed. The data itself never leaves the device.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+
+from edge_client.agent import Agent, state_dir_fault
+from edge_client.config import ClientConfig
+from edge_client.trainer_pool import TrainerPool
+from fedmqtt import settings
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
+from fedmqtt.settings import SettingsError
+
+_FLAGS = ("broker", "federation", "id", "task", "data", "state")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", nargs="?", type=Path, help="a TOML file with these and further settings"
+    )
+    parser.add_argument("--broker", help="mqtt://[user:password@]host[:port]")
+    parser.add_argument("--federation", help="the federation's name")
+    parser.add_argument("--id", help="this device's name, like pi-3")
+    parser.add_argument("--task", help="what it learns: a module, or the path of a .py file")
+    parser.add_argument("--data", metavar="DIR", help="folder of this device's own data")
+    parser.add_argument("--state", metavar="DIR", help="folder for answers not yet received")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting, like conditions.charging=true; may be repeated",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings in force, and end"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        config = _config(arguments)
+        broker = parse_broker_url(config.broker)
+    except (SettingsError, BrokerUrlError) as bad:
+        sys.stderr.write(f"fedmqtt client: {bad}\n")
+        return 2
+    if arguments.print_config:
+        sys.stdout.write(settings.render(config))
+        return 0
+    if fault := state_dir_fault(config.state_dir):
+        sys.stderr.write(f"fedmqtt client: {fault}; choose another with --state\n")
+        return 2
+    loop = EventLoop()
+    loop.stop_on_signals()
+    pool = TrainerPool(loop, 1, config.trainer.keep_warm_s, config.trainer.nice)
+    agent = Agent(loop, broker, config, pool)
+    agent.start()
+    loop.run()
+    agent.stop()
+    pool.close()
+    loop.close()
+    # Being stopped is how a client's life ends; there is no other success to report.
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> ClientConfig:
+    given = [
+        f"{name}={msgspec.json.encode(value).decode()}"
+        for name in _FLAGS
+        if (value := getattr(arguments, name)) is not None
+    ]
+    return settings.read(arguments.config, [*given, *arguments.set], ClientConfig)

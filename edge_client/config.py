@@ -1,0 +1,99 @@
+"""What the owner of a device may set, with every default."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from edge_client.conditions import Conditions
+from fedmqtt.messages import PURPOSES, Purpose
+
+_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Trainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    keep_warm_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds the trainer's process stays after a round; 0 ends it at once.\n"
+            "Importing torch takes seconds on a Raspberry Pi, and 200 MB of its memory.",
+        ),
+    ] = 0.0
+    nice: Annotated[
+        int, Meta(ge=0, le=19, description="How much it gives way to others: 0 (no) to 19 (most).")
+    ] = 10
+
+
+class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    keepalive_s: Annotated[
+        int, Meta(ge=5, le=1200, description="Longest silence before the client pings the broker.")
+    ] = 60
+    session_expiry_s: Annotated[
+        int,
+        Meta(ge=0, description="How long the broker keeps messages while this client is away."),
+    ] = 86_400
+    will_delay_s: Annotated[
+        int,
+        Meta(
+            ge=0, description="How long the broker waits before it tells of a lost link (MQTT 5)."
+        ),
+    ] = 2
+    retry_max_s: Annotated[
+        float, Meta(gt=0, description="Longest pause between attempts to reach the broker.")
+    ] = 60.0
+    chunk_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=268_000_000,
+            description="Largest piece of an answer; less where the broker's limit is lower.",
+        ),
+    ] = 128 * 1024
+    resend_s: Annotated[
+        float,
+        Meta(gt=0, description="An answer without a receipt is sent again after so many seconds."),
+    ] = 20.0
+    tls_ca: Annotated[
+        str, Meta(description="File of the CA that signed the broker's certificate, for mqtts://.")
+    ] = ""
+
+
+class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that `fedmqtt client` knows. The four without a default must be given."""
+
+    broker: Annotated[str, Meta(description="mqtt://[user:password@]host[:port]")]
+    federation: Annotated[
+        str, Meta(pattern=_NAME, description="The federation's name, as its coordinator has it.")
+    ]
+    id: Annotated[
+        str, Meta(pattern=_NAME, description="This device's name: A-Z a-z 0-9 . _ -, up to 64.")
+    ]
+    task: Annotated[
+        str, Meta(description="What it learns: a module, or the path of a Python file of yours.")
+    ]
+    data: Annotated[str, Meta(description="Folder of this device's own data. It never leaves.")] = (
+        "."
+    )
+    state: Annotated[
+        str,
+        Meta(description="Folder for finished answers and the model; empty: under ~/.local/state."),
+    ] = ""
+    purposes: Annotated[
+        tuple[Purpose, ...],
+        Meta(min_length=1, description="What this device is willing to do: train, evaluate."),
+    ] = PURPOSES
+    model_bytes_max: Annotated[
+        int, Meta(ge=1, description="Larger models are declined, before anything is fetched.")
+    ] = 1_000_000_000
+    link: Link = field(default_factory=Link)
+    trainer: Trainer = field(default_factory=Trainer)
+    conditions: Annotated[Conditions, Meta(description="When the device takes part at all.")] = (
+        field(default_factory=Conditions)
+    )
+
+    @property
+    def state_dir(self) -> Path:
+        if self.state:
+            return Path(self.state)
+        return Path.home() / ".local" / "state" / "fedmqtt" / self.federation / self.id

@@ -1,0 +1,197 @@
+"""Trainer processes, started when there is work and ended when there is none.
+
+A device has one. It starts when a round is accepted and ends after it, or stays warm for a while
+(importing torch takes seconds on a Raspberry Pi). A demonstration's clients share a few.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_client import training_job
+from edge_client.outbox import Outbox
+from edge_client.session import Answer
+from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
+from fedmqtt.effects import Seconds
+from fedmqtt.event_loop import EventLoop, Timer
+
+STOP_GRACE_S = 5.0
+"""How long a trainer may take to notice that its job was stopped, before it is killed."""
+
+Report = Callable[[FromTrainer], None]
+"""Called with each Progress, and last with Done or Failed. Not called after `cancel`."""
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """One job on its way through the pool."""
+
+    job: Job
+    report: Report | None
+
+
+@dataclass(eq=False, slots=True)
+class _Trainer:
+    process: subprocess.Popen[bytes]
+    reader: training_job.Reader = field(default_factory=training_job.Reader)
+    ticket: Ticket | None = None
+    timer: Timer | None = None
+    """When idle: ends it. When its job is cancelled: kills it."""
+    is_ending: bool = False
+
+
+class TrainerPool:
+    """`size` jobs at a time, in order of arrival but evaluations first, at low priority."""
+
+    def __init__(
+        self, loop: EventLoop, size: int = 1, keep_warm_s: Seconds = 0.0, nice: int = 10
+    ) -> None:
+        self._loop = loop
+        self._size = size
+        self._keep_warm_s = keep_warm_s
+        self._nice = nice
+        self._trainers: list[_Trainer] = []
+        self._queue: deque[Ticket] = deque()
+
+    def submit(self, job: Job, report: Report) -> Ticket:
+        ticket = Ticket(job, report)
+        # Evaluations take a fraction of a training's time, and a round does not wait for them.
+        if job.purpose == "evaluate":
+            self._queue.appendleft(ticket)
+        else:
+            self._queue.append(ticket)
+        self._assign()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """The answer is no longer wanted. Its report is not called any more."""
+        ticket.report = None
+        if ticket in self._queue:
+            self._queue.remove(ticket)
+            return
+        for trainer in self._trainers:
+            if trainer.ticket is ticket:
+                self._write(trainer, training_job.pack(training_job.Stop()))
+                trainer.timer = self._loop.call_in(STOP_GRACE_S, trainer.process.kill)
+
+    def close(self) -> None:
+        """End all trainers now. No report is called any more."""
+        self._queue.clear()
+        for trainer in self._trainers:
+            if trainer.ticket is not None:
+                trainer.ticket.report = None
+            self._forget_timer(trainer)
+            self._unwatch(trainer)
+            trainer.process.kill()
+            trainer.process.wait()
+        self._trainers.clear()
+
+    def _assign(self) -> None:
+        while self._queue:
+            trainer = self._idle()
+            if trainer is None:
+                return
+            self._forget_timer(trainer)
+            trainer.ticket = self._queue.popleft()
+            self._write(trainer, training_job.pack(trainer.ticket.job))
+
+    def _idle(self) -> _Trainer | None:
+        for trainer in self._trainers:
+            if trainer.ticket is None and not trainer.is_ending:
+                return trainer
+        return self._start() if len(self._trainers) < self._size else None
+
+    def _start(self) -> _Trainer:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_client.trainer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C is for the agent, which ends its trainers itself.
+            start_new_session=True,
+        )
+        trainer = _Trainer(process)
+        self._lower_priority(process.pid)
+        assert process.stdout is not None
+        self._loop.watch(process.stdout.fileno(), lambda _readable, _writable: self._read(trainer))
+        self._trainers.append(trainer)
+        return trainer
+
+    def _lower_priority(self, pid: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, pid, self._nice)
+
+    def _write(self, trainer: _Trainer, data: bytes) -> None:
+        assert trainer.process.stdin is not None
+        try:
+            trainer.process.stdin.write(data)
+            trainer.process.stdin.flush()
+        except BrokenPipeError:
+            # It has just died: `_read` hears of it and tells whose job it was.
+            return
+
+    def _read(self, trainer: _Trainer) -> None:
+        assert trainer.process.stdout is not None
+        data = os.read(trainer.process.stdout.fileno(), 65536)
+        if not data:
+            self._bury(trainer)
+            return
+        trainer.reader.feed(data)
+        for message in trainer.reader.from_trainer():
+            self._take(trainer, message)
+
+    def _take(self, trainer: _Trainer, message: FromTrainer) -> None:
+        ticket = trainer.ticket
+        if ticket is None:
+            return
+        if not isinstance(message, Progress):
+            trainer.ticket = None
+            self._forget_timer(trainer)
+            self._rest(trainer)
+        if ticket.report is not None:
+            ticket.report(message)
+        elif isinstance(message, Done):
+            # Finished in the moment in which it was cancelled: nobody will send it.
+            answer = Answer(message.round, message.digest, message.size_bytes)
+            Outbox(Path(ticket.job.outbox)).forget(answer)
+
+    def _rest(self, trainer: _Trainer) -> None:
+        if self._queue:
+            self._assign()
+        else:
+            trainer.timer = self._loop.call_in(self._keep_warm_s, lambda: self._end(trainer))
+
+    def _end(self, trainer: _Trainer) -> None:
+        # Its stdin ends, then it does, and `_read` hears of it: nobody waits for it here.
+        trainer.is_ending = True
+        assert trainer.process.stdin is not None
+        trainer.process.stdin.close()
+
+    def _bury(self, trainer: _Trainer) -> None:
+        self._unwatch(trainer)
+        self._forget_timer(trainer)
+        self._trainers.remove(trainer)
+        reason = _cause_of_death(trainer.process.wait())
+        if trainer.ticket is not None and trainer.ticket.report is not None:
+            trainer.ticket.report(Failed(reason=reason))
+        self._assign()
+
+    def _unwatch(self, trainer: _Trainer) -> None:
+        assert trainer.process.stdout is not None
+        self._loop.unwatch(trainer.process.stdout.fileno())
+
+    def _forget_timer(self, trainer: _Trainer) -> None:
+        if trainer.timer is not None:
+            trainer.timer.cancel()
+            trainer.timer = None
+
+
+def _cause_of_death(code: int) -> str:
+    if code >= 0:
+        return f"the trainer ended with exit code {code}; its log says why"
+    name = signal.Signals(-code).name
+    hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
+    return f"the trainer was killed by {name}{hint}"

@@ -1,0 +1,303 @@
+"""A whole federation on this machine: 23 phones and 23 watches of 23 people learn together.
+
+Real recordings, a real broker, a coordinator and 46 clients, each with its own MQTT session, its
+own data and its own outbox. A third of the devices is away at any moment and comes back later; at
+least one invited device in ten vanishes in the middle of its work, by a connection cut without a
+goodbye. At the end the model is measured on six people whose devices never trained.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from rich.console import Console
+
+from broker_config.local_broker import BrokerError, RunningBroker, start_broker
+from coordinator import history
+from coordinator.config import Broker, Evaluation, FederationConfig, Rounds
+from coordinator.history import Record
+from fedmqtt import settings
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.messages import Training
+from fleet_sim.demo_clients import TASK, SwarmTotals
+from round_monitor.live import LiveView
+from round_monitor.picture import draw
+from round_monitor.report import RunResult, render_result
+
+FEDERATION = "demo"
+ROUNDS = 25
+COHORT = 10
+_CHILD_ENDS_WITHIN_S = 15.0
+
+
+class DemoError(Exception):
+    """The demonstration cannot go on; one sentence says why and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=_count, default=ROUNDS, help=f"default {ROUNDS}")
+    parser.add_argument("--seed", type=_seed, default=1, help="default 1")
+    parser.add_argument(
+        "--broker",
+        default="auto",
+        metavar="WHICH",
+        help="mosquitto, embedded, or mqtt://host:port; by default Mosquitto if it is installed",
+    )
+    parser.add_argument(
+        "--trainers",
+        type=_count,
+        default=min(4, os.cpu_count() or 1),
+        help="processes that the 46 clients share to train in; default one a core, up to 4",
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go")
+    parser.add_argument("--json", action="store_true", help="the result as JSON, as the last line")
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    began = time.monotonic()
+    try:
+        with start_broker(arguments.broker) as broker:
+            folder = _run_folder(arguments.runs)
+            finished, totals = _federate(arguments, broker, folder)
+            if not finished:
+                sys.stderr.write(f"stopped; what there is lies in {folder}\n")
+                return 130
+            wall_s = time.monotonic() - began
+            _report(arguments, broker, folder, totals, wall_s)
+    except (DemoError, BrokerError) as bad:
+        sys.stderr.write(f"fedmqtt demo: {bad}\n")
+        return 1
+    return 0
+
+
+def _federate(
+    arguments: argparse.Namespace, broker: RunningBroker, folder: Path
+) -> tuple[bool, SwarmTotals]:
+    """Run the federation to its end. Whether it got there, and what its clients carried."""
+    plain = arguments.plain or arguments.json or not sys.stdout.isatty()
+    totals = folder / "clients.json"
+    loop = EventLoop()
+    loop.stop_on_signals()
+    view = LiveView(loop, broker.url, FEDERATION, broker.name, plain)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="fedmqtt-demo-")))
+        config = _write_config(arguments, broker, scratch)
+        view.start()
+        stack.callback(view.stop)
+        data = scratch / "data"
+        _split(data)
+        clients = stack.enter_context(
+            _child("clients", folder, _clients_command(arguments, broker, data, scratch, totals))
+        )
+        words = ["-m", "fedmqtt", "coordinator", str(config), "--run", str(folder)]
+        coordinator = stack.enter_context(_child("coordinator", folder, words))
+        ended = _run_until_end(loop, [coordinator, clients])
+    loop.close()
+    if ended is None:
+        return False, SwarmTotals(0, 0, 0)
+    if ended is not coordinator or coordinator.process.returncode != 0:
+        raise DemoError(f"the {ended.name} ended early; {ended.log} says why")
+    return True, msgspec.json.decode(totals.read_bytes(), type=SwarmTotals)
+
+
+def _run_until_end(loop: EventLoop, children: Sequence[_Child]) -> _Child | None:
+    """The child that ended first; None when a person stopped us."""
+    ended: list[_Child] = []
+
+    def watch(child: _Child) -> None:
+        assert child.process.stdout is not None
+        fd = child.process.stdout.fileno()
+
+        def on_ready(_readable: bool, _writable: bool) -> None:
+            # Its words are in the run's folder too; what counts is that the pipe ends with it.
+            if not os.read(fd, 65536):
+                ended.append(child)
+                loop.stop()
+
+        loop.watch(fd, on_ready)
+
+    for child in children:
+        watch(child)
+    loop.run()
+    for child in children:
+        assert child.process.stdout is not None
+        loop.unwatch(child.process.stdout.fileno())
+    if loop.stop_signal is not None:
+        return None
+    ended[0].process.wait(_CHILD_ENDS_WITHIN_S)
+    return ended[0]
+
+
+@contextmanager
+def _child(name: str, folder: Path, words: Sequence[str]) -> Iterator[_Child]:
+    """A program of ours that ends with the block, or with us however we end."""
+    log = folder / f"{name}.log"
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(
+            # The leash ends the program when its stdin closes.
+            [sys.executable, "-m", "broker_config.leash", sys.executable, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            start_new_session=True,
+        ) as process,
+    ):
+        yield _Child(name, process, log)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(_CHILD_ENDS_WITHIN_S)
+
+
+def _clients_command(
+    arguments: argparse.Namespace, broker: RunningBroker, data: Path, scratch: Path, totals: Path
+) -> list[str]:
+    devices = sorted(path.stem for path in data.glob("*.npz"))
+    unseen = [device for device in devices if int(device[-2:]) >= 18]
+    return [
+        *("-m", "fleet_sim.demo_clients"),
+        *("--broker", broker.url, "--federation", FEDERATION),
+        *("--data", str(data), "--state", str(scratch / "state"), "--totals", str(totals)),
+        *("--seed", str(arguments.seed), "--trainers", str(arguments.trainers)),
+        *("--train", *(device for device in devices if device not in unseen)),
+        *("--evaluate", *unseen),
+    ]
+
+
+def _split(data: Path) -> None:
+    """Give each device a file of its own recordings."""
+    made = subprocess.run(
+        [sys.executable, "-m", "learning_tasks.phonewatch", "split", str(data)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        raise DemoError(f"cannot prepare the devices' data: {made.stderr.strip()}")
+
+
+def _write_config(arguments: argparse.Namespace, broker: RunningBroker, folder: Path) -> Path:
+    config = FederationConfig(
+        name=FEDERATION,
+        task=TASK,
+        seed=arguments.seed,
+        broker=Broker(url=broker.url),
+        rounds=Rounds(
+            count=arguments.rounds,
+            cohort=COHORT,
+            over_selection=1.3,
+            quorum=5,
+            clients_min=COHORT,
+            deadline_s=20.0,
+            retry_s=1.0,
+            away_grace_s=3.0,
+        ),
+        training=Training(epochs=2, batch_size=16, learning_rate=0.05),
+        evaluation=Evaluation(every=1, clients=0, final_deadline_s=30.0),
+    )
+    path = folder / "federation.toml"
+    path.write_text(settings.render(config))
+    return path
+
+
+def _run_folder(runs: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{FEDERATION}-{stamp}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as bad:
+        raise DemoError(f"cannot make the run's folder {folder}: {bad.strerror}") from bad
+    return folder
+
+
+def _report(
+    arguments: argparse.Namespace,
+    broker: RunningBroker,
+    folder: Path,
+    totals: SwarmTotals,
+    wall_s: float,
+) -> None:
+    records = history.read(folder / "history.jsonl")
+    result = _result(arguments, broker, folder, totals, wall_s, records)
+    (folder / "result.json").write_text(result.to_json() + "\n")
+    picture = folder / "rounds.png"
+    draw(folder / "history.jsonl", picture, "46 phones and watches")
+    files = {
+        "model": folder / "model.safetensors",
+        "history": folder / "history.jsonl",
+        "picture": picture,
+    }
+    figures = records[-1].figures
+    confusion = figures.confusion if figures else None
+    class_names = ("seated", "standing up", "walking", "turning", "sitting down")
+    Console(stderr=arguments.json).print(
+        render_result(result, confusion, class_names, files, _repeat(arguments))
+    )
+    if arguments.json:
+        sys.stdout.write(result.to_json() + "\n")
+
+
+def _result(
+    arguments: argparse.Namespace,
+    broker: RunningBroker,
+    folder: Path,
+    totals: SwarmTotals,
+    wall_s: float,
+    records: Sequence[Record],
+) -> RunResult:
+    figures = records[-1].figures
+    metrics = figures.metrics if figures else {}
+    return RunResult(
+        accuracy=metrics.get("accuracy"),
+        macro_f1=metrics.get("macro_f1"),
+        rounds=sum(record.outcome != "evaluated" for record in records),
+        wall_s=round(wall_s, 1),
+        bytes_up=totals.bytes_up,
+        bytes_down=totals.bytes_down,
+        invited=sum(len(record.invited) for record in records),
+        answered=sum(len(record.answered) for record in records),
+        dropped=sum(len(record.dropped) for record in records),
+        rejected=sum(len(record.rejected) for record in records),
+        late=sum(record.late_updates for record in records),
+        broker=broker.name,
+        seed=arguments.seed,
+        run=str(folder),
+    )
+
+
+def _repeat(arguments: argparse.Namespace) -> str:
+    words = ["fedmqtt demo", f"--rounds {arguments.rounds}", f"--seed {arguments.seed}"]
+    if arguments.broker != "auto":
+        words.append(f"--broker {arguments.broker}")
+    return " ".join(words)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 2**53:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 2^53")
+    return number
