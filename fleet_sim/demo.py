@@ -29,6 +29,12 @@ from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import Training
 from fleet_sim.demo_clients import TASK, SwarmTotals
+from learning_tasks.phonewatch_devices import (
+    CLASS_NAMES,
+    TRAINING_CLIENTS,
+    UNSEEN_CLIENTS,
+    split_by_device,
+)
 from round_monitor.live import LiveView
 from round_monitor.picture import draw
 from round_monitor.report import RunResult, render_result
@@ -102,7 +108,7 @@ def _federate(
         view.start()
         stack.callback(view.stop)
         data = scratch / "data"
-        _split(data)
+        split_by_device(data)
         clients = stack.enter_context(
             _child("clients", folder, _clients_command(arguments, broker, data, scratch, totals))
         )
@@ -169,28 +175,14 @@ def _child(name: str, folder: Path, words: Sequence[str]) -> Iterator[_Child]:
 def _clients_command(
     arguments: argparse.Namespace, broker: RunningBroker, data: Path, scratch: Path, totals: Path
 ) -> list[str]:
-    devices = sorted(path.stem for path in data.glob("*.npz"))
-    unseen = [device for device in devices if int(device[-2:]) >= 18]
     return [
         *("-m", "fleet_sim.demo_clients"),
         *("--broker", broker.url, "--federation", FEDERATION),
         *("--data", str(data), "--state", str(scratch / "state"), "--totals", str(totals)),
         *("--seed", str(arguments.seed), "--trainers", str(arguments.trainers)),
-        *("--train", *(device for device in devices if device not in unseen)),
-        *("--evaluate", *unseen),
+        *("--train", *TRAINING_CLIENTS),
+        *("--evaluate", *UNSEEN_CLIENTS),
     ]
-
-
-def _split(data: Path) -> None:
-    """Give each device a file of its own recordings."""
-    made = subprocess.run(
-        [sys.executable, "-m", "learning_tasks.phonewatch", "split", str(data)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        raise DemoError(f"cannot prepare the devices' data: {made.stderr.strip()}")
 
 
 def _write_config(arguments: argparse.Namespace, broker: RunningBroker, folder: Path) -> Path:
@@ -209,7 +201,7 @@ def _write_config(arguments: argparse.Namespace, broker: RunningBroker, folder: 
             retry_s=1.0,
             away_grace_s=3.0,
         ),
-        training=Training(epochs=2, batch_size=16, learning_rate=0.05),
+        training=Training(epochs=2, batch_size=16, learning_rate=0.01, momentum=0.9),
         evaluation=Evaluation(every=1, clients=0, final_deadline_s=30.0),
     )
     path = folder / "federation.toml"
@@ -246,9 +238,8 @@ def _report(
     }
     figures = records[-1].figures
     confusion = figures.confusion if figures else None
-    class_names = ("seated", "standing up", "walking", "turning", "sitting down")
     Console(stderr=arguments.json).print(
-        render_result(result, confusion, class_names, files, _repeat(arguments))
+        render_result(result, confusion, CLASS_NAMES, files, _repeat(arguments))
     )
     if arguments.json:
         sys.stdout.write(result.to_json() + "\n")

@@ -1,0 +1,29 @@
+"""What clients learn: one file per task, written against one of two seams.
+
+**With torch**, a task is one plain file; there is nothing to inherit and nothing to register.
+
+    CLASS_NAMES = ("idle", "working", "faulty")   # a classifier: accuracy and confusion for free
+
+    def build_model() -> torch.nn.Module
+    def load_data(data_dir: Path, client: str, purpose: str) -> Dataset   # of (input, target)
+    def loss(outputs, targets) -> Tensor                                  # mean over the batch
+    def metrics(outputs, targets) -> dict[str, float]                     # means over the batch
+
+`purpose` is "train" or "evaluate". A task defines CLASS_NAMES, metrics, or both; `loss` is always
+reported. Begin with a copy of `starter_task`; `phonewatch` is a real one.
+
+**Without torch**, a task trains by itself, on float32 arrays that have names.
+
+    def initial_weights(seed: int) -> Weights
+    def load_data(data_dir: Path, client: str, purpose: str) -> Any       # as the next two like it
+    def train(weights, data, training: Training, seed: int, progress) -> Trained
+    def evaluate(weights, data) -> Evaluated
+
+`linear` is an example; `seam` has the types and what each function promises.
+
+A task is named by its module ("learning_tasks.phonewatch") or by its file ("my_task.py"), always by
+the owner of the machine that runs it. This is how the parts meet:
+
+    trainer ──▶ loading ──▶ a numpy task ───────────────────────────▶ seam.Task
+                       └──▶ torch_training around a torch task ─────▶ seam.Task
+"""

@@ -1,0 +1,75 @@
+"""The lower seam: what the trainer asks of a task, in named arrays and without torch.
+
+A task is anything that has the four functions of `Task`: a plain module, or the adapter that
+`learning_tasks.torch_training` puts around a torch task file.
+
+    weights ──train(data)──▶ Trained       what a client sends to the coordinator
+    weights ──evaluate(data)──▶ Evaluated  what a client tells about a model; the data stays
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedmqtt.messages import Training
+from fedmqtt.weights import Weights
+
+
+class TaskError(Exception):
+    """The owner of the task or of the data made a mistake; one sentence says what to change."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights after local training, and on how many samples: the client's share in the average.
+
+    The weights have the names, shapes and order of those that training began with.
+    """
+
+    weights: Weights
+    sample_count: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How good weights are on one client's data: means over its `sample_count` samples.
+
+    `confusion[i][j]` counts samples of true class i that were taken for class j; None where the
+    task has no classes.
+    """
+
+    sample_count: int
+    metrics: dict[str, float]
+    confusion: list[list[int]] | None
+
+
+class Task(Protocol):
+    """What clients learn. Every function is deterministic in its arguments."""
+
+    def initial_weights(self, seed: int) -> Weights:
+        """The untrained model: float32 arrays by name, the same names and shapes for any seed."""
+
+    def load_data(self, data_dir: Path, client: str, purpose: str) -> Any:
+        """One client's own data, as `train` and `evaluate` like it; `purpose` names which of them.
+
+        Raises `TaskError` where there is none.
+        """
+
+    def train(
+        self,
+        weights: Weights,
+        data: Any,
+        training: Training,
+        seed: int,
+        progress: Callable[[float], None],
+    ) -> Trained:
+        """Train on `data`, starting from `weights`, which are left as they were.
+
+        `progress` hears the finished fraction, 0 to 1, and may raise to stop. Raises `TaskError`
+        where the training diverges.
+        """
+
+    def evaluate(self, weights: Weights, data: Any) -> Evaluated:
+        """Measure `weights` on `data`."""

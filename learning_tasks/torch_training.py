@@ -1,0 +1,247 @@
+"""A torch task file behind the lower seam: local SGD, and evaluation, on named float32 arrays.
+
+What is federated is every floating-point entry of the model's `state_dict`: parameters and
+running statistics. Integer buffers, such as BatchNorm's `num_batches_tracked`, stay on the
+device: they count what this device did, and a mean of counters means nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from fedmqtt.messages import Training
+from fedmqtt.weights import Weights
+from learning_tasks.seam import Evaluated, TaskError, Trained
+
+# Nothing is kept for gradients in evaluation, so batches can be large; this bounds the memory.
+_EVALUATION_BATCH = 256
+
+_Metrics = Callable[[Tensor, Tensor], dict[str, float]]
+
+
+class TorchTaskFile(Protocol):
+    """The upper seam: what a torch task file defines, besides CLASS_NAMES, metrics or both."""
+
+    def build_model(self) -> torch.nn.Module: ...
+
+    def load_data(self, data_dir: Path, client: str, purpose: str) -> Dataset[Any]: ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
+
+
+class TorchTask:
+    """The lower seam of a torch task file."""
+
+    def __init__(self, file: TorchTaskFile) -> None:
+        self._file = file
+        self._class_names: tuple[str, ...] = tuple(getattr(file, "CLASS_NAMES", ()))
+        self._metrics: _Metrics | None = getattr(file, "metrics", None)
+
+    def initial_weights(self, seed: int) -> Weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return weights_of(self._file.build_model())
+
+    def load_data(self, data_dir: Path, client: str, purpose: str) -> Dataset[Any]:
+        """Raises `TaskError` for whatever the owner's code stumbles over in this client's files."""
+        try:
+            dataset = self._file.load_data(data_dir, client, purpose)
+        except TaskError:
+            raise
+        except Exception as error:
+            raise TaskError(
+                f"load_data of {client} failed in {data_dir} ({type(error).__name__}: {error})"
+            ) from error
+        if _count(dataset) == 0:
+            raise TaskError(f"{client} has no samples to {purpose} with in {data_dir}")
+        return dataset
+
+    def train(
+        self,
+        weights: Weights,
+        data: Dataset[Any],
+        training: Training,
+        seed: int,
+        progress: Callable[[float], None],
+    ) -> Trained:
+        """SGD on shuffled batches; the metric `loss` is the mean over the last epoch."""
+        model = self._model_with(weights)
+        # Dropout and augmentation in the model draw from torch's global stream. It is given back
+        # afterwards, so that clients trained in one process do not depend on their order.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            loss = self._descend(model, data, training, seed, progress)
+        after = weights_of(model)
+        # In the order they came in: a model file may list its tensors in another than the model.
+        return Trained({name: after[name] for name in weights}, _count(data), {"loss": loss})
+
+    def evaluate(self, weights: Weights, data: Dataset[Any]) -> Evaluated:
+        model = self._model_with(weights).eval()
+        class_count = len(self._class_names)
+        confusion = np.zeros((class_count, class_count), np.int64)
+        sums: dict[str, float] = {}
+        with torch.inference_mode():
+            for inputs, targets in _batches(data, _in_order(_count(data), _EVALUATION_BATCH)):
+                outputs = model(inputs)
+                for name, mean in self._measure(outputs, targets).items():
+                    sums[name] = sums.get(name, 0.0) + mean * len(targets)
+                if class_count:
+                    confusion += _confusion(outputs, targets, class_count)
+        metrics = {name: total / _count(data) for name, total in sums.items()}
+        if not class_count:
+            return Evaluated(_count(data), metrics, None)
+        metrics["accuracy"] = float(np.trace(confusion) / _count(data))
+        return Evaluated(_count(data), metrics, confusion.tolist())
+
+    def _descend(
+        self,
+        model: torch.nn.Module,
+        data: Dataset[Any],
+        training: Training,
+        seed: int,
+        progress: Callable[[float], None],
+    ) -> float:
+        """Change `model` by `training.epochs` passes; the mean loss of the last one."""
+        sgd = _Sgd(model, training)
+        shuffling = torch.Generator().manual_seed(seed)
+        count = _count(data)
+        epoch_loss = 0.0
+        model.train()
+        for epoch in range(training.epochs):
+            epoch_loss, seen = 0.0, 0
+            order = _shuffled(count, training.batch_size, shuffling)
+            for inputs, targets in _batches(data, order):
+                loss = self._step(model, sgd, inputs, targets)
+                seen += len(targets)
+                if not math.isfinite(loss):
+                    raise _diverged(loss, epoch, training)
+                epoch_loss += loss * len(targets)
+                progress((epoch + seen / count) / training.epochs)
+        return epoch_loss / count
+
+    def _step(self, model: torch.nn.Module, sgd: "_Sgd", inputs: Tensor, targets: Tensor) -> float:
+        model.zero_grad()
+        loss = self._file.loss(model(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+        return loss.item()
+
+    def _measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        measured = {"loss": self._file.loss(outputs, targets).item()}
+        if self._metrics is not None:
+            measured |= self._metrics(outputs, targets)
+        return measured
+
+    def _model_with(self, weights: Weights) -> torch.nn.Module:
+        # The fresh model's own weights are drawn only to be replaced; the draw must not show.
+        with torch.random.fork_rng(devices=[]):
+            model = self._file.build_model()
+        put_weights(model, weights)
+        return model
+
+
+class _Sgd:
+    """Stochastic gradient descent with momentum and weight decay, as `torch.optim.SGD` has it.
+
+    Written out because the first use of `torch.optim` imports 800 modules (the compiler, sympy):
+    0.7 s of CPU where this was measured, in a process that often trains for less than that.
+    """
+
+    def __init__(self, model: torch.nn.Module, training: Training) -> None:
+        self._training = training
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._velocities = [torch.zeros_like(p) for p in self._parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for parameter, velocity in zip(self._parameters, self._velocities, strict=True):
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.add(parameter, alpha=self._training.weight_decay)
+            velocity.mul_(self._training.momentum).add_(gradient)
+            parameter.sub_(velocity, alpha=self._training.learning_rate)
+
+
+def weights_of(model: torch.nn.Module) -> Weights:
+    """A copy of the floating-point entries of the model's state, as float32, in its order."""
+    return {
+        name: tensor.detach().to(torch.float32).numpy().copy()
+        for name, tensor in _federated(model).items()
+    }
+
+
+def put_weights(model: torch.nn.Module, weights: Weights) -> None:
+    """Write `weights` into the model, each cast to the type that its entry has there.
+
+    Raises `TaskError` where names or shapes are not those of the model.
+    """
+    entries = _federated(model)
+    shapes = {name: tuple(entry.shape) for name, entry in entries.items()}
+    given = {name: array.shape for name, array in weights.items()}
+    if given != shapes:
+        wrong = sorted(set(given.items()) ^ set(shapes.items()))[0][0]
+        raise TaskError(
+            f"the weights do not fit the task's model, first at {wrong}: the model has "
+            f"{shapes.get(wrong, 'nothing')} there, the weights {given.get(wrong, 'nothing')}; "
+            "client and coordinator must run the same task file"
+        )
+    with torch.no_grad():
+        for name, entry in entries.items():
+            # Copied first: weights from the network are read-only views, which torch warns about.
+            entry.copy_(torch.from_numpy(np.array(weights[name])))
+
+
+def _federated(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
+
+
+def _shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Positions 0 to count - 1 in random order, cut into batches; none has a single sample.
+
+    BatchNorm cannot train on one sample, and whether a device has one too many is chance, so a
+    single sample left over joins the batch before it.
+    """
+    batches = list(torch.split(torch.randperm(count, generator=generator), batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _in_order(count: int, batch_size: int) -> list[Tensor]:
+    return list(torch.split(torch.arange(count), batch_size))
+
+
+def _batches(dataset: Dataset[Any], order: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    # A subclass may change its items as they are fetched, so only the plain class is indexed.
+    if type(dataset) is TensorDataset:
+        # One indexing per batch. A DataLoader fetches item by item, which takes longer than
+        # training a small model on them.
+        inputs, targets = dataset.tensors
+        for positions in order:
+            yield inputs[positions], targets[positions]
+    else:
+        yield from DataLoader(dataset, batch_sampler=[batch.tolist() for batch in order])
+
+
+def _confusion(outputs: Tensor, targets: Tensor, class_count: int) -> Any:
+    """Counts of (true class, predicted class), shape (class_count, class_count)."""
+    pairs = targets * class_count + outputs.argmax(dim=1)
+    counts = torch.bincount(pairs, minlength=class_count**2)
+    return counts.reshape(class_count, class_count).numpy()
+
+
+def _count(dataset: Dataset[Any]) -> int:
+    return len(cast(TensorDataset, dataset))
+
+
+def _diverged(loss: float, epoch: int, training: Training) -> TaskError:
+    return TaskError(
+        f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate "
+        f"(now {training.learning_rate}), or look for values that are not finite in the data"
+    )
