@@ -12,7 +12,7 @@ COPY . .
 RUN pip install --no-cache-dir -c constraints.txt '.[coordinator]'
 
 USER fedmqtt
-# Models, ledger and history land in ./runs: mount a volume there to keep them.
+# Models and history land in ./runs: mount a volume there to keep them.
 WORKDIR /federation
 ENTRYPOINT ["fedmqtt"]
 CMD ["--help"]

@@ -6,9 +6,9 @@ It speaks MQTT 3.1.1 and forgets everything when it ends. It has a process of it
 1 kB costs it ten times the CPU of Mosquitto, and in a process that also trains, Python's one lock
 would make both wait.
 
-amqtt 0.12 does six things that a federation cannot live with. `_Broker` corrects them and says at
-each method which. It overrides private methods, so the version is pinned, and the contract tests
-run the same promises against it and against Mosquitto.
+amqtt 0.12 does seven things that a federation cannot live with. `_Broker` and `_ConnectPayload`
+correct them and say at each method which. They override private methods, so the version is pinned,
+and the contract tests run the same promises against it and against Mosquitto.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from typing import Any
 from amqtt.broker import Broker
 from amqtt.contexts import ListenerConfig
 from amqtt.errors import BrokerError as AmqttError
+from amqtt.mqtt.connect import ConnectPacket, ConnectPayload, ConnectVariableHeader
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
@@ -35,6 +36,7 @@ _SESSIONS_KEPT_FOR_S = 24 * 3600
 # amqtt counts one keepalive, and a client pings when one has passed. MQTT waits one and a half.
 _GRACE_AFTER_KEEPALIVE_S = 5
 _TAKEOVER_WITHIN_S = 10.0
+_MQTT_3_1_1 = 4
 
 
 def main() -> int:
@@ -86,6 +88,26 @@ class AdmitEveryone(BaseAuthPlugin):  # type: ignore[misc]  # amqtt ships no typ
 
     async def authenticate(self, *, session: Session) -> bool:
         return True
+
+
+class _ConnectPayload(ConnectPayload):  # type: ignore[misc]  # amqtt ships no types.
+    """What follows in a CONNECT. Refuses MQTT 5 by its header, before it reads on.
+
+    amqtt reads on as if it were 3.1.1, takes the properties for a length, and waits for bytes that
+    never come: the client would hear nothing instead of "use another version".
+    """
+
+    @classmethod
+    async def from_stream(
+        cls, reader: Any, header: Any, variable_header: ConnectVariableHeader
+    ) -> ConnectPayload:
+        if variable_header.proto_level != _MQTT_3_1_1:
+            return cls("not read", will_topic="", will_message=b"")
+        return await super().from_stream(reader, header, variable_header)
+
+
+# The only way in: amqtt's broker makes this class by name.
+ConnectPacket.PAYLOAD = _ConnectPayload
 
 
 class _Broker(Broker):  # type: ignore[misc]  # amqtt ships no types.
