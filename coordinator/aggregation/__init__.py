@@ -15,7 +15,7 @@ class Aggregation(Protocol):
     """
 
     def fold(self, change: Array, sample_count: int) -> None:
-        """Add one client's change (trained minus base), shape (size,), of `sample_count` samples."""
+        """Add one client's change (trained minus base), shape (size,), by its count of samples."""
 
     def finish(self, base: Array) -> Array:
         """The next model, shape (size,), from the one the round started with."""
