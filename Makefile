@@ -82,7 +82,7 @@ format: $(VENV)/.installed-dev ## Format the code and mend what ruff can mend
 
 .PHONY: storms
 storms: $(VENV)/.installed-dev ## Simulated fleets in bad weather, many seeds (SEEDS=2000)
-	@FEDMQTT_STORM_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m storm $(ARGS)
+	@$(BIN)/python -m fleet_sim --storms $(SEEDS) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## Run every benchmark in benchmarks/

@@ -26,6 +26,9 @@ from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 Clients = frozenset[ClientId]
 NOBODY: Clients = frozenset()
 
+COMPLETE = "cohort complete"
+"""Why a round closes when all goes well."""
+
 SETTLED_ROUNDS = 16
 """How many closed rounds are remembered, for clients that ask again about an old answer."""
 
@@ -173,6 +176,16 @@ class ClientLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceCame:
+    """A client has an answer too large for one message, and asks when to send it."""
+
+    at: Seconds
+    client: ClientId
+    round: RoundId
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateCame:
     """A whole update, and what the service found wrong with its numbers, if anything."""
 
@@ -214,7 +227,24 @@ class Woke:
     at: Seconds
 
 
-Event = ClientCame | ClientLeft | UpdateCame | EvaluationCame | Declined | ModelReady | Woke
+Event = (
+    ClientCame
+    | ClientLeft
+    | AnnounceCame
+    | UpdateCame
+    | EvaluationCame
+    | Declined
+    | ModelReady
+    | Woke
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Let the client send the answer it announced, when there is room for it."""
+
+    client: ClientId
+    round: RoundId
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +278,14 @@ class Close:
     evaluated: Clients
     declined: Mapping[ClientId, str]
     rejected: Mapping[ClientId, str]
+    surplus: Clients
+    """There and at work when the round was complete without them: over-selection's price."""
     duration_s: Seconds
 
     @property
     def dropped(self) -> Clients:
-        """Invited to train, and no usable answer when the round closed."""
-        return self.invited - self.answered - self.rejected.keys()
+        """Invited to train, and lost: gone, too slow for the deadline, or declined."""
+        return self.invited - self.answered - self.rejected.keys() - self.surplus
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +293,7 @@ class Finish:
     """Nothing more will happen: withdraw what is retained, and end."""
 
 
-Effect = Publish | WakeAt | Note | Accept | AcceptEvaluation | Close | Finish
+Effect = Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Close | Finish
 
 
 def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
@@ -276,18 +308,6 @@ def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[Stat
     return following, effects
 
 
-def refusal(state: State, client: ClientId, round_id: RoundId) -> str | None:
-    """Why an answer of this client to this round would not count, or None if it would.
-
-    Asked before a large answer is sent at all.
-    """
-    if not isinstance(state, Collecting) or round_id != state.round:
-        return _not_open(state, round_id)
-    if client not in state.train and client not in state.evaluate:
-        return f"not invited to round {round_id}"
-    return None
-
-
 def has_counted(state: State, client: ClientId, round_id: RoundId) -> bool:
     """Whether this client's answer to this round has been accepted already."""
     if isinstance(state, Collecting) and round_id == state.round:
@@ -296,10 +316,18 @@ def has_counted(state: State, client: ClientId, round_id: RoundId) -> bool:
 
 
 def _decide(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
+    before = state
     state, effects = _take_in(state, event, rules, roster)
     # Always: an old answer, a decline or a will can bring in the client that a round waited for.
     following, more = _advance(state, event.at, rules, roster)
+    if _is_idle(following) and not _is_idle(before):
+        # Nobody should train for a round that is over, until the next one takes its place.
+        more.append(Publish(OfferBoard(), None))
     return following, effects + more
+
+
+def _is_idle(state: State) -> bool:
+    return isinstance(state, Waiting)
 
 
 def _take_in(
@@ -313,6 +341,9 @@ def _take_in(
             return (
                 _mark_away(state, at, client) if roster.left(at, client, session) else state
             ), []
+        case AnnounceCame(at, client):
+            roster.heard(at, client)
+            return _take_announce(_forget_away(state, client), event)
         case UpdateCame(at, client):
             roster.heard(at, client)
             return _take_update(_forget_away(state, client), event)
@@ -447,6 +478,20 @@ def _forget_away(state: State, client: ClientId) -> State:
 # Answers
 
 
+def _take_announce(state: State, event: AnnounceCame) -> tuple[State, list[Effect]]:
+    client, round_id = event.client, event.round
+    if has_counted(state, client, round_id):
+        return state, [_receipt(client, round_id), Note("duplicate announcement", client)]
+    if not isinstance(state, Collecting) or round_id != state.round:
+        return _refuse_update(state, client, round_id)
+    # What cannot count is refused before it is sent: it may have hundreds of megabytes.
+    if client not in state.train and client not in state.evaluate:
+        return _reject(state, client, f"not invited to round {round_id}")
+    if event.fault:
+        return _reject(state, client, event.fault)
+    return state, [Admit(client, round_id)]
+
+
 def _take_update(state: State, event: UpdateCame) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
     if has_counted(state, client, round_id):
@@ -566,6 +611,7 @@ def _close_if_due(
         evaluated=state.evaluated,
         declined=state.declined,
         rejected=state.rejected,
+        surplus=state.outstanding - state.away.keys() if reason == COMPLETE else NOBODY,
         duration_s=at - state.opened_at,
     )
     following, effects = _after_close(state, outcome, at, rules, roster)
@@ -578,7 +624,7 @@ def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
     if state.is_last_evaluation:
         return "" if state.evaluations_outstanding else "all answered"
     if len(state.answered) >= min(rules.cohort, len(state.train)):
-        return "cohort complete"
+        return COMPLETE
     if not state.is_surely_missing_more_than(0) and not state.outstanding:
         return "nobody left to answer"
     gone = at >= _patience_ends_at(state, rules)

@@ -82,6 +82,8 @@ class Session:
     online: bool = False
     token: str = ""
     """Of this connection, so that the will of an old one is recognised."""
+    heard_itself: bool = False
+    """Whether the broker has shown us the last birth: what it shows after that came later."""
     chunk_bytes: int = 0
     """What this connection can carry in one message."""
     hindrance: str = ""
@@ -286,7 +288,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
         case Received(at, message):
             return _receive(state, at, message)
         case PresenceSeen(_, seen):
-            return state, _correct(state, seen, rules)
+            return _correct(state, seen, rules)
         case ConditionsChanged(_, hindrance):
             return _change_conditions(state, hindrance, rules)
         case Woke(at):
@@ -297,7 +299,13 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
 
 
 def _connect(state: Session, event: Connected, rules: Rules) -> tuple[Session, list[Effect]]:
-    state = replace(state, online=True, token=event.token, chunk_bytes=event.chunk_bytes)
+    state = replace(
+        state,
+        online=True,
+        token=event.token,
+        chunk_bytes=event.chunk_bytes,
+        heard_itself=False,
+    )
     effects: list[Effect] = [_birth(state, rules)]
     if isinstance(state.job, Fetching):
         # Subscriptions of a lost connection may be gone: ask again for what is still missing.
@@ -311,11 +319,16 @@ def _all_due(state: Session, at: Seconds) -> Session:
     return replace(state, owed=owed)
 
 
-def _correct(state: Session, seen: Presence, rules: Rules) -> list[Effect]:
+def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, list[Effect]]:
+    if not state.online:
+        return state, []
+    if seen.session == state.token:
+        return replace(state, heard_itself=True), []
+    if not state.heard_itself:
+        # Older than our birth, which is on its way: answering would only multiply the echoes.
+        return state, []
     # The broker may publish the will of our last connection after the birth of this one.
-    if state.online and seen.session != state.token:
-        return [_birth(state, rules)]
-    return []
+    return replace(state, heard_itself=False), [_birth(state, rules)]
 
 
 def _change_conditions(
@@ -408,7 +421,12 @@ def _finish(
     if not isinstance(state.job, Working) or state.job.offer.round != answer.round:
         return state, [Forget(answer)]
     owed = Owed(answer, _lane(rules, state.job.offer.lanes), at)
-    return _send_due(replace(state, job=None, trouble="", owed=(*state.owed, owed)), at, rules)
+    had_trouble = bool(state.trouble)
+    state = replace(state, job=None, trouble="", owed=(*state.owed, owed))
+    state, sends = _send_due(state, at, rules)
+    # The presence still tells of the trouble that is over.
+    births = [_birth(state, rules)] if had_trouble and state.online else []
+    return state, births + sends
 
 
 def _fail(

@@ -28,7 +28,8 @@ PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
 
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
-Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$")]
+# The length too: `$` alone admits a newline at the end, and a digest becomes a topic and a path.
+Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Name = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(max_length=500)]
 Metrics = Annotated[dict[Name, float], Meta(max_length=100)]
@@ -198,6 +199,14 @@ _offer: msgspec.msgpack.Decoder[Offer] = msgspec.msgpack.Decoder(Offer)
 _presence: msgspec.msgpack.Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
 _to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
+
+
+def task_name(task: str) -> str:
+    """What a task is called between programs: a file's name without its folders and `.py`.
+
+    Every device keeps its copy of the file where it likes.
+    """
+    return task.replace("\\", "/").rpartition("/")[2].removesuffix(".py")
 
 
 def encode(message: AnyMessage) -> bytes:

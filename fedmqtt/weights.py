@@ -12,11 +12,12 @@ import hashlib
 import math
 import mmap
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgpack
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from fedmqtt.topics import Digest
@@ -36,9 +37,13 @@ class WeightsError(ValueError):
     """Bytes or arrays that are not the weights they should be; says which and why."""
 
 
+# Bounded here, since the product of half a million large lengths is hours of work.
+_Shape = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=32)]
+
+
 class _Header(msgspec.Struct, frozen=True):
     format: str
-    tensors: list[tuple[str, list[int]]]
+    tensors: list[tuple[str, _Shape]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,6 @@ def read(data: Buffer) -> tuple[Layout, Array]:
     layout = Layout(tuple((name, tuple(shape)) for name, shape in header.tensors))
     if len({name for name, _ in layout.tensors}) != len(layout.tensors):
         raise WeightsError("a tensor is named twice")
-    if any(length < 0 for _, shape in layout.tensors for length in shape):
-        raise WeightsError("a tensor has a negative length")
     expected = layout.size * _WIRE_FLOAT.itemsize
     if len(data) - start != expected:
         raise WeightsError(f"{len(data) - start} bytes of numbers where {expected} belong")

@@ -8,14 +8,13 @@ vanish in the middle of their work. Every departure is a connection cut without 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 from edge_client import session
 from edge_client.agent import Agent, Trainers
 from edge_client.config import ClientConfig
 from fedmqtt.effects import Seconds
-from fedmqtt.event_loop import EventLoop
+from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Offer
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.topics import ClientId
@@ -26,13 +25,11 @@ class Departures:
     """How clients come and go."""
 
     away_share: float = 1 / 3
-    """This share of all is away at any moment."""
-    swap_s: Seconds = 0.25
-    """So often one of those comes back, the one that was away longest, and another leaves."""
+    """This share of all is away at any moment. When one leaves, the one away longest returns."""
+    leave_every_s: Seconds = 0.25
+    """So often somebody leaves, whoever it is."""
     vanish_share: float = 0.1
-    """Of those invited to train, at least this share vanishes while it works."""
-    vanish_for_s: tuple[Seconds, Seconds] = (1.0, 4.0)
-    """After which they are back, and send what they finished meanwhile."""
+    """Of those invited to train, at least this share leaves while it works on the round."""
 
 
 @dataclass(slots=True)
@@ -42,12 +39,13 @@ class Swarm:
     departures: Departures
     agents: dict[ClientId, Agent] = field(default_factory=dict)
     away: list[ClientId] = field(default_factory=list)
-    """Who is away by rota, longest first."""
+    """Who is away, longest first."""
     vanished: int = 0
     """Clients cut while they worked on a round."""
     _doomed: set[ClientId] = field(default_factory=set)
     """Invited to the open round, and to vanish when their work begins."""
     _doomed_in: tuple[str, int] | None = None
+    _departure: Timer | None = None
 
     def add(self, broker: BrokerUrl, config: ClientConfig, trainers: Trainers) -> None:
         client = ClientId(config.id)
@@ -60,14 +58,18 @@ class Swarm:
         for agent in self.agents.values():
             agent.start()
         clients = sorted(self.agents)
-        count = math.ceil(len(clients) * self.departures.away_share)
+        # One at least must be there to leave.
+        count = min(math.ceil(len(clients) * self.departures.away_share), len(clients) - 1)
         self.away = Random(f"{self.seed}/away").sample(clients, count)
         for client in self.away:
             self.agents[client].link.cut(None)
         if self.away:
-            self._swap_later(Random(f"{self.seed}/swap"))
+            self._let_one_leave(Random(f"{self.seed}/leave"))
 
     def stop(self) -> None:
+        # First: who comes back while the others say goodbye would stay.
+        if self._departure is not None:
+            self._departure.cancel()
         for agent in self.agents.values():
             agent.stop()
 
@@ -79,17 +81,16 @@ class Swarm:
     def bytes_down(self) -> int:
         return sum(agent.link.bytes_received for agent in self.agents.values())
 
-    def _swap_later(self, chance: Random) -> None:
-        self.loop.call_in(self.departures.swap_s, lambda: self._swap(chance))
-
-    def _swap(self, chance: Random) -> None:
-        leaver = chance.choice(
-            [client for client in sorted(self.agents) if client not in self.away]
+    def _let_one_leave(self, chance: Random) -> None:
+        self._leave(chance.choice(sorted(self.agents.keys() - set(self.away))))
+        self._departure = self.loop.call_in(
+            self.departures.leave_every_s, lambda: self._let_one_leave(chance)
         )
-        self.away.append(leaver)
-        self.agents[leaver].link.cut(None)
+
+    def _leave(self, client: ClientId) -> None:
+        self.agents[client].link.cut(None)
+        self.away.append(client)
         self.agents[self.away.pop(0)].link.open()
-        self._swap_later(chance)
 
     def _watch(self, client: ClientId, event: session.Event) -> None:
         match event:
@@ -109,9 +110,6 @@ class Swarm:
         return Random(f"{self.seed}/vanish/{offer.round}").sample(invited, min(count, len(invited)))
 
     def _vanish(self, client: ClientId) -> None:
-        if client in self.away:
-            return
-        self.vanished += 1
-        shortest, longest = self.departures.vanish_for_s
-        back_in_s = Random(f"{self.seed}/back/{self.vanished}").uniform(shortest, longest)
-        self.agents[client].link.cut(back_in_s)
+        if client not in self.away:
+            self.vanished += 1
+            self._leave(client)

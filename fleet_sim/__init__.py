@@ -1,0 +1,1 @@
+"""A fleet of simulated clients: the same machines as the real programs, on a virtual clock."""

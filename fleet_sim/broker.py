@@ -1,0 +1,193 @@
+"""The MQTT that both programs rely on, in memory: one broker and the links to it.
+
+    publish ──loss, copies, delay──▶ broker ──retain──▶ subscribers' sessions ──again──▶ receive
+
+What is modelled is what goes wrong: QoS 1 delivers copies, and after a lost link repeats what was
+not confirmed, in its old order (1 2 3, then 2 3 again); a session keeps only so many messages for
+a client that is away and drops the rest in silence; a will can come after the birth of the next
+connection; a retained offer is read long after it was published.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import AnyMessage, Offer, Presence
+from fedmqtt.topics import (
+    CHANNELS,
+    Address,
+    ClientId,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    UpdatePart,
+)
+from fleet_sim.clock import Clock
+from fleet_sim.weather import Weather
+
+Message = AnyMessage | None
+Receive = Callable[[Address, Message, Seconds | None], None]
+"""(address, message, for how long it is still good)"""
+
+COORDINATOR = "coordinator"
+Who = ClientId | str
+
+
+_UNCONFIRMED_MAX = 3
+
+
+@dataclass(slots=True)
+class _Letter:
+    address: Address
+    message: Message
+    expires_at: Seconds | None
+
+
+@dataclass(slots=True)
+class _Session:
+    """What the broker keeps for one subscriber, also while it is away."""
+
+    receive: Receive
+    online: bool = False
+    link: int = 0
+    """Counts connections: what travelled on an old one does not arrive on the new one."""
+    will: _Letter | None = None
+    waiting: deque[_Letter] = field(default_factory=deque)
+    on_the_wire: deque[_Letter] = field(default_factory=deque)
+    said: deque[_Letter] = field(default_factory=lambda: deque(maxlen=_UNCONFIRMED_MAX))
+    read: deque[_Letter] = field(default_factory=lambda: deque(maxlen=_UNCONFIRMED_MAX))
+    """The last of each direction: a lost link may have taken their confirmations with it."""
+    down_at: Seconds = 0.0
+    up_at: Seconds = 0.0
+    """When the last message of each direction arrives: the next one comes after it."""
+
+
+class Broker:
+    def __init__(self, clock: Clock, chance: random.Random, weather: Weather) -> None:
+        self.weather = weather
+        self.retained: dict[Address, _Letter] = {}
+        self.dropped_count = 0
+        self._clock = clock
+        self._chance = chance
+        self._sessions: dict[Who, _Session] = {}
+
+    def is_online(self, who: Who) -> bool:
+        return self._sessions[who].online
+
+    def connect(self, who: Who, receive: Receive, will: Presence | None = None) -> None:
+        """Resume or begin the session of `who`: what waited for it, then what is retained."""
+        session = self._sessions.setdefault(who, _Session(receive))
+        session.online, session.link = True, session.link + 1
+        session.down_at = session.up_at = self._clock.now
+        session.will = _Letter(PresenceOf(ClientId(who)), will, None) if will else None
+        self._repeat_unconfirmed(session)
+        # What was on the wire when the last link broke was confirmed by nobody: it goes first.
+        waiting = [*session.on_the_wire, *session.waiting]
+        session.on_the_wire.clear()
+        session.waiting.clear()
+        for letter in waiting:
+            self._forward(session, letter)
+        for letter in self._retained_for(who):
+            self._forward(session, letter)
+
+    def disconnect(self, who: Who, *, politely: bool) -> None:
+        """End the link; unless politely, the will follows when the broker notices."""
+        session = self._sessions[who]
+        session.online = False
+        if session.will is not None and not politely:
+            notices_in_s = self._chance.uniform(0, self.weather.will_s)
+            self._clock.after(notices_in_s, self._route, session.will)
+        session.will = None
+
+    def publish(self, who: Who, address: Address, message: Message) -> None:
+        session = self._sessions[who]
+        # The coordinator's link to its broker is a wire; a phone's last words may be lost.
+        lossy = who != COORDINATOR
+        expires_at = None
+        if isinstance(message, Offer) and self.weather.counts_down:
+            # As the shell asks of a broker that knows MQTT 5.
+            expires_at = self._clock.now + message.closes_in_s
+        letter = _Letter(address, message, expires_at)
+        session.said.append(letter)
+        session.up_at, arrivals = self._arrivals(session.up_at, lossy=lossy)
+        for arrives_at in arrivals:
+            self._clock.at(arrives_at, self._route, letter)
+
+    def _repeat_unconfirmed(self, session: _Session) -> None:
+        if self._chance.random() >= self.weather.duplication:
+            return
+        # In their order, but the client may have said something new by then.
+        repeats_in_s = self._chance.random() * 2 * self.weather.delay_s
+        for letter in session.said:
+            self._clock.after(repeats_in_s, self._route, letter)
+        session.on_the_wire.extendleft(reversed(session.read))
+
+    def _retained_for(self, who: Who) -> list[_Letter]:
+        if who == COORDINATOR:
+            return [x for x in self.retained.values() if isinstance(x.address, PresenceOf)]
+        wanted: list[Address] = [OfferBoard(), PresenceOf(ClientId(who))]
+        return [self.retained[address] for address in wanted if address in self.retained]
+
+    def _route(self, letter: _Letter) -> None:
+        """The broker has it: keep it if it is to be kept, and pass it on."""
+        address = letter.address
+        if CHANNELS[type(address)].retain:
+            if letter.message is None:
+                self.retained.pop(address, None)
+            else:
+                self.retained[address] = letter
+        match address:
+            case OfferBoard():
+                for who, session in self._sessions.items():
+                    # Also for who is away: it will find old offers in its session.
+                    if who != COORDINATOR:
+                        self._forward(session, letter)
+            case UpdatePart():
+                self._forward(self._sessions[COORDINATOR], letter)
+            case Inbox(client):
+                if client in self._sessions:
+                    self._forward(self._sessions[client], letter)
+            case PresenceOf(client):
+                self._forward(self._sessions[COORDINATOR], letter)
+                self._forward(self._sessions[client], letter)
+            case ModelChunk() | _:
+                pass
+
+    def _forward(self, session: _Session, letter: _Letter) -> None:
+        if not session.online:
+            # Silently: the publisher had its confirmation long ago.
+            if len(session.waiting) < self.weather.queue_max:
+                session.waiting.append(letter)
+            else:
+                self.dropped_count += 1
+            return
+        session.down_at, arrivals = self._arrivals(session.down_at, lossy=True)
+        for arrives_at in arrivals:
+            session.on_the_wire.append(letter)
+            self._clock.at(arrives_at, self._deliver, session, session.link)
+
+    def _deliver(self, session: _Session, link: int) -> None:
+        if not session.online or session.link != link:
+            return
+        letter = session.on_the_wire.popleft()
+        left = None
+        if letter.expires_at is not None:
+            left = letter.expires_at - self._clock.now
+            if left <= 0:
+                return
+        session.read.append(letter)
+        session.receive(letter.address, letter.message, left)
+
+    def _arrivals(self, not_before: Seconds, *, lossy: bool) -> tuple[Seconds, tuple[Seconds, ...]]:
+        """When this message lets the next one arrive, and when it and a copy of it do."""
+        weather, chance = self.weather, self._chance
+        if lossy and weather.loss and chance.random() < weather.loss:
+            self.dropped_count += 1
+            return not_before, ()
+        first = max(not_before, self._clock.now + chance.random() * 2 * weather.delay_s)
+        if weather.duplication and chance.random() < weather.duplication:
+            return first, (first, first)
+        return first, (first,)

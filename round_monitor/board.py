@@ -1,0 +1,148 @@
+"""The newest of each status page, and a short log of what happened, found by comparing pages.
+
+Knows nothing of MQTT, of terminals or of time: a page is a name and bytes.
+"""
+
+from collections import deque
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from fedmqtt.status_pages import (
+    PAGES,
+    ClientsPage,
+    CoordinatorPage,
+    HistoryPage,
+    ModelPage,
+    Page,
+    PageError,
+    RoundPage,
+    TrafficPage,
+    decode,
+)
+from round_monitor import events
+from round_monitor.events import Event
+
+KEPT_EVENTS = 200
+
+_TEXT_LENGTH_MAX = 300
+
+_P = TypeVar("_P", bound=Page)
+
+
+class Board:
+    def __init__(self) -> None:
+        self._pages: dict[str, Page] = {}
+        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        """Oldest first."""
+        self.event_count = 0
+        """Of all times, the forgotten ones too."""
+        self.unreadable_count = 0
+        self.unreadable_last = ""
+
+    def take(self, name: str, payload: bytes, at: str = "") -> bool:
+        """Whether this changes what there is to see. `at` is the time that events are stamped with.
+
+        An empty payload withdraws the page, as it does on the broker. A page of a name that we do
+        not know is for a newer monitor than this.
+        """
+        if name not in PAGES:
+            return False
+        if not payload:
+            return self._pages.pop(name, None) is not None
+        try:
+            page = _readable(decode(name, payload))
+        except PageError as bad:
+            self.unreadable_count += 1
+            self.unreadable_last = _printable(str(bad))
+            return True
+        if page == self._pages.get(name):
+            return False
+        for event in self._compare(page):
+            self.events.append(replace(event, at=at))
+            self.event_count += 1
+        self._pages[name] = page
+        return True
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._pages
+
+    @property
+    def is_complete(self) -> bool:
+        """Every page that a coordinator publishes has been seen."""
+        return self._pages.keys() == PAGES.keys()
+
+    @property
+    def coordinator(self) -> CoordinatorPage | None:
+        return self._page("coordinator", CoordinatorPage)
+
+    @property
+    def round(self) -> RoundPage | None:
+        return self._page("round", RoundPage)
+
+    @property
+    def model(self) -> ModelPage | None:
+        return self._page("model", ModelPage)
+
+    @property
+    def history(self) -> HistoryPage | None:
+        return self._page("history", HistoryPage)
+
+    @property
+    def clients(self) -> ClientsPage | None:
+        return self._page("clients", ClientsPage)
+
+    @property
+    def traffic(self) -> TrafficPage | None:
+        return self._page("traffic", TrafficPage)
+
+    def newest_events(self, since_count: int) -> list[Event]:
+        """Those that came after `event_count` was `since_count`, as far as they are kept."""
+        new = min(self.event_count - since_count, len(self.events))
+        return list(self.events)[len(self.events) - new :]
+
+    def _page(self, name: str, kind: type[_P]) -> _P | None:
+        page = self._pages.get(name)
+        assert page is None or isinstance(page, kind)
+        return page
+
+    def _compare(self, page: Page) -> list[Event]:
+        match page:
+            case CoordinatorPage():
+                return events.of_coordinator(self.coordinator, page)
+            case RoundPage():
+                return events.of_round(self.round, page, self.history)
+            case ModelPage():
+                return events.of_model(self.model, page)
+            case HistoryPage():
+                return events.of_history(self.history, page, self.round)
+            case ClientsPage():
+                return events.of_clients(self.clients, page)
+            case _:
+                return []
+
+
+def _readable(page: Page) -> Page:
+    """Without control characters and endless texts: a reason must not steer or fill a terminal."""
+    return msgspec.convert(_cleaned(msgspec.to_builtins(page)), type(page))
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case str():
+            return _printable(value)
+        case list() | tuple():
+            return [_cleaned(part) for part in value]
+        case dict():
+            return {_cleaned(key): _cleaned(part) for key, part in value.items()}
+        case _:
+            return value
+
+
+def _printable(text: str) -> str:
+    text = text[:_TEXT_LENGTH_MAX]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,110 @@
+"""Watch a federation: its round, its clients, its model, live from its broker's status topics.
+
+Ctrl-C ends the watching and nothing else.
+"""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from round_monitor.feed import Feed
+
+HELP = "watch a federation: its round, its clients, its model"
+
+_PAGES_WITHIN_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker",
+        metavar="URL",
+        default="mqtt://localhost:1883",
+        help="mqtt://[user:password@]host[:port] (%(default)s)",
+    )
+    parser.add_argument(
+        "--federation", metavar="NAME", required=True, help="as its coordinator calls it"
+    )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="one line for each event; by itself where the output is no terminal",
+    )
+    parser.add_argument(
+        "--once", action="store_true", help="print how things stand, and end; 1 if nothing is known"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for."""
+    # Here, because `fedmqtt --help` imports every command, and should not load what each needs.
+    from fedmqtt.mqtt_link import BrokerUrlError
+
+    try:
+        return _once(arguments) if arguments.once else _live(arguments)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] != "rich":
+            raise
+        return _fail("The screen needs rich: pip install 'fedmqtt[monitor]', or use --plain.", 2)
+    except (BrokerUrlError, ValueError) as wrong:
+        return _fail(str(wrong), 2)
+    except BrokenPipeError:
+        # `| head` has seen enough. What is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _live(arguments: argparse.Namespace) -> int:
+    from fedmqtt.event_loop import EventLoop
+    from fedmqtt.mqtt_link import parse_broker_url
+    from round_monitor.live import LiveView
+
+    loop = EventLoop()
+    broker = parse_broker_url(arguments.broker)
+    plain = arguments.plain or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+    view = LiveView(loop, arguments.broker, arguments.federation, str(broker), plain)
+    loop.stop_on_signals()
+    try:
+        view.start()
+        loop.run()
+    finally:
+        view.stop()
+        loop.close()
+    return 0
+
+
+def _once(arguments: argparse.Namespace) -> int:
+    from fedmqtt.event_loop import EventLoop
+    from fedmqtt.mqtt_link import parse_broker_url
+    from round_monitor.feed import Feed, utc_time
+    from round_monitor.screen import print_once
+
+    loop = EventLoop()
+    broker = parse_broker_url(arguments.broker)
+    feed = Feed(loop, arguments.broker, arguments.federation, on_change=lambda: None)
+    loop.stop_on_signals()
+    try:
+        feed.open()
+        feed.wait_for_pages(_PAGES_WITHIN_S)
+        if feed.board.is_empty:
+            return _fail(_why_nothing(feed, arguments.federation, str(broker)), 1)
+    finally:
+        feed.close()
+        loop.close()
+    print_once(feed.board, str(broker), utc_time(), colour=not arguments.plain)
+    return 0
+
+
+def _why_nothing(feed: "Feed", federation: str, broker: str) -> str:
+    if not feed.is_connected:
+        return f"No connection: {feed.lost}."
+    return (
+        f"Nothing is published for federation {federation!r} at {broker}:"
+        " it has another name, or its coordinator has never run."
+    )
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return code

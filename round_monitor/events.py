@@ -1,0 +1,165 @@
+"""What happened between two versions of a status page, in words for a person."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fedmqtt.status_pages import (
+    LISTED_CLIENTS,
+    ClientsPage,
+    CoordinatorPage,
+    HistoryPage,
+    ModelPage,
+    RoundLine,
+    RoundPage,
+)
+from fedmqtt.topics import ClientId
+
+Kind = Literal[
+    "says", "opened", "answered", "declined", "rejected", "came", "left", "closed", "figures"
+]
+
+_NAMED = 3
+"""So many clients are named one by one; of more, the first few and how many."""
+
+_WORTH_TELLING = ("starting", "waiting", "finished", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    kind: Kind
+    what: str
+    clients: tuple[str, ...] = ()
+    """Who did it, if clients did."""
+    at: str = ""
+    """When we learned of it, as the reader's clock shows it."""
+
+    @property
+    def text(self) -> str:
+        return f"{_names(self.clients)} {self.what}" if self.clients else self.what
+
+
+def merged(events: Iterable[Event]) -> list[Event]:
+    """What clients did one after the other is told once, with the time of the last."""
+    short: list[Event] = []
+    for event in events:
+        last = short[-1] if short else None
+        if last and last.clients and (last.kind, last.what) == (event.kind, event.what):
+            event = replace(event, clients=last.clients + event.clients)
+            short.pop()
+        short.append(event)
+    return short
+
+
+def of_coordinator(old: CoordinatorPage | None, new: CoordinatorPage) -> list[Event]:
+    events = []
+    if old is not None and old.run != new.run:
+        events.append(Event("says", f"run {new.run} began"))
+    # Between two rounds it waits for a moment, and the rounds tell their own story.
+    between = old is not None and old.state == "averaging" and new.state == "waiting"
+    changed = old is None or (old.state, old.run) != (new.state, new.run)
+    if changed and new.state in _WORTH_TELLING and not between:
+        events.append(Event("says", new.says))
+    return events
+
+
+def of_round(old: RoundPage | None, new: RoundPage, history: HistoryPage | None) -> list[Event]:
+    """`history` knows of rounds whose end has been told already."""
+    if old is None and not new.open:
+        # Who comes when a round is over is told how it ended, not how it went.
+        return _end(new, history)
+    events = []
+    if old is None or (old.round, old.opened) != (new.round, new.opened):
+        events.append(_opened(new))
+        old = None
+    answered = _added(new.answered, old.answered if old else ())
+    if answered:
+        events.append(Event("answered", "answered", answered))
+    events += _with_reasons("declined", "declined", old.declined if old else {}, new.declined)
+    events += _with_reasons("rejected", "rejected", old.rejected if old else {}, new.rejected)
+    was_open = old is None or old.open
+    return events + _end(new, history) if was_open and not new.open else events
+
+
+def of_history(old: HistoryPage | None, new: HistoryPage, page: RoundPage | None) -> list[Event]:
+    """Rounds that ended while no page of them was seen: pages are replaced, lines are not."""
+    known = [] if old is None else old.rounds
+    lines = [line for line in new.rounds if line not in known]
+    if old is None:
+        lines = lines[-1:]
+    # The round page may have told it first.
+    told = page.round if page is not None and not page.open else None
+    return [Event("closed", _closed(line)) for line in lines if line.round != told]
+
+
+def of_model(old: ModelPage | None, new: ModelPage) -> list[Event]:
+    figures = new.figures
+    if figures is None or (old is not None and old.figures_round == new.figures_round):
+        return []
+    named = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+    told = [f"{named[key]} {figures.metrics[key]:.3f}" for key in named if key in figures.metrics]
+    if not told:
+        told = [f"{key} {value:.4g}" for key, value in sorted(figures.metrics.items())[:2]]
+    text = f"{', '.join(told)} on {figures.samples:,} samples of {count(figures.clients, 'client')}"
+    return [Event("figures", text)]
+
+
+def of_clients(old: ClientsPage | None, new: ClientsPage) -> list[Event]:
+    if old is None:
+        return [Event("came", f"{count(len(new.online), 'client')} online")] if new.online else []
+    events = []
+    # In a list that was cut, a name may come and go because of another one.
+    if max(len(old.online), len(new.online)) < LISTED_CLIENTS:
+        came, left = _added(new.online, old.online), _added(old.online, new.online)
+        if came:
+            events.append(Event("came", "came online", came))
+        if left:
+            events.append(Event("left", "left", left))
+    return events + _with_reasons("declined", "cannot take part", old.hindered, new.hindered)
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _opened(page: RoundPage) -> Event:
+    if page.invited:
+        text = f"round {page.round} opened: {len(page.invited)} invited, {page.wanted} wanted"
+    else:
+        text = f"round {page.round} opened: {count(len(page.evaluators), 'client')} to evaluate"
+    return Event("opened", text)
+
+
+def _closed(line: RoundLine) -> str:
+    why = f": {line.reason}" if line.reason else ""
+    share = f" ({line.answered} of {line.invited})" if line.invited else ""
+    return f"round {line.round} closed, {line.outcome}{why}{share}"
+
+
+def _end(page: RoundPage, history: HistoryPage | None) -> list[Event]:
+    if history is not None and any(line.round == page.round for line in history.rounds):
+        return []
+    share = f" ({len(page.answered)} of {len(page.invited)})" if page.invited else ""
+    return [Event("closed", f"round {page.round} closed, {page.outcome}{share}")]
+
+
+def _with_reasons(
+    kind: Kind, word: str, old: Mapping[ClientId, str], new: Mapping[ClientId, str]
+) -> list[Event]:
+    clients_by_reason: dict[str, list[str]] = {}
+    for client, reason in new.items():
+        if old.get(client) != reason:
+            clients_by_reason.setdefault(reason, []).append(client)
+    return [
+        Event(kind, f"{word}: {reason}", tuple(clients))
+        for reason, clients in clients_by_reason.items()
+    ]
+
+
+def _added(new: Iterable[str], old: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(new) - set(old)))
+
+
+def _names(clients: Sequence[str]) -> str:
+    named = ", ".join(clients[:_NAMED])
+    return named if len(clients) <= _NAMED else f"{named} and {len(clients) - _NAMED} more"

@@ -1,0 +1,397 @@
+"""What a person sees: one screen, from title to last events, that reads without colour too.
+
+    fedmqtt · demo · run 20260301-101500            Mosquitto 2.0.11 (started here, port 41234)
+    ───────────────────────────────────────────────────────────────────────────────────────────
+     Now      collecting updates: 4 of 8 so far
+
+     Round    3 of 10  █████████████░░░░░░░░░░░░░  4 of 8 answers   closes in 12 s
+              ...
+
+A screen is a list of sections, each with a label and some lines. What the height leaves is first
+given to the names of clients, then to events.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.text import Text
+
+from fedmqtt.status_pages import LISTED_CLIENTS, RoundPage
+from round_monitor import units
+from round_monitor.board import Board
+from round_monitor.events import Event, Kind, count, merged
+
+CELLS_MAX = 100
+"""Of more clients only counts are shown."""
+
+_WIDTH_MAX = 120
+_LABEL_WIDTH = 9
+_OVERDUE_S = 10
+"""After so much time over the deadline, the coordinator may be gone."""
+
+_EVENTS_WITHOUT_LIMIT = 10
+_FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+
+
+def render(
+    board: Board, heading: str, now: str, trouble: str = "", height: int | None = None
+) -> RenderableType:
+    """`heading` names the broker, `now` is ISO 8601, `trouble` is shown above all else.
+
+    At most `height` lines; None: as many as there are.
+    """
+    return _Screen(board, heading, now, trouble, height)
+
+
+class _Mark(NamedTuple):
+    symbol: str
+    plain: str
+    """The same where only ASCII can be shown."""
+    style: str
+
+
+# In the order in which the legend names them.
+_CLIENT_MARKS = {
+    "answered": _Mark("✓", "#", "green"),
+    "evaluated": _Mark("◆", "e", "cyan"),
+    "working": _Mark("●", "*", "bold"),
+    "ready": _Mark("○", "o", ""),
+    "unable": _Mark("!", "!", "yellow"),
+    "away": _Mark("–", "-", "dim"),
+    "rejected": _Mark("✗", "x", "bold red"),
+}
+
+_EVENT_MARKS: dict[Kind, _Mark] = {
+    "says": _Mark("·", ".", ""),
+    "opened": _Mark("▶", ">", "bold"),
+    "answered": _CLIENT_MARKS["answered"],
+    "declined": _CLIENT_MARKS["unable"],
+    "rejected": _CLIENT_MARKS["rejected"],
+    "came": _Mark("+", "+", ""),
+    "left": _CLIENT_MARKS["away"],
+    "closed": _Mark("■", "=", "bold"),
+    "figures": _Mark("◆", "%", "cyan"),
+}
+
+
+class _Section(NamedTuple):
+    label: str
+    lines: list[Text]
+
+
+class _Screen:
+    def __init__(
+        self, board: Board, heading: str, now: str, trouble: str, height: int | None
+    ) -> None:
+        self._board = board
+        self._heading = heading
+        self._now = now
+        self._trouble = trouble
+        # Not from the options: rich forgets the height inside of other renderables.
+        self._height = height
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(options.max_width, _WIDTH_MAX)
+        layout = _Layout(width - _LABEL_WIDTH - 2, self._height, options.ascii_only)
+        lines = self._title(width, layout)
+        lines += self._body(layout, None if self._height is None else self._height - len(lines))
+        for line in lines:
+            line.no_wrap = True
+            line.rstrip()
+            line.truncate(width, overflow="ellipsis")
+            if options.ascii_only:
+                line.plain = line.plain.encode("ascii", "replace").decode()
+            yield line
+
+    def _title(self, width: int, layout: "_Layout") -> list[Text]:
+        page = self._board.coordinator
+        where = [] if page is None else [page.federation, f"run {page.run}"]
+        dot = " - " if layout.ascii_only else " · "
+        left = Text(" " + dot.join(["fedmqtt", *where]), style="bold")
+        right = Text(self._heading + " ", style="dim")
+        space = width - left.cell_len - right.cell_len
+        rule = Text(("-" if layout.ascii_only else "─") * width, style="dim")
+        if space >= 2:
+            return [Text.assemble(left, " " * space, right), rule]
+        return [left, Text.assemble(" ", right), rule]
+
+    def _body(self, layout: "_Layout", height: int | None) -> list[Text]:
+        sections = [
+            self._what_it_does(),
+            _round(self._board, layout, self._now),
+            _clients(self._board, layout),
+            _model(self._board, layout),
+            _traffic(self._board),
+            _oddities(self._board),
+        ]
+        sections = [section for section in sections if section.lines]
+        body = _set(sections, gaps=True)
+        if height is not None and height - len(body) < 4:
+            body = _set(sections, gaps=False)
+        left = _EVENTS_WITHOUT_LIMIT if height is None else height - len(body) - 1
+        shown = merged(self._board.events)[-left:] if left > 0 else []
+        events = _Section("Events", [_event(event, layout) for event in shown])
+        return ([*body, Text(), *_set([events], gaps=False)] if shown else body)[:height]
+
+    def _what_it_does(self) -> _Section:
+        lines = []
+        if self._trouble:
+            lines.append(Text(f"! {self._trouble}", style="bold yellow"))
+        page = self._board.coordinator
+        if page is not None:
+            style = {"stopped": "bold yellow", "finished": "bold green"}.get(page.state, "bold")
+            lines.append(Text(page.says, style=style))
+        elif not self._trouble:
+            lines.append(Text("nothing known of a coordinator so far"))
+        return _Section("Now", lines)
+
+
+class _Layout(NamedTuple):
+    width: int
+    """Of what stands beside the labels."""
+    height: int | None
+    """Of the whole screen; None: as many lines as there are."""
+    ascii_only: bool
+
+    def mark(self, mark: _Mark) -> str:
+        return mark.plain if self.ascii_only else mark.symbol
+
+
+def _set(sections: Iterable[_Section], gaps: bool) -> list[Text]:
+    """Labels to the left of their lines."""
+    lines: list[Text] = []
+    for section in sections:
+        if gaps and lines:
+            lines.append(Text())
+        for i, line in enumerate(section.lines):
+            label = section.label if i == 0 else ""
+            lines.append(Text.assemble((f" {label:{_LABEL_WIDTH}}", "dim"), line))
+    return lines
+
+
+# Round
+
+
+def _round(board: Board, layout: _Layout, now: str) -> _Section:
+    page = board.round
+    if page is None:
+        return _Section("Round", [Text("none so far")])
+    if not page.invited and page.evaluators:
+        return _Section("Round", [_evaluation_progress(page, layout, now)])
+    wanted = board.coordinator.rounds_wanted if board.coordinator else 0
+    number = f"{page.round} of {wanted}" if wanted else f"{page.round}"
+    text = f"{len(page.answered)} of {page.wanted} answers"
+    progress = _progress(number, len(page.answered), page.wanted, text, _ending(page, now), layout)
+    return _Section("Round", [progress, _participation(page)])
+
+
+def _evaluation_progress(page: RoundPage, layout: _Layout, now: str) -> Text:
+    done, asked = len(page.evaluated), len(page.evaluators)
+    text = f"{done} of {asked} answers"
+    return _progress("last evaluation", done, asked, text, _ending(page, now), layout)
+
+
+def _progress(number: str, done: int, wanted: int, text: str, ending: str, layout: _Layout) -> Text:
+    # Space for the longest ending, so that the bar keeps its length while time passes.
+    room = layout.width - len(number) - len(text) - 2 - 3 - 25
+    full, empty = units.bar(done, wanted, max(8, min(40, room)), layout.ascii_only)
+    return Text.assemble(
+        (number, "bold"), "  ", (full, "green"), (empty, "dim"), "  ", text, "   ", ending
+    )
+
+
+def _ending(page: RoundPage, now: str) -> str:
+    if not page.open:
+        return page.outcome or "closed"
+    left_s = units.seconds_between(now, page.closes)
+    if left_s is None:
+        return ""
+    if left_s < -_OVERDUE_S:
+        return f"overdue by {units.duration(-left_s)}"
+    return f"closes in {units.duration(left_s)}"
+
+
+def _participation(page: RoundPage) -> Text:
+    if page.open:
+        missing = ("away", len(page.away))
+    else:
+        answers = {*page.answered, *page.rejected}
+        missing = ("dropped", sum(client not in answers for client in page.invited))
+    counts = [
+        ("invited", len(page.invited), ""),
+        ("answered", len(page.answered), "green"),
+        (*missing, "yellow"),
+        ("declined", len(page.declined), "yellow"),
+        ("rejected", len(page.rejected), "bold red"),
+    ]
+    parts = [(f"{n:,} {word}", style if n else "dim") for word, n, style in counts]
+    return Text("  ").join(
+        [*(Text(*part) for part in parts), Text(f"quorum {page.quorum}", style="dim")]
+    )
+
+
+# Clients
+
+
+def _clients(board: Board, layout: _Layout) -> _Section:
+    states = _client_states(board)
+    lines = [_online(board, states)]
+    if states:
+        if len(states) <= CELLS_MAX:
+            lines += _grid(states, layout)
+        lines += _legend(states, layout)
+    return _Section("Clients", lines)
+
+
+def _online(board: Board, states: dict[str, str]) -> Text:
+    page = board.coordinator
+    if page is None:
+        return Text("none known so far")
+    text = Text.assemble(
+        (f"{page.clients_online:,}", "bold"), f" online of {page.clients_known:,} known"
+    )
+    if page.clients_known > len(states) >= LISTED_CLIENTS:
+        text.append(f"; the counts below are of {len(states):,} that the pages list")
+    return text
+
+
+def _client_states(board: Board) -> dict[str, str]:
+    """Client to what it does, one of `_CLIENT_MARKS`, in the order of their names."""
+    states: dict[str, str] = {}
+    # The later ones say more.
+    if (clients := board.clients) is not None:
+        states |= dict.fromkeys(clients.online, "ready")
+        states |= dict.fromkeys(clients.hindered, "unable")
+        states |= dict.fromkeys(clients.away, "away")
+    if (page := board.round) is not None:
+        if page.open:
+            working = [*page.invited, *page.evaluators]
+            states |= {c: "working" for c in working if states.get(c) != "away"}
+            states |= dict.fromkeys(page.away, "away")
+        states |= dict.fromkeys(page.declined, "unable")
+        states |= dict.fromkeys(page.evaluated, "evaluated")
+        states |= dict.fromkeys(page.answered, "answered")
+        states |= dict.fromkeys(page.rejected, "rejected")
+    return dict(sorted(states.items()))
+
+
+def _grid(states: dict[str, str], layout: _Layout) -> list[Text]:
+    """A cell for each client: with its name where there is room, else its mark alone."""
+    cell = max(len(client) for client in states) + 4
+    columns = max(1, layout.width // cell)
+    rows_max = 12 if layout.height is None else max(3, layout.height // 3 - 5)
+    if -(-len(states) // columns) <= rows_max:
+        cells = [
+            Text.assemble(
+                (f"{layout.mark(mark)} {client}", mark.style), " " * (cell - len(client) - 2)
+            )
+            for client, mark in ((c, _CLIENT_MARKS[state]) for c, state in states.items())
+        ]
+        return _rows(cells, columns)
+    marks = [_CLIENT_MARKS[state] for state in states.values()]
+    # Tens with a gap between them can be counted.
+    cells = [
+        Text.assemble((layout.mark(mark), mark.style), "   " if i % 10 == 9 else " ")
+        for i, mark in enumerate(marks)
+    ]
+    return _rows(cells, max(10, layout.width // 22 * 10))
+
+
+def _rows(cells: list[Text], columns: int) -> list[Text]:
+    return [Text.assemble(*cells[i : i + columns]) for i in range(0, len(cells), columns)]
+
+
+def _legend(states: dict[str, str], layout: _Layout) -> list[Text]:
+    """What the marks mean, and of how many clients it is true."""
+    counts = {state: list(states.values()).count(state) for state in _CLIENT_MARKS}
+    present = {state: n for state, n in counts.items() if n}
+    with_counts = {state: f"{n:,} {state}" for state, n in present.items()}
+    one_line = _legend_line(with_counts, 3, layout)
+    if one_line.cell_len <= layout.width:
+        return [one_line]
+    if len(states) <= CELLS_MAX:
+        return [_legend_line({state: state for state in present}, 1, layout)]
+    # Without cells the counts are all there is.
+    first = dict(list(with_counts.items())[:4])
+    second = {state: words for state, words in with_counts.items() if state not in first}
+    return [_legend_line(first, 3, layout), _legend_line(second, 3, layout)]
+
+
+def _legend_line(words: dict[str, str], gap: int, layout: _Layout) -> Text:
+    parts = [
+        Text.assemble((layout.mark(mark), mark.style), " ", words[state])
+        for state, mark in _CLIENT_MARKS.items()
+        if state in words
+    ]
+    return Text(" " * gap).join(parts)
+
+
+# Model and traffic
+
+
+def _model(board: Board, layout: _Layout) -> _Section:
+    page = board.model
+    if page is None or page.figures is None:
+        return _Section("Model", [Text("not evaluated so far")])
+    figures = page.figures
+    known = [name for name in _FIGURES if name in figures.metrics]
+    lines = [
+        _metric(board, name, figures.metrics[name], layout)
+        for name in known or sorted(figures.metrics)[:2]
+    ]
+    text = f"on {count(figures.samples, 'sample')} of {count(figures.clients, 'client')}"
+    when = "" if page.figures_round is None else f", at the start of round {page.figures_round}"
+    return _Section("Model", [*lines, Text(text + when, style="dim")])
+
+
+def _metric(board: Board, name: str, value: float, layout: _Layout) -> Text:
+    rounds = board.history.rounds if board.history is not None else []
+    values = [
+        line.figures.metrics[name]
+        for line in rounds
+        if line.figures and name in line.figures.metrics
+    ]
+    label = f"{_FIGURES.get(name, name):8.12}  "
+    text = Text.assemble(label, (f"{value:.3f}", "bold"))
+    if len(values) > 1:
+        width = max(10, layout.width - len(label) - 5 - 2 - 32)
+        line = units.sparkline(values, width, layout.ascii_only)
+        shown = values[-width:]
+        text.append("  ").append(line, "cyan")
+        text.append(f"  from {shown[0]:.3f}, best {max(shown):.3f}", "dim")
+    return text
+
+
+def _traffic(board: Board) -> _Section:
+    page, model = board.traffic, board.model
+    if page is None:
+        return _Section("Bytes", [])
+    text = Text.assemble(
+        ("received ", "dim"),
+        units.size(page.bytes_received),
+        ("   published ", "dim"),
+        units.size(page.bytes_published),
+        (", once for all", "dim"),
+    )
+    if model is not None:
+        text.append("   model ", "dim").append(units.size(model.size_bytes))
+    return _Section("Bytes", [text])
+
+
+def _oddities(board: Board) -> _Section:
+    parts = []
+    if (page := board.coordinator) is not None:
+        if page.late_updates:
+            parts.append(count(page.late_updates, "late update"))
+        if page.unreadable_messages:
+            parts.append(count(page.unreadable_messages, "unreadable message"))
+    if board.unreadable_count:
+        parts.append(f"{count(board.unreadable_count, 'unreadable page')}: {board.unreadable_last}")
+    return _Section("Also", [Text(", ".join(parts), style="yellow")] if parts else [])
+
+
+def _event(event: Event, layout: _Layout) -> Text:
+    mark = _EVENT_MARKS[event.kind]
+    at = f"{event.at}  " if event.at else ""
+    return Text.assemble((at, "dim"), (layout.mark(mark), mark.style), " ", event.text)

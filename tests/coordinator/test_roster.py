@@ -1,0 +1,84 @@
+from coordinator.roster import Roster
+from fedmqtt.messages import Presence, Purpose
+from fedmqtt.topics import ClientId
+from fleet_sim.promises import recount
+
+ANN, BOB = ClientId("ann"), ClientId("bob")
+BOTH: tuple[Purpose, ...] = ("train", "evaluate")
+
+
+def here(
+    session: str = "1", purposes: tuple[Purpose, ...] = BOTH, task: str = "t", wire: int = 1
+) -> Presence:
+    return Presence(online=True, session=session, purposes=purposes, task=task, wire=wire)
+
+
+def test_who_is_there_and_willing_is_sorted() -> None:
+    roster = Roster("t")
+    roster.came(1, BOB, here())
+    roster.came(2, ANN, here(purposes=("train",)))
+    assert roster.willing("train") == [ANN, BOB]
+    assert roster.willing("evaluate") == [BOB]
+    assert (roster.willing_count("train"), roster.online_count) == (2, 2)
+    recount(roster)
+
+
+def test_willingness_is_what_was_said_last() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    roster.came(5, ANN, here(purposes=()))
+    assert roster.willing("train") == []
+    assert roster.is_online(ANN)
+    assert roster.clients[ANN].since == 1, "there all the time, whatever it was willing to do"
+    recount(roster)
+
+
+def test_a_will_of_another_session_is_not_believed() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here("2"))
+    assert not roster.left(2, ANN, "1")
+    assert roster.is_online(ANN)
+    assert roster.left(3, ANN, "2")
+    assert not roster.left(4, ANN, "2"), "gone already"
+    assert not roster.is_online(ANN)
+    assert roster.clients[ANN].since == 3
+    assert not roster.left(5, BOB, "1"), "nobody has heard of bob"
+    recount(roster)
+
+
+def test_any_sign_of_life_makes_a_client_active() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    roster.left(2, ANN, "1")
+    roster.heard(3, ANN)
+    assert roster.willing("train") == [ANN]
+    assert roster.clients[ANN].since == 3
+    roster.heard(4, ANN)
+    assert roster.clients[ANN].since == 3
+    # A stranger's update tells nothing of what it would do.
+    roster.heard(5, BOB)
+    assert not roster.is_online(BOB)
+    recount(roster)
+
+
+def test_who_cannot_take_part_is_seen_and_never_asked() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here(task="letters"))
+    roster.came(1, BOB, here(wire=2))
+    assert roster.online_count == 2
+    assert roster.willing("train") == roster.able("evaluate") == []
+    assert roster.clients[ANN].hindrance == "runs task 'letters', not 't'"
+    assert roster.clients[BOB].hindrance == "speaks wire version 2, not 1"
+    roster.came(2, BOB, here("2"))
+    assert roster.willing("train") == [BOB]
+    recount(roster)
+
+
+def test_able_is_also_who_is_away() -> None:
+    roster = Roster("t")
+    roster.came(1, BOB, here())
+    roster.came(1, ANN, here(purposes=("train",)))
+    roster.left(2, BOB, "1")
+    assert roster.able("evaluate") == [BOB]
+    assert roster.willing("evaluate") == []
+    recount(roster)

@@ -1,0 +1,201 @@
+"""Stories of one client's session, each in a file of its own in `scripts/`. The client is ann.
+
+rules does=train resend_s=20 resend_max_s=60    starts anew with these
+start 3 4                     with the answers to these rounds in the outbox
+connect t1 [chunk=1000]       a connection of this token
+disconnect
+offer 1 train [run=r] [model=m0] [closes=60] [expires=..] [task=..] [wire=..] [lanes=..]
+offer 1 evaluate, offer 1 both, offer 1 others
+withdraw                      the offer board is empty
+fetched m0
+finished 1 [size=100]
+failed 1 because
+receipt 1 accepted, receipt 1 refused
+go a1 0-3 7-8                 send these chunks of the answer to round 1
+left 1 12                     the round closes in 12 s
+presence t1 online            what the broker keeps as ann's presence
+conditions on battery, conditions fine
+at 30                         time passes, and each alarm rings on its way
+ring                          an alarm that nobody set
+"""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from edge_client import session
+from fedmqtt.effects import Note, Publish, WakeAt
+from fedmqtt.messages import (
+    PURPOSES,
+    WIRE_VERSION,
+    Announce,
+    Decline,
+    Go,
+    ModelRef,
+    Offer,
+    Presence,
+    Receipt,
+    TimeLeft,
+    Training,
+)
+from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, UpdatePart
+from tests.scripts import run, stories
+
+ANN = ClientId("ann")
+BOB = ClientId("bob")
+
+
+class Table:
+    """Ann's machine, her clock and her alarm."""
+
+    def __init__(self) -> None:
+        self._begin({})
+
+    def obey(self, line: str) -> list[str]:
+        words = [word for word in shlex.split(line) if "=" not in word]
+        options = dict(word.split("=", 1) for word in shlex.split(line) if "=" in word)
+        match words:
+            case ["rules"]:
+                return self._begin(options)
+            case ["at", moment]:
+                return self._wait(float(moment))
+            case _:
+                return self._tell(event(self.now, words, options))
+
+    def _begin(self, options: dict[str, str]) -> list[str]:
+        does = options.get("does", "train,evaluate")
+        self.rules = session.Rules(
+            client=ANN,
+            task="digits",
+            purposes=tuple(purpose for purpose in PURPOSES if purpose in does),
+            resend_s=float(options.get("resend_s", 20)),
+            resend_max_s=float(options.get("resend_max_s", 60)),
+        )
+        self.state = session.Session()
+        self.now = 0.0
+        self.alarm: float | None = None
+        return []
+
+    def _tell(self, happened: session.Event) -> list[str]:
+        self.state, effects = session.step(self.state, happened, self.rules)
+        for effect in effects:
+            if isinstance(effect, WakeAt):
+                self.alarm = effect.at
+        return [told for effect in effects for told in tell(effect)]
+
+    def _wait(self, moment: float) -> list[str]:
+        told: list[str] = []
+        while self.alarm is not None and self.alarm <= moment:
+            assert len(told) < 500, "the alarm does not stop ringing"
+            self.now, self.alarm = max(self.now, self.alarm), None
+            told += [f"{line} (at {self.now:g})" for line in self._tell(session.Woke(self.now))]
+        self.now = moment
+        return told
+
+
+def event(at: float, words: list[str], options: dict[str, str]) -> session.Event:
+    match words:
+        case ["start", *numbers]:
+            return session.Started(at, tuple(answer(int(n)) for n in numbers))
+        case ["connect", token]:
+            return session.Connected(at, token, int(options.get("chunk", 1000)))
+        case ["disconnect"]:
+            return session.Disconnected(at)
+        case ["offer", number, purpose]:
+            expires = float(options["expires"]) if "expires" in options else None
+            return session.Offered(at, offer(int(number), purpose, options), expires)
+        case ["withdraw"]:
+            return session.OfferWithdrawn(at)
+        case ["fetched", digest]:
+            return session.ModelFetched(at, Digest(digest))
+        case ["finished", number]:
+            return session.Finished(at, answer(int(number), int(options.get("size", 100))))
+        case ["failed", number, *reason]:
+            return session.Failed(at, RoundId(int(number)), " ".join(reason))
+        case ["receipt", number, outcome]:
+            accepted = outcome == "accepted"
+            return session.Received(at, Receipt(round=RoundId(int(number)), accepted=accepted))
+        case ["go", digest, *spans]:
+            return session.Received(at, go(digest, spans))
+        case ["left", number, seconds]:
+            left = TimeLeft(round=RoundId(int(number)), closes_in_s=float(seconds))
+            return session.Received(at, left)
+        case ["presence", token, there]:
+            seen = Presence(online=there == "online", session=token)
+            return session.PresenceSeen(at, seen)
+        case ["conditions", *hindrance]:
+            return session.ConditionsChanged(
+                at, "" if hindrance == ["fine"] else " ".join(hindrance)
+            )
+        case ["ring"]:
+            return session.Woke(at)
+        case _:
+            raise ValueError(words)
+
+
+def answer(number: int, size_bytes: int = 100) -> session.Answer:
+    return session.Answer(RoundId(number), Digest(f"a{number}"), size_bytes)
+
+
+def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
+    return Offer(
+        wire=int(options.get("wire", WIRE_VERSION)),
+        run=options.get("run", "r"),
+        round=RoundId(number),
+        task=options.get("task", "digits"),
+        model=ModelRef(
+            digest=Digest(options.get("model", "m0")),
+            size_bytes=8,
+            chunk_bytes=1024,
+            fingerprint="f",
+        ),
+        train=(ANN, BOB) if purpose in ("train", "both") else (BOB,),
+        evaluate=(ANN,) if purpose in ("evaluate", "both") else (),
+        closes_in_s=float(options.get("closes", 60)),
+        training=Training(),
+        codec="full",
+        lanes=int(options.get("lanes", 1)),
+        seed=0,
+    )
+
+
+def go(digest: str, spans: list[str]) -> Go:
+    ranges = tuple((int(start), int(stop)) for start, stop in (s.split("-") for s in spans))
+    return Go(round=RoundId(int(digest[1:])), digest=Digest(digest), ranges=ranges)
+
+
+def tell(effect: session.Effect) -> list[str]:
+    """One effect in few words. Notes are for the log, and their wording is nobody's promise."""
+    match effect:
+        case Publish(PresenceOf(), Presence(session=token, purposes=purposes, note=note)):
+            able = f"will {' and '.join(purposes)}" if purposes else "will do nothing"
+            return [f"say here as {token}, {able}" + (f" ({note})" if note else "")]
+        case Publish(UpdatePart(lane, _, number, _), Decline(reason=reason)):
+            return [f"decline {number} on lane {lane}: {reason}"]
+        case Publish(UpdatePart(lane, _, number, part), Announce(chunk_bytes=chunk, digest=digest)):
+            return [f"{part} {digest} for {number} on lane {lane} in chunks of {chunk}"]
+        case session.Fetch(number, ref):
+            return [f"fetch {ref.digest} for {number}"]
+        case session.Work(offered, purpose):
+            return [f"{purpose} for {offered.round} from {offered.model.digest}"]
+        case session.Stop(number):
+            return [f"stop {number}"]
+        case session.Send(owed, lane):
+            return [f"send {owed.digest} on lane {lane}"]
+        case session.SendChunks(owed, lane, ranges, chunk):
+            parts = " ".join(f"{start}-{stop}" for start, stop in ranges)
+            return [f"send {owed.digest} on lane {lane}, chunks {parts} of {chunk}"]
+        case session.Forget(owed):
+            return [f"forget {owed.digest}"]
+        case WakeAt(at):
+            return [f"wake at {at:g}"]
+        case Note():
+            return []
+        case _:
+            raise AssertionError(effect)
+
+
+@pytest.mark.parametrize("path", stories(Path(__file__).parent), ids=lambda path: path.stem)
+def test_story(path: Path, request: pytest.FixtureRequest) -> None:
+    run(path, Table().obey, rewrite=request.config.getoption("--rewrite"))

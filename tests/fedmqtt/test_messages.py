@@ -1,0 +1,247 @@
+"""The wire is a format, not a library: golden bytes, read by two decoders.
+
+`pytest --rewrite` writes `tests/wire/*.bin` anew. A diff there is a change of the wire.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmqtt import messages
+from fedmqtt.messages import (
+    Announce,
+    AnyMessage,
+    Chunk,
+    Decline,
+    Evaluation,
+    Go,
+    Measures,
+    ModelRef,
+    Offer,
+    Presence,
+    Receipt,
+    TimeLeft,
+    Training,
+    Update,
+    WireError,
+)
+from fedmqtt.topics import ClientId, Digest, RoundId
+
+WIRE = Path(__file__).parents[1] / "wire"
+A, B = Digest("a" * 64), Digest("b" * 64)
+ONE = RoundId(1)
+ANN, BOB = ClientId("ann"), ClientId("bob")
+MEASURES = Measures(sample_count=3, metrics={"loss": 0.5}, confusion=((1, 0), (1, 1)))
+MODEL = ModelRef(digest=A, size_bytes=300_000, chunk_bytes=131_072, fingerprint="0123456789abcdef")
+
+EXAMPLES: dict[str, AnyMessage] = {
+    "offer": Offer(
+        run="r1",
+        round=ONE,
+        task="digits",
+        model=MODEL,
+        train=(ANN, BOB),
+        evaluate=(ANN,),
+        closes_in_s=60.0,
+        training=Training(),
+        codec="full",
+        lanes=4,
+        seed=7,
+    ),
+    "time_left": TimeLeft(round=ONE, closes_in_s=12.5),
+    "go": Go(round=ONE, digest=B, ranges=((0, 3), (7, 8))),
+    "receipt_accepted": Receipt(round=ONE, accepted=True),
+    "receipt_refused": Receipt(round=ONE, accepted=False, reason="late: round 1 is closed"),
+    "presence": Presence(
+        online=True,
+        session="s1",
+        task="digits",
+        purposes=("train", "evaluate"),
+        program="edge_client 0.1.0",
+    ),
+    "presence_will": Presence(online=False, session="s1"),
+    "update": Update(
+        round=ONE,
+        base=A,
+        fingerprint="0123456789abcdef",
+        sample_count=120,
+        codec="full",
+        metrics={"loss": 0.25},
+        measures=MEASURES,
+        payload=memoryview(bytes(range(8))),
+    ),
+    "evaluation": Evaluation(round=ONE, base=A, measures=MEASURES),
+    "decline": Decline(round=ONE, reason="on battery"),
+    "announce": Announce(round=ONE, digest=B, size_bytes=300_000, chunk_bytes=131_072),
+    "chunk": Chunk(digest=B, data=memoryview(b"\x00\x01\x02")),
+}
+
+Read = Callable[[bytes], AnyMessage]
+READERS: list[Read] = [
+    messages.read_offer,
+    messages.read_presence,
+    messages.read_from_client,
+    messages.read_to_client,
+]
+
+
+def reader(message: AnyMessage) -> Read:
+    match message:
+        case Offer():
+            return messages.read_offer
+        case Presence():
+            return messages.read_presence
+        case Receipt() | Go() | TimeLeft():
+            return messages.read_to_client
+        case _:
+            return messages.read_from_client
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_bytes_on_the_wire_are_what_they_were(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    message, golden = EXAMPLES[name], WIRE / f"{name}.bin"
+    if request.config.getoption("--rewrite"):
+        golden.write_bytes(messages.encode(message))
+    assert messages.encode(message) == golden.read_bytes()
+    assert reader(message)(golden.read_bytes()) == message
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_any_messagepack_library_reads_them(name: str) -> None:
+    message = EXAMPLES[name]
+    plain = msgpack.unpackb((WIRE / f"{name}.bin").read_bytes())
+    assert plain["kind"] == type(message).__name__.lower()
+    for field in msgspec.structs.fields(message):
+        assert plain[field.encode_name] == simply(getattr(message, field.name))
+
+
+def simply(value: Any) -> Any:
+    """As a library without our types sees it."""
+    if isinstance(value, memoryview):
+        return bytes(value)
+    return msgpack.unpackb(msgpack.packb(msgspec.to_builtins(value)))
+
+
+def test_every_message_has_an_example_and_every_golden_file_a_message() -> None:
+    kinds = {type(message) for message in EXAMPLES.values()}
+    assert {kind.__name__ for kind in kinds} == {
+        kind.__name__ for kind in messages.Message.__subclasses__()
+    }
+    assert {path.stem for path in WIRE.glob("*.bin")} == set(EXAMPLES)
+
+
+def test_a_field_of_a_newer_version_is_ignored() -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES["update"]))
+    newer = msgpack.packb(plain | {"mood": "good"})
+    assert messages.read_from_client(newer) == EXAMPLES["update"]
+
+
+def test_the_payload_is_a_view_and_not_a_copy() -> None:
+    data = messages.encode(EXAMPLES["update"])
+    update = messages.read_from_client(data)
+    assert isinstance(update, Update)
+    assert update.payload.obj is data
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_message_of_one_direction_is_none_of_the_other(name: str) -> None:
+    own = reader(EXAMPLES[name])
+    for other in READERS:
+        if other is not own:
+            with pytest.raises(WireError):
+                other(messages.encode(EXAMPLES[name]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"round": -1},
+        {"round": 2**31 + 1},
+        {"round": 1.5},
+        {"base": "a" * 63},
+        {"base": "A" * 64},
+        {"base": "a" * 64 + "\n"},
+        {"sample_count": 0},
+        {"sample_count": 2**53 + 1},
+        {"metrics": {"m" * 201: 1.0}},
+        {"metrics": {f"m{number}": 1.0 for number in range(101)}},
+        {"payload": "text"},
+        {"fingerprint": "f" * 201},
+        {"kind": "offer"},
+        {"kind": None},
+        {"measures": {"sample_count": 1, "confusion": [[-1]]}},
+        {"measures": {"sample_count": 1, "confusion": [[0]] * 1001}},
+    ],
+    ids=str,
+)
+def test_what_is_out_of_bounds_is_not_a_message(change: dict[str, Any]) -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES["update"]))
+    with pytest.raises(WireError):
+        messages.read_from_client(msgpack.packb(plain | change))
+
+
+@pytest.mark.parametrize("left", [float("nan"), float("inf"), -1.0])
+def test_a_time_that_is_none_is_refused(left: float) -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES["time_left"]))
+    with pytest.raises(WireError):
+        messages.read_to_client(msgpack.packb(plain | {"closes_in_s": left}))
+
+
+HOSTILE = {
+    "nothing": b"",
+    "no kind": b"\x80",
+    "not a map": b"\x93\x01\x02\x03",
+    "a list of 4 billion": b"\xdd\xff\xff\xff\xff",
+    "a map of 4 billion": b"\xdf\xff\xff\xff\xff",
+    "text of 4 GiB": b"\xdb\xff\xff\xff\xff",
+    "bytes of 4 GiB": b"\xc6\xff\xff\xff\xff",
+    "a kind of 4 GiB": b"\x81\xa4kind\xdb\xff\xff\xff\xff",
+    "a payload of 4 GiB": b"\x82\xa4kind\xa6update\xa7payload\xc6\xff\xff\xff\xff",
+    "nested lists": b"\x91" * 100_000,
+    "nested lists in a field that nobody knows": b"\x82\xa4kind\xa6update\xa4mood"
+    + b"\x91" * 100_000,
+    "nested maps": b"\x81\xa1a" * 100_000,
+    "half a letter": b"\x81\xa4kind\xa1\xc3",
+    "an extension type": b"\xc7\x04\x01abcd",
+    "what msgpack never uses": b"\xc1",
+    "two messages": messages.encode(EXAMPLES["decline"]) * 2,
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_bytes_are_a_wire_error(data: bytes) -> None:
+    for read in READERS:
+        with pytest.raises(WireError):
+            read(data)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_message_cut_short_anywhere_is_a_wire_error(name: str) -> None:
+    data = messages.encode(EXAMPLES[name])
+    for length in range(len(data)):
+        with pytest.raises(WireError):
+            reader(EXAMPLES[name])(data[:length])
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_a_message_or_a_wire_error(data: bytes) -> None:
+    for read in READERS:
+        with suppress(WireError):
+            read(data)
+
+
+@given(st.sampled_from(sorted(EXAMPLES)), st.data())
+def test_a_flipped_byte_is_a_message_or_a_wire_error(name: str, data: st.DataObject) -> None:
+    damaged = bytearray(messages.encode(EXAMPLES[name]))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
+    with suppress(WireError):
+        reader(EXAMPLES[name])(bytes(damaged))

@@ -1,0 +1,175 @@
+"""Pages as a coordinator would publish them, made by hand, and a link to publish them with."""
+
+from collections.abc import Callable, Mapping
+
+from msgspec import structs
+
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import Arrived, LinkEvent, LinkOptions, MqttLink, parse_broker_url
+from fedmqtt.status_pages import (
+    ClientsPage,
+    CoordinatorPage,
+    Figures,
+    HistoryPage,
+    ModelPage,
+    Page,
+    RoundLine,
+    RoundPage,
+    TrafficPage,
+    encode,
+)
+from fedmqtt.topics import ClientId, RoundId, StatusPage, Topics
+from round_monitor.board import Board
+
+WITHIN_S = 20.0
+"""Generous: these machines are shared."""
+
+
+def names(*clients: str) -> list[ClientId]:
+    return [ClientId(client) for client in clients]
+
+
+def reasons(**clients: str) -> dict[ClientId, str]:
+    return {ClientId(client): reason for client, reason in clients.items()}
+
+
+def coordinator(
+    says: str = "round 3: 2 of 4 answers from 5 invited",
+    known: int = 8,
+    late_updates: int = 0,
+    rounds_wanted: int = 10,
+) -> CoordinatorPage:
+    return CoordinatorPage(
+        state="collecting",
+        says=says,
+        federation="ward-7",
+        run="20260301-101500",
+        task="phonewatch",
+        program="0.1.0",
+        since="2026-03-01T10:15:00+00:00",
+        round=RoundId(3),
+        rounds_wanted=rounds_wanted,
+        clients_online=known - 1,
+        clients_known=known,
+        late_updates=late_updates,
+        unreadable_messages=0,
+        protocol="MQTT 5",
+    )
+
+
+def open_round(
+    number: int = 3,
+    invited: list[ClientId] | None = None,
+    answered: list[ClientId] | None = None,
+    rejected: dict[ClientId, str] | None = None,
+    declined: dict[ClientId, str] | None = None,
+) -> RoundPage:
+    """Closes at 10:20:00; ann, bob, cat, dan and eve are invited unless said otherwise."""
+    return RoundPage(
+        round=RoundId(number),
+        open=True,
+        opened=f"2026-03-01T10:{number:02}:00+00:00",
+        closes="2026-03-01T10:20:00+00:00",
+        wanted=4,
+        quorum=2,
+        invited=names("ann", "bob", "cat", "dan", "eve") if invited is None else invited,
+        answered=answered or [],
+        away=[],
+        declined=declined or {},
+        rejected=rejected or {},
+        evaluators=[],
+        evaluated=[],
+    )
+
+
+def figures(accuracy: float) -> Figures:
+    metrics = {"accuracy": accuracy, "macro_f1": accuracy / 2}
+    return Figures(clients=2, samples=1234, metrics=metrics)
+
+
+def line(number: int, accuracy: float | None = None, outcome: str = "averaged") -> RoundLine:
+    """Of 5 invited, 4 answered."""
+    return RoundLine(
+        round=RoundId(number),
+        outcome=outcome,
+        reason="cohort complete",
+        invited=5,
+        answered=4,
+        dropped=1,
+        declined=0,
+        rejected=0,
+        duration_s=2.5,
+        train_metrics={},
+        figures=None if accuracy is None else figures(accuracy),
+    )
+
+
+def model(accuracy: float = 0.75, figures_round: int = 3) -> ModelPage:
+    return ModelPage(
+        digest="ab" * 32,
+        size_bytes=167_432,
+        parameters=40_613,
+        trained_rounds=2,
+        figures=figures(accuracy),
+        figures_round=RoundId(figures_round),
+    )
+
+
+def mid_round() -> dict[str, Page]:
+    """Round 3: ann and bob answered, cat was rejected, dan works, eve is away; fay evaluated."""
+    page = open_round(
+        answered=names("ann", "bob"), rejected=reasons(cat="update norm 41.2 above the limit 10")
+    )
+    return {
+        "coordinator": coordinator(),
+        "round": structs.replace(
+            page, away=names("eve"), evaluators=names("fay"), evaluated=names("fay")
+        ),
+        "model": model(),
+        "history": HistoryPage(rounds=[line(1, 0.25), line(2, 0.5)]),
+        "clients": ClientsPage(
+            online=names("ann", "bob", "cat", "dan", "fay", "gus", "hal"),
+            away=names("eve"),
+            hindered=reasons(hal="not charging"),
+        ),
+        "traffic": TrafficPage(bytes_received=12_345_678, bytes_published=334_864),
+    }
+
+
+def board_of(pages: Mapping[str, Page]) -> Board:
+    board = Board()
+    for name, page in pages.items():
+        board.take(name, encode(page), at="10:19:48")
+    return board
+
+
+def publish(url: str, federation: str, pages: Mapping[str, Page]) -> None:
+    """As the coordinator of this federation does: retained. When this returns they have come."""
+    loop, topics, back = EventLoop(), Topics(federation), set[str]()
+    sent = {name: encode(page) for name, page in pages.items()}
+
+    def on_event(event: LinkEvent) -> None:
+        match event:
+            case Arrived(StatusPage(name), payload) if name in pages and payload == encode(
+                pages[name]
+            ):
+                back.add(name)
+
+    options = LinkOptions(client_id=f"coordinator-{federation}", subscribe=(topics.any_status,))
+    link = MqttLink(loop, parse_broker_url(url), topics, options, on_event)
+    link.open()
+    try:
+        run_until(loop, lambda: link.is_up)
+        for name, payload in sent.items():
+            link.publish(StatusPage(name), payload)
+        run_until(loop, lambda: back == sent.keys())
+    finally:
+        link.close()
+        loop.close()
+
+
+def run_until(loop: EventLoop, holds: Callable[[], bool]) -> None:
+    deadline = loop.now() + WITHIN_S
+    while not holds():
+        assert loop.now() < deadline, "it did not happen in time"
+        loop.run_once(wait_max_s=0.1)

@@ -1,0 +1,186 @@
+"""What the board keeps, and what it makes of the difference between two pages."""
+
+from msgspec import structs
+
+from fedmqtt.status_pages import ClientsPage, HistoryPage, Page, encode
+from round_monitor.board import KEPT_EVENTS, Board
+from round_monitor.events import Event, merged
+from tests.round_monitor.pages import (
+    board_of,
+    coordinator,
+    line,
+    mid_round,
+    model,
+    names,
+    open_round,
+    reasons,
+)
+
+
+def _told(*pages: tuple[str, Page]) -> list[str]:
+    board = Board()
+    for name, page in pages:
+        board.take(name, encode(page))
+    return [event.text for event in board.events]
+
+
+def test_a_page_that_says_nothing_new_changes_nothing() -> None:
+    board = Board()
+    assert board.take("coordinator", encode(coordinator()))
+    assert not board.take("coordinator", encode(coordinator()))
+    assert board.take("coordinator", encode(coordinator(late_updates=1)))
+
+
+def test_bytes_that_are_no_page_are_counted_and_keep_the_last_good_one() -> None:
+    board = board_of(mid_round())
+    for nonsense in (b"{", b"\xff\xfe", b"[]", b'{"round": "seven"}', b"[" * 100_000):
+        assert board.take("round", nonsense)
+    assert board.unreadable_count == 5
+    assert board.unreadable_last.startswith("page round: ")
+    assert board.round is not None
+    assert board.round.round == 3
+
+
+def test_a_page_of_a_newer_coordinator_is_passed_over() -> None:
+    board = Board()
+    assert not board.take("weather", b'{"sun": true}')
+    assert (board.is_empty, board.unreadable_count) == (True, 0)
+
+
+def test_an_empty_payload_withdraws_the_page() -> None:
+    board = board_of(mid_round())
+    complete_before = board.is_complete
+    assert board.take("round", b"")
+    assert board.round is None
+    assert (complete_before, board.is_complete) == (True, False)
+    assert not board.take("round", b"")
+
+
+def test_no_text_of_a_page_can_steer_the_terminal() -> None:
+    board = board_of({"coordinator": coordinator(says="all \x1b[31mred\x07 and \u202eback")})
+    assert board.coordinator is not None
+    assert board.coordinator.says == "all \ufffd[31mred\ufffd and \ufffdback"
+    page = open_round(rejected={names("\x1bcat")[0]: "no\nnewline"})
+    board.take("round", encode(page))
+    assert board.events[-1].text == "\ufffdcat rejected: no\ufffdnewline"
+
+
+def test_a_round_is_told_from_opening_to_end() -> None:
+    answered = names("ann", "bob")
+    end = structs.replace(
+        open_round(answered=answered), open=False, outcome="averaged: cohort complete"
+    )
+    assert _told(
+        ("round", open_round()),
+        ("round", open_round(answered=names("ann"))),
+        ("round", open_round(answered=answered)),
+        ("round", open_round(answered=answered, rejected=reasons(cat="stale"))),
+        ("round", end),
+        ("history", HistoryPage(rounds=[line(3)])),
+        ("round", open_round(4)),
+    ) == [
+        "round 3 opened: 5 invited, 4 wanted",
+        "ann answered",
+        "bob answered",
+        "cat rejected: stale",
+        "round 3 closed, averaged: cohort complete (2 of 5)",
+        "round 4 opened: 5 invited, 4 wanted",
+    ]
+
+
+def test_a_round_whose_end_was_missed_is_told_from_the_history() -> None:
+    assert _told(
+        ("history", HistoryPage(rounds=[])),
+        ("round", open_round(3)),
+        ("round", open_round(6)),
+        ("history", HistoryPage(rounds=[line(3), line(4), line(5, outcome="kept")])),
+    ) == [
+        "round 3 opened: 5 invited, 4 wanted",
+        "round 6 opened: 5 invited, 4 wanted",
+        "round 3 closed, averaged: cohort complete (4 of 5)",
+        "round 4 closed, averaged: cohort complete (4 of 5)",
+        "round 5 closed, kept: cohort complete (4 of 5)",
+    ]
+
+
+def test_who_comes_late_is_told_the_last_round_and_the_open_one() -> None:
+    history = HistoryPage(rounds=[line(1), line(2)])
+    page = open_round(answered=names("ann", "bob"))
+    assert _told(("history", history), ("round", page)) == [
+        "round 2 closed, averaged: cohort complete (4 of 5)",
+        "round 3 opened: 5 invited, 4 wanted",
+        "ann, bob answered",
+    ]
+
+
+def test_many_clients_at_once_are_one_event() -> None:
+    clients = names("ann", "bob", "cat", "dan", "eve")
+    page = open_round(declined=dict.fromkeys(clients, "not charging"))
+    assert _told(("round", open_round()), ("round", page))[1:] == [
+        "ann, bob, cat and 2 more declined: not charging"
+    ]
+
+
+def test_clients_come_and_go() -> None:
+    def page(*online: str, hindered: str = "") -> ClientsPage:
+        return ClientsPage(
+            online=names(*online), away=[], hindered=reasons(bob=hindered) if hindered else {}
+        )
+
+    assert _told(
+        ("clients", page("ann", "bob")),
+        ("clients", page("bob", "cat")),
+        ("clients", page("bob", "cat", hindered="not charging")),
+    ) == [
+        "2 clients online",
+        "cat came online",
+        "ann left",
+        "bob cannot take part: not charging",
+    ]
+
+
+def test_figures_are_told_once_for_each_model() -> None:
+    later = structs.replace(model(0.75), size_bytes=1)
+    assert _told(("model", model(0.5, 2)), ("model", model(0.75, 3)), ("model", later)) == [
+        "accuracy 0.500, macro-F1 0.250 on 1,234 samples of 2 clients",
+        "accuracy 0.750, macro-F1 0.375 on 1,234 samples of 2 clients",
+    ]
+
+
+def test_the_coordinator_is_quoted_when_it_waits_or_ends() -> None:
+    def page(state: str, says: str) -> Page:
+        return structs.replace(coordinator(says), state=state)
+
+    assert _told(
+        ("coordinator", page("waiting", "waiting for clients: 1 willing, 2 needed")),
+        ("coordinator", page("collecting", "round 1: 0 of 4 answers")),
+        ("coordinator", page("averaging", "making the next model")),
+        ("coordinator", page("waiting", "pausing before the next round")),
+        ("coordinator", page("finished", "all rounds are done")),
+    ) == ["waiting for clients: 1 willing, 2 needed", "all rounds are done"]
+
+
+def test_the_log_forgets_but_counts() -> None:
+    board = Board()
+    for number in range(KEPT_EVENTS + 50):
+        board.take("round", encode(open_round(number)))
+    assert (len(board.events), board.event_count) == (KEPT_EVENTS, KEPT_EVENTS + 50)
+    assert [event.text for event in board.newest_events(KEPT_EVENTS + 49)] == [
+        f"round {KEPT_EVENTS + 49} opened: 5 invited, 4 wanted"
+    ]
+    assert len(board.newest_events(0)) == KEPT_EVENTS
+    assert board.newest_events(board.event_count) == []
+
+
+def test_what_clients_do_one_after_the_other_is_shown_once() -> None:
+    ann = Event("answered", "answered", ("ann",), at="10:00")
+    bob = Event("answered", "answered", ("bob",), at="10:01")
+    closed = Event("closed", "round 1 closed")
+    shown = merged([ann, bob, closed, closed, ann])
+    assert [event.text for event in shown] == [
+        "ann, bob answered",
+        "round 1 closed",
+        "round 1 closed",
+        "ann answered",
+    ]
+    assert shown[0].at == "10:01"

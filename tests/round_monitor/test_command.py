@@ -1,0 +1,171 @@
+"""`fedmqtt watch`, as a person in a terminal meets it."""
+
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from broker_config.local_broker import RunningBroker
+from fedmqtt.status_pages import ClientsPage
+from tests.round_monitor.pages import (
+    WITHIN_S,
+    mid_round,
+    names,
+    open_round,
+    publish,
+)
+
+COLUMNS, LINES = 80, 24
+TO_OTHER_SCREEN, FROM_OTHER_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+def _watch(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "fedmqtt", "watch", *arguments]
+
+
+def _run(*arguments: str, code: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        code or _watch(*arguments),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=WITHIN_S,
+        env={**os.environ, "COLUMNS": str(COLUMNS), "PYTHONUTF8": "1"},
+    )
+
+
+@pytest.mark.broker
+def test_once_prints_how_things_stand(broker: RunningBroker, federation_name: str) -> None:
+    publish(broker.url, federation_name, mid_round())
+    ended = _run("--broker", broker.url, "--federation", federation_name, "--once")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "round 3: 2 of 4 answers from 5 invited" in ended.stdout
+    assert "✗ cat rejected: update norm 41.2 above the limit 10" in ended.stdout
+    assert "\x1b" not in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= COLUMNS
+
+
+@pytest.mark.broker
+def test_once_says_when_there_is_nothing_to_see(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    ended = _run("--broker", mosquitto_broker.url, "--federation", federation_name, "--once")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"Nothing is published for federation {federation_name!r} at {mosquitto_broker.url}:"
+        " it has another name, or its coordinator has never run.\n"
+    )
+
+
+def test_once_says_when_no_broker_answers() -> None:
+    # Port 1 is nobody's, and not one that is given out.
+    ended = _run("--broker", "mqtt://127.0.0.1:1", "--federation", "ward-7", "--once")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"No connection: cannot reach mqtt://127\.0\.0\.1:1: .*\n", ended.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--broker", "http://pi", "--federation", "ward-7"), "expected mqtt://host"),
+        (("--federation", "ward/7"), "federation name 'ward/7' is not"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
+    ended = _run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_without_rich_one_sentence_names_the_extra() -> None:
+    code = """
+import sys
+sys.modules["rich"] = None
+from fedmqtt.__main__ import main
+sys.exit(main(["watch", "--federation", "ward-7", "--once"]))
+"""
+    ended = _run(code=[sys.executable, "-c", code])
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "pip install 'fedmqtt[monitor]'" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.broker
+def test_in_a_pipe_each_event_is_a_line_and_ctrl_c_ends_it_well(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    publish(mosquitto_broker.url, federation_name, mid_round())
+    command = _watch("--broker", mosquitto_broker.url, "--federation", federation_name)
+    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = _read_until(process.stdout.fileno(), lambda text: "cat rejected" in text)
+        process.send_signal(signal.SIGINT)
+        _rest, errors = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, errors) == (0, b"")
+    assert "\x1b" not in said
+
+
+@pytest.mark.broker
+def test_in_a_terminal_it_follows_and_leaves_no_trace(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    url = mosquitto_broker.url
+    publish(url, federation_name, mid_round())
+    command = _watch("--broker", url, "--federation", federation_name)
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    terminal = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"}
+    with _running(command, stdin=theirs, stdout=theirs, stderr=theirs, env=terminal) as process:
+        said = _read_until(ours, lambda text: "cat rejected" in text)
+        publish(url, federation_name, {"round": open_round(4), "clients": _clients(50)})
+        said += _read_until(ours, lambda text: "round 4 opened" in text)
+        process.send_signal(signal.SIGINT)
+        said += _read_until(ours, lambda text: FROM_OTHER_SCREEN in text)
+        assert process.wait(WITHIN_S) == 0
+    os.close(theirs)
+    os.close(ours)
+    assert said.index(TO_OTHER_SCREEN) < said.index("round 4 opened")
+    assert said.rindex(HIDE_CURSOR) < said.rindex(SHOW_CURSOR)
+    assert "Traceback" not in said
+
+
+@contextmanager
+def _running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            # A test that failed must not wait for what would never end.
+            process.kill()
+
+
+def _clients(count: int) -> ClientsPage:
+    return ClientsPage(online=names(*(f"phone-{i:02}" for i in range(count))), away=[], hindered={})
+
+
+def _read_until(fd: int, holds: Callable[[str], bool]) -> str:
+    """All that is written to `fd` until it holds for it."""
+    deadline = time.monotonic() + WITHIN_S
+    said = b""
+    while not holds(text := said.decode(errors="replace")):
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"it was not said in time: {text!r}"
+        piece = os.read(fd, 65536)
+        assert piece, f"it ended early: {text!r}"
+        said += piece
+    return text

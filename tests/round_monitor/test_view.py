@@ -1,0 +1,173 @@
+"""The screen: what a person must find on it, at the sizes terminals have, without colour."""
+
+import io
+
+import pytest
+from msgspec import structs
+from rich.cells import cell_len
+from rich.console import Console
+
+from fedmqtt.status_pages import ClientsPage, HistoryPage, Page
+from round_monitor.board import Board
+from round_monitor.view import render
+from tests.round_monitor.pages import (
+    board_of,
+    coordinator,
+    line,
+    mid_round,
+    model,
+    names,
+    open_round,
+)
+
+HEADING = "Mosquitto 2.0.11 (started here, port 41234)"
+NOW = "2026-03-01T10:19:48+00:00"
+SIZES = [(80, 24), (120, 40), (40, 12), (200, 50)]
+
+
+def _screen(
+    board: Board, width: int = 80, height: int | None = 24, encoding: str = "utf-8", **more: str
+) -> list[str]:
+    """The lines as a terminal without colour shows them."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, width=width, no_color=True, force_terminal=False)
+    console.print(render(board, HEADING, more.get("now", NOW), more.get("trouble", ""), height))
+    file.seek(0)
+    return file.read().splitlines()
+
+
+def _many(count: int) -> dict[str, Page]:
+    clients = [f"phone-{i:03}" for i in range(count)]
+    return {
+        **mid_round(),
+        "coordinator": coordinator(known=count),
+        "round": open_round(invited=names(*clients[:40]), answered=names(*clients[:10])),
+        "clients": ClientsPage(online=names(*clients), away=[], hindered={}),
+    }
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("clients", [8, 46, 100, 1000])
+def test_nothing_is_wider_or_longer_than_the_screen(width: int, height: int, clients: int) -> None:
+    pages = mid_round() if clients == 8 else _many(clients)
+    lines = _screen(board_of(pages), width, height)
+    assert len(lines) <= height
+    assert max(cell_len(text) for text in lines) <= width
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
+def test_all_that_matters_is_on_the_screen(width: int, height: int) -> None:
+    lines = _screen(board_of(mid_round()), width, height)
+    text = "\n".join(lines)
+    for fact in (
+        "fedmqtt · ward-7 · run 20260301-101500",
+        HEADING,
+        "round 3: 2 of 4 answers from 5 invited",
+        "3 of 10",
+        "█░",
+        "closes in 12 s",
+        "5 invited  2 answered  1 away  0 declined  1 rejected  quorum 2",
+        "7 online of 8 known",
+        "accuracy  0.750  ▁█  from 0.250, best 0.500",
+        "macro-F1  0.375",
+        "on 1,234 samples of 2 clients, at the start of round 3",
+        "received 12.3 MB   published 335 kB, once for all   model 167 kB",
+        "10:19:48  ✗ cat rejected: update norm 41.2 above the limit 10",
+    ):
+        assert fact in text
+    assert "\x1b" not in text
+
+
+def test_each_client_has_a_cell_that_says_what_it_does_without_colour() -> None:
+    text = "\n".join(_screen(board_of(mid_round())))
+    cells = ("✓ ann", "✓ bob", "✗ cat", "● dan", "– eve", "◆ fay", "○ gus", "! hal")
+    assert [cell for cell in cells if cell not in text] == []
+    legend = "✓ 2 answered ◆ 1 evaluated ● 1 working ○ 1 ready ! 1 unable – 1 away ✗ 1 rejected"
+    assert legend.replace(" 2 ", " ").replace(" 1 ", " ") in text
+    wide = "\n".join(_screen(board_of(mid_round()), 120, 40))
+    assert legend in wide.replace("   ", " ")
+
+
+def test_a_hundred_clients_are_a_grid_in_tens() -> None:
+    lines = _screen(board_of(_many(100)))
+    tens = "✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓   ● ● ● ● ● ● ● ● ● ●   ● ● ● ● ● ● ● ● ● ●"
+    assert f"          {tens}" in lines
+    assert "          ✓ 10 answered   ● 30 working   ○ 60 ready" in lines
+
+
+def test_of_more_clients_only_counts_are_shown() -> None:
+    text = "\n".join(_screen(board_of(_many(101))))
+    assert "✓ 10 answered   ● 30 working   ○ 61 ready" in text
+    assert "✓ ✓" not in text
+
+
+def test_counts_of_a_list_that_was_cut_say_so() -> None:
+    pages = {**_many(1000), "coordinator": coordinator(known=5000)}
+    text = "\n".join(_screen(board_of(pages), 120, 40))
+    assert "4,999 online of 5,000 known; the counts below are of 1,000 that the pages list" in text
+
+
+def test_an_empty_board_is_a_calm_screen() -> None:
+    text = "\n".join(_screen(Board()))
+    assert "nothing known of a coordinator so far" in text
+    assert "Events" not in text
+
+
+def test_trouble_is_the_first_thing_said() -> None:
+    lines = _screen(board_of(mid_round()), trouble="no connection, trying again: refused")
+    after_title = next(i for i, text in enumerate(lines) if text.startswith("─")) + 1
+    assert lines[after_title] == " Now      ! no connection, trying again: refused"
+    assert lines[after_title + 1] == "          round 3: 2 of 4 answers from 5 invited"
+
+
+def test_a_round_long_overdue_says_so() -> None:
+    text = "\n".join(_screen(board_of(mid_round()), now="2026-03-01T10:22:05+00:00"))
+    assert "overdue by 2 min 05 s" in text
+
+
+def test_a_closed_round_shows_how_it_ended_and_who_dropped_out() -> None:
+    page = structs.replace(
+        open_round(answered=names("ann", "bob")), open=False, outcome="averaged: deadline"
+    )
+    text = "\n".join(_screen(board_of({**mid_round(), "round": page})))
+    assert "2 of 4 answers   averaged: deadline" in text
+    assert "5 invited  2 answered  3 dropped" in text
+
+
+def test_the_last_evaluation_counts_evaluators() -> None:
+    page = structs.replace(
+        open_round(11, invited=[]),
+        wanted=0,
+        evaluators=names("ann", "bob", "cat"),
+        evaluated=names("ann"),
+    )
+    text = "\n".join(_screen(board_of({**mid_round(), "round": page})))
+    assert "last evaluation" in text
+    assert "1 of 3 answers" in text
+
+
+def test_figures_of_another_kind_are_shown_by_their_names() -> None:
+    page = model()
+    assert page.figures is not None
+    other = structs.replace(page, figures=structs.replace(page.figures, metrics={"mse": 0.125}))
+    assert "mse       0.125" in "\n".join(_screen(board_of({"model": other})))
+
+
+def test_what_went_wrong_is_counted() -> None:
+    board = board_of({**mid_round(), "coordinator": coordinator(late_updates=3)})
+    board.take("round", b"{")
+    text = "\n".join(_screen(board))
+    assert "3 late updates, 1 unreadable page: page round: " in text
+
+
+def test_an_ascii_terminal_gets_ascii() -> None:
+    pages = {**mid_round(), "coordinator": coordinator(says="première ronde")}
+    text = "\n".join(_screen(board_of(pages), encoding="ascii"))
+    for fact in ("# ann", "x cat", "* dan", "- eve", "e fay", "! hal", "premi?re ronde", "_#"):
+        assert fact in text
+
+
+def test_a_long_history_fits_its_line() -> None:
+    lines = [line(number, number / 100) for number in range(1, 101)]
+    text = _screen(board_of({**mid_round(), "history": HistoryPage(rounds=lines)}))
+    assert any("best 1.000" in shown for shown in text)
