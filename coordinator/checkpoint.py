@@ -1,6 +1,6 @@
 """The model on disk, as safetensors: what other programs read, and what a run starts from."""
 
-import os
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,29 @@ def load(path: Path) -> tuple[Layout, Array]:
     """Layout, in the file's order of names, and one flat vector. Raises CheckpointError."""
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            found: Weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Looked at before it is read: numpy does not have all types that safetensors has.
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            if others := [f"{name} is {kind}" for name, kind in kinds.items() if kind != "F32"]:
+                raise CheckpointError(f"initial model {path}: {others[0]}, not F32")
+            found: Weights = {name: file.get_tensor(name) for name in kinds}
+    except FileNotFoundError as bad:
+        raise CheckpointError(f"initial model {path}: no such file") from bad
     except (OSError, safetensors.SafetensorError) as bad:
         raise CheckpointError(f"initial model {path}: {bad}") from bad
     for name, array in found.items():
-        if array.dtype != np.float32:
-            raise CheckpointError(f"initial model {path}: {name} is {array.dtype}, not float32")
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"initial model {path}: {name} has values that are not finite")
     layout = layout_of(found)
+    if layout.size == 0:
+        raise CheckpointError(f"initial model {path}: there are no numbers in it")
     return layout, layout.flatten(found)
 
 
 def save(path: Path, layout: Layout, flat: Array, metadata: dict[str, str]) -> None:
     """Write the model whole or not at all: to a file beside it, then one rename."""
     part = path.with_suffix(".part")
-    part.write_bytes(safetensors.numpy.save(layout.unflatten(flat), metadata))
-    os.replace(part, path)
+    # One entry: safetensors writes several in another order each time, and the same model is to be
+    # the same file.
+    about = {"fedmqtt": json.dumps(metadata, sort_keys=True)}
+    part.write_bytes(safetensors.numpy.save(layout.unflatten(flat), about))
+    part.replace(path)

@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
+
 from coordinator import checkpoint
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
@@ -89,7 +91,10 @@ def _run_folder(config: FederationConfig, chosen: Path | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "history.jsonl").exists():
             raise SettingsError(f"{folder} holds an earlier run; choose another folder with --run")
-        (folder / "federation.toml").write_text(settings.render(config))
+        # Without the broker's password: run folders are shown around.
+        broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
+        settled = structs.replace(config, broker=broker)
+        (folder / "federation.toml").write_text(settings.render(settled))
     except OSError as bad:
         raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad
     return folder

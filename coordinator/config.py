@@ -6,7 +6,8 @@ from msgspec import Meta, Struct, field
 
 from fedmqtt.messages import Training
 
-_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+# \Z, as `$` admits a line break at the end.
+_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\\Z"
 
 
 class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +59,7 @@ class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=1e8,
-            description="With a quorum, a round stops waiting for clients gone for so many seconds.",
+            description="With a quorum, a round stops waiting for clients gone for so long.",
         ),
     ] = 10.0
 
@@ -75,8 +76,8 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=0,
-            description="How many clients measure; 0 is all who are willing. Who is invited to train\n"
-            "too, measures before it trains.",
+            description="How many clients measure; 0 is all who are willing.\n"
+            "Who is invited to train too, measures before it trains.",
         ),
     ] = 20
     final_deadline_s: Annotated[
@@ -131,10 +132,18 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All that `fedmqtt coordinator` knows."""
 
     name: Annotated[
-        str, Meta(pattern=_NAME, description="The federation's name; clients give the same.")
+        str,
+        Meta(
+            pattern=_NAME,
+            description="The federation's name, as clients give it: 1 to 64 of A-Z a-z 0-9 . _ -",
+        ),
     ]
     task: Annotated[
-        str, Meta(description="What is learned: a module, or the path of a Python file of yours.")
+        str,
+        Meta(
+            min_length=1,
+            description="What is learned: a module, or the path of a Python file of yours.",
+        ),
     ]
     seed: Annotated[
         int,
@@ -147,7 +156,8 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     initial_model: Annotated[
         str,
         Meta(
-            description="A safetensors file to start from, say a pre-trained model;\nempty: random, from the seed."
+            description="A safetensors file to start from, say a pre-trained model;\n"
+            "empty: random, from the seed."
         ),
     ] = ""
     runs: Annotated[str, Meta(description="Where each run's folder is made.")] = "runs"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fedmqtt.status_pages import Figures, RoundLine
 from fedmqtt.topics import ClientId, RoundId
@@ -21,7 +21,9 @@ class Record(Struct, frozen=True, kw_only=True):
     invited: list[ClientId]
     answered: list[ClientId]
     dropped: list[ClientId]
-    """Invited, and no usable answer when the round closed. Those who declined are among them."""
+    """Invited and lost: gone, too slow for the deadline, or declined."""
+    surplus: list[ClientId] = []
+    """Invited, and still at work when the round was complete without them."""
     declined: dict[ClientId, str]
     rejected: dict[ClientId, str]
     evaluated: list[ClientId]
@@ -45,11 +47,13 @@ class Record(Struct, frozen=True, kw_only=True):
             invited=len(self.invited),
             answered=len(self.answered),
             dropped=len(self.dropped),
+            surplus=len(self.surplus),
             declined=len(self.declined),
             rejected=len(self.rejected),
             duration_s=self.duration_s,
             train_metrics=self.train_metrics,
-            figures=self.figures,
+            # A hundred matrices would make a page of megabytes; the newest is on the model's page.
+            figures=None if self.figures is None else structs.replace(self.figures, confusion=None),
         )
 
 

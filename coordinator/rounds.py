@@ -668,6 +668,9 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
     match state:
         case Waiting(model=None):
             return replace(state, model=model)
+        case Waiting() | Collecting() if state.model and state.model.digest == model.digest:
+            # The same model in other chunks: the broker that came back has another limit.
+            return replace(state, model=model)
         case Averaging(round_id, settled, late):
             return Waiting(round_id, model, at + rules.pause_s, settled, late)
         case _:

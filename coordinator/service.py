@@ -7,6 +7,8 @@ the sum the next model.
 """
 
 import logging
+import math
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,6 +52,7 @@ from fedmqtt.mqtt_link import (
     next_try,
     parse_broker_url,
 )
+from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import Figures, ModelPage
 from fedmqtt.topics import (
     ANNOUNCE,
@@ -92,7 +95,6 @@ class _Tally:
     samples: int = 0
     measured: list[tuple[dict[str, float], int]] = field(default_factory=list)
     measures: dict[ClientId, Measures] = field(default_factory=dict)
-    late_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +133,20 @@ class Service:
         self._on_round = on_round
         self._codec = parts.load(codecs, config.codec)
         self._strategy = _Strategy(config, flat.size)
-        self._rules = _rules(config, run.name)
-        self._roster = Roster(config.task)
+        # The folder's name alone may come again, and clients answer each round of a run once.
+        self._rules = _rules(config, f"{run.name[:100]}.{secrets.token_hex(4)}")
+        self._roster = Roster(self._rules.task)
         self._state: rounds.State = rounds.Waiting(RoundId(1))
         self._uploads = Uploads(config.transfer.uploads_at_once, config.transfer.stall_s)
         self._chunk_bytes = config.transfer.chunk_bytes
         self._sum: Aggregation | None = None
         self._tally = _Tally()
+        self._ending = False
+        self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
         self._change: Array | None = None
         self._figures: tuple[RoundId, Figures] | None = None
-        self._published: tuple[Digest, int] | None = None
+        self._retained: dict[Digest, ModelRef] = {}
         self._totals = Totals(0, 0, 0, 0, 0, 0, None)
         self._alarm: Timer | None = None
         self._uploads_timer: Timer | None = None
@@ -153,9 +158,10 @@ class Service:
             started=datetime.now(UTC),
         )
         topics = Topics(config.name)
+        self._broker = parse_broker_url(config.broker.url)
         self.link = MqttLink(
             loop,
-            parse_broker_url(config.broker.url),
+            self._broker,
             topics,
             LinkOptions(
                 client_id=f"{config.name}..coordinator",
@@ -187,6 +193,8 @@ class Service:
     # What happens
 
     def _happen(self, event: rounds.Event) -> None:
+        if self._ending:
+            return
         before = self._state
         self._state, effects = rounds.step(before, event, self._rules, self._roster)
         for effect in effects:
@@ -196,7 +204,7 @@ class Service:
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkUp(_, packet_bytes_max, protocol):
-                _log.info("connected to %s (%s)", self._config.broker.url, protocol)
+                _log.info("connected to %s (%s)", self._broker, protocol)
                 self._facts.protocol = protocol
                 self._welcome_broker(packet_bytes_max)
             case LinkDown(reason, retry_in_s):
@@ -209,8 +217,11 @@ class Service:
     def _welcome_broker(self, packet_bytes_max: int | None) -> None:
         # It may have lost everything it kept, or be another one with other limits.
         limit = self._config.transfer.chunk_bytes
+        self._status.bytes_max = status.PAGE_BYTES_MAX
         if packet_bytes_max is not None:
-            limit = max(1024, min(limit, packet_bytes_max - _PACKET_OVERHEAD_BYTES))
+            room = max(1024, packet_bytes_max - _PACKET_OVERHEAD_BYTES)
+            limit = min(limit, room)
+            self._status.bytes_max = min(status.PAGE_BYTES_MAX, room)
         if limit != self._model.ref.chunk_bytes:
             self._chunk_bytes = limit
             self._model = self._make_model(
@@ -219,10 +230,13 @@ class Service:
         self._publish_model()
         self._status.forget()
         now = self._loop.now()
-        if isinstance(self._state, rounds.Collecting):
-            offer = rounds.offer(self._state, now, self._rules)
-            self.link.perform(Publish(OfferBoard(), offer))
-        self._happen(rounds.ModelReady(now, self._model.ref))
+        # While averaging, the next model is about to be ready: this one is done with.
+        if not isinstance(self._state, rounds.Averaging):
+            was_open = isinstance(self._state, rounds.Collecting)
+            self._happen(rounds.ModelReady(now, self._model.ref))
+            if was_open and isinstance(self._state, rounds.Collecting):
+                offer = rounds.offer(self._state, now, self._rules)
+                self.link.perform(Publish(OfferBoard(), offer))
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
@@ -251,10 +265,10 @@ class Service:
         try:
             message = messages.read_from_client(payload)
         except WireError as bad:
-            self._unreadable(client, bad)
-            self._tell(client, Receipt(round=address.round, accepted=False, reason=str(bad)[:500]))
+            self._refuse_unread(address, bad)
             return
-        if address.lane != lane_of(client, LANES):
+        if address.lane != (lane := lane_of(client, LANES)):
+            self._refuse_unread(address, WireError(f"lane {address.lane}, not {lane}"))
             return
         match message:
             case Announce() if address.part == ANNOUNCE:
@@ -264,19 +278,20 @@ class Service:
             case Update() | Evaluation() | Decline():
                 self._on_answer(client, message)
             case _:
-                self._unreadable(client, WireError(f"part {address.part} is no place for this"))
+                misplaced = f"part {address.part!r} is no place for {type(message).__name__}"
+                self._refuse_unread(address, WireError(misplaced))
 
     def _on_announce(self, client: ClientId, announce: Announce) -> None:
-        refusal = rounds.refusal(self._state, client, announce.round)
-        if rounds.has_counted(self._state, client, announce.round):
-            self._tell(client, Receipt(round=announce.round, accepted=True))
-        elif refusal is None and announce.size_bytes > self._answer_bytes_max:
-            refusal = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
-        if refusal is not None:
-            _log.info("%s: %s", client, refusal)
-            self._tell(client, Receipt(round=announce.round, accepted=False, reason=refusal))
-            return
-        self._send(self._uploads.announce(self._loop.now(), client, announce))
+        fault = ""
+        if announce.size_bytes > self._answer_bytes_max:
+            fault = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
+        self._announced = announce
+        self._happen(rounds.AnnounceCame(self._loop.now(), client, announce.round, fault))
+        self._announced = None
+
+    def _admit(self, client: ClientId) -> None:
+        assert self._announced is not None
+        self._send(self._uploads.announce(self._loop.now(), client, self._announced))
         self._watch_uploads()
 
     def _on_chunk(self, client: ClientId, index: int, chunk: Chunk) -> None:
@@ -312,15 +327,23 @@ class Service:
                 self._happen(rounds.Declined(now, client, round_id, reason))
             case Evaluation(round=round_id, base=base):
                 self._arrived = answer
-                fault = _wire_fault(answer) or evaluation.fault(answer.measures)
+                fault = _wire_fault(answer) or self._measures_fault(answer.measures)
                 self._happen(rounds.EvaluationCame(now, client, round_id, base, fault))
             case Update(round=round_id, base=base, fingerprint=fingerprint):
                 self._arrived = answer
-                fault = _wire_fault(answer) or self._take_change(answer)
-                if not fault and answer.measures is not None:
-                    fault = evaluation.fault(answer.measures)
+                fault = (
+                    _wire_fault(answer)
+                    or self._take_change(answer)
+                    or evaluation.metrics_fault(answer.metrics)
+                    or self._measures_fault(answer.measures)
+                )
                 self._happen(rounds.UpdateCame(now, client, round_id, base, fingerprint, fault))
         self._arrived = self._change = None
+
+    def _measures_fault(self, measures: Measures | None) -> str:
+        if measures is None:
+            return ""
+        return evaluation.fault(measures, self._config.limits.samples_max)
 
     def _take_change(self, update: Update) -> str:
         """Decode an update's numbers for `_fold`, and say what is wrong with them, if anything."""
@@ -360,8 +383,11 @@ class Service:
                 self._set_alarm(when)
             case Note(what, about):
                 _log.info("%s: %s", what, about)
+            case rounds.Admit(client):
+                self._admit(client)
             case rounds.Accept(client):
-                self._fold(client)
+                assert isinstance(before, rounds.Collecting)
+                self._fold(client, before)
             case rounds.AcceptEvaluation(client):
                 assert isinstance(self._arrived, Evaluation)
                 self._tally.measures[client] = self._arrived.measures
@@ -373,7 +399,7 @@ class Service:
 
     def _begin_round(self) -> None:
         assert isinstance(self._state, rounds.Collecting)
-        self._tally = _Tally(late_before=self._state.late)
+        self._tally = _Tally()
         self._sum = self._strategy.begin(len(self._state.train))
         _log.info(
             "round %d: invited %d to train, %d to evaluate",
@@ -382,12 +408,13 @@ class Service:
             len(self._state.evaluate),
         )
 
-    def _fold(self, client: ClientId) -> None:
+    def _fold(self, client: ClientId, collecting: rounds.Collecting) -> None:
         assert isinstance(self._arrived, Update)
         assert self._change is not None and self._sum is not None
         self._sum.fold(self._change, self._arrived.sample_count)
         self._tally.samples += self._arrived.sample_count
-        if self._arrived.measures is not None:
+        # Who was not asked to evaluate has no say in how good the model is.
+        if self._arrived.measures is not None and client in collecting.evaluate:
             self._tally.measures[client] = self._arrived.measures
         self._tally.measured.append((self._arrived.metrics, self._arrived.sample_count))
         _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
@@ -406,14 +433,21 @@ class Service:
             self._loop.post(self._average)
 
     def _average(self) -> None:
-        assert self._sum is not None
-        flat = self._sum.finish(self._model.flat)
+        if self._ending:
+            return
         old = self._model
-        self._model = self._make_model(old.layout, flat, old.trained_rounds + 1)
-        self._save_model()
+        self._make_next_model()
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
-        self._clear_model(old.ref)
+        if old.ref.digest != self._model.ref.digest:
+            self.link.stream(self._clearing(old.ref))
+
+    def _make_next_model(self) -> None:
+        assert self._sum is not None
+        old = self._model
+        flat = self._sum.finish(old.flat)
+        self._model = self._make_model(old.layout, flat, old.trained_rounds + 1)
+        self._save_model()
 
     def _set_alarm(self, at: Seconds) -> None:
         if self._alarm is not None:
@@ -436,6 +470,11 @@ class Service:
 
     def _tell(self, client: ClientId, receipt: Receipt) -> None:
         self.link.perform(Publish(Inbox(client), receipt))
+
+    def _refuse_unread(self, address: UpdatePart, why: WireError) -> None:
+        self._unreadable(address.client, why)
+        refused = Receipt(round=address.round, accepted=False, reason=str(why)[:500])
+        self._tell(address.client, refused)
 
     def _unreadable(self, client: ClientId, why: WireError) -> None:
         self._facts.unreadable += 1
@@ -468,11 +507,14 @@ class Service:
         checkpoint.save(path, self._model.layout, self._model.flat, metadata)
 
     def _publish_model(self) -> None:
-        self.link.stream(_model_parts(self._model))
+        model = self._model
+        self._retained[model.ref.digest] = model.ref
+        self.link.stream(_model_parts(model, lambda: model is self._model and not self._ending))
 
-    def _clear_model(self, ref: ModelRef) -> None:
-        if ref.digest != self._model.ref.digest:
-            self.link.stream(iter(_cleared_parts(ref)))
+    def _clearing(self, ref: ModelRef) -> Iterator[Part]:
+        yield from _cleared_parts(ref)
+        # Only now: when the link breaks in between, the rest is cleared at the end.
+        self._retained.pop(ref.digest, None)
 
     # For people
 
@@ -487,10 +529,11 @@ class Service:
             invited=sorted(close.invited),
             answered=sorted(close.answered),
             dropped=sorted(close.dropped),
+            surplus=sorted(close.surplus),
             declined=dict(close.declined),
             rejected=dict(close.rejected),
             evaluated=sorted(close.evaluated),
-            late_updates=self._state.late - tally.late_before,
+            late_updates=self._state.late - self._totals.late,
             duration_s=round(close.duration_s, 4),
             samples=tally.samples,
             train_metrics=evaluation.weighted_means(tally.measured),
@@ -537,11 +580,16 @@ class Service:
 
     def _end(self) -> None:
         """Withdraw what is retained, say the last status, and disconnect in good order."""
+        self._ending = True
+        if isinstance(self._state, rounds.Averaging):
+            # The history says that this round made a model: here it is.
+            self._make_next_model()
         self._facts.stopped = not self.is_finished
         self._say_status()
-        for part in _cleared_parts(self._model.ref):
-            self.link.publish(part.address, part.payload)
-        self.link.close([Publish(OfferBoard(), None)])
+        withdrawn = [Publish(OfferBoard(), None)]
+        for ref in self._retained.values():
+            withdrawn += [Publish(part.address, None) for part in _cleared_parts(ref)]
+        self.link.close(withdrawn)
 
 
 class _Strategy:
@@ -554,11 +602,18 @@ class _Strategy:
         )
         self._limits = config.limits
         self._size = size
+        try:
+            self._bits(math.ceil(config.rounds.cohort * config.rounds.over_selection))
+        except ValueError as bad:
+            raise SettingsError(str(bad)) from bad
 
     def begin(self, invited: int) -> Aggregation:
-        bits = fraction_bits(self._limits.change_max, self._limits.samples_max, invited)
-        strategy: Aggregation = self._module.build(self._settings, ExactSum(self._size, bits))
+        running = ExactSum(self._size, self._bits(invited))
+        strategy: Aggregation = self._module.build(self._settings, running)
         return strategy
+
+    def _bits(self, invited: int) -> int:
+        return fraction_bits(self._limits.change_max, self._limits.samples_max, invited)
 
 
 def _rules(config: FederationConfig, run: str) -> rounds.Rules:
@@ -576,7 +631,8 @@ def _rules(config: FederationConfig, run: str) -> rounds.Rules:
         cohort=config.rounds.cohort,
         over_selection=config.rounds.over_selection,
         quorum=config.rounds.quorum,
-        clients_min=config.rounds.clients_min,
+        # With fewer, no round could make a model.
+        clients_min=max(config.rounds.clients_min, config.rounds.quorum),
         deadline_s=config.rounds.deadline_s,
         pause_s=config.rounds.pause_s,
         retry_s=config.rounds.retry_s,
@@ -585,7 +641,7 @@ def _rules(config: FederationConfig, run: str) -> rounds.Rules:
         evaluators=config.evaluation.clients,
         final_deadline_s=config.evaluation.final_deadline_s,
         run=run,
-        task=config.task,
+        task=messages.task_name(config.task),
         training=config.training,
         codec=config.codec,
         lanes=LANES,
@@ -593,10 +649,12 @@ def _rules(config: FederationConfig, run: str) -> rounds.Rules:
     )
 
 
-def _model_parts(model: _Model) -> Iterator[Part]:
+def _model_parts(model: _Model, is_wanted: Callable[[], bool]) -> Iterator[Part]:
     view = memoryview(model.file)
     ref = model.ref
     for index in range(chunks.count(ref.size_bytes, ref.chunk_bytes)):
+        if not is_wanted():
+            return
         start, stop = chunks.span(index, ref.size_bytes, ref.chunk_bytes)
         yield Part(ModelChunk(ref.digest, index), bytes(view[start:stop]))
 

@@ -7,6 +7,7 @@ most one of each per `INTERVAL_S`, however many clients answer.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from msgspec import structs
 
@@ -20,6 +21,7 @@ from fedmqtt.status_pages import (
     ClientsPage,
     CoordinatorPage,
     Doing,
+    Figures,
     HistoryPage,
     ModelPage,
     Page,
@@ -30,6 +32,8 @@ from fedmqtt.status_pages import (
 from fedmqtt.topics import ClientId, RoundId, StatusPage
 
 INTERVAL_S = 0.5
+
+PAGE_BYTES_MAX = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -57,6 +61,8 @@ class Status:
     def __init__(self, publish: Callable[[StatusPage, bytes], None]) -> None:
         self._publish = publish
         self._said: dict[str, bytes] = {}
+        self.bytes_max = PAGE_BYTES_MAX
+        """Of one page. The broker may admit less: a larger packet would end the connection."""
 
     def forget(self) -> None:
         """Say everything again: the broker may have lost what it kept."""
@@ -64,8 +70,8 @@ class Status:
 
     def say(self, pages: Mapping[str, Page]) -> None:
         for name, page in pages.items():
-            text = status_pages.encode(page)
-            if self._said.get(name) != text:
+            text = _encode_within(page, self.bytes_max)
+            if text is not None and self._said.get(name) != text:
                 self._said[name] = text
                 self._publish(StatusPage(name), text)
 
@@ -84,6 +90,8 @@ def pages(
     }
     if isinstance(state, rounds.Collecting):
         built["round"] = open_round(state, rules, at)
+        if facts.stopped:
+            built["round"] = structs.replace(built["round"], open=False, outcome="stopped")
     elif facts.last_round is not None:
         built["round"] = facts.last_round
     if facts.model is not None:
@@ -103,8 +111,8 @@ def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> Ro
         invited=_listed(state.train),
         answered=_listed(state.answered),
         away=_listed(away),
-        declined=dict(state.declined),
-        rejected=dict(state.rejected),
+        declined=_explained(state.declined),
+        rejected=_explained(state.rejected),
         evaluators=_listed(state.evaluate),
         evaluated=_listed(state.evaluated),
     )
@@ -116,9 +124,12 @@ def closed_round(page: RoundPage, close: rounds.Close) -> RoundPage:
         page,
         open=False,
         answered=_listed(close.answered),
+        # What closed the round may have come from one of these.
+        away=[c for c in page.away if c not in close.answered and c not in close.evaluated],
         evaluated=_listed(close.evaluated),
-        declined=dict(close.declined),
-        rejected=dict(close.rejected),
+        declined=_explained(close.declined),
+        rejected=_explained(close.rejected),
+        surplus=_listed(close.surplus),
         outcome=f"{close.outcome}: {close.reason}",
     )
 
@@ -192,6 +203,46 @@ def _clients(roster: Roster) -> ClientsPage:
 
 def _listed(clients: Collection[ClientId]) -> list[ClientId]:
     return sorted(clients)[:LISTED_CLIENTS]
+
+
+def _explained(reasons: Mapping[ClientId, str]) -> dict[ClientId, str]:
+    return {client: reasons[client] for client in _listed(reasons)}
+
+
+def _encode_within(page: Page, bytes_max: int) -> bytes | None:
+    """The page, shortened until it fits; None for one that cannot be."""
+    text = status_pages.encode(page)
+    while len(text) > bytes_max:
+        shorter = _halved(page)
+        if shorter == page:
+            return None
+        page, text = shorter, status_pages.encode(shorter)
+    return text
+
+
+def _halved(page: Page) -> Page:
+    match page:
+        case HistoryPage(rounds=lines):
+            # The newest are the ones that people look at.
+            return HistoryPage(rounds=lines[-(len(lines) // 2) :] if len(lines) > 1 else [])
+        case ModelPage(figures=Figures() as figures):
+            without = structs.replace(figures, confusion=None)
+            return structs.replace(page, figures=without if figures.confusion else None)
+        case RoundPage() | ClientsPage():
+            fields = structs.asdict(page).items()
+            return structs.replace(page, **{name: _first_half(value) for name, value in fields})
+        case _:
+            return page
+
+
+def _first_half(value: Any) -> Any:
+    match value:
+        case list():
+            return value[: len(value) // 2]
+        case dict():
+            return dict(list(value.items())[: len(value) // 2])
+        case _:
+            return value
 
 
 def _clock_time(moment: Seconds, now: Seconds) -> str:

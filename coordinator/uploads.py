@@ -21,15 +21,26 @@ from fedmqtt.topics import ClientId, Inbox, RoundId
 STALLS_MAX = 3
 """After being asked so often for the same missing chunks a client loses its slot."""
 
+RANGES_MAX = 500
+"""Gaps named in one Go, so that it fits a small packet; after those, the client is asked again."""
+
+_GRAIN_BYTES = 64 * 1024
+"""Buffers have multiples of this: answers of one model differ by a few bytes and can share them."""
+
 
 @dataclass(slots=True)
 class Upload:
     client: ClientId
     announce: Announce
     missing: chunks.Missing
-    data: bytearray
+    buffer: bytearray
     moved_at: Seconds
     stalls: int = 0
+
+    @property
+    def data(self) -> memoryview:
+        """What has arrived, in its place. While a view of it lives, its memory is not reused."""
+        return memoryview(self.buffer)[: self.announce.size_bytes]
 
 
 @dataclass(slots=True)
@@ -60,8 +71,8 @@ class Uploads:
             return None
         if not upload.missing.take(index, len(chunk.data)):
             return None
-        start = index * upload.announce.chunk_bytes
-        upload.data[start : start + len(chunk.data)] = chunk.data
+        start, stop = chunks.span(index, upload.announce.size_bytes, upload.announce.chunk_bytes)
+        upload.data[start:stop] = chunk.data
         upload.moved_at, upload.stalls = at, 0
         return upload if upload.missing.left == 0 else None
 
@@ -116,20 +127,33 @@ class Uploads:
         return gone
 
     def _buffer(self, size: int) -> bytearray:
-        for spare in self._spare:
-            if len(spare) == size:
-                self._spare.remove(spare)
+        rounded = -(-size // _GRAIN_BYTES) * _GRAIN_BYTES
+        for number, spare in enumerate(self._spare):
+            if len(spare) == rounded:
+                del self._spare[number]
                 return spare
-        return bytearray(size)
+        return bytearray(rounded)
 
     def _release(self, upload: Upload) -> None:
         self._active.pop(upload.client, None)
-        self._spare.append(upload.data)
+        if _is_in_use(upload.buffer):
+            return
+        self._spare.append(upload.buffer)
         while len(self._spare) > self.at_once:
             self._spare.popleft()
 
 
+def _is_in_use(buffer: bytearray) -> bool:
+    """Whether a view of it lives, as in a strategy that keeps the changes of a round."""
+    try:
+        # What Python refuses while there are views; otherwise it moves nothing.
+        buffer.append(buffer.pop())
+    except BufferError:
+        return True
+    return False
+
+
 def _go(upload: Upload) -> Publish:
-    announce = upload.announce
-    go = Go(round=announce.round, digest=announce.digest, ranges=upload.missing.ranges())
+    announce, ranges = upload.announce, upload.missing.ranges()[:RANGES_MAX]
+    go = Go(round=announce.round, digest=announce.digest, ranges=ranges)
     return Publish(Inbox(upload.client), go)

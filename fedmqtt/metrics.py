@@ -1,4 +1,4 @@
-"""Figures of a classifier from its confusion matrix: counts, row = true class, column = predicted."""
+"""Figures of a classifier from its confusion matrix of counts: row = true, column = predicted."""
 
 from collections.abc import Sequence
 

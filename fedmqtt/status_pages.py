@@ -66,6 +66,8 @@ class RoundPage(Page, frozen=True, kw_only=True):
     rejected: dict[ClientId, str]
     evaluators: list[ClientId]
     evaluated: list[ClientId]
+    surplus: list[ClientId] = []
+    """When closed: invited, and still at work when the round was complete without them."""
     outcome: str = ""
     """When closed: averaged, kept or evaluated, and why it closed."""
 
@@ -101,6 +103,9 @@ class RoundLine(Struct, frozen=True, kw_only=True):
     invited: int
     answered: int
     dropped: int
+    """Lost: gone, too slow for the deadline, or declined."""
+    surplus: int = 0
+    """Still at work when the round was complete without them."""
     declined: int
     rejected: int
     duration_s: float

@@ -178,5 +178,6 @@ def _parse_update(lane: str, client: str, round_id: str, part: str) -> UpdatePar
 
 
 def _is_number(text: str) -> bool:
-    # One spelling per number ("7", never "07" or another script's digit), or one update would have many topics.
+    # One spelling per number ("7", never "07" or another script's digit), or one update would
+    # have many topics.
     return _NUMBER.fullmatch(text) is not None

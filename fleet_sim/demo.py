@@ -196,7 +196,8 @@ def _write_config(arguments: argparse.Namespace, broker: RunningBroker, folder: 
             cohort=COHORT,
             over_selection=1.3,
             quorum=5,
-            clients_min=COHORT,
+            # Most of those who are to train, so that the first rounds are like the others.
+            clients_min=2 * COHORT,
             deadline_s=20.0,
             retry_s=1.0,
             away_grace_s=3.0,
@@ -265,6 +266,7 @@ def _result(
         invited=sum(len(record.invited) for record in records),
         answered=sum(len(record.answered) for record in records),
         dropped=sum(len(record.dropped) for record in records),
+        surplus=sum(len(record.surplus) for record in records),
         rejected=sum(len(record.rejected) for record in records),
         late=sum(record.late_updates for record in records),
         broker=broker.name,

@@ -19,6 +19,7 @@ _ANSWERS = (
     ("answered", _GREEN, "", _GREEN),
     ("rejected", _RED, "xxx", "white"),
     ("dropped", "#D9D9D9", "...", "#8A8A8A"),
+    ("surplus", "#CFE8F7", "", "#CFE8F7"),
 )
 """Field, colour, hatch, colour of the hatch; from the bottom up."""
 
@@ -40,6 +41,7 @@ class _Round(Struct, frozen=True):
     answered: list[str] | dict[str, Any] | int = 0
     dropped: list[str] | dict[str, Any] | int = 0
     rejected: list[str] | dict[str, Any] | int = 0
+    surplus: list[str] | dict[str, Any] | int = 0
     figures: Figures | None = None
 
 
@@ -68,7 +70,7 @@ def draw(history: Path, out: Path, title: str) -> None:
     below.set_xlim(rounds[0].round - 0.7, rounds[-1].round + 0.7)
     for axis in (below.xaxis, below.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     try:
         figure.savefig(out, format="png")
     except OSError as bad:

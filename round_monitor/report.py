@@ -25,12 +25,15 @@ class RunResult:
     rounds: int
     wall_s: float
     bytes_up: int
-    """Clients to broker, as the coordinator received it."""
+    """What all clients sent: topics and payloads."""
     bytes_down: int
-    """Coordinator to broker, once for all clients."""
+    """What all clients received."""
     invited: int
     answered: int
     dropped: int
+    """Lost: gone, too slow for the deadline, or declined."""
+    surplus: int
+    """Still at work when their round was complete without them."""
     rejected: int
     late: int
     broker: str
@@ -106,12 +109,14 @@ def _cell(number: int, of: int, right: bool, with_counts: bool) -> Text:
 
 def _totals(result: RunResult) -> Table:
     table = _pairs()
-    clients = (
-        f"{result.invited:,} invited, {result.answered:,} answered, {result.dropped:,} dropped"
+    table.add_row(
+        "Invited",
+        f"{result.invited:,}: {result.answered:,} answered, {result.dropped:,} dropped,"
+        f" {result.rejected:,} rejected, {result.surplus:,} not needed any more",
     )
-    table.add_row("Clients", f"{clients}, {result.rejected:,} rejected, {result.late:,} late")
+    table.add_row("Late", f"{result.late:,} updates came after their round had closed")
     bytes_up, bytes_down = units.size(result.bytes_up), units.size(result.bytes_down)
-    table.add_row("Bytes", f"{bytes_up} from clients, {bytes_down} published once for all")
+    table.add_row("Bytes", f"{bytes_up} sent by clients, {bytes_down} received by them")
     table.add_row("Broker", result.broker)
     table.add_row("Run", f"{result.run}, seed {result.seed}")
     return table

@@ -216,8 +216,8 @@ def _participation(page: RoundPage) -> Text:
     if page.open:
         missing = ("away", len(page.away))
     else:
-        answers = {*page.answered, *page.rejected}
-        missing = ("dropped", sum(client not in answers for client in page.invited))
+        heard = {*page.answered, *page.rejected, *page.surplus}
+        missing = ("dropped", sum(client not in heard for client in page.invited))
     counts = [
         ("invited", len(page.invited), ""),
         ("answered", len(page.answered), "green"),

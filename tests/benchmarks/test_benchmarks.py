@@ -1,0 +1,65 @@
+"""Each benchmark runs, however small, and prints one line of JSON with what it promises."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="they read /proc"),
+]
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def figures(program: str, *words: str) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, str(BENCHMARKS / program), *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    (line,) = ended.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@pytest.mark.parametrize("words", [[], ["--in-process"]])
+def test_a_round_has_its_cost(words: list[str]) -> None:
+    found = figures(
+        "round_overhead.py", "--clients", "2", "--params", "1000", "--rounds", "2", *words
+    )
+    assert list(found) == [
+        "clients",
+        "params",
+        "rounds",
+        "processes",
+        "broker",
+        "round_s",
+        "updates_per_s",
+        "cpu_s_per_update",
+        "coordinator_cpu_s_per_update",
+        "broker_cpu_s_per_update",
+        "clients_cpu_s_per_update",
+        "coordinator_peak_rss_mb",
+        "bytes_per_round",
+        "client_idle_rss_mb",
+    ]
+    assert (found["clients"], found["params"], found["rounds"]) == (2, 1000, 2)
+    assert found["processes"] == (1 if words else 2)
+    # Two models down, two updates up, each of them twice: sent and received.
+    assert found["bytes_per_round"] > 2 * 4 * 4000 - 4000
+    measured = ("round_s", "updates_per_s", "cpu_s_per_update", "client_idle_rss_mb")
+    assert all(found[name] > 0 for name in measured)
+
+
+def test_an_idle_client_has_its_footprint() -> None:
+    found = figures("agent_footprint.py", "--seconds", "0.2")
+    assert list(found) == ["rss_mb", "cpu_percent", "start_s", "watched_s", "broker"]
+    assert found["rss_mb"] > 0 and found["start_s"] > 0 and found["cpu_percent"] >= 0

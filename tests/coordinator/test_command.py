@@ -1,0 +1,175 @@
+"""`fedmqtt coordinator` as people meet it: one sentence for each mistake, and an orderly end."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from broker_config.local_broker import RunningBroker
+from coordinator import history
+from coordinator.config import FederationConfig
+from fedmqtt import settings
+from tests.coordinator.guests import WITHIN_S, Room, update
+from tests.programs import running
+
+COMMAND = [sys.executable, "-m", "fedmqtt", "coordinator"]
+
+GOOD = 'name = "ward-7"\ntask = "learning_tasks.linear"\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "federation.toml"
+    path.write_text(text)
+    return path
+
+
+def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, str(config), *words],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "complaint"),
+    [
+        ("name = ", [], "federation.toml: Invalid value"),
+        ('task = "learning_tasks.linear"', [], "missing key name"),
+        (GOOD + "[rounds]\nquorom = 3", [], "unknown key rounds.quorom; choose from: count"),
+        (GOOD, ["--set", "rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),
+        (GOOD, ["--set", "rounds.count"], "expected key=value"),
+        (GOOD, ["--set", "aggregation=best"], "unknown aggregation 'best'; choose one of: "),
+        (GOOD, ["--set", "selection=first"], "unknown selection 'first'; choose one of: "),
+        (GOOD, ["--set", "codec=gzip"], "unknown codecs 'gzip'; choose one of: "),
+        (GOOD, ["--set", "aggregation_settings.speed=2"], "unknown key speed; choose from: rate"),
+        (GOOD, ["--broker", "localhost"], "expected mqtt://host[:port]"),
+        (GOOD, ["--set", "task=no_such_task"], "no initial model: there is no module no_such_task"),
+        (GOOD, ["--set", "task=none.py"], "no initial model: there is no task file none.py"),
+        (
+            GOOD,
+            ["--set", "limits.change_max=1e9", "--set", "limits.samples_max=268435456"],
+            "do not fit 64 bits; lower limits.change_max or limits.samples_max",
+        ),
+        (GOOD, ["--set", "initial_model=gone.safetensors"], "gone.safetensors: no such file"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence_and_exit_code_2(
+    tmp_path: Path, text: str, words: list[str], complaint: str
+) -> None:
+    ended = run(write(tmp_path, text), "--run", str(tmp_path / "run"), *words)
+    assert complaint in ended.stderr
+    assert ended.stderr.startswith("fedmqtt coordinator: ") and ended.stderr.count("\n") == 1
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
+    ended = run(tmp_path / "none.toml")
+    assert ended.returncode == 2 and "none.toml: no such file" in ended.stderr
+
+
+def test_an_initial_model_of_another_type_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "start.safetensors"
+    save_file({"weight": np.zeros(3, np.float64)}, model)
+    config = write(tmp_path, GOOD)
+    ended = run(config, "--run", str(tmp_path / "run"), "--set", f"initial_model={model}")
+    assert ended.returncode == 2 and "start.safetensors: weight is F64, not F32" in ended.stderr
+
+
+def test_a_folder_that_holds_an_earlier_run_is_not_written_over(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "history.jsonl").write_text("")
+    ended = run(write(tmp_path, GOOD), "--run", str(folder))
+    assert ended.returncode == 2
+    assert "holds an earlier run; choose another folder with --run" in ended.stderr
+    assert list(folder.iterdir()) == [folder / "history.jsonl"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run(write(tmp_path, GOOD), "--run", str(tmp_path / "file" / "run"))
+    assert ended.returncode == 2 and "run folder " in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_settings_in_force_are_printed_and_can_be_read_again(tmp_path: Path) -> None:
+    config = write(tmp_path, GOOD + "[rounds]\nquorum = 3\n")
+    ended = run(config, "--print-config", "--set", "rounds.count=7", "--broker", "mqtt://pi")
+    assert ended.returncode == 0
+    printed = settings.read(write(tmp_path, ended.stdout), [], FederationConfig)
+    assert (printed.rounds.quorum, printed.rounds.count) == (3, 7)
+    assert printed.broker.url == "mqtt://pi"
+    assert list(tmp_path.iterdir()) == [tmp_path / "federation.toml"]
+
+
+@pytest.mark.broker
+def test_ctrl_c_withdraws_the_offer_and_ends_with_130(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url.replace("//", "//ada:secret@")
+    config = write(tmp_path, f'name = "{federation_name}"\ntask = "learning_tasks.linear"\n')
+    words = ["--broker", url, "--run", str(tmp_path / "run")]
+    with Room(mosquitto_broker.url, federation_name) as room:
+        ann, bob = room.guest("ann"), room.guest("bob")
+        for guest in (ann, bob):
+            guest.come(task="learning_tasks.linear")
+        with running(tmp_path, "fedmqtt", "coordinator", str(config), *words) as coordinator:
+            ann.offered(1)
+            coordinator.process.send_signal(signal.SIGINT)
+            assert coordinator.wait() == 130
+        room.wait(lambda: ann.offers[-1] is None)
+        room.wait(lambda: room.retained_model_bytes == 0)
+        assert room.page("coordinator", lambda page: page.state == "stopped")
+    assert coordinator.said.startswith("stopped after 0 rounds")
+    assert "Traceback" not in coordinator.log
+    # Run folders are shown around, and logs too.
+    kept = (tmp_path / "run" / "federation.toml").read_text()
+    assert "mqtt://ada@" in kept and "secret" not in kept + coordinator.log
+
+
+@pytest.mark.broker
+def test_a_finished_run_leaves_its_model_and_its_history_and_ends_with_0(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.safetensors"
+    save_file({"w": np.array([1.0, 2.0], np.float32)}, start)
+    config = write(
+        tmp_path,
+        f'name = "{federation_name}"\ntask = "learning_tasks.linear"\nruns = "{tmp_path}/runs"\n'
+        f'initial_model = "{start}"\n[evaluation]\nevery = 0\n'
+        "[rounds]\ncount = 2\ncohort = 2\nover_selection = 1.0\n",
+    )
+    with Room(mosquitto_broker.url, federation_name) as room:
+        guests = [room.guest("ann"), room.guest("bob")]
+        for guest in guests:
+            guest.come(task="learning_tasks.linear")
+        words = ["fedmqtt", "coordinator", str(config), "--json-logs"]
+        with running(tmp_path, *words, "--broker", mosquitto_broker.url) as coordinator:
+            for number in (1, 2):
+                offer = guests[0].offered(number)
+                for guest in guests:
+                    guest.say(update(offer, [0.5, -1.0]), number=number)
+            room.wait(lambda: coordinator.process.poll() is not None)
+        room.wait(lambda: guests[0].offers[-1] is None)
+        room.wait(lambda: room.retained_model_bytes == 0)
+    assert coordinator.wait() == 0
+    said = coordinator.said
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert said.startswith("finished after 2 rounds: 4 of 4 invited answered, 0 dropped")
+    assert str(folder) in said and folder.name.startswith(f"{federation_name}-")
+    assert load_file(folder / "model.safetensors")["w"].tolist() == [2.0, 0.0]
+    records = history.read(folder / "history.jsonl")
+    assert [(one.round, one.outcome, one.samples) for one in records] == [
+        (1, "averaged", 20),
+        (2, "averaged", 20),
+    ]
+    messages = [json.loads(line)["message"] for line in coordinator.log.splitlines()]
+    assert any(text.startswith("round 2 averaged (cohort complete): 2 of 2") for text in messages)

@@ -1,0 +1,60 @@
+"""A run's rounds as JSON lines: what is appended is what is read."""
+
+import json
+from pathlib import Path
+
+from msgspec import structs
+
+from coordinator import history
+from coordinator.history import Record
+from fedmqtt.status_pages import Figures
+from fedmqtt.topics import ClientId, RoundId
+
+ANN, BOB, CAT = map(ClientId, ("ann", "bob", "cat"))
+
+FIGURES = Figures(clients=1, samples=3, metrics={"accuracy": 1.0}, confusion=((1, 0), (0, 2)))
+
+RECORD = Record(
+    round=RoundId(1),
+    closed="2026-03-01T10:15:00.000+00:00",
+    outcome="averaged",
+    reason="cohort complete",
+    base="ab" * 32,
+    invited=[ANN, BOB, CAT],
+    answered=[ANN],
+    dropped=[BOB],
+    declined={BOB: "not charging"},
+    rejected={CAT: "has values that are not finite"},
+    evaluated=[ANN],
+    late_updates=2,
+    duration_s=1.5,
+    samples=60,
+    train_metrics={"loss": 0.25},
+    figures=FIGURES,
+    bytes_received=100,
+    bytes_published=200,
+)
+
+
+def test_rounds_are_read_as_they_were_written_oldest_first(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    later = structs.replace(RECORD, round=RoundId(2), figures=None)
+    history.append(path, RECORD)
+    history.append(path, later)
+    assert history.read(path) == [RECORD, later]
+
+
+def test_each_round_is_one_line_that_any_program_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    history.append(path, RECORD)
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["rejected"] == {"cat": "has values that are not finite"}
+    assert json.loads(line)["figures"]["confusion"] == [[1, 0], [0, 2]]
+
+
+def test_the_compact_line_counts_and_leaves_the_matrix_out() -> None:
+    line = RECORD.line()
+    assert (line.invited, line.answered, line.dropped) == (3, 1, 1)
+    assert (line.declined, line.rejected) == (1, 1)
+    assert line.figures is not None
+    assert line.figures.metrics == {"accuracy": 1.0} and line.figures.confusion is None

@@ -1,0 +1,264 @@
+"""What people are told: pages made from states, decodable, small, and said only when new."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from coordinator import rounds, status
+from coordinator.roster import Roster
+from coordinator.status import Facts, Status
+from fedmqtt import status_pages
+from fedmqtt.messages import ModelRef, Presence
+from fedmqtt.status_pages import (
+    LISTED_CLIENTS,
+    ClientsPage,
+    CoordinatorPage,
+    Figures,
+    HistoryPage,
+    ModelPage,
+    Page,
+    RoundLine,
+    RoundPage,
+)
+from fedmqtt.topics import ClientId, Digest, RoundId, StatusPage
+
+ANN, BOB, CAT, DAN = map(ClientId, ("ann", "bob", "cat", "dan"))
+
+MODEL = ModelRef(digest=Digest("ab" * 32), size_bytes=8, chunk_bytes=1024, fingerprint="f")
+
+RULES = rounds.Rules(
+    select=lambda clients, count, *_: tuple(clients[:count]),
+    rounds=5,
+    cohort=2,
+    quorum=1,
+    clients_min=2,
+    task="digits",
+)
+
+OPEN = rounds.Collecting(
+    round=RoundId(3),
+    model=MODEL,
+    train=frozenset((ANN, BOB, CAT)),
+    evaluate=frozenset((DAN,)),
+    opened_at=10.0,
+    closes_at=40.0,
+    answered=frozenset((ANN,)),
+    declined={CAT: "not charging"},
+    away={BOB: 12.0, ANN: 13.0},
+    late=4,
+)
+
+FIGURES = Figures(
+    clients=2, samples=9, metrics={"accuracy": 0.5}, confusion=tuple([(1,) * 50] * 50)
+)
+
+
+def facts(**others: Any) -> Facts:
+    return Facts(
+        federation="ward-7",
+        run="first",
+        program="fedmqtt",
+        started=datetime(2026, 3, 1, 10, 15, tzinfo=UTC),
+        **others,
+    )
+
+
+def roster(*online: ClientId) -> Roster:
+    found = Roster("digits")
+    for client in online:
+        presence = Presence(online=True, session="1", task="digits", purposes=("train", "evaluate"))
+        found.came(0.0, client, presence)
+    return found
+
+
+def pages(
+    state: rounds.State, present: Roster | None = None, known: Facts | None = None
+) -> dict[str, Page]:
+    return status.pages(state, present or roster(), RULES, known or facts(), at=20.0)
+
+
+def line(number: int) -> RoundLine:
+    return RoundLine(
+        round=RoundId(number),
+        outcome="averaged",
+        reason="cohort complete",
+        invited=3,
+        answered=2,
+        dropped=1,
+        declined=0,
+        rejected=0,
+        duration_s=1.0,
+        train_metrics={},
+    )
+
+
+def model_page() -> ModelPage:
+    return ModelPage(
+        digest=MODEL.digest,
+        size_bytes=8,
+        parameters=2,
+        trained_rounds=2,
+        figures=FIGURES,
+        figures_round=RoundId(3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "doing", "says"),
+    [
+        (rounds.Waiting(RoundId(1)), "starting", "preparing the first model"),
+        (
+            rounds.Waiting(RoundId(1), MODEL),
+            "waiting",
+            "waiting for clients: 1 willing, 2 needed",
+        ),
+        (OPEN, "collecting", "round 3: 1 of 2 answers from 3 invited"),
+        (replace(OPEN, train=frozenset()), "collecting", "last evaluation: 0 of 1 clients"),
+        (rounds.Averaging(RoundId(4), (), 0), "averaging", "making the next model"),
+        (rounds.Finished((), 0), "finished", "all rounds are done"),
+    ],
+)
+def test_each_state_is_told_in_a_sentence(state: rounds.State, doing: str, says: str) -> None:
+    page = pages(state, roster(ANN))["coordinator"]
+    assert isinstance(page, CoordinatorPage)
+    assert (page.state, page.says) == (doing, says)
+
+
+def test_a_pause_with_enough_clients_is_called_a_pause() -> None:
+    page = pages(rounds.Waiting(RoundId(2), MODEL, not_before=30.0), roster(ANN, BOB))
+    told = page["coordinator"]
+    assert isinstance(told, CoordinatorPage) and told.says == "pausing before the next round"
+
+
+def test_an_open_round_tells_who_is_awaited_and_why_others_are_not() -> None:
+    page = pages(OPEN)["round"]
+    assert isinstance(page, RoundPage)
+    assert page.open and (page.wanted, page.quorum) == (2, 1)
+    assert page.invited == [ANN, BOB, CAT] and page.answered == [ANN]
+    # Ann is gone too, but has answered: nobody waits for her.
+    assert page.away == [BOB]
+    assert page.declined == {CAT: "not charging"}
+    assert page.evaluators == [DAN] and page.evaluated == []
+    opened, closes = map(datetime.fromisoformat, (page.opened, page.closes))
+    assert abs((closes - opened) - timedelta(seconds=30)) <= timedelta(seconds=1)
+
+
+def test_a_closed_round_tells_how_it_ended() -> None:
+    answered = frozenset((ANN, BOB))
+    close = rounds.Close(
+        round=RoundId(3),
+        outcome="averaged",
+        reason="cohort complete",
+        invited=OPEN.train,
+        answered=answered,
+        evaluated=frozenset(),
+        declined=OPEN.declined,
+        rejected={DAN: "not invited"},
+        surplus=frozenset(),
+        duration_s=5.0,
+    )
+    page = status.closed_round(status.open_round(OPEN, RULES, 20.0), close)
+    assert not page.open and page.outcome == "averaged: cohort complete"
+    assert page.answered == [ANN, BOB] and page.rejected == {DAN: "not invited"}
+    # Bob was away, and his answer closed the round.
+    assert page.away == []
+    told = pages(rounds.Averaging(RoundId(4), (), 0), known=facts(last_round=page))
+    assert told["round"] == page
+
+
+def test_a_coordinator_that_was_stopped_leaves_no_round_open() -> None:
+    told = pages(OPEN, known=facts(stopped=True))
+    page, coordinator = told["round"], told["coordinator"]
+    assert isinstance(page, RoundPage) and not page.open and page.outcome == "stopped"
+    assert isinstance(coordinator, CoordinatorPage) and coordinator.state == "stopped"
+
+
+def test_clients_are_listed_with_what_hinders_them() -> None:
+    present = roster(ANN, BOB)
+    present.came(0.0, CAT, Presence(online=True, session="1", task="letters"))
+    present.left(1.0, BOB, "1")
+    page = pages(OPEN, present)["clients"]
+    assert isinstance(page, ClientsPage)
+    assert page.online == [ANN, CAT] and page.away == [BOB]
+    assert page.hindered == {CAT: "runs task 'letters', not 'digits'"}
+
+
+def test_every_page_decodes_as_what_it_is() -> None:
+    known = facts(model=model_page(), lines=[line(1), line(2)])
+    for state in (rounds.Waiting(RoundId(1)), OPEN, rounds.Finished((), 0)):
+        for name, page in pages(state, roster(ANN), known).items():
+            assert status_pages.decode(name, status_pages.encode(page)) == page
+    assert pages(OPEN, known=known).keys() == status_pages.PAGES.keys()
+
+
+class Said:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, bytes]] = []
+        self.status = Status(self._publish)
+
+    def _publish(self, page: StatusPage, text: bytes) -> None:
+        self.told.append((page.page, text))
+
+    def take(self) -> list[str]:
+        names, self.told = [name for name, _ in self.told], []
+        return names
+
+
+def test_only_what_has_changed_is_said() -> None:
+    said, history = Said(), HistoryPage(rounds=[line(1)])
+    said.status.say({"history": history, "model": model_page()})
+    assert said.take() == ["history", "model"]
+    said.status.say({"history": history, "model": model_page()})
+    assert said.take() == []
+    said.status.say({"history": HistoryPage(rounds=[line(1), line(2)]), "model": model_page()})
+    assert said.take() == ["history"]
+
+
+def test_a_broker_that_may_have_forgotten_is_told_all_again() -> None:
+    said = Said()
+    said.status.say({"model": model_page()})
+    said.status.forget()
+    said.status.say({"model": model_page()})
+    assert said.take() == ["model", "model"]
+
+
+def test_a_page_that_is_too_long_is_shortened_until_it_fits() -> None:
+    said = Said()
+    said.status.bytes_max = 3000
+    crowd = [ClientId(f"client-{number:03}") for number in range(300)]
+    long = structs.replace(
+        status.open_round(OPEN, RULES, 20.0),
+        invited=crowd,
+        rejected={client: "x" * 100 for client in crowd},
+    )
+    history = HistoryPage(rounds=[line(number) for number in range(1, 101)])
+    clients = ClientsPage(online=crowd, away=crowd, hindered={})
+    said.status.say({"round": long, "history": history, "clients": clients, "model": model_page()})
+    told = {name: status_pages.decode(name, text) for name, text in said.told}
+    assert all(len(text) <= 3000 for _, text in said.told)
+    assert isinstance(told["round"], RoundPage) and told["round"].invited[0] == crowd[0]
+    # The newest rounds stay, and of the model what is not the matrix.
+    assert isinstance(told["history"], HistoryPage) and told["history"].rounds[-1] == line(100)
+    assert isinstance(told["model"], ModelPage) and told["model"].figures is not None
+    assert told["model"].figures.metrics == {"accuracy": 0.5}
+    assert isinstance(told["clients"], ClientsPage) and told["clients"].online[0] == crowd[0]
+
+
+def test_a_page_that_cannot_be_shortened_is_not_said_rather_than_losing_the_connection() -> None:
+    said = Said()
+    said.status.bytes_max = 50
+    said.status.say(pages(OPEN))
+    assert "coordinator" not in said.take()
+
+
+def test_lists_of_clients_are_cut_where_a_page_would_grow_with_the_fleet() -> None:
+    crowd = frozenset(ClientId(f"client-{number}") for number in range(LISTED_CLIENTS + 5))
+    reasons = dict.fromkeys(crowd, "no")
+    page = status.open_round(
+        replace(OPEN, train=crowd, declined=reasons, rejected=reasons), RULES, 20.0
+    )
+    listed: list[Any] = [page.invited, page.declined, page.rejected]
+    assert [len(each) for each in listed] == [LISTED_CLIENTS] * 3
