@@ -9,6 +9,7 @@ It imports neither torch nor numpy: models and answers pass through it as files.
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -72,17 +73,22 @@ class Agent:
         config: ClientConfig,
         trainers: Trainers,
         watch: Callable[[session.Event], None] = lambda event: None,
+        reading: Callable[[], conditions.Reading] = conditions.read,
     ) -> None:
-        """`watch` hears every event before the machine does: for progress on a screen."""
+        """`watch` hears every event before the machine does: for progress on a screen.
+
+        `reading` is where a device keeps its sensors, if not where Linux does.
+        """
         self._loop = loop
         self._config = config
         self._trainers = trainers
         self._watch = watch
+        self._reading = reading
         self._client = ClientId(config.id)
         self._log = logging.getLogger(f"client.{config.id}")
         self._rules = session.Rules(
             client=self._client,
-            task=config.task,
+            task=messages.task_name(config.task),
             purposes=config.purposes,
             program=f"fedmqtt {__version__}",
             resend_s=config.link.resend_s,
@@ -92,8 +98,8 @@ class Agent:
         self._conditions_timer: Timer | None = None
         self._ticket: Ticket | None = None
         self._outbox = Outbox(config.state_dir / "outbox")
-        topics = Topics(config.federation)
-        self.link = MqttLink(loop, broker, topics, self._link_options(topics), self._on_link)
+        self._topics = Topics(config.federation)
+        self.link = MqttLink(loop, broker, self._topics, self._link_options(), self._on_link)
         self._models = ModelFetch(self.link, config.state_dir / "models", config.model_bytes_max)
 
     @property
@@ -119,16 +125,16 @@ class Agent:
         gone = Presence(online=False, session=self._state.token)
         self.link.close([Publish(PresenceOf(self._client), gone)])
 
-    def _link_options(self, topics: Topics) -> LinkOptions:
+    def _link_options(self) -> LinkOptions:
         def will(token: str) -> Publish:
             return Publish(PresenceOf(self._client), Presence(online=False, session=token))
 
         return LinkOptions(
             client_id=f"{self._config.federation}.{self._client}",
             subscribe=(
-                topics.offer,
-                topics.path(Inbox(self._client)),
-                topics.path(PresenceOf(self._client)),
+                self._topics.offer,
+                self._topics.path(Inbox(self._client)),
+                self._topics.path(PresenceOf(self._client)),
             ),
             will=will,
             will_delay_s=self._config.link.will_delay_s,
@@ -157,12 +163,13 @@ class Agent:
                 self._log.warning("%s; %s", reason, next_try(retry_in_s))
                 self._happen(session.Disconnected(now))
             case Refused(address, reason):
-                self._log.error("the broker refuses %s: %s", type(address).__name__, reason)
+                self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
             case Arrived():
                 try:
                     self._on_arrival(now, event)
                 except WireError as bad:
-                    self._log.warning("unreadable %s: %s", type(event.address).__name__, bad)
+                    path = self._topics.path(event.address)
+                    self._log.warning("unreadable message in %s: %s", path, bad)
 
     def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:
         match arrived.address:
@@ -196,7 +203,7 @@ class Agent:
         if self._conditions_timer is not None:
             self._conditions_timer.cancel()
         self._conditions_timer = self._loop.call_in(asked.check_s, self._check_conditions)
-        why_not = conditions.hindrance(asked, conditions.read())
+        why_not = conditions.hindrance(asked, self._reading())
         if why_not != self._state.hindrance:
             self._log.info("conditions: %s", why_not or "may take part")
             self._happen(session.ConditionsChanged(self._loop.now(), why_not))
@@ -223,11 +230,13 @@ class Agent:
                 self._stop_job(round_id)
             case session.Send(answer, lane):
                 address = UpdatePart(lane, self._client, answer.round, "0")
-                self.link.publish(address, self._outbox.read(answer))
+                with self._disk_trouble_logged():
+                    self.link.publish(address, self._outbox.read(answer))
             case session.SendChunks():
                 self.link.stream(self._parts(effect))
             case session.Forget(answer):
-                self._outbox.forget(answer)
+                with self._disk_trouble_logged():
+                    self._outbox.forget(answer)
 
     def _set_alarm(self, at: Seconds) -> None:
         if self._alarm is not None:
@@ -277,7 +286,8 @@ class Agent:
 
     def _settle(self, answer: Answer) -> None:
         if any(one.answer == answer for one in self._state.owed):
-            self._outbox.settle(answer)
+            with self._disk_trouble_logged():
+                self._outbox.settle(answer)
 
     def _stop_job(self, round_id: RoundId) -> None:
         self._models.stop()
@@ -288,12 +298,20 @@ class Agent:
 
     def _parts(self, send: session.SendChunks) -> Iterator[Part]:
         answer, size = send.answer, send.chunk_bytes
-        with self._outbox.open(answer) as file:
+        with self._disk_trouble_logged(), self._outbox.open(answer) as file:
             for index in chunks.numbers(send.ranges, chunks.count(answer.size_bytes, size)):
                 start, stop = chunks.span(index, answer.size_bytes, size)
                 piece = memoryview(os.pread(file.fileno(), stop - start, start))
                 address = UpdatePart(send.lane, self._client, answer.round, str(index))
                 yield Part(address, messages.encode(Chunk(digest=answer.digest, data=piece)))
+
+    @contextmanager
+    def _disk_trouble_logged(self) -> Iterator[None]:
+        # A person must see it. The agent goes on: what is owed is tried again later.
+        try:
+            yield
+        except OSError as bad:
+            self._log.error("outbox: %s", bad)
 
 
 def state_dir_fault(folder: Path) -> str:

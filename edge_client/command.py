@@ -6,9 +6,8 @@ what training changed. The data itself never leaves the device.
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-
-import msgspec
 
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.config import ClientConfig
@@ -48,18 +47,21 @@ def run(arguments: argparse.Namespace) -> int:
         config = _config(arguments)
         broker = parse_broker_url(config.broker)
     except (SettingsError, BrokerUrlError) as bad:
-        sys.stderr.write(f"fedmqtt client: {bad}\n")
-        return 2
+        return _refuse(str(bad))
     if arguments.print_config:
         sys.stdout.write(settings.render(config))
         return 0
+    if find_spec("numpy") is None:
+        return _refuse("training needs numpy: pip install 'fedmqtt[train]'")
     if fault := state_dir_fault(config.state_dir):
-        sys.stderr.write(f"fedmqtt client: {fault}; choose another with --state\n")
-        return 2
+        return _refuse(f"{fault}; choose another with --state")
     loop = EventLoop()
-    loop.stop_on_signals()
     pool = TrainerPool(loop, 1, config.trainer.keep_warm_s, config.trainer.nice)
-    agent = Agent(loop, broker, config, pool)
+    try:
+        agent = Agent(loop, broker, config, pool)
+    except BrokerUrlError as bad:
+        return _refuse(str(bad))
+    loop.stop_on_signals()
     agent.start()
     loop.run()
     agent.stop()
@@ -69,9 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse(why: str) -> int:
+    sys.stderr.write(f"fedmqtt client: {why}\n")
+    return 2
+
+
 def _config(arguments: argparse.Namespace) -> ClientConfig:
     given = [
-        f"{name}={msgspec.json.encode(value).decode()}"
+        settings.override(name, value)
         for name in _FLAGS
         if (value := getattr(arguments, name)) is not None
     ]

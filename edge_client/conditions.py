@@ -72,17 +72,30 @@ def hindrance(conditions: Conditions, reading: Reading) -> str:
 
 def read(power: Path = _POWER_SUPPLIES, thermal: Path = _THERMAL_ZONES) -> Reading:
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    temperatures = [
-        int(text) / 1000
-        for zone in sorted(thermal.glob("thermal_zone*"))
-        if (text := _text(zone / "temp")).lstrip("-").isdigit()
-    ]
-    batteries = [s for s in sorted(power.glob("*")) if _text(s / "type") == "Battery"]
+    zones = thermal.glob("thermal_zone*")
+    hottest = max((n for zone in zones if (n := _number(zone / "temp")) is not None), default=None)
+    temperature = None if hottest is None else hottest / 1000
+    # Scope "Device" is the battery of a mouse or a headset.
+    supplies = [s for s in power.glob("*") if _text(s / "scope") != "Device"]
+    batteries = [s for s in supplies if _text(s / "type") == "Battery"]
     if not batteries:
-        return Reading(None, None, load, max(temperatures, default=None))
-    levels = [int(text) for s in batteries if (text := _text(s / "capacity")).isdigit()]
-    charging = any(_text(s / "status") in ("Charging", "Full", "Not charging") for s in batteries)
-    return Reading(charging, min(levels, default=None), load, max(temperatures, default=None))
+        return Reading(None, None, load, temperature)
+    levels = [n for battery in batteries if (n := _number(battery / "capacity")) is not None]
+    return Reading(any(map(_is_powered, supplies)), min(levels, default=None), load, temperature)
+
+
+def _is_powered(supply: Path) -> bool:
+    if _text(supply / "type") == "Battery":
+        # "Not charging": plugged in, and held below full to make the battery last.
+        return _text(supply / "status") in ("Charging", "Full", "Not charging")
+    return _number(supply / "online") == 1
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(_text(path))
+    except ValueError:
+        return None
 
 
 def _text(path: Path) -> str:

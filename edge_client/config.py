@@ -8,7 +8,9 @@ from msgspec import Meta, Struct, field
 from edge_client.conditions import Conditions
 from fedmqtt.messages import PURPOSES, Purpose
 
-_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+_SECONDS_MAX = 2**32 - 1
+"""What MQTT has room for; as a session's life it means for ever."""
 
 
 class Trainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,12 +33,18 @@ class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 60
     session_expiry_s: Annotated[
         int,
-        Meta(ge=0, description="How long the broker keeps messages while this client is away."),
+        Meta(
+            ge=0,
+            le=_SECONDS_MAX,
+            description="How long the broker keeps messages while this client is away.",
+        ),
     ] = 86_400
     will_delay_s: Annotated[
         int,
         Meta(
-            ge=0, description="How long the broker waits before it tells of a lost link (MQTT 5)."
+            ge=0,
+            le=_SECONDS_MAX,
+            description="How long the broker waits before it tells of a lost link (MQTT 5).",
         ),
     ] = 2
     retry_max_s: Annotated[

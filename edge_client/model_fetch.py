@@ -2,14 +2,15 @@
 
 Every chunk is a retained message on a topic of its own, so subscribing to it is a GET that needs no
 coordinator. A few chunks are asked for at a time: the device fetches at its own pace and the broker
-never queues a whole model for a slow one. What has arrived is kept when the link breaks.
+never queues a whole model for a slow one. What has arrived is kept when the link breaks or a round
+ends, so a slow device gets a large model in the end.
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from edge_client.outbox import sha256_of
 from fedmqtt import chunks
@@ -26,9 +27,10 @@ _BATCHES_AHEAD = 2
 class _Fetch:
     model: ModelRef
     path: Path
-    file: BinaryIO
+    file: FileIO
     missing: chunks.Missing
     done: Callable[[str], None]
+    is_wanted: bool = True
     batches: list[set[int]] = field(default_factory=list)
     """Chunk numbers asked for and not here, per SUBSCRIBE."""
     asked_below: int = 0
@@ -42,49 +44,68 @@ class ModelFetch:
         self._folder = folder
         self._size_max = size_max
         self._fetch: _Fetch | None = None
+        self._whole: set[Digest] = set()
+        """Seen to be whole in this life. A file of an earlier one may have lost its power."""
         folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob("*.part"):
+            leftover.unlink()
 
     def path(self, digest: Digest) -> Path:
         return self._folder / f"{digest}.model"
 
     def start(self, model: ModelRef, done: Callable[[str], None]) -> None:
-        """Fetch a model, or go on with it after the link came back."""
-        if self.path(model.digest).exists():
-            done("")
-            return
-        if self._fetch is None or self._fetch.model.digest != model.digest:
-            self.stop()
-            fault = self._why_not(model)
-            if fault:
-                done(fault)
+        """Fetch a model, or go on with it after the link came back or the round was another."""
+        try:
+            if self._is_here(model.digest):
+                done("")
                 return
-            self._fetch = self._begin(model, done)
+            if self._fetch is None or self._fetch.model != model:
+                self._discard()
+                fault = self._why_not(model)
+                if fault:
+                    done(fault)
+                    return
+                self._fetch = self._begin(model, done)
+        except OSError as bad:
+            done(self._disk_fault(bad))
+            return
+        self._fetch.done = done
+        self._fetch.is_wanted = True
         self._fetch.batches = []
         self._fetch.asked_below = 0
         self._ask(self._fetch)
 
     def stop(self) -> None:
-        fetch, self._fetch = self._fetch, None
-        if fetch is not None:
-            self._link.unsubscribe(_addresses(fetch, set().union(*fetch.batches)))
-            fetch.file.close()
-            fetch.path.unlink(missing_ok=True)
+        """Ask for no more. What is here stays, in case the next round offers the same model."""
+        if self._fetch is not None:
+            self._unsubscribe(self._fetch)
+            self._fetch.is_wanted = False
 
     def take(self, address: ModelChunk, data: bytes) -> None:
         """One chunk arrived. Chunks nobody asked for are an old subscription: end it."""
         fetch = self._fetch
-        if fetch is None or fetch.model.digest != address.digest:
+        if fetch is None or not fetch.is_wanted or fetch.model.digest != address.digest:
             self._link.unsubscribe([address])
             return
-        start, _ = chunks.span(address.index, fetch.model.size_bytes, fetch.model.chunk_bytes)
         if not fetch.missing.take(address.index, len(data)):
             return
-        os.pwrite(fetch.file.fileno(), data, start)
-        self._tick_off(fetch, address.index)
-        if fetch.missing.left == 0:
-            self._finish(fetch)
-        else:
-            self._ask(fetch)
+        start, _ = chunks.span(address.index, fetch.model.size_bytes, fetch.model.chunk_bytes)
+        try:
+            _write(fetch.file, data, start)
+            self._tick_off(fetch, address.index)
+            if fetch.missing.left == 0:
+                self._finish(fetch)
+            else:
+                self._ask(fetch)
+        except OSError as bad:
+            self._discard()
+            fetch.done(self._disk_fault(bad))
+
+    def _is_here(self, digest: Digest) -> bool:
+        path = self.path(digest)
+        if digest not in self._whole and path.exists() and sha256_of(path) == digest:
+            self._whole.add(digest)
+        return digest in self._whole and path.exists()
 
     def _why_not(self, model: ModelRef) -> str:
         if model.size_bytes > self._size_max:
@@ -94,10 +115,24 @@ class ModelFetch:
             )
         return ""
 
+    def _disk_fault(self, bad: OSError) -> str:
+        return f"the model cannot be kept in {self._folder}: {bad.strerror}"
+
     def _begin(self, model: ModelRef, done: Callable[[str], None]) -> _Fetch:
         path = self._folder / f"{model.digest}.part"
         missing = chunks.Missing(model.size_bytes, model.chunk_bytes)
-        return _Fetch(model, path, path.open("wb"), missing, done)
+        return _Fetch(model, path, path.open("wb", buffering=0), missing, done)
+
+    def _discard(self) -> None:
+        fetch, self._fetch = self._fetch, None
+        if fetch is not None:
+            self._unsubscribe(fetch)
+            fetch.file.close()
+            fetch.path.unlink(missing_ok=True)
+
+    def _unsubscribe(self, fetch: _Fetch) -> None:
+        self._link.unsubscribe(_addresses(fetch, set().union(*fetch.batches)))
+        fetch.batches = []
 
     def _ask(self, fetch: _Fetch) -> None:
         while len(fetch.batches) < _BATCHES_AHEAD:
@@ -118,16 +153,26 @@ class ModelFetch:
         self._link.unsubscribe([ModelChunk(fetch.model.digest, index)])
 
     def _finish(self, fetch: _Fetch) -> None:
-        self._fetch = None
-        fetch.file.close()
-        if sha256_of(fetch.path) != fetch.model.digest:
-            fetch.path.unlink()
+        digest = fetch.model.digest
+        if sha256_of(fetch.path) != digest:
+            self._discard()
             fetch.done("the model arrived damaged: its SHA-256 is not the offered one")
             return
         for older in self._folder.glob("*.model"):
             older.unlink()
-        fetch.path.replace(self.path(fetch.model.digest))
+        fetch.path.replace(self.path(digest))
+        fetch.file.close()
+        self._fetch = None
+        self._whole = {digest}
         fetch.done("")
+
+
+def _write(file: FileIO, data: bytes, start: int) -> None:
+    # A disk that is nearly full takes a part, and says why only when it is given the rest.
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file.fileno(), left, start)
+        left, start = left[written:], start + written
 
 
 def _addresses(fetch: _Fetch, indices: set[int]) -> list[ModelChunk]:

@@ -9,12 +9,14 @@ memory the agent lives on. It ends when its stdin does, so it never outlives the
 import contextlib
 import functools
 import hashlib
+import io
 import mmap
 import os
-import select
+import queue
 import sys
-from collections import deque
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
 from fedmqtt import codecs, parts, weights
 from fedmqtt.messages import Evaluation, Measures, Purpose, Update, encode, encode_pieces
+from fedmqtt.parts import UnknownPart
 from fedmqtt.weights import Layout, WeightsError
 from learning_tasks.loading import load_task
 from learning_tasks.seam import Task, TaskError
@@ -40,26 +43,28 @@ class _Stopped(Exception):
 
 
 class _Agent:
-    """The agent at the other end of the pipes."""
+    """The agent at the other end of the pipes, heard by a thread of its own.
+
+    A task may compute for hours without a call of `progress`. The thread notices all the same when
+    the agent has gone, and ends the process.
+    """
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self._reader = training_job.Reader()
-        self._received: deque[training_job.ToTrainer] = deque()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._is_busy = False
+        self._is_stopped = False
         self._reported = 0.0
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def next_job(self) -> Job | None:
         """Wait for one; None when the agent is gone."""
-        while True:
-            while self._received:
-                message = self._received.popleft()
-                # A Stop that crossed with the end of its job means nothing now.
-                if isinstance(message, Job):
-                    self._reported = 0.0
-                    return message
-            if not self._receive():
-                return None
+        self._is_busy = False
+        job = self._jobs.get()
+        self._is_busy = job is not None
+        self._reported = 0.0
+        return job
 
     def say(self, message: training_job.FromTrainer) -> None:
         data = training_job.pack(message)
@@ -68,20 +73,24 @@ class _Agent:
 
     def progress(self, fraction: float) -> None:
         """Called by the task often. Raises _Stopped when the job has become pointless."""
-        while select.select([self._incoming], [], [], 0)[0]:
-            if not self._receive():
-                raise _Stopped
-        if any(isinstance(message, Stop) for message in self._received):
+        if self._is_stopped:
             raise _Stopped
         if fraction - self._reported >= _PROGRESS_STEP:
             self._reported = fraction
             self.say(Progress(fraction=fraction))
 
-    def _receive(self) -> bool:
-        data = os.read(self._incoming, 65536)
-        self._reader.feed(data)
-        self._received.extend(self._reader.to_trainer())
-        return bool(data)
+    def _listen(self) -> None:
+        reader = training_job.Reader()
+        while data := os.read(self._incoming, 65536):
+            reader.feed(data)
+            for message in reader.to_trainer():
+                # A Stop that crossed with the end of its job means nothing to the next one.
+                self._is_stopped = isinstance(message, Stop)
+                if isinstance(message, Job):
+                    self._jobs.put(message)
+        if self._is_busy:
+            os._exit(0)
+        self._jobs.put(None)
 
 
 def run(agent: _Agent) -> None:
@@ -91,8 +100,14 @@ def run(agent: _Agent) -> None:
             answer = work(job, agent.progress)
         except _Stopped:
             agent.say(Failed(reason=training_job.STOPPED))
-        except (TaskError, WeightsError, OSError, MemoryError) as bad:
-            agent.say(Failed(reason=str(bad) or type(bad).__name__))
+        except (TaskError, WeightsError, UnknownPart) as bad:
+            agent.say(Failed(reason=str(bad)))
+        except MemoryError:
+            agent.say(Failed(reason="the device has not enough memory for this"))
+        except Exception as bad:
+            # The task is its owner's program: it can raise anything at all, and the next may do.
+            traceback.print_exc()
+            agent.say(Failed(reason=f"the task failed: {type(bad).__name__}: {bad}"))
         else:
             agent.say(Done(round=answer.round, digest=answer.digest, size_bytes=answer.size_bytes))
 
@@ -100,7 +115,8 @@ def run(agent: _Agent) -> None:
 def work(job: Job, progress: Callable[[float], None]) -> Answer:
     """Do one job, leaving the answer in the outbox. `progress` may raise, to end it early.
 
-    Raises TaskError, WeightsError or OSError, each with a sentence for the device's owner.
+    Raises TaskError, WeightsError or UnknownPart with a sentence for the device's owner, and
+    whatever the task does.
     """
     with Path(job.model_path).open("rb") as file:
         # Mapped, not read: the numbers are used where the system keeps the file.
@@ -108,14 +124,21 @@ def work(job: Job, progress: Callable[[float], None]) -> Answer:
     if job.purpose == "evaluate":
         measures = _measure(job, layout, base)
         answer = Evaluation(round=job.round, base=job.base, measures=measures)
-        return Outbox(Path(job.outbox)).put(job.round, [encode(answer)])
-    update = _train(job, layout, base, progress)
-    return Outbox(Path(job.outbox)).put(job.round, encode_pieces(update))
+        return _keep(job, [encode(answer)])
+    return _keep(job, encode_pieces(_train(job, layout, base, progress)))
+
+
+def _keep(job: Job, pieces: Iterable[bytes | memoryview]) -> Answer:
+    try:
+        return Outbox(Path(job.outbox)).put(job.round, pieces)
+    except OSError as bad:
+        raise TaskError(f"the answer cannot be kept in {job.outbox}: {bad.strerror}") from bad
 
 
 def _train(
     job: Job, layout: Layout, base: weights.Array, progress: Callable[[float], None]
 ) -> Update:
+    codec = parts.load(codecs, job.codec)
     measures = _measure(job, layout, base) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
     trained = _task(job.task).train(
@@ -130,7 +153,7 @@ def _train(
         codec=job.codec,
         metrics=trained.metrics,
         measures=measures,
-        payload=parts.load(codecs, job.codec).encode(change),
+        payload=codec.encode(change),
     )
 
 
@@ -168,6 +191,8 @@ def main() -> int:
     # The task may print. Its words go to the log; the pipe is for the agent alone.
     outgoing = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     # A broken pipe: the agent was killed while we trained, and nobody wants the answer.
     with contextlib.suppress(BrokenPipeError):
         run(_Agent(sys.stdin.fileno(), outgoing))

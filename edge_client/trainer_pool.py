@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from edge_client import training_job
 from edge_client.outbox import Outbox
@@ -46,25 +46,32 @@ class _Trainer:
 
 
 class TrainerPool:
-    """`size` jobs at a time, in order of arrival but evaluations first, at low priority."""
+    """`size` jobs at a time, at low priority; of those that wait evaluations first, then any.
+
+    Not in order of arrival: where clients share a pool, the same ones would always come first, and
+    a round that is complete without the last would never hear those.
+    """
 
     def __init__(
-        self, loop: EventLoop, size: int = 1, keep_warm_s: Seconds = 0.0, nice: int = 10
+        self,
+        loop: EventLoop,
+        size: int = 1,
+        keep_warm_s: Seconds = 0.0,
+        nice: int = 10,
+        stop_grace_s: Seconds = STOP_GRACE_S,
     ) -> None:
         self._loop = loop
         self._size = size
         self._keep_warm_s = keep_warm_s
         self._nice = nice
+        self._stop_grace_s = stop_grace_s
         self._trainers: list[_Trainer] = []
-        self._queue: deque[Ticket] = deque()
+        self._queue: list[Ticket] = []
+        self._chance = Random(0)
 
     def submit(self, job: Job, report: Report) -> Ticket:
         ticket = Ticket(job, report)
-        # Evaluations take a fraction of a training's time, and a round does not wait for them.
-        if job.purpose == "evaluate":
-            self._queue.appendleft(ticket)
-        else:
-            self._queue.append(ticket)
+        self._queue.append(ticket)
         self._assign()
         return ticket
 
@@ -77,7 +84,8 @@ class TrainerPool:
         for trainer in self._trainers:
             if trainer.ticket is ticket:
                 self._write(trainer, training_job.pack(training_job.Stop()))
-                trainer.timer = self._loop.call_in(STOP_GRACE_S, trainer.process.kill)
+                self._forget_timer(trainer)
+                trainer.timer = self._loop.call_in(self._stop_grace_s, trainer.process.kill)
 
     def close(self) -> None:
         """End all trainers now. No report is called any more."""
@@ -86,19 +94,29 @@ class TrainerPool:
             if trainer.ticket is not None:
                 trainer.ticket.report = None
             self._forget_timer(trainer)
-            self._unwatch(trainer)
             trainer.process.kill()
-            trainer.process.wait()
+            self._wait_for(trainer)
         self._trainers.clear()
 
     def _assign(self) -> None:
         while self._queue:
-            trainer = self._idle()
+            try:
+                trainer = self._idle()
+            except OSError as bad:
+                self._refuse(self._draw(), f"the trainer cannot be started: {bad.strerror}")
+                continue
             if trainer is None:
                 return
             self._forget_timer(trainer)
-            trainer.ticket = self._queue.popleft()
+            trainer.ticket = self._draw()
             self._write(trainer, training_job.pack(trainer.ticket.job))
+
+    def _draw(self) -> Ticket:
+        # Evaluations take a fraction of a training's time, and a round does not wait for them.
+        short = [ticket for ticket in self._queue if ticket.job.purpose == "evaluate"]
+        ticket = self._chance.choice(short or self._queue)
+        self._queue.remove(ticket)
+        return ticket
 
     def _idle(self) -> _Trainer | None:
         for trainer in self._trainers:
@@ -111,6 +129,7 @@ class TrainerPool:
             [sys.executable, "-m", "edge_client.trainer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
             # Ctrl-C is for the agent, which ends its trainers itself.
             start_new_session=True,
         )
@@ -127,8 +146,8 @@ class TrainerPool:
     def _write(self, trainer: _Trainer, data: bytes) -> None:
         assert trainer.process.stdin is not None
         try:
+            # Far less than a pipe holds, so it is taken whole.
             trainer.process.stdin.write(data)
-            trainer.process.stdin.flush()
         except BrokenPipeError:
             # It has just died: `_read` hears of it and tells whose job it was.
             return
@@ -171,17 +190,27 @@ class TrainerPool:
         trainer.process.stdin.close()
 
     def _bury(self, trainer: _Trainer) -> None:
-        self._unwatch(trainer)
         self._forget_timer(trainer)
         self._trainers.remove(trainer)
-        reason = _cause_of_death(trainer.process.wait())
+        reason = _cause_of_death(self._wait_for(trainer))
         if trainer.ticket is not None and trainer.ticket.report is not None:
             trainer.ticket.report(Failed(reason=reason))
         self._assign()
 
-    def _unwatch(self, trainer: _Trainer) -> None:
-        assert trainer.process.stdout is not None
+    def _wait_for(self, trainer: _Trainer) -> int:
+        assert trainer.process.stdin is not None and trainer.process.stdout is not None
         self._loop.unwatch(trainer.process.stdout.fileno())
+        trainer.process.stdin.close()
+        trainer.process.stdout.close()
+        return trainer.process.wait()
+
+    def _refuse(self, ticket: Ticket, reason: str) -> None:
+        # Posted: who submits a job does not expect to hear of it within that call.
+        def report() -> None:
+            if ticket.report is not None:
+                ticket.report(Failed(reason=reason))
+
+        self._loop.post(report)
 
     def _forget_timer(self, trainer: _Trainer) -> None:
         if trainer.timer is not None:

@@ -18,7 +18,7 @@ from fedmqtt.topics import ClientId, Digest, RoundId
 
 
 class Job(Struct, frozen=True, kw_only=True, tag="job"):
-    """One round's work for one client. The model lies at `model_path`, the answer goes to `outbox`."""
+    """One round's work for one client: the model at `model_path`, the answer to `outbox`."""
 
     client: ClientId
     purpose: Purpose

@@ -7,7 +7,6 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from fedmqtt import __version__, logs
 
@@ -31,7 +30,13 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] not in COMMANDS:
         return _without_command(words)
     module_name, summary = COMMANDS[words[0]]
@@ -50,10 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_log_arguments(parser)
     parsed = parser.parse_args(words[1:])
     logs.set_up(verbose=parsed.verbose, as_json=parsed.json_logs)
-    try:
-        return int(command.run(parsed))
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return int(command.run(parsed))
 
 
 _OURS = {name.partition(".")[0] for name, _ in COMMANDS.values()} | {"fedmqtt", "learning_tasks"}
@@ -93,16 +95,11 @@ def _without_command(words: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fedmqtt {__version__}")
-    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
-    parsed = parser.parse_args(words)
-    if parsed.command is not None:
-        _unknown(parser, parsed.command)
+    if words and not words[0].startswith("-"):
+        parser.error(f"no command {words[0]!r}; choose one of: {', '.join(COMMANDS)}")
+    parser.parse_args(words)
     parser.print_help()
     return EXIT_USAGE
-
-
-def _unknown(parser: argparse.ArgumentParser, command: str) -> NoReturn:
-    parser.error(f"no command {command!r}; choose one of: {', '.join(COMMANDS)}")
 
 
 if __name__ == "__main__":

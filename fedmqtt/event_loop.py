@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 from fedmqtt.effects import Seconds
 
@@ -22,7 +23,10 @@ Action = Callable[[], None]
 OnReady = Callable[[bool, bool], None]
 """(readable, writable)"""
 
+_SignalHandler = Callable[[int, FrameType | None], Any] | int | None
+
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(order=True, slots=True)
@@ -45,6 +49,7 @@ class EventLoop:
         self._posted: deque[Action] = deque()
         self._stopped = False
         self._stop_signal: int | None = None
+        self._signals_before: dict[int, _SignalHandler] = {}
         # A byte through this pair ends the wait: from another thread, or from a signal.
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
@@ -65,7 +70,7 @@ class EventLoop:
 
     def unwatch(self, fd: int) -> None:
         """Before `fd` is closed: a number that is reused must not reach the old callback."""
-        if fd in self._selector.get_map():
+        if fd >= 0 and fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def call_at(self, at: Seconds, action: Action) -> Timer:
@@ -91,8 +96,8 @@ class EventLoop:
 
     def stop_on_signals(self) -> None:
         """Ctrl-C and a service manager's TERM end `run` in an orderly way; a second one kills."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        for number in _STOP_SIGNALS:
+            self._signals_before[number] = signal.signal(number, self._on_signal)
 
     @property
     def stop_signal(self) -> int | None:
@@ -100,24 +105,30 @@ class EventLoop:
         return self._stop_signal
 
     def run(self) -> None:
-        """Until `stop`. May be called again."""
-        self._stopped = False
+        """Until `stop`, also one that came before this. May be called again."""
         while not self._stopped:
             self.run_once()
+        self._stopped = False
 
     def run_once(self, wait_max_s: Seconds | None = None) -> None:
         """Wait for what is next, at most so long, and do all that is due."""
         for key, events in self._selector.select(self._wait_s(wait_max_s)):
-            # An earlier callback of this batch may have stopped watching a later one.
-            if self._selector.get_map().get(key.fd) is not None:
+            # An earlier callback of this batch may have stopped watching a later one, and its
+            # number may be in use again: the kernel tells of that one the next time.
+            if self._selector.get_map().get(key.fd) is key:
                 on_ready: OnReady = key.data
                 on_ready(bool(events & _READ), bool(events & _WRITE))
         self._do_due()
         # Only what is there now: actions that post actions must not starve the sockets.
         for _ in range(len(self._posted)):
-            self._posted.popleft()()
+            # An action that calls `run_once` itself has done those behind it.
+            if self._posted:
+                self._posted.popleft()()
 
     def close(self) -> None:
+        for number, before in self._signals_before.items():
+            signal.signal(number, before)
+        self._signals_before.clear()
         self._selector.close()
         self._waker.close()
         self._woken.close()
@@ -134,13 +145,18 @@ class EventLoop:
 
     def _do_due(self) -> None:
         now = self.now()
+        due: list[Timer] = []
         while self._timers and self._timers[0].at <= now:
-            action = heapq.heappop(self._timers).action
-            if action is not None:
-                action()
+            due.append(heapq.heappop(self._timers))
+        # Taken out first: an action that asks for a moment in the past must not starve sockets.
+        for timer in due:
+            # Looked at now: an earlier one may have cancelled it.
+            if timer.action is not None:
+                timer.action()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        for each in _STOP_SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
         self._stop_signal = number
         self.stop()
 

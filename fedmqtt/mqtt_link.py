@@ -7,11 +7,13 @@ its own loop uses `select()`, which fails silently above descriptor 1,023, and a
 switch per message. Every connection gets a new paho client, so that nothing of an old one is sent
 behind our back: what must not be lost is sent again by the machines, until a receipt comes.
 
-Speaks MQTT 5 and falls back to 3.1.1 where that is refused.
+Speaks MQTT 5, and 3.1.1 where that is refused. Each attempt to connect begins with 5: a broker may
+have been upgraded while we were away.
 """
 
 import contextlib
 import random
+import re
 import secrets
 import socket
 import ssl
@@ -19,6 +21,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -37,10 +40,16 @@ from fedmqtt.topics import CHANNELS, Address, Topics
 STREAM_WINDOW = 8
 """Parts of a stream that may be on the way without the broker's acknowledgement."""
 
+PACKET_OVERHEAD_BYTES = 512
+"""Room for topic, properties and header of a PUBLISH around its payload: both of ours are short."""
+
 _CONNECT_TIMEOUT_S = 10.0
 _SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 _UNSUPPORTED_VERSION = {1, 0x84}
+_GOODBYE_WITHIN_S = 2.0
+_IN_FLIGHT_MAX = 20  # Paho's own.
+_SECRET = re.compile(r"//.*@")
 
 
 class BrokerUrlError(ValueError):
@@ -58,21 +67,25 @@ class BrokerUrl:
     def __str__(self) -> str:
         """Without the password: this is for screens and logs."""
         user = f"{self.username}@" if self.username else ""
-        return f"mqtt{'s' if self.tls else ''}://{user}{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt{'s' if self.tls else ''}://{user}{host}:{self.port}"
 
 
 def parse_broker_url(text: str) -> BrokerUrl:
     """`mqtt://[user[:password]@]host[:port]` or mqtts://... Raises BrokerUrlError."""
+    shown = _SECRET.sub("//...@", text)
     wrong = BrokerUrlError(
-        f"broker {text!r}: expected mqtt://host[:port] or mqtts://host[:port],"
-        " with user:password@ before the host where the broker asks for it"
+        f"broker {shown!r}: expected mqtt://host[:port] or mqtts://host[:port], with user:password@"
+        " before the host where the broker asks for it (write / as %2F, @ as %40, # as %23)"
     )
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as bad:
         raise wrong from bad
-    if parts.scheme not in _SUPPORTED_SCHEMES or not parts.hostname or parts.path not in ("", "/"):
+    if parts.scheme not in _SUPPORTED_SCHEMES or not parts.hostname or port == 0:
+        raise wrong
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise wrong
     return BrokerUrl(
         host=parts.hostname,
@@ -103,7 +116,7 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker took a message and says that it will not pass it on."""
+    """The broker says that it does not pass on what we sent there, or not to us what lies there."""
 
     address: Address
     reason: str
@@ -149,7 +162,10 @@ class LinkOptions:
 
 
 class MqttLink:
-    """`handle` is called from the event loop with each LinkEvent, never from within paho."""
+    """`handle` is called from the event loop with each LinkEvent, never from within paho.
+
+    Raises BrokerUrlError where `tls_ca` is no file of certificates.
+    """
 
     def __init__(
         self,
@@ -164,13 +180,17 @@ class MqttLink:
         self._topics = topics
         self._options = options
         self._handle = handle
+        self._tls = _tls_context(options.tls_ca) if broker.tls else None
+        self._is_closed = False
         self._protocol = _V5
         self._client: paho.Client | None = None
         self._up = False
         self._token = ""
+        self._packet_bytes_max: int | None = None
         self._attempt = 0
         self._timer: Timer | None = None
         self._flush_posted = False
+        self._subscribing: dict[int, list[str]] = {}
         self._on_the_way: dict[int, Address] = {}
         self._streaming: set[int] = set()
         self._streams: deque[Iterator[Part]] = deque()
@@ -184,20 +204,25 @@ class MqttLink:
 
     def open(self) -> None:
         """Connect, and keep connecting until `close`. Returns at once."""
+        self._is_closed = False
         if self._client is None:
             self._set_timer(0.0, self._connect)
 
     def close(self, last_words: Iterable[Publish] = ()) -> None:
-        """Say the last words, disconnect in good order (the will stays unsaid), and be done."""
-        client, was_up = self._client, self._up
-        if client is not None and was_up:
+        """Say the last words, disconnect in good order (the will stays unsaid), and be done.
+
+        Nothing is handled from now on, not even what arrives while the broker takes the last words.
+        """
+        self._is_closed = True
+        client = self._client
+        if client is not None and self._up:
+            self._streams.clear()
             for words in last_words:
                 self.perform(words)
+            # Paho has so many messages on the way at most, and would disconnect before the others.
+            self._wait_until(lambda: not self._on_the_way)
             client.disconnect()
-            # A broker that does not take the bytes must not keep a program from ending.
-            deadline = self._loop.now() + 2.0
-            while client.socket() is not None and self._loop.now() < deadline:
-                self._loop.run_once(wait_max_s=0.1)
+            self._wait_until(lambda: client.socket() is None)
         self._drop()
 
     def cut(self, back_in_s: Seconds | None) -> None:
@@ -215,7 +240,7 @@ class MqttLink:
         if back_in_s is not None:
             self._set_timer(back_in_s, self._connect)
         if was_up:
-            self._post(LinkDown("link cut", back_in_s))
+            self._loop.post(lambda: self._tell(LinkDown("link cut", back_in_s)))
 
     # Sending
 
@@ -228,7 +253,18 @@ class MqttLink:
         self.publish(effect.to, payload, expiry_s)
 
     def publish(self, address: Address, payload: bytes, expiry_s: int | None = None) -> None:
-        if self._up:
+        """As `perform`, with the bytes at hand.
+
+        What the broker says it cannot carry is `Refused` here: sent, it would end the connection,
+        and be sent again at the next.
+        """
+        if not self._up:
+            return
+        limit = self._packet_bytes_max
+        if limit is not None and len(payload) + PACKET_OVERHEAD_BYTES > limit:
+            reason = f"{len(payload)} bytes; the broker takes packets of {limit}"
+            self._loop.post(lambda: self._tell(Refused(address, reason)))
+        else:
             self._publish(address, payload, expiry_s)
 
     def stream(self, parts: Iterator[Part]) -> None:
@@ -241,8 +277,9 @@ class MqttLink:
             self._pump()
 
     def subscribe(self, addresses: Iterable[Address]) -> None:
+        """For as long as this connection lasts; what is retained there arrives again."""
         if self._up and self._client is not None:
-            self._client.subscribe([self._filter(self._topics.path(a)) for a in addresses])
+            self._subscribe(self._client, [self._topics.path(address) for address in addresses])
 
     def unsubscribe(self, addresses: Iterable[Address]) -> None:
         paths = [self._topics.path(address) for address in addresses]
@@ -270,6 +307,11 @@ class MqttLink:
             else:
                 self._streaming.add(self._publish(part.address, part.payload))
 
+    def _subscribe(self, client: paho.Client, topics: list[str]) -> None:
+        _, mid = client.subscribe([self._filter(topic) for topic in topics])
+        if mid is not None:
+            self._subscribing[mid] = topics
+
     def _filter(self, topic: str) -> tuple[str, Any]:
         return (topic, SubscribeOptions(qos=1)) if self._protocol == _V5 else (topic, 1)
 
@@ -294,8 +336,10 @@ class MqttLink:
                 self._client.connect(
                     self._broker.host, self._broker.port, self._options.keepalive_s
                 )
-        except (OSError, ValueError) as bad:
-            # ValueError: paho's word for a host name that cannot be one.
+        except OSError as bad:
+            self._lost(f"cannot reach {self._broker}: {bad.strerror or bad}")
+        except ValueError as bad:
+            # Paho's word for a host name that cannot be one.
             self._lost(f"cannot reach {self._broker}: {bad}")
 
     def _new_client(self) -> paho.Client:
@@ -311,14 +355,15 @@ class MqttLink:
         client.connect_timeout = _CONNECT_TIMEOUT_S / 2
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
-        if self._broker.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=options.tls_ca))
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         if options.will is not None:
             self._set_will(client, options.will(self._token))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_wants_write
@@ -338,14 +383,18 @@ class MqttLink:
             properties=properties,
         )
 
-    def _connected(self, client: paho.Client, packet_bytes_max: int | None) -> None:
+    def _connected(self, client: paho.Client, answer: Properties | None) -> None:
+        # A broker of MQTT 5 ends the connection of who sends more at a time than it allows. Paho
+        # does not look, and lets it be set only before it connects, when nobody knows it yet.
+        in_flight_max = getattr(answer, "ReceiveMaximum", _IN_FLIGHT_MAX)
+        client._max_inflight_messages = min(in_flight_max, _IN_FLIGHT_MAX)
         if self._options.subscribe:
-            client.subscribe([self._filter(pattern) for pattern in self._options.subscribe])
+            self._subscribe(client, list(self._options.subscribe))
         self._up = True
-        self._attempt = 0
-        self._set_timer(self._options.keepalive_s / 3, self._keep_alive)
+        self._set_timer(client.keepalive / 3, self._keep_alive)
+        self._packet_bytes_max = getattr(answer, "MaximumPacketSize", None)
         version = "MQTT 5" if self._protocol == _V5 else "MQTT 3.1.1"
-        self._handle(LinkUp(self._token, packet_bytes_max, version))
+        self._tell(LinkUp(self._token, self._packet_bytes_max, version))
 
     def _refused(self, code: int, reason: str) -> None:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:
@@ -353,28 +402,40 @@ class MqttLink:
         else:
             self._lost(f"{self._broker} refused the connection: {reason}")
 
+    def _unheard(self, topic: str, reason: str) -> None:
+        address = self._topics.parse(topic)
+        if topic in self._options.subscribe:
+            self._lost(f"{self._broker} does not let us read {topic}: {reason}")
+        elif address is not None:
+            self._tell(Refused(address, reason))
+
+    def _ended(self, reason: str) -> None:
+        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word.
+        if self._protocol == _V5 and not self._up:
+            self._fall_back()
+        else:
+            self._lost(reason)
+
     def _fall_back(self) -> None:
         self._drop()
         self._protocol = _V311
         self._set_timer(0.0, self._connect)
 
     def _lost(self, reason: str) -> None:
-        never_up = not self._up
         self._drop()
-        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word: try both in turn.
-        if never_up:
-            self._protocol = _V311 if self._protocol == _V5 else _V5
         # Full jitter: after a broker's restart a thousand clients must not return at once.
         limit = min(self._options.retry_max_s, self._options.retry_base_s * 2.0**self._attempt)
         delay_s = random.SystemRandom().uniform(0.0, limit)
         self._attempt = min(self._attempt + 1, 32)
         self._set_timer(delay_s, self._connect)
-        self._handle(LinkDown(reason, delay_s))
+        self._tell(LinkDown(reason, delay_s))
 
     def _drop(self) -> None:
         """Forget this connection, whatever state it is in."""
         client, self._client = self._client, None
+        self._protocol = _V5
         self._up = False
+        self._subscribing.clear()
         self._on_the_way.clear()
         self._streaming.clear()
         self._streams.clear()
@@ -387,10 +448,20 @@ class MqttLink:
                 sock.close()
 
     def _keep_alive(self) -> None:
-        # Paho sends a ping when it is due, and finds out here that an old one had no answer.
-        self._set_timer(self._options.keepalive_s / 3, self._keep_alive)
+        # Up for a while. Not sooner, or two clients of one name would throw each other out for ever
+        # without a pause.
+        self._attempt = 0
         if self._client is not None:
+            # Paho's figure: a broker of MQTT 5 may ask for a shorter one than ours.
+            self._set_timer(self._client.keepalive / 3, self._keep_alive)
+            # Sends a ping when it is due, and finds out that an old one had no answer.
             self._client.loop_misc()
+
+    def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        # A broker that does not take the bytes must not keep a program from ending.
+        deadline = self._loop.now() + _GOODBYE_WITHIN_S
+        while not is_so() and self._loop.now() < deadline:
+            self._loop.run_once(wait_max_s=0.1)
 
     def _set_timer(self, delay_s: Seconds, action: Callable[[], None]) -> None:
         if self._timer is not None:
@@ -420,22 +491,23 @@ class MqttLink:
 
     # Paho's callbacks: they post, and nothing else
 
-    def _post(self, event: LinkEvent) -> None:
-        self._loop.post(lambda: self._handle(event))
-
     def _on_connect(
-        self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, properties: Any
+        self,
+        client: paho.Client,
+        _data: Any,
+        _flags: Any,
+        code: ReasonCode,
+        properties: Properties | None,
     ) -> None:
-        packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
         if code.is_failure:
             self._post_for(client, lambda: self._refused(code.value, str(code)))
         else:
-            self._post_for(client, lambda: self._connected(client, packet_bytes_max))
+            self._post_for(client, lambda: self._connected(client, properties))
 
     def _on_disconnect(
         self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any
     ) -> None:
-        self._post_for(client, lambda: self._lost(f"connection to {self._broker} lost: {code}"))
+        self._post_for(client, lambda: self._ended(f"connection to {self._broker} lost: {code}"))
 
     def _on_message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         try:
@@ -447,17 +519,29 @@ class MqttLink:
             expires_in_s = getattr(message.properties, "MessageExpiryInterval", None)
             self.bytes_received += len(topic) + len(message.payload)
             arrived = Arrived(address, bytes(message.payload), expires_in_s)
-            self._post_for(client, lambda: self._handle(arrived))
+            self._post_for(client, lambda: self._tell(arrived))
 
     def _on_publish(
         self, client: paho.Client, _data: Any, mid: int, code: ReasonCode, _properties: Any
     ) -> None:
         address = self._on_the_way.pop(mid, None)
         if address is not None and code.is_failure:
-            self._post_for(client, lambda: self._handle(Refused(address, str(code))))
+            self._post_for(client, lambda: self._tell(Refused(address, str(code))))
         if mid in self._streaming:
             self._streaming.discard(mid)
             self._post_for(client, self._pump)
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        _data: Any,
+        mid: int,
+        codes: list[ReasonCode],
+        _properties: Any,
+    ) -> None:
+        for topic, code in zip(self._subscribing.pop(mid, ()), codes, strict=False):
+            if code.is_failure:
+                self._post_for(client, partial(self._unheard, topic, str(code)))
 
     def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
         # Small messages must not wait for the acknowledgement of the one before.
@@ -473,6 +557,10 @@ class MqttLink:
             self._flush_posted = True
             self._loop.post(self._flush)
 
+    def _tell(self, event: LinkEvent) -> None:
+        if not self._is_closed:
+            self._handle(event)
+
     def _post_for(self, client: paho.Client, action: Callable[[], None]) -> None:
         """Do it, unless this connection has been dropped by then."""
 
@@ -481,6 +569,13 @@ class MqttLink:
                 action()
 
         self._loop.post(if_current)
+
+
+def _tls_context(ca: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as bad:
+        raise BrokerUrlError(f"tls_ca {ca!r} is no file of certificates: {bad.strerror}") from bad
 
 
 def _properties(packet_type: int) -> Properties:

@@ -6,6 +6,7 @@ cannot drift apart.
 """
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,19 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"^Object missing required field `(.*)`")
+_NO_CHOICE = re.compile(r"^Invalid enum value (.*)$")
+_FORM = re.compile(r" matching regex .*$")
+_INDEX = re.compile(r"\[.*?\]")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KINDS = {
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "a list",
+    "`object`": "a table",
+}
+"""Msgspec's words, and those of a person who writes TOML."""
 
 
 class SettingsError(ValueError):
@@ -30,21 +44,19 @@ def read(path: Path | None, overrides: Sequence[str], kind: type[_T]) -> _T:
 
     Raises SettingsError.
     """
-    values: dict[str, Any] = {}
-    source = "the command line"
-    if path is not None:
-        source = str(path)
-        values = _load(path)
-    for override in overrides:
-        _set(values, override, kind)
-    return convert(values, kind, source)
+    values = {} if path is None else _load(path)
+    overridden = [_set(values, override, kind) for override in overrides]
+    return _convert(values, kind, "the command line" if path is None else str(path), overridden)
 
 
 def convert(values: dict[str, Any], kind: type[_T], source: str) -> _T:
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as bad:
-        raise SettingsError(f"{source}: {_explain(str(bad), kind)}") from bad
+    """Settings from values that are read already. Raises SettingsError."""
+    return _convert(values, kind, source, [])
+
+
+def override(key: str, value: str) -> str:
+    """What `read` takes for an override with just this text, whatever is in it."""
+    return f"{key}={_toml(value)}"
 
 
 def render(settings: msgspec.Struct) -> str:
@@ -56,46 +68,77 @@ def render(settings: msgspec.Struct) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as bad:
         raise SettingsError(f"{path}: no such file") from bad
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
+    except OSError as bad:
+        raise SettingsError(f"{path}: {bad.strerror}") from bad
+    except UnicodeDecodeError as bad:
+        raise SettingsError(f"{path}: not a text in UTF-8, so no TOML file") from bad
+    except tomllib.TOMLDecodeError as bad:
         raise SettingsError(f"{path}: {bad}") from bad
 
 
-def _set(values: dict[str, Any], override: str, kind: type[msgspec.Struct]) -> None:
+def _set(values: dict[str, Any], override: str, kind: type[msgspec.Struct]) -> str:
+    """Returns the key that was set."""
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    key = key.strip()
+    if not equals or not all(key.split(".")):
         raise SettingsError(f"--set {override}: expected key=value, as in --set rounds.quorum=40")
-    *tables, name = key.strip().split(".")
+    *tables, name = key.split(".")
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
             raise SettingsError(f"--set {override}: {table} is not a table")
-    values[name] = _value(text.strip())
+    values[name] = _value(text.strip(), _type_at(kind, key))
+    return key
 
 
-def _value(text: str) -> Any:
-    # TOML's own spelling first (40, 0.5, true, "text", [1, 2]); a bare word is text.
+def _value(text: str, kind: inspect.Type) -> Any:
+    # TOML's own spelling first (40, 0.5, true, "text", [1, 2]); a bare word is text, and where text
+    # belongs so is a bare 40.
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if isinstance(kind, inspect.StrType) and not isinstance(value, str) else value
+
+
+def _convert(values: dict[str, Any], kind: type[_T], source: str, overridden: Sequence[str]) -> _T:
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as bad:
+        at, said = _explain(str(bad), kind)
+        if any(f"{at}.".startswith(f"{key}.") for key in overridden):
+            source = "the command line"
+        raise SettingsError(f"{source}: {said}") from bad
 
 
 # What went wrong, in the operator's words
 
 
-def _explain(message: str, kind: type[msgspec.Struct]) -> str:
+def _explain(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
+    """The key that is wrong, and a sentence about it."""
     where = _WHERE.search(message)
-    path = where[1] if where else ""
+    path = _INDEX.sub("", where[1]) if where else ""
     plain = _WHERE.sub("", message)
     if unknown := _UNKNOWN.match(plain):
-        choices = ", ".join(field.name for field in _fields(kind, path))
-        return f"unknown key {_join(path, unknown[1])}; choose from: {choices}"
+        path, table = _join(path, unknown[1]), path
+        choices = ", ".join(field.name for field in _fields(kind, table))
+        return path, f"unknown key {path}; choose from: {choices}"
     if missing := _MISSING.match(plain):
-        return f"missing key {_join(path, missing[1])}{_hint(kind, _join(path, missing[1]))}"
-    return f"{path or 'the file'}: {plain[0].lower()}{plain[1:]}{_hint(kind, path)}"
+        path = _join(path, missing[1])
+        hint = _hint(kind, path)
+        return path, f"missing key {path}{hint}: give it in a file, or as --set {path}=..."
+    if no_choice := _NO_CHOICE.match(plain):
+        choices = ", ".join(_choices(_type_at(kind, path)))
+        return path, f"{path} cannot be {no_choice[1]}; choose from: {choices}"
+    hint = _hint(kind, path)
+    if hint and _FORM.search(plain):
+        return path, f"{path}: not allowed{hint}"
+    for theirs, ours in _KINDS.items():
+        plain = plain.replace(theirs, ours)
+    return path, f"{path or 'the file'}: {plain[0].lower()}{plain[1:]}{hint}"
 
 
 def _hint(kind: type[msgspec.Struct], path: str) -> str:
@@ -107,13 +150,18 @@ def _hint(kind: type[msgspec.Struct], path: str) -> str:
 
 
 def _fields(kind: type[msgspec.Struct], path: str) -> tuple[inspect.Field, ...]:
+    found = _type_at(kind, path)
+    return found.fields if isinstance(found, inspect.StructType) else ()
+
+
+def _type_at(kind: type[msgspec.Struct], path: str) -> inspect.Type:
     found = inspect.type_info(kind)
     for name in filter(None, path.split(".")):
         if not isinstance(found, inspect.StructType):
-            return ()
+            return inspect.AnyType()
         types = {field.name: _bare(field.type) for field in found.fields}
         found = types.get(name, inspect.AnyType())
-    return found.fields if isinstance(found, inspect.StructType) else ()
+    return found
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
@@ -148,7 +196,7 @@ def _render(settings: msgspec.Struct, table: str, lines: list[str]) -> None:
         if isinstance(value, msgspec.Struct):
             _render(value, name, lines)
         else:
-            lines.extend(f"{key} = {_toml(one)}" for key, one in value.items())
+            lines.extend(f"{_key(key)} = {_toml(one)}" for key, one in value.items())
 
 
 def _comment(field: inspect.Field) -> Iterator[str]:
@@ -159,11 +207,21 @@ def _comment(field: inspect.Field) -> Iterator[str]:
 
 
 def _choices(kind: inspect.Type) -> list[str]:
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        return _choices(_bare(kind.item_type))
     return [str(value) for value in kind.values] if isinstance(kind, inspect.LiteralType) else []
+
+
+def _key(text: str) -> str:
+    return text if _BARE_KEY.fullmatch(text) else _toml(text)
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # JSON's spelling of text, numbers and truth is TOML's too.
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(key)} = {_toml(one)}' for key, one in value.items())}}}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    # JSON's spelling of text, numbers and truth is TOML's too, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

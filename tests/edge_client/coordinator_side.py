@@ -1,0 +1,116 @@
+"""The coordinator's side of a round, played by the test over a real broker."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from fedmqtt import chunks
+from fedmqtt.effects import Publish
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.messages import (
+    Announce,
+    Chunk,
+    FromClient,
+    Go,
+    ModelRef,
+    Offer,
+    Presence,
+    Receipt,
+    Training,
+    read_from_client,
+    read_presence,
+)
+from fedmqtt.mqtt_link import Arrived
+from fedmqtt.topics import (
+    ANNOUNCE,
+    ClientId,
+    Digest,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    Topics,
+    UpdatePart,
+)
+from tests.fedmqtt.peer import Peer
+
+MODEL_CHUNK = 4096
+
+
+class Coordinator(Peer):
+    def __init__(self, loop: EventLoop, url: str, federation: str) -> None:
+        topics = Topics(federation)
+        subscribe = (topics.any_update, topics.any_presence)
+        super().__init__(loop, url, federation, "coordinator", subscribe=subscribe)
+        self.connect()
+
+    def publish_model(self, model: bytes) -> ModelRef:
+        digest = Digest(hashlib.sha256(model).hexdigest())
+        for index in range(chunks.count(len(model), MODEL_CHUNK)):
+            start, stop = chunks.span(index, len(model), MODEL_CHUNK)
+            self.link.publish(ModelChunk(digest, index), model[start:stop])
+        return ModelRef(
+            digest=digest, size_bytes=len(model), chunk_bytes=MODEL_CHUNK, fingerprint="f"
+        )
+
+    def offer(self, round_id: int, model: ModelRef, task: str, **changes: Any) -> None:
+        settings: dict[str, Any] = {
+            "run": "r",
+            "round": RoundId(round_id),
+            "task": task,
+            "model": model,
+            "train": (ClientId("ann"),),
+            "evaluate": (),
+            "closes_in_s": 600.0,
+            "training": Training(),
+            "codec": "full",
+            "lanes": 1,
+            "seed": 1,
+        }
+        self.link.perform(Publish(OfferBoard(), Offer(**settings | changes)))
+
+    def receipt(self, client: str, round_id: int, *, accepted: bool = True) -> None:
+        receipt = Receipt(round=RoundId(round_id), accepted=accepted)
+        self.link.perform(Publish(Inbox(ClientId(client)), receipt))
+
+    def answer(self, client: str, part: str = "0") -> FromClient:
+        """The next message in this part of this client's answers."""
+        return read_from_client(self.next(Arrived, lambda a: _is_part(a, client, part)).payload)
+
+    def announced(self, client: str) -> Announce:
+        announce = self.answer(client, ANNOUNCE)
+        assert isinstance(announce, Announce)
+        return announce
+
+    def collect(self, client: str, announce: Announce) -> FromClient:
+        """Say go, and put the answer together."""
+        count = chunks.count(announce.size_bytes, announce.chunk_bytes)
+        go = Go(round=announce.round, digest=announce.digest, ranges=((0, count),))
+        self.link.perform(Publish(Inbox(ClientId(client)), go))
+        whole = bytearray()
+        for index in range(count):
+            chunk = self.answer(client, str(index))
+            assert isinstance(chunk, Chunk)
+            assert chunk.digest == announce.digest
+            whole += chunk.data
+        assert hashlib.sha256(whole).hexdigest() == announce.digest
+        return read_from_client(bytes(whole))
+
+    def presence(
+        self, client: str, *, online: bool, purposes: Sequence[str] | None = None
+    ) -> Presence:
+        """The next word about this client that is so."""
+
+        def fits(arrived: Arrived) -> bool:
+            if arrived.address != PresenceOf(ClientId(client)):
+                return False
+            said = read_presence(arrived.payload)
+            return said.online is online and (purposes is None or said.purposes == tuple(purposes))
+
+        return read_presence(self.next(Arrived, fits).payload)
+
+
+def _is_part(arrived: Arrived, client: str, part: str) -> bool:
+    address = arrived.address
+    return isinstance(address, UpdatePart) and (address.client, address.part) == (client, part)

@@ -1,0 +1,496 @@
+"""The agent's whole life, against a coordinator that the test plays over a real broker."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker_config.local_broker import RunningBroker
+from edge_client import session
+from edge_client.agent import Agent, state_dir_fault
+from edge_client.conditions import Conditions, Reading
+from edge_client.config import ClientConfig, Link
+from edge_client.outbox import Outbox
+from edge_client.trainer_pool import TrainerPool
+from fedmqtt import weights
+from fedmqtt.effects import Publish
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.messages import (
+    Decline,
+    Evaluation,
+    Go,
+    Presence,
+    Training,
+    Update,
+    encode,
+    task_name,
+)
+from fedmqtt.mqtt_link import Arrived, parse_broker_url
+from fedmqtt.topics import ClientId, Digest, Inbox, ModelChunk, OfferBoard, PresenceOf, RoundId
+from tests.edge_client.coordinator_side import Coordinator
+from tests.edge_client.jobs import LINEAR, model_file, task_file
+from tests.fedmqtt.own_brokers import free_port, own_broker
+from tests.fedmqtt.peer import until
+
+pytestmark = pytest.mark.broker
+
+ANN = ClientId("ann")
+
+# Its answers have 100 kB.
+_LARGE_TASK = """
+import numpy as np
+from learning_tasks.seam import Trained
+
+def initial_weights(seed):
+    return {"w": np.zeros(25_000, np.float32)}
+
+def load_data(data_dir, client, purpose):
+    return None
+
+def train(weights, data, training, seed, progress):
+    return Trained({"w": weights["w"] + 1}, 10, {})
+
+def evaluate(weights, data):
+    raise NotImplementedError
+"""
+
+
+def _link(**settings: Any) -> Link:
+    """As on a device, but that the broker tells of a lost link at once."""
+    return Link(will_delay_s=0, retry_max_s=0.2, **settings)
+
+
+class Device:
+    """Where an agent lives: its folder outlasts it."""
+
+    def __init__(self, loop: EventLoop, url: str, federation: str, folder: Path) -> None:
+        self._loop = loop
+        self._pool = TrainerPool(loop)
+        self.folder = folder
+        self.url = url
+        self.federation = federation
+        self.agents: list[Agent] = []
+        self.happened: list[session.Event] = []
+
+    def start(self, task: str = LINEAR, **settings: Any) -> Agent:
+        reading = settings.pop("reading", Reading)
+        settings.setdefault("link", _link())
+        config = ClientConfig(
+            broker=self.url,
+            federation=self.federation,
+            id="ann",
+            task=task,
+            data=str(self.folder),
+            state=str(self.folder / "state"),
+            **settings,
+        )
+        agent = Agent(
+            self._loop,
+            parse_broker_url(self.url),
+            config,
+            self._pool,
+            self.happened.append,
+            reading,
+        )
+        self.agents.append(agent)
+        agent.start()
+        return agent
+
+    def outbox(self) -> Outbox:
+        return Outbox(self.folder / "state" / "outbox")
+
+    def owes(self) -> list[int]:
+        files = self.outbox().folder.glob("*.answer")
+        return sorted(int(path.name.partition("-")[0]) for path in files)
+
+    def has_seen(self, kind: type[session.Event]) -> bool:
+        return any(isinstance(event, kind) for event in self.happened)
+
+    def end(self) -> None:
+        for agent in self.agents:
+            agent.stop()
+        self._pool.close()
+
+
+@pytest.fixture
+def coordinator(
+    loop: EventLoop, broker: RunningBroker, federation_name: str
+) -> Iterator[Coordinator]:
+    coordinator = Coordinator(loop, broker.url, federation_name)
+    yield coordinator
+    coordinator.link.close([Publish(OfferBoard(), None)])
+
+
+@pytest.fixture
+def device(
+    loop: EventLoop, broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> Iterator[Device]:
+    device = Device(loop, broker.url, federation_name, tmp_path)
+    yield device
+    device.end()
+
+
+@pytest.fixture
+def large_task(tmp_path: Path) -> str:
+    path = tmp_path / "large.py"
+    path.write_text(_LARGE_TASK)
+    return str(path)
+
+
+def _large_model() -> bytes:
+    initial = {"w": np.zeros(25_000, np.float32)}
+    layout = weights.layout_of(initial)
+    return weights.write(layout, layout.flatten(initial))
+
+
+# A round
+
+
+def test_a_round_from_the_offer_to_the_receipt(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    born = coordinator.presence("ann", online=True)
+    assert (born.task, born.purposes, born.note) == (task_name(LINEAR), ("train", "evaluate"), "")
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR))
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update)
+    assert (update.round, update.base, update.sample_count) == (1, model.digest, 60)
+    assert device.owes() == [1]
+    coordinator.receipt("ann", 1)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_rounds_follow_one_another(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    for number in (1, 2, 3):
+        coordinator.offer(number, model, task_name(LINEAR))
+        update = coordinator.answer("ann")
+        assert isinstance(update, Update)
+        assert update.round == number
+        coordinator.receipt("ann", number, accepted=number != 2)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_a_client_that_comes_late_finds_the_open_offer(
+    coordinator: Coordinator, device: Device
+) -> None:
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR), train=(), evaluate=(ANN,))
+    device.start()
+    answer = coordinator.answer("ann")
+    assert isinstance(answer, Evaluation)
+    assert answer.measures.sample_count == 30
+
+
+def test_who_is_not_invited_does_nothing(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    agent = device.start()
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR), train=(ClientId("bob"),))
+    until(loop, lambda: device.has_seen(session.Offered))
+    assert agent.state.job is None
+
+
+def test_a_large_answer_is_announced_and_sent_when_the_coordinator_says_go(
+    loop: EventLoop, coordinator: Coordinator, device: Device, large_task: str
+) -> None:
+    device.start(large_task, link=_link(chunk_bytes=10_000))
+    coordinator.presence("ann", online=True)
+    coordinator.offer(1, coordinator.publish_model(_large_model()), task_name(large_task))
+    announce = coordinator.announced("ann")
+    assert announce.chunk_bytes == 10_000
+    assert announce.size_bytes > 100_000
+    update = coordinator.collect("ann", announce)
+    assert isinstance(update, Update)
+    assert update.payload.nbytes == 100_000
+    coordinator.receipt("ann", 1)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_chunks_fit_the_largest_packet_of_the_broker(
+    loop: EventLoop, tmp_path: Path, federation_name: str, large_task: str
+) -> None:
+    with own_broker("mosquitto", tmp_path, free_port(), ["max_packet_size 20000"]) as url:
+        coordinator = Coordinator(loop, url, federation_name)
+        device = Device(loop, url, federation_name, tmp_path)
+        agent = device.start(large_task)
+        coordinator.presence("ann", online=True)
+        coordinator.offer(1, coordinator.publish_model(_large_model()), task_name(large_task))
+        announce = coordinator.announced("ann")
+        assert 10_000 < announce.chunk_bytes < 20_000
+        assert isinstance(coordinator.collect("ann", announce), Update)
+        assert agent.link.is_up
+        device.end()
+        coordinator.link.close()
+
+
+# Coming and going
+
+
+def test_who_vanishes_while_it_works_delivers_when_it_is_back(
+    loop: EventLoop, coordinator: Coordinator, device: Device, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "gate")
+    task = task_file(tmp_path, "waits", '(here / "gate").read_text()')
+    agent = device.start(task)
+    coordinator.presence("ann", online=True)
+    coordinator.offer(1, coordinator.publish_model(model_file()), task_name(task))
+    until(loop, lambda: isinstance(agent.state.job, session.Working))
+    agent.link.cut(None)
+    coordinator.presence("ann", online=False)
+    (tmp_path / "gate").write_text("")
+    until(loop, lambda: device.has_seen(session.Finished))
+    assert device.owes() == [1]
+    agent.link.open()
+    assert isinstance(coordinator.answer("ann"), Update)
+    coordinator.receipt("ann", 1)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_who_vanishes_while_it_fetches_goes_on_when_it_is_back(
+    loop: EventLoop, coordinator: Coordinator, device: Device, large_task: str
+) -> None:
+    agent = device.start(large_task)
+    coordinator.presence("ann", online=True)
+    whole = _large_model()
+    model = coordinator.publish_model(whole)
+    # The chunk in the middle is not there yet.
+    coordinator.link.publish(ModelChunk(model.digest, 12), b"")
+    coordinator.offer(1, model, task_name(large_task))
+    arrived = model.size_bytes // 2
+    until(loop, lambda: agent.link.bytes_received > arrived)
+    agent.link.cut(0.01)
+    coordinator.presence("ann", online=False)
+    coordinator.presence("ann", online=True)
+    coordinator.link.publish(ModelChunk(model.digest, 12), whole[12 * 4096 : 13 * 4096])
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+def test_an_answer_of_an_earlier_life_is_delivered_by_the_next(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    update = Update(
+        round=RoundId(7),
+        base=Digest("b" * 64),
+        fingerprint="f",
+        sample_count=3,
+        codec="full",
+        payload=memoryview(b"learned"),
+    )
+    device.outbox().put(RoundId(7), [encode(update)])
+    device.start()
+    assert coordinator.answer("ann") == update
+    coordinator.receipt("ann", 7)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_an_answer_is_sent_again_until_its_receipt(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.outbox().put(RoundId(7), [b"whatever"])
+    device.start(link=_link(resend_s=0.05))
+    for _ in range(3):
+        coordinator.next(Arrived, lambda arrived: arrived.payload == b"whatever")
+    coordinator.receipt("ann", 7)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_an_answer_whose_file_has_gone_is_not_the_end(
+    loop: EventLoop, coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody tidied the state folder up while the agent was running."""
+    answer = device.outbox().put(RoundId(7), [b"whatever"])
+    large = device.outbox().put(RoundId(8), [bytes(5000)])
+    agent = device.start(link=_link(resend_s=0.05, chunk_bytes=1024))
+    announce = coordinator.announced("ann")
+    device.outbox().forget(answer)
+    device.outbox().forget(large)
+    with caplog.at_level(logging.ERROR):
+        go = Go(round=announce.round, digest=announce.digest, ranges=((0, 5),))
+        coordinator.link.perform(Publish(Inbox(ANN), go))
+        until(loop, lambda: len(caplog.messages) >= 2)
+    assert any(f"7-{answer.digest}.answer" in text for text in caplog.messages)
+    assert any(f"8-{large.digest}.answer" in text for text in caplog.messages)
+    assert agent.link.is_up
+
+
+def test_a_damaged_answer_is_set_aside_and_told(
+    coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = device.outbox().put(RoundId(7), [b"whatever"])
+    (path,) = device.outbox().folder.iterdir()
+    path.write_bytes(b"what")
+    device.start()
+    coordinator.presence("ann", online=True)
+    assert [record.levelname for record in caplog.records if "damaged" in record.message] == [
+        "ERROR"
+    ]
+    assert f"7-{answer.digest}.damaged is damaged and was set aside" in caplog.text
+
+
+def test_the_late_will_of_an_old_connection_is_corrected(
+    coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    born = coordinator.presence("ann", online=True)
+    late = Presence(online=False, session="of an old connection")
+    coordinator.link.perform(Publish(PresenceOf(ANN), late))
+    coordinator.presence("ann", online=False)
+    assert coordinator.presence("ann", online=True) == born
+
+
+def test_each_connection_has_its_own_session(coordinator: Coordinator, device: Device) -> None:
+    agent = device.start()
+    born = coordinator.presence("ann", online=True)
+    agent.link.cut(0.01)
+    assert coordinator.presence("ann", online=False).session == born.session
+    assert coordinator.presence("ann", online=True).session != born.session
+
+
+def test_who_is_stopped_says_goodbye(coordinator: Coordinator, device: Device) -> None:
+    agent = device.start()
+    born = coordinator.presence("ann", online=True)
+    agent.stop()
+    assert coordinator.presence("ann", online=False).session == born.session
+
+
+# What hinders
+
+
+def test_a_trainer_that_crashes_is_seen_by_people_and_by_the_coordinator(
+    coordinator: Coordinator, device: Device, tmp_path: Path
+) -> None:
+    task = task_file(tmp_path, "crashes", "if training.epochs == 1: os._exit(3)")
+    device.start(task)
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(task))
+    reason = "the trainer ended with exit code 3; its log says why"
+    assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
+    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason=reason)
+    # The next round is as if nothing had been.
+    coordinator.offer(2, model, task_name(task), training=Training(epochs=2))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+def test_a_full_disk_costs_one_round(
+    coordinator: Coordinator, device: Device, tmp_path: Path
+) -> None:
+    full = "if training.epochs == 1: resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))"
+    task = task_file(tmp_path, "fills", full)
+    device.start(task)
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(task))
+    outbox = tmp_path / "state" / "outbox"
+    reason = f"the answer cannot be kept in {outbox}: File too large"
+    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason=reason)
+    coordinator.offer(2, model, task_name(task), training=Training(epochs=2))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+def test_a_model_that_is_too_large_is_declined(coordinator: Coordinator, device: Device) -> None:
+    device.start(model_bytes_max=100)
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR))
+    limit = "more than this client's model_bytes_max = 100"
+    reason = f"the model has {model.size_bytes} bytes, {limit}"
+    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason=reason)
+
+
+def test_another_task_is_declined(coordinator: Coordinator, device: Device) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    coordinator.offer(1, coordinator.publish_model(model_file()), "cooking")
+    declined = coordinator.answer("ann")
+    assert isinstance(declined, Decline)
+    assert "cooking" in declined.reason
+
+
+def test_the_owners_conditions_are_looked_at_again_and_again(
+    coordinator: Coordinator, device: Device
+) -> None:
+    now = [Reading(charging=False)]
+    device.start(conditions=Conditions(charging=True, check_s=0.02), reading=lambda: now[0])
+    unwilling = coordinator.presence("ann", online=True)
+    assert (unwilling.purposes, unwilling.note) == ((), "not charging")
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR))
+    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason="not charging")
+    now[0] = Reading(charging=True)
+    coordinator.presence("ann", online=True, purposes=("train", "evaluate"))
+    coordinator.offer(2, model, task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+def test_work_stops_when_the_device_is_unplugged(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    now = [Reading(charging=True)]
+    agent = device.start(conditions=Conditions(charging=True, check_s=0.02), reading=lambda: now[0])
+    coordinator.presence("ann", online=True)
+    endless = Training(epochs=10_000, batch_size=1)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR), training=endless)
+    until(loop, lambda: isinstance(agent.state.job, session.Working))
+    now[0] = Reading(charging=False)
+    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason="not charging")
+    assert agent.state.job is None
+    assert device.owes() == []
+
+
+def test_an_offer_that_is_withdrawn_ends_the_work(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    agent = device.start()
+    coordinator.presence("ann", online=True)
+    endless = Training(epochs=10_000, batch_size=1)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR), training=endless)
+    until(loop, lambda: isinstance(agent.state.job, session.Working))
+    coordinator.link.perform(Publish(OfferBoard(), None))
+    until(loop, lambda: agent.state.job is None)
+    # The next round needs the trainer for itself.
+    coordinator.offer(2, model, task_name(LINEAR))
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update)
+    assert update.round == 2
+
+
+def test_nonsense_is_logged_with_its_topic_and_ignored(
+    loop: EventLoop, coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    for address in (OfferBoard(), Inbox(ANN), PresenceOf(ANN)):
+        coordinator.link.publish(address, b"\xc1 nonsense")
+    until(loop, lambda: caplog.text.count("unreadable message in ") == 3)
+    for topic in ("offer", "inbox/ann", "presence/ann"):
+        assert f"unreadable message in fed/v1/{device.federation}/{topic}: " in caplog.text
+    coordinator.offer(1, coordinator.publish_model(model_file()), task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+# Its folder
+
+
+def test_a_state_folder_is_made_or_its_trouble_told(tmp_path: Path) -> None:
+    assert state_dir_fault(tmp_path / "a" / "b") == ""
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    file = tmp_path / "file"
+    file.write_text("")
+    assert state_dir_fault(file) == f"state folder {file}: File exists"
+    assert state_dir_fault(file / "sub") == f"state folder {file / 'sub'}: Not a directory"

@@ -1,0 +1,115 @@
+"""One job of the trainer, done in this process: what it leaves in the outbox."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_client import trainer
+from edge_client.outbox import Outbox
+from edge_client.training_job import Job
+from fedmqtt.messages import Evaluation, FromClient, Training, Update, read_from_client
+from fedmqtt.parts import UnknownPart
+from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.weights import WeightsError
+from learning_tasks import linear
+from learning_tasks.seam import TaskError
+from tests.edge_client.jobs import ANN, flat, job, task_file
+from tests.edge_client.little_disk import little_disk
+
+
+def _answer(job: Job) -> FromClient:
+    kept = trainer.work(job, lambda fraction: None)
+    return read_from_client(Outbox(Path(job.outbox)).read(kept))
+
+
+def _update(job: Job) -> Update:
+    answer = _answer(job)
+    assert isinstance(answer, Update)
+    return answer
+
+
+def test_an_update_is_what_training_changed(tmp_path: Path) -> None:
+    wanted = job(tmp_path, training=Training(epochs=2))
+    update = _update(wanted)
+    data = linear.load_data(tmp_path, ANN, "train")
+    seed = trainer._seed_of(wanted)
+    trained = linear.train(
+        linear.initial_weights(0), data, wanted.training, seed, lambda fraction: None
+    )
+    # The linear task begins with zeros, so what changed is all there is.
+    expected = np.concatenate([trained.weights["weight"].ravel(), trained.weights["bias"]])
+    assert np.array_equal(flat(update.payload), expected)
+    assert (update.round, update.base, update.sample_count) == (1, wanted.base, 60)
+    assert update.fingerprint == wanted.fingerprint
+    assert update.metrics == trained.metrics
+    assert update.measures is None
+
+
+def test_the_same_job_gives_the_same_answer_to_the_bit(tmp_path: Path) -> None:
+    first, again = (trainer.work(job(tmp_path), lambda fraction: None) for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize(
+    "changes", [{"round": RoundId(2)}, {"client": ClientId("bob")}, {"seed": 8}]
+)
+def test_no_two_jobs_share_their_chance(tmp_path: Path, changes: dict[str, object]) -> None:
+    seeds = {trainer._seed_of(job(tmp_path)), trainer._seed_of(job(tmp_path, **changes))}
+    assert len(seeds) == 2
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_an_evaluation_measures_the_base(tmp_path: Path) -> None:
+    answer = _answer(job(tmp_path, purpose="evaluate"))
+    assert isinstance(answer, Evaluation)
+    expected = linear.evaluate(
+        linear.initial_weights(0), linear.load_data(tmp_path, ANN, "evaluate")
+    )
+    assert answer.measures.metrics == expected.metrics
+    assert answer.measures.sample_count == 30
+    assert answer.measures.confusion is not None
+    assert sum(map(sum, answer.measures.confusion)) == 30
+
+
+def test_who_is_asked_for_both_measures_the_base_before_training(tmp_path: Path) -> None:
+    alone = _answer(job(tmp_path, purpose="evaluate"))
+    both = _update(job(tmp_path, measure_base=True))
+    assert isinstance(alone, Evaluation)
+    assert both.measures == alone.measures
+    assert flat(both.payload).any()
+
+
+def test_the_mapped_base_is_not_written_to(tmp_path: Path) -> None:
+    spoil = task_file(tmp_path, "spoils", 'weights["bias"][0] = 1')
+    with pytest.raises(ValueError, match="read-only"):
+        _answer(job(tmp_path, task=spoil))
+
+
+def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
+    wanted = job(tmp_path)
+    Path(wanted.model_path).write_bytes(b"\xc1 no model")
+    with pytest.raises(WeightsError, match="no weights header"):
+        _answer(wanted)
+
+
+def test_an_unknown_codec_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    eager = task_file(tmp_path, "eager", 'raise AssertionError("trained")')
+    with pytest.raises(UnknownPart, match="unknown codecs 'zip'; choose one of: full"):
+        _answer(job(tmp_path, task=eager, codec="zip"))
+
+
+def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None:
+    wanted = job(tmp_path)
+    with (
+        little_disk(16),
+        pytest.raises(TaskError, match=r"^the answer cannot be kept in .*outbox: File too large$"),
+    ):
+        trainer.work(wanted, lambda fraction: None)
+    assert list(Path(wanted.outbox).iterdir()) == []
+
+
+def test_a_task_that_hands_back_other_tensors_is_refused(tmp_path: Path) -> None:
+    lines = "trained = again(); del trained.weights['bias']; return trained"
+    with pytest.raises(WeightsError, match=r"tensors differ: missing \['bias'\]"):
+        _answer(job(tmp_path, task=task_file(tmp_path, "forgets", lines)))
