@@ -17,6 +17,7 @@ from random import Random
 from types import ModuleType
 
 import numpy as np
+from msgspec import structs
 
 from coordinator import aggregation, checkpoint, evaluation, history, rounds, selection, status
 from coordinator.aggregation import Aggregation
@@ -28,6 +29,7 @@ from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.fixed_point import ExactSum, fraction_bits
 from fedmqtt.messages import (
+    SMALL_MODEL_BYTES,
     WIRE_VERSION,
     Announce,
     Chunk,
@@ -35,6 +37,7 @@ from fedmqtt.messages import (
     Evaluation,
     Measures,
     ModelRef,
+    Offer,
     Purpose,
     Receipt,
     Update,
@@ -235,8 +238,7 @@ class Service:
             was_open = isinstance(self._state, rounds.Collecting)
             self._happen(rounds.ModelReady(now, self._model.ref))
             if was_open and isinstance(self._state, rounds.Collecting):
-                offer = rounds.offer(self._state, now, self._rules)
-                self.link.perform(Publish(OfferBoard(), offer))
+                self._publish_offer(rounds.offer(self._state, now, self._rules))
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
@@ -373,10 +375,9 @@ class Service:
 
     def _perform(self, effect: rounds.Effect, before: rounds.State, at: Seconds) -> None:
         match effect:
-            case Publish(OfferBoard(), message):
-                if message is not None:
-                    self._begin_round()
-                self.link.perform(effect)
+            case Publish(OfferBoard(), Offer() as offer):
+                self._begin_round()
+                self._publish_offer(offer)
             case Publish():
                 self.link.perform(effect)
             case WakeAt(when):
@@ -396,6 +397,12 @@ class Service:
                 self._close(effect, before, at)
             case rounds.Finish():
                 self._loop.stop()
+
+    def _publish_offer(self, offer: Offer) -> None:
+        file = self._model.file
+        small = len(file) <= SMALL_MODEL_BYTES and offer.model.digest == self._model.ref.digest
+        full = structs.replace(offer, model_file=file) if small else offer
+        self.link.perform(Publish(OfferBoard(), full))
 
     def _begin_round(self) -> None:
         assert isinstance(self._state, rounds.Collecting)

@@ -178,6 +178,8 @@ class Agent:
             case OfferBoard():
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)
+                if offer.model_file and self._client in offer.train + offer.evaluate:
+                    self._models.put(offer.model, offer.model_file)
                 self._happen(session.Offered(now, offer, arrived.expires_in_s))
             case Inbox():
                 message = messages.read_to_client(arrived.payload)

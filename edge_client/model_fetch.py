@@ -6,6 +6,7 @@ never queues a whole model for a slow one. What has arrived is kept when the lin
 ends, so a slow device gets a large model in the end.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,14 @@ BATCH = 4
 _BATCHES_AHEAD = 2
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Chunks asked for in one SUBSCRIBE; given up in one UNSUBSCRIBE when all are here."""
+
+    asked: tuple[int, ...]
+    missing: set[int]
+
+
 @dataclass(slots=True)
 class _Fetch:
     model: ModelRef
@@ -31,8 +40,7 @@ class _Fetch:
     missing: chunks.Missing
     done: Callable[[str], None]
     is_wanted: bool = True
-    batches: list[set[int]] = field(default_factory=list)
-    """Chunk numbers asked for and not here, per SUBSCRIBE."""
+    batches: list[_Batch] = field(default_factory=list)
     asked_below: int = 0
 
 
@@ -74,6 +82,20 @@ class ModelFetch:
         self._fetch.batches = []
         self._fetch.asked_below = 0
         self._ask(self._fetch)
+
+    def put(self, model: ModelRef, file: bytes) -> None:
+        """A small model that came with its offer. One that is not what it should be is ignored."""
+        if hashlib.sha256(file).hexdigest() != model.digest:
+            return
+        try:
+            if not self._is_here(model.digest):
+                self._discard()
+                part = self._part(model)
+                part.write_bytes(file)
+                self._keep(part, model.digest)
+        except OSError:
+            # It will be fetched like any other, and that tells what is wrong with the disk.
+            return
 
     def stop(self) -> None:
         """Ask for no more. What is here stays, in case the next round offers the same model."""
@@ -119,7 +141,7 @@ class ModelFetch:
         return f"the model cannot be kept in {self._folder}: {bad.strerror}"
 
     def _begin(self, model: ModelRef, done: Callable[[str], None]) -> _Fetch:
-        path = self._folder / f"{model.digest}.part"
+        path = self._part(model)
         missing = chunks.Missing(model.size_bytes, model.chunk_bytes)
         return _Fetch(model, path, path.open("wb", buffering=0), missing, done)
 
@@ -131,26 +153,29 @@ class ModelFetch:
             fetch.path.unlink(missing_ok=True)
 
     def _unsubscribe(self, fetch: _Fetch) -> None:
-        self._link.unsubscribe(_addresses(fetch, set().union(*fetch.batches)))
+        for batch in fetch.batches:
+            self._link.unsubscribe(_addresses(fetch, batch))
         fetch.batches = []
 
     def _ask(self, fetch: _Fetch) -> None:
         while len(fetch.batches) < _BATCHES_AHEAD:
-            batch: set[int] = set()
-            while fetch.asked_below < len(fetch.missing.arrived) and len(batch) < BATCH:
+            asked: list[int] = []
+            while fetch.asked_below < len(fetch.missing.arrived) and len(asked) < BATCH:
                 if not fetch.missing.arrived[fetch.asked_below]:
-                    batch.add(fetch.asked_below)
+                    asked.append(fetch.asked_below)
                 fetch.asked_below += 1
-            if not batch:
+            if not asked:
                 return
+            batch = _Batch(tuple(asked), set(asked))
             fetch.batches.append(batch)
             self._link.subscribe(_addresses(fetch, batch))
 
     def _tick_off(self, fetch: _Fetch, index: int) -> None:
         for batch in fetch.batches:
-            batch.discard(index)
-        fetch.batches = [batch for batch in fetch.batches if batch]
-        self._link.unsubscribe([ModelChunk(fetch.model.digest, index)])
+            batch.missing.discard(index)
+            if not batch.missing:
+                self._link.unsubscribe(_addresses(fetch, batch))
+        fetch.batches = [batch for batch in fetch.batches if batch.missing]
 
     def _finish(self, fetch: _Fetch) -> None:
         digest = fetch.model.digest
@@ -158,13 +183,19 @@ class ModelFetch:
             self._discard()
             fetch.done("the model arrived damaged: its SHA-256 is not the offered one")
             return
-        for older in self._folder.glob("*.model"):
-            older.unlink()
-        fetch.path.replace(self.path(digest))
+        self._keep(fetch.path, digest)
         fetch.file.close()
         self._fetch = None
-        self._whole = {digest}
         fetch.done("")
+
+    def _part(self, model: ModelRef) -> Path:
+        return self._folder / f"{model.digest}.part"
+
+    def _keep(self, part: Path, digest: Digest) -> None:
+        for older in self._folder.glob("*.model"):
+            older.unlink()
+        part.replace(self.path(digest))
+        self._whole = {digest}
 
 
 def _write(file: FileIO, data: bytes, start: int) -> None:
@@ -175,5 +206,5 @@ def _write(file: FileIO, data: bytes, start: int) -> None:
         left, start = left[written:], start + written
 
 
-def _addresses(fetch: _Fetch, indices: set[int]) -> list[ModelChunk]:
-    return [ModelChunk(fetch.model.digest, index) for index in sorted(indices)]
+def _addresses(fetch: _Fetch, batch: _Batch) -> list[ModelChunk]:
+    return [ModelChunk(fetch.model.digest, index) for index in batch.asked]

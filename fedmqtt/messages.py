@@ -23,6 +23,9 @@ _T = TypeVar("_T")
 WIRE_VERSION = 1
 """Raised when an old program could misread a new message, not when a field is added."""
 
+SMALL_MODEL_BYTES = 4096
+"""A model file up to this size comes with its offer: fetching it would take more bytes."""
+
 Purpose = Literal["train", "evaluate"]
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
 
@@ -84,6 +87,8 @@ class Offer(Message, frozen=True, kw_only=True):
     codec: Name
     lanes: Annotated[int, Meta(ge=1, le=4096)]
     seed: int
+    model_file: Annotated[bytes, Meta(max_length=SMALL_MODEL_BYTES)] = b""
+    """The model itself where it is small: nothing needs to be fetched."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

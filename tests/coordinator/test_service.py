@@ -333,6 +333,29 @@ def _model_traffic(url: str, federation: str, count: int, folder: Path) -> list[
         return [len(one.payload) for one in room.model_chunks() if one.payload]
 
 
+@pytest.mark.parametrize(("size", "comes_along"), [(3, True), (1000, True), (1100, False)])
+def test_a_small_model_comes_with_its_offer_and_a_large_one_does_not(
+    mosquitto_broker: RunningBroker,
+    federation_name: str,
+    tmp_path: Path,
+    size: int,
+    comes_along: bool,
+) -> None:
+    alone = {"cohort": 1, "quorum": 1, "clients_min": 1}
+    config = federation_config(mosquitto_broker.url, federation_name, alone)
+    with Room(mosquitto_broker.url, federation_name) as room:
+        (ann,) = room.guests("ann")
+        with room.coordinating(config, zeros(size), tmp_path) as running:
+            offer = ann.offered(1)
+            assert bool(offer.model_file) == comes_along
+            if comes_along:
+                assert digest(offer.model_file) == offer.model.digest
+            # Clients that know nothing of that find its chunks as ever.
+            room.wait(lambda: room.retained_model_bytes == offer.model.size_bytes)
+            running.stop()
+            room.ended(running)
+
+
 def test_nothing_of_a_finished_run_stays_on_the_broker_but_its_status(
     broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:

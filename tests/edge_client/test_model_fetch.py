@@ -84,6 +84,42 @@ def offline(loop: EventLoop, folder: Path) -> Make:
     return make
 
 
+# A small model that comes with its offer
+
+
+def test_a_model_that_came_with_its_offer_is_not_fetched(offline: Make, folder: Path) -> None:
+    device = offline()
+    device.fetch.put(ref(), MODEL)
+    device.start(ref())
+    assert device.outcomes == [""]
+    assert device.fetch.path(ref().digest).read_bytes() == MODEL
+    assert [path.name for path in folder.iterdir()] == [f"{ref().digest}.model"]
+
+
+def test_a_file_that_is_not_the_offered_model_is_not_taken_for_it(
+    offline: Make, folder: Path
+) -> None:
+    device = offline()
+    device.fetch.put(ref(), b"something else")
+    assert list(folder.iterdir()) == []
+    device.start(ref())
+    assert device.outcomes == []
+    for address, data in parts():
+        device.fetch.take(address, data)  # type: ignore[arg-type]
+    assert device.outcomes == [""]
+
+
+def test_it_takes_the_place_of_a_fetch_that_had_begun(offline: Make, folder: Path) -> None:
+    device = offline()
+    device.start(ref())
+    first = parts()[0]
+    device.fetch.take(first.address, first.payload)  # type: ignore[arg-type]
+    device.fetch.put(ref(), MODEL)
+    device.start(ref())
+    assert device.outcomes == [""]
+    assert device.fetch.path(ref().digest).read_bytes() == MODEL
+
+
 # Whatever arrives
 
 

@@ -126,7 +126,7 @@ def test_any_messagepack_library_reads_them(name: str) -> None:
 
 def simply(value: Any) -> Any:
     """As a library without our types sees it."""
-    if isinstance(value, memoryview):
+    if isinstance(value, memoryview | bytes):
         return bytes(value)
     return msgpack.unpackb(msgpack.packb(msgspec.to_builtins(value)))
 
