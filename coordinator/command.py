@@ -76,7 +76,7 @@ def check(config: FederationConfig) -> None:
 def _config(arguments: argparse.Namespace) -> FederationConfig:
     overrides = list(arguments.set)
     if arguments.broker is not None:
-        overrides.append(f'broker.url="{arguments.broker}"')
+        overrides.append(settings.override("broker.url", arguments.broker))
     config = settings.read(arguments.config, overrides, FederationConfig)
     check(config)
     return config
@@ -89,8 +89,10 @@ def _run_folder(config: FederationConfig, chosen: Path | None) -> Path:
         folder = Path(config.runs) / f"{config.name}-{stamp}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "history.jsonl").exists():
-            raise SettingsError(f"{folder} holds an earlier run; choose another folder with --run")
+        if (folder / "history.jsonl").exists() or (folder / "federation.toml").exists():
+            raise SettingsError(
+                f"{folder} holds a run or its settings; choose another folder with --run"
+            )
         # Without the broker's password: run folders are shown around.
         broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
         settled = structs.replace(config, broker=broker)

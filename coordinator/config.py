@@ -115,7 +115,7 @@ class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=1024,
-            le=268_000_000,
+            le=2 * 1024 * 1024,
             description="Largest piece of a model; less where the broker's limit is lower.",
         ),
     ] = 128 * 1024
@@ -126,6 +126,10 @@ class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(gt=0, description="An upload that stands still so long is asked for what is missing."),
     ] = 5.0
+
+
+class TrainingSettings(Training, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an offer says of training; in a file, unlike on the wire, every word must be known."""
 
 
 class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,8 +179,8 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     aggregation_settings: Annotated[
         dict[str, Any], Meta(description="Settings of that strategy.")
     ] = field(default_factory=dict)
-    training: Annotated[Training, Meta(description="How clients train in a round.")] = field(
-        default_factory=Training
+    training: Annotated[TrainingSettings, Meta(description="How clients train in a round.")] = (
+        field(default_factory=TrainingSettings)
     )
     evaluation: Evaluation = field(default_factory=Evaluation)
     limits: Limits = field(default_factory=Limits)

@@ -28,12 +28,17 @@ class Roster:
     task: str
     clients: dict[ClientId, Entry] = field(default_factory=dict)
     online_count: int = 0
+    _misses: dict[ClientId, int] = field(default_factory=dict)
+    """Rounds in a row that a client let pass in silence, up to their deadline."""
+    _resting: dict[ClientId, Seconds] = field(default_factory=dict)
+    """Until when such a client is not invited."""
     _willing: Mapping[Purpose, dict[ClientId, None]] = field(
         default_factory=lambda: {purpose: {} for purpose in PURPOSES}
     )
 
     def came(self, at: Seconds, client: ClientId, presence: Presence) -> None:
         """The client says that it is there. Also how it tells that its willingness changed."""
+        self._resting.pop(client, None)
         before = self.clients.get(client)
         since = before.since if before and before.online else at
         self._put(client, Entry(presence, True, since, self._hindrance(presence)))
@@ -49,9 +54,37 @@ class Roster:
 
     def heard(self, at: Seconds, client: ClientId) -> None:
         """Any sign of life makes a client active again, whatever its will said."""
+        self._misses.pop(client, None)
+        was_resting = self._resting.pop(client, None) is not None
         before = self.clients.get(client)
         if before is not None and not before.online:
             self._put(client, replace(before, online=True, since=at))
+        elif was_resting:
+            self._sort_in(client)
+
+    def missed(self, at: Seconds, client: ClientId, round_s: Seconds) -> None:
+        """The client was waited for until the deadline, and was silent.
+
+        It may be gone for good though it seems online: a broker that crashed with it has lost its
+        will. From the second time in a row on it is invited again only after 1, 2, 4, ... rounds'
+        time, or at its next word.
+        """
+        misses = self._misses[client] = self._misses.get(client, 0) + 1
+        if misses > 1 and client in self.clients:
+            self._resting[client] = at + round_s * 2.0 ** min(misses - 2, 10)
+            self._sort_in(client)
+
+    def is_resting(self, client: ClientId) -> bool:
+        return client in self._resting
+
+    def end_rests(self, at: Seconds) -> None:
+        """Let those be invited again whose rest is over."""
+        for client in [one for one, until in self._resting.items() if until <= at]:
+            del self._resting[client]
+            self._sort_in(client)
+
+    def rest_ends_at(self) -> Seconds | None:
+        return min(self._resting.values(), default=None)
 
     def willing(self, purpose: Purpose) -> list[ClientId]:
         """Who is online and would do this, sorted: a set has no order that a seed could repeat."""
@@ -76,7 +109,11 @@ class Roster:
         before = self.clients.get(client)
         self.online_count += entry.online - (before is not None and before.online)
         self.clients[client] = entry
-        usable = entry.online and not entry.hindrance
+        self._sort_in(client)
+
+    def _sort_in(self, client: ClientId) -> None:
+        entry = self.clients[client]
+        usable = entry.online and not entry.hindrance and client not in self._resting
         for purpose, clients in self._willing.items():
             if usable and purpose in entry.presence.purposes:
                 clients[client] = None

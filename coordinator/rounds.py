@@ -299,10 +299,10 @@ Effect = Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Close | F
 def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
     """The next state, and what the service must do about it. Never raises on any event."""
     following, effects = _decide(state, event, rules, roster)
-    wake_at = _wake_at(following, event.at, rules)
+    wake_at = _wake_at(following, event.at, rules, roster)
     # After a Woke the alarm is spent, so it is set again even if nothing has changed.
     if wake_at is not None and (
-        isinstance(event, Woke) or wake_at != _wake_at(state, event.at, rules)
+        isinstance(event, Woke) or wake_at != _wake_at(state, event.at, rules, roster)
     ):
         effects.append(WakeAt(wake_at))
     return following, effects
@@ -378,6 +378,7 @@ def _open_if_ready(
 ) -> tuple[State, list[Effect]]:
     if state.model is None or at < state.not_before:
         return state, []
+    roster.end_rests(at)
     if rules.rounds and state.round > rules.rounds:
         return _open_last_evaluation(state, state.model, at, rules, roster)
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
@@ -464,7 +465,7 @@ def _welcome(state: State, at: Seconds, client: ClientId) -> tuple[State, list[E
 
 def _mark_away(state: State, at: Seconds, client: ClientId) -> State:
     # A client that leaves may still deliver: the broker can hold its update, or it comes back.
-    if isinstance(state, Collecting) and (client in state.train or client in state.evaluate):
+    if isinstance(state, Collecting) and state.owes(client):
         return replace(state, away={**state.away, client: at})
     return state
 
@@ -601,6 +602,10 @@ def _close_if_due(
     reason = _why_close(state, at, rules)
     if not reason:
         return state, []
+    if at >= state.closes_at:
+        for client in sorted(state.outstanding | state.evaluations_outstanding):
+            if client not in state.away:
+                roster.missed(at, client, rules.deadline_s)
     outcome = _outcome(state, rules)
     close = Close(
         round=state.round,
@@ -677,11 +682,13 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
             return state
 
 
-def _wake_at(state: State, now: Seconds, rules: Rules) -> Seconds | None:
+def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Seconds | None:
     """When something may be due though nobody says anything."""
     match state:
         case Waiting(not_before=not_before) if not_before > now:
             return not_before
+        case Waiting():
+            return roster.rest_ends_at()
         case Collecting():
             # Earlier changes nothing: the round waits for all of the missing or for none.
             patience_ends_at = _patience_ends_at(state, rules)

@@ -74,7 +74,7 @@ from fedmqtt.weights import Array, Layout
 
 LANES = 1
 _PACKET_OVERHEAD_BYTES = 1024
-_ANSWER_OVERHEAD_BYTES = 64 * 1024
+_ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
 _log = logging.getLogger("coordinator")
@@ -167,7 +167,7 @@ class Service:
             self._broker,
             topics,
             LinkOptions(
-                client_id=f"{config.name}..coordinator",
+                client_id=f"{config.name}::coordinator",
                 subscribe=(topics.any_update, topics.any_presence),
                 keepalive_s=config.broker.keepalive_s,
                 retry_max_s=5.0,
@@ -231,13 +231,19 @@ class Service:
                 self._model.layout, self._model.flat, self._model.trained_rounds
             )
         self._publish_model()
+        for ref in list(self._retained.values()):
+            if ref.digest != self._model.ref.digest:
+                self.link.stream(self._clearing(ref))
         self._status.forget()
         now = self._loop.now()
         # While averaging, the next model is about to be ready: this one is done with.
         if not isinstance(self._state, rounds.Averaging):
             was_open = isinstance(self._state, rounds.Collecting)
             self._happen(rounds.ModelReady(now, self._model.ref))
-            if was_open and isinstance(self._state, rounds.Collecting):
+            if not isinstance(self._state, rounds.Collecting):
+                # One that was withdrawn while the link was down may still stand there.
+                self.link.perform(Publish(OfferBoard(), None))
+            elif was_open:
                 self._publish_offer(rounds.offer(self._state, now, self._rules))
 
     def _on_arrival(self, address: object, payload: bytes) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,7 @@ from fedmqtt.mqtt_link import (
 )
 from fedmqtt.topics import (
     ClientId,
+    Digest,
     Inbox,
     ModelChunk,
     OfferBoard,
@@ -97,6 +99,8 @@ class Agent:
         self._alarm: Timer | None = None
         self._conditions_timer: Timer | None = None
         self._ticket: Ticket | None = None
+        self._sending: dict[Digest, session.SendChunks] = {}
+        """The newest Go for each answer that is on its way."""
         self._outbox = Outbox(config.state_dir / "outbox")
         self._topics = Topics(config.federation)
         self.link = MqttLink(loop, broker, self._topics, self._link_options(), self._on_link)
@@ -130,7 +134,8 @@ class Agent:
             return Publish(PresenceOf(self._client), Presence(online=False, session=token))
 
         return LinkOptions(
-            client_id=f"{self._config.federation}.{self._client}",
+            # A colon is in no name: "a.b" of "c" and "a" of "b.c" must not throw each other out.
+            client_id=f"{self._config.federation}:{self._client}",
             subscribe=(
                 self._topics.offer,
                 self._topics.path(Inbox(self._client)),
@@ -187,7 +192,7 @@ class Agent:
             case PresenceOf() if arrived.payload:
                 presence = messages.read_presence(arrived.payload)
                 self._happen(session.PresenceSeen(now, presence))
-            case ModelChunk() as address if arrived.payload:
+            case ModelChunk() as address:
                 self._models.take(address, arrived.payload)
             case _:
                 pass
@@ -205,7 +210,11 @@ class Agent:
         if self._conditions_timer is not None:
             self._conditions_timer.cancel()
         self._conditions_timer = self._loop.call_in(asked.check_s, self._check_conditions)
-        why_not = conditions.hindrance(asked, self._reading())
+        reading = self._reading()
+        if self._ticket is not None:
+            # Our own training is most of the load: it must not stop itself.
+            reading = replace(reading, load=None)
+        why_not = conditions.hindrance(asked, reading)
         if why_not != self._state.hindrance:
             self._log.info("conditions: %s", why_not or "may take part")
             self._happen(session.ConditionsChanged(self._loop.now(), why_not))
@@ -237,6 +246,7 @@ class Agent:
             case session.SendChunks():
                 self.link.stream(self._parts(effect))
             case session.Forget(answer):
+                self._sending.pop(answer.digest, None)
                 with self._disk_trouble_logged():
                     self._outbox.forget(answer)
 
@@ -286,8 +296,11 @@ class Agent:
                 self._log.error("round %d: %s", round_id, reason)
                 self._happen(session.Failed(now, round_id, reason))
 
+    def _owes(self, answer: Answer) -> bool:
+        return any(one.answer == answer for one in self._state.owed)
+
     def _settle(self, answer: Answer) -> None:
-        if any(one.answer == answer for one in self._state.owed):
+        if self._owes(answer):
             with self._disk_trouble_logged():
                 self._outbox.settle(answer)
 
@@ -300,8 +313,14 @@ class Agent:
 
     def _parts(self, send: session.SendChunks) -> Iterator[Part]:
         answer, size = send.answer, send.chunk_bytes
+        # A later Go names what is missing by then, and takes this one's place.
+        self._sending[answer.digest] = send
+        if not self._owes(answer):
+            return
         with self._disk_trouble_logged(), self._outbox.open(answer) as file:
             for index in chunks.numbers(send.ranges, chunks.count(answer.size_bytes, size)):
+                if self._sending.get(answer.digest) is not send or not self._owes(answer):
+                    return
                 start, stop = chunks.span(index, answer.size_bytes, size)
                 piece = memoryview(os.pread(file.fileno(), stop - start, start))
                 address = UpdatePart(send.lane, self._client, answer.round, str(index))

@@ -54,7 +54,7 @@ class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=1024,
-            le=268_000_000,
+            le=2 * 1024 * 1024,
             description="Largest piece of an answer; less where the broker's limit is lower.",
         ),
     ] = 128 * 1024

@@ -104,9 +104,12 @@ class ModelFetch:
             self._fetch.is_wanted = False
 
     def take(self, address: ModelChunk, data: bytes) -> None:
-        """One chunk arrived. Chunks nobody asked for are an old subscription: end it."""
+        """One chunk arrived. One that nobody asked for, or that is being cleared (it is empty), is
+        of an old subscription: end it.
+        """
         fetch = self._fetch
-        if fetch is None or not fetch.is_wanted or fetch.model.digest != address.digest:
+        is_asked_for = fetch is not None and fetch.is_wanted
+        if fetch is None or not is_asked_for or fetch.model.digest != address.digest or not data:
             self._link.unsubscribe([address])
             return
         if not fetch.missing.take(address.index, len(data)):

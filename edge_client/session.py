@@ -27,6 +27,8 @@ from fedmqtt.messages import (
 )
 from fedmqtt.topics import ANNOUNCE, ClientId, Digest, PresenceOf, RoundId, UpdatePart, lane_of
 
+_JUST_SENT_S = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -58,6 +60,11 @@ class Owed:
     lane: int
     send_at: Seconds = 0.0
     wait_s: Seconds = 0.0
+    run: str = ""
+    """Of the offer it answers; unknown for what an earlier life of this program left."""
+
+    def is_for(self, offer: Offer) -> bool:
+        return self.answer.round == offer.round and self.run in ("", offer.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +329,7 @@ def _all_due(state: Session, at: Seconds) -> Session:
 def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, list[Effect]]:
     if not state.online:
         return state, []
-    if seen.session == state.token:
+    if seen.session == state.token and seen.online:
         return replace(state, heard_itself=True), []
     if not state.heard_itself:
         # Older than our birth, which is on its way: answering would only multiply the echoes.
@@ -357,10 +364,10 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
     # Offers come again at each connect, and QoS 1 may repeat an old one after a newer one. The run
     # tells round 1 of a new beginning from the old one.
     if state.seen is not None and offer.run == state.seen[0] and offer.round <= state.seen[1]:
-        return state, []
+        return _send_due(_hurry(state, offer.round, event.at), event.at, rules)
     state, effects = _drop_job(replace(state, seen=(offer.run, offer.round)))
     purpose = _purpose(offer, rules)
-    if purpose is None or any(one.answer.round == offer.round for one in state.owed):
+    if purpose is None or any(one.is_for(offer) for one in state.owed):
         return state, effects
     if reason := _why_not(state, offer, purpose, rules):
         return state, effects + _decline(state, offer, reason, rules)
@@ -371,6 +378,18 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
         return state, [*effects, Note("offer is over", str(offer.round))]
     job = Fetching(offer, purpose, event.at + left)
     return replace(state, job=job), [*effects, Fetch(offer.round, offer.model)]
+
+
+def _hurry(state: Session, round_id: RoundId, at: Seconds) -> Session:
+    # An offer that comes again may mean that the coordinator is back, and what was sent meanwhile
+    # is gone. It also comes at each connect of our own, when everything has just been sent.
+    owed = tuple(
+        replace(one, send_at=at)
+        if one.answer.round == round_id and at - (one.send_at - one.wait_s) >= _JUST_SENT_S
+        else one
+        for one in state.owed
+    )
+    return replace(state, owed=owed)
 
 
 def _purpose(offer: Offer, rules: Rules) -> Purpose | None:
@@ -420,7 +439,8 @@ def _finish(
         return state, []
     if not isinstance(state.job, Working) or state.job.offer.round != answer.round:
         return state, [Forget(answer)]
-    owed = Owed(answer, _lane(rules, state.job.offer.lanes), at)
+    offer = state.job.offer
+    owed = Owed(answer, _lane(rules, offer.lanes), at, run=offer.run)
     had_trouble = bool(state.trouble)
     state = replace(state, job=None, trouble="", owed=(*state.owed, owed))
     state, sends = _send_due(state, at, rules)

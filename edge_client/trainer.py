@@ -18,24 +18,29 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edge_client import training_job
 from edge_client.outbox import Outbox
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
 from fedmqtt import codecs, parts, weights
-from fedmqtt.messages import Evaluation, Measures, Purpose, Update, encode, encode_pieces
+from fedmqtt.messages import (
+    CLASSES_MAX,
+    Evaluation,
+    Measures,
+    Purpose,
+    Update,
+    encode,
+    encode_pieces,
+)
 from fedmqtt.parts import UnknownPart
 from fedmqtt.weights import Layout, WeightsError
 from learning_tasks.loading import load_task
-from learning_tasks.seam import Task, TaskError
+from learning_tasks.seam import Evaluated, Task, TaskError
 
 _PROGRESS_STEP = 0.05
 """The agent hears of progress in steps of this fraction: each is a wake-up on the device."""
-
-DATASETS_KEPT = 64
-"""A device has one; a demonstration's trainers are shared by many clients."""
 
 
 class _Stopped(Exception):
@@ -163,8 +168,14 @@ def _measure(job: Job, layout: Layout, base: weights.Array) -> Measures:
     return Measures(
         sample_count=found.sample_count,
         metrics=found.metrics,
-        confusion=None if found.confusion is None else tuple(map(tuple, found.confusion)),
+        confusion=_confusion(found),
     )
+
+
+def _confusion(found: Evaluated) -> tuple[tuple[int, ...], ...] | None:
+    if found.confusion is None or len(found.confusion) > CLASSES_MAX:
+        return None
+    return tuple(map(tuple, found.confusion))
 
 
 @functools.lru_cache(maxsize=4)
@@ -176,7 +187,6 @@ def _task(name: str) -> Task:
     return task
 
 
-@functools.lru_cache(maxsize=DATASETS_KEPT)
 def _data(task: str, data_dir: str, client: str, purpose: Purpose) -> Any:
     return _task(task).load_data(Path(data_dir), client, purpose)
 
@@ -187,7 +197,7 @@ def _seed_of(job: Job) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
-def main() -> int:
+def main() -> NoReturn:
     # The task may print. Its words go to the log; the pipe is for the agent alone.
     outgoing = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -196,8 +206,11 @@ def main() -> int:
     # A broken pipe: the agent was killed while we trained, and nobody wants the answer.
     with contextlib.suppress(BrokenPipeError):
         run(_Agent(sys.stdin.fileno(), outgoing))
-    return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not `return`: Python would wait for threads that the task left behind.
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

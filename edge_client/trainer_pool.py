@@ -141,7 +141,9 @@ class TrainerPool:
         return trainer
 
     def _lower_priority(self, pid: int) -> None:
-        os.setpriority(os.PRIO_PROCESS, pid, self._nice)
+        # Who is nicer already may not become less so, and need not.
+        nice = max(self._nice, os.getpriority(os.PRIO_PROCESS, 0))
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
 
     def _write(self, trainer: _Trainer, data: bytes) -> None:
         assert trainer.process.stdin is not None
@@ -188,6 +190,8 @@ class TrainerPool:
         trainer.is_ending = True
         assert trainer.process.stdin is not None
         trainer.process.stdin.close()
+        # A thread that the task left behind would keep it, and its place in the pool, for ever.
+        trainer.timer = self._loop.call_in(self._stop_grace_s, trainer.process.kill)
 
     def _bury(self, trainer: _Trainer) -> None:
         self._forget_timer(trainer)

@@ -21,9 +21,14 @@ def span(index: int, size_bytes: int, chunk_bytes: int) -> tuple[int, int]:
 
 
 def numbers(ranges: Iterable[tuple[int, int]], below: int) -> Iterator[int]:
-    """The chunk numbers in `ranges` that exist, each at most as often as it is named."""
+    """The chunk numbers in `ranges` that exist, ascending; what is named again is passed over.
+
+    A peer's thousand equal ranges must not become a thousand copies.
+    """
+    reached = 0
     for start, stop in ranges:
-        yield from range(max(0, start), min(stop, below))
+        yield from range(max(reached, start), min(stop, below))
+        reached = max(reached, min(stop, below))
 
 
 @dataclass(slots=True)

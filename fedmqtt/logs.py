@@ -6,6 +6,19 @@ import sys
 from types import TracebackType
 
 
+class _Lines(logging.Formatter):
+    """One event, one line: what a peer wrote can neither begin a line nor command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.msg, record.args = printable(record.getMessage()), None
+        return super().format(record)
+
+
+def printable(text: str) -> str:
+    """`text` with everything that is no visible character or space spelt out, as `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -31,5 +44,5 @@ def set_up(*, verbose: bool, as_json: bool) -> None:
         handler.setFormatter(_JsonLines())
         sys.excepthook = _log_crash
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Lines("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

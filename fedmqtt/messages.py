@@ -42,7 +42,7 @@ class WireError(ValueError):
     """The peer sent bytes that are not a message we know."""
 
 
-class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Training(Struct, frozen=True, kw_only=True):
     """How a client trains in one round."""
 
     epochs: Annotated[
@@ -129,9 +129,12 @@ class Presence(Message, frozen=True, kw_only=True):
     """For people: why it does not take part, what went wrong last."""
 
 
+CLASSES_MAX = 256
+"""A confusion matrix of more classes is not sent: it would outgrow many a model."""
+
 Confusion = Annotated[
-    tuple[Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=1000)], ...],
-    Meta(max_length=1000),
+    tuple[Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=CLASSES_MAX)], ...],
+    Meta(max_length=CLASSES_MAX),
 ]
 """Counts of a classifier: one row per true class, one column per predicted."""
 

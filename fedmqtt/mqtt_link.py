@@ -47,6 +47,10 @@ _CONNECT_TIMEOUT_S = 10.0
 _SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 _UNSUPPORTED_VERSION = {1, 0x84}
+_PROTOCOL_ERROR = 0x82
+RECEIVE_BYTES_MAX = 4 * 1024 * 1024
+"""The largest packet that we let a broker of MQTT 5 send us. Chunks are far smaller; whoever can
+write to a topic of ours must not decide how much memory we take."""
 _GOODBYE_WITHIN_S = 2.0
 _IN_FLIGHT_MAX = 20  # Paho's own.
 _SECRET = re.compile(r"//.*@")
@@ -325,6 +329,7 @@ class MqttLink:
             if self._protocol == _V5:
                 properties = _properties(PacketTypes.CONNECT)
                 properties.SessionExpiryInterval = self._options.session_expiry_s
+                properties.MaximumPacketSize = RECEIVE_BYTES_MAX
                 self._client.connect(
                     self._broker.host,
                     self._broker.port,
@@ -409,10 +414,15 @@ class MqttLink:
         elif address is not None:
             self._tell(Refused(address, reason))
 
-    def _ended(self, reason: str) -> None:
+    def _ended(self, code: int, reason: str) -> None:
         # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word.
         if self._protocol == _V5 and not self._up:
             self._fall_back()
+        elif self._protocol == _V5 and code == _PROTOCOL_ERROR:
+            # Retained there may lie what paho cannot read, as U+FEFF in a property: it would end
+            # every connection. To a connection of 3.1.1 the broker sends no properties.
+            self._lost(reason)
+            self._protocol = _V311
         else:
             self._lost(reason)
 
@@ -489,7 +499,7 @@ class MqttLink:
         if sock is not None:
             self._loop.watch(sock.fileno(), self._on_ready, write=self._client.want_write())
 
-    # Paho's callbacks: they post, and nothing else
+    # Paho's callbacks: they never decide, and never tell anybody from within paho
 
     def _on_connect(
         self,
@@ -507,7 +517,8 @@ class MqttLink:
     def _on_disconnect(
         self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any
     ) -> None:
-        self._post_for(client, lambda: self._ended(f"connection to {self._broker} lost: {code}"))
+        reason = f"connection to {self._broker} lost: {code}"
+        self._post_for(client, lambda: self._ended(code.value, reason))
 
     def _on_message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         try:

@@ -23,11 +23,16 @@ from rich.console import Console
 
 from broker_config.local_broker import BrokerError, RunningBroker, start_broker
 from coordinator import history
-from coordinator.config import Broker, Evaluation, FederationConfig, Rounds
+from coordinator.config import (
+    Broker,
+    Evaluation,
+    FederationConfig,
+    Rounds,
+    TrainingSettings,
+)
 from coordinator.history import Record
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import Training
 from fleet_sim.demo_clients import TASK, SwarmTotals
 from learning_tasks.phonewatch_devices import (
     CLASS_NAMES,
@@ -202,7 +207,7 @@ def _write_config(arguments: argparse.Namespace, broker: RunningBroker, folder: 
             retry_s=1.0,
             away_grace_s=3.0,
         ),
-        training=Training(epochs=2, batch_size=16, learning_rate=0.01, momentum=0.9),
+        training=TrainingSettings(epochs=2, batch_size=16, learning_rate=0.01, momentum=0.9),
         evaluation=Evaluation(every=1, clients=0, final_deadline_s=30.0),
     )
     path = folder / "federation.toml"

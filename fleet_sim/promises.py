@@ -162,6 +162,9 @@ class CoordinatorPromises:
                     return
                 enough = roster.willing_count("train") >= max(1, self.rules.clients_min)
                 hold(not enough, f"round {number} could open and does not")
+                rest = roster.rest_ends_at()
+                again = rest is None or (alarm_at is not None and alarm_at <= max(rest, event.at))
+                hold(again, f"no alarm for those who rest before round {number}")
             case _:
                 pass
 
@@ -170,7 +173,11 @@ def recount(roster: Roster) -> None:
     """The roster's running counts are what a count of its entries gives."""
     online = [client for client, entry in roster.clients.items() if entry.online]
     hold(roster.online_count == len(online), f"{roster.online_count} online, not {len(online)}")
-    usable = [client for client in online if not roster.clients[client].hindrance]
+    usable = [
+        client
+        for client in online
+        if not roster.clients[client].hindrance and not roster.is_resting(client)
+    ]
     for purpose in PURPOSES:
         willing = sorted(c for c in usable if purpose in roster.clients[c].presence.purposes)
         hold(roster.willing(purpose) == willing, f"willing to {purpose}: not who says so")
