@@ -7,6 +7,7 @@ VENV ?= .venv
 ARGS ?=
 # How many seeds `make storms` draws.
 SEEDS ?= 2000
+BENCHMARKS = agent_footprint round_overhead demo_accuracy
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
 #   make demo PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"
@@ -85,13 +86,10 @@ storms: $(VENV)/.installed-dev ## Simulated fleets in bad weather, many seeds (S
 	@$(BIN)/python -m fleet_sim --storms $(SEEDS) $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Run every benchmark in benchmarks/
-	@set -e; found=; \
-	for file in benchmarks/[a-z]*.py; do \
-	  [ -e "$$file" ] || continue; \
-	  found=yes; echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
-	done; \
-	[ -n "$$found" ] || { echo "There is no benchmark in benchmarks/ yet." >&2; exit 1; }
+bench: $(VENV)/.installed-dev ## Measure: the idle agent, the overhead of a round, the demo's accuracy
+	@for benchmark in $(BENCHMARKS); do \
+	  echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build outputs; runs/ stays, it is yours

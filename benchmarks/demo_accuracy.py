@@ -1,7 +1,8 @@
 """How well the demonstration's model does on people whose devices never trained, over seeds.
 
-Runs `fedmqtt demo --json` once for each seed and prints one JSON line: mean, worst and each seed's
-accuracy, macro-F1 and wall seconds, and what share of invited clients vanished or stayed away.
+Runs `fedmqtt demo --json` once for each seed and prints one JSON line: accuracy (mean, worst, each
+seed's), mean macro-F1, wall seconds (median, longest), and the share of invited clients whose
+answers counted.
 """
 
 import argparse

@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-HELP = "run a small broker here, for trying out"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
@@ -12,13 +10,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run until Ctrl-C; 0 then, or 1 if it cannot listen there."""
+    """Run until Ctrl-C; 0 then, 1 if it cannot listen there, 2 if there is none."""
     try:
-        # Here, because amqtt is an extra, and `fedmqtt --help` imports every command.
+        # Here, because amqtt is an extra, and `fedmqtt broker --help` works without it.
         from broker_config import embedded
     except ModuleNotFoundError as error:
         sys.stderr.write(f"The embedded broker needs {error.name}: pip install 'fedmqtt[broker]'\n")
-        return 1
+        return 2
     return embedded.run(
         arguments.host, arguments.port, lambda port: _introduce(arguments.host, port)
     )

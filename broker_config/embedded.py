@@ -16,6 +16,7 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -56,6 +57,9 @@ def run(host: str, port: int, ready: Callable[[int], None]) -> int:
     # What amqtt and its tasks report is about one connection, and mostly that it ended.
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    logging.getLogger("transitions").setLevel(logging.CRITICAL)
+    # A service manager's TERM ends it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asyncio.run(serve(host, port, ready))
     except KeyboardInterrupt:

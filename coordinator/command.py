@@ -13,14 +13,13 @@ from pathlib import Path
 
 from msgspec import structs
 
-from coordinator import checkpoint
+from coordinator import aggregation, checkpoint, selection
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.service import Service
-from fedmqtt import settings
+from fedmqtt import codecs, parts, settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
-from fedmqtt.parts import UnknownPart
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
 
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a setting, like rounds.quorum=40; may be repeated",
+        help="override a setting, like rounds.count=5; may be repeated",
     )
     parser.add_argument("--broker", help="override broker.url")
     parser.add_argument(
@@ -54,18 +53,25 @@ def run(arguments: argparse.Namespace) -> int:
         loop = EventLoop()
         loop.stop_on_signals()
         service = Service(loop, config, layout, flat, folder)
-    except (SettingsError, BrokerUrlError, UnknownPart, CheckpointError) as bad:
+    except (SettingsError, BrokerUrlError, CheckpointError) as bad:
         sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
         return 2
     service.run()
     loop.close()
     _report(service, folder)
-    return 0 if service.is_finished else 130
+    if not service.is_finished:
+        return 130
+    return 0 if service.has_learned else 1
 
 
 def check(config: FederationConfig) -> None:
     """What no single setting can tell. Raises SettingsError or BrokerUrlError."""
     parse_broker_url(config.broker.url)
+    for key, folder in (("codec", codecs), ("selection", selection), ("aggregation", aggregation)):
+        if getattr(config, key) not in (known := parts.names(folder)):
+            raise SettingsError(
+                f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
+            )
     if config.rounds.quorum > config.rounds.cohort:
         raise SettingsError(
             f"rounds.quorum is {config.rounds.quorum}, more than rounds.cohort ="

@@ -20,7 +20,12 @@ CONFIG_FILE = "federation.toml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="a new or empty folder; its name is the name")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="a new or empty folder; its name becomes the federation's name",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,10 +60,9 @@ def starter_config(name: str) -> str:
 def _next_steps(folder: Path, name: str) -> str:
     return f"""Wrote {folder / CONFIG_FILE} and {folder / TASK_FILE}.
 
-Next, each in a terminal of its own:
+Next, each in a terminal of its own, in {folder}:
 
   fedmqtt broker                        # or any MQTT broker you have
-  cd {folder}
   fedmqtt coordinator {CONFIG_FILE}
   fedmqtt client --broker mqtt://localhost --federation {name} --id one --task {TASK_FILE}
   fedmqtt client --broker mqtt://localhost --federation {name} --id two --task {TASK_FILE}

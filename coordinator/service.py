@@ -183,6 +183,11 @@ class Service:
         return isinstance(self._state, rounds.Finished)
 
     @property
+    def has_learned(self) -> bool:
+        """Whether any round made a model."""
+        return self._model.trained_rounds > 0
+
+    @property
     def totals(self) -> Totals:
         return self._totals
 

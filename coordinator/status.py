@@ -139,7 +139,7 @@ def _coordinator(
 ) -> CoordinatorPage:
     doing, says = _doing(state, roster, rules)
     if facts.stopped:
-        doing, says = "stopped", "stopped; start it again to go on"
+        doing, says = "stopped", "stopped; starting it again begins a new run"
     return CoordinatorPage(
         state=doing,
         says=says,

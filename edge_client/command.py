@@ -53,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if find_spec("numpy") is None:
         return _refuse("training needs numpy: pip install 'fedmqtt[train]'")
+    if fault := _task_fault(config.task):
+        return _refuse(fault)
+    if not Path(config.data).is_dir():
+        return _refuse(f"data folder {config.data}: no such folder; choose another with --data")
     if fault := state_dir_fault(config.state_dir):
         return _refuse(f"{fault}; choose another with --state")
     loop = EventLoop()
@@ -69,6 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
     loop.close()
     # Being stopped is how a client's life ends; there is no other success to report.
     return 0
+
+
+def _task_fault(task: str) -> str:
+    """Whether the task is there at all; whether it works is found by the trainer, in a round."""
+    if task.endswith(".py"):
+        return "" if Path(task).is_file() else f"task file {task}: no such file in {Path.cwd()}"
+    try:
+        found = find_spec(task)
+    except (ImportError, ValueError):
+        found = None
+    return "" if found else f"task {task}: no such module; give its dotted name or a .py file"
 
 
 def _refuse(why: str) -> int:

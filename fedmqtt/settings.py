@@ -1,7 +1,7 @@
 """Reading settings: a TOML file, overrides from the command line, one clear error for each mistake.
 
 A program declares its settings as frozen structs whose fields carry `Meta(description=...)`; from
-them come the checks, the error messages and the commented file that `example` writes, so the three
+them come the checks, the error messages and the commented file that `render` writes, so the three
 cannot drift apart.
 """
 
@@ -84,7 +84,7 @@ def _set(values: dict[str, Any], override: str, kind: type[msgspec.Struct]) -> s
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise SettingsError(f"--set {override}: expected key=value, as in --set rounds.quorum=40")
+        raise SettingsError(f"--set {override}: expected key=value, as in --set rounds.count=5")
     *tables, name = key.split(".")
     for table in tables:
         values = values.setdefault(table, {})

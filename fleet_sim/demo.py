@@ -8,6 +8,8 @@ goodbye. At the end the model is measured on six people whose devices never trai
 
 import argparse
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -244,8 +246,16 @@ def _report(
     }
     figures = records[-1].figures
     confusion = figures.confusion if figures else None
+    measured_on = (
+        ""
+        if figures is None
+        else (
+            f"on {figures.samples:,} samples of {figures.clients} devices of people"
+            " whose devices never trained"
+        )
+    )
     Console(stderr=arguments.json).print(
-        render_result(result, confusion, CLASS_NAMES, files, _repeat(arguments))
+        render_result(result, measured_on, confusion, CLASS_NAMES, files, _repeat(arguments))
     )
     if arguments.json:
         sys.stdout.write(result.to_json() + "\n")
@@ -281,10 +291,20 @@ def _result(
 
 
 def _repeat(arguments: argparse.Namespace) -> str:
-    words = ["fedmqtt demo", f"--rounds {arguments.rounds}", f"--seed {arguments.seed}"]
+    words = [f"{_this_program()} demo", f"--rounds {arguments.rounds}", f"--seed {arguments.seed}"]
+    if arguments.runs != Path("runs"):
+        words.append(f"--runs {shlex.quote(str(arguments.runs))}")
     if arguments.broker != "auto":
         words.append(f"--broker {arguments.broker}")
     return " ".join(words)
+
+
+def _this_program() -> str:
+    """How a person calls it from here: the virtual environment may not be on the PATH."""
+    if shutil.which("fedmqtt"):
+        return "fedmqtt"
+    program = Path(sys.argv[0])
+    return str(program) if program.name == "fedmqtt" else f"{sys.executable} -m fedmqtt"
 
 
 def _count(text: str) -> int:

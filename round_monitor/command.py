@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from round_monitor.feed import Feed
 
-HELP = "watch a federation: its round, its clients, its model"
-
 _PAGES_WITHIN_S = 5.0
 
 
@@ -38,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for."""
-    # Here, because `fedmqtt --help` imports every command, and should not load what each needs.
+    # Here, so that `fedmqtt watch --help` works without what the view needs.
     from fedmqtt.mqtt_link import BrokerUrlError
 
     try:

@@ -47,6 +47,7 @@ class RunResult:
 
 def render_result(
     result: RunResult,
+    measured_on: str,
     confusion: Confusion | None,
     class_names: Sequence[str],
     files: Mapping[str, Path],
@@ -54,9 +55,10 @@ def render_result(
 ) -> RenderableType:
     """`files` is what they are called to where they lie; `repeat` the command that runs it again.
 
-    `confusion` counts samples: row = true class, column = predicted.
+    `measured_on` tells whose data the figures are of. `confusion` counts samples: row = true class,
+    column = predicted.
     """
-    parts: list[RenderableType] = [_headline(result), Text()]
+    parts: list[RenderableType] = [_headline(result), Text(measured_on), Text()]
     if confusion is not None:
         parts += [_ConfusionTable(confusion, class_names), Text()]
     parts += [_totals(result), Text(), _places(files, repeat)]

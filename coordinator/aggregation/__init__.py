@@ -1,6 +1,6 @@
 """How a round's changes become the next model. One file per strategy.
 
-Each defines `Settings`, a struct whose every field has a default, and `build(settings, sum)`.
+Each defines `Settings`, a struct whose every field has a default, and `build(settings, running)`.
 """
 
 from typing import Protocol

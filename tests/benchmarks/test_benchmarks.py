@@ -62,4 +62,5 @@ def test_a_round_has_its_cost(words: list[str]) -> None:
 def test_an_idle_client_has_its_footprint() -> None:
     found = figures("agent_footprint.py", "--seconds", "0.2")
     assert list(found) == ["rss_mb", "cpu_percent", "start_s", "watched_s", "broker"]
-    assert found["rss_mb"] > 0 and found["start_s"] > 0 and found["cpu_percent"] >= 0
+    assert 0 < found["rss_mb"] <= 30
+    assert found["start_s"] > 0 and found["cpu_percent"] >= 0

@@ -46,9 +46,17 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (GOOD + "[rounds]\nquorom = 3", [], "unknown key rounds.quorom; choose from: count"),
         (GOOD, ["--set", "rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),
         (GOOD, ["--set", "rounds.count"], "expected key=value"),
-        (GOOD, ["--set", "aggregation=best"], "unknown aggregation 'best'; choose one of: "),
-        (GOOD, ["--set", "selection=first"], "unknown selection 'first'; choose one of: "),
-        (GOOD, ["--set", "codec=gzip"], "unknown codecs 'gzip'; choose one of: "),
+        (
+            GOOD,
+            ["--set", "aggregation=best"],
+            "aggregation: there is no 'best'; choose one of: fedavg",
+        ),
+        (
+            GOOD,
+            ["--set", "selection=first"],
+            "selection: there is no 'first'; choose one of: uniform",
+        ),
+        (GOOD, ["--set", "codec=gzip"], "codec: there is no 'gzip'; choose one of: full"),
         (GOOD, ["--set", "aggregation_settings.speed=2"], "unknown key speed; choose from: rate"),
         (GOOD, ["--broker", "localhost"], "expected mqtt://host[:port]"),
         (GOOD, ["--set", "task=no_such_task"], "no initial model: there is no module no_such_task"),
@@ -89,7 +97,7 @@ def test_a_folder_that_holds_an_earlier_run_is_not_written_over(tmp_path: Path) 
     (folder / "history.jsonl").write_text("")
     ended = run(write(tmp_path, GOOD), "--run", str(folder))
     assert ended.returncode == 2
-    assert "holds an earlier run; choose another folder with --run" in ended.stderr
+    assert "holds a run or its settings; choose another folder with --run" in ended.stderr
     assert list(folder.iterdir()) == [folder / "history.jsonl"]
 
 

@@ -20,6 +20,8 @@ def test_by_hand() -> None:
     assert chunks.count(8, 4) == 2
     assert chunks.span(2, 10, 4) == (8, 10)
     assert list(chunks.numbers([(-5, 1), (2, 99)], below=4)) == [0, 2, 3]
+    # A thousand equal ranges are no way to ask for a thousand copies.
+    assert list(chunks.numbers([(0, 3)] * 1000 + [(2, 4), (0, 1)], below=9)) == [0, 1, 2, 3]
 
 
 @given(SIZES, CHUNKS, st.data())

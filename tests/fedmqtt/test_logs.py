@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+from fedmqtt import logs
+
 _PROGRAM = """
 import logging
 from fedmqtt import logs
@@ -57,3 +59,16 @@ def test_machines_get_an_object_a_line_even_of_a_crash() -> None:
     assert "ZeroDivisionError" in failed["exception"]
     assert (crashed["level"], crashed["message"]) == ("critical", "crashed")
     assert "RuntimeError: the end" in crashed["exception"]
+
+
+def test_what_a_peer_wrote_can_neither_begin_a_line_nor_command_a_terminal() -> None:
+    assert logs.printable("a\x1b[2Jb\r\nc Grüße °") == "a\\x1b[2Jb\\r\\nc Grüße °"
+    code = (
+        "import logging; from fedmqtt import logs; logs.set_up(verbose=False, as_json=False);"
+        "logging.getLogger('c').info('%s says %s', 'ann', '\\x1b[31m\\n09:00:00 c: forged')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
+    assert run.stderr.count("\n") == 1 and "\x1b" not in run.stderr
+    assert run.stderr.endswith("ann says \\x1b[31m\\n09:00:00 c: forged\n")

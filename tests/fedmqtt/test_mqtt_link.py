@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,7 @@ from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import ModelRef, Offer, Presence, Training, read_offer, read_presence
 from fedmqtt.mqtt_link import (
+    RECEIVE_BYTES_MAX,
     STREAM_WINDOW,
     BrokerUrl,
     BrokerUrlError,
@@ -769,3 +771,44 @@ def _offer(closes_in_s: float) -> Offer:
         lanes=1,
         seed=0,
     )
+
+
+def test_a_retained_message_that_paho_cannot_read_locks_nobody_out(
+    loop: EventLoop, mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    # MQTT allows U+FEFF in a property; paho ends the connection over it, at every connect anew.
+    mine = Topics(federation_name).path(PresenceOf(ANN))
+    url = parse_broker_url(mosquitto_broker.url)
+    with socket.create_connection((url.host, url.port)) as raw:
+        hello = _text("MQTT") + bytes([5, 2, 0, 60, 0]) + _text("evil")
+        raw.sendall(bytes([0x10, len(hello)]) + hello)
+        assert raw.recv(1) == b"\x20"
+        strange = b"\x26" + _text("k\ufeff") + _text("v")
+        words = _text(mine) + bytes([len(strange)]) + strange + b"kept"
+        raw.sendall(bytes([0x31, len(words)]) + words)
+        ann = Peer(loop, mosquitto_broker.url, federation_name, "ann", subscribe=(mine,))
+        ann.link.open()
+        assert ann.arrival(PresenceOf(ANN)).payload == b"kept"
+        assert ann.all(LinkUp)[-1].protocol == "MQTT 3.1.1"
+        ann.link.publish(PresenceOf(ANN), b"")
+        ann.link.close()
+
+
+@speaks
+def test_more_than_we_want_to_hold_does_not_reach_us(
+    loop: EventLoop, tmp_path: Path, federation_name: str
+) -> None:
+    with own_broker("mosquitto", tmp_path, free_port(), []) as url:
+        ann = Peer(loop, url, federation_name, "ann", subscribe=(_all(federation_name),))
+        ann.connect()
+        part = UpdatePart(0, ANN, RoundId(1), "0")
+        ann.link.publish(part, bytes(RECEIVE_BYTES_MAX + 1))
+        ann.link.publish(part, b"small")
+        assert ann.arrival(part).payload == b"small"
+        assert ann.all(LinkDown) == []
+        ann.link.close()
+
+
+def _text(text: str) -> bytes:
+    """As MQTT writes it: two bytes of length, then UTF-8."""
+    return len(text.encode()).to_bytes(2) + text.encode()

@@ -175,9 +175,9 @@ def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence
         ),
         ('layers=["mud"]', "the command line: layers cannot be 'mud'; choose from: cream, jam"),
         ("name.first=x", "--set name.first=x: name is not a table"),
-        ("sugar", "--set sugar: expected key=value, as in --set rounds.quorum=40"),
-        ("=3", "--set =3: expected key=value, as in --set rounds.quorum=40"),
-        ("oven.=3", "--set oven.=3: expected key=value, as in --set rounds.quorum=40"),
+        ("sugar", "--set sugar: expected key=value, as in --set rounds.count=5"),
+        ("=3", "--set =3: expected key=value, as in --set rounds.count=5"),
+        ("oven.=3", "--set oven.=3: expected key=value, as in --set rounds.count=5"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(

@@ -13,7 +13,7 @@ from learning_tasks.seam import TaskError
 
 
 def test_the_starter_learns_within_ten_rounds_of_the_default_settings() -> None:
-    task, nowhere = load_task("learning_tasks.starter_task"), Path("none")
+    task, nowhere = load_task("learning_tasks.starter_task"), Path()
     weights = task.initial_weights(0)
     for seed in range(10):
         answers = [

@@ -34,6 +34,7 @@ def _printed(width: int, result: RunResult = RESULT, confusion: bool = True) -> 
     Console(file=file, width=width, no_color=True).print(
         render_result(
             result,
+            "on 987 samples of 12 devices",
             CONFUSION if confusion else None,
             CLASSES,
             {"Model": Path("runs/demo/model.safetensors")},
@@ -80,7 +81,7 @@ def test_a_narrow_terminal_gets_percentages_and_no_line_is_too_long() -> None:
 
 def test_classes_without_names_are_numbered() -> None:
     file = io.StringIO()
-    Console(file=file, width=80).print(render_result(RESULT, [[1, 0], [0, 0]], (), {}, "again"))
+    Console(file=file, width=80).print(render_result(RESULT, "", [[1, 0], [0, 0]], (), {}, "again"))
     assert "class 1" in file.getvalue()
 
 
