@@ -42,5 +42,9 @@ def save(path: Path, layout: Layout, flat: Array, metadata: dict[str, str]) -> N
     # One entry: safetensors writes several in another order each time, and the same model is to be
     # the same file.
     about = {"fedmqtt": json.dumps(metadata, sort_keys=True)}
-    part.write_bytes(safetensors.numpy.save(layout.unflatten(flat), about))
-    part.replace(path)
+    try:
+        part.write_bytes(safetensors.numpy.save(layout.unflatten(flat), about))
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from msgspec import structs
 
 from coordinator import aggregation, checkpoint, selection
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = _config(arguments)
         if arguments.print_config:
-            sys.stdout.write(settings.render(config))
+            sys.stdout.write(settings.render(with_strategy_settings(config)))
             return 0
         folder = _run_folder(config, arguments.run)
         layout, flat = _initial_model(config, folder)
@@ -56,7 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
     except (SettingsError, BrokerUrlError, CheckpointError) as bad:
         sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
         return 2
-    service.run()
+    try:
+        service.run()
+    except OSError as bad:
+        sys.stderr.write(f"fedmqtt coordinator: {bad}; the run has ended\n")
+        return 1
     loop.close()
     _report(service, folder)
     if not service.is_finished:
@@ -88,6 +93,13 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
     return config
 
 
+def with_strategy_settings(config: FederationConfig) -> FederationConfig:
+    """The same, with what the chosen strategy takes and its defaults. Raises SettingsError."""
+    kind = parts.load(aggregation, config.aggregation).Settings
+    found = settings.convert(config.aggregation_settings, kind, "aggregation_settings")
+    return structs.replace(config, aggregation_settings=msgspec.to_builtins(found))
+
+
 def _run_folder(config: FederationConfig, chosen: Path | None) -> Path:
     folder = chosen
     if folder is None:
@@ -101,7 +113,7 @@ def _run_folder(config: FederationConfig, chosen: Path | None) -> Path:
             )
         # Without the broker's password: run folders are shown around.
         broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
-        settled = structs.replace(config, broker=broker)
+        settled = structs.replace(with_strategy_settings(config), broker=broker)
         (folder / "federation.toml").write_text(settings.render(settled))
     except OSError as bad:
         raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad

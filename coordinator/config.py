@@ -177,7 +177,7 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, Meta(description="How answers become a model (a file in coordinator/aggregation).")
     ] = "fedavg"
     aggregation_settings: Annotated[
-        dict[str, Any], Meta(description="Settings of that strategy.")
+        dict[str, Any], Meta(description="Settings of the aggregation strategy.")
     ] = field(default_factory=dict)
     training: Annotated[TrainingSettings, Meta(description="How clients train in a round.")] = (
         field(default_factory=TrainingSettings)

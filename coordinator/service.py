@@ -192,10 +192,18 @@ class Service:
         return self._totals
 
     def run(self) -> None:
-        """Until all rounds are done, or the loop is stopped from outside."""
-        self._save_model()
-        self.link.open()
-        self._loop.run()
+        """Until all rounds are done, or the loop is stopped from outside.
+
+        Raises OSError when the run's folder cannot be written.
+        """
+        try:
+            self._save_model()
+            self.link.open()
+            self._loop.run()
+        except OSError:
+            # The run's folder cannot be written. What lies on the broker must not outlive the run.
+            self._withdraw()
+            raise
         self._end()
 
     # What happens
@@ -597,11 +605,15 @@ class Service:
         self._status.say(pages)
 
     def _end(self) -> None:
-        """Withdraw what is retained, say the last status, and disconnect in good order."""
         self._ending = True
         if isinstance(self._state, rounds.Averaging):
             # The history says that this round made a model: here it is.
             self._make_next_model()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Say the last status, clear what is retained, and disconnect in good order."""
+        self._ending = True
         self._facts.stopped = not self.is_finished
         self._say_status()
         withdrawn = [Publish(OfferBoard(), None)]

@@ -1,6 +1,7 @@
 """`fedmqtt coordinator` as people meet it: one sentence for each mistake, and an orderly end."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -141,6 +142,38 @@ def test_ctrl_c_withdraws_the_offer_and_ends_with_130(
     # Run folders are shown around, and logs too.
     kept = (tmp_path / "run" / "federation.toml").read_text()
     assert "mqtt://ada@" in kept and "secret" not in kept + coordinator.log
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(sys.platform != "linux", reason="a file's size is limited from outside here")
+def test_a_full_disk_is_said_and_nothing_stays_on_the_broker(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.safetensors"
+    save_file({"w": np.zeros(1000, np.float32)}, start)
+    config = write(
+        tmp_path,
+        f'name = "{federation_name}"\ntask = "learning_tasks.linear"\ninitial_model = "{start}"\n'
+        "[evaluation]\nevery = 0\n[rounds]\nquorum = 1\ncohort = 1\nclients_min = 1\n",
+    )
+    words = ["--broker", mosquitto_broker.url, "--run", str(tmp_path / "run")]
+    with Room(mosquitto_broker.url, federation_name) as room:
+        ann = room.guest("ann")
+        ann.come(task="learning_tasks.linear")
+        with running(tmp_path, "fedmqtt", "coordinator", str(config), *words) as coordinator:
+            offer = ann.offered(1)
+            # Enough for a line of history, not for a model.
+            limits = (3000, 3000)
+            resource.prlimit(coordinator.process.pid, resource.RLIMIT_FSIZE, limits)
+            ann.say(update(offer, [0.5] * 1000))
+            room.wait(lambda: coordinator.process.poll() is not None)
+        room.wait(lambda: ann.offers[-1] is None)
+        room.wait(lambda: room.retained_model_bytes == 0)
+    assert coordinator.wait() == 1
+    assert "File too large" in coordinator.log and "Traceback" not in coordinator.log
+    # The model of before is still whole.
+    assert not load_file(tmp_path / "run" / "model.safetensors")["w"].any()
+    assert not list((tmp_path / "run").glob("*.part"))
 
 
 @pytest.mark.broker
