@@ -192,6 +192,8 @@ class MqttLink:
         self._token = ""
         self._packet_bytes_max: int | None = None
         self._attempt = 0
+        self._shut_out = 0
+        """Times in a row that the broker closed on a CONNECT of version 5 without a word."""
         self._timer: Timer | None = None
         self._flush_posted = False
         self._subscribing: dict[int, list[str]] = {}
@@ -397,6 +399,8 @@ class MqttLink:
             self._subscribe(client, list(self._options.subscribe))
         self._up = True
         self._set_timer(client.keepalive / 3, self._keep_alive)
+        if self._protocol == _V5:
+            self._shut_out = 0
         self._packet_bytes_max = getattr(answer, "MaximumPacketSize", None)
         version = "MQTT 5" if self._protocol == _V5 else "MQTT 3.1.1"
         self._tell(LinkUp(self._token, self._packet_bytes_max, version))
@@ -415,8 +419,11 @@ class MqttLink:
             self._tell(Refused(address, reason))
 
     def _ended(self, code: int, reason: str) -> None:
-        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word.
+        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word. Once may be chance: a
+        # proxy does it while the broker behind it starts, and 3.1.1 tells less.
         if self._protocol == _V5 and not self._up:
+            self._shut_out += 1
+        if self._shut_out > 1 and not self._up and self._protocol == _V5:
             self._fall_back()
         elif self._protocol == _V5 and code == _PROTOCOL_ERROR:
             # Retained there may lie what paho cannot read, as U+FEFF in a property: it would end
