@@ -1,41 +1,35 @@
 """The coordinator as a running program: one thread that translates, steps the machine, and does.
 
-    link, timers ──▶ event ──▶ rounds.step ──▶ effects ──▶ link, running sum, files, timers
+    link, timers ──▶ event ──▶ rounds.step ──▶ effects ──▶ link, answers, files, timers
 
-The machine decides who counts; here is what counts: bytes become changes, changes one exact sum,
-the sum the next model.
+The machine decides who counts, `answers.py` adds up what counts; this carries things between them,
+the broker and the run's folder.
 """
 
 import logging
-import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from types import ModuleType
 
-import numpy as np
 from msgspec import structs
 
-from coordinator import aggregation, checkpoint, evaluation, history, rounds, selection, status
-from coordinator.aggregation import Aggregation
+from coordinator import checkpoint, history, published_model, rounds, selection, status
+from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.roster import Roster
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, chunks, codecs, messages, parts, settings, weights
+from fedmqtt import __version__, messages, parts
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.fixed_point import ExactSum, fraction_bits
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
-    WIRE_VERSION,
     Announce,
     Chunk,
     Decline,
     Evaluation,
-    Measures,
     ModelRef,
     Offer,
     Purpose,
@@ -55,14 +49,12 @@ from fedmqtt.mqtt_link import (
     next_try,
     parse_broker_url,
 )
-from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import Figures, ModelPage
 from fedmqtt.topics import (
     ANNOUNCE,
     ClientId,
     Digest,
     Inbox,
-    ModelChunk,
     OfferBoard,
     PresenceOf,
     RoundId,
@@ -78,26 +70,6 @@ _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
 _log = logging.getLogger("coordinator")
-
-
-@dataclass(slots=True)
-class _Model:
-    """The model that clients fetch, and the numbers behind it."""
-
-    layout: Layout
-    flat: Array
-    file: bytes
-    ref: ModelRef
-    trained_rounds: int = 0
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the open round's answers add up to, beside the sum."""
-
-    samples: int = 0
-    measured: list[tuple[dict[str, float], int]] = field(default_factory=list)
-    measures: dict[ClientId, Measures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +106,15 @@ class Service:
         self._config = config
         self._run = run
         self._on_round = on_round
-        self._codec = parts.load(codecs, config.codec)
-        self._strategy = _Strategy(config, flat.size)
+        self._answers = Answers(config, flat.size)
         # The folder's name alone may come again, and clients answer each round of a run once.
         self._rules = _rules(config, f"{run.name[:100]}.{secrets.token_hex(4)}")
         self._roster = Roster(self._rules.task)
         self._state: rounds.State = rounds.Waiting(RoundId(1))
         self._uploads = Uploads(config.transfer.uploads_at_once, config.transfer.stall_s)
-        self._chunk_bytes = config.transfer.chunk_bytes
-        self._sum: Aggregation | None = None
-        self._tally = _Tally()
         self._ending = False
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
-        self._change: Array | None = None
         self._figures: tuple[RoundId, Figures] | None = None
         self._retained: dict[Digest, ModelRef] = {}
         self._totals = Totals(0, 0, 0, 0, 0, 0, None)
@@ -176,7 +143,7 @@ class Service:
             self._on_link,
         )
         self._status = status.Status(self.link.publish)
-        self._model = self._make_model(layout, flat, 0)
+        self._model = published_model.make(layout, flat, 0, config.transfer.chunk_bytes)
 
     @property
     def is_finished(self) -> bool:
@@ -239,10 +206,8 @@ class Service:
             limit = min(limit, room)
             self._status.bytes_max = min(status.PAGE_BYTES_MAX, room)
         if limit != self._model.ref.chunk_bytes:
-            self._chunk_bytes = limit
-            self._model = self._make_model(
-                self._model.layout, self._model.flat, self._model.trained_rounds
-            )
+            old = self._model
+            self._model = published_model.make(old.layout, old.flat, old.trained_rounds, limit)
         self._publish_model()
         for ref in list(self._retained.values()):
             if ref.digest != self._model.ref.digest:
@@ -348,47 +313,14 @@ class Service:
                 self._happen(rounds.Declined(now, client, round_id, reason))
             case Evaluation(round=round_id, base=base):
                 self._arrived = answer
-                fault = _wire_fault(answer) or self._measures_fault(answer.measures)
+                fault = self._answers.check(answer)
                 self._happen(rounds.EvaluationCame(now, client, round_id, base, fault))
             case Update(round=round_id, base=base, fingerprint=fingerprint):
                 self._arrived = answer
-                fault = (
-                    _wire_fault(answer)
-                    or self._take_change(answer)
-                    or evaluation.metrics_fault(answer.metrics)
-                    or self._measures_fault(answer.measures)
-                )
+                fault = self._answers.check(answer)
                 self._happen(rounds.UpdateCame(now, client, round_id, base, fingerprint, fault))
-        self._arrived = self._change = None
-
-    def _measures_fault(self, measures: Measures | None) -> str:
-        if measures is None:
-            return ""
-        return evaluation.fault(measures, self._config.limits.samples_max)
-
-    def _take_change(self, update: Update) -> str:
-        """Decode an update's numbers for `_fold`, and say what is wrong with them, if anything."""
-        limits = self._config.limits
-        if update.codec != self._config.codec:
-            return f"codec {update.codec!r}, not {self._config.codec!r}"
-        if update.sample_count > limits.samples_max:
-            return (
-                f"claims {update.sample_count} samples; limits.samples_max is {limits.samples_max}"
-            )
-        try:
-            change: Array = self._codec.decode(update.payload, self._model.flat.size)
-        except ValueError as bad:
-            return f"tensors of other shapes: {bad}"
-        lowest, highest = float(change.min(initial=0)), float(change.max(initial=0))
-        if not np.isfinite(lowest + highest):
-            return "has values that are not finite"
-        if max(-lowest, highest) > limits.change_max:
-            return (
-                f"changes a parameter by {max(-lowest, highest):.4g};"
-                f" limits.change_max is {limits.change_max:g}"
-            )
-        self._change = change
-        return ""
+        self._arrived = None
+        self._answers.let_go()
 
     # What to do about it
 
@@ -410,7 +342,7 @@ class Service:
                 self._fold(client, before)
             case rounds.AcceptEvaluation(client):
                 assert isinstance(self._arrived, Evaluation)
-                self._tally.measures[client] = self._arrived.measures
+                self._answers.take_measures(client, self._arrived.measures)
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
@@ -425,8 +357,7 @@ class Service:
 
     def _begin_round(self) -> None:
         assert isinstance(self._state, rounds.Collecting)
-        self._tally = _Tally()
-        self._sum = self._strategy.begin(len(self._state.train))
+        self._answers.begin(len(self._state.train))
         _log.info(
             "round %d: invited %d to train, %d to evaluate",
             self._state.round,
@@ -436,17 +367,11 @@ class Service:
 
     def _fold(self, client: ClientId, collecting: rounds.Collecting) -> None:
         assert isinstance(self._arrived, Update)
-        assert self._change is not None and self._sum is not None
-        self._sum.fold(self._change, self._arrived.sample_count)
-        self._tally.samples += self._arrived.sample_count
-        # Who was not asked to evaluate has no say in how good the model is.
-        if self._arrived.measures is not None and client in collecting.evaluate:
-            self._tally.measures[client] = self._arrived.measures
-        self._tally.measured.append((self._arrived.metrics, self._arrived.sample_count))
+        self._answers.fold(client, self._arrived, evaluates=client in collecting.evaluate)
         _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
-        figures = evaluation.summarise(self._tally.measures)
+        figures = self._answers.figures()
         if figures is not None:
             self._figures = (close.round, figures)
         self._facts.last_round = status.closed_round(
@@ -469,10 +394,11 @@ class Service:
             self.link.stream(self._clearing(old.ref))
 
     def _make_next_model(self) -> None:
-        assert self._sum is not None
         old = self._model
-        flat = self._sum.finish(old.flat)
-        self._model = self._make_model(old.layout, flat, old.trained_rounds + 1)
+        flat = self._answers.finish(old.flat)
+        self._model = published_model.make(
+            old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes
+        )
         self._save_model()
 
     def _set_alarm(self, at: Seconds) -> None:
@@ -513,16 +439,6 @@ class Service:
     def _answer_bytes_max(self) -> int:
         return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
 
-    def _make_model(self, layout: Layout, flat: Array, trained_rounds: int) -> _Model:
-        file = weights.write(layout, flat)
-        ref = ModelRef(
-            digest=weights.digest(file),
-            size_bytes=len(file),
-            chunk_bytes=self._chunk_bytes,
-            fingerprint=layout.fingerprint,
-        )
-        return _Model(layout, flat, file, ref, trained_rounds)
-
     def _save_model(self) -> None:
         metadata = {
             "task": self._config.task,
@@ -535,17 +451,17 @@ class Service:
     def _publish_model(self) -> None:
         model = self._model
         self._retained[model.ref.digest] = model.ref
-        self.link.stream(_model_parts(model, lambda: model is self._model and not self._ending))
+        chunks = published_model.parts(model, lambda: model is self._model and not self._ending)
+        self.link.stream(chunks)
 
     def _clearing(self, ref: ModelRef) -> Iterator[Part]:
-        yield from _cleared_parts(ref)
+        yield from published_model.cleared(ref)
         # Only now: when the link breaks in between, the rest is cleared at the end.
         self._retained.pop(ref.digest, None)
 
     # For people
 
     def _record(self, close: rounds.Close, figures: Figures | None) -> None:
-        tally = self._tally
         record = history.Record(
             round=close.round,
             closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -561,8 +477,8 @@ class Service:
             evaluated=sorted(close.evaluated),
             late_updates=self._state.late - self._totals.late,
             duration_s=round(close.duration_s, 4),
-            samples=tally.samples,
-            train_metrics=evaluation.weighted_means(tally.measured),
+            samples=self._answers.samples,
+            train_metrics=self._answers.train_metrics(),
             figures=figures,
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
@@ -618,32 +534,8 @@ class Service:
         self._say_status()
         withdrawn = [Publish(OfferBoard(), None)]
         for ref in self._retained.values():
-            withdrawn += [Publish(part.address, None) for part in _cleared_parts(ref)]
+            withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]
         self.link.close(withdrawn)
-
-
-class _Strategy:
-    """The configured aggregation, and what each of its rounds begins with."""
-
-    def __init__(self, config: FederationConfig, size: int) -> None:
-        self._module: ModuleType = parts.load(aggregation, config.aggregation)
-        self._settings = settings.convert(
-            config.aggregation_settings, self._module.Settings, "aggregation_settings"
-        )
-        self._limits = config.limits
-        self._size = size
-        try:
-            self._bits(math.ceil(config.rounds.cohort * config.rounds.over_selection))
-        except ValueError as bad:
-            raise SettingsError(str(bad)) from bad
-
-    def begin(self, invited: int) -> Aggregation:
-        running = ExactSum(self._size, self._bits(invited))
-        strategy: Aggregation = self._module.build(self._settings, running)
-        return strategy
-
-    def _bits(self, invited: int) -> int:
-        return fraction_bits(self._limits.change_max, self._limits.samples_max, invited)
 
 
 def _rules(config: FederationConfig, run: str) -> rounds.Rules:
@@ -677,27 +569,6 @@ def _rules(config: FederationConfig, run: str) -> rounds.Rules:
         lanes=LANES,
         seed=config.seed,
     )
-
-
-def _model_parts(model: _Model, is_wanted: Callable[[], bool]) -> Iterator[Part]:
-    view = memoryview(model.file)
-    ref = model.ref
-    for index in range(chunks.count(ref.size_bytes, ref.chunk_bytes)):
-        if not is_wanted():
-            return
-        start, stop = chunks.span(index, ref.size_bytes, ref.chunk_bytes)
-        yield Part(ModelChunk(ref.digest, index), bytes(view[start:stop]))
-
-
-def _cleared_parts(ref: ModelRef) -> list[Part]:
-    count = chunks.count(ref.size_bytes, ref.chunk_bytes)
-    return [Part(ModelChunk(ref.digest, index), b"") for index in range(count)]
-
-
-def _wire_fault(answer: Update | Evaluation) -> str:
-    if answer.wire != WIRE_VERSION:
-        return f"wire version {answer.wire}, not {WIRE_VERSION}"
-    return ""
 
 
 def _sentence(record: history.Record) -> str:

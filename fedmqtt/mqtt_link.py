@@ -419,8 +419,8 @@ class MqttLink:
             self._tell(Refused(address, reason))
 
     def _ended(self, code: int, reason: str) -> None:
-        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word. Once may be chance: a
-        # proxy does it while the broker behind it starts, and 3.1.1 tells less.
+        # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word. Once may be chance:
+        # a proxy does it while the broker behind it starts, and 3.1.1 tells less.
         if self._protocol == _V5 and not self._up:
             self._shut_out += 1
         if self._shut_out > 1 and not self._up and self._protocol == _V5:

@@ -1,0 +1,141 @@
+"""The data plane of a round: bytes become changes, changes one exact sum, the sum the next model.
+
+    Update ──check──▶ fault, told to the sender
+              └─────▶ change ──fold, once the machine accepts it──▶ sum ──finish──▶ next model
+
+The machine decides who counts; here is what counts.
+"""
+
+import math
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import numpy as np
+
+from coordinator import aggregation, evaluation
+from coordinator.aggregation import Aggregation
+from coordinator.config import FederationConfig
+from fedmqtt import codecs, parts, settings
+from fedmqtt.fixed_point import ExactSum, fraction_bits
+from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
+from fedmqtt.settings import SettingsError
+from fedmqtt.status_pages import Figures
+from fedmqtt.topics import ClientId
+from fedmqtt.weights import Array
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a round's answers add up to, beside the sum."""
+
+    samples: int = 0
+    trained: list[tuple[dict[str, float], int]] = field(default_factory=list)
+    measures: dict[ClientId, Measures] = field(default_factory=dict)
+
+
+class Answers:
+    """The answers of one round after another, for models of `size` numbers.
+
+    Raises SettingsError or UnknownPart on settings that no part takes.
+    """
+
+    def __init__(self, config: FederationConfig, size: int) -> None:
+        self._config = config
+        self._size = size
+        self._codec = parts.load(codecs, config.codec)
+        self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
+        self._settings = settings.convert(
+            config.aggregation_settings, self._strategy.Settings, "aggregation_settings"
+        )
+        try:
+            self._bits(math.ceil(config.rounds.cohort * config.rounds.over_selection))
+        except ValueError as bad:
+            raise SettingsError(str(bad)) from bad
+        self._sum: Aggregation | None = None
+        self._tally = _Tally()
+        self._change: Array | None = None
+        """Of the update that was checked last."""
+
+    def begin(self, invited: int) -> None:
+        """A round is open. The bounds of its sum follow from how many are invited."""
+        running = ExactSum(self._size, self._bits(invited))
+        self._sum = self._strategy.build(self._settings, running)
+        self._tally = _Tally()
+
+    def check(self, answer: Update | Evaluation) -> str:
+        """What is wrong with an answer's numbers, for its sender; nothing if they may count."""
+        if answer.wire != WIRE_VERSION:
+            return f"wire version {answer.wire}, not {WIRE_VERSION}"
+        if isinstance(answer, Evaluation):
+            return self._measures_fault(answer.measures)
+        return (
+            self._change_fault(answer)
+            or evaluation.metrics_fault(answer.metrics)
+            or self._measures_fault(answer.measures)
+        )
+
+    def fold(self, client: ClientId, update: Update, *, evaluates: bool) -> None:
+        """Count the update that was checked last. Its measures count if the client `evaluates`."""
+        assert self._change is not None and self._sum is not None
+        self._sum.fold(self._change, update.sample_count)
+        self._tally.samples += update.sample_count
+        self._tally.trained.append((update.metrics, update.sample_count))
+        # Who was not asked to evaluate has no say in how good the model is.
+        if update.measures is not None and evaluates:
+            self.take_measures(client, update.measures)
+
+    def take_measures(self, client: ClientId, measures: Measures) -> None:
+        self._tally.measures[client] = measures
+
+    def let_go(self) -> None:
+        """The answer that was checked last is dealt with: its bytes may be used again."""
+        self._change = None
+
+    @property
+    def samples(self) -> int:
+        """Trained on, over all updates that counted."""
+        return self._tally.samples
+
+    def train_metrics(self) -> dict[str, float]:
+        return evaluation.weighted_means(self._tally.trained)
+
+    def figures(self) -> Figures | None:
+        """Of the model the round started from."""
+        return evaluation.summarise(self._tally.measures)
+
+    def finish(self, base: Array) -> Array:
+        """The next model's numbers, shape (size,), from those the round started with."""
+        assert self._sum is not None
+        return self._sum.finish(base)
+
+    def _bits(self, invited: int) -> int:
+        limits = self._config.limits
+        return fraction_bits(limits.change_max, limits.samples_max, invited)
+
+    def _measures_fault(self, measures: Measures | None) -> str:
+        if measures is None:
+            return ""
+        return evaluation.fault(measures, self._config.limits.samples_max)
+
+    def _change_fault(self, update: Update) -> str:
+        limits = self._config.limits
+        if update.codec != self._config.codec:
+            return f"codec {update.codec!r}, not {self._config.codec!r}"
+        if update.sample_count > limits.samples_max:
+            return (
+                f"claims {update.sample_count} samples; limits.samples_max is {limits.samples_max}"
+            )
+        try:
+            change: Array = self._codec.decode(update.payload, self._size)
+        except ValueError as bad:
+            return f"tensors of other shapes: {bad}"
+        lowest, highest = float(change.min(initial=0)), float(change.max(initial=0))
+        if not np.isfinite(lowest + highest):
+            return "has values that are not finite"
+        if max(-lowest, highest) > limits.change_max:
+            return (
+                f"changes a parameter by {max(-lowest, highest):.4g};"
+                f" limits.change_max is {limits.change_max:g}"
+            )
+        self._change = change
+        return ""

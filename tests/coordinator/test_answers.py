@@ -1,0 +1,93 @@
+"""What counts in a round: checked whole before any of it is added, added once it is accepted."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coordinator.answers import Answers
+from coordinator.config import FederationConfig, Limits
+from fedmqtt.messages import Measures, Update
+from fedmqtt.settings import SettingsError
+from fedmqtt.topics import ClientId
+
+ANN, BOB = ClientId("ann"), ClientId("bob")
+DIGEST = "0" * 64
+
+
+def config(**more: Any) -> FederationConfig:
+    return FederationConfig(name="ward-7", task="learning_tasks.linear", **more)
+
+
+def update(change: list[float], samples: int = 1, **more: Any) -> Update:
+    fields = {"codec": "full", "payload": memoryview(np.array(change, "<f4").tobytes())} | more
+    return Update(round=1, base=DIGEST, fingerprint="f", sample_count=samples, **fields)  # type: ignore[arg-type]
+
+
+def test_updates_weigh_by_their_samples() -> None:
+    answers = Answers(config(), size=2)
+    answers.begin(invited=2)
+    for client, one in ((ANN, update([1.0, 0.0], samples=3)), (BOB, update([5.0, 4.0]))):
+        assert answers.check(one) == ""
+        answers.fold(client, one, evaluates=False)
+    assert answers.samples == 4
+    # (3 * 1 + 5) / 4 and (3 * 0 + 4) / 4, on a base of 10.
+    assert answers.finish(np.full(2, 10, np.float32)).tolist() == [12.0, 11.0]
+
+
+def test_what_was_checked_and_not_accepted_adds_nothing() -> None:
+    answers = Answers(config(), size=1)
+    answers.begin(invited=2)
+    assert answers.check(update([7.0])) == ""
+    answers.let_go()
+    one = update([1.0])
+    assert answers.check(one) == ""
+    answers.fold(ANN, one, evaluates=False)
+    assert answers.finish(np.zeros(1, np.float32)).tolist() == [1.0]
+
+
+def test_each_round_begins_at_nothing() -> None:
+    answers = Answers(config(), size=1)
+    base = np.zeros(1, np.float32)
+    for change in (1.0, 3.0):
+        answers.begin(invited=1)
+        one = update([change], metrics={"loss": change})
+        assert answers.check(one) == ""
+        answers.fold(ANN, one, evaluates=False)
+        assert answers.finish(base).tolist() == [change]
+        assert answers.train_metrics() == {"loss": change}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (update([1.0], wire=9), "wire version 9, not 1"),
+        (update([1.0], codec="gzip"), "codec 'gzip', not 'full'"),
+        (update([1.0], samples=101), "claims 101 samples; limits.samples_max is 100"),
+        (update([1.0, 2.0]), "tensors of other shapes: 8 bytes where 4 belong"),
+        (update([float("nan")]), "has values that are not finite"),
+        (update([float("-inf")]), "has values that are not finite"),
+        (update([-2.5]), "changes a parameter by 2.5; limits.change_max is 2"),
+    ],
+)
+def test_what_cannot_count_is_told_why(wrong: Update, reason: str) -> None:
+    answers = Answers(config(limits=Limits(change_max=2.0, samples_max=100)), size=1)
+    answers.begin(invited=1)
+    assert answers.check(wrong) == reason
+
+
+def test_measures_count_of_those_who_were_asked() -> None:
+    answers = Answers(config(), size=1)
+    answers.begin(invited=2)
+    one = update([1.0], measures=Measures(sample_count=2, confusion=((1, 1), (0, 0))))
+    for client, evaluates in ((ANN, True), (BOB, False)):
+        assert answers.check(one) == ""
+        answers.fold(client, one, evaluates=evaluates)
+    figures = answers.figures()
+    assert figures is not None
+    assert (figures.clients, figures.samples, figures.metrics["accuracy"]) == (1, 2, 0.5)
+
+
+def test_bounds_that_no_sum_can_hold_are_refused_at_start() -> None:
+    with pytest.raises(SettingsError, match=r"do not fit 64 bits"):
+        Answers(config(limits=Limits(change_max=1e9, samples_max=2**28)), size=1)
