@@ -26,6 +26,9 @@ from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 Clients = frozenset[ClientId]
 NOBODY: Clients = frozenset()
 
+REFUSED = "refused"
+"""The note about an answer that does not count: who sent it, and why not."""
+
 COMPLETE = "cohort complete"
 """Why a round closes when all goes well."""
 
@@ -526,7 +529,9 @@ def _take_evaluation(state: State, event: EvaluationCame) -> tuple[State, list[E
     if has_counted(state, client, round_id):
         return state, [_receipt(client, round_id), Note("duplicate evaluation", client)]
     if not isinstance(state, Collecting) or round_id != state.round:
-        return state, [_receipt(client, round_id, _not_open(state, round_id))]
+        reason = _not_open(state, round_id)
+        refused = Note(REFUSED, f"{client}: {reason}")
+        return state, [_receipt(client, round_id, reason), refused]
     if reason := _evaluation_fault(state, event):
         return _reject(state, client, reason)
     state = replace(_pardon(state, client), evaluated=state.evaluated | {client})
@@ -564,8 +569,8 @@ def _refuse_update(state: State, client: ClientId, round_id: RoundId) -> tuple[S
     reason = _not_open(state, round_id)
     receipt = _receipt(client, round_id, reason)
     if not _is_over(state, round_id):
-        return state, [receipt, Note("rejected", f"{client}: {reason}")]
-    late = Note("late update", f"{client}: {reason}")
+        return state, [receipt, Note(REFUSED, f"{client}: {reason}")]
+    late = Note(REFUSED, f"{client}: {reason}")
     return replace(state, late=state.late + 1), [receipt, late]
 
 
@@ -582,7 +587,7 @@ def _is_over(state: State, round_id: RoundId) -> bool:
 def _reject(state: Collecting, client: ClientId, reason: str) -> tuple[State, list[Effect]]:
     effects: list[Effect] = [
         _receipt(client, state.round, reason),
-        Note("rejected", f"{client}: {reason}"),
+        Note(REFUSED, f"{client}: {reason}"),
     ]
     return replace(state, rejected={**state.rejected, client: reason}), effects
 

@@ -297,13 +297,15 @@ class Service:
         try:
             message = messages.read_from_client(upload.data)
         except WireError as bad:
-            message = None
-            self._unreadable(client, bad)
+            message, why = None, bad
+        else:
+            why = WireError("what the chunks add up to is no update")
         if isinstance(message, Update | Evaluation):
             self._on_answer(client, message)
-        else:
-            reason = "not an update"
-            self._tell(client, Receipt(round=upload.announce.round, accepted=False, reason=reason))
+            return
+        self._unreadable(client, why)
+        refused = Receipt(round=upload.announce.round, accepted=False, reason=str(why)[:500])
+        self._tell(client, refused)
 
     def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
         now = self._loop.now()
@@ -335,6 +337,8 @@ class Service:
                 self._set_alarm(when)
             case Note(what, about):
                 _log.info("%s: %s", what, about)
+                if what == rounds.REFUSED:
+                    self._facts.refusals.append(about)
             case rounds.Admit(client):
                 self._admit(client)
             case rounds.Accept(client):
@@ -430,6 +434,7 @@ class Service:
 
     def _unreadable(self, client: ClientId, why: WireError) -> None:
         self._facts.unreadable += 1
+        self._facts.refusals.append(f"{client}: {why}")
         _log.warning("%s: %s", client, why)
         self._status_is_due()
 

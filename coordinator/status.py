@@ -4,6 +4,7 @@ Pages are built from the machine's state when somebody could look again, not at 
 most one of each per `INTERVAL_S`, however many clients answer.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,11 @@ from coordinator import rounds
 from coordinator.roster import Roster
 from fedmqtt import status_pages
 from fedmqtt.effects import Seconds
+from fedmqtt.logs import printable
 from fedmqtt.status_pages import (
     HISTORY_ROUNDS,
     LISTED_CLIENTS,
+    REFUSALS,
     ClientsPage,
     CoordinatorPage,
     Doing,
@@ -46,6 +49,7 @@ class Facts:
     started: datetime
     protocol: str = ""
     unreadable: int = 0
+    refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
     lines: list[RoundLine] = field(default_factory=list)
     last_round: RoundPage | None = None
@@ -154,6 +158,7 @@ def _coordinator(
         clients_known=len(roster.clients),
         late_updates=state.late,
         unreadable_messages=facts.unreadable,
+        refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,
     )
 

@@ -18,6 +18,9 @@ from fedmqtt.topics import ClientId, RoundId
 HISTORY_ROUNDS = 100
 """How many rounds the history page keeps; the run folder keeps all."""
 
+REFUSALS = 20
+"""How many of the last refusals the coordinator's page tells."""
+
 LISTED_CLIENTS = 1000
 """Longer lists of clients are cut in pages (the counts are not): a page stays small."""
 
@@ -46,6 +49,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     clients_known: int
     late_updates: int
     unreadable_messages: int
+    refusals: list[str] = []
+    """The last messages that did not count: who sent them, and why not. Newest last."""
     protocol: str
 
 

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator.config import Evaluation, Limits, Transfer
+from fedmqtt.logs import printable
 from fedmqtt.messages import (
     Announce,
     Chunk,
@@ -28,7 +29,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.messages import Evaluation as EvaluationMessage
 from fedmqtt.mqtt_link import LinkUp
-from fedmqtt.status_pages import CoordinatorPage, RoundPage
+from fedmqtt.status_pages import REFUSALS, CoordinatorPage, RoundPage
 from fedmqtt.topics import (
     ANNOUNCE,
     ClientId,
@@ -184,8 +185,15 @@ def test_nonsense_is_refused_with_its_reason_and_the_round_goes_on_without_it(
             page: RoundPage = room.page("round", lambda page: len(page.rejected) == len(REJECTED))
             for name, (_, reason) in REJECTED.items():
                 assert reason in page.rejected[guests[name].client]
-            coordinator: CoordinatorPage = room.page("coordinator")
-            assert coordinator.unreadable_messages == len(UNREAD)
+            coordinator: CoordinatorPage = room.page(
+                "coordinator", lambda page: page.unreadable_messages == len(UNREAD)
+            )
+            # The newest of all refusals, with reasons, for whoever looks at the topic.
+            told = list(hostile)[-REFUSALS:]
+            assert len(coordinator.refusals) == REFUSALS
+            for name, line in zip(told, coordinator.refusals, strict=True):
+                reason = printable(hostile[name][1])
+                assert line.startswith(guests[name].client) and reason[:100] in line, (name, line)
             # The first of the unreadable mends its ways; the others give up.
             sorry, *others = UNREAD
             guests[sorry].say(update(offer, [1.0] * SIZE))
@@ -503,12 +511,16 @@ def test_chunks_that_hold_no_update_are_refused_and_those_that_do_not_add_up_ask
         ann, eve = room.guests("ann", "eve")
         with room.coordinating(config, zeros(size), tmp_path) as running:
             offer = ann.offered(1)
-            for nonsense in (b"\xc1" * 3000, encode(Decline(round=RoundId(1), reason="x" * 400))):
+            decline = encode(Decline(round=RoundId(1), reason="x" * 400))
+            for nonsense, why in (
+                (b"\xc1" * 3000, "not a message we know"),
+                (decline, "what the chunks add up to is no update"),
+            ):
                 _announcing(eve, nonsense)
                 eve.go()
                 for index, piece in enumerate(_pieces(nonsense)):
                     eve.say(piece, part=str(index))
-                assert eve.receipt().reason == "not an update"
+                assert eve.receipt().reason.startswith(why)
             payload = encode(update(offer, [1.0] * size))
             pieces = _pieces(payload)
             _announcing(ann, payload)
@@ -516,7 +528,7 @@ def test_chunks_that_hold_no_update_are_refused_and_those_that_do_not_add_up_ask
             damaged = Chunk(digest=pieces[0].digest, data=memoryview(bytes(1024)))
             for index, piece in enumerate([damaged, *pieces[1:]]):
                 ann.say(piece, part=str(index))
-            room.page("coordinator", lambda page: page.unreadable_messages == 2)
+            room.page("coordinator", lambda page: page.unreadable_messages == 3)
             # Nothing was counted, nothing was refused: it still owes the answer.
             assert not ann.has_mail
             _announcing(ann, payload)
