@@ -55,7 +55,7 @@ def train(weights, data, training, seed, progress):
     return Trained({"w": weights["w"] + 1}, 10, {})
 
 def evaluate(weights, data):
-    raise NotImplementedError
+    raise AssertionError("nobody is asked to evaluate")
 """
 
 
