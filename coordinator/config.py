@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from fedmqtt.messages import Training
+from fedmqtt.topics import NAME_PATTERN
 
 # \Z, as `$` admits a line break at the end.
-_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\\Z"
 
 
 class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,7 +138,7 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Annotated[
         str,
         Meta(
-            pattern=_NAME,
+            pattern=NAME_PATTERN,
             description="The federation's name, as clients give it: 1 to 64 of A-Z a-z 0-9 . _ -",
         ),
     ]

@@ -48,6 +48,7 @@ from fedmqtt.mqtt_link import (
     Refused,
     next_try,
     parse_broker_url,
+    room_for,
 )
 from fedmqtt.status_pages import Figures, ModelPage
 from fedmqtt.topics import (
@@ -65,7 +66,6 @@ from fedmqtt.topics import (
 from fedmqtt.weights import Array, Layout
 
 LANES = 1
-_PACKET_OVERHEAD_BYTES = 1024
 _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
@@ -199,12 +199,8 @@ class Service:
 
     def _welcome_broker(self, packet_bytes_max: int | None) -> None:
         # It may have lost everything it kept, or be another one with other limits.
-        limit = self._config.transfer.chunk_bytes
-        self._status.bytes_max = status.PAGE_BYTES_MAX
-        if packet_bytes_max is not None:
-            room = max(1024, packet_bytes_max - _PACKET_OVERHEAD_BYTES)
-            limit = min(limit, room)
-            self._status.bytes_max = min(status.PAGE_BYTES_MAX, room)
+        limit = room_for(self._config.transfer.chunk_bytes, packet_bytes_max)
+        self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, packet_bytes_max)
         if limit != self._model.ref.chunk_bytes:
             old = self._model
             self._model = published_model.make(old.layout, old.flat, old.trained_rounds, limit)

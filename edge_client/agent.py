@@ -36,6 +36,7 @@ from fedmqtt.mqtt_link import (
     Part,
     Refused,
     next_try,
+    room_for,
 )
 from fedmqtt.topics import (
     ClientId,
@@ -48,10 +49,6 @@ from fedmqtt.topics import (
     Topics,
     UpdatePart,
 )
-
-_PACKET_OVERHEAD_BYTES = 1024
-"""Topic, properties and message header around a chunk, generously."""
-
 
 _SETTLE_AFTER_S = 1.0
 """An answer that has no receipt by then is forced to the disk."""
@@ -162,7 +159,7 @@ class Agent:
         match event:
             case LinkUp(token, packet_bytes_max, protocol):
                 self._log.info("connected (%s)", protocol)
-                chunk_bytes = self._chunk_bytes(packet_bytes_max)
+                chunk_bytes = room_for(self._config.link.chunk_bytes, packet_bytes_max)
                 self._happen(session.Connected(now, token, chunk_bytes))
             case LinkDown(reason, retry_in_s):
                 self._log.warning("%s; %s", reason, next_try(retry_in_s))
@@ -196,12 +193,6 @@ class Agent:
                 self._models.take(address, arrived.payload)
             case _:
                 pass
-
-    def _chunk_bytes(self, packet_bytes_max: int | None) -> int:
-        if packet_bytes_max is None:
-            return self._config.link.chunk_bytes
-        room = packet_bytes_max - _PACKET_OVERHEAD_BYTES
-        return max(1024, min(self._config.link.chunk_bytes, room))
 
     def _check_conditions(self) -> None:
         asked = self._config.conditions

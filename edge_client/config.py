@@ -7,8 +7,8 @@ from msgspec import Meta, Struct, field
 
 from edge_client.conditions import Conditions
 from fedmqtt.messages import PURPOSES, Purpose
+from fedmqtt.topics import NAME_PATTERN
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 _SECONDS_MAX = 2**32 - 1
 """What MQTT has room for; as a session's life it means for ever."""
 
@@ -72,10 +72,12 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     broker: Annotated[str, Meta(description="mqtt://[user:password@]host[:port]")]
     federation: Annotated[
-        str, Meta(pattern=_NAME, description="The federation's name, as its coordinator has it.")
+        str,
+        Meta(pattern=NAME_PATTERN, description="The federation's name, as its coordinator has it."),
     ]
     id: Annotated[
-        str, Meta(pattern=_NAME, description="This device's name: A-Z a-z 0-9 . _ -, up to 64.")
+        str,
+        Meta(pattern=NAME_PATTERN, description="This device's name: A-Z a-z 0-9 . _ -, up to 64."),
     ]
     task: Annotated[
         str, Meta(description="What it learns: a module, or the path of a Python file of yours.")

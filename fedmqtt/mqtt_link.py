@@ -134,6 +134,16 @@ class Arrived:
     """What is left of the message's life, as the broker counted it (MQTT 5 only)."""
 
 
+def room_for(wanted: int, packet_bytes_max: int | None) -> int:
+    """How many bytes one message of ours may carry: `wanted`, or what the broker's limit leaves.
+
+    Beside it go topic, properties and the message's own header, generously.
+    """
+    if packet_bytes_max is None:
+        return wanted
+    return min(wanted, max(1024, packet_bytes_max - 1024))
+
+
 def next_try(retry_in_s: Seconds | None) -> str:
     """For the log, after a LinkDown."""
     return "stays away" if retry_in_s is None else f"next try in {retry_in_s:.1f} s"

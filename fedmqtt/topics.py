@@ -25,7 +25,10 @@ ROOT = "fed/v1"
 ANNOUNCE = "announce"
 """The part of an answer that says how large the rest is."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+"""Of a client's or a federation's name; for settings, which look for it anywhere in a text."""
+
+_NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _STATUS_PAGE = re.compile(r"[a-z]+(/[A-Za-z0-9._-]+)?")

@@ -24,6 +24,7 @@ from fedmqtt.mqtt_link import (
     Part,
     Refused,
     parse_broker_url,
+    room_for,
 )
 from fedmqtt.topics import (
     ClientId,
@@ -604,6 +605,13 @@ def test_a_client_that_may_not_hear_anything_does_not_pass_for_connected(
     reason = peer.next(LinkDown).reason
     assert reason == f"{stub.url} does not let us read fed/v1/f/offer: Not authorized"
     peer.link.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "room"), [(None, 131_072), (2_000_000, 131_072), (20_000, 18_976), (1500, 1024)]
+)
+def test_a_message_leaves_room_for_what_goes_beside_it(limit: int | None, room: int) -> None:
+    assert room_for(131_072, limit) == room
 
 
 @speaks
