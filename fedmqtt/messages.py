@@ -6,7 +6,11 @@
       Receipt   counted, or why not     Chunk       a piece of it
       TimeLeft  before the round ends   Update      what training changed
                                         Evaluation  how the model does on my data
-                                        Decline     why I do not take part
+    coordinator to coordinators         Decline     why I do not take part
+      Seat      I run this federation
+      Claim     does anybody run it?
+
+An answer is named by (run, round, client); everything that is said about one carries run and round.
 
 Unknown fields are ignored, so that versions can mix while a fleet is upgraded.
 """
@@ -16,7 +20,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from fedmqtt.topics import ClientId, Digest, RoundId
+from fedmqtt.topics import RUN_PATTERN, ClientId, Digest, RoundId, RunId
 
 _T = TypeVar("_T")
 
@@ -31,6 +35,10 @@ PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
 
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
+# It becomes part of a file's name on every client.
+Run = Annotated[RunId, Meta(pattern=RUN_PATTERN)]
+Epoch = Annotated[int, Meta(ge=0, le=2**53)]
+"""Counts the coordinators that a federation has had, so that an old one cannot act for a new."""
 # The length too: `$` alone admits a newline at the end, and a digest becomes a topic and a path.
 Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Name = Annotated[str, Meta(max_length=200)]
@@ -74,8 +82,10 @@ class Offer(Message, frozen=True, kw_only=True):
     """A round is open: who is invited, from which model, until when."""
 
     wire: int = WIRE_VERSION
-    run: Name
-    """Of the coordinator's run, so that round 1 of a new one is not taken for the old one's."""
+    epoch: Epoch = 0
+    """Of the coordinator. Who has seen a newer one's offer ignores this."""
+    run: Run
+    """So that round 1 of a new run is not taken for the old one's. Outlives the coordinator."""
     round: Round
     task: Name
     model: ModelRef
@@ -89,11 +99,14 @@ class Offer(Message, frozen=True, kw_only=True):
     seed: int
     model_file: Annotated[bytes, Meta(max_length=SMALL_MODEL_BYTES)] = b""
     """The model itself where it is small: nothing needs to be fetched."""
+    spread_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """Pace hint to all: after a lost connection, return at a random moment within so long."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
     """To an invited client that came back: how long the round will still wait for it."""
 
+    run: Run
     round: Round
     closes_in_s: Annotated[float, Meta(ge=0, le=1e9)]
 
@@ -101,17 +114,24 @@ class TimeLeft(Message, frozen=True, kw_only=True):
 class Go(Message, frozen=True, kw_only=True):
     """Send these chunks of the answer you announced, as half-open ranges of chunk numbers."""
 
+    run: Run
     round: Round
     digest: Sha256
     ranges: Annotated[tuple[tuple[int, int], ...], Meta(max_length=100_000)]
 
 
 class Receipt(Message, frozen=True, kw_only=True):
-    """What became of a client's answer. After it the client may forget the answer."""
+    """What became of a client's answer. After it the client may forget the answer.
 
+    Sent when the answer would survive a loss of the coordinator's power, and not before.
+    """
+
+    run: Run
     round: Round
     accepted: bool
     reason: Reason = ""
+    next_round_in_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """Pace hint: when the next round is expected to open; 0 says nothing."""
 
 
 class Presence(Message, frozen=True, kw_only=True):
@@ -153,6 +173,7 @@ class Update(Message, frozen=True, kw_only=True):
     """What training changed: trained minus base, encoded by the offer's codec."""
 
     wire: int = WIRE_VERSION
+    run: Run
     round: Round
     base: Sha256
     fingerprint: Name
@@ -169,6 +190,7 @@ class Evaluation(Message, frozen=True, kw_only=True):
     """The answer of a client that was invited to evaluate alone."""
 
     wire: int = WIRE_VERSION
+    run: Run
     round: Round
     base: Sha256
     measures: Measures
@@ -177,6 +199,7 @@ class Evaluation(Message, frozen=True, kw_only=True):
 class Decline(Message, frozen=True, kw_only=True):
     """An invited client will not answer this round, and why."""
 
+    run: Run
     round: Round
     reason: Reason
 
@@ -184,6 +207,7 @@ class Decline(Message, frozen=True, kw_only=True):
 class Announce(Message, frozen=True, kw_only=True):
     """An answer too large for one message waits on the client; say when to send it."""
 
+    run: Run
     round: Round
     digest: Sha256
     size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
@@ -197,9 +221,30 @@ class Chunk(Message, frozen=True, kw_only=True):
     data: memoryview
 
 
+class Seat(Message, frozen=True, kw_only=True):
+    """Who coordinates the federation. Retained; also the coordinator's will, with `taken` false."""
+
+    epoch: Epoch
+    token: Annotated[str, Meta(max_length=64)]
+    """New for each start of a program."""
+    taken: bool
+    run: Name = ""
+    where: Name = ""
+    """Host and process, for people."""
+    reply_to: Annotated[str, Meta(max_length=64)] = ""
+    """The token of the claim that this is said to."""
+
+
+class Claim(Message, frozen=True, kw_only=True):
+    """A coordinator that has just come asks whether there is one. Who holds the seat replies."""
+
+    token: Annotated[str, Meta(max_length=64)]
+
+
 FromClient = Update | Evaluation | Decline | Announce | Chunk
 ToClient = Receipt | Go | TimeLeft
-AnyMessage = Offer | Presence | FromClient | ToClient
+AmongCoordinators = Seat | Claim
+AnyMessage = Offer | Presence | FromClient | ToClient | AmongCoordinators
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -207,6 +252,7 @@ _offer: msgspec.msgpack.Decoder[Offer] = msgspec.msgpack.Decoder(Offer)
 _presence: msgspec.msgpack.Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
 _to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
+_among: msgspec.msgpack.Decoder[AmongCoordinators] = msgspec.msgpack.Decoder(AmongCoordinators)
 
 
 def task_name(task: str) -> str:
@@ -231,7 +277,7 @@ def encode_pieces(update: Update) -> tuple[bytes, memoryview]:
 
 
 def read_offer(data: bytes) -> Offer:
-    """What stands on the offer board. Raises WireError, like all four readers, and nothing else."""
+    """What stands on the offer board. Raises WireError, like all five readers, and nothing else."""
     return _read(_offer, data)
 
 
@@ -246,6 +292,10 @@ def read_from_client(data: bytes | bytearray | memoryview) -> FromClient:
 
 def read_to_client(data: bytes) -> ToClient:
     return _read(_to_client, data)
+
+
+def read_among_coordinators(data: bytes) -> AmongCoordinators:
+    return _read(_among, data)
 
 
 def _read(decoder: msgspec.msgpack.Decoder[_T], data: bytes | bytearray | memoryview) -> _T:

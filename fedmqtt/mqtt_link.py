@@ -48,6 +48,8 @@ _SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 _UNSUPPORTED_VERSION = {1, 0x84}
 _PROTOCOL_ERROR = 0x82
+_KEEPALIVE_TIMEOUT = 0x8D
+_TAKEN_OVER = 0x8E
 RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 """The largest packet that we let a broker of MQTT 5 send us. Chunks are far smaller; whoever can
 write to a topic of ours must not decide how much memory we take."""
@@ -116,6 +118,10 @@ class LinkDown:
     reason: str
     retry_in_s: Seconds | None
     """None: not before it is opened again."""
+    thrown_out: bool = False
+    """The other side ended a connection that was up, or something on the way did."""
+    taken_over: bool = False
+    """The broker says that another has connected under our client id. Mosquitto 2.0.11 does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +202,8 @@ class MqttLink:
         self._handle = handle
         self._tls = _tls_context(options.tls_ca) if broker.tls else None
         self._is_closed = False
+        self._back_in_s: Seconds | None = None
+        """Once we have said goodbye, and until the broker has taken it."""
         self._protocol = _V5
         self._client: paho.Client | None = None
         self._up = False
@@ -207,9 +215,14 @@ class MqttLink:
         self._timer: Timer | None = None
         self._flush_posted = False
         self._subscribing: dict[int, list[str]] = {}
+        self._listening: set[str] = set()
         self._on_the_way: dict[int, Address] = {}
         self._streaming: set[int] = set()
         self._streams: deque[Iterator[Part]] = deque()
+        self.spread_s: Seconds = 0.0
+        """After a lost connection we return at a random moment within so long, or within our own
+        pause where that is longer: thousands must not come back in the second in which a broker
+        does. Only the coordinator knows how many they are."""
         self.bytes_sent = 0
         """Payload and topic bytes of everything published, since this link was made."""
         self.bytes_received = 0
@@ -221,7 +234,10 @@ class MqttLink:
     def open(self) -> None:
         """Connect, and keep connecting until `close`. Returns at once."""
         self._is_closed = False
-        if self._client is None:
+        if self._back_in_s is not None:
+            # Still saying goodbye.
+            self._back_in_s = 0.0
+        elif self._client is None:
             self._set_timer(0.0, self._connect)
 
     def close(self, last_words: Iterable[Publish] = ()) -> None:
@@ -240,6 +256,21 @@ class MqttLink:
             client.disconnect()
             self._wait_until(lambda: client.socket() is None)
         self._drop()
+
+    def leave(self, last_words: Iterable[Publish], back_in_s: Seconds) -> None:
+        """Say the last words, disconnect in good order, and connect again so much later.
+
+        Nothing is handled meanwhile, not even that the link is down: it was ordered.
+        """
+        if not self._up:
+            return
+        self._streams.clear()
+        for words in last_words:
+            self.perform(words)
+        self._up = False
+        self._back_in_s = back_in_s
+        self._set_timer(_GOODBYE_WITHIN_S, self._gone)
+        self._disconnect_when_said()
 
     def cut(self, back_in_s: Seconds | None) -> None:
         """Break the connection as a radio does: no goodbye, and no return before `back_in_s`.
@@ -297,6 +328,17 @@ class MqttLink:
         if self._up and self._client is not None:
             self._subscribe(self._client, [self._topics.path(address) for address in addresses])
 
+    def listen(self, *filters: str) -> None:
+        """As the subscriptions in the options, for as long as this connection lasts."""
+        if self._up and self._client is not None:
+            self._listening.update(filters)
+            self._subscribe(self._client, list(filters))
+
+    def unlisten(self, *filters: str) -> None:
+        if self._up and self._client is not None:
+            self._listening.difference_update(filters)
+            self._client.unsubscribe(list(filters))
+
     def unsubscribe(self, addresses: Iterable[Address]) -> None:
         paths = [self._topics.path(address) for address in addresses]
         if self._up and self._client is not None and paths:
@@ -332,6 +374,17 @@ class MqttLink:
         return (topic, SubscribeOptions(qos=1)) if self._protocol == _V5 else (topic, 1)
 
     # Connecting
+
+    def _disconnect_when_said(self) -> None:
+        # Paho has so many messages on the way at most, and would disconnect before the others.
+        if self._back_in_s is not None and self._client is not None and not self._on_the_way:
+            self._client.disconnect()
+
+    def _gone(self) -> None:
+        back_in_s = self._back_in_s or 0.0
+        self._drop()
+        self._attempt = 0
+        self._set_timer(back_in_s, self._connect)
 
     def _connect(self) -> None:
         self._token = secrets.token_hex(8)
@@ -423,12 +476,15 @@ class MqttLink:
 
     def _unheard(self, topic: str, reason: str) -> None:
         address = self._topics.parse(topic)
-        if topic in self._options.subscribe:
+        if topic in self._options.subscribe or topic in self._listening:
             self._lost(f"{self._broker} does not let us read {topic}: {reason}")
         elif address is not None:
             self._tell(Refused(address, reason))
 
     def _ended(self, code: int, reason: str) -> None:
+        if self._back_in_s is not None:
+            self._gone()
+            return
         # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word. Once may be chance:
         # a proxy does it while the broker behind it starts, and 3.1.1 tells less.
         if self._protocol == _V5 and not self._up:
@@ -441,28 +497,34 @@ class MqttLink:
             self._lost(reason)
             self._protocol = _V311
         else:
-            self._lost(reason)
+            self._lost(
+                reason,
+                thrown_out=self._up and code != _KEEPALIVE_TIMEOUT,
+                taken_over=self._protocol == _V5 and code == _TAKEN_OVER,
+            )
 
     def _fall_back(self) -> None:
         self._drop()
         self._protocol = _V311
         self._set_timer(0.0, self._connect)
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, reason: str, *, thrown_out: bool = False, taken_over: bool = False) -> None:
         self._drop()
         # Full jitter: after a broker's restart a thousand clients must not return at once.
         limit = min(self._options.retry_max_s, self._options.retry_base_s * 2.0**self._attempt)
-        delay_s = random.SystemRandom().uniform(0.0, limit)
+        delay_s = random.SystemRandom().uniform(0.0, max(limit, self.spread_s))
         self._attempt = min(self._attempt + 1, 32)
         self._set_timer(delay_s, self._connect)
-        self._tell(LinkDown(reason, delay_s))
+        self._tell(LinkDown(reason, delay_s, thrown_out, taken_over))
 
     def _drop(self) -> None:
         """Forget this connection, whatever state it is in."""
         client, self._client = self._client, None
         self._protocol = _V5
         self._up = False
+        self._back_in_s = None
         self._subscribing.clear()
+        self._listening.clear()
         self._on_the_way.clear()
         self._streaming.clear()
         self._streams.clear()
@@ -555,6 +617,8 @@ class MqttLink:
         address = self._on_the_way.pop(mid, None)
         if address is not None and code.is_failure:
             self._post_for(client, lambda: self._tell(Refused(address, str(code))))
+        if self._back_in_s is not None:
+            self._post_for(client, self._disconnect_when_said)
         if mid in self._streaming:
             self._streaming.discard(mid)
             self._post_for(client, self._pump)
@@ -586,7 +650,7 @@ class MqttLink:
             self._loop.post(self._flush)
 
     def _tell(self, event: LinkEvent) -> None:
-        if not self._is_closed:
+        if not self._is_closed and self._back_in_s is None:
             self._handle(event)
 
     def _post_for(self, client: paho.Client, action: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 coordinator   what it does now, in a sentence, and how many clients there are
 round         the open round: who was invited, answered, is away, was rejected and why
+pace          how many are invited, how long a round may take, and why: learned from those before
 model         the current model and its figures on clients' own data
 history       the last rounds, one line each
 clients       who is online, who is away, who cannot take part and why
@@ -24,6 +25,9 @@ REFUSALS = 20
 LISTED_CLIENTS = 1000
 """Longer lists of clients are cut in pages (the counts are not): a page stays small."""
 
+STOPPED = "stopped"
+"""The outcome of a round that ended with its coordinator, and will go on with it."""
+
 Doing = Literal["starting", "waiting", "collecting", "averaging", "finished", "stopped"]
 
 
@@ -37,10 +41,12 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     """What it does and what it waits for, in a sentence."""
     federation: str
     run: str
+    epoch: int = 0
+    """Counts the coordinators that the federation has had."""
     task: str
     program: str
     since: str
-    """When this run began."""
+    """When this program began."""
     round: RoundId
     """The open or the next one."""
     rounds_wanted: int
@@ -48,6 +54,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     clients_online: int
     clients_known: int
     late_updates: int
+    late_held: int = 0
+    """Those of them that wait to be taken up by a round."""
     unreadable_messages: int
     refusals: list[str] = []
     """The last messages that did not count: who sent them, and why not. Newest last."""
@@ -55,6 +63,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
 
 
 class RoundPage(Page, frozen=True, kw_only=True):
+    run: str = ""
+    """As clients know it: a new one has a round of this number too."""
     round: RoundId
     open: bool
     opened: str
@@ -74,7 +84,18 @@ class RoundPage(Page, frozen=True, kw_only=True):
     surplus: list[ClientId] = []
     """When closed: invited, and still at work when the round was complete without them."""
     outcome: str = ""
-    """When closed: averaged, kept or evaluated, and why it closed."""
+    """When closed: averaged, kept or evaluated, and why it closed. STOPPED: it will go on."""
+
+
+class PacePage(Page, frozen=True, kw_only=True):
+    """What one round goes by. Of the next round as soon as one has closed."""
+
+    round: RoundId
+    over_selection: float
+    """Clients invited per answer wanted, where so many are willing."""
+    over_selection_reason: str
+    deadline_s: float
+    deadline_reason: str
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -139,6 +160,7 @@ class TrafficPage(Page, frozen=True, kw_only=True):
 PAGES: dict[str, type[Page]] = {
     "coordinator": CoordinatorPage,
     "round": RoundPage,
+    "pace": PacePage,
     "model": ModelPage,
     "history": HistoryPage,
     "clients": ClientsPage,

@@ -5,6 +5,8 @@
                        /update/<lane>/<client>/<round>/<part>   one part of a client's answer
                        /inbox/<client>                          for one client alone
                        /presence/<client>                       who is there, retained; the will
+                       /seat                                    who coordinates, retained; the will
+                       /claim                                   does anybody coordinate?
                        /status/<page>                           JSON for people, retained
 
 The machines name *where* a message goes by an address (`Inbox("ann")`); only this file knows what
@@ -18,6 +20,8 @@ from typing import Literal, NewType
 
 ClientId = NewType("ClientId", str)
 RoundId = NewType("RoundId", int)
+RunId = NewType("RunId", str)
+"""Of one sequence of rounds, from an initial model to the end; see `RUN_PATTERN`."""
 Digest = NewType("Digest", str)
 """SHA-256 of some bytes, as 64 hexadecimal digits."""
 
@@ -27,6 +31,8 @@ ANNOUNCE = "announce"
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 """Of a client's or a federation's name; for settings, which look for it anywhere in a text."""
+
+RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 
 _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -76,13 +82,32 @@ class PresenceOf:
 
 
 @dataclass(frozen=True, slots=True)
+class CoordinatorSeat:
+    """Where the coordinator of the federation says that it is the one; also its will."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeatClaim:
+    """Where a coordinator asks whether the federation has one."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusPage:
     """A page for people, in JSON: `round`, `coordinator`, ..."""
 
     page: str
 
 
-Address = OfferBoard | ModelChunk | UpdatePart | Inbox | PresenceOf | StatusPage
+Address = (
+    OfferBoard
+    | ModelChunk
+    | UpdatePart
+    | Inbox
+    | PresenceOf
+    | CoordinatorSeat
+    | SeatClaim
+    | StatusPage
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +133,10 @@ CHANNELS: dict[type[Address], Channel] = {
         "coordinator", "client", retain=False, content="Receipt, Go or TimeLeft, MessagePack"
     ),
     PresenceOf: Channel("client", "everyone", retain=True, content="Presence, MessagePack"),
+    CoordinatorSeat: Channel(
+        "coordinator", "coordinator", retain=True, content="Seat, MessagePack"
+    ),
+    SeatClaim: Channel("coordinator", "coordinator", retain=False, content="Claim, MessagePack"),
     StatusPage: Channel("coordinator", "everyone", retain=True, content="JSON"),
 }
 
@@ -135,6 +164,10 @@ class Topics:
         self.offer = self._prefix + "offer"
         self.any_update = self._prefix + "update/+/+/+/+"
         self.any_presence = self._prefix + "presence/+"
+        self.any_model = self._prefix + "model/+/0"
+        """The first chunk of each model that lies on the broker."""
+        self.seat = self._prefix + "seat"
+        self.claim = self._prefix + "claim"
         self.any_status = self._prefix + "status/#"
 
     def path(self, address: Address) -> str:
@@ -149,6 +182,10 @@ class Topics:
                 return f"{self._prefix}inbox/{client}"
             case PresenceOf(client):
                 return f"{self._prefix}presence/{client}"
+            case CoordinatorSeat():
+                return self.seat
+            case SeatClaim():
+                return self.claim
             case StatusPage(page):
                 return f"{self._prefix}status/{page}"
 
@@ -167,6 +204,10 @@ class Topics:
                 return Inbox(ClientId(client))
             case ["presence", client] if is_name(client):
                 return PresenceOf(ClientId(client))
+            case ["seat"]:
+                return CoordinatorSeat()
+            case ["claim"]:
+                return SeatClaim()
             case ["status", *pages] if _STATUS_PAGE.fullmatch("/".join(pages)):
                 return StatusPage("/".join(pages))
             case _:

@@ -106,7 +106,7 @@ def read(data: Buffer) -> tuple[Layout, Array]:
     Raises WeightsError on bytes that are not one, before anything of the claimed size is made.
     """
     header, start = _read_header(data)
-    layout = Layout(tuple((name, tuple(shape)) for name, shape in header.tensors))
+    layout = _layout(header)
     if len({name for name, _ in layout.tensors}) != len(layout.tensors):
         raise WeightsError("a tensor is named twice")
     expected = layout.size * _WIRE_FLOAT.itemsize
@@ -115,6 +115,16 @@ def read(data: Buffer) -> tuple[Layout, Array]:
     flat = np.frombuffer(data, _WIRE_FLOAT, offset=start).astype(np.float32, copy=False)
     flat.flags.writeable = False
     return layout, flat
+
+
+def file_bytes(beginning: Buffer) -> int:
+    """How long the model file is that begins like this. Raises WeightsError."""
+    header, start = _read_header(beginning)
+    return start + _layout(header).size * _WIRE_FLOAT.itemsize
+
+
+def _layout(header: _Header) -> Layout:
+    return Layout(tuple((name, tuple(shape)) for name, shape in header.tensors))
 
 
 def _read_header(data: Buffer) -> tuple[_Header, int]:

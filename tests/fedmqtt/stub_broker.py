@@ -78,6 +78,10 @@ class StubBroker:
             meanwhile()
         return Connection(self._server.accept()[0])
 
+    def has_caller(self) -> bool:
+        """Whether somebody waits to be accepted."""
+        return _is_readable(self._server)
+
     def close(self) -> None:
         self._server.close()
 

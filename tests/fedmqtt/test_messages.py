@@ -19,6 +19,7 @@ from fedmqtt.messages import (
     Announce,
     AnyMessage,
     Chunk,
+    Claim,
     Decline,
     Evaluation,
     Go,
@@ -27,23 +28,25 @@ from fedmqtt.messages import (
     Offer,
     Presence,
     Receipt,
+    Seat,
     TimeLeft,
     Training,
     Update,
     WireError,
 )
-from fedmqtt.topics import ClientId, Digest, RoundId
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 WIRE = Path(__file__).parents[1] / "wire"
 A, B = Digest("a" * 64), Digest("b" * 64)
-ONE = RoundId(1)
+ONE, RUN = RoundId(1), RunId("r1")
 ANN, BOB = ClientId("ann"), ClientId("bob")
 MEASURES = Measures(sample_count=3, metrics={"loss": 0.5}, confusion=((1, 0), (1, 1)))
 MODEL = ModelRef(digest=A, size_bytes=300_000, chunk_bytes=131_072, fingerprint="0123456789abcdef")
 
 EXAMPLES: dict[str, AnyMessage] = {
     "offer": Offer(
-        run="r1",
+        epoch=3,
+        run=RUN,
         round=ONE,
         task="digits",
         model=MODEL,
@@ -54,11 +57,14 @@ EXAMPLES: dict[str, AnyMessage] = {
         codec="full",
         lanes=4,
         seed=7,
+        spread_s=2.5,
     ),
-    "time_left": TimeLeft(round=ONE, closes_in_s=12.5),
-    "go": Go(round=ONE, digest=B, ranges=((0, 3), (7, 8))),
-    "receipt_accepted": Receipt(round=ONE, accepted=True),
-    "receipt_refused": Receipt(round=ONE, accepted=False, reason="late: round 1 is closed"),
+    "time_left": TimeLeft(run=RUN, round=ONE, closes_in_s=12.5),
+    "go": Go(run=RUN, round=ONE, digest=B, ranges=((0, 3), (7, 8))),
+    "receipt_accepted": Receipt(run=RUN, round=ONE, accepted=True, next_round_in_s=40.0),
+    "receipt_refused": Receipt(
+        run=RUN, round=ONE, accepted=False, reason="late: round 1 is closed"
+    ),
     "presence": Presence(
         online=True,
         session="s1",
@@ -68,6 +74,7 @@ EXAMPLES: dict[str, AnyMessage] = {
     ),
     "presence_will": Presence(online=False, session="s1"),
     "update": Update(
+        run=RUN,
         round=ONE,
         base=A,
         fingerprint="0123456789abcdef",
@@ -77,10 +84,13 @@ EXAMPLES: dict[str, AnyMessage] = {
         measures=MEASURES,
         payload=memoryview(bytes(range(8))),
     ),
-    "evaluation": Evaluation(round=ONE, base=A, measures=MEASURES),
-    "decline": Decline(round=ONE, reason="on battery"),
-    "announce": Announce(round=ONE, digest=B, size_bytes=300_000, chunk_bytes=131_072),
+    "evaluation": Evaluation(run=RUN, round=ONE, base=A, measures=MEASURES),
+    "decline": Decline(run=RUN, round=ONE, reason="on battery"),
+    "announce": Announce(run=RUN, round=ONE, digest=B, size_bytes=300_000, chunk_bytes=131_072),
     "chunk": Chunk(digest=B, data=memoryview(b"\x00\x01\x02")),
+    "seat": Seat(epoch=3, token="t1", taken=True, run=RUN, where="server:4711", reply_to="t2"),
+    "seat_will": Seat(epoch=3, token="t1", taken=False),
+    "claim": Claim(token="t2"),
 }
 
 Read = Callable[[bytes], AnyMessage]
@@ -89,6 +99,7 @@ READERS: list[Read] = [
     messages.read_presence,
     messages.read_from_client,
     messages.read_to_client,
+    messages.read_among_coordinators,
 ]
 
 
@@ -100,6 +111,8 @@ def reader(message: AnyMessage) -> Read:
             return messages.read_presence
         case Receipt() | Go() | TimeLeft():
             return messages.read_to_client
+        case Seat() | Claim():
+            return messages.read_among_coordinators
         case _:
             return messages.read_from_client
 
@@ -167,6 +180,13 @@ def test_a_message_of_one_direction_is_none_of_the_other(name: str) -> None:
         {"round": -1},
         {"round": 2**31 + 1},
         {"round": 1.5},
+        {"run": ""},
+        {"run": "r" * 129},
+        {"run": "../r"},
+        {"run": ".r"},
+        {"run": "r/1"},
+        {"run": "r\n"},
+        {"run": None},
         {"base": "a" * 63},
         {"base": "A" * 64},
         {"base": "a" * 64 + "\n"},
@@ -189,11 +209,26 @@ def test_what_is_out_of_bounds_is_not_a_message(change: dict[str, Any]) -> None:
         messages.read_from_client(msgpack.packb(plain | change))
 
 
-@pytest.mark.parametrize("left", [float("nan"), float("inf"), -1.0])
-def test_a_time_that_is_none_is_refused(left: float) -> None:
-    plain = msgpack.unpackb(messages.encode(EXAMPLES["time_left"]))
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("time_left", "closes_in_s"),
+        ("receipt_accepted", "next_round_in_s"),
+        ("offer", "closes_in_s"),
+        ("offer", "spread_s"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(name: str, field: str, seconds: float) -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES[name]))
     with pytest.raises(WireError):
-        messages.read_to_client(msgpack.packb(plain | {"closes_in_s": left}))
+        reader(EXAMPLES[name])(msgpack.packb(plain | {field: seconds}))
+
+
+def test_nobody_is_asked_to_stay_away_for_more_than_an_hour() -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES["offer"]))
+    with pytest.raises(WireError):
+        messages.read_offer(msgpack.packb(plain | {"spread_s": 3601.0}))
 
 
 HOSTILE = {

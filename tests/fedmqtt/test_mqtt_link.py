@@ -34,6 +34,7 @@ from fedmqtt.topics import (
     OfferBoard,
     PresenceOf,
     RoundId,
+    RunId,
     StatusPage,
     Topics,
     UpdatePart,
@@ -44,6 +45,7 @@ from tests.fedmqtt.stub_broker import (
     CONNACK_5,
     CONNACK_311,
     CONNECT,
+    DISCONNECT,
     PINGREQ,
     PUBLISH,
     SUBSCRIBE,
@@ -237,6 +239,62 @@ def test_a_broker_that_throws_out_whom_it_let_in_is_not_stormed(
     assert max(pauses) > base_s
 
 
+def _pauses(loop: EventLoop, spread_s: float, pause_s: float) -> list[float]:
+    peer = Peer(
+        loop,
+        f"mqtt://127.0.0.1:{free_port()}",
+        "f",
+        "ann",
+        retry_base_s=pause_s,
+        retry_max_s=pause_s,
+    )
+    peer.link.spread_s = spread_s
+    peer.link.open()
+    pauses = [peer.next(LinkDown).retry_in_s or 0.0 for _ in range(40)]
+    peer.link.close()
+    return pauses
+
+
+def test_a_large_fleet_returns_over_the_time_that_its_coordinator_gave(loop: EventLoop) -> None:
+    pauses = _pauses(loop, spread_s=1e-3, pause_s=1e-9)
+    # All of 40 in the first half of it: a chance of one in 10^12.
+    assert 0.5e-3 < max(pauses) <= 1e-3
+    assert min(pauses) < 0.5e-3
+
+
+def test_a_small_fleet_s_clients_keep_to_their_own_pauses(loop: EventLoop) -> None:
+    pauses = _pauses(loop, spread_s=1e-9, pause_s=1e-3)
+    assert 0.5e-3 < max(pauses) <= 1e-3
+
+
+def test_a_broker_may_say_that_a_namesake_has_come(loop: EventLoop, stub: StubBroker) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    _accept(loop, stub).send(b"\xe0\x02\x8e\x00")
+    down = peer.next(LinkDown)
+    assert (down.thrown_out, down.taken_over) == (True, True)
+    _accept(loop, stub).send(b"\xe0\x02\x8b\x00")
+    down = peer.next(LinkDown)
+    assert (down.thrown_out, down.taken_over) == (True, False)
+    assert "Server shutting down" in down.reason
+    peer.link.close()
+
+
+def test_who_is_thrown_out_knows_it_from_a_loss(loop: EventLoop, stub: StubBroker) -> None:
+    peer = Peer(loop, stub.url, "f", "ann", keepalive_s=1)
+    peer.link.open()
+    _accept(loop, stub).hang_up()
+    # The first attempt was not answered, so there was no connection to be thrown out of.
+    peer.next(LinkUp)
+    assert peer.next(LinkDown).thrown_out
+    _accept(loop, stub)
+    # It hears nothing more from there.
+    assert not peer.next(LinkDown).thrown_out
+    peer.link.cut(back_in_s=None)
+    assert not peer.next(LinkDown).thrown_out
+    peer.link.close()
+
+
 def test_nobody_there_is_said_in_words(loop: EventLoop) -> None:
     port = free_port()
     peer = Peer(loop, f"mqtt://127.0.0.1:{port}", "f", "ann")
@@ -374,6 +432,91 @@ def test_closing_while_nobody_answers_ends_the_attempts(loop: EventLoop) -> None
     for _ in range(5):
         loop.run_once(wait_max_s=0)
     assert len(peer.events) == count
+
+
+@speaks
+def test_who_leaves_says_goodbye_and_comes_back_by_itself(
+    loop: EventLoop, broker: RunningBroker, federation_name: str, peers: list[Peer]
+) -> None:
+    watcher = Peer(loop, broker.url, federation_name, "watcher", subscribe=(_all(federation_name),))
+    inbox = Topics(federation_name).path(Inbox(ANN))
+    ann = Peer(loop, broker.url, federation_name, "ann", will=_will, subscribe=(inbox,))
+    peers += [watcher, ann]
+    watcher.connect()
+    first = ann.connect()
+    before = len(ann.events)
+    # More than may be on the way at a time: the last word must wait for its turn.
+    for number in range(100):
+        ann.link.publish(UpdatePart(0, ANN, RoundId(1), str(number)), bytes(1000))
+    ann.link.leave([_presence_of("goodbye", online=False)], back_in_s=0.01)
+    assert not ann.link.is_up
+    watcher.arrival(UpdatePart(0, ANN, RoundId(1), "99"))
+    assert _said(watcher) == (False, "goodbye")
+    back = ann.next(LinkUp)
+    assert back.token != first.token
+    assert ann.events[before:] == [back], "it left as it was told to: there is nothing to tell"
+    # The broker had nothing to add, and lets it hear again.
+    watcher.link.perform(_presence_of("last", online=True))
+    assert _said(watcher) == (True, "last")
+    watcher.link.publish(Inbox(ANN), b"welcome")
+    assert ann.arrival(Inbox(ANN)).payload == b"welcome"
+
+
+def test_what_arrives_while_one_leaves_is_not_handled(loop: EventLoop, stub: StubBroker) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    broker = _accept(loop, stub)
+    peer.next(LinkUp)
+    peer.link.leave([_presence_of("goodbye", online=False)], back_in_s=1000.0)
+    goodbye = _received(loop, broker)
+    assert goodbye.kind == PUBLISH
+    topic = b"fed/v1/f/inbox/ann"
+    broker.send(bytes([0x30, 2 + len(topic) + 1]) + len(topic).to_bytes(2) + topic + b"\x00")
+    broker.send(puback(goodbye.mid))
+    assert _received(loop, broker).kind == DISCONNECT
+    broker.hang_up()
+    assert peer.events == [peer.events[0]]
+    # The program wants it back before the time has come.
+    peer.link.open()
+    _accept(loop, stub)
+    peer.next(LinkUp)
+    peer.link.close()
+
+
+def test_leaving_ends_though_the_broker_takes_nothing(loop: EventLoop, stub: StubBroker) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    silent = _accept(loop, stub)
+    peer.next(LinkUp)
+    peer.link.leave([_presence_of("goodbye", online=False)], back_in_s=0.0)
+    _accept(loop, stub)
+    peer.next(LinkUp)
+    assert peer.all(LinkDown) == []
+    silent.hang_up()
+    peer.link.close()
+
+
+def test_who_closes_while_it_is_away_does_not_come_back(loop: EventLoop, stub: StubBroker) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    broker = _accept(loop, stub)
+    peer.next(LinkUp)
+    peer.link.leave([], back_in_s=0.0)
+    assert _received(loop, broker).kind == DISCONNECT
+    peer.link.close()
+    for _ in range(5):
+        loop.run_once(wait_max_s=0)
+    assert not stub.has_caller()
+
+
+def test_there_is_nothing_to_leave_without_a_link(loop: EventLoop) -> None:
+    peer = Peer(loop, f"mqtt://127.0.0.1:{free_port()}", "f", "ann")
+    peer.link.open()
+    peer.next(LinkDown)
+    peer.link.leave([_presence_of("goodbye", online=False)], back_in_s=1000.0)
+    # It goes on trying as before.
+    peer.next(LinkDown)
+    peer.link.close()
 
 
 # Messages
@@ -776,7 +919,7 @@ def _taking(taken: list[Part], parts: list[Part]) -> Iterator[Part]:
 
 def _offer(closes_in_s: float) -> Offer:
     return Offer(
-        run="r",
+        run=RunId("r"),
         round=RoundId(1),
         task="t",
         model=ModelRef(digest=DIGEST, size_bytes=8, chunk_bytes=1024, fingerprint="f"),

@@ -9,12 +9,14 @@ from fedmqtt.topics import (
     CHANNELS,
     Address,
     ClientId,
+    CoordinatorSeat,
     Digest,
     Inbox,
     ModelChunk,
     OfferBoard,
     PresenceOf,
     RoundId,
+    SeatClaim,
     StatusPage,
     Topics,
     UpdatePart,
@@ -32,6 +34,8 @@ ADDRESSES = st.one_of(
     st.builds(UpdatePart, NUMBERS, CLIENTS, NUMBERS.map(RoundId), PARTS),
     st.builds(Inbox, CLIENTS),
     st.builds(PresenceOf, CLIENTS),
+    st.just(CoordinatorSeat()),
+    st.just(SeatClaim()),
     st.builds(StatusPage, st.sampled_from(["round", "coordinator", "clients/ann", "history/12"])),
 )
 
@@ -79,6 +83,11 @@ def test_any_other_topic_is_nobody_s(end: str) -> None:
         f"model/{'a' * 63}/0",
         "model//0",
         "offer/",
+        "seat/",
+        "seat/1",
+        "Seat",
+        "claim/",
+        "claim/x",
         "status/",
         "status/round/+",
         "status/round/a/b",
@@ -103,6 +112,14 @@ def test_the_wildcards_cover_what_they_should() -> None:
     assert HOME.path(part) == "fed/v1/home/update/3/ann/7/announce"
     assert HOME.any_presence == "fed/v1/home/presence/+"
     assert HOME.any_status == "fed/v1/home/status/#"
+
+
+def test_a_coordinator_finds_the_seat_and_who_claims_it() -> None:
+    assert HOME.path(CoordinatorSeat()) == HOME.seat == "fed/v1/home/seat"
+    assert HOME.path(SeatClaim()) == HOME.claim == "fed/v1/home/claim"
+    # The seat is found by who comes late; a claim that is read later is no claim.
+    assert CHANNELS[CoordinatorSeat].retain
+    assert not CHANNELS[SeatClaim].retain
 
 
 def test_each_kind_of_address_has_a_channel() -> None:
