@@ -39,7 +39,9 @@ class InProcessTrainer:
         if ticket.report is None:
             return
         answer = trainer.work(ticket.job, lambda fraction: None)
-        done = Done(round=answer.round, digest=answer.digest, size_bytes=answer.size_bytes)
+        done = Done(
+            run=answer.run, round=answer.round, digest=answer.digest, size_bytes=answer.size_bytes
+        )
         ticket.report(done)
 
 

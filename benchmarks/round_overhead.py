@@ -10,6 +10,11 @@ process with N agents). Prints one JSON line:
     coordinator_peak_rss_mb  peak resident memory of the coordinator, in MB of 10^6 bytes
     client_idle_rss_mb       resident memory of a real client that waits for a round
     bytes_per_round          payloads and topics that crossed the broker, in and out
+
+With `--durability-cost` all of it is measured twice, in turns, the second time with nothing forced
+to the coordinator's disk:
+
+    durability_round_s, durability_cpu_s_per_update   how much more it takes with, as a ratio
 """
 
 import argparse
@@ -24,19 +29,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.processes import children, cpu_s, idle_agent, peak_rss_mb, reset_peak_rss, rss_mb
 from broker_config.local_broker import RunningBroker, start_broker
-from coordinator.config import Broker, Evaluation, FederationConfig, Rounds
+from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
 from coordinator.history import Record
 from coordinator.service import Service
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.weights import layout_of
 
 FEDERATION = "overhead"
+TURNS = 3
 WARM_UP = 3
 """Rounds before the measured ones: connections, caches, first pages."""
 
@@ -99,29 +106,57 @@ def main() -> int:
         broker = stack.enter_context(start_broker(arguments.broker))
         with idle_agent(broker.url, scratch / "idle") as (pid, _):
             idle_rss_mb = rss_mb(pid)
-        figures = _measure(arguments, broker, scratch)
+        if arguments.durability_cost:
+            figures = _with_and_without(arguments, broker, scratch)
+        else:
+            figures = _measure(arguments, broker, scratch / "with")
     figures["client_idle_rss_mb"] = round(idle_rss_mb, 1)
     sys.stdout.write(json.dumps(figures) + "\n")
     return 0
 
 
-def _measure(
+def _with_and_without(
     arguments: argparse.Namespace, broker: RunningBroker, scratch: Path
-) -> dict[str, object]:
+) -> dict[str, Any]:
+    turns = [
+        _measure(arguments, broker, scratch / f"{turn}-{durable}", durable=durable)
+        for turn in range(TURNS)
+        for durable in (True, False)
+    ]
+    figures = turns[0]
+    for name in ("round_s", "cpu_s_per_update"):
+        durable, forgetful = (
+            statistics.median(turn[name] for turn in turns[first::2]) for first in (0, 1)
+        )
+        figures[name] = durable
+        figures[f"durability_{name}"] = round(durable / forgetful, 3)
+    return figures
+
+
+def _measure(
+    arguments: argparse.Namespace, broker: RunningBroker, scratch: Path, *, durable: bool = True
+) -> dict[str, Any]:
     config = _config(arguments, broker)
     from benchmarks.echo_task import initial_weights
 
     initial = initial_weights(0)
     layout = layout_of(initial)
     run = scratch / "run"
-    run.mkdir()
+    run.mkdir(parents=True)
     # What this process starts, apart from the clients, is the broker.
     broker_pids = children(os.getpid())
     clients = _start_clients(arguments, broker, scratch)
     pids = {"coordinator": [os.getpid()], "broker": broker_pids, "clients": clients.pids}
-    meter = Meter(pids, WARM_UP)
+    meter = Meter(pids, arguments.warm_up)
     loop = EventLoop()
-    service = Service(loop, config, layout, layout.flatten(initial), run, meter.on_round)
+    service = Service(
+        loop,
+        config,
+        (layout, layout.flatten(initial)),
+        run,
+        meter.on_round,
+        durable=durable,
+    )
     reset_peak_rss()
     try:
         service.run()
@@ -155,13 +190,14 @@ def _config(arguments: argparse.Namespace, broker: RunningBroker) -> FederationC
         task="benchmarks.echo_task",
         broker=Broker(url=broker.url),
         rounds=Rounds(
-            count=WARM_UP + arguments.rounds,
+            count=arguments.warm_up + arguments.rounds,
             cohort=arguments.clients,
             over_selection=1.0,
             quorum=arguments.clients,
             clients_min=arguments.clients,
-            deadline_s=120.0,
+            deadline_s=600.0,
         ),
+        tuning=Tuning(enabled=False),
         evaluation=Evaluation(every=0),
     )
 
@@ -193,6 +229,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--params", type=int, default=199_210, help="float32 numbers in the model")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--durability-cost",
+        action="store_true",
+        help="measure without forcing anything to the coordinator's disk, too",
+    )
+    parser.add_argument("--warm-up", type=int, default=WARM_UP, help="rounds before the measured")
     parser.add_argument("--in-process", action="store_true", help="all clients in one process")
     parser.add_argument("--broker", default="auto", help="mosquitto, embedded or mqtt://...")
     return parser.parse_args()

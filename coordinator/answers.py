@@ -6,13 +6,12 @@
 The machine decides who counts; here is what counts.
 """
 
-import math
 from dataclasses import dataclass, field
 from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, evaluation
+from coordinator import aggregation, evaluation, late
 from coordinator.aggregation import Aggregation
 from coordinator.config import FederationConfig
 from fedmqtt import codecs, parts, settings
@@ -39,7 +38,8 @@ class Answers:
     Raises SettingsError or UnknownPart on settings that no part takes.
     """
 
-    def __init__(self, config: FederationConfig, size: int) -> None:
+    def __init__(self, config: FederationConfig, size: int, terms_max: int) -> None:
+        """`terms_max`: the most answers that any round may fold."""
         self._config = config
         self._size = size
         self._codec = parts.load(codecs, config.codec)
@@ -48,7 +48,7 @@ class Answers:
             config.aggregation_settings, self._strategy.Settings, "aggregation_settings"
         )
         try:
-            self._bits(math.ceil(config.rounds.cohort * config.rounds.over_selection))
+            self._bits(terms_max)
         except ValueError as bad:
             raise SettingsError(str(bad)) from bad
         self._sum: Aggregation | None = None
@@ -56,9 +56,9 @@ class Answers:
         self._change: Array | None = None
         """Of the update that was checked last."""
 
-    def begin(self, invited: int) -> None:
-        """A round is open. The bounds of its sum follow from how many are invited."""
-        running = ExactSum(self._size, self._bits(invited))
+    def begin(self, terms_max: int) -> None:
+        """A round is open. What its sum can resolve follows from how many answers may come."""
+        running = ExactSum(self._size, self._bits(terms_max))
         self._sum = self._strategy.build(self._settings, running)
         self._tally = _Tally()
 
@@ -74,12 +74,18 @@ class Answers:
             or self._measures_fault(answer.measures)
         )
 
-    def fold(self, client: ClientId, update: Update, *, evaluates: bool) -> None:
-        """Count the update that was checked last. Its measures count if the client `evaluates`."""
+    def fold(
+        self, client: ClientId, update: Update, *, evaluates: bool, staleness: int = 0
+    ) -> None:
+        """Count the update that was checked last. Its measures count if the client `evaluates`.
+
+        It counts for less the more rounds ago (`staleness`) its own has closed.
+        """
         assert self._change is not None and self._sum is not None
-        self._sum.fold(self._change, update.sample_count)
-        self._tally.samples += update.sample_count
-        self._tally.trained.append((update.metrics, update.sample_count))
+        samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
+        self._sum.fold(self._change, samples)
+        self._tally.samples += samples
+        self._tally.trained.append((update.metrics, samples))
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
             self.take_measures(client, update.measures)
@@ -108,9 +114,9 @@ class Answers:
         assert self._sum is not None
         return self._sum.finish(base)
 
-    def _bits(self, invited: int) -> int:
+    def _bits(self, terms_max: int) -> int:
         limits = self._config.limits
-        return fraction_bits(limits.change_max, limits.samples_max, invited)
+        return fraction_bits(limits.change_max, limits.samples_max, terms_max)
 
     def _measures_fault(self, measures: Measures | None) -> str:
         if measures is None:

@@ -1,13 +1,15 @@
 """The model on disk, as safetensors: what other programs read, and what a run starts from."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from fedmqtt.weights import Array, Layout, Weights, layout_of
+from fedmqtt.weights import Array, Layout, Weights, WeightsError, layout_of
 
 
 class CheckpointError(ValueError):
@@ -36,15 +38,55 @@ def load(path: Path) -> tuple[Layout, Array]:
     return layout, layout.flatten(found)
 
 
+def load_as(path: Path, layout: Layout) -> Array:
+    """The flat vector of a model that is known to have this layout. Raises CheckpointError.
+
+    In the layout's order of names: the file has its own.
+    """
+    found, flat = load(path)
+    try:
+        return layout.flatten(found.unflatten(flat))
+    except WeightsError as bad:
+        raise CheckpointError(f"model {path}: {bad}") from bad
+
+
 def save(path: Path, layout: Layout, flat: Array, metadata: dict[str, str]) -> None:
-    """Write the model whole or not at all: to a file beside it, then one rename."""
+    """Write the model whole or not at all: to a file beside it, then one rename.
+
+    When this returns, a loss of power would not lose it.
+    """
     part = path.with_suffix(".part")
     # One entry: safetensors writes several in another order each time, and the same model is to be
     # the same file.
     about = {"fedmqtt": json.dumps(metadata, sort_keys=True)}
     try:
-        part.write_bytes(safetensors.numpy.save(layout.unflatten(flat), about))
+        with part.open("wb") as file:
+            file.write(safetensors.numpy.save(layout.unflatten(flat), about))
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def show(path: Path, newest: Path) -> None:
+    """Let `path` be the model of `newest`, without a second copy where the file system can."""
+    link = path.with_suffix(".part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(newest, link)
+    except OSError:
+        # FAT and some network drives have no links.
+        shutil.copyfile(newest, link)
+    link.replace(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

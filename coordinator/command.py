@@ -2,27 +2,40 @@
 
 federation.toml holds the settings; `fedmqtt init` writes one with all of them. Each run makes a
 folder of its own with the model (safetensors), the history of its rounds (JSON lines) and the
-settings it ran with.
+settings it began with. Stopped or killed and started again, the coordinator goes on with the newest
+run that is not finished, in the same round, with the answers it had.
 """
 
 import argparse
+import logging
+import re
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checkpoint, selection
+from coordinator import aggregation, checkpoint, ledger, selection
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
-from coordinator.service import Service
+from coordinator.ledger import LedgerError
+from coordinator.service import SeatTaken, Service
 from fedmqtt import codecs, parts, settings
 from fedmqtt.event_loop import EventLoop
+from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
+
+WHAT_TO_DO = "wait for its end with --standby, or begin another run with --new"
+_LOOK_EVERY_S = 0.5
+_STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
+
+_log = logging.getLogger("coordinator")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--broker", help="override broker.url")
     parser.add_argument(
-        "--run", type=Path, metavar="DIR", help="this run's folder; else a new one in `runs`"
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="this run's folder; else the newest unfinished one in `runs`, else a new one",
+    )
+    parser.add_argument(
+        "--new", action="store_true", help="begin a new run, whatever is unfinished"
+    )
+    parser.add_argument(
+        "--standby",
+        action="store_true",
+        help="wait while another coordinator runs the federation, and take over when it is gone",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force, and end"
@@ -44,26 +68,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    loop = EventLoop()
+    loop.stop_on_signals()
     try:
         config = _config(arguments)
         if arguments.print_config:
             sys.stdout.write(settings.render(with_strategy_settings(config)))
             return 0
-        folder = _run_folder(config, arguments.run)
-        layout, flat = _initial_model(config, folder)
-        loop = EventLoop()
-        loop.stop_on_signals()
-        service = Service(loop, config, layout, flat, folder)
-    except (SettingsError, BrokerUrlError, CheckpointError) as bad:
+        place = _place(loop, config, arguments)
+        if place is None:
+            return 130
+        service = _service(loop, config, place, arguments)
+    except (SettingsError, BrokerUrlError, CheckpointError, LedgerError) as bad:
         sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
         return 2
     try:
         service.run()
-    except OSError as bad:
-        sys.stderr.write(f"fedmqtt coordinator: {bad}; the run has ended\n")
+    except SeatTaken as bad:
+        sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
+        return 2
+    except (OSError, LedgerError) as bad:
+        sys.stderr.write(
+            f"fedmqtt coordinator: {bad}\nnothing that was received is lost: start it again when"
+            f" that is mended, and the run in {place.folder} goes on\n"
+        )
         return 1
     loop.close()
-    _report(service, folder)
+    _report(service, place.folder)
     if not service.is_finished:
         return 130
     return 0 if service.has_learned else 1
@@ -100,24 +131,103 @@ def with_strategy_settings(config: FederationConfig) -> FederationConfig:
     return structs.replace(config, aggregation_settings=msgspec.to_builtins(found))
 
 
-def _run_folder(config: FederationConfig, chosen: Path | None) -> Path:
-    folder = chosen
-    if folder is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        folder = Path(config.runs) / f"{config.name}-{stamp}"
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A run's folder, which is this program's alone for as long as it lives."""
+
+    folder: Path
+    lock: FolderLock
+    goes_on: bool
+
+
+def _place(
+    loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace
+) -> _Place | None:
+    """None when the wait for another coordinator's end was broken off."""
+    if arguments.new and arguments.standby:
+        raise SettingsError("--new begins a run and --standby goes on with one: give one of them")
+    while True:
+        folder, goes_on = _choose_folder(config, arguments)
+        try:
+            lock = _locked(folder)
+        except FolderInUse as used:
+            if not arguments.standby:
+                raise SettingsError(f"{used}: {WHAT_TO_DO}") from used
+            if not _wait_for(loop, folder, used):
+                return None
+            continue
+        # It may have come to its end while its lock was waited for.
+        if goes_on and not ledger.is_unfinished(folder):
+            lock.release()
+            raise SettingsError(f"the run in {folder} is finished: there is nothing to take over")
+        return _Place(folder, lock, goes_on)
+
+
+def _locked(folder: Path) -> FolderLock:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "history.jsonl").exists() or (folder / "federation.toml").exists():
-            raise SettingsError(
-                f"{folder} holds a run or its settings; choose another folder with --run"
-            )
-        # Without the broker's password: run folders are shown around.
-        broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
-        settled = structs.replace(with_strategy_settings(config), broker=broker)
-        (folder / "federation.toml").write_text(settings.render(settled))
+        return FolderLock(folder)
     except OSError as bad:
         raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad
-    return folder
+
+
+def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
+    """Until its lock may be free. False if a person does not want to wait any more."""
+    _log.info("standing by: %s", used)
+    while loop.stop_signal is None:
+        loop.run_once(wait_max_s=_LOOK_EVERY_S)
+        with suppress(FolderInUse):
+            _locked(folder).release()
+            return True
+    return False
+
+
+def _choose_folder(config: FederationConfig, arguments: argparse.Namespace) -> tuple[Path, bool]:
+    """Which, and whether the run in it goes on."""
+    chosen: Path | None = arguments.run
+    if chosen is not None:
+        if ledger.is_unfinished(chosen):
+            if arguments.new:
+                raise SettingsError(f"{chosen} holds an unfinished run; --new needs another folder")
+            return chosen, True
+        if any((chosen / name).exists() for name in ("history.jsonl", "federation.toml")):
+            raise SettingsError(
+                f"{chosen} holds a finished run, or settings; choose another folder with --run"
+            )
+        return chosen, False
+    if not arguments.new and (newest := _newest_unfinished(config)) is not None:
+        return newest, True
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name, number = f"{config.name}-{stamp}", 1
+    while (folder := Path(config.runs) / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder, False
+
+
+def _newest_unfinished(config: FederationConfig) -> Path | None:
+    found = [
+        folder
+        for folder in Path(config.runs).glob(f"{config.name}-*")
+        # A run of "a-b" is none of "a".
+        if _STAMP.fullmatch(folder.name.removeprefix(config.name)) and ledger.is_unfinished(folder)
+    ]
+    return max(found, key=lambda folder: folder.name, default=None)
+
+
+def _service(
+    loop: EventLoop, config: FederationConfig, place: _Place, arguments: argparse.Namespace
+) -> Service:
+    folder = place.folder
+    try:
+        initial = None if place.goes_on else _initial_model(config, folder)
+        service = Service(loop, config, initial, folder, standby=arguments.standby)
+        if not (folder / "federation.toml").exists():
+            # Without the broker's password: run folders are shown around.
+            broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
+            settled = structs.replace(with_strategy_settings(config), broker=broker)
+            (folder / "federation.toml").write_text(settings.render(settled))
+    except OSError as bad:
+        raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad
+    return service
 
 
 def _initial_model(config: FederationConfig, folder: Path) -> tuple[Layout, Array]:

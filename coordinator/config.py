@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from coordinator.rounds import Late
 from fedmqtt.messages import Training
 from fedmqtt.topics import NAME_PATTERN
 
@@ -31,7 +32,12 @@ class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 10
     over_selection: Annotated[
         float,
-        Meta(ge=1, le=100, description="Clients invited per answer wanted: some never answer."),
+        Meta(
+            ge=1,
+            le=100,
+            description="Clients invited per answer wanted, since some never answer. A start: see\n"
+            "`tuning`.",
+        ),
     ] = 1.3
     quorum: Annotated[
         int,
@@ -45,7 +51,12 @@ class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 2
     deadline_s: Annotated[
         float,
-        Meta(gt=0, le=1e8, description="A round is closed after so many seconds, come what may."),
+        Meta(
+            gt=0,
+            le=1e8,
+            description="A round is closed after so many seconds, come what may. `tuning` may\n"
+            "learn to close it sooner.",
+        ),
     ] = 300.0
     pause_s: Annotated[
         float, Meta(ge=0, le=1e8, description="Seconds between one round and the next.")
@@ -88,6 +99,45 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="How long the last evaluation waits for clients that are away.",
         ),
     ] = 60.0
+
+
+class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Learn over-selection and deadline from how many answer, and how fast.\n"
+            "What was chosen, and why, is on the status page of the round."
+        ),
+    ] = True
+    over_selection_min: Annotated[
+        float, Meta(ge=1, le=100, description="Never invite fewer per answer wanted.")
+    ] = 1.0
+    over_selection_max: Annotated[
+        float, Meta(ge=1, le=100, description="Never invite more per answer wanted.")
+    ] = 2.0
+    deadline_min_s: Annotated[
+        float,
+        Meta(
+            gt=0, le=1e8, description="Never close a round sooner; rounds.deadline_s is the most."
+        ),
+    ] = 30.0
+
+
+class LateAnswers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    policy: Annotated[
+        Late,
+        Meta(
+            description="Of answers whose round has closed. discard: they are refused. weigh:\n"
+            "they count in the round that closes next, the older the less. buffer: so too, but\n"
+            "`batch` of them at a time."
+        ),
+    ] = "discard"
+    batch: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="With buffer: how many are taken up at a time.")
+    ] = 10
+    rounds_max: Annotated[
+        int, Meta(ge=1, le=15, description="Answers that are older by more rounds are refused.")
+    ] = 5
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,6 +220,8 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "full"
     broker: Broker = field(default_factory=Broker)
     rounds: Rounds = field(default_factory=Rounds)
+    tuning: Tuning = field(default_factory=Tuning)
+    late: LateAnswers = field(default_factory=LateAnswers)
     selection: Annotated[
         str, Meta(description="Who is invited (a file in coordinator/selection).")
     ] = "uniform"

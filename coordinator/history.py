@@ -1,5 +1,7 @@
 """What happened, round by round: one JSON object per line in the run's `history.jsonl`."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,6 +31,8 @@ class Record(Struct, frozen=True, kw_only=True):
     evaluated: list[ClientId]
     late_updates: int
     """Since the round before this one closed."""
+    late_counted: list[tuple[ClientId, RoundId]] = []
+    """Answers to earlier rounds that went into this one's model: whose, and to which."""
     duration_s: float
     samples: int
     """Trained on, over all answers."""
@@ -57,9 +61,60 @@ class Record(Struct, frozen=True, kw_only=True):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a whole run came to."""
+
+    rounds: int
+    invited: int
+    answered: int
+    dropped: int
+    rejected: int
+    late: int
+    figures: Figures | None
+    """Of the newest model that was evaluated."""
+    figures_round: RoundId | None
+
+    def plus(self, record: Record) -> "Totals":
+        return Totals(
+            rounds=self.rounds + (record.outcome != "evaluated"),
+            invited=self.invited + len(record.invited),
+            answered=self.answered + len(record.answered),
+            dropped=self.dropped + len(record.dropped),
+            rejected=self.rejected + len(record.rejected),
+            late=self.late + record.late_updates,
+            figures=record.figures or self.figures,
+            figures_round=record.round if record.figures else self.figures_round,
+        )
+
+
+NOTHING = Totals(0, 0, 0, 0, 0, 0, None, None)
+
+
+def sentence(record: Record) -> str:
+    """One round in the log."""
+    figures = "".join(
+        f", {name} {value:.4f}"
+        for name, value in (record.figures.metrics if record.figures else {}).items()
+    )
+    return (
+        f"round {record.round} {record.outcome} ({record.reason}):"
+        f" {len(record.answered)} of {len(record.invited)} answered,"
+        f" {len(record.dropped)} dropped, {len(record.rejected)} rejected,"
+        f" {record.duration_s:.1f} s{figures}"
+    )
+
+
 def append(path: Path, record: Record) -> None:
     with path.open("ab") as file:
         file.write(msgspec.json.encode(record) + b"\n")
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+    """All of them, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+    part.replace(path)
 
 
 def read(path: Path) -> list[Record]:

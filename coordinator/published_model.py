@@ -43,6 +43,6 @@ def parts(model: PublishedModel, is_wanted: Callable[[], bool]) -> Iterator[Part
 
 
 def cleared(ref: ModelRef) -> list[Part]:
-    """What takes its chunks off the broker."""
+    """What takes its chunks off the broker. The first goes last: by it the others are found."""
     count = chunks.count(ref.size_bytes, ref.chunk_bytes)
-    return [Part(ModelChunk(ref.digest, index), b"") for index in range(count)]
+    return [Part(ModelChunk(ref.digest, index), b"") for index in reversed(range(count))]

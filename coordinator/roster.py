@@ -28,6 +28,8 @@ class Roster:
     task: str
     clients: dict[ClientId, Entry] = field(default_factory=dict)
     online_count: int = 0
+    took_s: list[Seconds] = field(default_factory=list)
+    """How long each answer of the open round took, from its opening."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)

@@ -1,8 +1,13 @@
 """The round machine: who was invited, who answered, when the round closes.
 
 `step` reads no clock, draws no chance and touches no tensor; the service folds an update when it
-sees `Accept` and makes the next model when it sees `Close`. The roster is the one thing that
-`step` changes in place.
+sees `Accept`, writes it down and says `Stored`, and makes the next model when it sees `Close`. The
+roster is the one thing that `step` changes in place.
+
+    UpdateCame ──▶ Accept ──▶ (folded, on its way to the disk) ──▶ Stored ──▶ Receipt
+
+A receipt lets the client forget its answer, so it is said only when a loss of power would not lose
+the answer, and no round closes while an answer that counts is still on its way there.
 
                enough clients                cohort complete, or nobody left to wait for,
                are willing                   or the deadline
@@ -18,10 +23,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from coordinator import pacing
+from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import ModelRef, Offer, Presence, Purpose, Receipt, TimeLeft, Training
-from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
+from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId, RunId
 
 Clients = frozenset[ClientId]
 NOBODY: Clients = frozenset()
@@ -29,11 +36,27 @@ NOBODY: Clients = frozenset()
 REFUSED = "refused"
 """The note about an answer that does not count: who sent it, and why not."""
 
+SPREAD_MAX_S: Seconds = 600.0
+"""However large the fleet: the last to return should not miss many rounds."""
+
 COMPLETE = "cohort complete"
 """Why a round closes when all goes well."""
 
+DEADLINE = "deadline"
+
 SETTLED_ROUNDS = 16
 """How many closed rounds are remembered, for clients that ask again about an old answer."""
+
+HELD_PER_COHORT = 4
+"""Late answers that may wait to be folded, in cohorts: each takes a little from what the exact sum
+can resolve."""
+
+Late = Literal["discard", "weigh", "buffer"]
+"""What becomes of a good answer whose round has closed.
+
+`discard`: it is refused. `weigh`: it counts in the round that closes next, for less (see
+`coordinator/late.py`). `buffer`: so too, but only when `late_batch` of them are together.
+"""
 
 Select = Callable[[Sequence[ClientId], int, RoundId, Purpose], tuple[ClientId, ...]]
 """(sorted candidates, how many, round, for what) -> whom to invite; the same each time."""
@@ -48,13 +71,12 @@ class Rules:
     """How many to run; 0 runs until stopped."""
     cohort: int
     """Answers that complete a round."""
-    over_selection: float = 1.3
-    """Invited per answer wanted, since some never answer."""
+    pace: Bounds
+    """How many are invited per answer wanted, and until when: learned, within these."""
     quorum: int = 1
     """Fewest answers that make a new model."""
     clients_min: int = 1
     """Fewest willing clients to open a round with."""
-    deadline_s: Seconds = 60.0
     pause_s: Seconds = 0.0
     """Between rounds."""
     retry_s: Seconds = 5.0
@@ -67,7 +89,15 @@ class Rules:
     """How many clients evaluate; 0 is all. Who trains too, evaluates before it trains."""
     final_deadline_s: Seconds = 60.0
     """How long the last evaluation waits for clients that are away."""
-    run: str = ""
+    late: Late = "discard"
+    late_batch: int = 1
+    """With `buffer`: how many are folded at a time."""
+    late_rounds_max: int = 5
+    """An answer that is older by more rounds is refused."""
+    returns_per_s: float = 200.0
+    """How many clients should come back in a second after a broker's restart; see `spread_s`."""
+    run: RunId
+    epoch: int = 0
     task: str = ""
     training: Training = field(default_factory=Training)
     codec: str = "full"
@@ -77,10 +107,36 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A closed round and whose answers counted in it."""
+    """A closed round: whose answers counted in it, or will although they came late."""
 
     round: RoundId
     answered: Clients
+    model: ModelRef
+    train: Clients
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An answer, of this run."""
+
+    client: ClientId
+    round: RoundId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is remembered from one round to the next."""
+
+    pace: Pace
+    settled: tuple[Settled, ...] = ()
+    late: int = 0
+    """Updates that came after their round had closed."""
+    held: tuple[Named, ...] = ()
+    """Late answers that will be folded when a round closes."""
+    storing: frozenset[Named] = frozenset()
+    """Accepted, and on their way to the disk."""
+    typical_s: Seconds = 0.0
+    """How long rounds took lately; 0 before the first has closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +145,9 @@ class Waiting:
 
     round: RoundId
     """The next one."""
+    past: Past
     model: ModelRef | None = None
     not_before: Seconds = 0.0
-    settled: tuple[Settled, ...] = ()
-    late: int = 0
-    """Updates that came after their round had closed, since this program started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +166,7 @@ class Collecting:
     rejected: Mapping[ClientId, str] = field(default_factory=dict)
     away: Mapping[ClientId, Seconds] = field(default_factory=dict)
     """Since when an invited client that owes an answer has been gone."""
-    settled: tuple[Settled, ...] = ()
-    late: int = 0
+    past: Past
 
     @property
     def is_last_evaluation(self) -> bool:
@@ -151,14 +204,12 @@ class Averaging:
 
     round: RoundId
     """The next one."""
-    settled: tuple[Settled, ...]
-    late: int
+    past: Past
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    settled: tuple[Settled, ...]
-    late: int
+    past: Past
 
 
 State = Waiting | Collecting | Averaging | Finished
@@ -184,6 +235,7 @@ class AnnounceCame:
 
     at: Seconds
     client: ClientId
+    run: RunId
     round: RoundId
     fault: str = ""
 
@@ -194,6 +246,7 @@ class UpdateCame:
 
     at: Seconds
     client: ClientId
+    run: RunId
     round: RoundId
     base: str
     fingerprint: str
@@ -204,6 +257,7 @@ class UpdateCame:
 class EvaluationCame:
     at: Seconds
     client: ClientId
+    run: RunId
     round: RoundId
     base: str
     fault: str = ""
@@ -213,8 +267,17 @@ class EvaluationCame:
 class Declined:
     at: Seconds
     client: ClientId
+    run: RunId
     round: RoundId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """These accepted answers would survive a loss of power now."""
+
+    at: Seconds
+    answers: tuple[Named, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +300,7 @@ Event = (
     | UpdateCame
     | EvaluationCame
     | Declined
+    | Stored
     | ModelReady
     | Woke
 )
@@ -252,7 +316,7 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Fold the update that just came into the running sum."""
+    """Fold the update that just came into the running sum, and store it; `Stored` follows."""
 
     client: ClientId
     round: RoundId
@@ -260,7 +324,15 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class AcceptEvaluation:
-    """Count the evaluation that just came."""
+    """Count the evaluation that just came, and store it; `Stored` follows."""
+
+    client: ClientId
+    round: RoundId
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Store the late update that just came, to be folded with a later round; `Stored` follows."""
 
     client: ClientId
     round: RoundId
@@ -284,6 +356,10 @@ class Close:
     surplus: Clients
     """There and at work when the round was complete without them: over-selection's price."""
     duration_s: Seconds
+    held: tuple[Named, ...] = ()
+    """Late answers to fold into this round's sum before the model is made."""
+    pace: Pace
+    """What the next round will go by, and why."""
 
     @property
     def dropped(self) -> Clients:
@@ -296,7 +372,7 @@ class Finish:
     """Nothing more will happen: withdraw what is retained, and end."""
 
 
-Effect = Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Close | Finish
+Effect = Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Hold | Close | Finish
 
 
 def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
@@ -311,11 +387,39 @@ def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[Stat
     return following, effects
 
 
+def terms_max(invited: int, rules: Rules) -> int:
+    """How many answers may be folded into a round that invites so many."""
+    return invited + (0 if rules.late == "discard" else HELD_PER_COHORT * rules.cohort)
+
+
+def begin(rules: Rules) -> Waiting:
+    """Before the first round of a run, and before its first model."""
+    return Waiting(RoundId(1), Past(pace=pacing.begin(rules.pace)))
+
+
+def resume(open_round: Collecting, at: Seconds) -> Collecting:
+    """An open round after the coordinator was gone, with all that the ledger knew of it.
+
+    Whoever owes an answer is away until the broker tells otherwise: it may have gone meanwhile, and
+    its will with it.
+    """
+    owing = open_round.outstanding | open_round.evaluations_outstanding
+    # A good answer may have been written down, and not that it made up for a refusal before.
+    for client in open_round.answered | open_round.evaluated:
+        open_round = _pardon(open_round, client)
+    return replace(open_round, away=dict.fromkeys(sorted(owing), at))
+
+
 def has_counted(state: State, client: ClientId, round_id: RoundId) -> bool:
     """Whether this client's answer to this round has been accepted already."""
     if isinstance(state, Collecting) and round_id == state.round:
         return client in state.answered or client in state.evaluated
-    return any(past.round == round_id and client in past.answered for past in state.settled)
+    settled = _settled(state, round_id)
+    return settled is not None and client in settled.answered
+
+
+def _settled(state: State, round_id: RoundId) -> Settled | None:
+    return next((one for one in state.past.settled if one.round == round_id), None)
 
 
 def _decide(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
@@ -339,23 +443,25 @@ def _take_in(
     match event:
         case ClientCame(at, client, presence):
             roster.came(at, client, presence)
-            return _welcome(_forget_away(state, client), at, client)
+            return _welcome(_forget_away(state, client), at, client, rules)
         case ClientLeft(at, client, session):
             return (
                 _mark_away(state, at, client) if roster.left(at, client, session) else state
             ), []
         case AnnounceCame(at, client):
             roster.heard(at, client)
-            return _take_announce(_forget_away(state, client), event)
+            return _take_announce(_forget_away(state, client), event, rules)
         case UpdateCame(at, client):
             roster.heard(at, client)
-            return _take_update(_forget_away(state, client), event)
+            return _take_update(_forget_away(state, client), event, rules, roster)
         case EvaluationCame(at, client):
             roster.heard(at, client)
-            return _take_evaluation(_forget_away(state, client), event)
-        case Declined(at, client, round_id, reason):
+            return _take_evaluation(_forget_away(state, client), event, rules)
+        case Declined(at, client):
             roster.heard(at, client)
-            return _take_decline(_forget_away(state, client), client, round_id, reason), []
+            return _take_decline(_forget_away(state, client), event, rules), []
+        case Stored(at, answers):
+            return _take_stored(state, at, answers, rules)
         case ModelReady(at, model):
             return _take_model(state, at, model, rules), []
         case Woke():
@@ -388,10 +494,11 @@ def _open_if_ready(
     if roster.willing_count("train") < max(1, rules.clients_min):
         return state, []
     willing = roster.willing("train")
-    wanted = min(len(willing), math.ceil(rules.cohort * rules.over_selection))
+    pace = state.past.pace
+    wanted = pacing.invite_count(pace, rules.cohort, len(willing))
     train = frozenset(rules.select(willing, wanted, state.round, "train"))
     evaluate = _evaluators(state.round, roster.willing("evaluate"), rules)
-    return _open(state, state.model, train, evaluate, at, rules.deadline_s, rules)
+    return _open(state, state.model, train, evaluate, at, pace.deadline_s, rules, roster)
 
 
 def _open_last_evaluation(
@@ -399,11 +506,11 @@ def _open_last_evaluation(
 ) -> tuple[State, list[Effect]]:
     able = roster.able("evaluate") if rules.evaluate_every else []
     if not able:
-        return Finished(state.settled, state.late), [Publish(OfferBoard(), None), Finish()]
+        return Finished(state.past), [Publish(OfferBoard(), None), Finish()]
     # Clients that are away are invited too: the offer is retained, and there is time to return.
     count = min(len(able), rules.evaluators or len(able))
     evaluate = frozenset(rules.select(able, count, state.round, "evaluate"))
-    return _open(state, model, NOBODY, evaluate, at, rules.final_deadline_s, rules)
+    return _open(state, model, NOBODY, evaluate, at, rules.final_deadline_s, rules, roster)
 
 
 def _evaluators(round_id: RoundId, willing: Sequence[ClientId], rules: Rules) -> Clients:
@@ -422,7 +529,9 @@ def _open(
     at: Seconds,
     deadline_s: Seconds,
     rules: Rules,
+    roster: Roster,
 ) -> tuple[State, list[Effect]]:
+    roster.took_s.clear()
     opened = Collecting(
         round=state.round,
         model=model,
@@ -430,37 +539,46 @@ def _open(
         evaluate=evaluate,
         opened_at=at,
         closes_at=at + deadline_s,
-        settled=state.settled,
-        late=state.late,
+        past=state.past,
     )
-    return opened, [Publish(OfferBoard(), offer(opened, at, rules))]
+    return opened, [Publish(OfferBoard(), offer(opened, at, rules, roster))]
 
 
-def offer(state: Collecting, at: Seconds, rules: Rules) -> Offer:
-    """What stands on the offer board while the round is open."""
+def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer:
+    """What stands on the offer board while the round is open.
+
+    Said again, it invites only who still owes an answer: a client that forgot that it gave one, as
+    a phone after a reboot, must not train in vain.
+    """
+    owing = {client for client in state.train | state.evaluate if state.owes(client)}
     return Offer(
+        epoch=rules.epoch,
         run=rules.run,
         round=state.round,
         task=rules.task,
         model=state.model,
-        train=tuple(sorted(state.train)),
-        evaluate=tuple(sorted(state.evaluate)),
+        train=tuple(sorted(state.train & owing)),
+        evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
         training=rules.training,
         codec=rules.codec,
         lanes=rules.lanes,
         seed=rules.seed,
+        spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
     )
 
 
 # Clients that come and go
 
 
-def _welcome(state: State, at: Seconds, client: ClientId) -> tuple[State, list[Effect]]:
+def _welcome(
+    state: State, at: Seconds, client: ClientId, rules: Rules
+) -> tuple[State, list[Effect]]:
     match state:
         case Collecting() if state.owes(client):
             # It may have read the retained offer long after it was published, by a wrong clock.
-            left = TimeLeft(round=state.round, closes_in_s=max(0.0, state.closes_at - at))
+            left_s = max(0.0, state.closes_at - at)
+            left = TimeLeft(run=rules.run, round=state.round, closes_in_s=left_s)
             return state, [Publish(Inbox(client), left)]
         case _:
             return state, []
@@ -482,60 +600,79 @@ def _forget_away(state: State, client: ClientId) -> State:
 # Answers
 
 
-def _take_announce(state: State, event: AnnounceCame) -> tuple[State, list[Effect]]:
+def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
+    if event.run != rules.run:
+        return state, _refuse_foreign(event)
     if has_counted(state, client, round_id):
-        return state, [_receipt(client, round_id), Note("duplicate announcement", client)]
-    if not isinstance(state, Collecting) or round_id != state.round:
-        return _refuse_update(state, client, round_id)
+        return state, _confirm(state, event.at, client, round_id, rules)
     # What cannot count is refused before it is sent: it may have hundreds of megabytes.
+    if not isinstance(state, Collecting) or round_id != state.round:
+        reason = _late_fault(state, client, round_id, rules) or event.fault
+        if reason:
+            return _refuse(state, event, reason, rules)
+        return state, [Admit(client, round_id)]
     if client not in state.train and client not in state.evaluate:
-        return _reject(state, client, f"not invited to round {round_id}")
+        return _reject(state, event, f"not invited to round {round_id}", rules)
     if event.fault:
-        return _reject(state, client, event.fault)
+        return _reject(state, event, event.fault, rules)
     return state, [Admit(client, round_id)]
 
 
-def _take_update(state: State, event: UpdateCame) -> tuple[State, list[Effect]]:
+def _take_update(
+    state: State, event: UpdateCame, rules: Rules, roster: Roster
+) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
+    if event.run != rules.run:
+        return state, _refuse_foreign(event)
     if has_counted(state, client, round_id):
         # QoS 1 delivers at least once, and a receipt can be lost: say it again, count it once.
-        return state, [_receipt(client, round_id), Note("duplicate update", client)]
+        return state, _confirm(state, event.at, client, round_id, rules)
     if not isinstance(state, Collecting) or round_id != state.round:
-        return _refuse_update(state, client, round_id)
+        return _take_late(state, event, rules)
     if reason := _update_fault(state, event):
-        return _reject(state, client, reason)
+        return _reject(state, event, reason, rules)
+    roster.took_s.append(event.at - state.opened_at)
     state = replace(
         _pardon(state, client),
         answered=state.answered | {client},
         evaluated=state.evaluated | (state.evaluate & {client}),
     )
-    return state, [Accept(client, round_id), _receipt(client, round_id)]
+    return _await_storing(state, client, round_id), [Accept(client, round_id)]
 
 
 def _update_fault(state: Collecting, event: UpdateCame) -> str:
     if event.client not in state.train:
         return f"not invited to train in round {state.round}"
-    if event.base != state.model.digest:
-        return f"trained from model {event.base[:12]}, not {state.model.digest[:12]}"
-    if event.fingerprint != state.model.fingerprint:
-        wanted = state.model.fingerprint
+    return _content_fault(state.model, event)
+
+
+def _content_fault(model: ModelRef, event: UpdateCame) -> str:
+    if event.base != model.digest:
+        return f"trained from model {event.base[:12]}, not {model.digest[:12]}"
+    if event.fingerprint != model.fingerprint:
+        wanted = model.fingerprint
         return f"tensors of another task: fingerprint {event.fingerprint}, not {wanted}"
     return event.fault
 
 
-def _take_evaluation(state: State, event: EvaluationCame) -> tuple[State, list[Effect]]:
+def _take_evaluation(
+    state: State, event: EvaluationCame, rules: Rules
+) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
+    if event.run != rules.run:
+        return state, _refuse_foreign(event)
     if has_counted(state, client, round_id):
-        return state, [_receipt(client, round_id), Note("duplicate evaluation", client)]
+        return state, _confirm(state, event.at, client, round_id, rules)
     if not isinstance(state, Collecting) or round_id != state.round:
+        # What a model was worth rounds ago is of no use: evaluations are never late, but over.
         reason = _not_open(state, round_id)
-        refused = Note(REFUSED, f"{client}: {reason}")
-        return state, [_receipt(client, round_id, reason), refused]
+        receipt = _receipt(state, event.at, client, round_id, rules, reason)
+        return state, [receipt, Note(REFUSED, f"{client}: {reason}")]
     if reason := _evaluation_fault(state, event):
-        return _reject(state, client, reason)
+        return _reject(state, event, reason, rules)
     state = replace(_pardon(state, client), evaluated=state.evaluated | {client})
-    return state, [AcceptEvaluation(client, round_id), _receipt(client, round_id)]
+    return _await_storing(state, client, round_id), [AcceptEvaluation(client, round_id)]
 
 
 def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
@@ -546,12 +683,84 @@ def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
     return event.fault
 
 
-def _take_decline(state: State, client: ClientId, round_id: RoundId, reason: str) -> State:
-    if not isinstance(state, Collecting) or round_id != state.round:
+def _take_decline(state: State, event: Declined, rules: Rules) -> State:
+    if not isinstance(state, Collecting) or (event.run, event.round) != (rules.run, state.round):
         return state
-    if not state.owes(client):
+    if not state.owes(event.client):
         return state
-    return replace(state, declined={**state.declined, client: reason})
+    return replace(state, declined={**state.declined, event.client: event.reason})
+
+
+# Answers that count: on their way to the disk, and receipted when they are there
+
+
+def _await_storing(state: Collecting, client: ClientId, round_id: RoundId) -> Collecting:
+    storing = state.past.storing | {Named(client, round_id)}
+    return replace(state, past=replace(state.past, storing=storing))
+
+
+def _take_stored(
+    state: State, at: Seconds, answers: tuple[Named, ...], rules: Rules
+) -> tuple[State, list[Effect]]:
+    stored = [named for named in answers if named in state.past.storing]
+    past = replace(state.past, storing=state.past.storing.difference(stored))
+    receipts: list[Effect] = [
+        _receipt(state, at, named.client, named.round, rules) for named in stored
+    ]
+    return replace(state, past=past), receipts
+
+
+def _confirm(
+    state: State, at: Seconds, client: ClientId, round_id: RoundId, rules: Rules
+) -> list[Effect]:
+    again: list[Effect] = [Note("said again", f"{client}, round {round_id}")]
+    if Named(client, round_id) in state.past.storing:
+        # The receipt comes when it is stored.
+        return again
+    return [_receipt(state, at, client, round_id, rules), *again]
+
+
+# Answers whose round has closed
+
+
+def _take_late(state: State, event: UpdateCame, rules: Rules) -> tuple[State, list[Effect]]:
+    client, round_id = event.client, event.round
+    settled = _settled(state, round_id)
+    reason = _late_fault(state, client, round_id, rules)
+    if settled is None or reason:
+        return _refuse(state, event, reason, rules)
+    if reason := _content_fault(settled.model, event):
+        return _refuse(state, event, reason, rules)
+    counted = replace(settled, answered=settled.answered | {client})
+    past = replace(
+        state.past,
+        late=state.past.late + 1,
+        settled=tuple(counted if one is settled else one for one in state.past.settled),
+        held=(*state.past.held, Named(client, round_id)),
+        storing=state.past.storing | {Named(client, round_id)},
+    )
+    return replace(state, past=past), [Hold(client, round_id)]
+
+
+def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules) -> str:
+    """Why an answer to a round that is not open cannot count, whatever is in it."""
+    settled = _settled(state, round_id)
+    if isinstance(state, Finished) or round_id >= state.round or rules.late == "discard":
+        return _not_open(state, round_id)
+    if not _more_to_come(state, rules):
+        return _not_open(state, round_id)
+    if settled is None or state.round - round_id > rules.late_rounds_max:
+        return f"late: round {round_id} closed too long ago"
+    if client not in settled.train:
+        return f"not invited to train in round {round_id}"
+    if len(state.past.held) >= HELD_PER_COHORT * rules.cohort:
+        return f"late: round {round_id} is closed, and too many late answers wait already"
+    return ""
+
+
+def _more_to_come(state: Waiting | Collecting | Averaging, rules: Rules) -> bool:
+    """Whether a round will yet close that could take up what is late."""
+    return not rules.rounds or state.round <= rules.rounds
 
 
 def _pardon(state: Collecting, client: ClientId) -> Collecting:
@@ -565,13 +774,23 @@ def _pardon(state: Collecting, client: ClientId) -> Collecting:
     )
 
 
-def _refuse_update(state: State, client: ClientId, round_id: RoundId) -> tuple[State, list[Effect]]:
-    reason = _not_open(state, round_id)
-    receipt = _receipt(client, round_id, reason)
-    if not _is_over(state, round_id):
-        return state, [receipt, Note(REFUSED, f"{client}: {reason}")]
-    late = Note(REFUSED, f"{client}: {reason}")
-    return replace(state, late=state.late + 1), [receipt, late]
+def _refuse(
+    state: State, event: AnnounceCame | UpdateCame, reason: str, rules: Rules
+) -> tuple[State, list[Effect]]:
+    """Of a round that is not open: nothing of the open one changes."""
+    effects: list[Effect] = [
+        _receipt(state, event.at, event.client, event.round, rules, reason),
+        Note(REFUSED, f"{event.client}: {reason}"),
+    ]
+    if not _is_over(state, event.round):
+        return state, effects
+    return replace(state, past=replace(state.past, late=state.past.late + 1)), effects
+
+
+def _refuse_foreign(event: AnnounceCame | UpdateCame | EvaluationCame) -> list[Effect]:
+    reason = f"run {event.run} is over"
+    receipt = Receipt(run=event.run, round=event.round, accepted=False, reason=reason)
+    return [Publish(Inbox(event.client), receipt), Note(REFUSED, f"{event.client}: {reason}")]
 
 
 def _not_open(state: State, round_id: RoundId) -> str:
@@ -584,18 +803,43 @@ def _is_over(state: State, round_id: RoundId) -> bool:
     return isinstance(state, Finished) or round_id < state.round
 
 
-def _reject(state: Collecting, client: ClientId, reason: str) -> tuple[State, list[Effect]]:
+def _reject(
+    state: Collecting, event: AnnounceCame | UpdateCame | EvaluationCame, reason: str, rules: Rules
+) -> tuple[State, list[Effect]]:
+    """Of the open round: told to its sender, and shown until it sends a better one."""
     effects: list[Effect] = [
-        _receipt(client, state.round, reason),
-        Note(REFUSED, f"{client}: {reason}"),
+        _receipt(state, event.at, event.client, event.round, rules, reason),
+        Note(REFUSED, f"{event.client}: {reason}"),
     ]
-    return replace(state, rejected={**state.rejected, client: reason}), effects
+    return replace(state, rejected={**state.rejected, event.client: reason}), effects
 
 
-def _receipt(client: ClientId, round_id: RoundId, reason: str = "") -> Publish:
-    # Cut to what a receipt may carry: one that cannot be read would be asked for without end.
-    receipt = Receipt(round=round_id, accepted=not reason, reason=reason[:500])
+def _receipt(
+    state: State, at: Seconds, client: ClientId, round_id: RoundId, rules: Rules, reason: str = ""
+) -> Publish:
+    receipt = Receipt(
+        run=rules.run,
+        round=round_id,
+        accepted=not reason,
+        # Cut to what a receipt may carry: one that cannot be read would be asked for without end.
+        reason=reason[:500],
+        next_round_in_s=_next_round_in_s(state, at, rules),
+    )
     return Publish(Inbox(client), receipt)
+
+
+def _next_round_in_s(state: State, at: Seconds, rules: Rules) -> Seconds:
+    """A guess, from how long rounds took lately."""
+    match state:
+        case Collecting(past=past, opened_at=opened_at, closes_at=closes_at):
+            ends_at = min(closes_at, opened_at + past.typical_s)
+            return max(0.0, ends_at - at) + rules.pause_s
+        case Waiting(not_before=not_before):
+            return max(0.0, not_before - at)
+        case Averaging():
+            return rules.pause_s
+        case Finished():
+            return 0.0
 
 
 # Closing
@@ -605,13 +849,17 @@ def _close_if_due(
     state: Collecting, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
     reason = _why_close(state, at, rules)
-    if not reason:
+    if not reason or state.past.storing:
         return state, []
-    if at >= state.closes_at:
+    if reason == DEADLINE:
         for client in sorted(state.outstanding | state.evaluations_outstanding):
             if client not in state.away:
-                roster.missed(at, client, rules.deadline_s)
+                roster.missed(at, client, state.closes_at - state.opened_at)
     outcome = _outcome(state, rules)
+    surplus = state.outstanding - state.away.keys() if reason == COMPLETE else NOBODY
+    pace = state.past.pace
+    if not state.is_last_evaluation:
+        pace = pacing.learn(pace, rules.pace, _seen(state, reason, outcome, rules, roster))
     close = Close(
         round=state.round,
         outcome=outcome,
@@ -621,24 +869,57 @@ def _close_if_due(
         evaluated=state.evaluated,
         declined=state.declined,
         rejected=state.rejected,
-        surplus=state.outstanding - state.away.keys() if reason == COMPLETE else NOBODY,
+        surplus=surplus,
         duration_s=at - state.opened_at,
+        held=_due_late(state, rules) if outcome == "averaged" else (),
+        pace=pace,
     )
-    following, effects = _after_close(state, outcome, at, rules, roster)
+    following, effects = _after_close(state, close, at, rules, roster)
     return following, [close, *effects]
 
 
+def _seen(state: Collecting, reason: str, outcome: Outcome, rules: Rules, roster: Roster) -> Seen:
+    """What the round showed of the fleet."""
+    return Seen(
+        cohort=rules.cohort,
+        invited=len(state.train),
+        answered=len(state.answered),
+        at_work=len(state.outstanding - state.away.keys()),
+        took_s=tuple(roster.took_s),
+        deadline_s=state.closes_at - state.opened_at,
+        reached_deadline=reason == DEADLINE,
+        kept=outcome == "kept",
+    )
+
+
+def _due_late(state: Collecting, rules: Rules) -> tuple[Named, ...]:
+    """The late answers that this round takes up: once enough are together, and all at the end."""
+    held = state.past.held
+    is_last = rules.rounds and state.round >= rules.rounds
+    enough = 1
+    if rules.late == "buffer" and not is_last:
+        # No more than that are held: a larger batch would never come together.
+        enough = min(rules.late_batch, HELD_PER_COHORT * rules.cohort)
+    return held if len(held) >= enough else ()
+
+
 def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
+    # Before the deadline, which may pass while the last answer is on its way to the disk.
+    if reason := _why_complete(state, rules):
+        return reason
     if at >= state.closes_at:
-        return "deadline"
+        return DEADLINE
+    gone = at >= _patience_ends_at(state, rules)
+    return "the rest is away" if gone and len(state.answered) >= rules.quorum else ""
+
+
+def _why_complete(state: Collecting, rules: Rules) -> str:
     if state.is_last_evaluation:
         return "" if state.evaluations_outstanding else "all answered"
     if len(state.answered) >= min(rules.cohort, len(state.train)):
         return COMPLETE
-    if not state.is_surely_missing_more_than(0) and not state.outstanding:
-        return "nobody left to answer"
-    gone = at >= _patience_ends_at(state, rules)
-    return "the rest is away" if gone and len(state.answered) >= rules.quorum else ""
+    nobody_is_left = not state.is_surely_missing_more_than(0) and not state.outstanding
+    return "nobody left to answer" if nobody_is_left else ""
 
 
 def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
@@ -656,22 +937,30 @@ def _outcome(state: Collecting, rules: Rules) -> Outcome:
 
 
 def _after_close(
-    state: Collecting, outcome: Outcome, at: Seconds, rules: Rules, roster: Roster
+    state: Collecting, close: Close, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
-    settled = (
-        *state.settled[1 - SETTLED_ROUNDS :],
-        Settled(state.round, state.answered | state.evaluated),
+    closed = Settled(state.round, state.answered | state.evaluated, state.model, state.train)
+    past = replace(
+        state.past,
+        pace=close.pace,
+        settled=(*state.past.settled[1 - SETTLED_ROUNDS :], closed),
+        held=state.past.held[len(close.held) :],
+        typical_s=_smoothed(state.past.typical_s, close.duration_s),
     )
     next_round = RoundId(state.round + 1)
-    match outcome:
+    match close.outcome:
         case "averaged":
-            return Averaging(next_round, settled, state.late), []
+            return Averaging(next_round, past), []
         case "kept":
             # At once would be a tight loop when, say, every client answers nonsense.
-            waiting = Waiting(next_round, state.model, at + rules.retry_s, settled, state.late)
+            waiting = Waiting(next_round, past, state.model, at + rules.retry_s)
             return _open_if_ready(waiting, at, rules, roster)
         case "evaluated":
-            return Finished(settled, state.late), [Publish(OfferBoard(), None), Finish()]
+            return Finished(past), [Publish(OfferBoard(), None), Finish()]
+
+
+def _smoothed(before: Seconds, now: Seconds) -> Seconds:
+    return now if before == 0 else 0.7 * before + 0.3 * now
 
 
 def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> State:
@@ -681,8 +970,8 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
         case Waiting() | Collecting() if state.model and state.model.digest == model.digest:
             # The same model in other chunks: the broker that came back has another limit.
             return replace(state, model=model)
-        case Averaging(round_id, settled, late):
-            return Waiting(round_id, model, at + rules.pause_s, settled, late)
+        case Averaging(round_id, past):
+            return Waiting(round_id, past, model, at + rules.pause_s)
         case _:
             return state
 
@@ -694,6 +983,11 @@ def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Second
             return not_before
         case Waiting():
             return roster.rest_ends_at()
+        case Collecting(past=Past(storing=storing), closes_at=closes_at) if (
+            storing and closes_at <= now
+        ):
+            # It closes as soon as what counts is stored.
+            return None
         case Collecting():
             # Earlier changes nothing: the round waits for all of the missing or for none.
             patience_ends_at = _patience_ends_at(state, rules)

@@ -1,29 +1,50 @@
 """The coordinator as a running program: one thread that translates, steps the machine, and does.
 
-    link, timers ──▶ event ──▶ rounds.step ──▶ effects ──▶ link, answers, files, timers
+    link, timers, disk ──▶ event ──▶ rounds.step ──▶ effects ──▶ link, answers, disk, timers
 
-The machine decides who counts, `answers.py` adds up what counts; this carries things between them,
-the broker and the run's folder.
+The machine decides who counts, `answers.py` adds up what counts, `run_folder.py` sees to it that it
+is not lost; this carries things between them and the broker. It acts only while it holds the
+federation's seat (`leadership.py`): until then, and when another took it, nothing is said.
 """
 
 import logging
+import math
+import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+import msgspec
 from msgspec import structs
 
-from coordinator import checkpoint, history, published_model, rounds, selection, status
+from coordinator import (
+    history,
+    leadership,
+    pacing,
+    published_model,
+    recovery,
+    rounds,
+    selection,
+    status,
+)
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.history import Record, Totals
+from coordinator.ledger import Carried, Kept, LedgerError, Opening, Refusals
+from coordinator.old_models import OldModels
+from coordinator.recovery import Recovered
 from coordinator.roster import Roster
+from coordinator.rounds import Named
+from coordinator.run_folder import RunFolder
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, messages, parts
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.logs import printable
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Announce,
@@ -34,6 +55,7 @@ from fedmqtt.messages import (
     Offer,
     Purpose,
     Receipt,
+    Seat,
     Update,
     WireError,
 )
@@ -50,15 +72,20 @@ from fedmqtt.mqtt_link import (
     parse_broker_url,
     room_for,
 )
-from fedmqtt.status_pages import Figures, ModelPage
+from fedmqtt.settings import SettingsError
+from fedmqtt.status_pages import ModelPage
 from fedmqtt.topics import (
     ANNOUNCE,
     ClientId,
+    CoordinatorSeat,
     Digest,
     Inbox,
+    ModelChunk,
     OfferBoard,
     PresenceOf,
     RoundId,
+    RunId,
+    SeatClaim,
     Topics,
     UpdatePart,
     lane_of,
@@ -72,17 +99,8 @@ _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 _log = logging.getLogger("coordinator")
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a whole run came to."""
-
-    rounds: int
-    invited: int
-    answered: int
-    dropped: int
-    rejected: int
-    late: int
-    figures: Figures | None
+class SeatTaken(Exception):
+    """Another coordinator runs this federation; says which and where."""
 
 
 class Service:
@@ -92,50 +110,99 @@ class Service:
         self,
         loop: EventLoop,
         config: FederationConfig,
-        layout: Layout,
-        flat: Array,
-        run: Path,
-        on_round: Callable[[history.Record], None] = lambda record: None,
+        initial: tuple[Layout, Array] | None,
+        folder: Path,
+        on_round: Callable[[Record], None] = lambda record: None,
+        *,
+        standby: bool = False,
+        durable: bool = True,
     ) -> None:
-        """`layout` and `flat` are the initial model; `run` is this run's folder, which exists.
+        """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
+        from, a run begins in it; without, the one in it goes on.
 
-        `on_round` hears of each round when it has closed.
-        Raises SettingsError or UnknownPart on settings that no part takes.
+        `on_round` hears of each round when it has closed. A `standby` waits while another
+        coordinator runs the federation. `durable=False` forces nothing to the disk: to measure.
+
+        Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
+        CheckpointError where the run in the folder cannot be gone on with.
         """
         self._loop = loop
         self._config = config
-        self._run = run
         self._on_round = on_round
-        self._answers = Answers(config, flat.size)
-        # The folder's name alone may come again, and clients answer each round of a run once.
-        self._rules = _rules(config, f"{run.name[:100]}.{secrets.token_hex(4)}")
-        self._roster = Roster(self._rules.task)
-        self._state: rounds.State = rounds.Waiting(RoundId(1))
-        self._uploads = Uploads(config.transfer.uploads_at_once, config.transfer.stall_s)
+        self._folder = RunFolder(folder, loop.post_from_thread, self._fail, durable=durable)
+        self._roster = Roster(messages.task_name(config.task))
+        self._uploads = Uploads(
+            config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
+        )
         self._ending = False
+        self._acting = False
+        """Whether the seat is ours on this connection: nothing is published before."""
+        self._failure: Exception | None = None
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
-        self._figures: tuple[RoundId, Figures] | None = None
+        self._source: bytes | Path = b""
+        """What the answer that has just come was read from."""
+        self._closing: rounds.Close | None = None
         self._retained: dict[Digest, ModelRef] = {}
-        self._totals = Totals(0, 0, 0, 0, 0, 0, None)
         self._alarm: Timer | None = None
+        self._seat_alarm: Timer | None = None
         self._uploads_timer: Timer | None = None
         self._status_timer: Timer | None = None
+        self._packet_bytes_max: int | None = None
+        topics = Topics(config.name)
+        self._topics = topics
+        recovered = self._folder.recover() if initial is None else None
+        if initial is None and recovered is None:
+            raise LedgerError(f"{folder} holds no run to go on with")
+        if recovered is not None:
+            layout, flat, trained_rounds = (
+                recovered.layout,
+                recovered.flat,
+                recovered.trained_rounds,
+            )
+        else:
+            assert initial is not None
+            (layout, flat), trained_rounds = initial, 0
+        self._model = published_model.make(
+            layout, flat, trained_rounds, _chunk_bytes(config, recovered)
+        )
+        self._rules = _rules(config)
+        terms_max = rounds.terms_max(_invited_max(config), self._rules)
+        self._answers = Answers(config, flat.size, terms_max)
+        self._totals = history.NOTHING
+        if recovered is not None:
+            self._beginning = recovered.beginning
+            self._state = self._resume(recovered)
+        else:
+            self._state = rounds.begin(self._rules)
+            self._beginning = self._folder.begin(config.task, self._model, self._carried())
+        self._rules = replace(self._rules, run=self._beginning.run)
+        token = secrets.token_hex(8)
+        self._seat = leadership.begin()
+        self._seat_rules = leadership.Rules(
+            token=token,
+            run=self._beginning.run,
+            where=f"{socket.gethostname()}, process {os.getpid()}",
+            standby=standby,
+            owns_run=True,
+            epoch_known=self._folder.ledger.epoch(),
+        )
         self._facts = status.Facts(
             federation=config.name,
-            run=run.name,
+            run=folder.name,
             program=f"fedmqtt {__version__}",
             started=datetime.now(UTC),
+            lines=[record.line() for record in recovered.records] if recovered else [],
         )
-        topics = Topics(config.name)
         self._broker = parse_broker_url(config.broker.url)
         self.link = MqttLink(
             loop,
             self._broker,
             topics,
             LinkOptions(
-                client_id=f"{config.name}::coordinator",
-                subscribe=(topics.any_update, topics.any_presence),
+                client_id=f"{config.name}::coordinator:{token}",
+                subscribe=(topics.seat, topics.claim, topics.offer),
+                will=lambda _token: leadership.will(self._seat, self._seat_rules),
                 keepalive_s=config.broker.keepalive_s,
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
@@ -143,7 +210,7 @@ class Service:
             self._on_link,
         )
         self._status = status.Status(self.link.publish)
-        self._model = published_model.make(layout, flat, 0, config.transfer.chunk_bytes)
+        self._old_models = OldModels(loop, self.link, topics)
 
     @property
     def is_finished(self) -> bool:
@@ -156,22 +223,164 @@ class Service:
 
     @property
     def totals(self) -> Totals:
-        return self._totals
+        return replace(self._totals, late=self._state.past.late)
+
+    @property
+    def round(self) -> RoundId:
+        """The open or the next one."""
+        assert not isinstance(self._state, rounds.Finished)
+        return self._state.round
 
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 
-        Raises OSError when the run's folder cannot be written.
+        Raises SeatTaken, and OSError or LedgerError when the run's folder cannot be written.
         """
         try:
-            self._save_model()
             self.link.open()
             self._loop.run()
-        except OSError:
-            # The run's folder cannot be written. What lies on the broker must not outlive the run.
+            if self._failure is not None:
+                raise self._failure
+            self._end()
+        except (OSError, LedgerError):
+            # What lies on the broker must not outlive the program.
             self._withdraw()
             raise
-        self._end()
+        except SeatTaken:
+            # What lies on the broker is another's.
+            self.link.close()
+            raise
+        finally:
+            self._folder.ledger.close()
+
+    def _fail(self, failure: Exception) -> None:
+        self._failure = failure
+        self._loop.stop()
+
+    # The run that is gone on with
+
+    def _resume(self, recovered: Recovered) -> rounds.State:
+        if recovered.beginning.task != self._config.task:
+            raise SettingsError(
+                f"task is {self._config.task!r}; the run in {self._folder.path} learns"
+                f" {recovered.beginning.task!r}. Go on with that, or begin a run with --new"
+            )
+        rules = replace(self._rules, run=recovered.beginning.run)
+        open_round = recovered.open_round
+        if open_round is not None and open_round.opening.settings != self._settings():
+            _log.warning(
+                "round %d was opened with other settings of training, limits, codec or"
+                " aggregation: it is given up, and the next one goes by the new ones",
+                open_round.number,
+            )
+            self._folder.give_up(open_round, recovered, self._model, "the settings were changed")
+            again = self._folder.recover()
+            assert again is not None
+            return self._resume(again)
+        for record in recovered.records:
+            self._totals = self._totals.plus(record)
+        state = recovery.state(
+            self._loop.now(),
+            rules,
+            recovered.carried,
+            recovered.settled,
+            open_round,
+            recovered.unused,
+        )
+        if isinstance(state, rounds.Collecting):
+            assert open_round is not None
+            self._answers.begin(open_round.opening.terms_max)
+            self._fold_again(state)
+            _log.info(
+                "going on with round %d: %d of %d answered",
+                state.round,
+                len(state.answered),
+                len(state.train),
+            )
+        else:
+            _log.info("going on before round %d", state.round)
+        return state
+
+    def _fold_again(self, state: rounds.Collecting) -> None:
+        """What was accepted before the coordinator ended: the same sum comes out in any order."""
+        for kept in self._folder.ledger.kept():
+            if kept.named.round == state.round:
+                self._fold_kept(kept, evaluates=kept.named.client in state.evaluate, staleness=0)
+
+    def _fold_kept(self, kept: Kept, *, evaluates: bool, staleness: int) -> None:
+        answer = messages.read_from_client(kept.read())
+        assert isinstance(answer, Update | Evaluation)
+        if fault := self._answers.check(answer):
+            raise LedgerError(f"{self._folder.path}: the answer of {kept.named.client}: {fault}")
+        if isinstance(answer, Update):
+            self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
+        else:
+            self._answers.take_measures(kept.named.client, answer.measures)
+        self._answers.let_go()
+
+    # The federation's seat
+
+    def _lead(self, event: leadership.Event) -> None:
+        if self._ending:
+            return
+        self._seat, effects = leadership.step(self._seat, event, self._seat_rules)
+        for effect in effects:
+            match effect:
+                case Publish():
+                    self.link.perform(effect)
+                case WakeAt(at):
+                    self._set_seat_alarm(at)
+                case Note(what, about):
+                    _log.info("%s: %s", what, about)
+                case leadership.Take(epoch):
+                    self._folder.ledger.take_epoch(epoch)
+                    self._rules = replace(self._rules, epoch=epoch)
+                    self._act()
+                case leadership.Confirmed():
+                    self._act()
+                case leadership.RepeatOffer():
+                    self._say_offer()
+                case leadership.Refuse(seat) | leadership.Deposed(seat):
+                    self._fail(SeatTaken(_whose(seat, self._config.name)))
+
+    def _set_seat_alarm(self, at: Seconds) -> None:
+        if self._seat_alarm is not None:
+            self._seat_alarm.cancel()
+        self._seat_alarm = self._loop.call_at(
+            at, lambda: self._lead(leadership.Woke(self._loop.now()))
+        )
+
+    def _on_seat(self, address: CoordinatorSeat | SeatClaim, payload: bytes) -> None:
+        now = self._loop.now()
+        try:
+            message = messages.read_among_coordinators(payload) if payload else None
+        except WireError as bad:
+            _log.warning("unreadable message in %s: %s", self._topics.path(address), bad)
+            message = None
+        if isinstance(address, CoordinatorSeat):
+            seat = message if isinstance(message, Seat) else None
+            self._lead(leadership.SeatSeen(now, seat))
+        elif message is not None:
+            self._lead(leadership.ClaimSeen(now, message))
+
+    def _on_offer(self, payload: bytes) -> None:
+        if not payload:
+            return
+        try:
+            epoch = messages.read_offer(payload).epoch
+        except WireError:
+            epoch = -1
+        self._lead(leadership.OfferSeen(self._loop.now(), epoch))
+
+    def _act(self) -> None:
+        """The seat is ours: say what there is to say, and hear what there is to hear."""
+        self._acting = True
+        # Not sooner: what came while we could not reply would be lost. Not later: who reads the
+        # offer may reply at once.
+        self.link.listen(self._topics.any_update, self._topics.any_presence)
+        self._welcome_broker()
+        # A round that was gone on with has no alarm yet.
+        self._happen(rounds.Woke(self._loop.now()))
 
     # What happens
 
@@ -182,6 +391,7 @@ class Service:
         self._state, effects = rounds.step(before, event, self._rules, self._roster)
         for effect in effects:
             self._perform(effect, before, event.at)
+        self._remember_refusals(before)
         self._status_is_due()
 
     def _on_link(self, event: LinkEvent) -> None:
@@ -189,18 +399,21 @@ class Service:
             case LinkUp(_, packet_bytes_max, protocol):
                 _log.info("connected to %s (%s)", self._broker, protocol)
                 self._facts.protocol = protocol
-                self._welcome_broker(packet_bytes_max)
+                self._packet_bytes_max = packet_bytes_max
+                self._lead(leadership.Connected(self._loop.now()))
             case LinkDown(reason, retry_in_s):
                 _log.warning("%s; %s", reason, next_try(retry_in_s))
+                self._acting = False
+                self._lead(leadership.Disconnected(self._loop.now()))
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
             case Arrived(address, payload):
                 self._on_arrival(address, payload)
 
-    def _welcome_broker(self, packet_bytes_max: int | None) -> None:
+    def _welcome_broker(self) -> None:
         # It may have lost everything it kept, or be another one with other limits.
-        limit = room_for(self._config.transfer.chunk_bytes, packet_bytes_max)
-        self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, packet_bytes_max)
+        limit = room_for(self._config.transfer.chunk_bytes, self._packet_bytes_max)
+        self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, self._packet_bytes_max)
         if limit != self._model.ref.chunk_bytes:
             old = self._model
             self._model = published_model.make(old.layout, old.flat, old.trained_rounds, limit)
@@ -216,9 +429,10 @@ class Service:
             self._happen(rounds.ModelReady(now, self._model.ref))
             if not isinstance(self._state, rounds.Collecting):
                 # One that was withdrawn while the link was down may still stand there.
-                self.link.perform(Publish(OfferBoard(), None))
+                self._say(Publish(OfferBoard(), None))
             elif was_open:
-                self._publish_offer(rounds.offer(self._state, now, self._rules))
+                self._say_offer()
+        self._old_models.look(closed.model for closed in self._state.past.settled)
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
@@ -226,8 +440,14 @@ class Service:
                 self._on_presence(client, payload)
             case UpdatePart():
                 self._on_part(address, payload)
+            case CoordinatorSeat() | SeatClaim():
+                self._on_seat(address, payload)
+            case OfferBoard():
+                self._on_offer(payload)
+            case ModelChunk():
+                self._old_models.seen(address, payload, lambda digest: digest in self._retained)
             case _:
-                # Retained leftovers being cleared, and our own pages.
+                # Retained leftovers being cleared.
                 return
 
     def _on_presence(self, client: ClientId, payload: bytes) -> None:
@@ -252,6 +472,7 @@ class Service:
         if address.lane != (lane := lane_of(client, LANES)):
             self._refuse_unread(address, WireError(f"lane {address.lane}, not {lane}"))
             return
+        self._source = payload
         match message:
             case Announce() if address.part == ANNOUNCE:
                 self._on_announce(client, message)
@@ -268,7 +489,8 @@ class Service:
         if announce.size_bytes > self._answer_bytes_max:
             fault = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
         self._announced = announce
-        self._happen(rounds.AnnounceCame(self._loop.now(), client, announce.round, fault))
+        now = self._loop.now()
+        self._happen(rounds.AnnounceCame(now, client, announce.run, announce.round, fault))
         self._announced = None
 
     def _admit(self, client: ClientId) -> None:
@@ -290,33 +512,35 @@ class Service:
             # The client still owes it, and will announce it again.
             self._unreadable(client, WireError("the chunks do not add up to what was announced"))
             return
-        try:
-            message = messages.read_from_client(upload.data)
-        except WireError as bad:
-            message, why = None, bad
-        else:
-            why = WireError("what the chunks add up to is no update")
-        if isinstance(message, Update | Evaluation):
-            self._on_answer(client, message)
-            return
+        with upload.opened() as data:
+            try:
+                message = messages.read_from_client(data)
+            except WireError as bad:
+                message, why = None, bad
+            else:
+                why = WireError("what the chunks add up to is no update")
+            if isinstance(message, Update | Evaluation):
+                self._source = upload.path
+                self._on_answer(client, message)
+                return
         self._unreadable(client, why)
-        refused = Receipt(round=upload.announce.round, accepted=False, reason=str(why)[:500])
-        self._tell(client, refused)
+        announce = upload.announce
+        self._tell(client, announce.run, announce.round, str(why))
 
     def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
         now = self._loop.now()
         match answer:
-            case Decline(round=round_id, reason=reason):
-                _log.info("%s declines round %d: %s", client, round_id, reason)
-                self._happen(rounds.Declined(now, client, round_id, reason))
-            case Evaluation(round=round_id, base=base):
+            case Decline(run=run, round=round_id, reason=reason):
+                _log.info("%s declines round %d: %s", client, round_id, printable(reason))
+                self._happen(rounds.Declined(now, client, run, round_id, reason))
+            case Evaluation(run=run, round=round_id, base=base):
                 self._arrived = answer
                 fault = self._answers.check(answer)
-                self._happen(rounds.EvaluationCame(now, client, round_id, base, fault))
-            case Update(round=round_id, base=base, fingerprint=fingerprint):
+                self._happen(rounds.EvaluationCame(now, client, run, round_id, base, fault))
+            case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self._arrived = answer
                 fault = self._answers.check(answer)
-                self._happen(rounds.UpdateCame(now, client, round_id, base, fingerprint, fault))
+                self._happen(rounds.UpdateCame(now, client, run, round_id, base, kind, fault))
         self._arrived = None
         self._answers.let_go()
 
@@ -324,11 +548,11 @@ class Service:
 
     def _perform(self, effect: rounds.Effect, before: rounds.State, at: Seconds) -> None:
         match effect:
-            case Publish(OfferBoard(), Offer() as offer):
+            case Publish(OfferBoard(), Offer()):
                 self._begin_round()
-                self._publish_offer(offer)
+                self._say_offer()
             case Publish():
-                self.link.perform(effect)
+                self._say(effect)
             case WakeAt(when):
                 self._set_alarm(when)
             case Note(what, about):
@@ -340,30 +564,98 @@ class Service:
             case rounds.Accept(client):
                 assert isinstance(before, rounds.Collecting)
                 self._fold(client, before)
-            case rounds.AcceptEvaluation(client):
+                self._keep(Named(client, before.round))
+            case rounds.AcceptEvaluation(client, round_id):
                 assert isinstance(self._arrived, Evaluation)
                 self._answers.take_measures(client, self._arrived.measures)
+                self._keep(Named(client, round_id))
+            case rounds.Hold(client, round_id):
+                self._keep(Named(client, round_id))
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
             case rounds.Finish():
+                self._folder.ledger.finish()
                 self._loop.stop()
 
-    def _publish_offer(self, offer: Offer) -> None:
+    def _say(self, effect: Publish) -> None:
+        if self._may_act:
+            self.link.perform(effect)
+
+    @property
+    def _may_act(self) -> bool:
+        # Whoever has not made sure of its seat is silent: it may have been asleep, and replaced.
+        now = self._loop.now()
+        return self._acting and leadership.may_act(self._seat, now, self._seat_rules)
+
+    def _say_offer(self) -> None:
+        """What is open now; said again, it invites only who has not answered yet."""
+        if not isinstance(self._state, rounds.Collecting):
+            self._say(Publish(OfferBoard(), None))
+            return
+        offer = rounds.offer(self._state, self._loop.now(), self._rules, self._roster)
         file = self._model.file
         small = len(file) <= SMALL_MODEL_BYTES and offer.model.digest == self._model.ref.digest
-        full = structs.replace(offer, model_file=file) if small else offer
-        self.link.perform(Publish(OfferBoard(), full))
+        self._say(
+            Publish(OfferBoard(), structs.replace(offer, model_file=file) if small else offer)
+        )
 
     def _begin_round(self) -> None:
-        assert isinstance(self._state, rounds.Collecting)
-        self._answers.begin(len(self._state.train))
+        state = self._state
+        assert isinstance(state, rounds.Collecting)
+        terms_max = rounds.terms_max(len(state.train), self._rules)
+        self._answers.begin(terms_max)
+        opening = Opening(
+            model=state.model,
+            train=sorted(state.train),
+            evaluate=sorted(state.evaluate),
+            deadline_s=state.closes_at - state.opened_at,
+            terms_max=terms_max,
+            settings=self._settings(),
+        )
+        # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
+        self._folder.ledger.open_round(state.round, opening)
         _log.info(
             "round %d: invited %d to train, %d to evaluate",
-            self._state.round,
-            len(self._state.train),
-            len(self._state.evaluate),
+            state.round,
+            len(state.train),
+            len(state.evaluate),
         )
+
+    def _settings(self) -> str:
+        """All that decides whether two answers add up."""
+        config = self._config
+        said = (
+            config.training,
+            config.codec,
+            config.aggregation,
+            config.aggregation_settings,
+            config.limits,
+        )
+        return msgspec.json.encode(said, order="sorted").decode()
+
+    def _keep(self, named: Named) -> None:
+        state, now = self._state, self._loop.now()
+        left_s = None
+        if isinstance(state, rounds.Collecting):
+            left_s = max(0.0, state.closes_at - now)
+        if isinstance(self._source, Path):
+            kept = Kept(named, file=self._source)
+        else:
+            kept = Kept(named, message=self._source)
+
+        def stored() -> None:
+            self._happen(rounds.Stored(self._loop.now(), (named,)))
+
+        self._folder.ledger.keep(kept, left_s, stored)
+
+    def _remember_refusals(self, before: rounds.State) -> None:
+        after = self._state
+        if not isinstance(after, rounds.Collecting) or not isinstance(before, rounds.Collecting):
+            return
+        if (after.declined, after.rejected) != (before.declined, before.rejected):
+            refusals = Refusals(declined=dict(after.declined), rejected=dict(after.rejected))
+            self._folder.ledger.refuse(after.round, refusals)
 
     def _fold(self, client: ClientId, collecting: rounds.Collecting) -> None:
         assert isinstance(self._arrived, Update)
@@ -371,35 +663,57 @@ class Service:
         _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
-        figures = self._answers.figures()
-        if figures is not None:
-            self._figures = (close.round, figures)
         self._facts.last_round = status.closed_round(
             status.open_round(before, self._rules, at), close
         )
-        self._record(close, figures)
-        self._send(self._uploads.drop(at, lambda client, round_id: round_id > close.round))
+        drop = self._uploads.drop(at, lambda _client, number: self._may_count(number, close.round))
+        self._send(drop)
+        self._closing = close
         if close.outcome == "averaged":
             # After the rest of this event: the next round must not open within this one's closing.
             self._loop.post(self._average)
+        else:
+            self._conclude(self._model)
+
+    def _may_count(self, number: RoundId, closed: RoundId) -> bool:
+        return number > closed or self._rules.late != "discard"
 
     def _average(self) -> None:
         if self._ending:
             return
         old = self._model
-        self._make_next_model()
+        self._conclude(self._next_model())
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
         if old.ref.digest != self._model.ref.digest:
             self.link.stream(self._clearing(old.ref))
 
-    def _make_next_model(self) -> None:
+    def _next_model(self) -> published_model.PublishedModel:
+        assert self._closing is not None
         old = self._model
+        held = {named: self._closing.round - named.round for named in self._closing.held}
+        if held:
+            for kept in self._folder.ledger.kept():
+                if kept.named in held:
+                    self._fold_kept(kept, evaluates=False, staleness=held[kept.named])
         flat = self._answers.finish(old.flat)
-        self._model = published_model.make(
-            old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes
-        )
-        self._save_model()
+        return published_model.make(old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes)
+
+    def _conclude(self, model: published_model.PublishedModel) -> None:
+        """The round has come out like this; `model` is what the next one starts from."""
+        close, self._closing = self._closing, None
+        assert close is not None
+        record = self._record(close)
+        self._folder.close_round(record, close.held, self._carried(), model, self._beginning)
+        self._model = model
+        self._totals = self._totals.plus(record)
+        self._facts.lines.append(record.line())
+        _log.info("%s", history.sentence(record))
+        self._on_round(record)
+
+    def _carried(self) -> Carried:
+        past = self._state.past
+        return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s)
 
     def _set_alarm(self, at: Seconds) -> None:
         if self._alarm is not None:
@@ -418,15 +732,17 @@ class Service:
 
     def _send(self, effects: list[Publish]) -> None:
         for effect in effects:
-            self.link.perform(effect)
+            self._say(effect)
 
-    def _tell(self, client: ClientId, receipt: Receipt) -> None:
-        self.link.perform(Publish(Inbox(client), receipt))
+    def _tell(self, client: ClientId, run: RunId, round_id: RoundId, reason: str) -> None:
+        """That its answer does not count."""
+        refused = Receipt(run=run, round=round_id, accepted=False, reason=reason[:500])
+        self._say(Publish(Inbox(client), refused))
 
     def _refuse_unread(self, address: UpdatePart, why: WireError) -> None:
         self._unreadable(address.client, why)
-        refused = Receipt(round=address.round, accepted=False, reason=str(why)[:500])
-        self._tell(address.client, refused)
+        # What cannot be read does not tell of which run it is.
+        self._tell(address.client, self._rules.run, address.round, str(why))
 
     def _unreadable(self, client: ClientId, why: WireError) -> None:
         self._facts.unreadable += 1
@@ -439,15 +755,6 @@ class Service:
     @property
     def _answer_bytes_max(self) -> int:
         return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
-
-    def _save_model(self) -> None:
-        metadata = {
-            "task": self._config.task,
-            "run": self._run.name,
-            "trained_rounds": str(self._model.trained_rounds),
-        }
-        path = self._run / "model.safetensors"
-        checkpoint.save(path, self._model.layout, self._model.flat, metadata)
 
     def _publish_model(self) -> None:
         model = self._model
@@ -462,8 +769,8 @@ class Service:
 
     # For people
 
-    def _record(self, close: rounds.Close, figures: Figures | None) -> None:
-        record = history.Record(
+    def _record(self, close: rounds.Close) -> Record:
+        return Record(
             round=close.round,
             closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
             outcome=close.outcome,
@@ -476,28 +783,15 @@ class Service:
             declined=dict(close.declined),
             rejected=dict(close.rejected),
             evaluated=sorted(close.evaluated),
-            late_updates=self._state.late - self._totals.late,
+            late_updates=max(0, self._state.past.late - self._totals.late),
+            late_counted=[(named.client, named.round) for named in close.held],
             duration_s=round(close.duration_s, 4),
             samples=self._answers.samples,
             train_metrics=self._answers.train_metrics(),
-            figures=figures,
+            figures=self._answers.figures(),
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
         )
-        history.append(self._run / "history.jsonl", record)
-        self._facts.lines.append(record.line())
-        before = self._totals
-        self._totals = Totals(
-            rounds=before.rounds + (close.outcome != "evaluated"),
-            invited=before.invited + len(close.invited),
-            answered=before.answered + len(close.answered),
-            dropped=before.dropped + len(close.dropped),
-            rejected=before.rejected + len(close.rejected),
-            late=self._state.late,
-            figures=self._figures[1] if self._figures else None,
-        )
-        _log.info("%s", _sentence(record))
-        self._on_round(record)
 
     def _status_is_due(self) -> None:
         if self._status_timer is None:
@@ -505,7 +799,7 @@ class Service:
 
     def _say_status(self) -> None:
         self._status_timer = None
-        if not self.link.is_up:
+        if not self._may_act:
             return
         facts = self._facts
         facts.bytes_received = self.link.bytes_received
@@ -515,31 +809,66 @@ class Service:
             size_bytes=self._model.ref.size_bytes,
             parameters=self._model.flat.size,
             trained_rounds=self._model.trained_rounds,
-            figures=self._figures[1] if self._figures else None,
-            figures_round=self._figures[0] if self._figures else None,
+            figures=self._totals.figures,
+            figures_round=self._totals.figures_round,
         )
         pages = status.pages(self._state, self._roster, self._rules, facts, self._loop.now())
         self._status.say(pages)
 
     def _end(self) -> None:
         self._ending = True
-        if isinstance(self._state, rounds.Averaging):
-            # The history says that this round made a model: here it is.
-            self._make_next_model()
+        if isinstance(self._state, rounds.Averaging) and self._closing is not None:
+            # Its answers are all there: the next start need not make it.
+            self._conclude(self._next_model())
         self._withdraw()
 
     def _withdraw(self) -> None:
         """Say the last status, clear what is retained, and disconnect in good order."""
         self._ending = True
         self._facts.stopped = not self.is_finished
+        if not self._may_act:
+            self.link.close()
+            return
         self._say_status()
         withdrawn = [Publish(OfferBoard(), None)]
         for ref in self._retained.values():
             withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]
+        withdrawn += leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
         self.link.close(withdrawn)
 
 
-def _rules(config: FederationConfig, run: str) -> rounds.Rules:
+def _whose(seat: Seat, federation: str) -> str:
+    return (
+        f"federation {federation} has a coordinator: run {printable(seat.run)} on"
+        f" {printable(seat.where)}. Stop that one, or wait for its end with --standby"
+    )
+
+
+def _chunk_bytes(config: FederationConfig, recovered: Recovered | None) -> int:
+    # The open round's offer has gone out with chunks of that size.
+    if recovered is not None and recovered.open_round is not None:
+        return recovered.open_round.opening.model.chunk_bytes
+    return config.transfer.chunk_bytes
+
+
+def _bounds(config: FederationConfig) -> pacing.Bounds:
+    start, longest = config.rounds.over_selection, config.rounds.deadline_s
+    tuning = config.tuning
+    return pacing.Bounds(
+        over_selection=start,
+        over_selection_min=min(start, tuning.over_selection_min) if tuning.enabled else start,
+        over_selection_max=max(start, tuning.over_selection_max) if tuning.enabled else start,
+        deadline_s=longest,
+        deadline_min_s=min(longest, tuning.deadline_min_s) if tuning.enabled else longest,
+        deadline_max_s=longest,
+    )
+
+
+def _invited_max(config: FederationConfig) -> int:
+    return math.ceil(config.rounds.cohort * _bounds(config).over_selection_max)
+
+
+def _rules(config: FederationConfig) -> rounds.Rules:
     policy: Callable[..., tuple[ClientId, ...]] = parts.load(selection, config.selection).select
 
     def select(
@@ -552,34 +881,23 @@ def _rules(config: FederationConfig, run: str) -> rounds.Rules:
         select=select,
         rounds=config.rounds.count,
         cohort=config.rounds.cohort,
-        over_selection=config.rounds.over_selection,
+        pace=_bounds(config),
         quorum=config.rounds.quorum,
         # With fewer, no round could make a model.
         clients_min=max(config.rounds.clients_min, config.rounds.quorum),
-        deadline_s=config.rounds.deadline_s,
         pause_s=config.rounds.pause_s,
         retry_s=config.rounds.retry_s,
         away_grace_s=config.rounds.away_grace_s,
         evaluate_every=config.evaluation.every,
         evaluators=config.evaluation.clients,
         final_deadline_s=config.evaluation.final_deadline_s,
-        run=run,
+        late=config.late.policy,
+        late_batch=config.late.batch,
+        late_rounds_max=config.late.rounds_max,
+        run=RunId("unknown"),
         task=messages.task_name(config.task),
         training=config.training,
         codec=config.codec,
         lanes=LANES,
         seed=config.seed,
-    )
-
-
-def _sentence(record: history.Record) -> str:
-    figures = "".join(
-        f", {name} {value:.4f}"
-        for name, value in (record.figures.metrics if record.figures else {}).items()
-    )
-    return (
-        f"round {record.round} {record.outcome} ({record.reason}):"
-        f" {len(record.answered)} of {len(record.invited)} answered,"
-        f" {len(record.dropped)} dropped, {len(record.rejected)} rejected,"
-        f" {record.duration_s:.1f} s{figures}"
     )

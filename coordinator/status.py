@@ -21,12 +21,14 @@ from fedmqtt.status_pages import (
     HISTORY_ROUNDS,
     LISTED_CLIENTS,
     REFUSALS,
+    STOPPED,
     ClientsPage,
     CoordinatorPage,
     Doing,
     Figures,
     HistoryPage,
     ModelPage,
+    PacePage,
     Page,
     RoundLine,
     RoundPage,
@@ -86,6 +88,7 @@ def pages(
     """All pages there is something to say on."""
     built: dict[str, Page] = {
         "coordinator": _coordinator(state, roster, rules, facts),
+        "pace": _pace(state, rules),
         "history": HistoryPage(rounds=facts.lines[-HISTORY_ROUNDS:]),
         "clients": _clients(roster),
         "traffic": TrafficPage(
@@ -95,7 +98,7 @@ def pages(
     if isinstance(state, rounds.Collecting):
         built["round"] = open_round(state, rules, at)
         if facts.stopped:
-            built["round"] = structs.replace(built["round"], open=False, outcome="stopped")
+            built["round"] = structs.replace(built["round"], open=False, outcome=STOPPED)
     elif facts.last_round is not None:
         built["round"] = facts.last_round
     if facts.model is not None:
@@ -106,6 +109,7 @@ def pages(
 def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> RoundPage:
     away = (state.outstanding | state.evaluations_outstanding) & state.away.keys()
     return RoundPage(
+        run=rules.run,
         round=state.round,
         open=True,
         opened=_clock_time(state.opened_at, at),
@@ -143,12 +147,13 @@ def _coordinator(
 ) -> CoordinatorPage:
     doing, says = _doing(state, roster, rules)
     if facts.stopped:
-        doing, says = "stopped", "stopped; starting it again begins a new run"
+        doing, says = "stopped", f"stopped; starting it again goes on with {_named(state, rules)}"
     return CoordinatorPage(
         state=doing,
         says=says,
         federation=facts.federation,
         run=facts.run,
+        epoch=rules.epoch,
         task=rules.task,
         program=facts.program,
         since=_iso(facts.started),
@@ -156,7 +161,8 @@ def _coordinator(
         rounds_wanted=rules.rounds,
         clients_online=roster.online_count,
         clients_known=len(roster.clients),
-        late_updates=state.late,
+        late_updates=state.past.late,
+        late_held=len(state.past.held),
         unreadable_messages=facts.unreadable,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,
@@ -188,8 +194,24 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             return "finished", "all rounds are done"
 
 
+def _pace(state: rounds.State, rules: rounds.Rules) -> PacePage:
+    pace = state.past.pace
+    return PacePage(
+        round=_round(state, rules),
+        over_selection=pace.over_selection,
+        over_selection_reason=pace.over_selection_reason,
+        deadline_s=pace.deadline_s,
+        deadline_reason=pace.deadline_reason,
+    )
+
+
 def _round(state: rounds.State, rules: rounds.Rules) -> RoundId:
     return RoundId(rules.rounds) if isinstance(state, rounds.Finished) else state.round
+
+
+def _named(state: rounds.State, rules: rounds.Rules) -> str:
+    number = _round(state, rules)
+    return "the last evaluation" if 0 < rules.rounds < number else f"round {number}"
 
 
 def _clients(roster: Roster) -> ClientsPage:

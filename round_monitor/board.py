@@ -15,6 +15,7 @@ from fedmqtt.status_pages import (
     CoordinatorPage,
     HistoryPage,
     ModelPage,
+    PacePage,
     Page,
     PageError,
     RoundPage,
@@ -81,6 +82,10 @@ class Board:
     @property
     def round(self) -> RoundPage | None:
         return self._page("round", RoundPage)
+
+    @property
+    def pace(self) -> PacePage | None:
+        return self._page("pace", PacePage)
 
     @property
     def model(self) -> ModelPage | None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from fedmqtt.status_pages import (
     LISTED_CLIENTS,
+    STOPPED,
     ClientsPage,
     CoordinatorPage,
     HistoryPage,
@@ -69,16 +70,19 @@ def of_round(old: RoundPage | None, new: RoundPage, history: HistoryPage | None)
         # Who comes when a round is over is told how it ended, not how it went.
         return _end(new, history)
     events = []
-    if old is None or (old.round, old.opened) != (new.round, new.opened):
+    if old is None or (old.run, old.round) != (new.run, new.round):
         events.append(_opened(new))
         old = None
+    elif old.opened != new.opened and new.open:
+        # Its time was set anew: the coordinator was gone, and is back.
+        events.append(Event("opened", f"round {new.round} goes on"))
     answered = _added(new.answered, old.answered if old else ())
     if answered:
         events.append(Event("answered", "answered", answered))
     events += _with_reasons("declined", "declined", old.declined if old else {}, new.declined)
     events += _with_reasons("rejected", "rejected", old.rejected if old else {}, new.rejected)
-    was_open = old is None or old.open
-    return events + _end(new, history) if was_open and not new.open else events
+    was_over = old is not None and _is_over(old)
+    return events if was_over or new.open else events + _end(new, history)
 
 
 def of_history(old: HistoryPage | None, new: HistoryPage, page: RoundPage | None) -> list[Event]:
@@ -88,7 +92,7 @@ def of_history(old: HistoryPage | None, new: HistoryPage, page: RoundPage | None
     if old is None:
         lines = lines[-1:]
     # The round page may have told it first.
-    told = page.round if page is not None and not page.open else None
+    told = page.round if page is not None and _is_over(page) else None
     return [Event("closed", _closed(line)) for line in lines if line.round != told]
 
 
@@ -122,6 +126,10 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def _is_over(page: RoundPage) -> bool:
+    return not page.open and page.outcome != STOPPED
+
+
 def _opened(page: RoundPage) -> Event:
     if page.invited:
         text = f"round {page.round} opened: {len(page.invited)} invited, {page.wanted} wanted"
@@ -140,6 +148,8 @@ def _end(page: RoundPage, history: HistoryPage | None) -> list[Event]:
     if history is not None and any(line.round == page.round for line in history.rounds):
         return []
     share = f" ({len(page.answered)} of {len(page.invited)})" if page.invited else ""
+    if page.outcome == STOPPED:
+        return [Event("closed", f"round {page.round} stopped with its coordinator{share}")]
     return [Event("closed", f"round {page.round} closed, {page.outcome}{share}")]
 
 

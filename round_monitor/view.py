@@ -30,6 +30,9 @@ _LABEL_WIDTH = 9
 _OVERDUE_S = 10
 """After so much time over the deadline, the coordinator may be gone."""
 
+_REASONS_FROM_HEIGHT = 30
+"""On smaller screens, what the pace is must do without why."""
+
 _EVENTS_WITHOUT_LIMIT = 10
 _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 
@@ -183,7 +186,7 @@ def _round(board: Board, layout: _Layout, now: str) -> _Section:
     number = f"{page.round} of {wanted}" if wanted else f"{page.round}"
     text = f"{len(page.answered)} of {page.wanted} answers"
     progress = _progress(number, len(page.answered), page.wanted, text, _ending(page, now), layout)
-    return _Section("Round", [progress, _participation(page)])
+    return _Section("Round", [progress, _participation(page), *_pace(board, page, layout)])
 
 
 def _evaluation_progress(page: RoundPage, layout: _Layout, now: str) -> Text:
@@ -229,6 +232,22 @@ def _participation(page: RoundPage) -> Text:
     return Text("  ").join(
         [*(Text(*part) for part in parts), Text(f"quorum {page.quorum}", style="dim")]
     )
+
+
+def _pace(board: Board, page: RoundPage, layout: _Layout) -> list[Text]:
+    """What this round goes by or, when it has closed, the next."""
+    pace = board.pace
+    if pace is None:
+        return []
+    whose = "" if pace.round == page.round else "next: "
+    invites = f"{whose}over-selection {pace.over_selection:.3g}"
+    closes = f"{whose}deadline {units.duration(pace.deadline_s)}"
+    if layout.height is not None and layout.height < _REASONS_FROM_HEIGHT:
+        return [Text(f"{invites}  deadline {units.duration(pace.deadline_s)}", style="dim")]
+    return [
+        Text(f"{invites}: {pace.over_selection_reason}", style="dim"),
+        Text(f"{closes}: {pace.deadline_reason}", style="dim"),
+    ]
 
 
 # Clients
@@ -383,7 +402,8 @@ def _oddities(board: Board) -> _Section:
     parts = []
     if (page := board.coordinator) is not None:
         if page.late_updates:
-            parts.append(count(page.late_updates, "late update"))
+            held = f", {page.late_held:,} of them held" if page.late_held else ""
+            parts.append(count(page.late_updates, "late update") + held)
         if page.unreadable_messages:
             parts.append(count(page.unreadable_messages, "unreadable message"))
     if board.unreadable_count:

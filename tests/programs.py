@@ -58,9 +58,9 @@ def running(folder: Path, *words: str) -> Iterator[Program]:
                 process.kill()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool], within_s: float = WITHIN_S) -> None:
     """For what happens in another process, and can only be looked at."""
-    give_up_at = monotonic() + WITHIN_S
+    give_up_at = monotonic() + within_s
     while not holds():
         assert monotonic() < give_up_at, "it did not happen in time"
         sleep(0.02)

@@ -59,6 +59,18 @@ def test_a_round_has_its_cost(words: list[str]) -> None:
     assert all(found[name] > 0 for name in measured)
 
 
+def test_durability_has_its_cost() -> None:
+    words = ["--clients", "2", "--params", "1000", "--rounds", "2", "--in-process"]
+    found = figures("round_overhead.py", *words, "--durability-cost")
+    assert found["durability_round_s"] > 0 and found["durability_cpu_s_per_update"] > 0
+
+
+def test_the_coordinators_memory_is_compared() -> None:
+    found = figures("coordinator_memory.py", "--few", "2", "--many", "4", "--params", "1000")
+    assert list(found) == ["params", "peak_rss_mb_2", "peak_rss_mb_4", "ratio"]
+    assert found["ratio"] == round(found["peak_rss_mb_4"] / found["peak_rss_mb_2"], 3)
+
+
 def test_an_idle_client_has_its_footprint() -> None:
     found = figures("agent_footprint.py", "--seconds", "0.2")
     assert list(found) == ["rss_mb", "cpu_percent", "start_s", "watched_s", "broker"]

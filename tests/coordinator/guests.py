@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from coordinator import history
-from coordinator.config import Broker, Evaluation, FederationConfig, Rounds
+from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
 from coordinator.history import Record
 from coordinator.service import Service
 from fedmqtt import messages, status_pages
@@ -68,7 +68,8 @@ def federation_config(
 ) -> FederationConfig:
     """One round of long patience with nobody evaluating, unless said otherwise."""
     patient = {"count": 1, "over_selection": 1.0, "deadline_s": 1000.0, "retry_s": 0.0}
-    settings: dict[str, Any] = {"task": TASK, "evaluation": Evaluation(every=0)} | others
+    fixed = {"task": TASK, "evaluation": Evaluation(every=0), "tuning": Tuning(enabled=False)}
+    settings: dict[str, Any] = fixed | others
     return FederationConfig(
         name=name, broker=Broker(url=url), rounds=Rounds(**(patient | rounds)), **settings
     )
@@ -81,6 +82,7 @@ def zeros(size: int) -> Weights:
 def update(offer: Offer, change: Sequence[float], samples: int = 10, **wrong: Any) -> Update:
     """A good answer to an offer, but for what is said to be wrong."""
     fields: dict[str, Any] = {
+        "run": offer.run,
         "round": offer.round,
         "base": offer.model.digest,
         "fingerprint": offer.model.fingerprint,
@@ -171,8 +173,9 @@ class Guest:
     def _next(self, kind: type[_Told]) -> _Told:
         self._room.wait(lambda: bool(self._inbox))
         message = self._inbox.popleft()
-        while isinstance(message, Go) and not isinstance(message, kind):
-            # On a slow machine it is asked again for what is on its way.
+        while isinstance(message, Go | TimeLeft) and not isinstance(message, kind):
+            # On a slow machine it is asked again for what is on its way; and a coordinator that
+            # has come back tells everybody how much time is left.
             self._room.wait(lambda: bool(self._inbox))
             message = self._inbox.popleft()
         assert isinstance(message, kind), message
@@ -240,16 +243,19 @@ class Room:
     def coordinating(
         self,
         config: FederationConfig,
-        weights: Weights,
+        weights: Weights | None,
         folder: Path,
         on_round: Callable[[Running], None] = lambda running: None,
     ) -> Iterator[Running]:
-        """A coordinator for as long as the block lasts, or until its rounds are done."""
+        """A coordinator for as long as the block lasts, or until its rounds are done.
+
+        Without `weights` it goes on with the run in the folder.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         loop = EventLoop()
-        layout = layout_of(weights)
-        flat = layout.flatten(weights)
-        service = Service(loop, config, layout, flat, folder, lambda _record: on_round(running))
+        layout = layout_of(weights) if weights is not None else None
+        initial = (layout, layout.flatten(weights)) if layout and weights is not None else None
+        service = Service(loop, config, initial, folder, lambda _record: on_round(running))
         running = Running(service, loop, threading.Thread(target=service.run), folder)
         running.thread.start()
         try:

@@ -21,12 +21,13 @@ def config(**more: Any) -> FederationConfig:
 
 def update(change: list[float], samples: int = 1, **more: Any) -> Update:
     fields = {"codec": "full", "payload": memoryview(np.array(change, "<f4").tobytes())} | more
-    return Update(round=1, base=DIGEST, fingerprint="f", sample_count=samples, **fields)  # type: ignore[arg-type]
+    fields |= {"run": "run-1", "round": 1, "base": DIGEST, "fingerprint": "f"}
+    return Update(sample_count=samples, **fields)
 
 
 def test_updates_weigh_by_their_samples() -> None:
-    answers = Answers(config(), size=2)
-    answers.begin(invited=2)
+    answers = Answers(config(), size=2, terms_max=10)
+    answers.begin(terms_max=2)
     for client, one in ((ANN, update([1.0, 0.0], samples=3)), (BOB, update([5.0, 4.0]))):
         assert answers.check(one) == ""
         answers.fold(client, one, evaluates=False)
@@ -36,8 +37,8 @@ def test_updates_weigh_by_their_samples() -> None:
 
 
 def test_what_was_checked_and_not_accepted_adds_nothing() -> None:
-    answers = Answers(config(), size=1)
-    answers.begin(invited=2)
+    answers = Answers(config(), size=1, terms_max=10)
+    answers.begin(terms_max=2)
     assert answers.check(update([7.0])) == ""
     answers.let_go()
     one = update([1.0])
@@ -47,10 +48,10 @@ def test_what_was_checked_and_not_accepted_adds_nothing() -> None:
 
 
 def test_each_round_begins_at_nothing() -> None:
-    answers = Answers(config(), size=1)
+    answers = Answers(config(), size=1, terms_max=10)
     base = np.zeros(1, np.float32)
     for change in (1.0, 3.0):
-        answers.begin(invited=1)
+        answers.begin(terms_max=1)
         one = update([change], metrics={"loss": change})
         assert answers.check(one) == ""
         answers.fold(ANN, one, evaluates=False)
@@ -71,14 +72,14 @@ def test_each_round_begins_at_nothing() -> None:
     ],
 )
 def test_what_cannot_count_is_told_why(wrong: Update, reason: str) -> None:
-    answers = Answers(config(limits=Limits(change_max=2.0, samples_max=100)), size=1)
-    answers.begin(invited=1)
+    answers = Answers(config(limits=Limits(change_max=2.0, samples_max=100)), size=1, terms_max=10)
+    answers.begin(terms_max=1)
     assert answers.check(wrong) == reason
 
 
 def test_measures_count_of_those_who_were_asked() -> None:
-    answers = Answers(config(), size=1)
-    answers.begin(invited=2)
+    answers = Answers(config(), size=1, terms_max=10)
+    answers.begin(terms_max=2)
     one = update([1.0], measures=Measures(sample_count=2, confusion=((1, 1), (0, 0))))
     for client, evaluates in ((ANN, True), (BOB, False)):
         assert answers.check(one) == ""
@@ -90,4 +91,4 @@ def test_measures_count_of_those_who_were_asked() -> None:
 
 def test_bounds_that_no_sum_can_hold_are_refused_at_start() -> None:
     with pytest.raises(SettingsError, match=r"do not fit 64 bits"):
-        Answers(config(limits=Limits(change_max=1e9, samples_max=2**28)), size=1)
+        Answers(config(limits=Limits(change_max=1e9, samples_max=2**28)), size=1, terms_max=10)

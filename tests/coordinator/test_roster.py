@@ -1,3 +1,5 @@
+import pytest
+
 from coordinator.roster import Roster
 from fedmqtt.messages import Presence, Purpose
 from fedmqtt.topics import ClientId
@@ -81,4 +83,81 @@ def test_able_is_also_who_is_away() -> None:
     roster.left(2, BOB, "1")
     assert roster.able("evaluate") == [BOB]
     assert roster.willing("evaluate") == []
+    recount(roster)
+
+
+def test_who_was_silent_once_is_asked_again() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    roster.missed(30, ANN, 30)
+    assert roster.willing("train") == [ANN] and not roster.is_resting(ANN)
+    assert roster.rest_ends_at() is None
+    recount(roster)
+
+
+def test_who_is_silent_again_and_again_rests_longer_and_longer() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    roster.came(1, BOB, here())
+    now = 0.0
+    roster.missed(now, ANN, 30)
+    for rest_s in (30, 60, 120):
+        roster.missed(now, ANN, 30)
+        assert roster.is_resting(ANN) and roster.rest_ends_at() == now + rest_s
+        assert roster.willing("train") == [BOB] and roster.is_online(ANN)
+        assert roster.able("evaluate") == [ANN, BOB], "it may return for a last evaluation"
+        roster.end_rests(now + rest_s - 0.1)
+        assert roster.is_resting(ANN)
+        now += rest_s
+        roster.end_rests(now)
+        assert roster.willing("train") == [ANN, BOB] and roster.rest_ends_at() is None
+        recount(roster)
+
+
+def test_no_rest_is_for_ever() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    for _ in range(5000):
+        roster.missed(0, ANN, 30)
+    # 2 to the power of 5,000 would not fit a float, nor 1,024 rounds' time a patience.
+    assert roster.rest_ends_at() == 30 * 1024
+
+
+@pytest.mark.parametrize("says", ["came", "heard"])
+def test_a_word_ends_a_rest_and_all_that_was_held_against_a_client(says: str) -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    for _ in range(3):
+        roster.missed(30, ANN, 30)
+    if says == "came":
+        roster.came(31, ANN, here("2"))
+        # That it is there is no answer: silence goes on counting.
+        roster.missed(60, ANN, 30)
+        assert roster.rest_ends_at() == 60 + 120
+    roster.heard(61, ANN)
+    assert roster.willing("train") == [ANN] and roster.rest_ends_at() is None
+    roster.missed(90, ANN, 30)
+    assert not roster.is_resting(ANN), "once may be chance"
+    recount(roster)
+
+
+def test_a_rest_does_not_outlast_what_keeps_a_client_from_taking_part() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    for _ in range(2):
+        roster.missed(30, ANN, 30)
+    roster.left(40, ANN, "1")
+    roster.end_rests(60)
+    assert roster.willing("train") == [], "rested, and gone"
+    recount(roster)
+
+
+def test_a_stranger_has_nothing_to_rest_from() -> None:
+    roster = Roster("t")
+    for _ in range(3):
+        # Invited before a restart, and not seen since.
+        roster.missed(30, ANN, 30)
+    assert roster.rest_ends_at() is None and roster.clients == {}
+    roster.came(40, ANN, here())
+    assert roster.willing("train") == [ANN]
     recount(roster)

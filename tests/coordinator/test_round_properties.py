@@ -1,20 +1,25 @@
-"""Whatever order the network and the clients choose, a round keeps its promises.
+"""Whatever the network, the clients and the disk do, and when it is killed, a round keeps promises.
 
 The promises are those of the simulator (`fleet_sim/promises.py`); here hypothesis looks for the
 story that breaks one, and tells the shortest it finds.
 """
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coordinator import rounds
+from coordinator.pacing import Bounds
 from coordinator.roster import Roster
+from coordinator.rounds import Late, Named
 from fedmqtt import messages
 from fedmqtt.effects import Publish, WakeAt
 from fedmqtt.messages import ModelRef, Presence
-from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId
+from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
 from fleet_sim.promises import CoordinatorPromises, recount
+from tests.coordinator.remembered import Remembered
 
 NAMES = [ClientId(name) for name in ("ann", "bob", "cat", "dan", "eve")]
 CLIENTS = st.sampled_from(NAMES)
@@ -25,62 +30,114 @@ PURPOSES = st.sampled_from(
     [("train", "evaluate"), ("train", "evaluate"), ("train",), ("evaluate",), ()]
 )
 OFTEN_GOOD = st.integers(0, 9)
+THIS_RUN, OTHER_RUN = RunId("this"), RunId("other")
+
+
+def bounds(over_selection: float, learns: bool) -> Bounds:
+    return Bounds(
+        over_selection=over_selection,
+        over_selection_min=1.0 if learns else over_selection,
+        over_selection_max=2.0 if learns else over_selection,
+        deadline_s=30.0,
+        deadline_min_s=5.0 if learns else 30.0,
+        deadline_max_s=100.0 if learns else 30.0,
+    )
+
+
+class Killed(Exception):
+    """The coordinator was, between two effects of one step."""
 
 
 class Rounds(RuleBasedStateMachine):
-    """One federation; `told` hears of anything in any order, and time passes in between."""
+    """One federation: it is told anything in any order, time passes, and it dies at any moment."""
 
     @initialize(
         cohort=st.integers(1, 4),
         quorum=st.integers(1, 3),
         over=st.sampled_from([1.0, 1.3, 2.0]),
+        learns=st.booleans(),
         clients_min=st.integers(0, 3),
         pauses=st.sampled_from([(0.0, 0.0), (7.0, 5.0)]),
         grace=st.sampled_from([0.0, 10.0]),
         evaluate=st.sampled_from([(0, 0), (1, 0), (2, 1)]),
-        count=st.sampled_from([0, 2]),
+        count=st.sampled_from([0, 2, 4]),
+        late=st.sampled_from([("discard", 1), ("weigh", 1), ("buffer", 2), ("buffer", 4)]),
+        late_rounds_max=st.sampled_from([1, 2, 15]),
         there=st.sampled_from([5, 4, 3, 0]),
+        slow_disk=st.booleans(),
+        is_killed=st.booleans(),
     )
     def begin(
         self,
         cohort: int,
         quorum: int,
         over: float,
+        learns: bool,
         clients_min: int,
         pauses: tuple[float, float],
         grace: float,
         evaluate: tuple[int, int],
         count: int,
+        late: tuple[Late, int],
+        late_rounds_max: int,
         there: int,
+        slow_disk: bool,
+        is_killed: bool,
     ) -> None:
         self.knobs = rounds.Rules(
             select=lambda candidates, wanted, round_id, purpose: tuple(candidates[:wanted]),
             rounds=count,
             cohort=cohort,
             quorum=min(quorum, cohort),
-            over_selection=over,
+            pace=bounds(over, learns),
             clients_min=clients_min,
-            deadline_s=30.0,
             pause_s=pauses[0],
             retry_s=pauses[1],
             away_grace_s=grace,
             evaluate_every=evaluate[0],
             evaluators=evaluate[1],
+            late=late[0],
+            late_batch=late[1],
+            late_rounds_max=late_rounds_max,
+            run=THIS_RUN,
+            epoch=1,
             task="digits",
         )
         self.now = 0.0
         self.alarm: float | None = None
-        self.state: rounds.State = rounds.Waiting(RoundId(1))
+        self.state: rounds.State = rounds.begin(self.knobs)
         self.roster = Roster("digits")
         self.promises = CoordinatorPromises(self.knobs)
+        self.remembered = Remembered()
+        self.written: list[Named] = []
+        """On the disk, and the machine has not been told."""
+        self.births: dict[ClientId, Presence] = {}
+        """What the broker keeps of each client."""
+        self.slow_disk = slow_disk
+        self.is_killed = is_killed
+        self.lives_for: int | None = None
+        """So many effects more; None: until it is killed between two steps."""
+        self.answered_before = 0
+        """In the open round, in an earlier life."""
         self.base = 0
         for client in NAMES[:there]:
             self.come(client, "1", ("train", "evaluate"), other=9)
         self.tell(rounds.ModelReady(self.now, self.model()))
 
+    # What the service does
+
     def tell(self, event: rounds.Event) -> None:
+        try:
+            self.step(event)
+        except Killed:
+            self.come_back()
+
+    def step(self, event: rounds.Event) -> None:
         if isinstance(event, rounds.Woke):
             self.alarm = None
+        if self.remembered.closing is not None and isinstance(event, rounds.ModelReady):
+            self.promises.closing_is_on_disk(self.remembered.closing.round)
+        self.remembered.prepare(event, self.state, self.knobs)
         self.state, effects = rounds.step(self.state, event, self.knobs, self.roster)
         for effect in effects:
             if isinstance(effect, WakeAt):
@@ -88,6 +145,27 @@ class Rounds(RuleBasedStateMachine):
             if isinstance(effect, Publish) and effect.message is not None:
                 self.can_be_read(effect)
         self.promises.check(event, self.state, effects, self.roster, self.alarm)
+        for effect in effects:
+            self.perform(effect)
+        if not self.slow_disk and self.remembered.on_the_way:
+            self.keep_up()
+
+    def perform(self, effect: rounds.Effect) -> None:
+        if self.lives_for is not None:
+            self.lives_for -= 1
+            if self.lives_for < 0:
+                self.lives_for = None
+                raise Killed
+        self.remembered.perform(effect, self.state, self.knobs)
+        match effect:
+            case Publish(OfferBoard(), messages.Offer() as offer):
+                self.promises.opening_is_on_disk(offer.round)
+                self.promises.offered(offer)
+                self.answered_before = 0
+            case rounds.Close() if effect.outcome != "averaged":
+                self.promises.closing_is_on_disk(effect.round)
+            case _:
+                pass
 
     def can_be_read(self, told: Publish) -> None:
         """A message that its reader refuses would be as good as none."""
@@ -100,6 +178,24 @@ class Rounds(RuleBasedStateMachine):
                 assert messages.read_to_client(data) == told.message
             case _:
                 raise AssertionError(told.to)
+
+    def come_back(self) -> None:
+        """A new program, which knows what is on the disk. What has ended is not gone on with."""
+        if self.remembered.disk.is_finished:
+            return
+        self.lives_for = self.alarm = None
+        self.written.clear()
+        self.roster = Roster("digits")
+        self.knobs = replace(self.knobs, epoch=self.knobs.epoch + 1)
+        self.state = self.remembered.resume(self.now, self.knobs)
+        known = self.remembered.disk.answers.keys()
+        self.promises.restarted(self.now, self.knobs, self.state, known)
+        if isinstance(self.state, rounds.Collecting):
+            self.answered_before = len(self.state.answered)
+        self.tell(rounds.ModelReady(self.now, self.model()))
+        self.tell(rounds.Woke(self.now))
+
+    # What clients say
 
     def model(self) -> ModelRef:
         digest = BASES[self.base % len(BASES)]
@@ -115,6 +211,9 @@ class Rounds(RuleBasedStateMachine):
             return RoundId(number + 1), base
         return number, (BASES[5] if good == 2 and self.base != 5 else base)
 
+    def run_of(self, good: int) -> RunId:
+        return OTHER_RUN if good == 4 else THIS_RUN
+
     @rule(client=CLIENTS, session=SESSIONS, purposes=PURPOSES, other=OFTEN_GOOD)
     def come(
         self, client: ClientId, session: str, purposes: tuple[messages.Purpose, ...], other: int
@@ -126,45 +225,115 @@ class Rounds(RuleBasedStateMachine):
             wire=0 if other == 1 else messages.WIRE_VERSION,
             purposes=purposes,
         )
+        self.births[client] = presence
         self.tell(rounds.ClientCame(self.now, client, presence))
 
     @rule(client=CLIENTS, session=SESSIONS)
     def leave(self, client: ClientId, session: str) -> None:
+        if client in self.births and self.births[client].session == session:
+            del self.births[client]
         self.tell(rounds.ClientLeft(self.now, client, session))
+
+    @rule()
+    def tell_again_who_is_there(self) -> None:
+        """As the broker does when the coordinator subscribes."""
+        for client, presence in self.births.items():
+            self.tell(rounds.ClientCame(self.now, client, presence))
 
     @rule(client=CLIENTS, good=OFTEN_GOOD, fault=FAULTS)
     def update(self, client: ClientId, good: int, fault: str) -> None:
         round_id, base = self.round_and_base(good)
-        fingerprint = "g" if good == 3 else "f"
-        self.tell(rounds.UpdateCame(self.now, client, round_id, base, fingerprint, fault))
+        kind = "g" if good == 3 else "f"
+        event = rounds.UpdateCame(self.now, client, self.run_of(good), round_id, base, kind, fault)
+        self.tell(event)
 
     @rule(client=CLIENTS)
     def answer_well(self, client: ClientId) -> None:
         round_id, base = self.round_and_base(good=9)
-        self.tell(rounds.UpdateCame(self.now, client, round_id, base, "f"))
+        self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, round_id, base, "f"))
+
+    @rule(client=CLIENTS, back=st.integers(1, 3))
+    def answer_late(self, client: ClientId, back: int) -> None:
+        """Well, and to a round that closed before."""
+        number = RoundId(len(self.promises.closed) + 1 - back)
+        if number in self.promises.offers:
+            base = self.promises.offers[number].model.digest
+            self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, number, base, "f"))
 
     @rule(client=CLIENTS, good=OFTEN_GOOD, fault=FAULTS)
     def evaluation(self, client: ClientId, good: int, fault: str) -> None:
         round_id, base = self.round_and_base(good)
-        self.tell(rounds.EvaluationCame(self.now, client, round_id, base, fault))
+        self.tell(rounds.EvaluationCame(self.now, client, self.run_of(good), round_id, base, fault))
 
     @rule(client=CLIENTS, good=OFTEN_GOOD, fault=FAULTS)
     def announce(self, client: ClientId, good: int, fault: str) -> None:
         round_id, _ = self.round_and_base(good)
-        self.tell(rounds.AnnounceCame(self.now, client, round_id, fault))
+        self.tell(rounds.AnnounceCame(self.now, client, self.run_of(good), round_id, fault))
 
     @rule(client=CLIENTS, good=OFTEN_GOOD)
     def decline(self, client: ClientId, good: int) -> None:
         round_id, _ = self.round_and_base(good)
-        self.tell(rounds.Declined(self.now, client, round_id, "on battery"))
+        self.tell(rounds.Declined(self.now, client, self.run_of(good), round_id, "on battery"))
+
+    @rule(slow=CLIENTS, is_late=st.booleans())
+    def go_well(self, slow: ClientId, is_late: bool) -> None:
+        """All who owe an answer give it, but for one that is late, and the next model is made."""
+        if isinstance(self.state, rounds.Collecting):
+            number, base = self.state.round, self.state.model.digest
+            for client in sorted(self.state.outstanding - {slow}):
+                self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, number, base, "f"))
+            self.keep_up()
+            if is_late:
+                self.tell(rounds.UpdateCame(self.now, slow, THIS_RUN, number, base, "f"))
+        self.make_the_next_model()
+
+    # The disk
+
+    @rule()
+    def keep_up(self) -> None:
+        self.write(len(self.remembered.on_the_way))
+        self.tell_what_is_written(stray=False)
+
+    @rule(count=st.integers(1, 5))
+    def write(self, count: int) -> None:
+        group = self.remembered.on_the_way[:count]
+        left_s = None
+        if isinstance(self.state, rounds.Collecting):
+            left_s = max(0.0, self.state.closes_at - self.now)
+        self.remembered.write(group, left_s)
+        self.written += group
+
+    @rule(stray=st.booleans())
+    def tell_what_is_written(self, stray: bool) -> None:
+        answers, self.written = self.written, []
+        if stray:
+            answers = [*answers, Named(NAMES[0], RoundId(99))]
+        self.tell(rounds.Stored(self.now, tuple(answers)))
+
+    @rule()
+    def write_refusals(self) -> None:
+        self.remembered.write_refusals(self.state)
 
     @rule()
     def make_the_next_model(self) -> None:
-        # Also when nobody asked for one: then it must be ignored.
-        averaging = isinstance(self.state, rounds.Averaging)
-        if averaging:
+        if isinstance(self.state, rounds.Averaging):
             self.base += 1
             self.tell(rounds.ModelReady(self.now, self.model()))
+
+    @precondition(lambda self: self.is_killed)
+    @rule(seconds=st.sampled_from([0.0, 5.0, 60.0]), alone=st.booleans())
+    def be_killed(self, seconds: float, alone: bool) -> None:
+        self.now += seconds
+        self.come_back()
+        if not alone:
+            self.tell_again_who_is_there()
+
+    @precondition(lambda self: self.is_killed and self.lives_for is None)
+    @rule(effects=st.integers(0, 20))
+    def be_killed_soon(self, effects: int) -> None:
+        self.lives_for = effects
+
+    # Time, and the broker
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 4.0, 9.5, 10.0, 31.0]))
     def wait(self, seconds: float) -> None:
@@ -180,6 +349,13 @@ class Rounds(RuleBasedStateMachine):
     def ring_unasked(self) -> None:
         self.tell(rounds.Woke(self.now))
 
+    @rule()
+    def say_the_offer_again(self) -> None:
+        if isinstance(self.state, rounds.Collecting):
+            offer = rounds.offer(self.state, self.now, self.knobs, self.roster)
+            self.promises.offered(offer)
+            self.can_be_read(Publish(OfferBoard(), offer))
+
     @invariant()
     def the_roster_counts_right(self) -> None:
         recount(self.roster)
@@ -187,6 +363,8 @@ class Rounds(RuleBasedStateMachine):
     @invariant()
     def states_fit_what_was_told(self) -> None:
         closed = len(self.promises.closed)
+        assert self.state.past.storing == self.promises.storing
+        assert list(self.state.past.held) == self.promises.held
         match self.state:
             case rounds.Waiting(round=number) | rounds.Averaging(round=number):
                 assert number == closed + 1
@@ -197,16 +375,21 @@ class Rounds(RuleBasedStateMachine):
                 missing = self.state.outstanding | self.state.evaluations_outstanding
                 invited = self.state.train | self.state.evaluate
                 assert missing == {client for client in invited if self.state.owes(client)}
+                timed = len(self.roster.took_s)
+                assert timed == len(self.state.answered) - self.answered_before
             case rounds.Finished():
                 assert self.promises.finished
 
     def teardown(self) -> None:
-        """Whatever has happened: with time alone, the open round ends at its deadline."""
+        """Whatever has happened: with a disk that writes and time, the open round ends."""
         state = getattr(self, "state", None)
         if isinstance(state, rounds.Collecting):
+            self.lives_for = None
             closed = len(self.promises.closed)
-            self.wait(state.closes_at - self.now)
+            self.keep_up()
+            self.wait(max(0.0, state.closes_at - self.now))
             assert len(self.promises.closed) > closed
+            self.promises.ended()
 
 
 TestRounds = Rounds.TestCase
@@ -218,19 +401,24 @@ def test_sixteen_closed_rounds_are_remembered() -> None:
         select=lambda candidates, wanted, round_id, purpose: tuple(candidates[:wanted]),
         rounds=0,
         cohort=1,
+        pace=bounds(1.0, learns=False),
         evaluate_every=0,
+        run=THIS_RUN,
     )
     roster, ann = Roster(""), ClientId("ann")
     model = ModelRef(digest=BASES[0], size_bytes=8, chunk_bytes=1024, fingerprint="f")
-    state: rounds.State = rounds.Waiting(RoundId(1), model)
+    state: rounds.State = rounds.begin(rules)
     here = Presence(online=True, session="1", purposes=("train",))
+    state, _ = rounds.step(state, rounds.ModelReady(0.0, model), rules, roster)
     state, _ = rounds.step(state, rounds.ClientCame(0.0, ann, here), rules, roster)
     for number in range(1, 18):
-        update = rounds.UpdateCame(0.0, ann, RoundId(number), model.digest, "f")
+        named = Named(ann, RoundId(number))
+        update = rounds.UpdateCame(0.0, ann, THIS_RUN, named.round, model.digest, "f")
         state, _ = rounds.step(state, update, rules, roster)
+        state, _ = rounds.step(state, rounds.Stored(0.0, (named,)), rules, roster)
         state, _ = rounds.step(state, rounds.ModelReady(0.0, model), rules, roster)
     assert isinstance(state, rounds.Collecting)
-    assert len(state.settled) == rounds.SETTLED_ROUNDS == 16
+    assert len(state.past.settled) == rounds.SETTLED_ROUNDS == 16
     assert not rounds.has_counted(state, ann, RoundId(1))
     assert rounds.has_counted(state, ann, RoundId(2))
     assert rounds.has_counted(state, ann, RoundId(17))

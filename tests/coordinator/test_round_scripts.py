@@ -1,47 +1,65 @@
 """Stories of rounds, each in a file of its own in `scripts/`.
 
-rules quorum=2 pause_s=5      starts anew with these; else see `RULES`
+rules quorum=2 pause_s=5      starts anew with these; else see `RULES`, `PACE` and `DISK`
 model m1                      the model of this digest can be fetched
 come ann [session=..] [task=..] [wire=..] [willing=train,evaluate]
 leave ann [session=..]
-update ann 1 [base=m0] [fingerprint=f] [fault=..]
-evaluation ann 1 [base=m0] [fault=..]
-decline ann 1 because
-announce ann 1 [fault=..]     may I send an answer that is too large for one message?
+update ann 1 [base=m0] [fingerprint=f] [fault=..] [run=r]
+evaluation ann 1 [base=m0] [fault=..] [run=r]
+decline ann 1 because [run=r]
+announce ann 1 [fault=..] [run=r]   may I send an answer that is too large for one message?
+stored ann 1 [bob 1 ..]       with a slow disk: these answers would survive a loss of power now
+written ann 1                 so they would, but the machine has not been told
 at 30                         time passes, and each alarm rings on its way
 ring                          an alarm that nobody set
+crash                         the coordinator is killed
+resume                        and started again, knowing what had been written
+offer                         what the offer board says now, should the broker have lost it
 show                          the state
+
+Without `slow_disk=1` every accepted answer is stored in the moment in which it comes.
 """
 
+import math
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator import rounds
+from coordinator.pacing import Bounds
 from coordinator.roster import Roster
+from coordinator.rounds import Named
 from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import WIRE_VERSION, ModelRef, Offer, Presence, Receipt, TimeLeft
-from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId
+from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
+from tests.coordinator.remembered import Remembered
 from tests.scripts import run, stories
 
 RULES: dict[str, Any] = {
     "rounds": 0,
     "cohort": 2,
-    "over_selection": 1.0,
-    "deadline_s": 30.0,
     "away_grace_s": 10.0,
     "evaluate_every": 0,
+    # How large the fleet is concerns one story.
+    "returns_per_s": math.inf,
     "task": "digits",
     "run": "r",
 }
 
+PACE = {"over_selection": 1.0, "deadline_s": 30.0}
+"""Fixed, where `over_selection_max` and its like do not give it room."""
+
+DISK = {"slow_disk": 0}
+
 
 class Table:
-    """The round machine, the clock and the alarm of one story."""
+    """The round machine, the clock, the alarm and the disk of one story."""
 
     def __init__(self) -> None:
+        self.alarm: float | None = None
         self._begin({})
 
     def obey(self, line: str) -> list[str]:
@@ -52,23 +70,39 @@ class Table:
                 return self._begin(options)
             case ["at", moment]:
                 return self._wait(float(moment))
+            case ["crash"]:
+                self.alarm = None
+                return []
+            case ["resume"]:
+                return self._resume()
+            case ["written", *answers]:
+                return self._write(named(answers))
+            case ["stored", *answers]:
+                return self._write(named(answers)) + self._tell(self._stored(named(answers)))
+            case ["offer"]:
+                return self._offer()
             case ["show"]:
                 return show(self.state)
             case _:
                 return self._tell(self._event(words, options))
 
     def _begin(self, options: dict[str, str]) -> list[str]:
-        knobs = RULES | {knob: type(DEFAULTS[knob])(value) for knob, value in options.items()}
-        self.rules = rounds.Rules(select=first_of_all, **knobs)
+        knobs = RULES | {knob: parsed(knob, value) for knob, value in options.items()}
+        limits = {limit: knobs.pop(limit) for limit in [*knobs] if limit in BOUNDS}
+        disk = {choice: knobs.pop(choice) for choice in [*knobs] if choice in DISK}
+        self.rules = rounds.Rules(select=first_of_all, pace=bounds(limits), **knobs)
+        self.slow_disk = bool((DISK | disk)["slow_disk"])
         self.roster = Roster(self.rules.task)
-        self.state: rounds.State = rounds.Waiting(RoundId(1))
+        self.state: rounds.State = rounds.begin(self.rules)
+        self.remembered = Remembered()
         self.now = 0.0
-        self.alarm: float | None = None
+        self.alarm = None
         self.sessions: dict[str, str] = {}
         return []
 
     def _event(self, words: list[str], options: dict[str, str]) -> rounds.Event:
-        at = self.now
+        at, run_id = self.now, RunId(options.get("run", "r"))
+        base, fault = options.get("base", "m0"), options.get("fault", "")
         match words:
             case ["model", digest]:
                 return rounds.ModelReady(at, model(digest))
@@ -78,27 +112,22 @@ class Table:
                 session = options.get("session", self.sessions.get(client, ""))
                 return rounds.ClientLeft(at, ClientId(client), session)
             case ["announce", client, number]:
-                fault = options.get("fault", "")
-                return rounds.AnnounceCame(at, ClientId(client), RoundId(int(number)), fault)
+                return rounds.AnnounceCame(
+                    at, ClientId(client), run_id, RoundId(int(number)), fault
+                )
             case ["update", client, number]:
+                fingerprint = options.get("fingerprint", "f")
                 return rounds.UpdateCame(
-                    at,
-                    ClientId(client),
-                    RoundId(int(number)),
-                    options.get("base", "m0"),
-                    options.get("fingerprint", "f"),
-                    options.get("fault", ""),
+                    at, ClientId(client), run_id, RoundId(int(number)), base, fingerprint, fault
                 )
             case ["evaluation", client, number]:
                 return rounds.EvaluationCame(
-                    at,
-                    ClientId(client),
-                    RoundId(int(number)),
-                    options.get("base", "m0"),
-                    options.get("fault", ""),
+                    at, ClientId(client), run_id, RoundId(int(number)), base, fault
                 )
             case ["decline", client, number, *reason]:
-                return rounds.Declined(at, ClientId(client), RoundId(int(number)), " ".join(reason))
+                return rounds.Declined(
+                    at, ClientId(client), run_id, RoundId(int(number)), " ".join(reason)
+                )
             case ["ring"]:
                 return rounds.Woke(at)
             case _:
@@ -116,11 +145,40 @@ class Table:
         )
 
     def _tell(self, event: rounds.Event) -> list[str]:
+        self.remembered.prepare(event, self.state, self.rules)
         self.state, effects = rounds.step(self.state, event, self.rules, self.roster)
         for effect in effects:
+            self.remembered.perform(effect, self.state, self.rules)
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
-        return [told for effect in effects for told in tell(effect)]
+        told = [line for effect in effects for line in tell(effect)]
+        self.remembered.write_refusals(self.state)
+        if not self.slow_disk and (written := tuple(self.remembered.on_the_way)):
+            told += self._write(written) + self._tell(self._stored(written))
+        return told
+
+    def _stored(self, answers: tuple[Named, ...]) -> rounds.Stored:
+        return rounds.Stored(self.now, answers)
+
+    def _write(self, answers: Sequence[Named]) -> list[str]:
+        left_s = None
+        if isinstance(self.state, rounds.Collecting):
+            left_s = max(0.0, self.state.closes_at - self.now)
+        self.remembered.write(answers, left_s)
+        return []
+
+    def _offer(self) -> list[str]:
+        assert isinstance(self.state, rounds.Collecting)
+        said = rounds.offer(self.state, self.now, self.rules, self.roster)
+        return tell(Publish(OfferBoard(), said))
+
+    def _resume(self) -> list[str]:
+        self.roster = Roster(self.rules.task)
+        self.state = self.remembered.resume(self.now, self.rules)
+        told = show(self.state)
+        # As the service does: the model is published again, and no alarm has been set.
+        told += self._tell(rounds.ModelReady(self.now, model(self.remembered.disk.model)))
+        return told + self._tell(rounds.Woke(self.now))
 
     def _wait(self, moment: float) -> list[str]:
         told: list[str] = []
@@ -138,10 +196,36 @@ def first_of_all(
     return tuple(candidates[:count])
 
 
+def bounds(limits: dict[str, float]) -> Bounds:
+    start = PACE | limits
+    over_selection, deadline_s = start["over_selection"], start["deadline_s"]
+    return Bounds(
+        over_selection=over_selection,
+        over_selection_min=limits.get("over_selection_min", over_selection),
+        over_selection_max=limits.get("over_selection_max", over_selection),
+        deadline_s=deadline_s,
+        deadline_min_s=limits.get("deadline_min_s", deadline_s),
+        deadline_max_s=limits.get("deadline_max_s", deadline_s),
+    )
+
+
+BOUNDS = tuple(Bounds.__slots__)
+
 DEFAULTS = {
-    knob: getattr(rounds.Rules(select=first_of_all, rounds=0, cohort=1), knob)
+    knob: getattr(
+        rounds.Rules(select=first_of_all, rounds=0, cohort=1, pace=bounds({}), run=RunId("r")), knob
+    )
     for knob in rounds.Rules.__slots__
 }
+
+
+def parsed(knob: str, value: str) -> Any:
+    return float(value) if knob in BOUNDS else type((DEFAULTS | DISK)[knob])(value)
+
+
+def named(words: list[str]) -> tuple[Named, ...]:
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return tuple(Named(ClientId(client), RoundId(int(number))) for client, number in pairs)
 
 
 def model(digest: str) -> ModelRef:
@@ -154,14 +238,10 @@ def tell(effect: rounds.Effect) -> list[str]:
         case Publish(OfferBoard(), None):
             return ["withdraw the offer"]
         case Publish(OfferBoard(), Offer() as offer):
-            asked = f"train {names(offer.train)}, evaluate {names(offer.evaluate)}"
-            base, left = offer.model.digest, offer.closes_in_s
-            return [f"offer {offer.round} from {base} for {left:g} s: {asked}"]
-        case Publish(Inbox(client), Receipt(round=number, accepted=True)):
-            return [f"receipt {client} {number} accepted"]
-        case Publish(Inbox(client), Receipt(round=number, reason=reason)):
-            return [f"receipt {client} {number} refused: {reason}"]
-        case Publish(Inbox(client), TimeLeft(round=number, closes_in_s=left)):
+            return [tell_offer(offer)]
+        case Publish(Inbox(client), Receipt() as receipt):
+            return [tell_receipt(client, receipt)]
+        case Publish(Inbox(client), TimeLeft(run="r", round=number, closes_in_s=left)):
             return [f"time left {client} {number}: {left:g} s"]
         case rounds.Admit(client, number):
             return [f"let {client} send {number}"]
@@ -169,6 +249,8 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"fold {client} {number}"]
         case rounds.AcceptEvaluation(client, number):
             return [f"count {client} {number}"]
+        case rounds.Hold(client, number):
+            return [f"hold {client} {number}"]
         case rounds.Close():
             return [close(effect)]
         case rounds.Finish():
@@ -179,6 +261,27 @@ def tell(effect: rounds.Effect) -> list[str]:
             return []
         case _:
             raise AssertionError(effect)
+
+
+def tell_offer(offer: Offer) -> str:
+    assert offer.run == "r"
+    told = f"offer {offer.round} from {offer.model.digest} for {offer.closes_in_s:g} s:"
+    told += f" train {names(offer.train)}, evaluate {names(offer.evaluate)}"
+    if offer.epoch:
+        told += f", epoch {offer.epoch}"
+    if offer.spread_s:
+        told += f", return within {offer.spread_s:g} s"
+    return told
+
+
+def tell_receipt(client: ClientId, receipt: Receipt) -> str:
+    told = f"receipt {client} {receipt.round}"
+    if receipt.run != "r":
+        told += f" of {receipt.run}"
+    told += " accepted" if receipt.accepted else f" refused: {receipt.reason}"
+    if receipt.next_round_in_s:
+        told += f", the next round in {receipt.next_round_in_s:g} s"
+    return told
 
 
 def close(done: rounds.Close) -> str:
@@ -192,25 +295,43 @@ def close(done: rounds.Close) -> str:
     ]:
         if clients:
             told += f", {what} {names(clients)}"
+    if done.held:
+        told += f", with late {answers(done.held)}"
     return told
 
 
-def names(clients: Any) -> str:
+def names(clients: Iterable[ClientId]) -> str:
     return " ".join(sorted(clients)) or "nobody"
 
 
+def answers(named: Iterable[Named]) -> str:
+    return ", ".join(f"{one.client} {one.round}" for one in named)
+
+
 def show(state: rounds.State) -> list[str]:
+    past = state.past
+    told = doing(state)
+    if past.held:
+        told += f", holding {answers(past.held)}"
+    if past.storing:
+        told += f", storing {answers(sorted(past.storing, key=lambda one: one.client))}"
+    if past.late:
+        told += f", {past.late} late"
+    return [told]
+
+
+def doing(state: rounds.State) -> str:
     match state:
-        case rounds.Waiting(round_id, ref):
-            return [f"waiting for round {round_id} with {ref.digest if ref else 'no model'}"]
+        case rounds.Waiting(round_id, model=ref):
+            return f"waiting for round {round_id} with {ref.digest if ref else 'no model'}"
         case rounds.Collecting():
             away = ", ".join(f"{c} since {at:g}" for c, at in sorted(state.away.items()))
             told = f"collecting round {state.round}: owing {names(state.outstanding)}"
-            return [told + (f", away {away}" if away else "")]
+            return told + (f", away {away}" if away else "")
         case rounds.Averaging(round_id):
-            return [f"averaging before round {round_id}"]
-        case rounds.Finished(late=late):
-            return [f"finished, {late} late"]
+            return f"averaging before round {round_id}"
+        case rounds.Finished():
+            return "finished"
 
 
 @pytest.mark.parametrize("path", stories(Path(__file__).parent), ids=lambda path: path.stem)

@@ -59,14 +59,14 @@ def _measured(measures: Measures) -> Say:
 
 
 def _announce(**wrong: Any) -> Say:
-    fields: dict[str, Any] = {
-        "round": RoundId(1),
-        "digest": Digest("ab" * 32),
-        "size_bytes": 100,
-        "chunk_bytes": 1024,
-    }
-
-    def say(guest: Guest, _offer: Offer) -> None:
+    def say(guest: Guest, offer: Offer) -> None:
+        fields: dict[str, Any] = {
+            "run": offer.run,
+            "round": RoundId(1),
+            "digest": Digest("ab" * 32),
+            "size_bytes": 100,
+            "chunk_bytes": 1024,
+        }
         guest.say(Announce(**(fields | wrong)), part=ANNOUNCE)
 
     return say
@@ -109,7 +109,10 @@ REJECTED: dict[str, tuple[Say, str]] = {
     "evaluates": (
         lambda guest, offer: guest.say(
             EvaluationMessage(
-                round=offer.round, base=offer.model.digest, measures=Measures(sample_count=1)
+                run=offer.run,
+                round=offer.round,
+                base=offer.model.digest,
+                measures=Measures(sample_count=1),
             )
         ),
         "not invited to evaluate in round 1",
@@ -146,7 +149,13 @@ UNREAD: dict[str, tuple[Say, str]] = {
     ),
     "announce-as-chunk": (
         lambda guest, offer: guest.say(
-            Announce(round=offer.round, digest=Digest("ab" * 32), size_bytes=10, chunk_bytes=1024),
+            Announce(
+                run=offer.run,
+                round=offer.round,
+                digest=Digest("ab" * 32),
+                size_bytes=10,
+                chunk_bytes=1024,
+            ),
             part="5",
         ),
         "part '5' is no place for Announce",
@@ -199,7 +208,7 @@ def test_nonsense_is_refused_with_its_reason_and_the_round_goes_on_without_it(
             guests[sorry].say(update(offer, [1.0] * SIZE))
             assert guests[sorry].receipt().accepted
             for name in others:
-                guests[name].say(Decline(round=offer.round, reason="I give up"))
+                guests[name].say(Decline(run=offer.run, round=offer.round, reason="I give up"))
             ann.say(update(offer, [1.0, 0.0, 0.0, 0.0]))
             bob.say(update(offer, [0.0, 2.0, 0.0, 1.0]))
             assert ann.receipt().accepted and bob.receipt().accepted
@@ -469,8 +478,13 @@ def _pieces(payload: bytes) -> list[Chunk]:
 
 
 def _announcing(guest: Guest, payload: bytes) -> None:
+    offer = guest.offered(1)
     announce = Announce(
-        round=RoundId(1), digest=digest(payload), size_bytes=len(payload), chunk_bytes=1024
+        run=offer.run,
+        round=offer.round,
+        digest=digest(payload),
+        size_bytes=len(payload),
+        chunk_bytes=1024,
     )
     guest.say(announce, part=ANNOUNCE)
 
@@ -511,7 +525,7 @@ def test_chunks_that_hold_no_update_are_refused_and_those_that_do_not_add_up_ask
         ann, eve = room.guests("ann", "eve")
         with room.coordinating(config, zeros(size), tmp_path) as running:
             offer = ann.offered(1)
-            decline = encode(Decline(round=RoundId(1), reason="x" * 400))
+            decline = encode(Decline(run=offer.run, round=RoundId(1), reason="x" * 400))
             for nonsense, why in (
                 (b"\xc1" * 3000, "not a message we know"),
                 (decline, "what the chunks add up to is no update"),
@@ -609,7 +623,7 @@ def test_who_declines_is_not_waited_for(
         ann, bob, cat = room.guests("ann", "bob", "cat")
         with room.coordinating(config, zeros(SIZE), tmp_path) as running:
             offer = ann.offered(1)
-            cat.say(Decline(round=offer.round, reason="battery at 9 %"))
+            cat.say(Decline(run=offer.run, round=offer.round, reason="battery at 9 %"))
             for guest in (ann, bob):
                 guest.say(update(offer, [1.0] * SIZE))
             room.ended(running)
@@ -684,7 +698,9 @@ def test_clients_that_train_and_measure_give_each_round_its_figures(
             for guest in guests:
                 measures = Measures(sample_count=2, confusion=((1, 0), (0, 1)))
                 guest.say(
-                    EvaluationMessage(round=last.round, base=last.model.digest, measures=measures),
+                    EvaluationMessage(
+                        run=last.run, round=last.round, base=last.model.digest, measures=measures
+                    ),
                     number=3,
                 )
             room.ended(running)

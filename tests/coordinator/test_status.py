@@ -8,22 +8,26 @@ import pytest
 from msgspec import structs
 
 from coordinator import rounds, status
+from coordinator.pacing import Bounds
 from coordinator.roster import Roster
+from coordinator.rounds import Named
 from coordinator.status import Facts, Status
 from fedmqtt import status_pages
 from fedmqtt.messages import ModelRef, Presence
 from fedmqtt.status_pages import (
     LISTED_CLIENTS,
+    STOPPED,
     ClientsPage,
     CoordinatorPage,
     Figures,
     HistoryPage,
     ModelPage,
+    PacePage,
     Page,
     RoundLine,
     RoundPage,
 )
-from fedmqtt.topics import ClientId, Digest, RoundId, StatusPage
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId, StatusPage
 
 ANN, BOB, CAT, DAN = map(ClientId, ("ann", "bob", "cat", "dan"))
 
@@ -35,8 +39,20 @@ RULES = rounds.Rules(
     cohort=2,
     quorum=1,
     clients_min=2,
+    pace=Bounds(
+        over_selection=1.5,
+        over_selection_min=1.0,
+        over_selection_max=2.0,
+        deadline_s=30.0,
+        deadline_min_s=5.0,
+        deadline_max_s=60.0,
+    ),
     task="digits",
+    run=RunId("first.1234"),
+    epoch=7,
 )
+
+PAST = rounds.begin(RULES).past
 
 OPEN = rounds.Collecting(
     round=RoundId(3),
@@ -48,7 +64,7 @@ OPEN = rounds.Collecting(
     answered=frozenset((ANN,)),
     declined={CAT: "not charging"},
     away={BOB: 12.0, ANN: 13.0},
-    late=4,
+    past=replace(PAST, late=4, held=(Named(CAT, RoundId(2)), Named(DAN, RoundId(1)))),
 )
 
 FIGURES = Figures(
@@ -109,16 +125,16 @@ def model_page() -> ModelPage:
 @pytest.mark.parametrize(
     ("state", "doing", "says"),
     [
-        (rounds.Waiting(RoundId(1)), "starting", "preparing the first model"),
+        (rounds.Waiting(RoundId(1), PAST), "starting", "preparing the first model"),
         (
-            rounds.Waiting(RoundId(1), MODEL),
+            rounds.Waiting(RoundId(1), PAST, MODEL),
             "waiting",
             "waiting for clients: 1 willing, 2 needed",
         ),
         (OPEN, "collecting", "round 3: 1 of 2 answers from 3 invited"),
         (replace(OPEN, train=frozenset()), "collecting", "last evaluation: 0 of 1 clients"),
-        (rounds.Averaging(RoundId(4), (), 0), "averaging", "making the next model"),
-        (rounds.Finished((), 0), "finished", "all rounds are done"),
+        (rounds.Averaging(RoundId(4), PAST), "averaging", "making the next model"),
+        (rounds.Finished(PAST), "finished", "all rounds are done"),
     ],
 )
 def test_each_state_is_told_in_a_sentence(state: rounds.State, doing: str, says: str) -> None:
@@ -128,7 +144,7 @@ def test_each_state_is_told_in_a_sentence(state: rounds.State, doing: str, says:
 
 
 def test_a_pause_with_enough_clients_is_called_a_pause() -> None:
-    page = pages(rounds.Waiting(RoundId(2), MODEL, not_before=30.0), roster(ANN, BOB))
+    page = pages(rounds.Waiting(RoundId(2), PAST, MODEL, not_before=30.0), roster(ANN, BOB))
     told = page["coordinator"]
     assert isinstance(told, CoordinatorPage) and told.says == "pausing before the next round"
 
@@ -136,7 +152,8 @@ def test_a_pause_with_enough_clients_is_called_a_pause() -> None:
 def test_an_open_round_tells_who_is_awaited_and_why_others_are_not() -> None:
     page = pages(OPEN)["round"]
     assert isinstance(page, RoundPage)
-    assert page.open and (page.wanted, page.quorum) == (2, 1)
+    assert (page.run, page.round, page.open) == ("first.1234", 3, True)
+    assert (page.wanted, page.quorum) == (2, 1)
     assert page.invited == [ANN, BOB, CAT] and page.answered == [ANN]
     # Ann is gone too, but has answered: nobody waits for her.
     assert page.away == [BOB]
@@ -159,21 +176,72 @@ def test_a_closed_round_tells_how_it_ended() -> None:
         rejected={DAN: "not invited"},
         surplus=frozenset(),
         duration_s=5.0,
+        pace=PAST.pace,
     )
     page = status.closed_round(status.open_round(OPEN, RULES, 20.0), close)
     assert not page.open and page.outcome == "averaged: cohort complete"
     assert page.answered == [ANN, BOB] and page.rejected == {DAN: "not invited"}
     # Bob was away, and his answer closed the round.
     assert page.away == []
-    told = pages(rounds.Averaging(RoundId(4), (), 0), known=facts(last_round=page))
+    told = pages(rounds.Averaging(RoundId(4), PAST), known=facts(last_round=page))
     assert told["round"] == page
 
 
 def test_a_coordinator_that_was_stopped_leaves_no_round_open() -> None:
     told = pages(OPEN, known=facts(stopped=True))
-    page, coordinator = told["round"], told["coordinator"]
-    assert isinstance(page, RoundPage) and not page.open and page.outcome == "stopped"
-    assert isinstance(coordinator, CoordinatorPage) and coordinator.state == "stopped"
+    page = told["round"]
+    assert isinstance(page, RoundPage) and not page.open and page.outcome == STOPPED
+
+
+@pytest.mark.parametrize(
+    ("state", "goes_on_with"),
+    [
+        (OPEN, "round 3"),
+        (rounds.Waiting(RoundId(5), PAST, MODEL), "round 5"),
+        (rounds.Averaging(RoundId(6), PAST), "the last evaluation"),
+    ],
+)
+def test_a_coordinator_that_was_stopped_tells_what_it_will_go_on_with(
+    state: rounds.State, goes_on_with: str
+) -> None:
+    page = pages(state, known=facts(stopped=True))["coordinator"]
+    assert isinstance(page, CoordinatorPage)
+    says = f"stopped; starting it again goes on with {goes_on_with}"
+    assert (page.state, page.says) == ("stopped", says)
+
+
+def test_a_run_without_an_end_has_no_last_evaluation_to_go_on_with() -> None:
+    state = rounds.Waiting(RoundId(9), PAST, MODEL)
+    rules = replace(RULES, rounds=0)
+    page = status.pages(state, roster(), rules, facts(stopped=True), at=20.0)["coordinator"]
+    assert isinstance(page, CoordinatorPage) and page.says.endswith("goes on with round 9")
+
+
+def test_the_pace_is_told_with_its_reasons() -> None:
+    pace = replace(
+        PAST.pace,
+        over_selection=1.25,
+        over_selection_reason="invites 5 for 4",
+        deadline_s=12.5,
+        deadline_reason="closes after 12 s",
+    )
+    told = PacePage(
+        round=RoundId(4),
+        over_selection=1.25,
+        over_selection_reason="invites 5 for 4",
+        deadline_s=12.5,
+        deadline_reason="closes after 12 s",
+    )
+    past = replace(PAST, pace=pace)
+    # Of the next round, as soon as one has closed; and of that round, while it is open.
+    assert pages(rounds.Averaging(RoundId(4), past))["pace"] == told
+    assert pages(replace(OPEN, round=RoundId(4), past=past))["pace"] == told
+
+
+def test_the_coordinator_counts_late_answers_and_its_predecessors() -> None:
+    page = pages(OPEN)["coordinator"]
+    assert isinstance(page, CoordinatorPage)
+    assert (page.late_updates, page.late_held, page.epoch) == (4, 2, 7)
 
 
 def test_clients_are_listed_with_what_hinders_them() -> None:
@@ -188,7 +256,7 @@ def test_clients_are_listed_with_what_hinders_them() -> None:
 
 def test_every_page_decodes_as_what_it_is() -> None:
     known = facts(model=model_page(), lines=[line(1), line(2)])
-    for state in (rounds.Waiting(RoundId(1)), OPEN, rounds.Finished((), 0)):
+    for state in (rounds.Waiting(RoundId(1), PAST), OPEN, rounds.Finished(PAST)):
         for name, page in pages(state, roster(ANN), known).items():
             assert status_pages.decode(name, status_pages.encode(page)) == page
     assert pages(OPEN, known=known).keys() == status_pages.PAGES.keys()

@@ -12,6 +12,7 @@ from fedmqtt.status_pages import (
     Figures,
     HistoryPage,
     ModelPage,
+    PacePage,
     Page,
     RoundLine,
     RoundPage,
@@ -82,6 +83,16 @@ def open_round(
     )
 
 
+def pace(number: int = 3) -> PacePage:
+    return PacePage(
+        round=RoundId(number),
+        over_selection=1.25,
+        over_selection_reason="invites 5 for 4: 90% of those invited answer",
+        deadline_s=72.0,
+        deadline_reason="closes after 72 s: 95% are expected to answer within 48 s",
+    )
+
+
 def figures(accuracy: float) -> Figures:
     metrics = {"accuracy": accuracy, "macro_f1": accuracy / 2}
     return Figures(clients=2, samples=1234, metrics=metrics)
@@ -125,6 +136,7 @@ def mid_round() -> dict[str, Page]:
         "round": structs.replace(
             page, away=names("eve"), evaluators=names("fay"), evaluated=names("fay")
         ),
+        "pace": pace(),
         "model": model(),
         "history": HistoryPage(rounds=[line(1, 0.25), line(2, 0.5)]),
         "clients": ClientsPage(

@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from fedmqtt.status_pages import ClientsPage, HistoryPage, Page, encode
+from fedmqtt.status_pages import STOPPED, ClientsPage, HistoryPage, Page, encode
 from round_monitor.board import KEPT_EVENTS, Board
 from round_monitor.events import Event, merged
 from tests.round_monitor.pages import (
@@ -101,6 +101,34 @@ def test_a_round_whose_end_was_missed_is_told_from_the_history() -> None:
         "round 4 closed, averaged: cohort complete (4 of 5)",
         "round 5 closed, kept: cohort complete (4 of 5)",
     ]
+
+
+def test_a_round_goes_on_with_its_coordinator() -> None:
+    answered = names("ann")
+    page = structs.replace(open_round(answered=answered), run="first")
+    stopped = structs.replace(page, open=False, outcome=STOPPED)
+    again = structs.replace(
+        page, opened="2026-03-01T10:08:00+00:00", answered=[*answered, *names("bob")]
+    )
+    end = structs.replace(again, open=False, outcome="averaged: cohort complete")
+    told = [
+        "round 3 opened: 5 invited, 4 wanted",
+        "ann answered",
+        "round 3 stopped with its coordinator (1 of 5)",
+        "round 3 goes on",
+        "bob answered",
+        "round 3 closed, averaged: cohort complete (2 of 5)",
+    ]
+    assert _told(*(("round", one) for one in (page, stopped, again, end))) == told
+    # Killed, it had no last words.
+    assert _told(("round", page), ("round", again)) == [*told[:2], *told[3:5]]
+    # What went on between two looks is told in one, and its end once.
+    end_seen = [("round", end), ("history", HistoryPage(rounds=[line(3)]))]
+    for looks in (end_seen, end_seen[::-1]):
+        assert sum("closed" in what for what in _told(("round", stopped), *looks)) == 1
+    # A new run has a round 3 too.
+    other = structs.replace(again, run="second")
+    assert _told(("round", page), ("round", other))[2] == "round 3 opened: 5 invited, 4 wanted"
 
 
 def test_who_comes_late_is_told_the_last_round_and_the_open_one() -> None:

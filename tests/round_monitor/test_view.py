@@ -7,7 +7,7 @@ from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 
-from fedmqtt.status_pages import ClientsPage, HistoryPage, Page
+from fedmqtt.status_pages import ClientsPage, HistoryPage, Page, encode
 from round_monitor.board import Board
 from round_monitor.view import render
 from tests.round_monitor.pages import (
@@ -18,6 +18,7 @@ from tests.round_monitor.pages import (
     model,
     names,
     open_round,
+    pace,
 )
 
 HEADING = "Mosquitto 2.0.11 (started here, port 41234)"
@@ -67,6 +68,8 @@ def test_all_that_matters_is_on_the_screen(width: int, height: int) -> None:
         "█░",
         "closes in 12 s",
         "5 invited  2 answered  1 away  0 declined  1 rejected  quorum 2",
+        "over-selection 1.25",
+        "deadline 1 min 12 s",
         "7 online of 8 known",
         "accuracy  0.750  ▁█  from 0.250, best 0.500",
         "macro-F1  0.375",
@@ -134,6 +137,23 @@ def test_a_closed_round_shows_how_it_ended_and_who_dropped_out() -> None:
     assert "5 invited  2 answered  3 dropped" in text
 
 
+def test_a_large_screen_has_room_for_why_the_pace_is_so() -> None:
+    reasons = (
+        "over-selection 1.25: invites 5 for 4: 90%",
+        "deadline 1 min 12 s: closes after 72 s",
+    )
+    for width, height, shown in [(80, 24, False), (120, 40, True)]:
+        text = "\n".join(_screen(board_of(mid_round()), width, height))
+        assert [reason in text for reason in reasons] == [shown, shown]
+
+
+def test_when_a_round_has_closed_the_pace_is_the_nexts() -> None:
+    page = structs.replace(open_round(), open=False, outcome="kept: deadline")
+    pages = {**mid_round(), "round": page, "pace": pace(4)}
+    assert "next: over-selection 1.25  deadline 1 min 12 s" in "\n".join(_screen(board_of(pages)))
+    assert "next:" not in "\n".join(_screen(board_of(mid_round())))
+
+
 def test_the_last_evaluation_counts_evaluators() -> None:
     page = structs.replace(
         open_round(11, invited=[]),
@@ -158,6 +178,9 @@ def test_what_went_wrong_is_counted() -> None:
     board.take("round", b"{")
     text = "\n".join(_screen(board))
     assert "3 late updates, 1 unreadable page: page round: " in text
+    holding = structs.replace(coordinator(late_updates=3), late_held=2)
+    board.take("coordinator", encode(holding))
+    assert "3 late updates, 2 of them held, 1 unreadable page" in "\n".join(_screen(board))
 
 
 def test_an_ascii_terminal_gets_ascii() -> None:

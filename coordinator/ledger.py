@@ -1,0 +1,490 @@
+"""What the coordinator must not forget: the open round, whose answers count, the next model.
+
+    <run>/ledger.db      SQLite with a write-ahead log; small answers lie in it
+    <run>/answers/       answers that came in chunks, a file each, named in it
+
+    keep(answer) ──▶ queue ──▶ writer thread: one transaction for all that wait ──▶ then()
+                                (files and log forced to the disk)
+
+Accepted answers are written by a thread, so that receiving goes on meanwhile, and in groups: while
+one transaction is forced to the disk, the next collects. What happens once a round (it opens, it
+closes) is written at once, and the caller waits.
+"""
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from coordinator.history import Record
+from coordinator.pacing import Pace
+from coordinator.rounds import SETTLED_ROUNDS, Named
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import ModelRef
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+
+VERSION = 1
+"""Of the tables below."""
+
+_TABLES = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE round (
+    number INTEGER PRIMARY KEY,
+    opening BLOB NOT NULL,
+    closes_in_s REAL NOT NULL,
+    refusals BLOB,
+    record BLOB
+);
+CREATE TABLE answer (
+    came INTEGER PRIMARY KEY AUTOINCREMENT,
+    round INTEGER NOT NULL,
+    client TEXT NOT NULL,
+    message BLOB,
+    file TEXT,
+    counted_in INTEGER,
+    UNIQUE (round, client)
+);
+"""
+
+_T = TypeVar("_T")
+
+
+class LedgerError(Exception):
+    """The ledger cannot be read or written; says where, and why."""
+
+
+class Beginning(Struct, frozen=True, kw_only=True):
+    """What a whole run has in common."""
+
+    run: RunId
+    task: str
+    tensors: list[tuple[str, list[int]]]
+    """Names and shapes, in the order in which the model is laid out."""
+
+
+class Opening(Struct, frozen=True, kw_only=True):
+    """How a round began."""
+
+    model: ModelRef
+    train: list[ClientId]
+    evaluate: list[ClientId]
+    deadline_s: Seconds
+    terms_max: int
+    """For how many answers the exact sum has room: its resolution follows from it."""
+    settings: str
+    """Of training and averaging: answers that were made by others do not add up."""
+
+
+class Refusals(Struct, frozen=True, kw_only=True):
+    declined: dict[ClientId, str]
+    rejected: dict[ClientId, str]
+
+
+class Carried(Struct, frozen=True, kw_only=True):
+    """What goes from one round to the next beside the model."""
+
+    pace: Pace
+    late: int
+    typical_s: Seconds
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """The newest model."""
+
+    file: str
+    """Below the run's folder."""
+    digest: Digest
+    trained_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An accepted answer: its bytes, or the file that holds them."""
+
+    named: Named
+    message: bytes | None = None
+    file: Path | None = None
+
+    def read(self) -> bytes:
+        if self.message is not None:
+            return self.message
+        assert self.file is not None
+        return self.file.read_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRound:
+    """What is known of a round that has not been closed."""
+
+    number: RoundId
+    opening: Opening
+    closes_in_s: Seconds
+    """As of the last thing that was written about it. The time without a coordinator is given back
+    to the clients, whatever any clock says."""
+    refusals: Refusals
+
+
+@dataclass(slots=True)
+class _Job:
+    write: Callable[[sqlite3.Connection], None]
+    then: Callable[[], None] | None = None
+    files: tuple[Path, ...] = ()
+    waited_for: threading.Event | None = None
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Between the event loop and the writer."""
+
+    jobs: deque[_Job] = field(default_factory=deque)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    is_closed: bool = False
+    failure: LedgerError | None = None
+
+
+class Ledger:
+    """Of one run. Used by one thread; `post` is how its writer gets back there.
+
+    Raises LedgerError when the file is damaged or of another program, or cannot be written. After
+    a failure every call fails: what was not written is not receipted, and lies with its client.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        post: Callable[[Callable[[], None]], None],
+        on_failure: Callable[[LedgerError], None] = lambda failure: None,
+        *,
+        durable: bool = True,
+    ) -> None:
+        """`durable=False` does not force anything to the disk: to measure what that costs."""
+        self._folder = folder
+        self._post = post
+        self._on_failure = on_failure
+        self._durable = durable
+        self._queue = _Queue()
+        self.answers_folder = folder / "answers"
+        try:
+            self.answers_folder.mkdir(parents=True, exist_ok=True)
+            self._connection = _open(self._path, durable=durable)
+            _force(folder)
+        except (OSError, sqlite3.Error) as bad:
+            raise self._error(bad) from bad
+        self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._writer.start()
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / "ledger.db"
+
+    def close(self) -> None:
+        """Write what waits, and be done."""
+        with self._queue.changed:
+            self._queue.is_closed = True
+            self._queue.changed.notify()
+        self._writer.join()
+        self._connection.close()
+
+    # Facts of the run
+
+    def begin(self, beginning: Beginning, carried: Carried, checkpoint: Checkpoint) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            _put(db, "beginning", beginning)
+            _put(db, "carried", carried)
+            _put(db, "checkpoint", checkpoint)
+
+        self._now(write)
+
+    def take_epoch(self, epoch: int) -> None:
+        self._now(lambda db: _put(db, "epoch", epoch))
+
+    def finish(self) -> None:
+        """The run has come to its end: there is nothing to go on with."""
+        self._now(lambda db: _put(db, "finished", True))
+
+    def beginning(self) -> Beginning | None:
+        return self._fact("beginning", Beginning)
+
+    def carried(self) -> Carried:
+        return self._must("carried", Carried)
+
+    def checkpoint(self) -> Checkpoint:
+        return self._must("checkpoint", Checkpoint)
+
+    def epoch(self) -> int:
+        """Of the coordinator that wrote here last; 0 before the first."""
+        return self._fact("epoch", int) or 0
+
+    def is_finished(self) -> bool:
+        return self._fact("finished", bool) or False
+
+    # Rounds
+
+    def open_round(self, number: RoundId, opening: Opening) -> None:
+        row = (number, msgspec.json.encode(opening), opening.deadline_s)
+        self._now(lambda db: _run(db, "INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row))
+
+    def keep(
+        self, answer: Kept, closes_in_s: Seconds | None, then: Callable[[], None] | None
+    ) -> None:
+        """Write an accepted answer, soon; `then` is called when it is safe.
+
+        A file is moved into the ledger's folder at once. `closes_in_s`, of the open round.
+        """
+        named, file = answer.named, answer.file
+        if file is not None:
+            kept = self.answers_folder / f"{named.round}-{named.client}"
+            try:
+                file.replace(kept)
+            except OSError as bad:
+                raise self._error(bad) from bad
+            file = kept
+        row = (named.round, named.client, answer.message, file.name if file else None)
+
+        def write(db: sqlite3.Connection) -> None:
+            columns = "(round, client, message, file)"
+            _run(db, f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?)", row)
+            if closes_in_s is not None:
+                _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
+
+        self._soon(_Job(write, then, (file,) if file else ()))
+
+    def refuse(self, number: RoundId, refusals: Refusals) -> None:
+        """Who declined and who was rejected in the open round, soon; nobody waits for it."""
+        row = (msgspec.json.encode(refusals), number)
+        self._soon(_Job(lambda db: _run(db, "UPDATE round SET refusals = ? WHERE number = ?", row)))
+
+    def close_round(
+        self, record: Record, held: Sequence[Named], carried: Carried, checkpoint: Checkpoint
+    ) -> None:
+        """The round has come out like this. `held` are the late answers that it took up."""
+        number = record.round
+        taken = [(number, named.round, named.client) for named in held]
+        forgotten = number - SETTLED_ROUNDS
+
+        def write(db: sqlite3.Connection) -> None:
+            _run(
+                db,
+                "UPDATE round SET record = ?, refusals = NULL WHERE number = ?",
+                (msgspec.json.encode(record), number),
+            )
+            db.executemany("UPDATE answer SET counted_in = ? WHERE round = ? AND client = ?", taken)
+            _run(db, "UPDATE answer SET counted_in = ? WHERE round = ?", (number, number))
+            # That it counted is remembered for a while; what it was has been used.
+            _run(
+                db, "UPDATE answer SET message = NULL, file = NULL WHERE counted_in = ?", (number,)
+            )
+            _run(
+                db,
+                "DELETE FROM answer WHERE round <= ? AND counted_in IS NOT NULL",
+                (forgotten,),
+            )
+            _put(db, "carried", carried)
+            _put(db, "checkpoint", checkpoint)
+
+        self._now(write)
+        self.tidy()
+
+    def records(self) -> list[Record]:
+        """Of all closed rounds, oldest first."""
+        rows = self._rows("SELECT record FROM round WHERE record IS NOT NULL ORDER BY number")
+        return [self._decode(blob, Record) for (blob,) in rows]
+
+    def open_round_now(self) -> OpenRound | None:
+        columns = "number, opening, closes_in_s, refusals"
+        for number, opening, closes_in_s, refusals in self._rows(
+            f"SELECT {columns} FROM round WHERE record IS NULL"
+        ):
+            nobody = Refusals(declined={}, rejected={})
+            return OpenRound(
+                number=RoundId(number),
+                opening=self._decode(opening, Opening),
+                closes_in_s=closes_in_s,
+                refusals=self._decode(refusals, Refusals) if refusals else nobody,
+            )
+        return None
+
+    def closed_rounds(self) -> list[tuple[RoundId, Opening, frozenset[ClientId]]]:
+        """The last of them: how each began, and whose answers counted in it or are to count."""
+        rows = self._rows(
+            "SELECT number, opening FROM round WHERE record IS NOT NULL"
+            f" ORDER BY number DESC LIMIT {SETTLED_ROUNDS}"
+        )
+        return [
+            (RoundId(number), self._decode(blob, Opening), self._answered(RoundId(number)))
+            for number, blob in reversed(rows)
+        ]
+
+    def kept(self) -> Iterator[Kept]:
+        """Answers that have not been used yet, in the order in which they came."""
+        rows = self._rows(
+            "SELECT came, round, client, file FROM answer WHERE counted_in IS NULL ORDER BY came"
+        )
+        for came, number, client, file in rows:
+            named = Named(ClientId(client), RoundId(number))
+            if file is not None:
+                yield Kept(named, file=self.answers_folder / file)
+            else:
+                # One at a time: all of them may be more than there is memory.
+                ((message,),) = self._rows("SELECT message FROM answer WHERE came = ?", (came,))
+                yield Kept(named, message=message)
+
+    def tidy(self) -> None:
+        """Remove answers that have been used, or were never written about."""
+        rows = self._rows("SELECT file FROM answer WHERE file IS NOT NULL")
+        named = {file for (file,) in rows}
+        for path in self.answers_folder.iterdir():
+            if path.name not in named:
+                path.unlink()
+
+    def _answered(self, number: RoundId) -> frozenset[ClientId]:
+        rows = self._rows("SELECT client FROM answer WHERE round = ?", (number,))
+        return frozenset(ClientId(client) for (client,) in rows)
+
+    # Reading
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        self._flush()
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as bad:
+            raise self._error(bad) from bad
+
+    def _fact(self, name: str, kind: type[_T]) -> _T | None:
+        rows = self._rows("SELECT value FROM fact WHERE name = ?", (name,))
+        return self._decode(rows[0][0], kind) if rows else None
+
+    def _must(self, name: str, kind: type[_T]) -> _T:
+        fact = self._fact(name, kind)
+        if fact is None:
+            raise self._error(ValueError(f"there is no {name} in it"))
+        return fact
+
+    def _decode(self, blob: bytes, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(blob, type=kind)
+        except msgspec.MsgspecError as bad:
+            raise self._error(bad) from bad
+
+    def _error(self, bad: Exception) -> LedgerError:
+        # SQLite says "disk I/O error" of much that is only a lack of room.
+        free_mb = shutil.disk_usage(self._folder).free // 10**6
+        return LedgerError(f"ledger {self._path}: {bad} ({free_mb} MB free there)")
+
+    # Writing
+
+    def _now(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        done = threading.Event()
+        self._soon(_Job(write, waited_for=done))
+        done.wait()
+        self._raise_failure()
+
+    def _flush(self) -> None:
+        """The connection is the writer's until nothing waits any more."""
+        self._now(lambda db: None)
+
+    def _soon(self, job: _Job) -> None:
+        self._raise_failure()
+        with self._queue.changed:
+            self._queue.jobs.append(job)
+            self._queue.changed.notify()
+
+    def _raise_failure(self) -> None:
+        if self._queue.failure is not None:
+            raise self._queue.failure
+
+    def _write(self) -> None:
+        queue = self._queue
+        while True:
+            with queue.changed:
+                queue.changed.wait_for(lambda: queue.jobs or queue.is_closed)
+                group = list(queue.jobs)
+                queue.jobs.clear()
+            if not group:
+                return
+            if queue.failure is None:
+                self._commit(group)
+            for job in group:
+                if job.waited_for is not None:
+                    job.waited_for.set()
+
+    def _commit(self, group: list[_Job]) -> None:
+        try:
+            if self._durable:
+                for path in {file for job in group for file in job.files}:
+                    _force(path)
+                if any(job.files for job in group):
+                    _force(self.answers_folder)
+            with self._connection:
+                _run(self._connection, "BEGIN")
+                for job in group:
+                    job.write(self._connection)
+        except (OSError, sqlite3.Error) as bad:
+            failure = self._queue.failure = self._error(bad)
+            self._post(lambda: self._on_failure(failure))
+            return
+        if thens := [job.then for job in group if job.then is not None]:
+            self._post(lambda: _call_all(thens))
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run's folder holds a run that can be gone on with. Reads, never writes."""
+    path = folder / "ledger.db"
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            rows = dict(db.execute("SELECT name, value FROM fact").fetchall())
+    except sqlite3.Error:
+        # Not ours to judge here: whoever opens it says what is wrong.
+        return True
+    return "beginning" in rows and "finished" not in rows
+
+
+def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
+    # Used by the writer, and by the caller while the writer has nothing to do.
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        # FULL: a commit is on the disk when it returns. (NORMAL forces the log only now and then.)
+        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version != VERSION:
+            raise sqlite3.DatabaseError(f"its tables have version {version}, not {VERSION}")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _put(db: sqlite3.Connection, name: str, value: Any) -> None:
+    _run(db, "INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, msgspec.json.encode(value)))
+
+
+def _run(db: sqlite3.Connection, statement: str, values: tuple[Any, ...] = ()) -> None:
+    db.execute(statement, values)
+
+
+def _force(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _call_all(thens: Sequence[Callable[[], None]]) -> None:
+    for then in thens:
+        then()

@@ -1,0 +1,108 @@
+"""Where a run was when its coordinator ended, however it ended: from the ledger back to the state.
+
+`state` is a pure function of what the ledger holds; the rest reads and checks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator import checkpoint, pacing, rounds
+from coordinator.history import Record
+from coordinator.ledger import Beginning, Carried, Ledger, LedgerError, OpenRound
+from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
+from fedmqtt import weights
+from fedmqtt.effects import Seconds
+from fedmqtt.topics import RoundId
+from fedmqtt.weights import Array, Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A run that can be gone on with."""
+
+    beginning: Beginning
+    layout: Layout
+    flat: Array
+    trained_rounds: int
+    records: list[Record]
+    carried: Carried
+    settled: tuple[Settled, ...]
+    open_round: OpenRound | None
+    unused: tuple[Named, ...]
+    """Accepted answers that no model contains yet, in the order in which they came."""
+
+
+def read(ledger: Ledger, folder: Path) -> Recovered | None:
+    """What the ledger of this run's folder holds; None for a run that has not begun.
+
+    Raises LedgerError, and CheckpointError where the model is damaged.
+    """
+    beginning = ledger.beginning()
+    if beginning is None:
+        return None
+    layout = Layout(tuple((name, tuple(shape)) for name, shape in beginning.tensors))
+    newest = ledger.checkpoint()
+    flat = checkpoint.load_as(folder / newest.file, layout)
+    if weights.digest(weights.write(layout, flat)) != newest.digest:
+        raise LedgerError(f"{folder / newest.file} is not the model that the ledger tells of")
+    ledger.tidy()
+    return Recovered(
+        beginning=beginning,
+        layout=layout,
+        flat=flat,
+        trained_rounds=newest.trained_rounds,
+        records=ledger.records(),
+        carried=ledger.carried(),
+        settled=tuple(
+            Settled(number, answered, opening.model, frozenset(opening.train))
+            for number, opening, answered in ledger.closed_rounds()
+        ),
+        open_round=ledger.open_round_now(),
+        unused=tuple(kept.named for kept in ledger.kept()),
+    )
+
+
+def state(
+    at: Seconds,
+    rules: Rules,
+    carried: Carried,
+    settled: Sequence[Settled],
+    open_round: OpenRound | None,
+    unused: Sequence[Named],
+) -> Waiting | Collecting:
+    """The machine's state as of the last thing that was written."""
+    past = Past(
+        pace=pacing.resume(carried.pace, rules.pace),
+        settled=tuple(settled),
+        late=carried.late,
+        held=tuple(one for one in unused if not _is_of(one, open_round)),
+        typical_s=carried.typical_s,
+    )
+    if open_round is None:
+        following = settled[-1].round + 1 if settled else 1
+        return Waiting(RoundId(following), past)
+    opening = open_round.opening
+    train, evaluate = frozenset(opening.train), frozenset(opening.evaluate)
+    heard = frozenset(one.client for one in unused if _is_of(one, open_round))
+    closes_at = at + open_round.closes_in_s
+    return rounds.resume(
+        Collecting(
+            round=open_round.number,
+            model=opening.model,
+            train=train,
+            evaluate=evaluate,
+            opened_at=closes_at - opening.deadline_s,
+            closes_at=closes_at,
+            answered=heard & train,
+            evaluated=heard & evaluate,
+            declined=open_round.refusals.declined,
+            rejected=open_round.refusals.rejected,
+            past=past,
+        ),
+        at,
+    )
+
+
+def _is_of(named: Named, open_round: OpenRound | None) -> bool:
+    return open_round is not None and named.round == open_round.number

@@ -1,0 +1,132 @@
+"""A run's folder: everything of it that outlives the coordinator.
+
+<run>/ledger.db, answers/    what is decided, and what is owed to it (`ledger.py`)
+<run>/models/<n>.safetensors the model after n averaged rounds; only the newest is kept
+<run>/model.safetensors      the same file, under a name that does not change
+<run>/history.jsonl          the rounds, for people; made from the ledger
+<run>/federation.toml        the settings the run began with
+<run>/uploads/               answers on their way in
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from coordinator import checkpoint, history, recovery
+from coordinator.history import Record
+from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, LedgerError, OpenRound
+from coordinator.published_model import PublishedModel
+from coordinator.recovery import Recovered
+from coordinator.rounds import Named
+from fedmqtt.topics import RunId
+
+_NOT_IN_RUNS = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class RunFolder:
+    """Raises LedgerError, CheckpointError and OSError."""
+
+    def __init__(
+        self,
+        folder: Path,
+        post: Callable[[Callable[[], None]], None],
+        on_failure: Callable[[LedgerError], None],
+        *,
+        durable: bool = True,
+    ) -> None:
+        """`post` takes the ledger's news into the event loop."""
+        self.path = folder
+        self.uploads = folder / "uploads"
+        self.ledger = Ledger(folder, post, on_failure, durable=durable)
+        self._models = folder / "models"
+        self._models.mkdir(exist_ok=True)
+
+    def recover(self) -> Recovered | None:
+        """Where the run was; None when it has not begun."""
+        recovered = recovery.read(self.ledger, self.path)
+        if recovered is not None:
+            # Made anew: a crash may have come between the ledger and this, or within a line.
+            history.write(self.path / "history.jsonl", recovered.records)
+            self._show(self.ledger.checkpoint())
+        return recovered
+
+    def begin(self, task: str, model: PublishedModel, carried: Carried) -> Beginning:
+        """A new run starts from this model."""
+        beginning = Beginning(
+            run=_run_id(self.path.name),
+            task=task,
+            tensors=[(name, list(shape)) for name, shape in model.layout.tensors],
+        )
+        newest = self._save(model, task)
+        self.ledger.begin(beginning, carried, newest)
+        self._show(newest)
+        return beginning
+
+    def close_round(
+        self,
+        record: Record,
+        held: Sequence[Named],
+        carried: Carried,
+        model: PublishedModel,
+        beginning: Beginning,
+    ) -> None:
+        """`model` is what the next round starts from, new or not."""
+        newest = self.ledger.checkpoint()
+        if newest.digest != model.ref.digest or newest.trained_rounds != model.trained_rounds:
+            newest = self._save(model, beginning.task)
+        self.ledger.close_round(record, held, carried, newest)
+        history.append(self.path / "history.jsonl", record)
+        self._show(newest)
+
+    def give_up(
+        self, open_round: OpenRound, recovered: Recovered, model: PublishedModel, reason: str
+    ) -> None:
+        """Close a round that cannot be gone on with. Its model stays."""
+        opening, refusals = open_round.opening, open_round.refusals
+        record = Record(
+            round=open_round.number,
+            closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            outcome="kept",
+            reason=reason,
+            base=opening.model.digest,
+            invited=opening.train,
+            answered=[],
+            dropped=opening.train,
+            declined=refusals.declined,
+            rejected=refusals.rejected,
+            evaluated=[],
+            late_updates=0,
+            duration_s=round(opening.deadline_s - open_round.closes_in_s, 4),
+            samples=0,
+            train_metrics={},
+            figures=None,
+            bytes_received=0,
+            bytes_published=0,
+        )
+        self.close_round(record, (), recovered.carried, model, recovered.beginning)
+
+    def _save(self, model: PublishedModel, task: str) -> Checkpoint:
+        path = self._models / f"{model.trained_rounds}.safetensors"
+        about = {"task": task, "run": self.path.name, "trained_rounds": str(model.trained_rounds)}
+        checkpoint.save(path, model.layout, model.flat, about)
+        return Checkpoint(
+            file=str(path.relative_to(self.path)),
+            digest=model.ref.digest,
+            trained_rounds=model.trained_rounds,
+        )
+
+    def _show(self, newest: Checkpoint) -> None:
+        """Once the ledger names it: before, a crash must find the one before it."""
+        path = self.path / newest.file
+        checkpoint.show(self.path / "model.safetensors", path)
+        for other in self._models.iterdir():
+            if other != path:
+                other.unlink()
+
+
+def _run_id(folder: str) -> RunId:
+    # The folder's name alone may come again, and clients answer each round of a run once.
+    name = _NOT_IN_RUNS.sub("_", folder)[:100].lstrip("._-") or "run"
+    return RunId(f"{name}.{secrets.token_hex(4)}")

@@ -1,0 +1,94 @@
+"""What a coordinator that is killed still knows, for tests of the round machine alone.
+
+Follows the machine as the service does, with the simulator's disk.
+
+    Accept ──▶ on_the_way ──write──▶ disk ──▶ Stored is told, and the machine receipts
+
+When the coordinator is killed, what is on the way is lost, and so is a model that was being made,
+and with it that its round has closed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from coordinator import rounds
+from coordinator.ledger import Carried, Opening, Refusals
+from coordinator.rounds import Named, Rules
+from fedmqtt.effects import Publish, Seconds
+from fedmqtt.messages import Offer
+from fedmqtt.topics import OfferBoard
+from fleet_sim.disk import Disk, first_carried
+
+
+@dataclass(slots=True)
+class Remembered:
+    disk: Disk = field(default_factory=Disk)
+    on_the_way: list[Named] = field(default_factory=list)
+    """Accepted, and not written."""
+    closing: rounds.Close | None = None
+    """Of the round whose model is being made."""
+
+    def prepare(self, event: rounds.Event, state: rounds.State, rules: Rules) -> None:
+        """Write what is on the disk when the machine hears of it."""
+        if not isinstance(event, rounds.ModelReady):
+            return
+        model = event.model.digest
+        if self.disk.carried is None:
+            self.disk.begin(first_carried(rules), model)
+        elif self.closing is not None:
+            self.disk.close_round(self.closing, _carried(state), model)
+            self.closing = None
+
+    def perform(self, effect: rounds.Effect, after: rounds.State, rules: Rules) -> None:
+        """Write what the service writes because of this, except answers: those are on the way."""
+        match effect:
+            case (
+                rounds.Accept(client, number)
+                | rounds.AcceptEvaluation(client, number)
+                | rounds.Hold(client, number)
+            ):
+                self.on_the_way.append(Named(client, number))
+            case rounds.Close(outcome="averaged"):
+                self.closing = effect
+            case rounds.Close():
+                self.disk.close_round(effect, _carried(after), self.disk.model)
+            case Publish(OfferBoard(), Offer() as offer):
+                self.disk.open_round(offer.round, _opening(offer, rules))
+            case rounds.Finish():
+                self.disk.finish()
+            case _:
+                pass
+
+    def write(self, answers: Sequence[Named], closes_in_s: Seconds | None) -> None:
+        """Those of them that are on the way reach the disk. `closes_in_s`, of the open round."""
+        for named in answers:
+            if named in self.on_the_way:
+                self.on_the_way.remove(named)
+                self.disk.keep(named, closes_in_s)
+
+    def write_refusals(self, state: rounds.State) -> None:
+        if isinstance(state, rounds.Collecting):
+            refusals = Refusals(declined={**state.declined}, rejected={**state.rejected})
+            self.disk.refuse(state.round, refusals)
+
+    def resume(self, at: Seconds, rules: Rules) -> rounds.Waiting | rounds.Collecting:
+        """What the machine goes on from, when the coordinator was killed and comes back."""
+        self.on_the_way.clear()
+        self.closing = None
+        return self.disk.recover(at, rules)
+
+
+def _opening(offer: Offer, rules: Rules) -> Opening:
+    return Opening(
+        model=offer.model,
+        train=list(offer.train),
+        evaluate=list(offer.evaluate),
+        deadline_s=offer.closes_in_s,
+        terms_max=rounds.terms_max(len(offer.train), rules),
+        settings="",
+    )
+
+
+def _carried(state: rounds.State) -> Carried:
+    past = state.past
+    return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s)
