@@ -7,7 +7,7 @@ It imports neither torch nor numpy: models and answers pass through it as files.
 """
 
 import logging
-import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +17,7 @@ from typing import Protocol
 from edge_client import conditions, session
 from edge_client.config import ClientConfig
 from edge_client.model_fetch import ModelFetch
-from edge_client.outbox import Outbox
+from edge_client.outbox import AnswerLost, Outbox
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
@@ -46,12 +46,19 @@ from fedmqtt.topics import (
     OfferBoard,
     PresenceOf,
     RoundId,
+    RunId,
     Topics,
     UpdatePart,
 )
 
 _SETTLE_AFTER_S = 1.0
 """An answer that has no receipt by then is forced to the disk."""
+
+_SAY_AGAIN_S = 600.0
+"""A device may be out of reach for days: that nothing has changed is said this rarely."""
+
+_EARLY_SHARE = 0.1
+"""Who left until the next round is back within this last share of the time, at random."""
 
 
 class Trainers(Protocol):
@@ -91,11 +98,16 @@ class Agent:
             purposes=config.purposes,
             program=f"fedmqtt {__version__}",
             resend_s=config.link.resend_s,
+            outbox_bytes_max=config.outbox_bytes_max,
+            leave_from_s=config.link.leave_from_s,
         )
         self._state = Session()
         self._alarm: Timer | None = None
         self._conditions_timer: Timer | None = None
+        self._fetching: session.Fetch | None = None
         self._ticket: Ticket | None = None
+        self._down_told: tuple[str, Seconds] | None = None
+        """Why there is no link, and when the log told so."""
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
         self._outbox = Outbox(config.state_dir / "outbox")
@@ -110,9 +122,12 @@ class Agent:
     def start(self) -> None:
         """Send what an earlier life left, connect, and take part until `stop`."""
         answers, damaged = self._outbox.answers()
-        for path in damaged:
-            self._log.error("outbox: %s is damaged and was set aside", path)
         self._happen(session.Started(self._loop.now(), answers))
+        if damaged:
+            names = ", ".join(map(str, damaged))
+            self._happen(
+                session.Troubled(self._loop.now(), f"damaged and set aside, not sent: {names}")
+            )
         self._check_conditions()
         self.link.open()
 
@@ -123,8 +138,11 @@ class Agent:
                 timer.cancel()
         if self._ticket is not None:
             self._trainers.cancel(self._ticket)
+        self.link.close([self._goodbye()])
+
+    def _goodbye(self) -> Publish:
         gone = Presence(online=False, session=self._state.token)
-        self.link.close([Publish(PresenceOf(self._client), gone)])
+        return Publish(PresenceOf(self._client), gone)
 
     def _link_options(self) -> LinkOptions:
         def will(token: str) -> Publish:
@@ -150,7 +168,10 @@ class Agent:
 
     def _happen(self, event: session.Event) -> None:
         self._watch(event)
+        trouble_before = self._state.trouble
         self._state, effects = session.step(self._state, event, self._rules)
+        if self._state.trouble and self._state.trouble != trouble_before:
+            self._log.error("%s", self._state.trouble)
         for effect in effects:
             self._perform(effect)
 
@@ -158,12 +179,13 @@ class Agent:
         now = self._loop.now()
         match event:
             case LinkUp(token, packet_bytes_max, protocol):
+                self._down_told = None
                 self._log.info("connected (%s)", protocol)
                 chunk_bytes = room_for(self._config.link.chunk_bytes, packet_bytes_max)
                 self._happen(session.Connected(now, token, chunk_bytes))
-            case LinkDown(reason, retry_in_s):
-                self._log.warning("%s; %s", reason, next_try(retry_in_s))
-                self._happen(session.Disconnected(now))
+            case LinkDown(reason, retry_in_s, thrown_out, taken_over):
+                self._tell_down(reason, retry_in_s)
+                self._happen(session.Disconnected(now, thrown_out, taken_over))
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
             case Arrived():
@@ -173,6 +195,15 @@ class Agent:
                     path = self._topics.path(event.address)
                     self._log.warning("unreadable message in %s: %s", path, bad)
 
+    def _tell_down(self, reason: str, retry_in_s: Seconds | None) -> None:
+        now = self._loop.now()
+        if self._down_told is not None:
+            told, told_at = self._down_told
+            if told == reason and now - told_at < _SAY_AGAIN_S:
+                return
+        self._down_told = (reason, now)
+        self._log.warning("%s; %s", reason, next_try(retry_in_s))
+
     def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:
         match arrived.address:
             case OfferBoard() if not arrived.payload:
@@ -180,6 +211,7 @@ class Agent:
             case OfferBoard():
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)
+                self.link.spread_s = offer.spread_s
                 if offer.model_file and self._client in offer.train + offer.evaluate:
                     self._models.put(offer.model, offer.model_file)
                 self._happen(session.Offered(now, offer, arrived.expires_in_s))
@@ -220,38 +252,45 @@ class Agent:
                 self._set_alarm(at)
             case Note(what, about):
                 self._log.info("%s: %s", what, about)
-            case session.Fetch(round_id, model):
+            case session.Fetch():
+                self._fetching = effect
                 # Posted: a model that is here already must not start an event within this one.
                 self._models.start(
-                    model,
-                    lambda fault: self._loop.post(lambda: self._fetched(round_id, model, fault)),
+                    effect.model,
+                    lambda fault: self._loop.post(lambda: self._fetched(effect, fault)),
                 )
             case session.Work(offer, purpose):
                 self._work(offer, purpose)
-            case session.Stop(round_id):
-                self._stop_job(round_id)
+            case session.Stop():
+                self._stop_job(effect.round)
             case session.Send(answer, lane):
                 address = UpdatePart(lane, self._client, answer.round, "0")
-                with self._disk_trouble_logged():
+                with self._disk_trouble_told(answer):
                     self.link.publish(address, self._outbox.read(answer))
             case session.SendChunks():
                 self.link.stream(self._parts(effect))
             case session.Forget(answer):
                 self._sending.pop(answer.digest, None)
-                with self._disk_trouble_logged():
+                with self._disk_trouble_told(answer):
                     self._outbox.forget(answer)
+            case session.Leave(back_at):
+                self._leave(back_at)
 
     def _set_alarm(self, at: Seconds) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = self._loop.call_at(at, lambda: self._happen(session.Woke(self._loop.now())))
 
-    def _fetched(self, round_id: RoundId, model: messages.ModelRef, fault: str) -> None:
+    def _fetched(self, fetch: session.Fetch, fault: str) -> None:
+        if fetch is not self._fetching:
+            # Another has taken its place while this was on its way here.
+            return
         now = self._loop.now()
+        self._fetching = None
         if fault:
-            self._happen(session.Failed(now, round_id, fault))
+            self._happen(session.Failed(now, fetch.run, fetch.round, fault))
         else:
-            self._happen(session.ModelFetched(now, model.digest))
+            self._happen(session.ModelFetched(now, fetch.model.digest))
 
     def _work(self, offer: Offer, purpose: Purpose) -> None:
         self._log.info("round %d: %s", offer.round, purpose)
@@ -262,6 +301,7 @@ class Agent:
             data_dir=self._config.data,
             model_path=str(self._models.path(offer.model.digest)),
             outbox=str(self._outbox.folder),
+            run=offer.run,
             round=offer.round,
             base=offer.model.digest,
             measure_base=self._client in offer.evaluate and "evaluate" in self._config.purposes,
@@ -270,32 +310,34 @@ class Agent:
             codec=offer.codec,
             seed=offer.seed,
         )
-        self._ticket = self._trainers.submit(job, lambda said: self._on_trainer(offer.round, said))
+        self._ticket = self._trainers.submit(
+            job, lambda said: self._on_trainer(offer.run, offer.round, said)
+        )
 
-    def _on_trainer(self, round_id: RoundId, said: FromTrainer) -> None:
+    def _on_trainer(self, run: RunId, round_id: RoundId, said: FromTrainer) -> None:
         now = self._loop.now()
         match said:
             case Progress(fraction=fraction):
                 self._log.debug("round %d: %.0f%%", round_id, fraction * 100)
             case Done():
                 self._ticket = None
-                answer = Answer(said.round, said.digest, said.size_bytes)
+                answer = Answer(said.run, said.round, said.digest, said.size_bytes)
                 self._happen(session.Finished(now, answer))
                 self._loop.call_in(_SETTLE_AFTER_S, lambda: self._settle(answer))
             case Failed(reason=reason):
                 self._ticket = None
-                self._log.error("round %d: %s", round_id, reason)
-                self._happen(session.Failed(now, round_id, reason))
+                self._happen(session.Failed(now, run, round_id, reason))
 
     def _owes(self, answer: Answer) -> bool:
         return any(one.answer == answer for one in self._state.owed)
 
     def _settle(self, answer: Answer) -> None:
         if self._owes(answer):
-            with self._disk_trouble_logged():
+            with self._disk_trouble_told(answer):
                 self._outbox.settle(answer)
 
     def _stop_job(self, round_id: RoundId) -> None:
+        self._fetching = None
         self._models.stop()
         if self._ticket is not None:
             self._log.info("round %d: stopped", round_id)
@@ -306,24 +348,38 @@ class Agent:
         answer, size = send.answer, send.chunk_bytes
         # A later Go names what is missing by then, and takes this one's place.
         self._sending[answer.digest] = send
-        if not self._owes(answer):
-            return
-        with self._disk_trouble_logged(), self._outbox.open(answer) as file:
+        with self._disk_trouble_told(answer):
             for index in chunks.numbers(send.ranges, chunks.count(answer.size_bytes, size)):
                 if self._sending.get(answer.digest) is not send or not self._owes(answer):
                     return
                 start, stop = chunks.span(index, answer.size_bytes, size)
-                piece = memoryview(os.pread(file.fileno(), stop - start, start))
+                piece = memoryview(self._outbox.piece(answer, start, stop))
                 address = UpdatePart(send.lane, self._client, answer.round, str(index))
                 yield Part(address, messages.encode(Chunk(digest=answer.digest, data=piece)))
 
     @contextmanager
-    def _disk_trouble_logged(self) -> Iterator[None]:
-        # A person must see it. The agent goes on: what is owed is tried again later.
+    def _disk_trouble_told(self, answer: Answer) -> Iterator[None]:
+        # The agent goes on: what can still be read is tried again later. Posted: what is told must
+        # not happen within the event that led here.
         try:
             yield
+        except AnswerLost as lost:
+            reason = str(lost)
+            self._loop.post(
+                lambda: self._happen(session.AnswerGone(self._loop.now(), answer, reason))
+            )
         except OSError as bad:
-            self._log.error("outbox: %s", bad)
+            what = f"outbox: {bad}"
+            self._loop.post(lambda: self._happen(session.Troubled(self._loop.now(), what)))
+
+    def _leave(self, back_at: Seconds) -> None:
+        left_s = back_at - self._loop.now()
+        # Who has left is not invited, so it must be back before the round opens; and not all who
+        # left in the same second.
+        early_s = max(left_s * _EARLY_SHARE, self.link.spread_s)
+        back_in_s = max(0.0, left_s - early_s * random.SystemRandom().uniform(0.5, 1.0))
+        self._log.info("offline until the next round, back in about %.0f s", back_in_s)
+        self.link.leave([self._goodbye()], back_in_s)
 
 
 def state_dir_fault(folder: Path) -> str:

@@ -14,6 +14,7 @@ from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
+from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
 from fedmqtt.settings import SettingsError
 
@@ -59,6 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _refuse(f"data folder {config.data}: no such folder; choose another with --data")
     if fault := state_dir_fault(config.state_dir):
         return _refuse(f"{fault}; choose another with --state")
+    try:
+        lock = FolderLock(config.state_dir)
+    except FolderInUse as other:
+        return _refuse(f"state folder {other}; give each client a folder of its own with --state")
+    except OSError as bad:
+        return _refuse(f"state folder {config.state_dir} cannot be locked: {bad.strerror}")
     loop = EventLoop()
     pool = TrainerPool(loop, 1, config.trainer.keep_warm_s, config.trainer.nice)
     try:
@@ -71,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     agent.stop()
     pool.close()
     loop.close()
+    lock.release()
     # Being stopped is how a client's life ends; there is no other success to report.
     return 0
 

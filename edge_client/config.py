@@ -48,8 +48,22 @@ class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 2
     retry_max_s: Annotated[
-        float, Meta(gt=0, description="Longest pause between attempts to reach the broker.")
+        float,
+        Meta(
+            gt=0,
+            description="Longest pause between attempts to reach the broker; longer only\n"
+            "where the coordinator asks a large fleet not to return all at once.",
+        ),
     ] = 60.0
+    leave_from_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="For batteries: once its answer is received the client disconnects,\n"
+            "if the next round is expected in so many seconds or more, and comes back shortly\n"
+            "before it; 0 stays connected.",
+        ),
+    ] = 0.0
     chunk_bytes: Annotated[
         int,
         Meta(
@@ -96,6 +110,14 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model_bytes_max: Annotated[
         int, Meta(ge=1, description="Larger models are declined, before anything is fetched.")
     ] = 1_000_000_000
+    outbox_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Room for answers that wait to be received. Where another might not\n"
+            "fit, new rounds are declined; what waits is never dropped.",
+        ),
+    ] = 2_000_000_000
     link: Link = field(default_factory=Link)
     trainer: Trainer = field(default_factory=Trainer)
     conditions: Annotated[Conditions, Meta(description="When the device takes part at all.")] = (

@@ -1,25 +1,38 @@
 """Finished answers on disk, kept until the coordinator's receipt: one file each.
 
-    <folder>/<round>-<digest>.answer    the encoded message, whole
-    <folder>/<anything>.damaged         a file whose bytes are not what its name says, set aside
+    <folder>/<run>-<round>-<digest>.answer    the encoded message, whole
+    <folder>/<anything>.damaged               a file whose bytes are not what its name says
 
 A file appears under its name by one rename, so a crash of ours leaves a whole answer or none. It
 is forced to the disk only when no receipt comes at once (`settle`): most answers are received in
 less time than an SD card needs for that, and need not wear it out.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from edge_client.session import Answer
-from fedmqtt.topics import Digest, RoundId
+from fedmqtt.topics import Digest, RoundId, RunId
 
-_FILE_NAME = re.compile(r"(0|[1-9][0-9]{0,9})-([0-9a-f]{64})\.answer")
+# A run's name may hold more of these hyphens; round and digest hold none.
+_FILE_NAME = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})-(0|[1-9][0-9]{0,9})-([0-9a-f]{64})\.answer"
+)
 _READ_BYTES = 1024 * 1024
+_DAMAGED_KEPT = 10
+"""For who wants to know what happened. More would fill the disk of a device whose card is dying."""
+_FOR_GOOD = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE)
+"""Too many open files, or a permission that was taken away, can be mended; not these."""
+
+
+class AnswerLost(Exception):
+    """The file is gone, or is no longer what it was; says which."""
 
 
 class Outbox:
@@ -29,9 +42,9 @@ class Outbox:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def put(self, round_id: RoundId, parts: Iterable[bytes | memoryview]) -> Answer:
+    def put(self, run: RunId, round_id: RoundId, parts: Iterable[bytes | memoryview]) -> Answer:
         """Keep one answer, given in pieces. Called by the trainer's process."""
-        part = self.folder / f"{round_id}.{os.getpid()}.part"
+        part = self.folder / f"{run}-{round_id}.{os.getpid()}.part"
         hasher, size = hashlib.sha256(), 0
         try:
             with part.open("wb") as file:
@@ -39,7 +52,7 @@ class Outbox:
                     file.write(piece)
                     hasher.update(piece)
                     size += len(piece)
-            answer = Answer(round_id, Digest(hasher.hexdigest()), size)
+            answer = Answer(run, round_id, Digest(hasher.hexdigest()), size)
             part.replace(self._path(answer))
         except BaseException:
             part.unlink(missing_ok=True)
@@ -47,55 +60,104 @@ class Outbox:
         return answer
 
     def settle(self, answer: Answer) -> None:
-        """Make the answer survive a loss of power."""
-        for path in (self._path(answer), self.folder):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        """Make the answer survive a loss of power. Raises AnswerLost where it is not there."""
+        with self._lost_for_good(answer):
+            file = os.open(self._path(answer), os.O_RDONLY)
+        _force_to_disk(file)
+        # Its name is in the folder.
+        _force_to_disk(os.open(self.folder, os.O_RDONLY))
 
     def answers(self) -> tuple[tuple[Answer, ...], tuple[Path, ...]]:
-        """What an earlier life of this client left: whole answers, oldest first, and damaged files.
+        """What an earlier life left: whole answers, by run and round, and damaged files.
 
-        Damaged ones are renamed, so that they are neither sent nor lost.
+        Damaged ones are set aside, so that they are neither sent nor lost; the newest few are kept.
         """
         whole: list[Answer] = []
         damaged: list[Path] = []
         for path in sorted(self.folder.glob("*.answer")):
             answer = _answer_in(path)
             if answer is None:
-                damaged.append(path.rename(path.with_suffix(".damaged")))
+                damaged.append(self._set_aside(path))
             else:
                 whole.append(answer)
         for leftover in self.folder.glob("*.part"):
             leftover.unlink()
-        return tuple(sorted(whole, key=lambda one: one.round)), tuple(damaged)
+        return tuple(sorted(whole, key=lambda one: (one.run, one.round))), tuple(damaged)
 
     def read(self, answer: Answer) -> bytes:
-        return self._path(answer).read_bytes()
+        """The whole of a small one. Raises AnswerLost, as `piece` does."""
+        with self._lost_for_good(answer):
+            data = self._path(answer).read_bytes()
+        if hashlib.sha256(data).hexdigest() != answer.digest:
+            raise self._damaged(answer, "its bytes have changed")
+        return data
 
-    def open(self, answer: Answer) -> BinaryIO:
-        return self._path(answer).open("rb")
+    def piece(self, answer: Answer, start: int, stop: int) -> bytes:
+        """A part of a large one. That they fit together is checked by who puts them together."""
+        with self._lost_for_good(answer), self._path(answer).open("rb") as file:
+            data = os.pread(file.fileno(), stop - start, start)
+        if len(data) != stop - start:
+            raise self._damaged(answer, "it is shorter than it was")
+        return data
 
     def forget(self, answer: Answer) -> None:
         self._path(answer).unlink(missing_ok=True)
 
+    @contextmanager
+    def _lost_for_good(self, answer: Answer) -> Iterator[None]:
+        try:
+            yield
+        except OSError as bad:
+            if bad.errno not in _FOR_GOOD:
+                raise
+            raise self._damaged(answer, bad.strerror or str(bad)) from bad
+
+    def _damaged(self, answer: Answer, why: str) -> AnswerLost:
+        path = self._path(answer)
+        self._set_aside(path)
+        return AnswerLost(f"{path}: {why}")
+
+    def _set_aside(self, path: Path) -> Path:
+        """Where it is now."""
+        aside = path.with_suffix(".damaged")
+        try:
+            path.rename(aside)
+            # When it was set aside, not when it was written: the newest are kept.
+            os.utime(aside)
+        except OSError:
+            # It is not there, or the disk takes nothing any more. It is told of all the same.
+            return path
+        dated = [(one.stat().st_mtime_ns, one) for one in self.folder.glob("*.damaged")]
+        for _, old in sorted(dated, reverse=True)[_DAMAGED_KEPT:]:
+            # Not ours, if it is a folder.
+            with contextlib.suppress(OSError):
+                old.unlink()
+        return aside
+
     def _path(self, answer: Answer) -> Path:
-        return self.folder / f"{answer.round}-{answer.digest}.answer"
+        return self.folder / f"{answer.run}-{answer.round}-{answer.digest}.answer"
+
+
+def _force_to_disk(file: int) -> None:
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _answer_in(path: Path) -> Answer | None:
     named = _FILE_NAME.fullmatch(path.name)
     if named is None:
         return None
-    digest = Digest(named[2])
+    digest = Digest(named[3])
     try:
         whole = sha256_of(path) == digest
     except OSError:
         # An SD card that is dying. The other answers need not wait for it.
         return None
-    return Answer(RoundId(int(named[1])), digest, path.stat().st_size) if whole else None
+    if not whole:
+        return None
+    return Answer(RunId(named[1]), RoundId(int(named[2])), digest, path.stat().st_size)
 
 
 def sha256_of(path: Path) -> Digest:

@@ -11,6 +11,8 @@ in the outbox on disk, and is sent at each connect and again when no receipt com
 
 from dataclasses import dataclass, field, replace
 
+from edge_client import own_presence
+from edge_client.own_presence import OwnPresence
 from fedmqtt.chunks import Ranges
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
@@ -25,9 +27,23 @@ from fedmqtt.messages import (
     Receipt,
     TimeLeft,
 )
-from fedmqtt.topics import ANNOUNCE, ClientId, Digest, PresenceOf, RoundId, UpdatePart, lane_of
+from fedmqtt.topics import (
+    ANNOUNCE,
+    ClientId,
+    Digest,
+    PresenceOf,
+    RoundId,
+    RunId,
+    UpdatePart,
+    lane_of,
+)
 
 _JUST_SENT_S = 2.0
+_SOON_S = 30.0
+_THROWN_OUT_MAX = 5
+"""Times in a row that the broker ends a young connection, until people are told what it may be."""
+_NOTE_MAX = 500
+"""Characters; what a presence or a decline has room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +57,23 @@ class Rules:
     resend_s: Seconds = 20.0
     """Without a receipt, an answer is sent again after this, then after twice as long, ..."""
     resend_max_s: Seconds = 600.0
+    outbox_bytes_max: int = 2_000_000_000
+    """No new work is begun whose answer might let more than this wait for receipts."""
+    leave_from_s: Seconds = 0.0
+    """Disconnects when the next round is expected in so long or longer; 0 never does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A finished answer in the outbox."""
 
+    run: RunId
     round: RoundId
     digest: Digest
     size_bytes: int
+
+    def is_for(self, run: RunId, round_id: RoundId) -> bool:
+        return (self.run, self.round) == (run, round_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +84,6 @@ class Owed:
     lane: int
     send_at: Seconds = 0.0
     wait_s: Seconds = 0.0
-    run: str = ""
-    """Of the offer it answers; unknown for what an earlier life of this program left."""
-
-    def is_for(self, offer: Offer) -> bool:
-        return self.answer.round == offer.round and self.run in ("", offer.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +106,10 @@ Job = Fetching | Working
 @dataclass(frozen=True, slots=True)
 class Session:
     online: bool = False
-    token: str = ""
-    """Of this connection, so that the will of an old one is recognised."""
-    heard_itself: bool = False
-    """Whether the broker has shown us the last birth: what it shows after that came later."""
+    own: OwnPresence = field(default_factory=OwnPresence)
+    connected_at: Seconds = 0.0
+    thrown_out: int = 0
+    """Times in a row that the broker has ended a young connection."""
     chunk_bytes: int = 0
     """What this connection can carry in one message."""
     hindrance: str = ""
@@ -98,9 +117,16 @@ class Session:
     trouble: str = ""
     """What went wrong last, for people who look at the presence."""
     job: Job | None = None
-    seen: tuple[str, RoundId] | None = None
+    epoch: int = 0
+    """Of the newest coordinator whose offer came over this connection."""
+    seen: tuple[RunId, RoundId] | None = None
     """Run and round of the last offer that was taken or turned down; each is considered once."""
-    owed: tuple[Owed, ...] = field(default=())
+    owed: tuple[Owed, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """Of this connection, or of the last one."""
+        return self.own.token
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +147,10 @@ class Connected:
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     at: Seconds
+    thrown_out: bool = False
+    """It was the broker that ended it, or something on the way."""
+    taken_over: bool = False
+    """The broker says that somebody else has connected by this client's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +185,26 @@ class Failed:
     """The model could not be had, or the trainer did not survive, or the task refused."""
 
     at: Seconds
+    run: RunId
     round: RoundId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGone:
+    """The outbox no longer has it, whole: it cannot be sent ever again."""
+
+    at: Seconds
+    answer: Answer
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """Something went wrong that decides nothing here, and that people should see."""
+
+    at: Seconds
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +243,8 @@ Event = (
     | ModelFetched
     | Finished
     | Failed
+    | AnswerGone
+    | Troubled
     | Received
     | PresenceSeen
     | ConditionsChanged
@@ -206,6 +256,7 @@ Event = (
 class Fetch:
     """Get this model to disk; `ModelFetched` or `Failed` follows. Again means: go on."""
 
+    run: RunId
     round: RoundId
     model: ModelRef
 
@@ -222,6 +273,7 @@ class Work:
 class Stop:
     """Give up fetching or working on this round; no event follows."""
 
+    run: RunId
     round: RoundId
 
 
@@ -248,7 +300,14 @@ class Forget:
     answer: Answer
 
 
-Effect = Publish | WakeAt | Note | Fetch | Work | Stop | Send | SendChunks | Forget
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Say goodbye and disconnect; be back a little before this moment, when a round may open."""
+
+    back_at: Seconds
+
+
+Effect = Publish | WakeAt | Note | Fetch | Work | Stop | Send | SendChunks | Forget | Leave
 
 
 def step(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -281,7 +340,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
         case Connected():
             return _connect(state, event, rules)
         case Disconnected():
-            return replace(state, online=False), []
+            return _disconnect(state, event, rules)
         case Offered():
             return _consider(state, event, rules)
         case OfferWithdrawn():
@@ -290,10 +349,14 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
             return _start_work(state, digest)
         case Finished(at, answer):
             return _finish(state, at, answer, rules)
-        case Failed(_, round_id, reason):
-            return _fail(state, round_id, reason, rules)
+        case Failed():
+            return _fail(state, event, rules)
+        case AnswerGone():
+            return _give_up(state, event, rules)
+        case Troubled(_, what):
+            return _trouble(state, what, rules)
         case Received(at, message):
-            return _receive(state, at, message)
+            return _receive(state, at, message, rules)
         case PresenceSeen(_, seen):
             return _correct(state, seen, rules)
         case ConditionsChanged(_, hindrance):
@@ -309,16 +372,31 @@ def _connect(state: Session, event: Connected, rules: Rules) -> tuple[Session, l
     state = replace(
         state,
         online=True,
-        token=event.token,
+        own=own_presence.connected(state.own, event.token),
+        connected_at=event.at,
         chunk_bytes=event.chunk_bytes,
-        heard_itself=False,
+        # A broker that has lost everything may come back with a coordinator that counts from 1.
+        epoch=0,
     )
     effects: list[Effect] = [_birth(state, rules)]
     if isinstance(state.job, Fetching):
         # Subscriptions of a lost connection may be gone: ask again for what is still missing.
-        effects.append(Fetch(state.job.offer.round, state.job.offer.model))
+        effects.append(_fetch(state.job.offer))
     state, sends = _send_due(_all_due(state, event.at), event.at, rules)
     return state, effects + sends
+
+
+def _disconnect(state: Session, event: Disconnected, rules: Rules) -> tuple[Session, list[Effect]]:
+    was_young = state.online and event.at - state.connected_at < _SOON_S
+    times = state.thrown_out + 1 if was_young and event.thrown_out else 0
+    state = replace(state, online=False, thrown_out=times)
+    if event.taken_over:
+        return _suspect(state, "", rules)
+    if times >= _THROWN_OUT_MAX:
+        # A broker of 3.1.1 throws one out for the other without a word.
+        what = f"the broker ended {times} connections soon after they were made; perhaps "
+        return _suspect(state, what, rules)
+    return state, []
 
 
 def _all_due(state: Session, at: Seconds) -> Session:
@@ -329,13 +407,32 @@ def _all_due(state: Session, at: Seconds) -> Session:
 def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, list[Effect]]:
     if not state.online:
         return state, []
-    if seen.session == state.token and seen.online:
-        return replace(state, heard_itself=True), []
-    if not state.heard_itself:
-        # Older than our birth, which is on its way: answering would only multiply the echoes.
+    own, verdict = own_presence.seen(state.own, seen)
+    state = replace(state, own=own)
+    match verdict:
+        case "fine":
+            return state, []
+        case "late":
+            # The broker may publish the will of our last connection after the birth of this one.
+            return replace(state, own=own_presence.born_again(own)), [_birth(state, rules)]
+        case "stranger":
+            return _suspect(state, "", rules)
+
+
+def _suspect(state: Session, perhaps: str, rules: Rules) -> tuple[Session, list[Effect]]:
+    told = f"another client calls itself {rules.client!r}: give each device an id of its own"
+    if told in state.trouble:
+        # To correct each other's presence would keep two clients busy for ever.
         return state, []
-    # The broker may publish the will of our last connection after the birth of this one.
-    return replace(state, heard_itself=False), [_birth(state, rules)]
+    return _trouble(state, perhaps + told, rules)
+
+
+def _trouble(state: Session, what: str, rules: Rules) -> tuple[Session, list[Effect]]:
+    what = what[:_NOTE_MAX]
+    if what == state.trouble:
+        return state, []
+    state = replace(state, trouble=what)
+    return state, [_birth(state, rules)] if state.online else []
 
 
 def _change_conditions(
@@ -361,35 +458,65 @@ def _birth(state: Session, rules: Rules) -> Effect:
 
 def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, list[Effect]]:
     offer = event.offer
+    if offer.epoch < state.epoch:
+        # Of a coordinator that another one has replaced, and that does not know it yet.
+        return state, [Note("offer of an older coordinator ignored", f"round {offer.round}")]
+    state = replace(state, epoch=offer.epoch)
     # Offers come again at each connect, and QoS 1 may repeat an old one after a newer one. The run
     # tells round 1 of a new beginning from the old one.
     if state.seen is not None and offer.run == state.seen[0] and offer.round <= state.seen[1]:
-        return _send_due(_hurry(state, offer.round, event.at), event.at, rules)
+        state, effects = _renew(state, event)
+        state, sends = _send_due(_hurry(state, offer, event.at), event.at, rules)
+        return state, effects + sends
     state, effects = _drop_job(replace(state, seen=(offer.run, offer.round)))
     purpose = _purpose(offer, rules)
-    if purpose is None or any(one.is_for(offer) for one in state.owed):
+    if purpose is None or any(one.answer.is_for(offer.run, offer.round) for one in state.owed):
         return state, effects
     if reason := _why_not(state, offer, purpose, rules):
         return state, effects + _decline(state, offer, reason, rules)
-    left = offer.closes_in_s
-    if event.expires_in_s is not None:
-        left = min(left, event.expires_in_s)
+    left = _left(event)
     if left <= 0:
         return state, [*effects, Note("offer is over", str(offer.round))]
     job = Fetching(offer, purpose, event.at + left)
-    return replace(state, job=job), [*effects, Fetch(offer.round, offer.model)]
+    return replace(state, job=job), [*effects, _fetch(offer)]
 
 
-def _hurry(state: Session, round_id: RoundId, at: Seconds) -> Session:
+def _renew(state: Session, event: Offered) -> tuple[Session, list[Effect]]:
+    """What the offer says of the round that is worked on may have changed since."""
+    job, offer = state.job, event.offer
+    if job is None or not _is_for(job, offer.run, offer.round):
+        return state, []
+    if offer.epoch > job.offer.epoch and _left(event) > 0:
+        # A coordinator that has come back into its round gives it time anew.
+        job = replace(job, closes_at=event.at + _left(event))
+    cut_anew = isinstance(job, Fetching) and offer.model != job.offer.model
+    # The model's chunks lie there in another size: the broker carries other packets than before.
+    effects: list[Effect] = [_fetch(offer)] if cut_anew else []
+    return replace(state, job=replace(job, offer=offer)), effects
+
+
+def _hurry(state: Session, offer: Offer, at: Seconds) -> Session:
     # An offer that comes again may mean that the coordinator is back, and what was sent meanwhile
     # is gone. It also comes at each connect of our own, when everything has just been sent.
-    owed = tuple(
-        replace(one, send_at=at)
-        if one.answer.round == round_id and at - (one.send_at - one.wait_s) >= _JUST_SENT_S
-        else one
-        for one in state.owed
-    )
+    def is_due(one: Owed) -> bool:
+        just_sent = at - (one.send_at - one.wait_s) < _JUST_SENT_S
+        return one.answer.is_for(offer.run, offer.round) and not just_sent
+
+    owed = tuple(replace(one, send_at=at) if is_due(one) else one for one in state.owed)
     return replace(state, owed=owed)
+
+
+def _left(event: Offered) -> Seconds:
+    left = event.offer.closes_in_s
+    return left if event.expires_in_s is None else min(left, event.expires_in_s)
+
+
+def _fetch(offer: Offer) -> Effect:
+    return Fetch(offer.run, offer.round, offer.model)
+
+
+def _is_for(job: Job, run: RunId, round_id: RoundId) -> bool:
+    return (job.offer.run, job.offer.round) == (run, round_id)
 
 
 def _purpose(offer: Offer, rules: Rules) -> Purpose | None:
@@ -405,20 +532,40 @@ def _why_not(state: Session, offer: Offer, purpose: Purpose, rules: Rules) -> st
         return f"this client runs task {rules.task!r}, not {offer.task!r}"
     if purpose not in rules.purposes:
         return f"this client's owner does not let it {purpose}"
-    return state.hindrance
+    return state.hindrance or _no_room(state, offer, purpose, rules)
+
+
+def _no_room(state: Session, offer: Offer, purpose: Purpose, rules: Rules) -> str:
+    # What an update will take is known when it is there; the model's size is close, or more. What
+    # was measured takes next to nothing.
+    next_bytes = offer.model.size_bytes if purpose == "train" else 0
+    owed_bytes = sum(one.answer.size_bytes for one in state.owed)
+    if owed_bytes + next_bytes <= rules.outbox_bytes_max:
+        return ""
+    return (
+        f"the outbox is full: {owed_bytes} bytes wait for their receipts, and {next_bytes} more"
+        f" would exceed this client's outbox_bytes_max = {rules.outbox_bytes_max}"
+    )
 
 
 def _decline(state: Session, offer: Offer, reason: str, rules: Rules) -> list[Effect]:
+    lane = _lane(rules, offer.lanes)
+    return _say_no(state, lane, offer.run, offer.round, reason, rules)
+
+
+def _say_no(
+    state: Session, lane: int, run: RunId, round_id: RoundId, reason: str, rules: Rules
+) -> list[Effect]:
     if not state.online:
         return []
-    where = UpdatePart(_lane(rules, offer.lanes), rules.client, offer.round, "0")
-    return [Publish(where, Decline(round=offer.round, reason=reason[:500]))]
+    where = UpdatePart(lane, rules.client, round_id, "0")
+    return [Publish(where, Decline(run=run, round=round_id, reason=reason[:_NOTE_MAX]))]
 
 
 def _drop_job(state: Session) -> tuple[Session, list[Effect]]:
     if state.job is None:
         return state, []
-    return replace(state, job=None), [Stop(state.job.offer.round)]
+    return replace(state, job=None), [Stop(state.job.offer.run, state.job.offer.round)]
 
 
 # Work
@@ -437,10 +584,9 @@ def _finish(
 ) -> tuple[Session, list[Effect]]:
     if any(one.answer == answer for one in state.owed):
         return state, []
-    if not isinstance(state.job, Working) or state.job.offer.round != answer.round:
+    if not isinstance(state.job, Working) or not _is_for(state.job, answer.run, answer.round):
         return state, [Forget(answer)]
-    offer = state.job.offer
-    owed = Owed(answer, _lane(rules, offer.lanes), at, run=offer.run)
+    owed = Owed(answer, _lane(rules, state.job.offer.lanes), at)
     had_trouble = bool(state.trouble)
     state = replace(state, job=None, trouble="", owed=(*state.owed, owed))
     state, sends = _send_due(state, at, rules)
@@ -449,17 +595,13 @@ def _finish(
     return state, births + sends
 
 
-def _fail(
-    state: Session, round_id: RoundId, reason: str, rules: Rules
-) -> tuple[Session, list[Effect]]:
-    if state.job is None or state.job.offer.round != round_id:
+def _fail(state: Session, event: Failed, rules: Rules) -> tuple[Session, list[Effect]]:
+    if state.job is None or not _is_for(state.job, event.run, event.round):
         return state, []
-    offer = state.job.offer
-    state = replace(state, job=None, trouble=f"round {round_id}: {reason}"[:500])
-    effects: list[Effect] = [Note("failed", reason)]
-    if state.online:
-        effects.append(_birth(state, rules))
-    return state, effects + _decline(state, offer, reason, rules)
+    offer, reason = state.job.offer, event.reason
+    told = f"round {offer.round}: {reason}"
+    state, births = _trouble(replace(state, job=None), told, rules)
+    return state, births + _decline(state, offer, reason, rules)
 
 
 # Answers that are owed
@@ -485,6 +627,7 @@ def _send(state: Session, one: Owed, rules: Rules) -> Effect:
     if answer.size_bytes <= state.chunk_bytes:
         return Send(answer, one.lane)
     announce = Announce(
+        run=answer.run,
         round=answer.round,
         digest=answer.digest,
         size_bytes=answer.size_bytes,
@@ -493,22 +636,35 @@ def _send(state: Session, one: Owed, rules: Rules) -> Effect:
     return Publish(UpdatePart(one.lane, rules.client, answer.round, ANNOUNCE), announce)
 
 
+def _give_up(state: Session, event: AnswerGone, rules: Rules) -> tuple[Session, list[Effect]]:
+    gone = next((one for one in state.owed if one.answer == event.answer), None)
+    if gone is None:
+        return state, []
+    run, round_id, reason = gone.answer.run, gone.answer.round, event.reason
+    state = replace(state, owed=tuple(one for one in state.owed if one is not gone))
+    told = f"the answer to round {round_id} is lost: {reason}"
+    state, births = _trouble(state, told, rules)
+    # Its round may be open still, and need not wait for what will not come.
+    return state, births + _say_no(state, gone.lane, run, round_id, reason, rules)
+
+
 def _receive(
-    state: Session, at: Seconds, message: Receipt | Go | TimeLeft
+    state: Session, at: Seconds, message: Receipt | Go | TimeLeft, rules: Rules
 ) -> tuple[Session, list[Effect]]:
     match message:
-        case TimeLeft(round=round_id, closes_in_s=left):
-            if state.job is not None and state.job.offer.round == round_id:
+        case TimeLeft(run=run, round=round_id, closes_in_s=left):
+            if state.job is not None and _is_for(state.job, run, round_id):
                 return replace(state, job=replace(state.job, closes_at=at + left)), []
             return state, []
-        case Go(digest=digest, ranges=ranges):
+        case Go(run=run, round=round_id, digest=digest, ranges=ranges):
             for one in state.owed:
-                if one.answer.digest == digest and state.online:
+                asked_for = one.answer.is_for(run, round_id) and one.answer.digest == digest
+                if asked_for and state.online:
                     send = SendChunks(one.answer, one.lane, ranges, state.chunk_bytes)
                     return _put_off(state, one, at), [send]
             return state, []
         case Receipt():
-            return _settle(state, message)
+            return _settle(state, at, message, rules)
 
 
 def _put_off(state: Session, one: Owed, at: Seconds) -> Session:
@@ -517,14 +673,29 @@ def _put_off(state: Session, one: Owed, at: Seconds) -> Session:
     return replace(state, owed=tuple(later if other is one else other for other in state.owed))
 
 
-def _settle(state: Session, receipt: Receipt) -> tuple[Session, list[Effect]]:
-    settled = [one for one in state.owed if one.answer.round == receipt.round]
+def _settle(
+    state: Session, at: Seconds, receipt: Receipt, rules: Rules
+) -> tuple[Session, list[Effect]]:
+    settled = [one for one in state.owed if one.answer.is_for(receipt.run, receipt.round)]
     if not settled:
         return state, []
     state = replace(state, owed=tuple(one for one in state.owed if one not in settled))
     outcome = "accepted" if receipt.accepted else f"not counted: {receipt.reason}"
+    if receipt.next_round_in_s:
+        outcome += f"; next round in about {receipt.next_round_in_s:.0f} s"
+    told = Note("receipt", f"round {receipt.round} {outcome}")
     forgets: list[Effect] = [Forget(one.answer) for one in settled]
-    return state, [*forgets, Note("receipt", f"round {receipt.round} {outcome}")]
+    state, leaves = _leave_if_idle(state, at + receipt.next_round_in_s, at, rules)
+    return state, [*forgets, told, *leaves]
+
+
+def _leave_if_idle(
+    state: Session, back_at: Seconds, at: Seconds, rules: Rules
+) -> tuple[Session, list[Effect]]:
+    is_long = 0 < rules.leave_from_s <= back_at - at
+    if not is_long or not state.online or state.owed or state.job is not None:
+        return state, []
+    return replace(state, online=False), [Leave(back_at)]
 
 
 # Time

@@ -114,7 +114,14 @@ def run(agent: _Agent) -> None:
             traceback.print_exc()
             agent.say(Failed(reason=f"the task failed: {type(bad).__name__}: {bad}"))
         else:
-            agent.say(Done(round=answer.round, digest=answer.digest, size_bytes=answer.size_bytes))
+            agent.say(
+                Done(
+                    run=answer.run,
+                    round=answer.round,
+                    digest=answer.digest,
+                    size_bytes=answer.size_bytes,
+                )
+            )
 
 
 def work(job: Job, progress: Callable[[float], None]) -> Answer:
@@ -128,14 +135,14 @@ def work(job: Job, progress: Callable[[float], None]) -> Answer:
         layout, base = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if job.purpose == "evaluate":
         measures = _measure(job, layout, base)
-        answer = Evaluation(round=job.round, base=job.base, measures=measures)
+        answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=measures)
         return _keep(job, [encode(answer)])
     return _keep(job, encode_pieces(_train(job, layout, base, progress)))
 
 
 def _keep(job: Job, pieces: Iterable[bytes | memoryview]) -> Answer:
     try:
-        return Outbox(Path(job.outbox)).put(job.round, pieces)
+        return Outbox(Path(job.outbox)).put(job.run, job.round, pieces)
     except OSError as bad:
         raise TaskError(f"the answer cannot be kept in {job.outbox}: {bad.strerror}") from bad
 
@@ -151,6 +158,7 @@ def _train(
     )
     change = layout.flatten(trained.weights) - base
     return Update(
+        run=job.run,
         round=job.round,
         base=job.base,
         fingerprint=layout.fingerprint,

@@ -176,7 +176,7 @@ class TrainerPool:
             ticket.report(message)
         elif isinstance(message, Done):
             # Finished in the moment in which it was cancelled: nobody will send it.
-            answer = Answer(message.round, message.digest, message.size_bytes)
+            answer = Answer(message.run, message.round, message.digest, message.size_bytes)
             Outbox(Path(ticket.job.outbox)).forget(answer)
 
     def _rest(self, trainer: _Trainer) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from fedmqtt.messages import Purpose, Training
-from fedmqtt.topics import ClientId, Digest, RoundId
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 
 class Job(Struct, frozen=True, kw_only=True, tag="job"):
@@ -26,6 +26,7 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     data_dir: str
     model_path: str
     outbox: str
+    run: RunId
     round: RoundId
     base: Digest
     measure_base: bool
@@ -47,6 +48,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
     """The answer lies in the outbox."""
 
+    run: RunId
     round: RoundId
     digest: Digest
     size_bytes: int

@@ -30,12 +30,14 @@ from fedmqtt.topics import (
     OfferBoard,
     PresenceOf,
     RoundId,
+    RunId,
     Topics,
     UpdatePart,
 )
 from tests.fedmqtt.peer import Peer
 
 MODEL_CHUNK = 4096
+RUN = RunId("r")
 
 
 class Coordinator(Peer):
@@ -45,18 +47,18 @@ class Coordinator(Peer):
         super().__init__(loop, url, federation, "coordinator", subscribe=subscribe)
         self.connect()
 
-    def publish_model(self, model: bytes) -> ModelRef:
+    def publish_model(self, model: bytes, chunk_bytes: int = MODEL_CHUNK) -> ModelRef:
         digest = Digest(hashlib.sha256(model).hexdigest())
-        for index in range(chunks.count(len(model), MODEL_CHUNK)):
-            start, stop = chunks.span(index, len(model), MODEL_CHUNK)
+        for index in range(chunks.count(len(model), chunk_bytes)):
+            start, stop = chunks.span(index, len(model), chunk_bytes)
             self.link.publish(ModelChunk(digest, index), model[start:stop])
         return ModelRef(
-            digest=digest, size_bytes=len(model), chunk_bytes=MODEL_CHUNK, fingerprint="f"
+            digest=digest, size_bytes=len(model), chunk_bytes=chunk_bytes, fingerprint="f"
         )
 
     def offer(self, round_id: int, model: ModelRef, task: str, **changes: Any) -> None:
         settings: dict[str, Any] = {
-            "run": "r",
+            "run": RUN,
             "round": RoundId(round_id),
             "task": task,
             "model": model,
@@ -70,8 +72,21 @@ class Coordinator(Peer):
         }
         self.link.perform(Publish(OfferBoard(), Offer(**settings | changes)))
 
-    def receipt(self, client: str, round_id: int, *, accepted: bool = True) -> None:
-        receipt = Receipt(round=RoundId(round_id), accepted=accepted)
+    def receipt(
+        self,
+        client: str,
+        round_id: int,
+        *,
+        run: RunId = RUN,
+        accepted: bool = True,
+        next_round_in_s: float = 0.0,
+    ) -> None:
+        receipt = Receipt(
+            run=run,
+            round=RoundId(round_id),
+            accepted=accepted,
+            next_round_in_s=next_round_in_s,
+        )
         self.link.perform(Publish(Inbox(ClientId(client)), receipt))
 
     def answer(self, client: str, part: str = "0") -> FromClient:
@@ -86,7 +101,12 @@ class Coordinator(Peer):
     def collect(self, client: str, announce: Announce) -> FromClient:
         """Say go, and put the answer together."""
         count = chunks.count(announce.size_bytes, announce.chunk_bytes)
-        go = Go(round=announce.round, digest=announce.digest, ranges=((0, count),))
+        go = Go(
+            run=announce.run,
+            round=announce.round,
+            digest=announce.digest,
+            ranges=((0, count),),
+        )
         self.link.perform(Publish(Inbox(ClientId(client)), go))
         whole = bytearray()
         for index in range(count):
@@ -98,15 +118,24 @@ class Coordinator(Peer):
         return read_from_client(bytes(whole))
 
     def presence(
-        self, client: str, *, online: bool, purposes: Sequence[str] | None = None
+        self,
+        client: str,
+        *,
+        online: bool,
+        purposes: Sequence[str] | None = None,
+        note: str | None = None,
     ) -> Presence:
-        """The next word about this client that is so."""
+        """The next word about this client that is so; its note holds these words."""
 
         def fits(arrived: Arrived) -> bool:
             if arrived.address != PresenceOf(ClientId(client)):
                 return False
             said = read_presence(arrived.payload)
-            return said.online is online and (purposes is None or said.purposes == tuple(purposes))
+            return (
+                said.online is online
+                and (purposes is None or said.purposes == tuple(purposes))
+                and (note is None or note in said.note)
+            )
 
         return read_presence(self.next(Arrived, fits).payload)
 

@@ -8,7 +8,7 @@ import numpy as np
 from edge_client.training_job import Job
 from fedmqtt import weights
 from fedmqtt.messages import Training
-from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.topics import ClientId, RoundId, RunId
 from learning_tasks import linear
 
 ANN = ClientId("ann")
@@ -34,6 +34,7 @@ def job(folder: Path, **changes: Any) -> Job:
         "data_dir": str(folder),
         "model_path": str(path),
         "outbox": str(folder / "outbox"),
+        "run": RunId("r"),
         "round": RoundId(1),
         "base": weights.digest(model),
         "measure_base": False,

@@ -1,6 +1,5 @@
 """The agent's whole life, against a coordinator that the test plays over a real broker."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from fedmqtt import weights
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import (
+    Chunk,
     Decline,
     Evaluation,
     Go,
@@ -31,7 +31,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.mqtt_link import Arrived, parse_broker_url
 from fedmqtt.topics import ClientId, Digest, Inbox, ModelChunk, OfferBoard, PresenceOf, RoundId
-from tests.edge_client.coordinator_side import Coordinator
+from tests.edge_client.coordinator_side import RUN, Coordinator
 from tests.edge_client.jobs import LINEAR, model_file, task_file
 from tests.fedmqtt.own_brokers import free_port, own_broker
 from tests.fedmqtt.peer import until
@@ -104,8 +104,9 @@ class Device:
         return Outbox(self.folder / "state" / "outbox")
 
     def owes(self) -> list[int]:
+        # Not `answers`: it sweeps away what a trainer is just writing.
         files = self.outbox().folder.glob("*.answer")
-        return sorted(int(path.name.partition("-")[0]) for path in files)
+        return sorted(int(path.name.split("-")[-2]) for path in files)
 
     def has_seen(self, kind: type[session.Event]) -> bool:
         return any(isinstance(event, kind) for event in self.happened)
@@ -278,10 +279,27 @@ def test_who_vanishes_while_it_fetches_goes_on_when_it_is_back(
     assert isinstance(coordinator.answer("ann"), Update)
 
 
+def test_a_model_that_was_cut_anew_while_it_was_fetched_is_fetched_in_its_new_chunks(
+    loop: EventLoop, coordinator: Coordinator, device: Device, large_task: str
+) -> None:
+    agent = device.start(large_task)
+    coordinator.presence("ann", online=True)
+    whole = _large_model()
+    model = coordinator.publish_model(whole)
+    # A chunk that is not there: the fetch does not end.
+    coordinator.link.publish(ModelChunk(model.digest, 12), b"")
+    coordinator.offer(1, model, task_name(large_task))
+    arrived = model.size_bytes // 2
+    until(loop, lambda: agent.link.bytes_received > arrived)
+    coordinator.offer(1, coordinator.publish_model(whole, 2048), task_name(large_task))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
 def test_an_answer_of_an_earlier_life_is_delivered_by_the_next(
     loop: EventLoop, coordinator: Coordinator, device: Device
 ) -> None:
     update = Update(
+        run=RUN,
         round=RoundId(7),
         base=Digest("b" * 64),
         fingerprint="f",
@@ -289,7 +307,7 @@ def test_an_answer_of_an_earlier_life_is_delivered_by_the_next(
         codec="full",
         payload=memoryview(b"learned"),
     )
-    device.outbox().put(RoundId(7), [encode(update)])
+    device.outbox().put(RUN, RoundId(7), [encode(update)])
     device.start()
     assert coordinator.answer("ann") == update
     coordinator.receipt("ann", 7)
@@ -299,7 +317,7 @@ def test_an_answer_of_an_earlier_life_is_delivered_by_the_next(
 def test_an_answer_is_sent_again_until_its_receipt(
     loop: EventLoop, coordinator: Coordinator, device: Device
 ) -> None:
-    device.outbox().put(RoundId(7), [b"whatever"])
+    device.outbox().put(RUN, RoundId(7), [b"whatever"])
     device.start(link=_link(resend_s=0.05))
     for _ in range(3):
         coordinator.next(Arrived, lambda arrived: arrived.payload == b"whatever")
@@ -307,37 +325,78 @@ def test_an_answer_is_sent_again_until_its_receipt(
     until(loop, lambda: not device.owes(), "an empty outbox")
 
 
-def test_an_answer_whose_file_has_gone_is_not_the_end(
+def test_answers_whose_files_have_gone_are_given_up_and_told(
     loop: EventLoop, coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Somebody tidied the state folder up while the agent was running."""
-    answer = device.outbox().put(RoundId(7), [b"whatever"])
-    large = device.outbox().put(RoundId(8), [bytes(5000)])
+    small = device.outbox().put(RUN, RoundId(7), [b"whatever"])
+    large = device.outbox().put(RUN, RoundId(8), [bytes(5000)])
     agent = device.start(link=_link(resend_s=0.05, chunk_bytes=1024))
     announce = coordinator.announced("ann")
-    device.outbox().forget(answer)
+    device.outbox().forget(small)
     device.outbox().forget(large)
-    with caplog.at_level(logging.ERROR):
-        go = Go(round=announce.round, digest=announce.digest, ranges=((0, 5),))
-        coordinator.link.perform(Publish(Inbox(ANN), go))
-        until(loop, lambda: len(caplog.messages) >= 2)
-    assert any(f"7-{answer.digest}.answer" in text for text in caplog.messages)
-    assert any(f"8-{large.digest}.answer" in text for text in caplog.messages)
-    assert agent.link.is_up
+    go = Go(run=RUN, round=announce.round, digest=announce.digest, ranges=((0, 5),))
+    coordinator.link.perform(Publish(Inbox(ANN), go))
+    until(loop, lambda: not agent.state.owed, "nothing that is owed")
+    for lost in (small, large):
+        path = device.outbox().folder / f"r-{lost.round}-{lost.digest}.answer"
+        told = f"the answer to round {lost.round} is lost: {path}: No such file or directory"
+        assert caplog.messages.count(told) == 1
+    coordinator.presence("ann", online=True, note="is lost")
+    # The next round is as if nothing had been.
+    coordinator.offer(9, coordinator.publish_model(model_file()), task_name(LINEAR))
+    until(loop, lambda: device.owes() == [9])
+
+
+def test_a_large_answer_that_is_damaged_while_it_is_sent_is_given_up(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    large = device.outbox().put(RUN, RoundId(8), [bytes(5000)])
+    agent = device.start(link=_link(chunk_bytes=1024))
+    announce = coordinator.announced("ann")
+    path = device.outbox().folder / f"r-8-{large.digest}.answer"
+    os.truncate(path, 3000)
+    go = Go(run=RUN, round=announce.round, digest=announce.digest, ranges=((0, 5),))
+    coordinator.link.perform(Publish(Inbox(ANN), go))
+    first = coordinator.answer("ann")
+    assert isinstance(first, Chunk)
+    declined = coordinator.answer("ann")
+    assert isinstance(declined, Decline)
+    assert (declined.run, declined.round) == (RUN, 8)
+    assert declined.reason.endswith("it is shorter than it was")
+    assert agent.state.owed == ()
+    assert path.with_suffix(".damaged").exists()
 
 
 def test_a_damaged_answer_is_set_aside_and_told(
     coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = device.outbox().put(RoundId(7), [b"whatever"])
+    answer = device.outbox().put(RUN, RoundId(7), [b"whatever"])
     (path,) = device.outbox().folder.iterdir()
     path.write_bytes(b"what")
     device.start()
+    note = coordinator.presence("ann", online=True).note
+    aside = device.outbox().folder / f"r-7-{answer.digest}.damaged"
+    assert note == f"damaged and set aside, not sent: {aside}"
+    told = [record.levelname for record in caplog.records if record.message == note]
+    assert told == ["ERROR"]
+
+
+def test_a_disk_that_does_not_keep_an_answer_is_told(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    """It is not lost as long as there is power, so it is owed as before."""
+    agent = device.start()
     coordinator.presence("ann", online=True)
-    assert [record.levelname for record in caplog.records if "damaged" in record.message] == [
-        "ERROR"
-    ]
-    assert f"7-{answer.digest}.damaged is damaged and was set aside" in caplog.text
+    coordinator.offer(1, coordinator.publish_model(model_file()), task_name(LINEAR))
+    coordinator.answer("ann")
+    (path,) = device.outbox().folder.iterdir()
+    path.unlink()
+    # There is nothing that the kernel could force to a disk here, and it says so.
+    path.symlink_to("/dev/null")
+    note = coordinator.presence("ann", online=True, note="outbox: ").note
+    assert note == "outbox: [Errno 22] Invalid argument"
+    assert len(agent.state.owed) == 1
 
 
 def test_the_late_will_of_an_old_connection_is_corrected(
@@ -366,6 +425,117 @@ def test_who_is_stopped_says_goodbye(coordinator: Coordinator, device: Device) -
     assert coordinator.presence("ann", online=False).session == born.session
 
 
+# Two of one name
+
+NAMESAKE = "another client calls itself 'ann': give each device an id of its own"
+
+
+def _say_who_is_who(loop: EventLoop, coordinator: Coordinator, devices: list[Device]) -> None:
+    """Two clients of one name, until both have noticed."""
+    first = devices[0].start()
+    until(loop, lambda: first.state.own.is_heard)
+    second = devices[1].start()
+    until(loop, lambda: NAMESAKE in first.state.trouble and NAMESAKE in second.state.trouble)
+    coordinator.presence("ann", online=True, note=NAMESAKE)
+
+
+@pytest.fixture
+def namesakes(
+    loop: EventLoop, broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> Iterator[list[Device]]:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    devices = [Device(loop, broker.url, federation_name, folder) for folder in folders]
+    yield devices
+    for device in devices:
+        device.end()
+
+
+def test_two_clients_of_one_name_both_notice_and_tell(
+    loop: EventLoop,
+    coordinator: Coordinator,
+    namesakes: list[Device],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _say_who_is_who(loop, coordinator, namesakes)
+    told = [record for record in caplog.records if NAMESAKE in record.message]
+    assert [record.levelname for record in told] == ["ERROR", "ERROR"]
+
+
+def test_two_clients_of_one_name_lose_nothing(
+    loop: EventLoop, coordinator: Coordinator, namesakes: list[Device]
+) -> None:
+    for number, device in enumerate(namesakes):
+        device.outbox().put(RUN, RoundId(number + 1), [b"whatever %d" % number])
+    _say_who_is_who(loop, coordinator, namesakes)
+
+    def have_arrived() -> set[bytes]:
+        return {one.payload for one in coordinator.all(Arrived)}
+
+    until(loop, lambda: have_arrived() >= {b"whatever 0", b"whatever 1"})
+
+    def are_receipted() -> bool:
+        # The one that is thrown out just now does not hear it, and would send its answer again.
+        for number, device in enumerate(namesakes):
+            if device.owes():
+                coordinator.receipt("ann", number + 1)
+        return not any(device.owes() for device in namesakes)
+
+    until(loop, are_receipted)
+
+
+# Pace
+
+
+def test_a_lost_link_is_told_once_until_it_is_back(
+    loop: EventLoop, tmp_path: Path, federation_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    device = Device(loop, f"mqtt://127.0.0.1:{port}", federation_name, tmp_path)
+
+    def attempts() -> int:
+        return len([one for one in device.happened if isinstance(one, session.Disconnected)])
+
+    agent = device.start()
+    until(loop, lambda: attempts() > 5)
+    assert caplog.text.count(f"cannot reach mqtt://127.0.0.1:{port}: Connection refused") == 1
+    with own_broker("mosquitto", tmp_path, port):
+        until(loop, lambda: agent.link.is_up)
+    before = attempts()
+    until(loop, lambda: attempts() > before + 5)
+    assert caplog.text.count(f"cannot reach mqtt://127.0.0.1:{port}: Connection refused") == 2
+    device.end()
+
+
+def test_after_an_outage_it_returns_at_the_pace_that_the_coordinator_gave(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    agent = device.start()
+    coordinator.presence("ann", online=True)
+    coordinator.offer(1, coordinator.publish_model(model_file()), "cooking", spread_s=12.5)
+    coordinator.answer("ann")
+    assert agent.link.spread_s == 12.5
+
+
+def test_between_rounds_a_device_on_a_battery_goes_offline_and_is_back_in_time(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.start(link=_link(leave_from_s=0.5))
+    born = coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(1, model, task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+    coordinator.receipt("ann", 1, next_round_in_s=0.5)
+    left_at = loop.now()
+    assert coordinator.presence("ann", online=False).session == born.session
+    back = coordinator.presence("ann", online=True)
+    assert back.session != born.session
+    assert loop.now() - left_at >= 0.45, "it was away until a tenth of the time was left"
+    coordinator.offer(2, model, task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
 # What hinders
 
 
@@ -379,7 +549,7 @@ def test_a_trainer_that_crashes_is_seen_by_people_and_by_the_coordinator(
     coordinator.offer(1, model, task_name(task))
     reason = "the trainer ended with exit code 3; its log says why"
     assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
-    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason=reason)
+    assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
     # The next round is as if nothing had been.
     coordinator.offer(2, model, task_name(task), training=Training(epochs=2))
     assert isinstance(coordinator.answer("ann"), Update)
@@ -396,8 +566,49 @@ def test_a_full_disk_costs_one_round(
     coordinator.offer(1, model, task_name(task))
     outbox = tmp_path / "state" / "outbox"
     reason = f"the answer cannot be kept in {outbox}: File too large"
-    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason=reason)
+    assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
+    assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
+    assert list(outbox.iterdir()) == []
     coordinator.offer(2, model, task_name(task), training=Training(epochs=2))
+    # What is over is not told for ever.
+    assert coordinator.presence("ann", online=True).note == ""
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+def test_a_disk_without_room_for_the_model_costs_one_round(
+    coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    models = device.folder / "state" / "models"
+    (models / f"{model.digest}.part").symlink_to("/dev/full")
+    coordinator.offer(1, model, task_name(LINEAR))
+    reason = f"the model cannot be kept in {models}: No space left on device"
+    assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
+    assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
+    assert [record.levelname for record in caplog.records if reason in record.message] == ["ERROR"]
+    assert list(models.iterdir()) == []
+    coordinator.offer(2, model, task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
+def test_an_outbox_without_room_declines_and_keeps_what_is_owed(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.outbox().put(RUN, RoundId(7), [bytes(1000)])
+    device.start(outbox_bytes_max=1001)
+    coordinator.presence("ann", online=True)
+    coordinator.next(Arrived, lambda arrived: arrived.payload == bytes(1000))
+    model = coordinator.publish_model(model_file())
+    coordinator.offer(8, model, task_name(LINEAR))
+    declined = coordinator.answer("ann")
+    assert isinstance(declined, Decline)
+    assert "outbox_bytes_max = 1001" in declined.reason
+    assert device.owes() == [7]
+    coordinator.receipt("ann", 7, accepted=False)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+    coordinator.offer(9, model, task_name(LINEAR))
     assert isinstance(coordinator.answer("ann"), Update)
 
 
@@ -408,7 +619,7 @@ def test_a_model_that_is_too_large_is_declined(coordinator: Coordinator, device:
     coordinator.offer(1, model, task_name(LINEAR))
     limit = "more than this client's model_bytes_max = 100"
     reason = f"the model has {model.size_bytes} bytes, {limit}"
-    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason=reason)
+    assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
 
 
 def test_another_task_is_declined(coordinator: Coordinator, device: Device) -> None:
@@ -429,7 +640,7 @@ def test_the_owners_conditions_are_looked_at_again_and_again(
     assert (unwilling.purposes, unwilling.note) == ((), "not charging")
     model = coordinator.publish_model(model_file())
     coordinator.offer(1, model, task_name(LINEAR))
-    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason="not charging")
+    assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason="not charging")
     now[0] = Reading(charging=True)
     coordinator.presence("ann", online=True, purposes=("train", "evaluate"))
     coordinator.offer(2, model, task_name(LINEAR))
@@ -447,7 +658,7 @@ def test_work_stops_when_the_device_is_unplugged(
     coordinator.offer(1, model, task_name(LINEAR), training=endless)
     until(loop, lambda: isinstance(agent.state.job, session.Working))
     now[0] = Reading(charging=False)
-    assert coordinator.answer("ann") == Decline(round=RoundId(1), reason="not charging")
+    assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason="not charging")
     assert agent.state.job is None
     assert device.owes() == []
 

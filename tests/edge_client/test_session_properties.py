@@ -12,10 +12,12 @@ from edge_client import session
 from fedmqtt import messages
 from fedmqtt.effects import Publish, WakeAt
 from fedmqtt.messages import Go, ModelRef, Offer, Presence, Receipt, TimeLeft, Training
-from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId
+from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
 from fleet_sim.promises import check_client
 
 ANN = ClientId("ann")
+R, S = RunId("r"), RunId("s")
+RUNS = st.sampled_from([R, R, R, R, R, S])
 BACK = st.sampled_from([0, 0, 1, 2])
 DIGESTS = [Digest(digit * 64) for digit in "0123456789"]
 SECONDS = st.sampled_from([0.0, 1.0, 19.0, 20.0, 45.0])
@@ -27,21 +29,36 @@ class Device(RuleBasedStateMachine):
     @initialize(
         purposes=st.sampled_from([("train", "evaluate")] * 4 + [("evaluate",)]),
         left=st.integers(0, 2),
+        outbox_bytes_max=st.sampled_from([10**9, 10**9, 3000]),
+        leave_from_s=st.sampled_from([0.0, 30.0]),
     )
-    def begin(self, purposes: tuple[messages.Purpose, ...], left: int) -> None:
+    def begin(
+        self,
+        purposes: tuple[messages.Purpose, ...],
+        left: int,
+        outbox_bytes_max: int,
+        leave_from_s: float,
+    ) -> None:
         self.knobs = session.Rules(
-            client=ANN, task="digits", purposes=purposes, resend_s=20.0, resend_max_s=60.0
+            client=ANN,
+            task="digits",
+            purposes=purposes,
+            resend_s=20.0,
+            resend_max_s=60.0,
+            outbox_bytes_max=outbox_bytes_max,
+            leave_from_s=leave_from_s,
         )
         self.now = 0.0
         self.alarm: float | None = None
-        self.tokens = 0
+        self.tokens = self.tokens_before = 0
+        """Connections, and those of earlier lives."""
         self.latest = RoundId(left)
+        self.epoch = 1
         self.state = session.Session()
         self.fetching: ModelRef | None = None
         self.working: Offer | None = None
         # What an earlier life left on the disk.
-        self.disk = {session.Answer(RoundId(n + 1), DIGESTS[n], 100) for n in range(left)}
-        self.sent: set[session.Answer] = set()
+        self.disk = {session.Answer(R, RoundId(n + 1), DIGESTS[n], 100) for n in range(left)}
         self.tell(session.Started(self.now, tuple(sorted(self.disk, key=lambda one: one.round))))
 
     def tell(self, event: session.Event) -> None:
@@ -58,13 +75,18 @@ class Device(RuleBasedStateMachine):
 
     def perform(self, effect: session.Effect) -> None:
         match effect:
-            case session.Fetch(round_id, model):
+            case session.Fetch(run, round_id, model):
                 assert self.working is None, "fetches while it works on another round"
-                again = self.state.job is not None and self.state.job.offer.round == round_id
-                assert again, "fetches for what it does not work on"
+                assert self.state.job is not None, "fetches for nothing"
+                offer = self.state.job.offer
+                assert (offer.run, offer.round) == (run, round_id), "fetches for another round"
+                assert offer.model == model, "fetches what is not offered"
                 self.fetching = model
             case session.Work(offer, _):
                 assert self.working is None, "works on two rounds"
+                model_bytes = offer.model.size_bytes if ANN in offer.train else 0
+                room = self.knobs.outbox_bytes_max - sum(one.size_bytes for one in self.disk)
+                assert model_bytes <= room, "begins what may not fit"
                 self.fetching, self.working = None, offer
             case session.Stop():
                 assert self.fetching or self.working, "stops what it does not do"
@@ -73,6 +95,12 @@ class Device(RuleBasedStateMachine):
                 assert answer in self.disk, "sends what is not on the disk"
             case session.Forget(answer):
                 self.disk.remove(answer)
+            case session.Leave(back_at):
+                assert self.knobs.leave_from_s, "leaves though its owner does not want that"
+                assert back_at - self.now >= self.knobs.leave_from_s, "leaves for a moment"
+                assert not self.disk, "leaves with an answer that is owed"
+                assert self.fetching is None and self.working is None, "leaves its work"
+                assert not self.state.online
             case Publish(to, message) if message is not None:
                 data = messages.encode(message)
                 read = messages.read_presence if isinstance(to, PresenceOf) else from_client
@@ -85,30 +113,45 @@ class Device(RuleBasedStateMachine):
         self.tokens += 1
         self.tell(session.Connected(self.now, f"t{self.tokens}", chunk_bytes))
 
-    @rule()
-    def disconnect(self) -> None:
-        self.tell(session.Disconnected(self.now))
+    @rule(thrown_out=st.booleans(), taken_over=st.sampled_from([False, False, True]))
+    def disconnect(self, thrown_out: bool, taken_over: bool) -> None:
+        self.tell(session.Disconnected(self.now, thrown_out, taken_over))
 
     @rule(
         ahead=st.sampled_from([1, 1, 1, 1, 0, -1]),
-        run=st.sampled_from(["r", "r", "r", "r", "r", "s"]),
+        run=RUNS,
+        newer=st.sampled_from([0, 0, 0, 0, 1, -1]),
+        chunk_bytes=st.sampled_from([1024, 1024, 1024, 2048]),
         asks=st.sampled_from(["train", "train", "evaluate", "both", "others"]),
         wrong=st.integers(0, 9),
         closes=st.sampled_from([60.0, 60.0, 10.0, 0.0]),
         expires=st.sampled_from([None, None, 1000.0, 5.0, 0.0]),
     )
     def offer(
-        self, ahead: int, run: str, asks: str, wrong: int, closes: float, expires: float | None
+        self,
+        ahead: int,
+        run: RunId,
+        newer: int,
+        chunk_bytes: int,
+        asks: str,
+        wrong: int,
+        closes: float,
+        expires: float | None,
     ) -> None:
+        self.epoch = max(self.epoch, self.epoch + newer)
         number = RoundId(max(1, self.latest + ahead))
         self.latest = max(self.latest, number)
         offer = Offer(
             wire=2 if wrong == 0 else messages.WIRE_VERSION,
+            epoch=self.epoch + min(newer, 0),
             run=run,
             round=number,
             task="letters" if wrong == 1 else "digits",
             model=ModelRef(
-                digest=DIGESTS[number // 2 % 10], size_bytes=8, chunk_bytes=1024, fingerprint="f"
+                digest=DIGESTS[number // 2 % 10],
+                size_bytes=1000,
+                chunk_bytes=chunk_bytes,
+                fingerprint="f",
             ),
             train=(ANN,) if asks in ("train", "both") else (),
             evaluate=(ANN,) if asks in ("evaluate", "both") else (),
@@ -118,7 +161,9 @@ class Device(RuleBasedStateMachine):
             lanes=8,
             seed=0,
         )
+        before, is_old = self.state, offer.epoch < self.state.epoch
         self.tell(session.Offered(self.now, offer, expires))
+        assert not is_old or self.state is before, "listens to an old coordinator"
 
     @rule()
     def withdraw(self) -> None:
@@ -139,45 +184,79 @@ class Device(RuleBasedStateMachine):
     @rule(size=st.sampled_from([100, 1024, 1025, 5000]), digest=st.sampled_from(DIGESTS))
     def finish_working(self, size: int, digest: Digest) -> None:
         assert self.working is not None
-        answer = session.Answer(self.working.round, digest, size)
+        answer = session.Answer(self.working.run, self.working.round, digest, size)
         self.working = None
         self.disk.add(answer)
         self.tell(session.Finished(self.now, answer))
 
-    @rule(back=BACK, digest=st.sampled_from(DIGESTS))
-    def finish_when_it_was_stopped(self, back: int, digest: Digest) -> None:
-        number = RoundId(max(1, self.latest - back))
-        if self.working is None or self.working.round != number:
-            answer = session.Answer(number, digest, 100)
+    @rule(run=RUNS, back=BACK, digest=st.sampled_from(DIGESTS))
+    def finish_when_it_was_stopped(self, run: RunId, back: int, digest: Digest) -> None:
+        number = self.number(back)
+        if self.working is None or (self.working.run, self.working.round) != (run, number):
+            answer = session.Answer(run, number, digest, 100)
             self.disk.add(answer)
             self.tell(session.Finished(self.now, answer))
 
-    @rule(back=BACK, reason=st.sampled_from(["out of memory", "x" * 2000]))
-    def fail(self, back: int, reason: str) -> None:
-        number = RoundId(max(1, self.latest - back))
-        if self.state.job is not None and self.state.job.offer.round == number:
+    @rule(run=RUNS, back=BACK, reason=st.sampled_from(["out of memory", "x" * 2000]))
+    def fail(self, run: RunId, back: int, reason: str) -> None:
+        number, job = self.number(back), self.state.job
+        if job is not None and (job.offer.run, job.offer.round) == (run, number):
             self.fetching = self.working = None
-        self.tell(session.Failed(self.now, number, reason))
+        self.tell(session.Failed(self.now, run, number, reason))
 
-    @rule(back=BACK, accepted=st.booleans())
-    def receipt(self, back: int, accepted: bool) -> None:
-        number = RoundId(max(1, self.latest - back))
-        self.tell(session.Received(self.now, Receipt(round=number, accepted=accepted)))
+    @rule(
+        run=RUNS,
+        back=BACK,
+        accepted=st.booleans(),
+        next_s=st.sampled_from([0.0, 29.0, 30.0, 1000.0]),
+    )
+    def receipt(self, run: RunId, back: int, accepted: bool, next_s: float) -> None:
+        receipt = Receipt(
+            run=run, round=self.number(back), accepted=accepted, next_round_in_s=next_s
+        )
+        self.tell(session.Received(self.now, receipt))
 
-    @rule(back=BACK, digest=st.sampled_from(DIGESTS))
-    def go(self, back: int, digest: Digest) -> None:
-        number = RoundId(max(1, self.latest - back))
-        self.tell(session.Received(self.now, Go(round=number, digest=digest, ranges=((0, 2),))))
+    @rule(run=RUNS, back=BACK, digest=st.sampled_from(DIGESTS))
+    def go(self, run: RunId, back: int, digest: Digest) -> None:
+        go = Go(run=run, round=self.number(back), digest=digest, ranges=((0, 2),))
+        self.tell(session.Received(self.now, go))
 
-    @rule(back=BACK, left=SECONDS)
-    def time_left(self, back: int, left: float) -> None:
-        number = RoundId(max(1, self.latest - back))
-        self.tell(session.Received(self.now, TimeLeft(round=number, closes_in_s=left)))
+    @rule(run=RUNS, back=BACK, left=SECONDS)
+    def time_left(self, run: RunId, back: int, left: float) -> None:
+        told = TimeLeft(run=run, round=self.number(back), closes_in_s=left)
+        self.tell(session.Received(self.now, told))
 
-    @rule(back=st.integers(0, 2), online=st.booleans())
-    def presence(self, back: int, online: bool) -> None:
-        seen = Presence(online=online, session=f"t{self.tokens - back}")
-        self.tell(session.PresenceSeen(self.now, seen))
+    def number(self, back: int) -> RoundId:
+        return RoundId(max(1, self.latest - back))
+
+    @precondition(lambda self: bool(self.disk))
+    @rule(which=st.integers(0, 9))
+    def lose_a_file(self, which: int) -> None:
+        answers = sorted(self.disk, key=lambda one: (one.run, one.round, one.digest))
+        answer = answers[which % len(answers)]
+        self.disk.remove(answer)
+        self.tell(session.AnswerGone(self.now, answer, "no such file"))
+
+    @rule(digest=st.sampled_from(DIGESTS))
+    def miss_a_file_that_is_not_owed(self, digest: Digest) -> None:
+        answer = session.Answer(R, RoundId(1), digest, 7)
+        self.tell(session.AnswerGone(self.now, answer, "no such file"))
+
+    @rule(what=st.sampled_from(["the disk is full", "x" * 2000]))
+    def trouble(self, what: str) -> None:
+        self.tell(session.Troubled(self.now, what))
+
+    @rule(back=st.integers(0, 2), online=st.booleans(), stranger=st.booleans())
+    def presence(self, back: int, online: bool, stranger: bool) -> None:
+        token = f"x{back}" if stranger else f"t{self.tokens - back}"
+        before, trouble = self.state.online, self.state.trouble
+        self.tell(session.PresenceSeen(self.now, Presence(online=online, session=token)))
+        alarmed = self.state.trouble != trouble
+        assert not alarmed or (before and online and token not in self.own_tokens)
+
+    @property
+    def own_tokens(self) -> set[str]:
+        return {f"t{number + 1}" for number in range(self.tokens_before, self.tokens)}
 
     @rule(hindrance=st.sampled_from(["", "", "", "on battery", "metered"]))
     def conditions(self, hindrance: str) -> None:
@@ -200,6 +279,7 @@ class Device(RuleBasedStateMachine):
     @rule()
     def reboot(self) -> None:
         self.state, self.alarm = session.Session(), None
+        self.tokens_before = self.tokens
         self.fetching = self.working = None
         self.tell(session.Started(self.now, tuple(sorted(self.disk, key=lambda x: x.digest))))
 
@@ -214,7 +294,8 @@ class Device(RuleBasedStateMachine):
                 assert self.fetching == offer.model
                 assert self.working is None
             case session.Working(offer):
-                assert self.working is offer
+                assert self.working is not None
+                assert (self.working.run, self.working.round) == (offer.run, offer.round)
             case None:
                 assert self.fetching is None
                 assert self.working is None

@@ -1,22 +1,28 @@
 """Stories of one client's session, each in a file of its own in `scripts/`. The client is ann.
 
-rules does=train resend_s=20 resend_max_s=60    starts anew with these
+rules does=train resend_s=20 resend_max_s=60 outbox=1000 leave=30    starts anew with these
 start 3 4                     with the answers to these rounds in the outbox
 connect t1 [chunk=1000]       a connection of this token
-disconnect
-offer 1 train [run=r] [model=m0] [closes=60] [expires=..] [task=..] [wire=..] [lanes=..]
+disconnect, disconnect thrown out, disconnect taken over
+offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
+                              [wire=..] [lanes=..]
 offer 1 evaluate, offer 1 both, offer 1 others
 withdraw                      the offer board is empty
 fetched m0
 finished 1 [size=100]
 failed 1 because
-receipt 1 accepted, receipt 1 refused
+receipt 1 accepted [next=40], receipt 1 refused
 go a1 0-3 7-8                 send these chunks of the answer to round 1
 left 1 12                     the round closes in 12 s
+gone 1 because                the answer to round 1 cannot be read any more
+trouble because
 presence t1 online            what the broker keeps as ann's presence
 conditions on battery, conditions fine
 at 30                         time passes, and each alarm rings on its way
 ring                          an alarm that nobody set
+
+What is said of a round is of the run `r`, unless `run=s` says otherwise. Round 1 of run s is s/1, and
+its answer s1, as that of round 1 of r is a1.
 """
 
 import shlex
@@ -39,11 +45,12 @@ from fedmqtt.messages import (
     TimeLeft,
     Training,
 )
-from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, UpdatePart
+from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId, UpdatePart
 from tests.scripts import run, stories
 
 ANN = ClientId("ann")
 BOB = ClientId("bob")
+CHUNK = 1024
 
 
 class Table:
@@ -71,6 +78,8 @@ class Table:
             purposes=tuple(purpose for purpose in PURPOSES if purpose in does),
             resend_s=float(options.get("resend_s", 20)),
             resend_max_s=float(options.get("resend_max_s", 60)),
+            outbox_bytes_max=int(options.get("outbox", 1000_000)),
+            leave_from_s=float(options.get("leave", 0)),
         )
         self.state = session.Session()
         self.now = 0.0
@@ -95,13 +104,18 @@ class Table:
 
 
 def event(at: float, words: list[str], options: dict[str, str]) -> session.Event:
+    run = RunId(options.get("run", "r"))
     match words:
         case ["start", *numbers]:
-            return session.Started(at, tuple(answer(int(n)) for n in numbers))
+            return session.Started(at, tuple(answer(run, int(n)) for n in numbers))
         case ["connect", token]:
             return session.Connected(at, token, int(options.get("chunk", 1000)))
         case ["disconnect"]:
             return session.Disconnected(at)
+        case ["disconnect", "taken", "over"]:
+            return session.Disconnected(at, thrown_out=True, taken_over=True)
+        case ["disconnect", "thrown", "out"]:
+            return session.Disconnected(at, thrown_out=True)
         case ["offer", number, purpose]:
             expires = float(options["expires"]) if "expires" in options else None
             return session.Offered(at, offer(int(number), purpose, options), expires)
@@ -110,17 +124,26 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
         case ["fetched", digest]:
             return session.ModelFetched(at, Digest(digest))
         case ["finished", number]:
-            return session.Finished(at, answer(int(number), int(options.get("size", 100))))
+            return session.Finished(at, answer(run, int(number), int(options.get("size", 100))))
         case ["failed", number, *reason]:
-            return session.Failed(at, RoundId(int(number)), " ".join(reason))
+            return session.Failed(at, run, RoundId(int(number)), " ".join(reason))
         case ["receipt", number, outcome]:
-            accepted = outcome == "accepted"
-            return session.Received(at, Receipt(round=RoundId(int(number)), accepted=accepted))
+            receipt = Receipt(
+                run=run,
+                round=RoundId(int(number)),
+                accepted=outcome == "accepted",
+                next_round_in_s=float(options.get("next", 0)),
+            )
+            return session.Received(at, receipt)
         case ["go", digest, *spans]:
-            return session.Received(at, go(digest, spans))
+            return session.Received(at, go(run, digest, spans))
         case ["left", number, seconds]:
-            left = TimeLeft(round=RoundId(int(number)), closes_in_s=float(seconds))
+            left = TimeLeft(run=run, round=RoundId(int(number)), closes_in_s=float(seconds))
             return session.Received(at, left)
+        case ["gone", number, *reason]:
+            return session.AnswerGone(at, answer(run, int(number)), " ".join(reason))
+        case ["trouble", *what]:
+            return session.Troubled(at, " ".join(what))
         case ["presence", token, there]:
             seen = Presence(online=there == "online", session=token)
             return session.PresenceSeen(at, seen)
@@ -134,20 +157,22 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
             raise ValueError(words)
 
 
-def answer(number: int, size_bytes: int = 100) -> session.Answer:
-    return session.Answer(RoundId(number), Digest(f"a{number}"), size_bytes)
+def answer(run: RunId, number: int, size_bytes: int = 100) -> session.Answer:
+    name = "a" if run == "r" else run
+    return session.Answer(run, RoundId(number), Digest(f"{name}{number}"), size_bytes)
 
 
 def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
     return Offer(
         wire=int(options.get("wire", WIRE_VERSION)),
-        run=options.get("run", "r"),
+        epoch=int(options.get("epoch", 0)),
+        run=RunId(options.get("run", "r")),
         round=RoundId(number),
         task=options.get("task", "digits"),
         model=ModelRef(
             digest=Digest(options.get("model", "m0")),
-            size_bytes=8,
-            chunk_bytes=1024,
+            size_bytes=int(options.get("size", 8)),
+            chunk_bytes=int(options.get("chunk", CHUNK)),
             fingerprint="f",
         ),
         train=(ANN, BOB) if purpose in ("train", "both") else (BOB,),
@@ -160,9 +185,13 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
     )
 
 
-def go(digest: str, spans: list[str]) -> Go:
+def go(run: RunId, digest: str, spans: list[str]) -> Go:
     ranges = tuple((int(start), int(stop)) for start, stop in (s.split("-") for s in spans))
-    return Go(round=RoundId(int(digest[1:])), digest=Digest(digest), ranges=ranges)
+    return Go(run=run, round=RoundId(int(digest[1:])), digest=Digest(digest), ranges=ranges)
+
+
+def name(run: RunId, number: RoundId) -> str:
+    return str(number) if run == "r" else f"{run}/{number}"
 
 
 def tell(effect: session.Effect) -> list[str]:
@@ -171,16 +200,18 @@ def tell(effect: session.Effect) -> list[str]:
         case Publish(PresenceOf(), Presence(session=token, purposes=purposes, note=note)):
             able = f"will {' and '.join(purposes)}" if purposes else "will do nothing"
             return [f"say here as {token}, {able}" + (f" ({note})" if note else "")]
-        case Publish(UpdatePart(lane, _, number, _), Decline(reason=reason)):
-            return [f"decline {number} on lane {lane}: {reason}"]
-        case Publish(UpdatePart(lane, _, number, part), Announce(chunk_bytes=chunk, digest=digest)):
-            return [f"{part} {digest} for {number} on lane {lane} in chunks of {chunk}"]
-        case session.Fetch(number, ref):
-            return [f"fetch {ref.digest} for {number}"]
+        case Publish(UpdatePart(lane, _, number, _), Decline(run=run, reason=reason)):
+            return [f"decline {name(run, number)} on lane {lane}: {reason}"]
+        case Publish(UpdatePart(lane, _, number, part), Announce(run=run) as told):
+            what = f"{part} {told.digest} for {name(run, number)}"
+            return [f"{what} on lane {lane} in chunks of {told.chunk_bytes}"]
+        case session.Fetch(run, number, ref):
+            size = "" if ref.chunk_bytes == CHUNK else f" in chunks of {ref.chunk_bytes}"
+            return [f"fetch {ref.digest} for {name(run, number)}{size}"]
         case session.Work(offered, purpose):
-            return [f"{purpose} for {offered.round} from {offered.model.digest}"]
-        case session.Stop(number):
-            return [f"stop {number}"]
+            return [f"{purpose} for {name(offered.run, offered.round)} from {offered.model.digest}"]
+        case session.Stop(run, number):
+            return [f"stop {name(run, number)}"]
         case session.Send(owed, lane):
             return [f"send {owed.digest} on lane {lane}"]
         case session.SendChunks(owed, lane, ranges, chunk):
@@ -188,6 +219,8 @@ def tell(effect: session.Effect) -> list[str]:
             return [f"send {owed.digest} on lane {lane}, chunks {parts} of {chunk}"]
         case session.Forget(owed):
             return [f"forget {owed.digest}"]
+        case session.Leave(back_at):
+            return [f"leave, to be back by {back_at:g}"]
         case WakeAt(at):
             return [f"wake at {at:g}"]
         case Note():

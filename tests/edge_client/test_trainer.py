@@ -40,7 +40,8 @@ def test_an_update_is_what_training_changed(tmp_path: Path) -> None:
     # The linear task begins with zeros, so what changed is all there is.
     expected = np.concatenate([trained.weights["weight"].ravel(), trained.weights["bias"]])
     assert np.array_equal(flat(update.payload), expected)
-    assert (update.round, update.base, update.sample_count) == (1, wanted.base, 60)
+    assert (update.run, update.round, update.base) == (wanted.run, 1, wanted.base)
+    assert update.sample_count == 60
     assert update.fingerprint == wanted.fingerprint
     assert update.metrics == trained.metrics
     assert update.measures is None

@@ -103,7 +103,9 @@ def test_a_job_leaves_its_answer_in_the_outbox(ann: Person, tmp_path: Path) -> N
     wanted = job(tmp_path, training=Training(epochs=20, batch_size=1))
     outcome = ann.outcome(wanted)
     (answer,) = _answers(tmp_path)
-    assert outcome == Done(round=RoundId(1), digest=answer.digest, size_bytes=answer.size_bytes)
+    assert outcome == Done(
+        run=wanted.run, round=RoundId(1), digest=answer.digest, size_bytes=answer.size_bytes
+    )
     assert isinstance(read_from_client(Outbox(tmp_path / "outbox").read(answer)), Update)
     fractions = [said.fraction for said in ann.heard if isinstance(said, Progress)]
     assert fractions == sorted(fractions)
