@@ -290,6 +290,9 @@ class Ledger:
             )
             _put(db, "carried", carried)
             _put(db, "checkpoint", checkpoint)
+            if record.outcome == "evaluated":
+                # Nothing follows; a crash right now must not evaluate the last model again.
+                _put(db, "finished", True)
 
         self._now(write)
         self.tidy()

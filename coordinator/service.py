@@ -225,12 +225,6 @@ class Service:
     def totals(self) -> Totals:
         return replace(self._totals, late=self._state.past.late)
 
-    @property
-    def round(self) -> RoundId:
-        """The open or the next one."""
-        assert not isinstance(self._state, rounds.Finished)
-        return self._state.round
-
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 

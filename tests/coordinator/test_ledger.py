@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from coordinator import ledger, pacing
 from coordinator.history import Record
@@ -364,3 +365,12 @@ def test_closing_writes_what_waits(tmp_path: Path) -> None:
             book.keep(kept(f"c{number}"), None, None)
     with opened(tmp_path) as book:
         assert len(list(book.kept())) == 100
+
+
+def test_the_last_evaluation_is_the_end(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with opened(tmp_path) as book:
+        book.open_round(RoundId(1), opening())
+        last = structs.replace(record(1), outcome="evaluated")
+        book.close_round(last, (), CARRIED, CHECKPOINT)
+    assert not ledger.is_unfinished(tmp_path)
