@@ -9,6 +9,7 @@ run that is not finished, in the same round, with the answers it had.
 import argparse
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -86,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         service.run()
     except SeatTaken as bad:
         sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
+        if place.is_ours and not service.has_begun:
+            shutil.rmtree(place.folder, ignore_errors=True)
         return 2
     except (OSError, LedgerError) as bad:
         sys.stderr.write(
@@ -138,6 +141,8 @@ class _Place:
     folder: Path
     lock: FolderLock
     goes_on: bool
+    is_ours: bool
+    """Named and made by us: not a folder that a person chose, in which more may lie."""
 
 
 def _place(
@@ -160,7 +165,7 @@ def _place(
         if goes_on and not ledger.is_unfinished(folder):
             lock.release()
             raise SettingsError(f"the run in {folder} is finished: there is nothing to take over")
-        return _Place(folder, lock, goes_on)
+        return _Place(folder, lock, goes_on, is_ours=not goes_on and arguments.run is None)
 
 
 def _locked(folder: Path) -> FolderLock:

@@ -106,7 +106,7 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(
             description="Learn over-selection and deadline from how many answer, and how fast.\n"
-            "What was chosen, and why, is on the status page of the round."
+            "What was chosen, and why, is on the status page `pace`."
         ),
     ] = True
     over_selection_min: Annotated[

@@ -1,48 +1,52 @@
-"""The machine by which the coordinators of one federation agree on the one that acts. Pure.
+"""Which of a federation's coordinators acts: the machine by which they agree on one. Pure.
 
-                      nobody is there,                our bid is the first
-                      or nobody answers               of its generation
-    Away ─────▶ Asking ─────────────────▶ Bidding ─────────────────────▶ Holding
-     ▲           │  ▲                        │                              │
-     │ link      │  │   another's was first  │     overslept; the seat of   │
-     │ lost      │  └────────────────────────┴─────── a newer one is seen ──┘
-     │           ▼
-     └────── somebody answers: Out, or, as a standby, ask again later
+                 nobody is there,               our bid is the first
+                 or nobody answers              of its generation
+    Away ──▶ Asking ────────────────▶ Bidding ─────────────────────▶ Holding
+     ▲        │  ▲                      │                               │
+     │ link   │  │ another's was first  │     overslept, or             │
+     │ lost   │  └──────────────────────┴───── a newer one was seen ────┘
+     │        │
+     └──      └─▶ somebody answers: Out; a standby asks again later
 
-What is said, and where; the broker can keep a message, but it cannot compare before it sets:
+What is said, and where. A broker can keep a message, but it cannot compare before it sets.
 
-    seat   retained   Seat, taken         a bid; later, what corrects an older word there
-                      Seat, not taken     the last words of who left in good order
-    claim  passed on  Claim               does anybody hold the seat?
-                      Seat, taken         I do
-                      Seat, not taken     a will; or: there has been this epoch, yours is older
+    seat   retained    Seat, taken        a bid; also what a holder sets right there
+                       Seat, not taken    the last words of who left in good order
+    claim  passed on   Claim              does anybody hold the seat?
+                       Seat, taken        I do
+                       Seat, not taken    a will; or: somebody has acted in this epoch
 
-*An epoch belongs to one program*, whatever broker and network do: its upper digits count those
-that took the seat, its lower ones come from the program's token, as the ballots in Lamport's "The
-Part-Time Parliament" (ACM TOCS 16, 1998) are numbers with the name of who wrote them. Clients take
-no offer of an older epoch than they have seen since they connected. So a coordinator that was
-replaced and does not know it is ignored from its successor's first offer on. All that follows is for
-the peace: that there is one, and that it is the one that was there before.
+*An epoch belongs to one program*, whatever broker and network do. Its upper digits count how often
+the seat was taken, its lower ones come from the program's token, as the ballots of Lamport's "The
+Part-Time Parliament" (ACM TOCS 16, 1998) are numbers with a name. Clients take no offer of an older
+epoch than they have seen since they connected. So a coordinator that was replaced and does not know
+it is ignored from its successor's first offer on. All that follows is for the peace: that there is
+one, that it does not change without need, and that clients can hear it.
 
-*A bid has to come back.* The broker gives what it receives an order, and a bidder listens from
-before its bid: who sees its own bid before any other of that generation has won, and all others
-have seen that bid before their own. They yield without ever having acted.
+*A bid has to come back* before its bidder acts. The broker gives what it receives one order, and a
+bidder has listened since before its bid. Who sees its own bid before any other of that generation
+has won; all others see that bid before their own, and yield.
 
-*Our own claim coming back is a barrier.* A broker sends what it has retained when we subscribe, and
-whatever it passes on later after that. Where nothing comes back, silence decides.
+*Our own claim that comes back is a barrier.* A broker sends what it has retained when we subscribe,
+and passes on what was said later after that. Where no claim comes back, silence decides.
 
-*Only who bids or holds writes to the seat.* A will can be said long after its program has gone, when
-the broker misses the pings; retained, it would put an old epoch in the place of the successor's.
-And a retained answer would be taken for a fresh one by who reconnects. A will makes a standby ask
-at once, and no less often: it may be of an old connection of a program that is well.
+*Only who bids or holds writes to the seat.* A will may be said minutes after its program's end,
+when the broker misses the pings: retained, it would put an old epoch in the successor's place. And
+a retained answer would pass for a fresh one with who reconnects. A will makes a standby ask at
+once, and no less often: it may be of an old connection of a program that is well.
 
-*Who holds the seat asks again* after each connect and whenever its alarm rings much too late: it was
-stopped, or busy for so long that others may have found it dead. Until it is `Confirmed` it must not
-act. It alarms itself often enough to find out before anybody can have lost patience with it.
+*Who holds the seat asks again* after each connect, and when its alarm rings much too late: it was
+stopped, or busy for so long that others may have found it dead. It must not act until `Confirmed`.
+Its alarm is quicker than a claimant's patience.
 
-*An answer of an older epoch than one we know of* settles nothing: it may come from a holder that
-has not yet heard of its successor. We tell what we know. Who truly holds the seat takes it again,
-above that; clients may have seen that epoch too, and would ignore it otherwise.
+*An answer in an older epoch than somebody acted in* settles nothing: it may be of a holder that has
+not heard of its successor yet. We say what we know. Who does hold the seat takes it again, above
+that: clients that have seen the newer epoch would not hear it otherwise.
+
+What can still happen: somebody acts in a newer epoch and is gone for good within the time that an
+older word, still on its way, takes to replace its own on the broker. Who comes next may then count
+from the older one, and is not heard by clients that have seen the newer until they reconnect.
 """
 
 import zlib

@@ -237,6 +237,7 @@ def _choose_over_selection(pace: Pace, bounds: Bounds, seen: Seen) -> tuple[floa
 
 def _needed(belief: Belief, cohort: int, at_most: int) -> int:
     """The fewest to invite for the cohort to be complete in COMPLETE_SHARE of the rounds."""
+    # What is hardly believed would take most of the time and change nothing.
     likely = [(share, rate) for share, rate in zip(belief, RATES, strict=True) if share > 1e-5]
 
     def complete_share(invited: int) -> float:
@@ -256,6 +257,7 @@ def _revise(belief: Belief, seen: Seen) -> Belief:
     log_chance = _log_chance_of_at_least if answered >= wanted else _log_chance_of
     logs = [log_chance(min(answered, wanted), invited, rate) for rate in RATES]
     likeliest = max(logs)
+    # Of a large round each chance on its own may be too small for a float.
     weights = [share * math.exp(log - likeliest) for share, log in zip(belief, logs, strict=True)]
     return _aged(_normalised(weights))
 
@@ -346,15 +348,15 @@ def _slowest_s(times: Times) -> Seconds:
 
 
 def _add_times(times: Times, seen: Seen) -> Times:
-    answered = {step: weight * KEEP for step, weight, _ in times}
-    cut = {step: weight * KEEP for step, _, weight in times}
+    answered = {step: weight * KEEP for step, weight, _ in times if weight > FORGOTTEN}
+    cut = {step: weight * KEEP for step, _, weight in times if weight > FORGOTTEN}
     for step in map(_step, seen.took_s):
         answered[step] = answered.get(step, 0.0) + 1
     if seen.at_work:
         closed = _step(seen.deadline_s if seen.reached_deadline else max(seen.took_s, default=0.0))
         cut[closed] = cut.get(closed, 0.0) + seen.at_work
-    both = [(step, answered.get(step, 0.0), cut.get(step, 0.0)) for step in answered | cut]
-    return tuple(sorted(time for time in both if time[1] + time[2] > FORGOTTEN))
+    steps = sorted(answered | cut)
+    return tuple((step, answered.get(step, 0.0), cut.get(step, 0.0)) for step in steps)
 
 
 def _step(span_s: Seconds) -> int:

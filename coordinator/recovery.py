@@ -3,6 +3,7 @@
 `state` is a pure function of what the ledger holds; the rest reads and checks.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ def state(
         late=carried.late,
         held=tuple(one for one in unused if not _is_of(one, open_round)),
         typical_s=carried.typical_s,
+        greets_until=math.inf,
     )
     if open_round is None:
         following = settled[-1].round + 1 if settled else 1

@@ -89,6 +89,8 @@ class Rules:
     """How many clients evaluate; 0 is all. Who trains too, evaluates before it trains."""
     final_deadline_s: Seconds = 60.0
     """How long the last evaluation waits for clients that are away."""
+    greet_s: Seconds = 0.0
+    """After a restart: how long it takes until whoever is there has been heard of."""
     late: Late = "discard"
     late_batch: int = 1
     """With `buffer`: how many are folded at a time."""
@@ -137,6 +139,9 @@ class Past:
     """Accepted, and on their way to the disk."""
     typical_s: Seconds = 0.0
     """How long rounds took lately; 0 before the first has closed."""
+    greets_until: Seconds = 0.0
+    """A coordinator that is back opens no round before, since its roster begins empty: it would
+    invite the first few that it hears of. Infinite until it has a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,10 @@ class Waiting:
     past: Past
     model: ModelRef | None = None
     not_before: Seconds = 0.0
+
+    @property
+    def opens_from(self) -> Seconds:
+        return max(self.not_before, self.past.greets_until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,7 +494,7 @@ def _advance(state: State, at: Seconds, rules: Rules, roster: Roster) -> tuple[S
 def _open_if_ready(
     state: Waiting, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
-    if state.model is None or at < state.not_before:
+    if state.model is None or at < state.opens_from:
         return state, []
     roster.end_rests(at)
     if rules.rounds and state.round > rules.rounds:
@@ -829,13 +838,15 @@ def _receipt(
 
 
 def _next_round_in_s(state: State, at: Seconds, rules: Rules) -> Seconds:
-    """A guess, from how long rounds took lately."""
+    """A guess, from how long rounds took lately; 0 where none will come."""
     match state:
+        case Collecting() if state.is_last_evaluation:
+            return 0.0
         case Collecting(past=past, opened_at=opened_at, closes_at=closes_at):
             ends_at = min(closes_at, opened_at + past.typical_s)
             return max(0.0, ends_at - at) + rules.pause_s
-        case Waiting(not_before=not_before):
-            return max(0.0, not_before - at)
+        case Waiting(opens_from=opens_from, model=model):
+            return max(0.0, opens_from - at) if model else 0.0
         case Averaging():
             return rules.pause_s
         case Finished():
@@ -964,6 +975,8 @@ def _smoothed(before: Seconds, now: Seconds) -> Seconds:
 
 
 def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> State:
+    if math.isinf(state.past.greets_until):
+        state = _greet(state, at, rules)
     match state:
         case Waiting(model=None):
             return replace(state, model=model)
@@ -976,11 +989,21 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
             return state
 
 
+def _greet(state: State, at: Seconds, rules: Rules) -> State:
+    """The first link after a restart: from now on it can be heard who is there."""
+    until = at + rules.greet_s
+    state = replace(state, past=replace(state.past, greets_until=until))
+    if isinstance(state, Collecting):
+        # Who has not been heard of while nobody could be is not away for that.
+        return replace(state, away=dict.fromkeys(state.away, until))
+    return state
+
+
 def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Seconds | None:
     """When something may be due though nobody says anything."""
     match state:
-        case Waiting(not_before=not_before) if not_before > now:
-            return not_before
+        case Waiting(opens_from=opens_from, model=model) if model and opens_from > now:
+            return opens_from
         case Waiting():
             return roster.rest_ends_at()
         case Collecting(past=Past(storing=storing), closes_at=closes_at) if (

@@ -21,6 +21,7 @@ from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.rounds import Named
 from fedmqtt.topics import RunId
+from fedmqtt.weights import Layout
 
 _NOT_IN_RUNS = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -52,17 +53,19 @@ class RunFolder:
             self._show(self.ledger.checkpoint())
         return recovered
 
-    def begin(self, task: str, model: PublishedModel, carried: Carried) -> Beginning:
-        """A new run starts from this model."""
-        beginning = Beginning(
+    def name_run(self, task: str, layout: Layout) -> Beginning:
+        """What a new run in this folder will be known by. Nothing is written."""
+        return Beginning(
             run=_run_id(self.path.name),
             task=task,
-            tensors=[(name, list(shape)) for name, shape in model.layout.tensors],
+            tensors=[(name, list(shape)) for name, shape in layout.tensors],
         )
-        newest = self._save(model, task)
+
+    def begin(self, beginning: Beginning, model: PublishedModel, carried: Carried) -> None:
+        """A new run starts from this model. From now on it can be gone on with."""
+        newest = self._save(model, beginning.task)
         self.ledger.begin(beginning, carried, newest)
         self._show(newest)
-        return beginning
 
     def close_round(
         self,

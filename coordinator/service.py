@@ -8,7 +8,6 @@ federation's seat (`leadership.py`): until then, and when another took it, nothi
 """
 
 import logging
-import math
 import os
 import secrets
 import socket
@@ -175,7 +174,9 @@ class Service:
             self._state = self._resume(recovered)
         else:
             self._state = rounds.begin(self._rules)
-            self._beginning = self._folder.begin(config.task, self._model, self._carried())
+            self._beginning = self._folder.name_run(config.task, layout)
+        self._has_begun = recovered is not None
+        """A run that was refused the seat has not, and nobody will want to go on with it."""
         self._rules = replace(self._rules, run=self._beginning.run)
         token = secrets.token_hex(8)
         self._seat = leadership.begin()
@@ -215,6 +216,11 @@ class Service:
     @property
     def is_finished(self) -> bool:
         return isinstance(self._state, rounds.Finished)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a run in the folder: not before this coordinator may act."""
+        return self._has_begun
 
     @property
     def has_learned(self) -> bool:
@@ -327,6 +333,9 @@ class Service:
                 case Note(what, about):
                     _log.info("%s: %s", what, about)
                 case leadership.Take(epoch):
+                    if not self._has_begun:
+                        self._folder.begin(self._beginning, self._model, self._carried())
+                        self._has_begun = True
                     self._folder.ledger.take_epoch(epoch)
                     self._rules = replace(self._rules, epoch=epoch)
                     self._act()
@@ -859,7 +868,7 @@ def _bounds(config: FederationConfig) -> pacing.Bounds:
 
 
 def _invited_max(config: FederationConfig) -> int:
-    return math.ceil(config.rounds.cohort * _bounds(config).over_selection_max)
+    return pacing.invite_limit(_bounds(config).over_selection_max, config.rounds.cohort)
 
 
 def _rules(config: FederationConfig) -> rounds.Rules:

@@ -14,7 +14,7 @@ The promises are checked as things happen. `settle` calms the weather and checks
 import heapq
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from coordinator import leadership
@@ -72,14 +72,12 @@ class Clock:
 
 
 @dataclass
-class Disk:
-    """What outlives a process of this machine."""
+class Machine:
+    """What outlives a process."""
 
     run: str
     up_s: Seconds = CALM_S
     down_s: Seconds = CALM_S
-    epochs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """By run, as its ledger keeps it."""
 
 
 class Link:
@@ -93,27 +91,27 @@ class Link:
 
     def send(self, topic: Topic, word: Word) -> None:
         if self.near:
-            self._up_at = max(self._up_at, self.world.clock.now + self.process.disk.up_s)
+            self._up_at = max(self._up_at, self.world.clock.now + self.process.machine.up_s)
             self.world.clock.at(self._up_at, lambda: self.world.receive(self, topic, word))
 
     def deliver(self, topic: Topic, word: Word) -> None:
         if self.far:
-            self._down_at = max(self._down_at, self.world.clock.now + self.process.disk.down_s)
+            self._down_at = max(self._down_at, self.world.clock.now + self.process.machine.down_s)
             self.world.clock.at(self._down_at, lambda: self.process.arrive(self, topic, word))
 
 
 class Process:
     """One start of a coordinator: the shell around the machine."""
 
-    def __init__(self, world: "World", disk: Disk, token: str, *, standby: bool) -> None:
-        self.world, self.disk = world, disk
+    def __init__(self, world: "World", machine: Machine, token: str, *, standby: bool) -> None:
+        self.world, self.machine = world, machine
         self.rules = Rules(
             token=token,
-            run=disk.run,
+            run=machine.run,
             where=token,
             standby=standby,
             owns_run=True,
-            epoch_known=disk.epochs[disk.run],
+            epoch_known=world.ledgers[machine.run],
         )
         self.state = leadership.begin()
         self.is_running, self.is_stopped, self.stopped_since = True, False, 0.0
@@ -213,8 +211,8 @@ class Process:
                 self._alarm = at
                 self.world.clock.at(at, lambda: self._do(self._ring))
             case leadership.Take(epoch):
-                assert epoch > self.disk.epochs[self.disk.run]
-                self.disk.epochs[self.disk.run] = epoch
+                assert epoch > self.world.ledgers[self.rules.run]
+                self.world.ledgers[self.rules.run] = epoch
                 self.world.taken_at = self.world.clock.now
                 self._offer()
             case leadership.Confirmed() | leadership.RepeatOffer():
@@ -306,7 +304,9 @@ class World:
         """In the end, clients wait for an epoch that nobody remembers, until they reconnect."""
         self.taken_at: Seconds = 0.0
         self.died_at: Seconds = -1e9
-        self.disks = [Disk("r0"), Disk("r1"), Disk("r2")]
+        self.machines = [Machine("r0"), Machine("r1"), Machine("r2")]
+        self.ledgers: dict[str, int] = defaultdict(int)
+        """The epoch that each run's ledger keeps. Folders lie where every machine reaches them."""
         self.processes: dict[int, Process] = {}
         self._all: dict[str, Process] = {}
         self.client = Client(self)
@@ -314,18 +314,28 @@ class World:
     # The weather
 
     def start(self, place: int, *, standby: bool, run: str | None = None) -> None:
-        """`run`: which run's folder it opens; None is the one it had. Its lock may be held."""
-        run = run or self.disks[place].run
+        """`run`: whose folder it opens; None is the one it had before. Its lock may be held."""
+        machine = self.machines[place]
+        run = run or machine.run
         if place in self.running or any(p.rules.run == run for p in self.running.values()):
             return
-        disk = self.disks[place]
-        disk.run = run
-        if run in (folders := {name for other in self.disks for name in other.epochs}):
-            # A folder that others have used too lies on a disk they share.
-            disk.epochs[run] = max(o.epochs[run] for o in self.disks if run in folders)
+        machine.run = run
         token = f"{place}.{len(self._all)}"
-        process = Process(self, disk, token, standby=standby)
+        process = Process(self, machine, token, standby=standby)
         self.processes[place] = self._all[token] = process
+
+    def stop_or_go_on(self, place: int, *, arrivals_first: bool) -> None:
+        process = self.running.get(place)
+        if process is not None and process.is_stopped:
+            process.go_on(arrivals_first=arrivals_first)
+        elif process is not None:
+            process.stop()
+
+    def slow(self, place: int, up_s: Seconds, down_s: Seconds) -> None:
+        self.machines[place].up_s, self.machines[place].down_s = up_s, down_s
+
+    def wait(self, span: Seconds) -> None:
+        self.clock.run(self.clock.now + span)
 
     @property
     def running(self) -> dict[int, Process]:
@@ -437,8 +447,8 @@ class World:
 
     def settle(self) -> None:
         """Once all is calm, there is one, clients hear it, and it stays."""
-        for disk in self.disks:
-            disk.up_s = disk.down_s = CALM_S
+        for machine in self.machines:
+            machine.up_s = machine.down_s = CALM_S
         for process in self.running.values():
             if process.is_stopped:
                 process.go_on(arrivals_first=False)

@@ -251,6 +251,11 @@ def test_clients_that_were_not_waited_for_neither_raise_nor_wear_out_the_belief(
     assert 1.2 <= pace.over_selection <= 1.5
 
 
+def test_of_ten_thousand_nearly_nobody_answers() -> None:
+    huge = replace(cut_off(5, invited=10_000), cohort=10_000)
+    assert after([huge]).over_selection == 3.0
+
+
 def test_a_round_with_too_few_answers_never_invites_fewer() -> None:
     # Three were willing, all answered, and the quorum is five: inviting fewer would not help.
     refused = replace(complete(invited=3, cohort=3), cohort=10, kept=True)
@@ -301,6 +306,15 @@ def test_clients_that_were_not_waited_for_lengthen_the_deadline() -> None:
     assert paces[-1].deadline_reason == "closes after 144 s: 95% are expected to answer within 96 s"
 
 
+def test_clients_count_as_at_work_until_their_own_round_closed_and_no_longer() -> None:
+    # Half of all were done after 20 s; of the five that went on being waited for, all after 40 s.
+    surplus = complete(invited=20)
+    waited_for = replace(complete(invited=10), took_s=(20.0,) * 5 + (40.0,) * 5)
+    assert after([surplus, waited_for] + [NOTHING] * 50).deadline_s == pytest.approx(
+        1.5 * 41.5, 1e-3
+    )
+
+
 def test_a_round_that_was_cut_off_lengthens_the_deadline_by_half() -> None:
     calm = [complete(invited=10)] * 100
     before = after(calm)
@@ -337,7 +351,13 @@ def test_who_takes_ten_times_as_long_as_the_slowest_is_stuck() -> None:
     assert after([cut_off(99, 100, took_s=4.0)]).deadline_s == pytest.approx(60 * SHORTER)
     # 8 s, and half the step up is as far as it goes.
     assert after([cut_off(99, 100, took_s=8.0)]).deadline_s == pytest.approx(80.0)
-    # But where the quorum is missed, who is missing is needed.
+    # Where most are missing, it is the one that answered who is the exception: the deadline goes
+    # up as far as it may, and not just to ten times the time of that one.
+    for took_s in (4.0, 8.0):
+        pace = after([cut_off(1, took_s=took_s)])
+        assert pace.deadline_s == 90.0
+        assert "95% are expected to answer within" in pace.deadline_reason
+    # And where the quorum is missed, who is missing is needed.
     needed = replace(cut_off(9, took_s=4.0), kept=True)
     assert after([needed]).deadline_s == 120.0
 

@@ -273,6 +273,7 @@ def test_a_second_coordinator_refuses_and_disturbs_nothing(
                 assert other_run.wait() == 2
                 assert f"federation {federation_name} has a coordinator" in other_run.log
                 assert f"process {program.process.pid}" in other_run.log
+            assert federation.run.exists(), "the one that was refused has left no folder"
             assert program.process.poll() is None
             answer(ann, first)
             offers = [one for one in room.traffic if one.address == OfferBoard() and one.payload]
