@@ -118,9 +118,12 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deadline_min_s: Annotated[
         float,
         Meta(
-            gt=0, le=1e8, description="Never close a round sooner; rounds.deadline_s is the most."
+            gt=0,
+            le=1e8,
+            description="Never close a round sooner; rounds.deadline_s is the most. Best above\n"
+            "1.5 times broker.keepalive_s: until then, who died may seem to be at work.",
         ),
-    ] = 30.0
+    ] = 45.0
 
 
 class LateAnswers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
