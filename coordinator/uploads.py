@@ -115,6 +115,10 @@ class Uploads:
         """A client has an answer to send. Go now, or later when a slot is free."""
         upload = self._of(client)
         if upload is not None and upload.announce != announce:
+            if announce.round < upload.announce.round and not self._stands_still(at, upload):
+                # Who owes several announces each, and then each again: they must not take turns in
+                # beginning anew. The newest goes first, and this one will be announced again.
+                return []
             self._discard(upload)
         elif upload is not None:
             # It lost its link, or our Go was lost: what is here is kept.

@@ -173,6 +173,24 @@ def test_announcing_another_answer_begins_anew(tmp_path: Path) -> None:
     assert pace.chunk(3, ANN, 0, chunk(old, 0)) is None
 
 
+def test_an_older_answer_waits_until_the_newer_one_is_here(tmp_path: Path) -> None:
+    pace, old, new = uploads(tmp_path), answer(1), answer(2)
+    pace.announce(0, ANN, announce(old, 1))
+    pace.announce(0, ANN, announce(new, 2))
+    arrive(pace, 1, ANN, new, [0])
+    assert pace.announce(2, ANN, announce(old, 1)) == []
+    whole = arrive(pace, 3, ANN, new, [1, 2])
+    assert whole is not None and pace.done(3, whole) == []
+    assert pace.announce(4, ANN, announce(old, 1)) == [go(ANN, old, (0, 3))]
+
+
+def test_an_older_answer_comes_first_when_the_newer_one_stands_still(tmp_path: Path) -> None:
+    pace, old, new = uploads(tmp_path), answer(1), answer(2)
+    pace.announce(0, ANN, announce(new, 2))
+    arrive(pace, 1, ANN, new, [0])
+    assert pace.announce(6, ANN, announce(old, 1)) == [go(ANN, old, (0, 3))]
+
+
 def test_the_same_bytes_for_another_round_are_another_answer(tmp_path: Path) -> None:
     pace, data = uploads(tmp_path), answer(1)
     pace.announce(0, ANN, announce(data, 1))
