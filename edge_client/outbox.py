@@ -1,20 +1,19 @@
 """Finished answers on disk, kept until the coordinator's receipt: one file each.
 
     <folder>/<run>-<round>-<digest>.answer    the encoded message, whole
-    <folder>/<anything>.damaged               a file whose bytes are not what its name says
+    <folder>/<anything>.damaged               bytes that are not what the name says, set aside
 
 A file appears under its name by one rename, so a crash of ours leaves a whole answer or none. It
 is forced to the disk only when no receipt comes at once (`settle`): most answers are received in
 less time than an SD card needs for that, and need not wear it out.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_client.session import Answer
@@ -130,7 +129,7 @@ class Outbox:
         dated = [(one.stat().st_mtime_ns, one) for one in self.folder.glob("*.damaged")]
         for _, old in sorted(dated, reverse=True)[_DAMAGED_KEPT:]:
             # Not ours, if it is a folder.
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 old.unlink()
         return aside
 

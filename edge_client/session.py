@@ -344,7 +344,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
         case Offered():
             return _consider(state, event, rules)
         case OfferWithdrawn():
-            return _drop_job(state)
+            return _forget_offer(state)
         case ModelFetched(_, digest):
             return _start_work(state, digest)
         case Finished(at, answer):
@@ -387,8 +387,10 @@ def _connect(state: Session, event: Connected, rules: Rules) -> tuple[Session, l
 
 
 def _disconnect(state: Session, event: Disconnected, rules: Rules) -> tuple[Session, list[Effect]]:
-    was_young = state.online and event.at - state.connected_at < _SOON_S
-    times = state.thrown_out + 1 if was_young and event.thrown_out else 0
+    times = state.thrown_out
+    if state.online:
+        was_young = event.at - state.connected_at < _SOON_S
+        times = times + 1 if was_young and event.thrown_out else 0
     state = replace(state, online=False, thrown_out=times)
     if event.taken_over:
         return _suspect(state, "", rules)
@@ -461,7 +463,11 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
     if offer.epoch < state.epoch:
         # Of a coordinator that another one has replaced, and that does not know it yet.
         return state, [Note("offer of an older coordinator ignored", f"round {offer.round}")]
+    is_of_a_new_one = 0 < state.epoch < offer.epoch
     state = replace(state, epoch=offer.epoch)
+    if is_of_a_new_one:
+        # What the old one had taken in and not yet stored is gone.
+        state = _all_due(state, event.at)
     # Offers come again at each connect, and QoS 1 may repeat an old one after a newer one. The run
     # tells round 1 of a new beginning from the old one.
     if state.seen is not None and offer.run == state.seen[0] and offer.round <= state.seen[1]:
@@ -560,6 +566,14 @@ def _say_no(
         return []
     where = UpdatePart(lane, rules.client, round_id, "0")
     return [Publish(where, Decline(run=run, round=round_id, reason=reason[:_NOTE_MAX]))]
+
+
+def _forget_offer(state: Session) -> tuple[Session, list[Effect]]:
+    if state.job is not None:
+        # Should it be offered again, as by a coordinator that was stopped and started: from anew.
+        run, round_id = state.job.offer.run, state.job.offer.round
+        state = replace(state, seen=(run, RoundId(round_id - 1)))
+    return _drop_job(state)
 
 
 def _drop_job(state: Session) -> tuple[Session, list[Effect]]:
@@ -681,7 +695,7 @@ def _settle(
         return state, []
     state = replace(state, owed=tuple(one for one in state.owed if one not in settled))
     outcome = "accepted" if receipt.accepted else f"not counted: {receipt.reason}"
-    if receipt.next_round_in_s:
+    if receipt.next_round_in_s >= 1:
         outcome += f"; next round in about {receipt.next_round_in_s:.0f} s"
     told = Note("receipt", f"round {receipt.round} {outcome}")
     forgets: list[Effect] = [Forget(one.answer) for one in settled]

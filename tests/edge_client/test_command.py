@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,58 +13,20 @@ import pytest
 from broker_config.local_broker import RunningBroker
 from edge_client.outbox import Outbox
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import Update, encode, task_name
-from fedmqtt.topics import Digest, RoundId
+from fedmqtt.messages import Update, task_name
+from tests.edge_client.client_process import client, command, flags
 from tests.edge_client.coordinator_side import Coordinator
 from tests.edge_client.jobs import LINEAR, model_file
 from tests.fedmqtt.own_brokers import KINDS, free_port, own_broker
-from tests.fedmqtt.peer import WITHIN_S, until
+from tests.fedmqtt.peer import WITHIN_S
 
 NEEDED = {"broker": "mqtt://localhost:1", "federation": "home", "id": "pi-3", "task": LINEAR}
 
 
-def _flags(**given: str) -> list[str]:
-    return [word for name, value in given.items() for word in (f"--{name}", value)]
-
-
-def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "fedmqtt", "client", *words]
-
-
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        _command(*words), capture_output=True, encoding="utf-8", check=False, timeout=WITHIN_S
+        command(*words), capture_output=True, encoding="utf-8", check=False, timeout=WITHIN_S
     )
-
-
-class Client:
-    """The real process; what it logs is read line by line."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def says(self, words: str) -> str:
-        """The next line of its log with these words."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if words in line:
-                return line
-        pytest.fail(f"it ended without saying {words!r}")
-
-    def end_by(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(WITHIN_S)
-
-
-@contextmanager
-def _client(url: str, federation: str, state: Path, *more: str) -> Iterator[Client]:
-    words = _flags(broker=url, federation=federation, id="ann", task=LINEAR, state=str(state))
-    words += ["--set", "link.will_delay_s=0", "--set", "link.retry_max_s=0.2", *more]
-    with subprocess.Popen(_command(*words), stderr=subprocess.PIPE, encoding="utf-8") as process:
-        try:
-            yield Client(process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -89,12 +50,12 @@ def test_who_is_stopped_says_goodbye_and_succeeds(
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
-    with _client(broker.url, federation_name, tmp_path) as client:
+    with client(broker.url, federation_name, tmp_path) as ann:
         born = coordinator.presence("ann", online=True)
-        assert client.end_by(number) == 0
+        assert ann.end_by(number) == 0
         assert coordinator.presence("ann", online=False).session == born.session
-        assert client.process.stderr is not None
-        rest = client.process.stderr.read()
+        assert ann.process.stderr is not None
+        rest = ann.process.stderr.read()
         assert "lost" not in rest
         assert "Traceback" not in rest
 
@@ -103,9 +64,9 @@ def test_who_is_stopped_says_goodbye_and_succeeds(
 def test_who_is_killed_leaves_its_will(
     coordinator: Coordinator, broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    with _client(broker.url, federation_name, tmp_path) as client:
+    with client(broker.url, federation_name, tmp_path) as ann:
         born = coordinator.presence("ann", online=True)
-        assert client.end_by(signal.SIGKILL) == -signal.SIGKILL
+        assert ann.end_by(signal.SIGKILL) == -signal.SIGKILL
         assert coordinator.presence("ann", online=False).session == born.session
 
 
@@ -113,83 +74,88 @@ def test_who_is_killed_leaves_its_will(
 def test_what_a_stopped_client_owes_stays_in_its_outbox(
     coordinator: Coordinator, broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    with _client(broker.url, federation_name, tmp_path) as client:
+    with client(broker.url, federation_name, tmp_path) as ann:
         coordinator.presence("ann", online=True)
         model = coordinator.publish_model(model_file())
         coordinator.offer(1, model, task_name(LINEAR))
         assert isinstance(coordinator.answer("ann"), Update)
-        assert client.end_by(signal.SIGINT) == 0
+        assert ann.end_by(signal.SIGINT) == 0
         assert [answer.round for answer in Outbox(tmp_path / "outbox").answers()[0]] == [1]
-
-
-@pytest.mark.broker
-def test_an_answer_is_delivered_after_a_kill(
-    loop: EventLoop,
-    coordinator: Coordinator,
-    broker: RunningBroker,
-    federation_name: str,
-    tmp_path: Path,
-) -> None:
-    outbox = Outbox(tmp_path / "outbox")
-    update = Update(
-        round=RoundId(7),
-        base=Digest("b" * 64),
-        fingerprint="f",
-        sample_count=3,
-        codec="full",
-        payload=memoryview(b"learned"),
-    )
-    outbox.put(RoundId(7), [encode(update)])
-    with _client(broker.url, federation_name, tmp_path) as client:
-        assert coordinator.answer("ann") == update
-        client.end_by(signal.SIGKILL)
-    with _client(broker.url, federation_name, tmp_path):
-        assert coordinator.answer("ann") == update
-        coordinator.receipt("ann", 7)
-        until(loop, lambda: not any(outbox.folder.iterdir()), "an empty outbox")
 
 
 @pytest.mark.broker
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_waits_for_a_broker_and_says_so(tmp_path: Path, federation_name: str, kind: str) -> None:
     port = free_port()
-    with _client(f"mqtt://127.0.0.1:{port}", federation_name, tmp_path / "state") as client:
-        line = client.says("cannot reach")
+    with client(f"mqtt://127.0.0.1:{port}", federation_name, tmp_path / "state") as ann:
+        line = ann.says("cannot reach")
         assert f"cannot reach mqtt://127.0.0.1:{port}: Connection refused; next try" in line
         with own_broker(kind, tmp_path, port):
-            client.says("connected (MQTT")
-            assert client.end_by(signal.SIGINT) == 0
+            ann.says("connected (MQTT")
+            assert ann.end_by(signal.SIGINT) == 0
 
 
 @pytest.mark.broker
 def test_its_log_may_be_json(
     coordinator: Coordinator, broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    with _client(broker.url, federation_name, tmp_path, "--json-logs") as client:
-        line = json.loads(client.says("connected"))
+    with client(broker.url, federation_name, tmp_path, "--json-logs") as ann:
+        line = json.loads(ann.says("connected"))
         assert (line["level"], line["logger"]) == ("info", "client.ann")
-        client.end_by(signal.SIGINT)
+        ann.end_by(signal.SIGINT)
 
 
 @pytest.mark.broker
 def test_it_never_loads_what_only_its_trainer_needs(
     coordinator: Coordinator, broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    with _client(broker.url, federation_name, tmp_path) as client:
+    with client(broker.url, federation_name, tmp_path) as ann:
         coordinator.presence("ann", online=True)
         coordinator.offer(1, coordinator.publish_model(model_file()), task_name(LINEAR))
         assert isinstance(coordinator.answer("ann"), Update)
-        maps = Path(f"/proc/{client.process.pid}/maps").read_text()
+        maps = Path(f"/proc/{ann.process.pid}/maps").read_text()
     assert "msgspec" in maps
     assert "numpy" not in maps
     assert "torch" not in maps
+
+
+# One folder, one program; one name, one device
+
+
+@pytest.mark.broker
+def test_a_second_client_on_the_same_folder_is_refused(
+    coordinator: Coordinator, broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    words = flags(**NEEDED | {"broker": broker.url}, state=str(tmp_path))
+    with client(broker.url, federation_name, tmp_path) as first:
+        coordinator.presence("ann", online=True)
+        assert _mistake(*words) == (
+            f"state folder {tmp_path} is in use by process {first.process.pid};"
+            " give each client a folder of its own with --state"
+        )
+        first.end_by(signal.SIGKILL)
+    with client(broker.url, federation_name, tmp_path) as following:
+        following.says("connected")
+
+
+@pytest.mark.broker
+def test_the_owners_of_two_devices_of_one_name_are_told(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    with (
+        client(url, federation_name, tmp_path / "first") as first,
+        client(url, federation_name, tmp_path / "second") as second,
+    ):
+        for each in (first, second):
+            each.says("another client calls itself 'ann': give each device an id of its own")
 
 
 # Its settings
 
 
 def test_the_settings_it_prints_are_those_it_reads(tmp_path: Path) -> None:
-    words = _flags(**NEEDED, data='C:\\odd "data"', state="Zustände")
+    words = flags(**NEEDED, data='C:\\odd "data"', state="Zustände")
     words += ["--set", "conditions.charging=true", "--set", 'purposes=["evaluate"]']
     first = _run(*words, "--print-config")
     assert (first.returncode, first.stderr) == (0, "")
@@ -216,7 +182,7 @@ def _mistake(*words: str) -> str:
 
 def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "pi.toml"
-    needed = _flags(**NEEDED)
+    needed = flags(**NEEDED)
     assert _mistake() == (
         "the command line: missing key broker (mqtt://[user:password@]host[:port]):"
         " give it in a file, or as --set broker=..."
@@ -248,7 +214,7 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     assert _mistake(*needed, "--state", str(file)) == (
         f"state folder {file}: File exists; choose another with --state"
     )
-    tls = _flags(**NEEDED | {"broker": "mqtts://b"}, state=str(tmp_path / "state"))
+    tls = flags(**NEEDED | {"broker": "mqtts://b"}, state=str(tmp_path / "state"))
     assert _mistake(*tls, "--set", "link.tls_ca=none.pem") == (
         "tls_ca 'none.pem' is no file of certificates: No such file or directory"
     )
@@ -268,7 +234,7 @@ importlib.util.find_spec = lambda name, *more: None if name == "numpy" else foun
 from fedmqtt.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
-    words = ["client", *_flags(**NEEDED, state=str(tmp_path))]
+    words = ["client", *flags(**NEEDED, state=str(tmp_path))]
     run = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", check=False
     )

@@ -21,8 +21,8 @@ conditions on battery, conditions fine
 at 30                         time passes, and each alarm rings on its way
 ring                          an alarm that nobody set
 
-What is said of a round is of the run `r`, unless `run=s` says otherwise. Round 1 of run s is s/1, and
-its answer s1, as that of round 1 of r is a1.
+What is said of a round is of the run `r`, unless `run=s` says otherwise; s/1 is round 1 of run s.
+The answer to round 1 is a1, and that to s/1 is s1.
 """
 
 import shlex
