@@ -4,10 +4,10 @@
                  or nobody answers              of its generation
     Away ──▶ Asking ────────────────▶ Bidding ─────────────────────▶ Holding
      ▲        │  ▲                      │                               │
-     │ link   │  │ another's was first  │     overslept, or             │
-     │ lost   │  └──────────────────────┴───── a newer one was seen ────┘
-     │        │
-     └──      └─▶ somebody answers: Out; a standby asks again later
+     │ link   │  │ another's was first  │       overslept, or           │
+     │ lost   │  └──────────────────────┴─── a newer one was seen ──────┘
+    (any)     │
+              └──▶ somebody answers: Out; a standby asks again later
 
 What is said, and where. A broker can keep a message, but it cannot compare before it sets.
 
@@ -60,6 +60,7 @@ ASKS = 3
 """Questions in a row that stay without an answer when nobody is there; each of them may be lost."""
 
 EPOCHS_PER_GENERATION = 1_000_000
+"""Two programs that bid at once draw the same epoch once in so many times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +261,7 @@ def _take_in(state: State, event: Event, rules: Rules) -> _Step:
         return state, []
     match event:
         case Connected(at):
-            return _ask(replace(state, phase=Away(), seat=None, unheard=0), at, rules)
+            return _ask(replace(state, seat=None, unheard=0), at, rules)
         case Disconnected():
             return replace(state, phase=Away()), []
         case SeatSeen(at, seat):
@@ -295,7 +296,7 @@ def _settle(state: State, at: Seconds, rules: Rules) -> _Step:
     if _is_still_ours(state, rules):
         return _confirm(state, at, rules)
     if state.phase.asked == 1 and state.seat is not None and state.holder is None:
-        return state, [Note("asking whether it is still there", _whose(state.seat))]
+        return state, [Note("asking whether anybody is there", f"{_whose(state.seat)} was last")]
     return state, []
 
 
@@ -439,7 +440,7 @@ def _hear_claim(state: State, at: Seconds, token: str, rules: Rules) -> _Step:
         answer = _seat(state.phase.epoch, rules, reply_to=token)
         return state, [Publish(SeatClaim(), answer)]
     state = replace(state, unheard=max(0, state.unheard - 1))
-    if isinstance(state.phase, Asking) and state.phase.asked and not state.unheard:
+    if isinstance(state.phase, Asking) and not state.unheard:
         return _settle(state, at, rules)
     return state, []
 
@@ -470,7 +471,7 @@ def _hear_holder(state: State, at: Seconds, said: Seat, rules: Rules) -> _Step:
 
 def _hear_of_an_end(state: State, at: Seconds, said: Seat, rules: Rules) -> _Step:
     match state.phase:
-        case Asking(asked=0) if state.holder is not None and said.token == state.holder.token:
+        case Asking(asked=0) if state.holder and said.token == state.holder.token:
             return _ask(state, at, rules)
         case Holding(epoch) if said.epoch > epoch:
             return _bid(state, at, rules)

@@ -762,11 +762,17 @@ class Service:
     def _publish_model(self) -> None:
         model = self._model
         self._retained[model.ref.digest] = model.ref
-        chunks = published_model.parts(model, lambda: model is self._model and not self._ending)
-        self.link.stream(chunks)
+        self.link.stream(published_model.parts(model, lambda: self._is_wanted(model)))
+
+    def _is_wanted(self, model: published_model.PublishedModel) -> bool:
+        return model is self._model and not self._ending and self._may_act
 
     def _clearing(self, ref: ModelRef) -> Iterator[Part]:
-        yield from published_model.cleared(ref)
+        for part in published_model.cleared(ref):
+            if not self._may_act:
+                # It may be the model that a successor offers.
+                return
+            yield part
         # Only now: when the link breaks in between, the rest is cleared at the end.
         self._retained.pop(ref.digest, None)
 

@@ -38,7 +38,8 @@ Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
 # It becomes part of a file's name on every client.
 Run = Annotated[RunId, Meta(pattern=RUN_PATTERN)]
 Epoch = Annotated[int, Meta(ge=0, le=2**53)]
-"""Counts the coordinators that a federation has had, so that an old one cannot act for a new."""
+"""Of one start of a coordinator, and above all before it, so that an old one cannot act for a new;
+see `coordinator/leadership.py`."""
 # The length too: `$` alone admits a newline at the end, and a digest becomes a topic and a path.
 Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Name = Annotated[str, Meta(max_length=200)]
@@ -222,7 +223,8 @@ class Chunk(Message, frozen=True, kw_only=True):
 
 
 class Seat(Message, frozen=True, kw_only=True):
-    """Who coordinates the federation. Retained; also the coordinator's will, with `taken` false."""
+    """Who coordinates the federation. On the seat's topic it is retained; on that of claims it is an
+    answer or, with `taken` false, a will."""
 
     epoch: Epoch
     token: Annotated[str, Meta(max_length=64)]

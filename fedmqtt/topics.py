@@ -5,7 +5,7 @@
                        /update/<lane>/<client>/<round>/<part>   one part of a client's answer
                        /inbox/<client>                          for one client alone
                        /presence/<client>                       who is there, retained; the will
-                       /seat                                    who coordinates, retained; the will
+                       /seat                                    who coordinates, retained
                        /claim                                   does anybody coordinate?
                        /status/<page>                           JSON for people, retained
 
@@ -83,12 +83,12 @@ class PresenceOf:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSeat:
-    """Where the coordinator of the federation says that it is the one; also its will."""
+    """Where the coordinator of the federation says that it is the one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeatClaim:
-    """Where a coordinator asks whether the federation has one."""
+    """Where a coordinator asks whether the federation has one, and is answered; also its will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,9 @@ CHANNELS: dict[type[Address], Channel] = {
     CoordinatorSeat: Channel(
         "coordinator", "coordinator", retain=True, content="Seat, MessagePack"
     ),
-    SeatClaim: Channel("coordinator", "coordinator", retain=False, content="Claim, MessagePack"),
+    SeatClaim: Channel(
+        "coordinator", "coordinator", retain=False, content="Claim or Seat, MessagePack"
+    ),
     StatusPage: Channel("coordinator", "everyone", retain=True, content="JSON"),
 }
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def stories(folder: Path) -> list[Path]:
-    return sorted((folder / "scripts").glob("*.txt"))
+def stories(folder: Path, scripts: str = "scripts") -> list[Path]:
+    return sorted((folder / scripts).glob("*.txt"))
 
 
 def run(path: Path, obey: Callable[[str], list[str]], *, rewrite: bool) -> None:

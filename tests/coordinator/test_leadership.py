@@ -5,11 +5,11 @@ generation, bob's is the higher epoch and eve's the lower.
 
 rules standby=yes run=r owns_run=yes known=2/bob      starts anew with these
 connect, disconnect
-seat 1/bob [left] [run=..] [to=ann]   on the seat's topic: taken, or left with last words
+seat 1/bob [left] [run=..] [to=ann] [by=..]   on the seat's topic: taken, or left with last words
 seat cleared
 claim bob                     on the topic of claims: does anybody hold the seat?
 here 1/bob [to=ann]           there, too: I do
-gone 1/bob                    there, too: a will, or what somebody has heard of
+gone 1/bob [by=..]            there, too: a will, or what somebody has heard of
 offer 1/bob                   on the offer board
 at 30                         time passes, and each alarm rings on its way
 late 30                       time passes, and the program is stopped for as long
@@ -158,7 +158,7 @@ def seat(said: str, options: dict[str, str], *, taken: bool) -> Seat:
 
 
 def tell(effect: leadership.Effect) -> list[str]:
-    """One effect in few words. Notes are for the log, and their wording is nobody's promise."""
+    """One effect in few words. A note is for the log, and its wording is nobody's promise."""
     match effect:
         case Publish(CoordinatorSeat(), Seat() as said):
             taken = "seat" if said.taken else "last words"
@@ -181,8 +181,9 @@ def tell(effect: leadership.Effect) -> list[str]:
             return ["repeat the offer"]
         case WakeAt(at):
             return [f"wake at {at:g}"]
-        case Note():
-            return []
+        case Note(what, about):
+            assert what and about
+            return ["note"]
         case _:
             raise AssertionError(effect)
 

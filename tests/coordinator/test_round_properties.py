@@ -4,19 +4,22 @@ The promises are those of the simulator (`fleet_sim/promises.py`); here hypothes
 story that breaks one, and tells the shortest it finds.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordinator import rounds
-from coordinator.pacing import Bounds
+from coordinator import pacing, rounds
+from coordinator.pacing import Bounds, Seen
 from coordinator.roster import Roster
 from coordinator.rounds import Late, Named
 from fedmqtt import messages
-from fedmqtt.effects import Publish, WakeAt
-from fedmqtt.messages import ModelRef, Presence
+from fedmqtt.effects import Note, Publish, WakeAt
+from fedmqtt.messages import ModelRef, Presence, Purpose, Receipt
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
 from fleet_sim.promises import CoordinatorPromises, recount
 from tests.coordinator.remembered import Remembered
@@ -42,6 +45,15 @@ def bounds(over_selection: float, learns: bool) -> Bounds:
         deadline_min_s=5.0 if learns else 30.0,
         deadline_max_s=100.0 if learns else 30.0,
     )
+
+
+def first_of_all(
+    candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+) -> tuple[ClientId, ...]:
+    """As selection policies demand it: sorted, and no more wanted than there are."""
+    assert list(candidates) == sorted(candidates)
+    assert 0 <= count <= len(candidates)
+    return tuple(candidates[:count])
 
 
 class Killed(Exception):
@@ -85,7 +97,7 @@ class Rounds(RuleBasedStateMachine):
         is_killed: bool,
     ) -> None:
         self.knobs = rounds.Rules(
-            select=lambda candidates, wanted, round_id, purpose: tuple(candidates[:wanted]),
+            select=first_of_all,
             rounds=count,
             cohort=cohort,
             quorum=min(quorum, cohort),
@@ -137,13 +149,17 @@ class Rounds(RuleBasedStateMachine):
             self.alarm = None
         if self.remembered.closing is not None and isinstance(event, rounds.ModelReady):
             self.promises.closing_is_on_disk(self.remembered.closing.round)
-        self.remembered.prepare(event, self.state, self.knobs)
-        self.state, effects = rounds.step(self.state, event, self.knobs, self.roster)
+        before = self.state
+        self.remembered.prepare(event, before, self.knobs)
+        self.state, effects = rounds.step(before, event, self.knobs, self.roster)
         for effect in effects:
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
             if isinstance(effect, Publish) and effect.message is not None:
                 self.can_be_read(effect)
+            if isinstance(effect, rounds.Close):
+                self.can_be_closed(effect, before)
+        self.refusals_are_noted(effects)
         self.promises.check(event, self.state, effects, self.roster, self.alarm)
         for effect in effects:
             self.perform(effect)
@@ -161,6 +177,9 @@ class Rounds(RuleBasedStateMachine):
             case Publish(OfferBoard(), messages.Offer() as offer):
                 self.promises.opening_is_on_disk(offer.round)
                 self.promises.offered(offer)
+                # An order that a seed repeats.
+                assert list(offer.train) == sorted(offer.train)
+                assert list(offer.evaluate) == sorted(offer.evaluate)
                 self.answered_before = 0
             case rounds.Close() if effect.outcome != "averaged":
                 self.promises.closing_is_on_disk(effect.round)
@@ -178,6 +197,23 @@ class Rounds(RuleBasedStateMachine):
                 assert messages.read_to_client(data) == told.message
             case _:
                 raise AssertionError(told.to)
+
+    def can_be_closed(self, close: rounds.Close, before: rounds.State) -> None:
+        folded = len(close.answered) + len(close.held)
+        assert folded <= rounds.terms_max(len(close.invited), self.knobs)
+        if close.outcome == "evaluated":
+            assert close.pace == before.past.pace, "nothing was to be learned"
+
+    def refusals_are_noted(self, effects: list[rounds.Effect]) -> None:
+        """For the people who look after the federation."""
+        refused = [
+            told.to.client
+            for told in effects
+            if isinstance(told, Publish) and isinstance(told.to, Inbox)
+            if isinstance(told.message, Receipt) and not told.message.accepted
+        ]
+        notes = [told for told in effects if isinstance(told, Note) and told.what == rounds.REFUSED]
+        assert [note.about.partition(":")[0] for note in notes] == refused
 
     def come_back(self) -> None:
         """A new program, which knows what is on the disk. What has ended is not gone on with."""
@@ -377,6 +413,8 @@ class Rounds(RuleBasedStateMachine):
                 assert missing == {client for client in invited if self.state.owes(client)}
                 timed = len(self.roster.took_s)
                 assert timed == len(self.state.answered) - self.answered_before
+                open_for_s = self.now - self.state.opened_at
+                assert all(0 <= took_s <= open_for_s for took_s in self.roster.took_s)
             case rounds.Finished():
                 assert self.promises.finished
 
@@ -396,29 +434,113 @@ TestRounds = Rounds.TestCase
 TestRounds.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 
+def rules(**others: Any) -> rounds.Rules:
+    wanted: dict[str, Any] = {
+        "select": first_of_all,
+        "rounds": 0,
+        "cohort": 1,
+        "pace": bounds(1.0, learns=False),
+        "evaluate_every": 0,
+        "run": THIS_RUN,
+    }
+    return rounds.Rules(**(wanted | others))
+
+
+MODEL = ModelRef(digest=BASES[0], size_bytes=8, chunk_bytes=1024, fingerprint="f")
+ANN, BOB, CAT = NAMES[:3]
+
+
+def come_all(*clients: ClientId) -> list[rounds.Event]:
+    here = Presence(online=True, session="1", purposes=("train", "evaluate"))
+    return [rounds.ClientCame(0.0, client, here) for client in clients]
+
+
+def well(at: float, named: Named) -> list[rounds.Event]:
+    """An answer that counts, and is stored."""
+    update = rounds.UpdateCame(at, named.client, THIS_RUN, named.round, MODEL.digest, "f")
+    return [update, rounds.Stored(at, (named,))]
+
+
+def after(
+    state: rounds.State, events: Sequence[rounds.Event], knobs: rounds.Rules, roster: Roster
+) -> tuple[rounds.State, list[rounds.Effect]]:
+    told: list[rounds.Effect] = []
+    for event in events:
+        state, effects = rounds.step(state, event, knobs, roster)
+        told += effects
+    return state, told
+
+
 def test_sixteen_closed_rounds_are_remembered() -> None:
-    rules = rounds.Rules(
-        select=lambda candidates, wanted, round_id, purpose: tuple(candidates[:wanted]),
-        rounds=0,
-        cohort=1,
-        pace=bounds(1.0, learns=False),
-        evaluate_every=0,
-        run=THIS_RUN,
-    )
-    roster, ann = Roster(""), ClientId("ann")
-    model = ModelRef(digest=BASES[0], size_bytes=8, chunk_bytes=1024, fingerprint="f")
-    state: rounds.State = rounds.begin(rules)
-    here = Presence(online=True, session="1", purposes=("train",))
-    state, _ = rounds.step(state, rounds.ModelReady(0.0, model), rules, roster)
-    state, _ = rounds.step(state, rounds.ClientCame(0.0, ann, here), rules, roster)
+    knobs, roster = rules(), Roster("")
+    events = [rounds.ModelReady(0.0, MODEL), *come_all(ANN)]
+    state, _ = after(rounds.begin(knobs), events, knobs, roster)
     for number in range(1, 18):
-        named = Named(ann, RoundId(number))
-        update = rounds.UpdateCame(0.0, ann, THIS_RUN, named.round, model.digest, "f")
-        state, _ = rounds.step(state, update, rules, roster)
-        state, _ = rounds.step(state, rounds.Stored(0.0, (named,)), rules, roster)
-        state, _ = rounds.step(state, rounds.ModelReady(0.0, model), rules, roster)
+        answer = well(0.0, Named(ANN, RoundId(number)))
+        state, _ = after(state, [*answer, rounds.ModelReady(0.0, MODEL)], knobs, roster)
     assert isinstance(state, rounds.Collecting)
     assert len(state.past.settled) == rounds.SETTLED_ROUNDS == 16
-    assert not rounds.has_counted(state, ann, RoundId(1))
-    assert rounds.has_counted(state, ann, RoundId(2))
-    assert rounds.has_counted(state, ann, RoundId(17))
+    assert not rounds.has_counted(state, ANN, RoundId(1))
+    assert rounds.has_counted(state, ANN, RoundId(2))
+    assert rounds.has_counted(state, ANN, RoundId(17))
+
+
+@pytest.mark.parametrize(
+    ("policy", "room"), [("discard", 7), ("weigh", 7 + 4 * 5), ("buffer", 7 + 4 * 5)]
+)
+def test_a_sum_has_room_for_all_who_were_invited_and_for_the_late(policy: Late, room: int) -> None:
+    assert rounds.terms_max(7, rules(cohort=5, late=policy)) == room
+
+
+def test_whom_to_invite_is_asked_for_a_round_and_a_purpose() -> None:
+    asked: list[tuple[RoundId, Purpose, list[ClientId], int]] = []
+
+    def select(
+        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+    ) -> tuple[ClientId, ...]:
+        asked.append((round_id, purpose, list(candidates), count))
+        return tuple(candidates[:count])
+
+    knobs = rules(select=select, rounds=1, evaluate_every=1, evaluators=2, clients_min=3)
+    roster = Roster("")
+    opening = [*come_all(CAT, BOB, ANN), rounds.ModelReady(0.0, MODEL)]
+    ending = [*well(0.0, Named(ANN, RoundId(1))), rounds.ModelReady(0.0, MODEL)]
+    after(rounds.begin(knobs), [*opening, *ending], knobs, roster)
+    everybody = [ANN, BOB, CAT]
+    assert asked == [
+        (1, "train", everybody, 1),
+        (1, "evaluate", everybody, 2),
+        (2, "evaluate", everybody, 2),
+    ]
+
+
+@pytest.mark.parametrize("reaches_deadline", [True, False])
+def test_what_a_round_showed_of_the_fleet_is_learned_from(reaches_deadline: bool) -> None:
+    """One answered after 4 s, one is at work, one has gone."""
+    learns = replace(bounds(3.0, learns=False), deadline_min_s=5.0)
+    knobs = rules(cohort=2 if reaches_deadline else 1, clients_min=3, pace=learns)
+    roster = Roster("")
+    events = [
+        *come_all(ANN, BOB, CAT),
+        rounds.ModelReady(100.0, MODEL),
+        rounds.ClientLeft(101.0, CAT, "1"),
+        *well(104.0, Named(ANN, RoundId(1))),
+        rounds.Woke(130.0),
+    ]
+    state, told = after(rounds.begin(knobs), events, knobs, roster)
+    [close] = [effect for effect in told if isinstance(effect, rounds.Close)]
+    seen = Seen(
+        cohort=knobs.cohort,
+        invited=3,
+        answered=1,
+        at_work=1,
+        took_s=(4.0,),
+        deadline_s=30.0,
+        reached_deadline=reaches_deadline,
+        kept=False,
+    )
+    assert close.pace == pacing.learn(pacing.begin(learns), learns, seen)
+    # The second round has forgotten how long the answers of the first took.
+    events = [*come_all(CAT), rounds.ModelReady(200.0, MODEL)]
+    after(state, [*events, *well(203.0, Named(ANN, RoundId(2)))[:1]], knobs, roster)
+    assert roster.took_s == [3.0]
