@@ -6,8 +6,8 @@ VENV ?= .venv
 # For the command behind the target: make demo ARGS="--rounds 3"
 ARGS ?=
 # How many seeds `make storms` draws.
-SEEDS ?= 2000
-BENCHMARKS = agent_footprint round_overhead demo_accuracy
+SEEDS ?= 10000
+BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
 #   make demo PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"
@@ -82,8 +82,17 @@ format: $(VENV)/.installed-dev ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 
 .PHONY: storms
-storms: $(VENV)/.installed-dev ## Simulated fleets in bad weather, many seeds (SEEDS=2000)
-	@$(BIN)/python -m fleet_sim --storms $(SEEDS) $(ARGS)
+storms: $(VENV)/.installed-dev ## Simulated fleets in bad weather, many seeds (SEEDS=10000)
+	@$(BIN)/python -m fleet_sim --storms $(SEEDS) \
+	  --processes $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') $(ARGS)
+
+.PHONY: mutants
+mutants: $(VENV)/.installed-dev ## Small mistakes put into the machines: do the tests notice them?
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+.PHONY: faults
+faults: $(VENV)/.installed-dev ## Real programs and a real broker, hurt on purpose; writes docs/faults.md
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## Measure: the idle agent, the overhead of a round, the demo's accuracy
