@@ -82,7 +82,7 @@ class Owed:
 
     answer: Answer
     lane: int
-    send_at: Seconds = 0.0
+    send_at: Seconds
     wait_s: Seconds = 0.0
 
 
@@ -444,7 +444,8 @@ def _change_conditions(
         return state, []
     state = replace(state, hindrance=hindrance)
     effects: list[Effect] = [_birth(state, rules)] if state.online else []
-    if not hindrance or state.job is None:
+    if state.job is None:
+        # As always when there was a hindrance before.
         return state, effects
     offer = state.job.offer
     stopped, stops = _drop_job(state)

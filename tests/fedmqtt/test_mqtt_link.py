@@ -283,13 +283,18 @@ def test_a_broker_may_say_that_a_namesake_has_come(loop: EventLoop, stub: StubBr
 def test_who_is_thrown_out_knows_it_from_a_loss(loop: EventLoop, stub: StubBroker) -> None:
     peer = Peer(loop, stub.url, "f", "ann", keepalive_s=1)
     peer.link.open()
+    _connection(loop, stub).hang_up()
+    # Before it was let in: there was nothing to be thrown out of.
+    assert not peer.next(LinkDown).thrown_out
     _accept(loop, stub).hang_up()
-    # The first attempt was not answered, so there was no connection to be thrown out of.
     peer.next(LinkUp)
     assert peer.next(LinkDown).thrown_out
+    silent = _accept(loop, stub)
+    peer.next(LinkUp)
+    assert not peer.next(LinkDown).thrown_out, "nothing was heard for longer than the keepalive"
+    silent.hang_up()
     _accept(loop, stub)
-    # It hears nothing more from there.
-    assert not peer.next(LinkDown).thrown_out
+    peer.next(LinkUp)
     peer.link.cut(back_in_s=None)
     assert not peer.next(LinkDown).thrown_out
     peer.link.close()

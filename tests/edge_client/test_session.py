@@ -1,0 +1,72 @@
+"""What the stories leave out: whole messages, and lines for the log."""
+
+import pytest
+
+from edge_client import session
+from edge_client.session import Rules, Session
+from fedmqtt.effects import Note, Publish
+from fedmqtt.messages import Decline, Presence, Receipt
+from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
+
+ANN, RUN = ClientId("ann"), RunId("r")
+RULES = Rules(client=ANN, task="digits", purposes=("evaluate",), program="fedmqtt 9")
+OWED = session.Answer(RUN, RoundId(1), Digest("a1"), 100)
+
+
+def _after(*events: session.Event) -> tuple[Session, list[session.Effect]]:
+    """The state after all of them, and what the last one led to."""
+    state, effects = Session(), list[session.Effect]()
+    for event in events:
+        state, effects = session.step(state, event, RULES)
+    return state, effects
+
+
+def test_before_its_first_connection_it_knows_nothing() -> None:
+    assert Session() == Session(
+        online=False, connected_at=0.0, thrown_out=0, chunk_bytes=0, epoch=0, job=None, owed=()
+    )
+
+
+def test_its_birth_says_who_it_is_and_what_it_would_do() -> None:
+    state, effects = _after(session.Connected(0.0, "t1", 1000))
+    birth = Presence(
+        online=True, session="t1", task="digits", purposes=("evaluate",), program="fedmqtt 9"
+    )
+    assert session.presence(state, RULES) == birth
+    assert effects == [Publish(PresenceOf(ANN), birth)]
+
+
+def test_what_people_are_told_is_cut_to_what_a_message_holds() -> None:
+    events: list[session.Event] = [
+        session.Connected(0.0, "t1", 1000),
+        session.Troubled(0.0, "x" * 2000),
+    ]
+    assert _after(*events)[0].trouble == "x" * 500
+    started = session.Started(0.0, (OWED,))
+    gone = session.AnswerGone(0.0, OWED, "x" * 2000)
+    _, effects = _after(started, events[0], gone)
+    (declined,) = [
+        effect.message
+        for effect in effects
+        if isinstance(effect, Publish) and isinstance(effect.message, Decline)
+    ]
+    assert declined == Decline(run=RUN, round=RoundId(1), reason="x" * 500)
+
+
+@pytest.mark.parametrize(
+    ("receipt", "told"),
+    [
+        (Receipt(run=RUN, round=RoundId(1), accepted=True), "round 1 accepted"),
+        (
+            Receipt(run=RUN, round=RoundId(1), accepted=True, next_round_in_s=39.6),
+            "round 1 accepted; next round in about 40 s",
+        ),
+        (
+            Receipt(run=RUN, round=RoundId(1), accepted=False, reason="late", next_round_in_s=5.0),
+            "round 1 not counted: late; next round in about 5 s",
+        ),
+    ],
+)
+def test_the_log_tells_what_became_of_an_answer(receipt: Receipt, told: str) -> None:
+    _, effects = _after(session.Started(0.0, (OWED,)), session.Received(1.0, receipt))
+    assert effects == [session.Forget(OWED), Note("receipt", told)]
