@@ -212,7 +212,10 @@ class Agent:
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)
                 self.link.spread_s = offer.spread_s
-                if offer.model_file and self._client in offer.train + offer.evaluate:
+                invited = self._client in offer.train + offer.evaluate
+                # An old offer that is delivered again must not put its model in the newer one's
+                # place.
+                if offer.model_file and invited and not session.is_past(self._state, offer):
                     self._models.put(offer.model, offer.model_file)
                 self._happen(session.Offered(now, offer, arrived.expires_in_s))
             case Inbox():

@@ -320,6 +320,13 @@ def step(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effe
     return following, effects
 
 
+def is_past(state: Session, offer: Offer) -> bool:
+    """Whether a later round of the run, or a later coordinator, has been heard of."""
+    if offer.epoch < state.epoch:
+        return True
+    return state.seen is not None and offer.run == state.seen[0] and offer.round < state.seen[1]
+
+
 def presence(state: Session, rules: Rules) -> Presence:
     """What this client says of itself while it is connected."""
     return Presence(

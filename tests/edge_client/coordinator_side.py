@@ -48,10 +48,14 @@ class Coordinator(Peer):
         self.connect()
 
     def publish_model(self, model: bytes, chunk_bytes: int = MODEL_CHUNK) -> ModelRef:
-        digest = Digest(hashlib.sha256(model).hexdigest())
+        ref = self.ref(model, chunk_bytes)
         for index in range(chunks.count(len(model), chunk_bytes)):
             start, stop = chunks.span(index, len(model), chunk_bytes)
-            self.link.publish(ModelChunk(digest, index), model[start:stop])
+            self.link.publish(ModelChunk(ref.digest, index), model[start:stop])
+        return ref
+
+    def ref(self, model: bytes, chunk_bytes: int = MODEL_CHUNK) -> ModelRef:
+        digest = Digest(hashlib.sha256(model).hexdigest())
         return ModelRef(
             digest=digest, size_bytes=len(model), chunk_bytes=chunk_bytes, fingerprint="f"
         )

@@ -15,11 +15,11 @@ ANN = ClientId("ann")
 LINEAR = "learning_tasks.linear"
 
 
-def model_file() -> bytes:
-    """The linear task's untrained model."""
+def model_file(plus: float = 0.0) -> bytes:
+    """The linear task's untrained model, or another one."""
     initial = linear.initial_weights(0)
     layout = weights.layout_of(initial)
-    return weights.write(layout, layout.flatten(initial))
+    return weights.write(layout, layout.flatten(initial) + np.float32(plus))
 
 
 def job(folder: Path, **changes: Any) -> Job:

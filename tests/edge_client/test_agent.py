@@ -182,6 +182,22 @@ def test_rounds_follow_one_another(
     until(loop, lambda: not device.owes(), "an empty outbox")
 
 
+def test_an_old_offer_that_comes_again_does_not_replace_the_newer_ones_model(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    old, new = model_file(), model_file(plus=1.0)
+    for number, file in ((1, old), (2, new), (1, old)):
+        coordinator.offer(number, coordinator.ref(file), task_name(LINEAR), model_file=file)
+        if number == 2:
+            coordinator.answer("ann")
+    coordinator.receipt("ann", 2)
+    until(loop, lambda: not device.owes(), "the receipt, behind the old offer")
+    (kept,) = (device.folder / "state" / "models").glob("*.model")
+    assert kept.stem == coordinator.ref(new).digest
+
+
 def test_a_client_that_comes_late_finds_the_open_offer(
     coordinator: Coordinator, device: Device
 ) -> None:

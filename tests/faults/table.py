@@ -23,7 +23,7 @@ compared with the same federation in which nothing happened.
 
 Required of every row: it ends, nothing is lost, nothing counts twice, and the model is identical
 where the same answers counted. What is required of one fault beyond that is in
-`tests/faults/scenarios.py`.
+`tests/faults/scenes/`.
 """
 
 
