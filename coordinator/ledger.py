@@ -268,7 +268,10 @@ class Ledger:
     ) -> None:
         """The round has come out like this. `held` are the late answers that it took up."""
         number = record.round
-        taken = [(number, named.round, named.client) for named in held]
+        # By name: an answer to this round may wait here that came when it had just closed.
+        answered = {*record.answered, *record.evaluated}
+        taken = [(number, number, client) for client in sorted(answered)]
+        taken += [(number, named.round, named.client) for named in held]
         forgotten = number - SETTLED_ROUNDS
 
         def write(db: sqlite3.Connection) -> None:
@@ -278,7 +281,6 @@ class Ledger:
                 (msgspec.json.encode(record), number),
             )
             db.executemany("UPDATE answer SET counted_in = ? WHERE round = ? AND client = ?", taken)
-            _run(db, "UPDATE answer SET counted_in = ? WHERE round = ?", (number, number))
             # That it counted is remembered for a while; what it was has been used.
             _run(
                 db, "UPDATE answer SET message = NULL, file = NULL WHERE counted_in = ?", (number,)

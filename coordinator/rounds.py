@@ -994,8 +994,10 @@ def _greet(state: State, at: Seconds, rules: Rules) -> State:
     until = at + rules.greet_s
     state = replace(state, past=replace(state.past, greets_until=until))
     if isinstance(state, Collecting):
-        # Who has not been heard of while nobody could be is not away for that.
-        return replace(state, away=dict.fromkeys(state.away, until))
+        # Who has not been heard of while nobody could be is not away for that, nor too late.
+        in_time = min(until, at + state.closes_at - state.opened_at)
+        away = dict.fromkeys(state.away, until)
+        return replace(state, away=away, closes_at=max(state.closes_at, in_time))
     return state
 
 

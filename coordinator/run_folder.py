@@ -108,7 +108,9 @@ class RunFolder:
             bytes_received=0,
             bytes_published=0,
         )
-        self.close_round(record, (), recovered.carried, model, recovered.beginning)
+        # Its answers are used up with it: they were made under settings that hold no more.
+        given_up = [named for named in recovered.unused if named.round == open_round.number]
+        self.close_round(record, given_up, recovered.carried, model, recovered.beginning)
 
     def _save(self, model: PublishedModel, task: str) -> Checkpoint:
         path = self._models / f"{model.trained_rounds}.safetensors"

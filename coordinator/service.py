@@ -92,6 +92,8 @@ from fedmqtt.topics import (
 from fedmqtt.weights import Array, Layout
 
 LANES = 1
+_GREET_S: Seconds = 2.0
+"""Retained presences come at once; this is for a slow link to the broker."""
 _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
@@ -900,6 +902,7 @@ def _rules(config: FederationConfig) -> rounds.Rules:
         evaluate_every=config.evaluation.every,
         evaluators=config.evaluation.clients,
         final_deadline_s=config.evaluation.final_deadline_s,
+        greet_s=_GREET_S,
         late=config.late.policy,
         late_batch=config.late.batch,
         late_rounds_max=config.late.rounds_max,

@@ -5,7 +5,8 @@
 What is modelled is what goes wrong: QoS 1 delivers copies, and after a lost link repeats what was
 not confirmed, in its old order (1 2 3, then 2 3 again); a session keeps only so many messages for
 a client that is away and drops the rest in silence; a will can come after the birth of the next
-connection; a retained offer is read long after it was published.
+connection; a retained offer is read long after it was published; the broker itself is killed, and
+has lost much or all when it is back.
 """
 
 import random
@@ -63,6 +64,8 @@ class _Session:
     down_at: Seconds = 0.0
     up_at: Seconds = 0.0
     """When the last message of each direction arrives: the next one comes after it."""
+    is_clean: bool = False
+    """It ends with its connection, and nothing waits in it."""
 
 
 class Broker:
@@ -70,19 +73,25 @@ class Broker:
         self.weather = weather
         self.retained: dict[Address, _Letter] = {}
         self.dropped_count = 0
+        self.is_up = True
+        self._life = 0
+        """Counts crashes: what was in flight at the last one does not arrive."""
         self._clock = clock
         self._chance = chance
         self._sessions: dict[Who, _Session] = {}
 
-    def is_online(self, who: Who) -> bool:
-        return self._sessions[who].online
-
-    def connect(self, who: Who, receive: Receive, will: Presence | None = None) -> None:
+    def connect(
+        self, who: Who, receive: Receive, will: Presence | None = None, *, is_clean: bool = False
+    ) -> None:
         """Resume or begin the session of `who`: what waited for it, then what is retained."""
+        assert self.is_up
+        if is_clean:
+            self._sessions.pop(who, None)
         session = self._sessions.setdefault(who, _Session(receive))
-        session.online, session.link = True, session.link + 1
+        session.online, session.link, session.is_clean = True, session.link + 1, is_clean
         session.down_at = session.up_at = self._clock.now
         session.will = _Letter(PresenceOf(ClientId(who)), will, None) if will else None
+        _drop_copies(session.on_the_wire)
         self._repeat_unconfirmed(session)
         # What was on the wire when the last link broke was confirmed by nobody: it goes first.
         waiting = [*session.on_the_wire, *session.waiting]
@@ -99,8 +108,30 @@ class Broker:
         session.online = False
         if session.will is not None and not politely:
             notices_in_s = self._chance.uniform(0, self.weather.will_s)
-            self._clock.after(notices_in_s, self._route, session.will)
+            self._clock.after(notices_in_s, self._arrive, session.will, self._life)
         session.will = None
+        if session.is_clean:
+            del self._sessions[who]
+
+    def crash(self, *, keeps: bool) -> None:
+        """Lose all links and wills and what is in flight; unless it `keeps` its state on a disk,
+        also what is retained, and every session with what waits in it.
+
+        `is_up` is False from now on; whoever was connected has to be told.
+        """
+        self.is_up = False
+        self._life += 1
+        for session in self._sessions.values():
+            session.online, session.will = False, None
+            for letters in (session.on_the_wire, session.said, session.read):
+                letters.clear()
+        self._sessions = {
+            who: session
+            for who, session in self._sessions.items()
+            if keeps and not session.is_clean
+        }
+        if not keeps:
+            self.retained.clear()
 
     def publish(self, who: Who, address: Address, message: Message) -> None:
         session = self._sessions[who]
@@ -114,7 +145,7 @@ class Broker:
         session.said.append(letter)
         session.up_at, arrivals = self._arrivals(session.up_at, lossy=lossy)
         for arrives_at in arrivals:
-            self._clock.at(arrives_at, self._route, letter)
+            self._clock.at(arrives_at, self._arrive, letter, self._life)
 
     def _repeat_unconfirmed(self, session: _Session) -> None:
         if self._chance.random() >= self.weather.duplication:
@@ -122,7 +153,7 @@ class Broker:
         # In their order, but the client may have said something new by then.
         repeats_in_s = self._chance.random() * 2 * self.weather.delay_s
         for letter in session.said:
-            self._clock.after(repeats_in_s, self._route, letter)
+            self._clock.after(repeats_in_s, self._arrive, letter, self._life)
         session.on_the_wire.extendleft(reversed(session.read))
 
     def _retained_for(self, who: Who) -> list[_Letter]:
@@ -130,6 +161,10 @@ class Broker:
             return [x for x in self.retained.values() if isinstance(x.address, PresenceOf)]
         wanted: list[Address] = [OfferBoard(), PresenceOf(ClientId(who))]
         return [self.retained[address] for address in wanted if address in self.retained]
+
+    def _arrive(self, letter: _Letter, life: int) -> None:
+        if life == self._life:
+            self._route(letter)
 
     def _route(self, letter: _Letter) -> None:
         """The broker has it: keep it if it is to be kept, and pass it on."""
@@ -146,15 +181,21 @@ class Broker:
                     if who != COORDINATOR:
                         self._forward(session, letter)
             case UpdatePart():
-                self._forward(self._sessions[COORDINATOR], letter)
+                self._forward_to(COORDINATOR, letter)
             case Inbox(client):
-                if client in self._sessions:
-                    self._forward(self._sessions[client], letter)
+                self._forward_to(client, letter)
             case PresenceOf(client):
-                self._forward(self._sessions[COORDINATOR], letter)
-                self._forward(self._sessions[client], letter)
+                self._forward_to(COORDINATOR, letter)
+                self._forward_to(client, letter)
             case ModelChunk() | _:
                 pass
+
+    def _forward_to(self, who: Who, letter: _Letter) -> None:
+        session = self._sessions.get(who)
+        if session is not None:
+            self._forward(session, letter)
+        else:
+            self.dropped_count += 1
 
     def _forward(self, session: _Session, letter: _Letter) -> None:
         if not session.online:
@@ -191,3 +232,11 @@ class Broker:
         if weather.duplication and chance.random() < weather.duplication:
             return first, (first, first)
         return first, (first,)
+
+
+def _drop_copies(letters: deque[_Letter]) -> None:
+    # Two copies under way are one message still: else a link that breaks again and again would
+    # multiply what it never delivers.
+    once = {id(letter): letter for letter in letters}
+    letters.clear()
+    letters.extend(once.values())

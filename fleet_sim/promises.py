@@ -1,16 +1,20 @@
 """What must hold after every event, whatever the weather; and what must follow when it calms.
 
 The promises keep accounts of their own, from events and effects alone, so that a machine whose
-state is wrong cannot convince them.
+state is wrong cannot convince them. The coordinator's accounts outlive it: what it had on its disk
+when it was killed it must know when it is back, and nothing else.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from coordinator import rounds
+from coordinator import pacing, rounds
+from coordinator.pacing import Pace
 from coordinator.roster import Roster
+from coordinator.rounds import HELD_PER_COHORT, SETTLED_ROUNDS, Named
 from edge_client import session
-from fedmqtt.effects import Publish, Seconds
+from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import PURPOSES, Announce, ModelRef, Offer, Receipt
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 
@@ -25,15 +29,43 @@ def hold(promise: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
+_Answer = rounds.UpdateCame | rounds.EvaluationCame
+_Asking = rounds.AnnounceCame | rounds.UpdateCame | rounds.EvaluationCame
+_OfClient = rounds.ClientCame | rounds.ClientLeft | rounds.Declined | _Asking
+_Own = rounds.Stored | rounds.ModelReady | rounds.Woke
+_Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
+
+
 @dataclass(slots=True)
 class CoordinatorPromises:
+    """Of all lives of one run's coordinator."""
+
     rules: rounds.Rules
     model: ModelRef | None = None
     offers: dict[RoundId, Offer] = field(default_factory=dict)
+    """As each round was opened."""
     counted: dict[RoundId, set[ClientId]] = field(default_factory=dict)
-    """Whose update or evaluation counted; a client is asked for one of them only."""
+    """Whose update or evaluation was accepted, in time or late; a client is asked for one."""
+    storing: set[Named] = field(default_factory=set)
+    """Accepted, and not said to be stored."""
+    receipted: set[Named] = field(default_factory=set)
+    """Who was told that its answer counts."""
+    used: dict[Named, RoundId] = field(default_factory=dict)
+    """In which round's closing each answer counted."""
+    held: list[Named] = field(default_factory=list)
+    """Late answers that no round has taken up yet, as they came."""
     closed: list[rounds.Close] = field(default_factory=list)
     finished: bool = False
+    births: dict[ClientId, str] = field(default_factory=dict)
+    """Of which session each client's last one was."""
+    there: set[ClientId] = field(default_factory=set)
+    """Who has given a sign of life, and not left with its last session."""
+    greeted_at: Seconds = 0.0
+    """Before, no round may open: after a crash clients must have time to be heard of."""
+    is_awake: bool = True
+    """False from a crash until the first alarm: what has come back has none of its own."""
+    _openings_on_disk: int = 0
+    _closings_on_disk: int = 0
 
     def check(
         self,
@@ -45,83 +77,172 @@ class CoordinatorPromises:
     ) -> None:
         if isinstance(event, rounds.ModelReady):
             self.model = event.model
+            if math.isinf(self.greeted_at):
+                self.greeted_at = event.at + self.rules.greet_s
+        self.is_awake = self.is_awake or isinstance(event, rounds.Woke)
+        if not isinstance(event, _Own):
+            self._knows_who_is_there(event, roster)
+        due = self._take_stored(event) if isinstance(event, rounds.Stored) else []
         for effect in effects:
             match effect:
                 case rounds.Accept(client, round_id):
-                    self._counts(event, rounds.UpdateCame, client, round_id)
+                    self._counts(event, rounds.UpdateCame, Named(client, round_id))
                 case rounds.AcceptEvaluation(client, round_id):
-                    self._counts(event, rounds.EvaluationCame, client, round_id)
+                    self._counts(event, rounds.EvaluationCame, Named(client, round_id))
+                case rounds.Hold(client, round_id):
+                    self._holds(event, Named(client, round_id))
                 case rounds.Close():
                     self._closes(event.at, effect, roster)
                 case Publish(OfferBoard(), Offer() as offer):
-                    self._opens(offer, roster)
+                    self._opens(event.at, offer, roster)
                 case rounds.Finish():
+                    fair = self._has_evaluated or event.at >= self.greeted_at
+                    hold(fair, "finished unevaluated before anybody was heard of")
                     hold(not self.finished, "finished twice")
+                    hold(not self.storing, f"finished while {_some(self.storing)} were stored")
                     self.finished = True
                 case _:
                     pass
-        self._receipts(event, effects)
-        self._on_time(event, after, roster, alarm_at)
+        self._receipts(event, effects, due)
+        if self.is_awake:
+            self._on_time(event, after, roster, alarm_at)
 
-    def _opens(self, offer: Offer, roster: Roster) -> None:
+    def _knows_who_is_there(self, event: _OfClient, roster: Roster) -> None:
+        client = event.client
+        match event:
+            case rounds.ClientCame(presence=presence):
+                self.births[client] = presence.session
+                self.there.add(client)
+            case rounds.ClientLeft(session=session):
+                if self.births.get(client) == session:
+                    self.there.discard(client)
+            case _:
+                self.there.update({client} & self.births.keys())
+        is_there = client in self.there
+        hold(roster.is_online(client) == is_there, f"{client} is there: {is_there}; not believed")
+
+    # Opening
+
+    def _opens(self, at: Seconds, offer: Offer, roster: Roster) -> None:
         rules, number = self.rules, len(self.closed) + 1
+        hold(at >= self.greeted_at, f"round {number} opened before its clients were heard of")
         hold(offer.round == number, f"round {offer.round} opened after {number - 1} were closed")
         hold(offer.round not in self.offers, f"round {offer.round} opened twice")
         hold(offer.model == self.model, f"round {offer.round} is not about the newest model")
+        hold((offer.run, offer.epoch) == (rules.run, rules.epoch), "offered as somebody else")
+        hold(not self._has_evaluated, f"round {number} opened after the last evaluation")
         for client in offer.train:
             entry = roster.clients[client]
             hold(entry.online, f"{client} invited to train while away")
             hold("train" in entry.presence.purposes, f"{client} invited against its will")
-        invited = len(offer.train)
-        hold(invited <= math.ceil(rules.cohort * rules.over_selection), f"invited {invited}")
+        pace, invited = self._pace, len(offer.train)
+        limit = pacing.invite_limit(pace.over_selection, rules.cohort)
+        hold(invited <= limit, f"invited {invited}; at most {limit} are allowed")
+        wanted_s = pace.deadline_s if offer.train else rules.final_deadline_s
+        waits_s = offer.closes_in_s
+        # The pace counts where anybody is to train; the deadline is a difference of two moments.
+        hold(abs(waits_s - wanted_s) < 1e-6 * (1 + wanted_s), f"open for {waits_s}, not {wanted_s}")
         self.offers[offer.round] = offer
         self.counted[offer.round] = set()
 
-    def _counts(
-        self,
-        event: rounds.Event,
-        kind: type[rounds.UpdateCame | rounds.EvaluationCame],
-        client: ClientId,
-        round_id: RoundId,
-    ) -> None:
-        what = f"{client}'s answer to round {round_id}"
-        if not isinstance(event, rounds.UpdateCame | rounds.EvaluationCame):
+    def offered(self, offer: Offer) -> None:
+        """An offer is said, for the first time or again."""
+        first = self.offers.get(offer.round)
+        if first is None or len(self.closed) >= offer.round:
+            raise Broken(f"round {offer.round} is offered and not open")
+        hold(offer.model == self.model, f"round {offer.round} is offered with another model")
+        hold(offer.epoch == self.rules.epoch, f"offered by a coordinator of epoch {offer.epoch}")
+        hold(
+            offer.closes_in_s <= first.closes_in_s + 1e-6,
+            f"round {offer.round} was given more time",
+        )
+        for said, before in ((offer.train, first.train), (offer.evaluate, first.evaluate)):
+            invited = set(said)
+            hold(invited <= set(before), f"round {offer.round} invites more when it is said again")
+            vain = invited & self.counted[offer.round]
+            hold(not vain, f"round {offer.round} invites {_some(vain)}, who have answered")
+
+    @property
+    def _has_evaluated(self) -> bool:
+        return bool(self.closed) and self.closed[-1].outcome == "evaluated"
+
+    @property
+    def _pace(self) -> Pace:
+        """What the last round taught, or what the first one begins with."""
+        return self.closed[-1].pace if self.closed else pacing.begin(self.rules.pace)
+
+    # Answers that count
+
+    def _counts(self, event: rounds.Event, kind: type[_Answer], named: Named) -> None:
+        what = _called(named)
+        if not isinstance(event, _Answer):
             raise Broken(f"{what} counted though none came")
         hold(isinstance(event, kind), f"{what} counted as what it is not")
-        hold((event.client, event.round) == (client, round_id), f"{what} counted for another")
-        offer = self.offers.get(round_id)
-        if offer is None or len(self.closed) >= round_id:
+        offer = self.offers.get(named.round)
+        if offer is None or len(self.closed) >= named.round:
             raise Broken(f"{what} counted though the round is not open")
         # Who is asked for both sends both in one update.
-        trains = client in offer.train
-        invited = trains if isinstance(event, rounds.UpdateCame) else client in offer.evaluate
+        trains = named.client in offer.train
+        invited = trains if isinstance(event, rounds.UpdateCame) else named.client in offer.evaluate
         hold(invited, f"{what} counted uninvited")
         hold(trains == isinstance(event, rounds.UpdateCame), f"{what} counted as half of it")
+        self._is_good(event, offer, what)
+        self._accepts(event, named, what)
+
+    def _holds(self, event: rounds.Event, named: Named) -> None:
+        what = f"{_called(named)}, late,"
+        if not isinstance(event, rounds.UpdateCame):
+            raise Broken(f"{what} counted though no update came")
+        refusal = self._late_refusal(named)
+        hold(not refusal, f"{what} counted though {refusal}")
+        self._is_good(event, self.offers[named.round], what)
+        self._accepts(event, named, what)
+        self.held.append(named)
+
+    def _late_refusal(self, named: Named) -> str:
+        """Why an answer cannot count late; nothing if it can."""
+        rules, current = self.rules, len(self.closed) + 1
+        if rules.late == "discard":
+            return "late answers are discarded"
+        if named.round not in self.offers or named.round >= current:
+            return "its round has not been closed"
+        if current - named.round > min(rules.late_rounds_max, SETTLED_ROUNDS):
+            return "its round closed too long ago"
+        if rules.rounds and current > rules.rounds:
+            return "no round will take it up"
+        if named.client not in self.offers[named.round].train:
+            return "it is uninvited"
+        if len(self.held) >= HELD_PER_COHORT * rules.cohort:
+            return "too many wait already"
+        return ""
+
+    def _is_good(self, event: _Answer, offer: Offer, what: str) -> None:
+        hold(event.run == self.rules.run, f"{what} counted though it is of run {event.run}")
         hold(event.base == offer.model.digest, f"{what} counted with base {event.base}")
         hold(not event.fault, f"{what} counted with a fault")
         if isinstance(event, rounds.UpdateCame):
             hold(event.fingerprint == offer.model.fingerprint, f"{what} is of another task")
-        hold(client not in self.counted[round_id], f"{what} counted twice")
-        self.counted[round_id].add(client)
 
-    def _closes(self, at: Seconds, close: rounds.Close, roster: Roster) -> None:
-        number = len(self.closed) + 1
-        hold(close.round == number, f"round {close.round} closed after {number - 1}")
-        hold(close.round in self.offers, f"round {close.round} closed unopened")
-        answered = self.counted[close.round] & set(self.offers[close.round].train)
-        hold(answered == close.answered, f"round {close.round} closed with what did not count")
-        hold(not close.answered & close.declined.keys(), "answered and declined")
-        hold(not close.answered & close.rejected.keys(), "answered and rejected")
-        if close.outcome == "averaged":
-            enough = len(answered) >= max(1, self.rules.quorum)
-            hold(enough, f"round {close.round} averaged {len(answered)} answers")
-        if close.outcome == "kept":
-            few = len(answered) < self.rules.quorum
-            hold(few, f"round {close.round} kept its model despite {len(answered)} answers")
-        self.closed.append(close)
-        recount(roster)
+    def _accepts(self, event: _Answer, named: Named, what: str) -> None:
+        hold((event.client, event.round) == (named.client, named.round), f"{what} is another's")
+        hold(named.client not in self.counted[named.round], f"{what} counted twice")
+        self.counted[named.round].add(named.client)
+        self.storing.add(named)
 
-    def _receipts(self, event: rounds.Event, effects: list[rounds.Effect]) -> None:
+    def _take_stored(self, event: rounds.Stored) -> list[Named]:
+        """Which answers must get their receipts now."""
+        due = [named for named in event.answers if named in self.storing]
+        self.storing.difference_update(due)
+        return due
+
+    def _has_counted(self, named: Named) -> bool:
+        return named.client in self.counted.get(named.round, ())
+
+    # Receipts
+
+    def _receipts(
+        self, event: rounds.Event, effects: list[rounds.Effect], due: list[Named]
+    ) -> None:
         told = [
             (effect.to.client, effect.message)
             for effect in effects
@@ -129,35 +250,123 @@ class CoordinatorPromises:
             and isinstance(effect.to, Inbox)
             and isinstance(effect.message, Receipt)
         ]
-        admitted = [effect for effect in effects if isinstance(effect, rounds.Admit)]
-        if not isinstance(event, rounds.AnnounceCame | rounds.UpdateCame | rounds.EvaluationCame):
-            hold(not told and not admitted, "a receipt for nothing")
+        if isinstance(event, _Asking):
+            self._replies(event, effects, told)
+        else:
+            heard = sorted(f"{client} {receipt.round}" for client, receipt in told)
+            wanted = sorted(f"{named.client} {named.round}" for named in due)
+            hold(heard == wanted, f"receipts for {heard[:3]}, stored were {wanted[:3]}")
+            hold(all(receipt.accepted for _, receipt in told), "stored, and then refused")
+            hold(not _admitted(effects), "admitted without having been announced")
+        for client, receipt in told:
+            if receipt.accepted:
+                self._confirms(Named(client, receipt.round), receipt)
+
+    def _replies(
+        self, event: _Asking, effects: list[rounds.Effect], told: list[tuple[ClientId, Receipt]]
+    ) -> None:
+        named = Named(event.client, event.round)
+        what = _called(named)
+        admitted = _admitted(effects)
+        if any(isinstance(effect, _Counting) for effect in effects) or (
+            named in self.storing and event.run == self.rules.run
+        ):
+            # The receipt comes when it is stored.
+            hold(not told and not admitted, f"{what} got a reply before it was stored")
             return
-        what = f"{event.client}'s answer to round {event.round}"
-        if isinstance(event, rounds.AnnounceCame) and not told:
-            hold(len(admitted) == 1, f"{what} was announced and got no reply")
+        if admitted:
+            hold(isinstance(event, rounds.AnnounceCame), f"{what} admitted without an announcement")
+            hold(len(admitted) == 1 and not told, f"{what} got two replies")
+            hold(event.run == self.rules.run, f"{what} admitted though it is of run {event.run}")
             open_now = event.round == len(self.closed) + 1 and event.round in self.offers
-            hold(open_now, f"{what} admitted though the round is not open")
+            is_hopeless = not open_now and self._late_refusal(named)
+            hold(not is_hopeless, f"{what} admitted though {is_hopeless}")
             return
-        hold(not admitted, f"{what} admitted without having been announced")
         hold(len(told) == 1, f"{what} got {len(told)} receipts")
         client, receipt = told[0]
-        hold((client, receipt.round) == (event.client, event.round), f"{what}: receipt of another")
-        counts = event.client in self.counted.get(event.round, ())
-        remembered = event.round > len(self.closed) - rounds.SETTLED_ROUNDS
+        of = (client, receipt.run, receipt.round)
+        hold(of == (event.client, event.run, event.round), f"{what}: receipt of another")
+        if event.run != self.rules.run:
+            hold(not receipt.accepted, f"{what}, of run {event.run}: accepted")
+            return
+        counts = self._has_counted(named)
+        remembered = event.round > len(self.closed) - SETTLED_ROUNDS
         if receipt.accepted or remembered:
             hold(receipt.accepted == counts, f"{what} counts: {counts}; told: {receipt.accepted}")
+
+    def _confirms(self, named: Named, receipt: Receipt) -> None:
+        what = _called(named)
+        hold(receipt.run == self.rules.run, f"{what}: a receipt of run {receipt.run}")
+        hold(self._has_counted(named), f"{what} has a receipt and does not count")
+        hold(named not in self.storing, f"{what} has a receipt and a crash would lose it")
+        self.receipted.add(named)
+
+    # Closing
+
+    def _closes(self, at: Seconds, close: rounds.Close, roster: Roster) -> None:
+        rules, number = self.rules, len(self.closed) + 1
+        hold(close.round == number, f"round {close.round} closed after {number - 1}")
+        hold(close.round in self.offers, f"round {close.round} closed unopened")
+        hold(not self.storing, f"round {number} closed while {_some(self.storing)} were stored")
+        offer, counted = self.offers[close.round], self.counted[close.round]
+        answered, evaluated = counted & set(offer.train), counted & set(offer.evaluate)
+        hold(answered == close.answered, f"round {number} closed with what did not count")
+        hold(evaluated == close.evaluated, f"round {number} closed with other evaluations")
+        hold(not close.answered & close.declined.keys(), "answered and declined")
+        hold(not close.answered & close.rejected.keys(), "answered and rejected")
+        if close.outcome == "averaged":
+            enough = len(answered) >= max(1, rules.quorum)
+            hold(enough, f"round {number} averaged {len(answered)} answers")
+        if close.outcome == "kept":
+            few = len(answered) < max(1, rules.quorum)
+            hold(few, f"round {number} kept its model despite {len(answered)} answers")
+        hold((close.outcome == "evaluated") == (not offer.train), f"round {number} came out wrong")
+        taken = self._due_late(close)
+        hold(list(close.held) == taken, f"round {number} took up {close.held}, not {taken}")
+        del self.held[: len(taken)]
+        for named in (*(Named(client, close.round) for client in counted), *taken):
+            hold(named not in self.used, f"{_called(named)} counted in two rounds")
+            self.used[named] = close.round
+        bounds, pace = rules.pace, close.pace
+        fits = bounds.deadline_min_s <= pace.deadline_s <= bounds.deadline_max_s
+        fits &= bounds.over_selection_min <= pace.over_selection <= bounds.over_selection_max
+        hold(fits, f"round {number} taught a pace out of bounds: {pace}")
+        self.closed.append(close)
+        recount(roster)
+
+    def _due_late(self, close: rounds.Close) -> list[Named]:
+        if close.outcome != "averaged":
+            return []
+        is_last = close.round == self.rules.rounds
+        gathers = self.rules.late == "buffer" and not is_last
+        batch = min(self.rules.late_batch, HELD_PER_COHORT * self.rules.cohort) if gathers else 1
+        return list(self.held) if len(self.held) >= batch else []
+
+    def ended(self) -> None:
+        """At the end of the run: whoever was told that its answer counts, counts."""
+        waiting = set(self.held)
+        lost = [named for named in self.receipted if named not in self.used.keys() | waiting]
+        hold(not lost, f"{_some(lost)} had receipts, and count nowhere")
+        last = next((one for one in self.closed if one.round == self.rules.rounds), None)
+        taken_up = not waiting or last is None or last.outcome != "averaged"
+        hold(taken_up, f"{_some(waiting)} are left over though the last round made a model")
+
+    # Time
 
     def _on_time(
         self, event: rounds.Event, after: rounds.State, roster: Roster, alarm_at: Seconds | None
     ) -> None:
         match after:
             case rounds.Collecting(closes_at=closes_at, round=number):
-                hold(event.at < closes_at, f"round {number} is open after its deadline")
+                if event.at >= closes_at:
+                    # It closes when the last of what counts is stored, which tells by an event.
+                    hold(bool(self.storing), f"round {number} is open after its deadline")
+                    return
                 hold(alarm_at is not None and alarm_at <= closes_at, f"no alarm for round {number}")
             case rounds.Waiting(model=model, not_before=not_before, round=number) if model:
-                if event.at < not_before:
-                    soon = alarm_at is not None and alarm_at <= not_before
+                opens_from = max(not_before, self.greeted_at)
+                if event.at < opens_from:
+                    soon = alarm_at is not None and alarm_at <= opens_from
                     hold(soon, f"no alarm for round {number}")
                     return
                 enough = roster.willing_count("train") >= max(1, self.rules.clients_min)
@@ -167,6 +376,110 @@ class CoordinatorPromises:
                 hold(again, f"no alarm for those who rest before round {number}")
             case _:
                 pass
+
+    # Crashes
+
+    def opening_is_on_disk(self, number: RoundId) -> None:
+        hold(number in self.offers, f"round {number} was written down unopened")
+        self._openings_on_disk = number
+
+    def closing_is_on_disk(self, number: RoundId) -> None:
+        hold(number == self._closings_on_disk + 1, f"round {number} was written down out of order")
+        self._closings_on_disk = number
+
+    def restarted(
+        self,
+        at: Seconds,
+        rules: rounds.Rules,
+        state: rounds.State,
+        on_disk: Collection[Named],
+    ) -> None:
+        """A coordinator was killed; the next one has this state. `on_disk` are all the answers
+        that this run has ever written down."""
+        hold(rules.epoch > self.rules.epoch, f"epoch {rules.epoch} after {self.rules.epoch}")
+        self.rules = rules
+        self._forget_unwritten(set(on_disk))
+        number = RoundId(len(self.closed) + 1)
+        past = state.past
+        hold(not past.storing, "back, and waits for what an earlier life was storing")
+        hold(list(past.held) == self.held, f"back with {past.held} held, not {self.held}")
+        hold(past.pace == self._pace, f"back with pace {past.pace}, not {self._pace}")
+        self._remembers_closed(past.settled)
+        match state:
+            case rounds.Waiting(round=following):
+                hold(following == number, f"back before round {following}, not {number}")
+                hold(number not in self.offers, f"back, and round {number} is open no more")
+            case rounds.Collecting():
+                hold(state.round == number, f"back in round {state.round}, not {number}")
+                self._is_as_before(at, state)
+            case _:
+                raise Broken(f"back in {type(state).__name__}")
+
+    def _forget_unwritten(self, on_disk: set[Named]) -> None:
+        lost = self.receipted - on_disk
+        hold(not lost, f"{_some(lost)} had receipts, and were lost")
+        strange = [named for named in on_disk if not self._has_counted(named)]
+        hold(not strange, f"{_some(strange)} were written down and never accepted")
+        unwritten = self.closed[self._closings_on_disk :]
+        hold(len(unwritten) <= 1, f"{len(unwritten)} closed rounds were not written down")
+        for close in unwritten:
+            self.closed.remove(close)
+            self.held[:0] = close.held
+            for named in [
+                one for one, counted_in in self.used.items() if counted_in == close.round
+            ]:
+                del self.used[named]
+        # What came for a round after its closing, which was not written, is in time again.
+        closed = len(self.closed)
+        self.held = [one for one in self.held if one in on_disk and one.round <= closed]
+        self.offers = {n: one for n, one in self.offers.items() if n <= self._openings_on_disk}
+        self.counted = {
+            number: {client for client in self.counted[number] if Named(client, number) in on_disk}
+            for number in self.offers
+        }
+        for of_one_life in (self.storing, self.births, self.there):
+            of_one_life.clear()
+        self.finished = self.is_awake = False
+        self.greeted_at = math.inf
+
+    def _remembers_closed(self, settled: tuple[rounds.Settled, ...]) -> None:
+        numbers = [close.round for close in self.closed[-SETTLED_ROUNDS:]]
+        hold([one.round for one in settled] == numbers, f"back, and remembers not {numbers}")
+        for one in settled:
+            offer = self.offers[one.round]
+            hold(one.answered == self.counted[one.round], f"who answered round {one.round}?")
+            hold(one.model.digest == offer.model.digest, f"which model had round {one.round}?")
+            hold(one.train == set(offer.train), f"who was invited to round {one.round}?")
+
+    def _is_as_before(self, at: Seconds, state: rounds.Collecting) -> None:
+        number, offer = state.round, self.offers.get(state.round)
+        if offer is None:
+            raise Broken(f"back in round {number}, which nobody opened")
+        hold(state.train == set(offer.train), f"round {number} is back with others to train")
+        hold(state.evaluate == set(offer.evaluate), f"round {number} is back with others to ask")
+        hold(state.model.digest == offer.model.digest, f"round {number} is back with another base")
+        counted = self.counted[number]
+        answered, evaluated = counted & state.train, counted & state.evaluate
+        hold(state.answered == answered, f"round {number} is back with other answers")
+        hold(state.evaluated == evaluated, f"round {number} is back with other evaluations")
+        refused = state.declined.keys() | state.rejected.keys()
+        hold(not refused & counted, f"round {number} is back with who answered and did not")
+        left_s = state.closes_at - at
+        in_time = 0 <= left_s <= offer.closes_in_s + 1e-6
+        hold(in_time, f"round {number} is back for {left_s} s of {offer.closes_in_s}")
+
+
+def _admitted(effects: list[rounds.Effect]) -> list[rounds.Admit]:
+    return [effect for effect in effects if isinstance(effect, rounds.Admit)]
+
+
+def _called(named: Named) -> str:
+    return f"{named.client}'s answer to round {named.round}"
+
+
+def _some(what: Collection[object]) -> str:
+    """A few of them, in an order that a seed repeats."""
+    return ", ".join(sorted(map(str, what))[:3])
 
 
 def recount(roster: Roster) -> None:
@@ -195,20 +508,37 @@ def check_client(
     """One step of one client's machine."""
     if before.owed is not after.owed:
         _nothing_is_lost(client, before, event, after)
+    if isinstance(event, session.Started):
+        owed = [one.answer for one in after.owed]
+        hold(owed == list(event.answers), f"{client} does not owe what its outbox holds")
+    if isinstance(event, session.Offered) and event.offer.epoch < before.epoch:
+        told = [effect for effect in effects if not isinstance(effect, Note)]
+        hold(after == before and not told, f"{client} listens to a coordinator that was replaced")
+    if after.job is not None and not _is_same_work(before.job, after.job):
+        hold(_invites(event, client, after.job), f"{client} takes up work uninvited")
+    if isinstance(event, session.Finished) and _is_awaited(before.job, event.answer):
+        owed_now = any(one.answer == event.answer for one in after.owed)
+        hold(owed_now, f"{client} does not owe what it has just finished")
     for effect in effects:
         match effect:
             case Publish() | session.Send() | session.SendChunks():
                 hold(after.online, f"{client} speaks without a link")
             case session.Forget(answer):
                 _may_forget(client, before, event, answer)
+            case session.Leave():
+                hold(not after.owed, f"{client} leaves and owes an answer")
+                hold(before.job is None and after.job is None, f"{client} leaves its work")
+                hold(before.online and not after.online, f"{client} leaves and is not gone")
+                hold(
+                    effect is effects[-1] or isinstance(effects[-1], WakeAt), "words after a leave"
+                )
             case session.Work(offer, purpose):
-                invited = offer.train if purpose == "train" else offer.evaluate
-                hold(client in invited, f"{client} works uninvited")
                 hold(not after.hindrance, f"{client} works against its owner's conditions")
                 job = after.job
                 working = isinstance(job, session.Working) and job.offer is offer
                 hold(working, f"{client} works on what it does not know of")
-                hold(isinstance(before.job, session.Fetching), f"{client} works without a model")
+                fetched = isinstance(before.job, session.Fetching) and before.job.purpose == purpose
+                hold(fetched, f"{client} works without a model")
             case _:
                 pass
     if isinstance(event, session.Woke) and before.online:
@@ -218,6 +548,26 @@ def check_client(
         due.append(after.job.closes_at)
     if due:
         hold(alarm_at is not None and alarm_at <= min(due), f"{client} has no alarm")
+
+
+def _is_same_work(one: session.Job | None, other: session.Job) -> bool:
+    # A coordinator that is back says its offer again, for this round to whoever has not answered.
+    return one is not None and (
+        (one.purpose, one.offer.run, one.offer.round)
+        == (other.purpose, other.offer.run, other.offer.round)
+    )
+
+
+def _invites(event: session.Event, client: ClientId, job: session.Job) -> bool:
+    if not isinstance(event, session.Offered):
+        return False
+    offer = event.offer
+    invited = offer.train if job.purpose == "train" else offer.evaluate
+    return client in invited and (job.offer.run, job.offer.round) == (offer.run, offer.round)
+
+
+def _is_awaited(job: session.Job | None, answer: session.Answer) -> bool:
+    return isinstance(job, session.Working) and answer.is_for(job.offer.run, job.offer.round)
 
 
 def _nothing_is_lost(
@@ -231,9 +581,10 @@ def _nothing_is_lost(
         receipted = (
             isinstance(event, session.Received)
             and isinstance(event.message, Receipt)
-            and event.message.round == one.answer.round
+            and one.answer.is_for(event.message.run, event.message.round)
         )
-        hold(receipted, f"{client} lost its answer to round {one.answer.round} to {event}")
+        is_gone = isinstance(event, session.AnswerGone) and event.answer == one.answer
+        hold(receipted or is_gone, f"{client} lost its answer to round {one.answer.round}: {event}")
 
 
 def _what_is_due_is_sent(
@@ -251,8 +602,9 @@ def _may_forget(
     client: ClientId, before: session.Session, event: session.Event, answer: session.Answer
 ) -> None:
     match event:
-        case session.Received(_, Receipt(round=round_id)):
-            hold(answer.round == round_id, f"{client} forgot {answer.round}, not {round_id}")
+        case session.Received(_, Receipt(run=run, round=round_id)):
+            settled = answer.is_for(run, round_id)
+            hold(settled, f"{client} forgot {answer.round}, not {round_id}")
         case session.Finished():
             owed = any(one.answer == answer for one in before.owed)
             hold(not owed, f"{client} forgot what it owes for round {answer.round}")

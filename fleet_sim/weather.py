@@ -35,8 +35,27 @@ class Weather:
     """Departures that say goodbye; the others are cut off."""
     reboots: float = 0.0
     """Returns with nothing but the disk."""
+    power_s: Seconds = FOREVER
+    """Between two moments at which a client loses its power, whatever it is doing."""
+    power_back_s: Seconds = 20.0
+    client_dies: float = 0.0
+    """Things a client is about to do, and then has no power for."""
     coordinator_online_s: Seconds = FOREVER
     coordinator_offline_s: Seconds = 20.0
+    coordinator_up_s: Seconds = FOREVER
+    """Between its start and its being killed."""
+    coordinator_down_s: Seconds = 20.0
+    coordinator_dies: float = 0.0
+    """Things the coordinator is about to do, and is killed before it does them."""
+    broker_up_s: Seconds = FOREVER
+    """Between its start and its being killed."""
+    broker_down_s: Seconds = 10.0
+    broker_keeps: bool = False
+    """What it knew it still knows after a crash, but for what was in flight."""
+    same_machine: bool = False
+    """A crash of the broker is one of the coordinator too."""
+    limits_vary: bool = False
+    """Each time that the coordinator connects, the broker may carry packets of another size."""
     download_s: Seconds = 1.0
     download_failures: float = 0.0
     train_s: Seconds = 10.0
@@ -51,6 +70,8 @@ class Weather:
     """Occasions at which the owner's conditions stop holding for a while."""
     liars: float = 0.0
     """Clients that now and then send answers that nobody asked for, or nonsense."""
+    old_debts: float = 0.0
+    """Clients that still owe an answer to an older run."""
     average_s: Seconds = 0.5
 
     @classmethod
@@ -80,11 +101,28 @@ class Weather:
             unplugged=_fault(chance, 0.2, 0.7),
             liars=_fault(chance, 0.1, 0.5),
             average_s=chance.choice([0.0, 0.5, 20.0]),
+            power_s=chance.choice([FOREVER, FOREVER, 300.0, 40.0]),
+            power_back_s=chance.choice([2.0, 60.0]),
+            client_dies=_fault(chance, 0.02, 0.2),
+            coordinator_up_s=chance.choice([FOREVER, FOREVER, 200.0, 30.0, 5.0]),
+            coordinator_down_s=chance.choice([0.5, 10.0, 60.0]),
+            coordinator_dies=_fault(chance, 0.01, 0.1),
+            broker_up_s=chance.choice([FOREVER, FOREVER, 200.0, 40.0]),
+            broker_down_s=chance.choice([1.0, 30.0]),
+            broker_keeps=chance.random() < 0.5,
+            old_debts=_fault(chance, 0.1, 0.5),
+            same_machine=chance.random() < 0.3,
+            limits_vary=chance.random() < 0.3,
         )
 
-    def calmed(self, train_s: Seconds) -> "Weather":
-        """The same fleet and federation when nothing is wrong any more."""
-        return Weather(train_s=train_s, counts_down=self.counts_down, average_s=self.average_s)
+    def calmed(self, work_s: Seconds) -> "Weather":
+        """The same fleet and federation when nothing is wrong any more, and clients are quick."""
+        return Weather(
+            download_s=work_s,
+            train_s=work_s,
+            counts_down=self.counts_down,
+            average_s=self.average_s,
+        )
 
 
 def _fault(chance: random.Random, usual: float, extreme: float) -> float:

@@ -212,6 +212,19 @@ def test_a_late_answer_waits_until_a_round_takes_it_up(tmp_path: Path) -> None:
         assert counted == {1: {"bob"}, 2: {"ann"}, 3: set()}
 
 
+def test_an_answer_that_came_when_its_round_had_just_closed_waits_for_another(
+    tmp_path: Path,
+) -> None:
+    begun(tmp_path)
+    with opened(tmp_path) as book:
+        book.open_round(RoundId(1), opening("ann", "bob"))
+        book.keep(kept("ann"), 50.0, None)
+        # The machine has closed the round, and the next model is being made.
+        book.keep(kept("bob"), None, None)
+        book.close_round(record(1, "ann"), (), CARRIED, NEXT)
+        assert [one.named for one in book.kept()] == [named("bob")]
+
+
 def test_answers_of_old_rounds_are_forgotten_and_held_ones_are_not(tmp_path: Path) -> None:
     begun(tmp_path)
     with opened(tmp_path) as book:

@@ -161,3 +161,23 @@ def test_a_stranger_has_nothing_to_rest_from() -> None:
     roster.came(40, ANN, here())
     assert roster.willing("train") == [ANN]
     recount(roster)
+
+
+def test_who_returns_has_been_there_since_then() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    roster.left(2, ANN, "1")
+    roster.came(7, ANN, here("2"))
+    assert roster.clients[ANN].since == 7
+
+
+def test_the_first_of_several_rests_to_end_is_told() -> None:
+    roster = Roster("t")
+    for client, at in ((ANN, 30), (BOB, 20)):
+        roster.came(1, client, here())
+        roster.missed(at, client, 30)
+        roster.missed(at, client, 30)
+    assert roster.rest_ends_at() == 50
+    roster.end_rests(50)
+    assert roster.willing("train") == [BOB] and roster.rest_ends_at() == 60
+    recount(roster)

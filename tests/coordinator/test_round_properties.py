@@ -65,16 +65,17 @@ class Rounds(RuleBasedStateMachine):
 
     @initialize(
         cohort=st.integers(1, 4),
-        quorum=st.integers(1, 3),
+        quorum=st.integers(0, 3),
         over=st.sampled_from([1.0, 1.3, 2.0]),
         learns=st.booleans(),
         clients_min=st.integers(0, 3),
         pauses=st.sampled_from([(0.0, 0.0), (7.0, 5.0)]),
         grace=st.sampled_from([0.0, 10.0]),
-        evaluate=st.sampled_from([(0, 0), (1, 0), (2, 1)]),
+        evaluate=st.sampled_from([(0, 0), (1, 0), (1, 4), (2, 1)]),
         count=st.sampled_from([0, 2, 4]),
         late=st.sampled_from([("discard", 1), ("weigh", 1), ("buffer", 2), ("buffer", 4)]),
         late_rounds_max=st.sampled_from([1, 2, 15]),
+        greet=st.sampled_from([0.0, 8.0]),
         there=st.sampled_from([5, 4, 3, 0]),
         slow_disk=st.booleans(),
         is_killed=st.booleans(),
@@ -92,6 +93,7 @@ class Rounds(RuleBasedStateMachine):
         count: int,
         late: tuple[Late, int],
         late_rounds_max: int,
+        greet: float,
         there: int,
         slow_disk: bool,
         is_killed: bool,
@@ -111,6 +113,7 @@ class Rounds(RuleBasedStateMachine):
             late=late[0],
             late_batch=late[1],
             late_rounds_max=late_rounds_max,
+            greet_s=greet,
             run=THIS_RUN,
             epoch=1,
             task="digits",
@@ -512,6 +515,21 @@ def test_whom_to_invite_is_asked_for_a_round_and_a_purpose() -> None:
         (1, "evaluate", everybody, 2),
         (2, "evaluate", everybody, 2),
     ]
+
+
+def test_a_reason_is_cut_to_what_a_receipt_may_carry() -> None:
+    knobs, roster = rules(), Roster("")
+    events = [rounds.ModelReady(0.0, MODEL), *come_all(ANN)]
+    state, _ = after(rounds.begin(knobs), events, knobs, roster)
+    fault = "x" * 501
+    bad = rounds.UpdateCame(0.0, ANN, THIS_RUN, RoundId(1), MODEL.digest, "f", fault)
+    _, told = after(state, [bad], knobs, roster)
+    reasons = [
+        effect.message.reason
+        for effect in told
+        if isinstance(effect, Publish) and isinstance(effect.message, Receipt)
+    ]
+    assert reasons == [fault[:500]]
 
 
 @pytest.mark.parametrize("reaches_deadline", [True, False])

@@ -1,7 +1,7 @@
 """Stories of rounds, each in a file of its own in `scripts/`.
 
 rules quorum=2 pause_s=5      starts anew with these; else see `RULES`, `PACE` and `DISK`
-model m1                      the model of this digest can be fetched
+model m1 [chunk=1024]         the model of this digest can be fetched, in chunks of so many bytes
 come ann [session=..] [task=..] [wire=..] [willing=train,evaluate]
 leave ann [session=..]
 update ann 1 [base=m0] [fingerprint=f] [fault=..] [run=r]
@@ -10,6 +10,7 @@ decline ann 1 because [run=r]
 announce ann 1 [fault=..] [run=r]   may I send an answer that is too large for one message?
 stored ann 1 [bob 1 ..]       with a slow disk: these answers would survive a loss of power now
 written ann 1                 so they would, but the machine has not been told
+noted                         who declined and who was refused is on that disk too
 at 30                         time passes, and each alarm rings on its way
 ring                          an alarm that nobody set
 crash                         the coordinator is killed
@@ -17,7 +18,7 @@ resume                        and started again, knowing what had been written
 offer                         what the offer board says now, should the broker have lost it
 show                          the state
 
-Without `slow_disk=1` every accepted answer is stored in the moment in which it comes.
+Without `slow_disk=1` all is on the disk, and the machine is told, in the moment in which it comes.
 """
 
 import math
@@ -77,6 +78,9 @@ class Table:
                 return self._resume()
             case ["written", *answers]:
                 return self._write(named(answers))
+            case ["noted"]:
+                self.remembered.write_refusals(self.state)
+                return []
             case ["stored", *answers]:
                 return self._write(named(answers)) + self._tell(self._stored(named(answers)))
             case ["offer"]:
@@ -105,7 +109,7 @@ class Table:
         base, fault = options.get("base", "m0"), options.get("fault", "")
         match words:
             case ["model", digest]:
-                return rounds.ModelReady(at, model(digest))
+                return rounds.ModelReady(at, model(digest, int(options.get("chunk", 1024))))
             case ["come", client]:
                 return rounds.ClientCame(at, ClientId(client), self._presence(client, options))
             case ["leave", client]:
@@ -152,10 +156,13 @@ class Table:
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
         told = [line for effect in effects for line in tell(effect)]
+        return told if self.slow_disk else told + self._keep_up()
+
+    def _keep_up(self) -> list[str]:
         self.remembered.write_refusals(self.state)
-        if not self.slow_disk and (written := tuple(self.remembered.on_the_way)):
-            told += self._write(written) + self._tell(self._stored(written))
-        return told
+        if not (written := tuple(self.remembered.on_the_way)):
+            return []
+        return self._write(written) + self._tell(self._stored(written))
 
     def _stored(self, answers: tuple[Named, ...]) -> rounds.Stored:
         return rounds.Stored(self.now, answers)
@@ -191,8 +198,9 @@ class Table:
 
 
 def first_of_all(
-    candidates: Any, count: int, _round: RoundId, _purpose: str
+    candidates: Sequence[ClientId], count: int, _round: RoundId, _purpose: str
 ) -> tuple[ClientId, ...]:
+    assert count <= len(candidates)
     return tuple(candidates[:count])
 
 
@@ -228,8 +236,8 @@ def named(words: list[str]) -> tuple[Named, ...]:
     return tuple(Named(ClientId(client), RoundId(int(number))) for client, number in pairs)
 
 
-def model(digest: str) -> ModelRef:
-    return ModelRef(digest=Digest(digest), size_bytes=8, chunk_bytes=1024, fingerprint="f")
+def model(digest: str, chunk_bytes: int = 1024) -> ModelRef:
+    return ModelRef(digest=Digest(digest), size_bytes=8, chunk_bytes=chunk_bytes, fingerprint="f")
 
 
 def tell(effect: rounds.Effect) -> list[str]:
@@ -267,6 +275,8 @@ def tell_offer(offer: Offer) -> str:
     assert offer.run == "r"
     told = f"offer {offer.round} from {offer.model.digest} for {offer.closes_in_s:g} s:"
     told += f" train {names(offer.train)}, evaluate {names(offer.evaluate)}"
+    if offer.model.chunk_bytes != 1024:
+        told += f", in chunks of {offer.model.chunk_bytes}"
     if offer.epoch:
         told += f", epoch {offer.epoch}"
     if offer.spread_s:

@@ -4,22 +4,32 @@ from random import Random
 
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import ModelRef, Offer, Presence, Receipt, Training
-from fedmqtt.topics import Address, ClientId, Digest, Inbox, OfferBoard, PresenceOf, RoundId
+from fedmqtt.topics import (
+    Address,
+    ClientId,
+    Digest,
+    Inbox,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    RunId,
+)
 from fleet_sim.broker import COORDINATOR, Broker, Message
 from fleet_sim.clock import Clock, stream
 from fleet_sim.weather import Weather
 
 ANN = ClientId("ann")
+RUN = RunId("r")
 MODEL = ModelRef(digest=Digest("a" * 64), size_bytes=1, chunk_bytes=1024, fingerprint="f")
 
 
 def receipt(number: int) -> Receipt:
-    return Receipt(round=RoundId(number), accepted=True)
+    return Receipt(run=RUN, round=RoundId(number), accepted=True)
 
 
 def offer(number: int) -> Offer:
     return Offer(
-        run="r",
+        run=RUN,
         round=RoundId(number),
         task="t",
         model=MODEL,

@@ -5,13 +5,14 @@ import os
 import pytest
 
 from fleet_sim.__main__ import describe, failure
+from fleet_sim.plan import Plan
 from fleet_sim.promises import Broken
 from fleet_sim.weather import Weather
-from fleet_sim.world import Plan, World
+from fleet_sim.world import World
 
 pytestmark = pytest.mark.storm
 
-SEEDS = int(os.environ.get("FEDMQTT_STORM_SEEDS", "100"))
+SEEDS = int(os.environ.get("FEDMQTT_STORM_SEEDS", "200"))
 BATCH = 10
 
 

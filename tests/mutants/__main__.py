@@ -31,6 +31,8 @@ STORM_COUNT = 40
 
 SESSION = (
     "tests/edge_client/test_session_scripts.py",
+    "tests/edge_client/test_session.py",
+    "tests/edge_client/test_own_presence.py",
     "tests/edge_client/test_session_properties.py",
     STORMS,
 )

@@ -1,0 +1,182 @@
+"""What the simulated coordinator has on its disk, and the queue in front of it.
+
+    keep(answer) ──▶ queue ──▶ one group at a time, each takes a while ──▶ then()
+
+`Disk` keeps what `coordinator/ledger.py` keeps, in its records, without files or threads; a test
+holds the two against each other. It outlives the coordinator, the queue dies with it.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coordinator import pacing, recovery
+from coordinator.ledger import Carried, Opening, OpenRound, Refusals
+from coordinator.rounds import SETTLED_ROUNDS, Close, Collecting, Named, Rules, Settled, Waiting
+from fedmqtt.effects import Seconds
+from fedmqtt.topics import Digest, RoundId
+from fleet_sim.clock import Clock
+
+_NOBODY = Refusals(declined={}, rejected={})
+_NO_MODEL = Digest("")
+
+
+@dataclass(slots=True)
+class Disk:
+    """All its methods are done when they return: a transaction each."""
+
+    epoch: int = 0
+    model: Digest = _NO_MODEL
+    """The newest."""
+    carried: Carried | None = None
+    openings: list[Opening] = field(default_factory=list)
+    """Of round 1, 2, ..."""
+    closed_count: int = 0
+    closes_in_s: Seconds = 0.0
+    refusals: Refusals = _NOBODY
+    """Of the open round."""
+    answers: dict[Named, RoundId | None] = field(default_factory=dict)
+    """Accepted ones, as they came, and the round in whose closing each counted."""
+    is_finished: bool = False
+    """There is nothing to go on with."""
+
+    def begin(self, carried: Carried, model: Digest) -> None:
+        self.carried, self.model = carried, model
+
+    def take_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def open_round(self, number: RoundId, opening: Opening) -> None:
+        assert number == len(self.openings) + 1
+        self.openings.append(opening)
+        self.closes_in_s = opening.deadline_s
+        self.refusals = _NOBODY
+
+    def keep(self, named: Named, closes_in_s: Seconds | None) -> None:
+        assert named not in self.answers, "a name is unique"
+        self.answers[named] = None
+        if closes_in_s is not None:
+            self.closes_in_s = closes_in_s
+
+    def refuse(self, number: RoundId, refusals: Refusals) -> None:
+        if number == len(self.openings) > self.closed_count:
+            self.refusals = refusals
+
+    def close_round(self, close: Close, carried: Carried, model: Digest) -> None:
+        number = close.round
+        assert number == len(self.openings) == self.closed_count + 1
+        in_time = [Named(client, number) for client in close.answered | close.evaluated]
+        for named in (*in_time, *close.held):
+            self.answers[named] = number
+        self.closed_count += 1
+        self.carried, self.model = carried, model
+        if close.outcome == "evaluated":
+            # Nothing follows; a crash right now must not evaluate the last model again.
+            self.finish()
+
+    def finish(self) -> None:
+        self.is_finished = True
+
+    def recover(self, at: Seconds, rules: Rules) -> Waiting | Collecting:
+        """The machine's state as of the last thing that was written."""
+        assert self.carried is not None
+        return recovery.state(
+            at,
+            rules,
+            self.carried,
+            self._settled(),
+            self._open_round(),
+            [named for named, counted_in in self.answers.items() if counted_in is None],
+        )
+
+    def _settled(self) -> list[Settled]:
+        return [
+            Settled(
+                RoundId(number),
+                frozenset(named.client for named in self.answers if named.round == number),
+                self.openings[number - 1].model,
+                frozenset(self.openings[number - 1].train),
+            )
+            for number in range(
+                max(1, self.closed_count + 1 - SETTLED_ROUNDS), self.closed_count + 1
+            )
+        ]
+
+    def _open_round(self) -> OpenRound | None:
+        if len(self.openings) == self.closed_count:
+            return None
+        return OpenRound(
+            number=RoundId(len(self.openings)),
+            opening=self.openings[-1],
+            closes_in_s=self.closes_in_s,
+            refusals=self.refusals,
+        )
+
+
+def first_carried(rules: Rules) -> Carried:
+    """Before the first round."""
+    return Carried(pace=pacing.begin(rules.pace), late=0, typical_s=0.0)
+
+
+Write = Callable[[], None]
+
+
+class DiskQueue:
+    """Of one life of the coordinator: what waits is committed in groups, in its order."""
+
+    def __init__(self, clock: Clock, chance: random.Random, commit_s: Seconds) -> None:
+        self._clock = clock
+        self._chance = chance
+        self._commit_s = commit_s
+        self._waiting: list[tuple[Write, Write | None]] = []
+        self._under_way: list[tuple[Write, Write | None]] = []
+        self._commit = 0
+        """Counts commits, so that one which did not wait for its time does not happen again."""
+        self._is_lost = False
+
+    def soon(self, write: Write, then: Write | None = None) -> None:
+        """`then` is called when it is written, if the coordinator lives to hear it."""
+        self._waiting.append((write, then))
+        if not self._under_way:
+            self._begin_commit()
+
+    def now(self, write: Write) -> None:
+        """After all that waits, and before anything else."""
+        self._finish_commit([*self._under_way, *self._waiting])
+        self._under_way, self._waiting = [], []
+        self._commit += 1
+        write()
+
+    def lose_power(self) -> None:
+        """What is under way may have got through, whole; what waits has not."""
+        if self._under_way and self._chance.random() < 0.5:
+            for write, _ in self._under_way:
+                write()
+        self._is_lost = True
+
+    def _begin_commit(self) -> None:
+        self._under_way, self._waiting = self._waiting, []
+        self._commit += 1
+        took_s = self._chance.random() * 2 * self._commit_s
+        self._clock.after(took_s, self._committed, self._commit)
+
+    def _committed(self, commit: int) -> None:
+        if self._is_lost or commit != self._commit:
+            return
+        group, self._under_way = self._under_way, []
+        self._finish_commit(group)
+        if self._waiting:
+            self._begin_commit()
+
+    def _finish_commit(self, group: list[tuple[Write, Write | None]]) -> None:
+        for write, _ in group:
+            write()
+        thens = [then for _, then in group if then is not None]
+        if thens:
+            # Not at once: the coordinator hears of it when it has done what it is doing, if then.
+            self._clock.after(0.0, self._tell, thens)
+
+    def _tell(self, thens: list[Write]) -> None:
+        for then in thens:
+            if not self._is_lost:
+                then()
