@@ -223,8 +223,8 @@ class Chunk(Message, frozen=True, kw_only=True):
 
 
 class Seat(Message, frozen=True, kw_only=True):
-    """Who coordinates the federation. On the seat's topic it is retained; on that of claims it is an
-    answer or, with `taken` false, a will."""
+    """Who coordinates the federation: retained on the seat's topic; on that of claims an answer, or
+    with `taken` false a will."""
 
     epoch: Epoch
     token: Annotated[str, Meta(max_length=64)]

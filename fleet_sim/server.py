@@ -235,7 +235,7 @@ class Server:
         """It may have lost everything it kept, or be another one with other limits."""
         scene = self._scene
         if scene.weather.limits_vary:
-            self._chunk_bytes = self._chance.choice([CHUNK_BYTES, CHUNK_BYTES // 2])
+            self._chunk_bytes = self._chance.choice([CHUNK_BYTES, CHUNK_BYTES * 2])
         self._say(ModelChunk(self.disk.model, 0), _MODEL)
         self._clear_old_models(self._link)
         # What an earlier life said may arrive yet.
