@@ -49,12 +49,21 @@ def seen(own: OwnPresence, presence: Presence) -> tuple[OwnPresence, Verdict]:
         return replace(own, is_heard=True, was_heard=True), "fine"
     is_ours = token in (own.token, *own.earlier)
     if own.is_heard:
-        # The will of an earlier life of this program may come as late as that of a connection.
-        return own, "stranger" if presence.online and not is_ours else "late"
+        if is_ours:
+            return own, "late"
+        if presence.online:
+            return own, "stranger"
+        # The will of an earlier life of this program may come as late as that of a connection, and
+        # twice.
+        return _was_before(own, token), "late"
     # Older than our birth, which is on its way: answering would only multiply the echoes.
     if is_ours or token in own.from_before:
         return own, "fine"
     if own.was_heard:
         # We were here before, and somebody else has been since: it is there, or we threw it out.
         return own, "stranger"
-    return replace(own, from_before=(*own.from_before, token)[-_TOKENS_MAX:]), "fine"
+    return _was_before(own, token), "fine"
+
+
+def _was_before(own: OwnPresence, token: str) -> OwnPresence:
+    return replace(own, from_before=(*own.from_before, token)[-_TOKENS_MAX:])

@@ -69,3 +69,12 @@ def test_who_was_there_before_is_a_stranger_once_it_speaks_after_us() -> None:
     assert own_presence.seen(own, _says("x1"))[1] == "fine"
     assert own_presence.seen(own, _says("x2", online=False))[1] == "fine"
     assert own_presence.seen(own, _says("x3", online=False))[1] == "stranger"
+
+
+def test_the_will_of_an_earlier_life_may_come_twice() -> None:
+    own, verdict = own_presence.seen(_of("+t1", "t1"), _says("x1", online=False))
+    assert verdict == "late"
+    # Said again because of the first, and the copy comes before the broker shows it.
+    own, verdict = own_presence.seen(own_presence.born_again(own), _says("x1", online=False))
+    assert verdict == "fine"
+    assert own_presence.seen(own, _says("x2", online=False))[1] == "stranger"
