@@ -11,11 +11,10 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from random import Random
 
 import msgspec
 from msgspec import structs
@@ -23,11 +22,10 @@ from msgspec import structs
 from coordinator import (
     history,
     leadership,
-    pacing,
     published_model,
     recovery,
+    round_rules,
     rounds,
-    selection,
     status,
 )
 from coordinator.answers import Answers
@@ -37,10 +35,11 @@ from coordinator.ledger import Carried, Kept, LedgerError, Opening, Refusals
 from coordinator.old_models import OldModels
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
+from coordinator.round_rules import LANES
 from coordinator.rounds import Named
 from coordinator.run_folder import RunFolder
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, messages, parts
+from fedmqtt import __version__, messages
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
@@ -52,7 +51,6 @@ from fedmqtt.messages import (
     Evaluation,
     ModelRef,
     Offer,
-    Purpose,
     Receipt,
     Seat,
     Update,
@@ -91,9 +89,6 @@ from fedmqtt.topics import (
 )
 from fedmqtt.weights import Array, Layout
 
-LANES = 1
-_GREET_S: Seconds = 2.0
-"""Retained presences come at once; this is for a slow link to the broker."""
 _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
@@ -167,8 +162,8 @@ class Service:
         self._model = published_model.make(
             layout, flat, trained_rounds, _chunk_bytes(config, recovered)
         )
-        self._rules = _rules(config)
-        terms_max = rounds.terms_max(_invited_max(config), self._rules)
+        self._rules = round_rules.from_config(config)
+        terms_max = rounds.terms_max(round_rules.invited_max(config), self._rules)
         self._answers = Answers(config, flat.size, terms_max)
         self._totals = history.NOTHING
         if recovered is not None:
@@ -860,56 +855,3 @@ def _chunk_bytes(config: FederationConfig, recovered: Recovered | None) -> int:
     if recovered is not None and recovered.open_round is not None:
         return recovered.open_round.opening.model.chunk_bytes
     return config.transfer.chunk_bytes
-
-
-def _bounds(config: FederationConfig) -> pacing.Bounds:
-    start, longest = config.rounds.over_selection, config.rounds.deadline_s
-    tuning = config.tuning
-    return pacing.Bounds(
-        over_selection=start,
-        over_selection_min=min(start, tuning.over_selection_min) if tuning.enabled else start,
-        over_selection_max=max(start, tuning.over_selection_max) if tuning.enabled else start,
-        deadline_s=longest,
-        deadline_min_s=min(longest, tuning.deadline_min_s) if tuning.enabled else longest,
-        deadline_max_s=longest,
-    )
-
-
-def _invited_max(config: FederationConfig) -> int:
-    return pacing.invite_limit(_bounds(config).over_selection_max, config.rounds.cohort)
-
-
-def _rules(config: FederationConfig) -> rounds.Rules:
-    policy: Callable[..., tuple[ClientId, ...]] = parts.load(selection, config.selection).select
-
-    def select(
-        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
-    ) -> tuple[ClientId, ...]:
-        # A stream for each purpose and round: another draw elsewhere disturbs nothing here.
-        return policy(candidates, count, Random(f"{config.seed}/select/{purpose}/{round_id}"))
-
-    return rounds.Rules(
-        select=select,
-        rounds=config.rounds.count,
-        cohort=config.rounds.cohort,
-        pace=_bounds(config),
-        quorum=config.rounds.quorum,
-        # With fewer, no round could make a model.
-        clients_min=max(config.rounds.clients_min, config.rounds.quorum),
-        pause_s=config.rounds.pause_s,
-        retry_s=config.rounds.retry_s,
-        away_grace_s=config.rounds.away_grace_s,
-        evaluate_every=config.evaluation.every,
-        evaluators=config.evaluation.clients,
-        final_deadline_s=config.evaluation.final_deadline_s,
-        greet_s=_GREET_S,
-        late=config.late.policy,
-        late_batch=config.late.batch,
-        late_rounds_max=config.late.rounds_max,
-        run=RunId("unknown"),
-        task=messages.task_name(config.task),
-        training=config.training,
-        codec=config.codec,
-        lanes=LANES,
-        seed=config.seed,
-    )

@@ -1,0 +1,71 @@
+"""From what an operator set to the rules by which the round machine decides."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from coordinator import pacing, rounds, selection
+from coordinator.config import FederationConfig
+from fedmqtt import messages, parts
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import Purpose
+from fedmqtt.topics import ClientId, RoundId, RunId
+
+LANES = 1
+GREET_S: Seconds = 2.0
+"""Retained presences come at once; this is for a slow link to the broker."""
+
+
+def bounds(config: FederationConfig) -> pacing.Bounds:
+    """Between which over-selection and deadline may be learned."""
+    start, longest = config.rounds.over_selection, config.rounds.deadline_s
+    tuning = config.tuning
+    return pacing.Bounds(
+        over_selection=start,
+        over_selection_min=min(start, tuning.over_selection_min) if tuning.enabled else start,
+        over_selection_max=max(start, tuning.over_selection_max) if tuning.enabled else start,
+        deadline_s=longest,
+        deadline_min_s=min(longest, tuning.deadline_min_s) if tuning.enabled else longest,
+        deadline_max_s=longest,
+    )
+
+
+def invited_max(config: FederationConfig) -> int:
+    """The most clients that one round may invite to train."""
+    return pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
+
+
+def from_config(config: FederationConfig) -> rounds.Rules:
+    """Of the round machine, but for the run and the epoch. Raises UnknownPart."""
+    policy: Callable[..., tuple[ClientId, ...]] = parts.load(selection, config.selection).select
+
+    def select(
+        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+    ) -> tuple[ClientId, ...]:
+        # A stream for each purpose and round: another draw elsewhere disturbs nothing here.
+        return policy(candidates, count, Random(f"{config.seed}/select/{purpose}/{round_id}"))
+
+    return rounds.Rules(
+        select=select,
+        rounds=config.rounds.count,
+        cohort=config.rounds.cohort,
+        pace=bounds(config),
+        quorum=config.rounds.quorum,
+        # With fewer, no round could make a model.
+        clients_min=max(config.rounds.clients_min, config.rounds.quorum),
+        pause_s=config.rounds.pause_s,
+        retry_s=config.rounds.retry_s,
+        away_grace_s=config.rounds.away_grace_s,
+        evaluate_every=config.evaluation.every,
+        evaluators=config.evaluation.clients,
+        final_deadline_s=config.evaluation.final_deadline_s,
+        greet_s=GREET_S,
+        late=config.late.policy,
+        late_batch=config.late.batch,
+        late_rounds_max=config.late.rounds_max,
+        run=RunId("unknown"),
+        task=messages.task_name(config.task),
+        training=config.training,
+        codec=config.codec,
+        lanes=LANES,
+        seed=config.seed,
+    )
