@@ -12,6 +12,14 @@
 `purpose` is "train" or "evaluate". A task defines CLASS_NAMES, metrics, or both; `loss` is always
 reported. Begin with a copy of `starter_task`; `phonewatch` is a real one.
 
+Where all data is in one place, to be shared out among made-up clients, a task defines beside or
+instead of `load_data`
+
+    def load_pool(data_dir: Path, purpose: str) -> Pool   # purpose is "train" or "test"
+
+`pool` says what a pool is, `split_data` who holds which of its samples; `mnist_2nn`, `mnist_cnn`
+and `har` are benchmarks of that kind.
+
 **Without torch**, a task trains by itself, on float32 arrays that have names.
 
     def initial_weights(seed: int) -> Weights
@@ -26,4 +34,5 @@ the owner of the machine that runs it. This is how the parts meet:
 
     trainer ──▶ loading ──▶ a numpy task ───────────────────────────▶ seam.Task
                        └──▶ torch_training around a torch task ─────▶ seam.Task
+                              └─ a client's own files, or its share of a pool
 """

@@ -10,6 +10,7 @@ from typing import cast
 from learning_tasks.seam import Task, TaskError
 
 _OF_TORCH_TASK = ("build_model", "load_data", "loss")
+_OF_TORCH_TASK_WITH_POOL = ("build_model", "load_pool", "loss")
 _OF_NUMPY_TASK = ("initial_weights", "load_data", "train", "evaluate")
 
 
@@ -35,7 +36,8 @@ def load_task(name: str) -> Task:
 
 
 def _torch_task(module: ModuleType, name: str) -> Task:
-    _require(module, name, _OF_TORCH_TASK)
+    has_pool = hasattr(module, "load_pool")
+    _require(module, name, _OF_TORCH_TASK_WITH_POOL if has_pool else _OF_TORCH_TASK)
     if not hasattr(module, "CLASS_NAMES") and not hasattr(module, "metrics"):
         raise TaskError(
             f"{name} does not say how to judge a model: define CLASS_NAMES, "

@@ -29,10 +29,12 @@ from torch.utils.data import TensorDataset
 
 from learning_tasks.phonewatch_devices import (
     CLASS_NAMES,
+    TRAINING_CLIENTS,
     UNSEEN_CLIENTS,
     Recordings,
     recordings_of,
 )
+from learning_tasks.pool import Pool
 from learning_tasks.seam import TaskError
 
 _WINDOW = 128
@@ -105,6 +107,29 @@ def load_data(data_dir: Path, client: str, purpose: str) -> TensorDataset:
         return _windows(recordings, range(last), _TRAIN_STRIDE)
     first = 0 if client in UNSEEN_CLIENTS else last
     return _windows(recordings, range(first, last + 1), _EVALUATE_STRIDE)
+
+
+def load_pool(data_dir: Path, purpose: str) -> Pool:
+    """The windows of all devices that train, or of the unseen people's ("test"), and whose each is.
+
+    Windows that train overlap by three quarters, those to test on by half; a window overlaps with
+    none of another recording.
+    """
+    clients = UNSEEN_CLIENTS if purpose == "test" else TRAINING_CLIENTS
+    stride = _EVALUATE_STRIDE if purpose == "test" else _TRAIN_STRIDE
+    pieces: list[tuple[Tensor, ...]] = []
+    owners: list[str] = []
+    recording_of: list[int] = []
+    recording = 0
+    for client in clients:
+        recordings = recordings_of(data_dir, client)
+        for i in range(len(recordings.offsets) - 1):
+            pieces.append(_windows(recordings, [i], stride).tensors)
+            owners += [client] * len(pieces[-1][1])
+            recording_of += [recording] * len(pieces[-1][1])
+            recording += 1
+    inputs, targets = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
+    return Pool(inputs, targets, owners, recording_of)
 
 
 def _windows(recordings: Recordings, chosen: Sequence[int], stride: int) -> TensorDataset:

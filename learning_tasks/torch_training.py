@@ -17,20 +17,24 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
+from learning_tasks import split_data
+from learning_tasks.pool import LoadPool, Pool, kept_pool
 from learning_tasks.seam import Evaluated, TaskError, Trained
 
 # Nothing is kept for gradients in evaluation, so batches can be large; this bounds the memory.
 _EVALUATION_BATCH = 256
 
 _Metrics = Callable[[Tensor, Tensor], dict[str, float]]
+_LoadData = Callable[[Path, str, str], Dataset[Any]]
 
 
 class TorchTaskFile(Protocol):
-    """The upper seam: what a torch task file defines, besides CLASS_NAMES, metrics or both."""
+    """The upper seam: what every torch task file defines.
+
+    Besides, it defines CLASS_NAMES, metrics, or both; and load_data, load_pool, or both.
+    """
 
     def build_model(self) -> torch.nn.Module: ...
-
-    def load_data(self, data_dir: Path, client: str, purpose: str) -> Dataset[Any]: ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
 
@@ -39,19 +43,36 @@ class TorchTask:
     """The lower seam of a torch task file."""
 
     def __init__(self, file: TorchTaskFile) -> None:
-        self._file = file
+        self.file = file
         self._class_names: tuple[str, ...] = tuple(getattr(file, "CLASS_NAMES", ()))
         self._metrics: _Metrics | None = getattr(file, "metrics", None)
+        self._load_data: _LoadData | None = getattr(file, "load_data", None)
+        self._load_pool: LoadPool | None = getattr(file, "load_pool", None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._class_names
 
     def initial_weights(self, seed: int) -> Weights:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return weights_of(self._file.build_model())
+            return weights_of(self.file.build_model())
 
     def load_data(self, data_dir: Path, client: str, purpose: str) -> Dataset[Any]:
-        """Raises `TaskError` for whatever the owner's code stumbles over in this client's files."""
+        """One client's own data: its share of a pool where `data_dir` has a `split.npz` and the
+        task a pool, else what the task file's `load_data` finds.
+
+        Raises `TaskError` for whatever the owner's code stumbles over in this client's files.
+        """
+        if self._load_pool is not None and split_data.is_split(data_dir):
+            return self._share(data_dir, client, purpose)
+        if self._load_data is None:
+            raise TaskError(
+                f"there is no {data_dir / split_data.FILE_NAME}, and this task has no load_data: "
+                "its data is one pool that must be split first"
+            )
         try:
-            dataset = self._file.load_data(data_dir, client, purpose)
+            dataset = self._load_data(data_dir, client, purpose)
         except TaskError:
             raise
         except Exception as error:
@@ -61,6 +82,36 @@ class TorchTask:
         if _count(dataset) == 0:
             raise TaskError(f"{client} has no samples to {purpose} with in {data_dir}")
         return dataset
+
+    def load_pool(self, data_dir: Path, purpose: str) -> Pool:
+        """The samples of all clients ("train"), or those that none of them has ("test").
+
+        Raises `TaskError`, also where the task file has no `load_pool`.
+        """
+        if self._load_pool is None:
+            raise TaskError(
+                "this task has no load_pool(data_dir, purpose): there is nothing to split"
+            )
+        return kept_pool(self._load_pool, data_dir, purpose)
+
+    def _share(self, folder: Path, client: str, purpose: str) -> Dataset[Any]:
+        split = split_data.read(folder)
+        data_dir = Path(split.data_dir)
+        if client == split_data.JUDGE:
+            if purpose == "train":
+                raise TaskError(
+                    f"{client} evaluates on what no client trains on: invite it to evaluate only"
+                )
+            pool = self.load_pool(data_dir, "test")
+            return TensorDataset(pool.inputs, pool.targets)
+        positions = split.positions(client, purpose)
+        pool = self.load_pool(data_dir, "train")
+        if pool.digest != split.pool_digest:
+            raise TaskError(
+                f"{folder / split_data.FILE_NAME} was made for another pool than the {len(pool)} "
+                f"samples in {data_dir}: split the data again"
+            )
+        return pool.samples(positions)
 
     def train(
         self,
@@ -115,25 +166,25 @@ class TorchTask:
         model.train()
         for epoch in range(training.epochs):
             epoch_loss, seen = 0.0, 0
-            order = _shuffled(count, training.batch_size, shuffling)
+            order = shuffled(count, training.batch_size, shuffling)
             for inputs, targets in _batches(data, order):
                 loss = self._step(model, sgd, inputs, targets)
                 seen += len(targets)
                 if not math.isfinite(loss):
-                    raise _diverged(loss, epoch, training)
+                    raise diverged(loss, epoch, training)
                 epoch_loss += loss * len(targets)
                 progress((epoch + seen / count) / training.epochs)
         return epoch_loss / count
 
     def _step(self, model: torch.nn.Module, sgd: "_Sgd", inputs: Tensor, targets: Tensor) -> float:
         model.zero_grad()
-        loss = self._file.loss(model(inputs), targets)
+        loss = self.file.loss(model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         sgd.step()
         return loss.item()
 
     def _measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        measured = {"loss": self._file.loss(outputs, targets).item()}
+        measured = {"loss": self.file.loss(outputs, targets).item()}
         if self._metrics is not None:
             measured |= self._metrics(outputs, targets)
         return measured
@@ -141,7 +192,7 @@ class TorchTask:
     def _model_with(self, weights: Weights) -> torch.nn.Module:
         # The fresh model's own weights are drawn only to be replaced; the draw must not show.
         with torch.random.fork_rng(devices=[]):
-            model = self._file.build_model()
+            model = self.file.build_model()
         put_weights(model, weights)
         return model
 
@@ -201,7 +252,7 @@ def _federated(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
 
 
-def _shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Positions 0 to count - 1 in random order, cut into batches; none has a single sample.
 
     BatchNorm cannot train on one sample, and whether a device has one too many is chance, so a
@@ -240,7 +291,7 @@ def _count(dataset: Dataset[Any]) -> int:
     return len(cast(TensorDataset, dataset))
 
 
-def _diverged(loss: float, epoch: int, training: Training) -> TaskError:
+def diverged(loss: float, epoch: int, training: Training) -> TaskError:
     return TaskError(
         f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate "
         f"(now {training.learning_rate}), or look for values that are not finite in the data"

@@ -52,11 +52,18 @@ def test_a_task_file_may_define_dataclasses(tmp_path: Path) -> None:
     load_task(_file(tmp_path, header + body + TORCH_TASK))
 
 
+def test_a_file_with_a_pool_needs_no_data_of_its_own(tmp_path: Path) -> None:
+    text = TORCH_TASK.replace("def load_data(data_dir, client, purpose)", "def load_pool(d, p)")
+    assert "load_data" not in text
+    assert load_task(_file(tmp_path, text)).initial_weights(0).keys() == {"weight", "bias"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("x = 1", "define build_model"),
         ("def build_model(): ...", "not load_data, loss"),
+        ("def build_model(): ...\nload_pool = 3", "not load_pool, loss"),
         ("def initial_weights(seed): ...", "not load_data, train, evaluate"),
         (TORCH_TASK.replace("CLASS_NAMES", "NAMES"), "how to judge a model"),
         ("import no_such_library", "No module named 'no_such_library'"),

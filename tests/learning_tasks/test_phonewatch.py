@@ -106,6 +106,36 @@ def test_a_device_too_new_to_have_a_window_is_told_so(tmp_path: Path) -> None:
         load_task("learning_tasks.phonewatch").load_data(tmp_path, "mine", "train")
 
 
+def test_the_lab_shares_out_what_the_training_devices_recorded(split: Path) -> None:
+    pool = phonewatch.load_pool(NOWHERE, "train")
+    assert set(pool.owners or ()) == set(TRAINING_CLIENTS)
+    own = [
+        phonewatch.load_data(NOWHERE, "phone-03", "train").tensors[0],
+        # Its last recording, which in the lab it may train on too: every other window.
+        phonewatch.load_data(NOWHERE, "phone-03", "evaluate").tensors[0],
+    ]
+    its = pool.inputs[torch.tensor([owner == "phone-03" for owner in pool.owners or ()])]
+    assert torch.equal(its[: len(own[0])], own[0])
+    assert len(own[1]) > 0
+    assert all(any(torch.equal(window, other) for other in its) for window in own[1])
+    # A device's own file gives the same.
+    assert phonewatch.load_pool(split, "train").digest == pool.digest
+
+
+def test_the_lab_tests_on_what_is_evaluated_of_unseen_people() -> None:
+    pool = phonewatch.load_pool(NOWHERE, "test")
+    assert set(pool.owners or ()) == set(UNSEEN_CLIENTS)
+    parts = [phonewatch.load_data(NOWHERE, client, "evaluate").tensors for client in UNSEEN_CLIENTS]
+    assert torch.equal(pool.inputs, torch.cat([inputs for inputs, _ in parts]))
+    assert torch.equal(pool.targets, torch.cat([targets for _, targets in parts]))
+
+
+def test_a_recording_in_the_pool_is_of_one_device() -> None:
+    pool = phonewatch.load_pool(NOWHERE, "train")
+    owner_of = set(zip(pool.recordings or (), pool.owners or (), strict=True))
+    assert len(owner_of) == len({recording for recording, _ in owner_of}) > len(TRAINING_CLIENTS)
+
+
 def test_an_unknown_device_is_told_which_there_are() -> None:
     with pytest.raises(TaskError, match=r"phone-24 is none of the devices .* phone-01 to phone-23"):
         phonewatch.load_data(NOWHERE, "phone-24", "train")
