@@ -51,6 +51,7 @@ class Answers:
             self._bits(terms_max)
         except ValueError as bad:
             raise SettingsError(str(bad)) from bad
+        self._terms_max = terms_max
         self._sum: Aggregation | None = None
         self._tally = _Tally()
         self._change: Array | None = None
@@ -58,6 +59,7 @@ class Answers:
 
     def begin(self, terms_max: int) -> None:
         """A round is open. What its sum can resolve follows from how many answers may come."""
+        self._terms_max = terms_max
         running = ExactSum(self._size, self._bits(terms_max))
         self._sum = self._strategy.build(self._settings, running)
         self._tally = _Tally()
@@ -82,6 +84,8 @@ class Answers:
         It counts for less the more rounds ago (`staleness`) its own has closed.
         """
         assert self._change is not None and self._sum is not None
+        # More would overflow: `fraction_bits` left room for so many.
+        assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
         self._sum.fold(self._change, samples)
         self._tally.samples += samples

@@ -9,6 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from coordinator.durable import force
 from fedmqtt.weights import Array, Layout, Weights, WeightsError, layout_of
 
 
@@ -16,25 +17,28 @@ class CheckpointError(ValueError):
     """A file that is no model to start from; says what is wrong with it."""
 
 
-def load(path: Path) -> tuple[Layout, Array]:
-    """Layout, in the file's order of names, and one flat vector. Raises CheckpointError."""
+def load(path: Path, what: str = "initial model") -> tuple[Layout, Array]:
+    """Layout, in the file's order of names, and one flat vector. Raises CheckpointError.
+
+    `what` it is to the person who reads that it is none.
+    """
     try:
         with safetensors.safe_open(path, framework="np") as file:
             # Looked at before it is read: numpy does not have all types that safetensors has.
             kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             if others := [f"{name} is {kind}" for name, kind in kinds.items() if kind != "F32"]:
-                raise CheckpointError(f"initial model {path}: {others[0]}, not F32")
+                raise CheckpointError(f"{what} {path}: {others[0]}, not F32")
             found: Weights = {name: file.get_tensor(name) for name in kinds}
     except FileNotFoundError as bad:
-        raise CheckpointError(f"initial model {path}: no such file") from bad
+        raise CheckpointError(f"{what} {path}: no such file") from bad
     except (OSError, safetensors.SafetensorError) as bad:
-        raise CheckpointError(f"initial model {path}: {bad}") from bad
+        raise CheckpointError(f"{what} {path}: {bad}") from bad
     for name, array in found.items():
         if not np.isfinite(array).all():
-            raise CheckpointError(f"initial model {path}: {name} has values that are not finite")
+            raise CheckpointError(f"{what} {path}: {name} has values that are not finite")
     layout = layout_of(found)
     if layout.size == 0:
-        raise CheckpointError(f"initial model {path}: there are no numbers in it")
+        raise CheckpointError(f"{what} {path}: there are no numbers in it")
     return layout, layout.flatten(found)
 
 
@@ -43,7 +47,7 @@ def load_as(path: Path, layout: Layout) -> Array:
 
     In the layout's order of names: the file has its own.
     """
-    found, flat = load(path)
+    found, flat = load(path, "model")
     try:
         return layout.flatten(found.unflatten(flat))
     except WeightsError as bad:
@@ -65,7 +69,7 @@ def save(path: Path, layout: Layout, flat: Array, metadata: dict[str, str]) -> N
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        sync_folder(path.parent)
+        force(path.parent)
     except OSError:
         part.unlink(missing_ok=True)
         raise
@@ -73,6 +77,9 @@ def save(path: Path, layout: Layout, flat: Array, metadata: dict[str, str]) -> N
 
 def show(path: Path, newest: Path) -> None:
     """Let `path` be the model of `newest`, without a second copy where the file system can."""
+    if path.exists() and path.samefile(newest):
+        # To rename one name of a file to another of its names does nothing.
+        return
     link = path.with_suffix(".part")
     link.unlink(missing_ok=True)
     try:
@@ -81,12 +88,3 @@ def show(path: Path, newest: Path) -> None:
         # FAT and some network drives have no links.
         shutil.copyfile(newest, link)
     link.replace(path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,8 +23,8 @@ from msgspec import structs
 from coordinator import aggregation, checkpoint, ledger, selection
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
-from coordinator.ledger import LedgerError
-from coordinator.service import SeatTaken, Service
+from coordinator.ledger import LedgerDamaged, LedgerError
+from coordinator.service import RunElsewhere, SeatTaken, Service
 from fedmqtt import codecs, parts, settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
@@ -34,6 +34,8 @@ from fedmqtt.weights import Array, Layout
 
 WHAT_TO_DO = "wait for its end with --standby, or begin another run with --new"
 _LOOK_EVERY_S = 0.5
+_STOPPED = 130
+"""Exit code after a signal, as shells have it for Ctrl-C."""
 _STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
 
 _log = logging.getLogger("coordinator")
@@ -76,30 +78,43 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.print_config:
             sys.stdout.write(settings.render(with_strategy_settings(config)))
             return 0
-        place = _place(loop, config, arguments)
-        if place is None:
-            return 130
-        service = _service(loop, config, place, arguments)
-    except (SettingsError, BrokerUrlError, CheckpointError, LedgerError) as bad:
+        return _coordinate(loop, config, arguments)
+    except (SettingsError, BrokerUrlError, CheckpointError, LedgerError, SeatTaken) as bad:
         sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
         return 2
+    finally:
+        loop.close()
+
+
+def _coordinate(loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace) -> int:
+    """Exit code of the program."""
+    while (place := _place(loop, config, arguments)) is not None:
+        try:
+            return _run_in(place, _service(loop, config, place, arguments))
+        except RunElsewhere:
+            # It is found, and its lock waited for.
+            continue
+        finally:
+            _leave(place)
+    return _STOPPED
+
+
+def _run_in(place: "_Place", service: Service) -> int:
     try:
         service.run()
-    except SeatTaken as bad:
-        sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
-        if place.is_ours and not service.has_begun:
-            shutil.rmtree(place.folder, ignore_errors=True)
-        return 2
+    except LedgerDamaged:
+        raise
     except (OSError, LedgerError) as bad:
-        sys.stderr.write(
-            f"fedmqtt coordinator: {bad}\nnothing that was received is lost: start it again when"
-            f" that is mended, and the run in {place.folder} goes on\n"
-        )
+        sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
+        if service.has_begun:
+            sys.stderr.write(
+                "nothing that was received is lost: start it again when that is mended, and the"
+                f" run in {place.folder} goes on\n"
+            )
         return 1
-    loop.close()
     _report(service, place.folder)
     if not service.is_finished:
-        return 130
+        return _STOPPED
     return 0 if service.has_learned else 1
 
 
@@ -168,6 +183,13 @@ def _place(
         return _Place(folder, lock, goes_on, is_ours=not goes_on and arguments.run is None)
 
 
+def _leave(place: _Place) -> None:
+    if place.is_ours and not ledger.has_begun(place.folder):
+        # Nothing is in it that anybody would look for.
+        shutil.rmtree(place.folder, ignore_errors=True)
+    place.lock.release()
+
+
 def _locked(folder: Path) -> FolderLock:
     try:
         return FolderLock(folder)
@@ -194,7 +216,8 @@ def _choose_folder(config: FederationConfig, arguments: argparse.Namespace) -> t
             if arguments.new:
                 raise SettingsError(f"{chosen} holds an unfinished run; --new needs another folder")
             return chosen, True
-        if any((chosen / name).exists() for name in ("history.jsonl", "federation.toml")):
+        held = [(chosen / name).exists() for name in ("history.jsonl", "federation.toml")]
+        if any(held) or ledger.has_begun(chosen):
             raise SettingsError(
                 f"{chosen} holds a finished run, or settings; choose another folder with --run"
             )
@@ -222,17 +245,34 @@ def _service(
     loop: EventLoop, config: FederationConfig, place: _Place, arguments: argparse.Namespace
 ) -> Service:
     folder = place.folder
+    # Without the broker's password: run folders are shown around.
+    broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
+    settled = settings.render(structs.replace(with_strategy_settings(config), broker=broker))
     try:
         initial = None if place.goes_on else _initial_model(config, folder)
-        service = Service(loop, config, initial, folder, standby=arguments.standby)
-        if not (folder / "federation.toml").exists():
-            # Without the broker's password: run folders are shown around.
-            broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
-            settled = structs.replace(with_strategy_settings(config), broker=broker)
-            (folder / "federation.toml").write_text(settings.render(settled))
+        service = Service(
+            loop,
+            config,
+            initial,
+            folder,
+            standby=arguments.standby,
+            on_begin=lambda: _keep_settings(folder, settled),
+            # Who asked for a new run, or for one in this folder, shall have it.
+            is_elsewhere=lambda: (
+                place.is_ours and not arguments.new and _newest_unfinished(config) is not None
+            ),
+        )
+        if place.goes_on:
+            _keep_settings(folder, settled)
     except OSError as bad:
         raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad
     return service
+
+
+def _keep_settings(folder: Path, settled: str) -> None:
+    """Those that the run began with."""
+    if not (path := folder / "federation.toml").exists():
+        path.write_text(settled)
 
 
 def _initial_model(config: FederationConfig, folder: Path) -> tuple[Layout, Array]:
@@ -250,6 +290,9 @@ def _initial_model(config: FederationConfig, folder: Path) -> tuple[Layout, Arra
 
 
 def _report(service: Service, folder: Path) -> None:
+    if not service.has_begun:
+        sys.stdout.write("stopped before the run began\n")
+        return
     totals = service.totals
     done = "finished" if service.is_finished else "stopped"
     figures = totals.figures

@@ -53,11 +53,16 @@ import zlib
 from dataclasses import dataclass, replace
 
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.messages import AmongCoordinators, Claim, Seat
+from fedmqtt.messages import EPOCH_MAX, AmongCoordinators, Claim, Seat
 from fedmqtt.topics import CoordinatorSeat, SeatClaim
 
 ASKS = 3
 """Questions in a row that stay without an answer when nobody is there; each of them may be lost."""
+
+STANDING_BY = "standing by"
+"""The note about whom a standby waits for."""
+
+NO_EPOCH = "there is no epoch left to act in"
 
 EPOCHS_PER_GENERATION = 1_000_000
 """Two programs that bid at once draw the same epoch once in so many times."""
@@ -345,7 +350,7 @@ def _answered(state: State, at: Seconds, holder: Seat, rules: Rules) -> _Step:
     if not rules.standby:
         return replace(state, phase=Out()), [Refuse(holder)]
     is_news = state.holder is None or state.holder.token != holder.token
-    notes: list[Effect] = [Note("standing by", _whose(holder))] if is_news else []
+    notes: list[Effect] = [Note(STANDING_BY, _whose(holder))] if is_news else []
     waiting = Asking(0, at + rules.ask_every_s)
     return replace(state, phase=waiting, holder=holder), notes
 
@@ -354,7 +359,12 @@ def _answered(state: State, at: Seconds, holder: Seat, rules: Rules) -> _Step:
 
 
 def _bid(state: State, at: Seconds, rules: Rules) -> _Step:
-    epoch = next_epoch(max(state.known, _acted(state, rules)), rules.token)
+    known = max(state.known, _acted(state, rules))
+    epoch = next_epoch(known, rules.token)
+    if epoch > EPOCH_MAX:
+        # Nobody could read it. Millions of starts do not get there: it was written on purpose.
+        stuck = Note(NO_EPOCH, f"clear seat and offer, where somebody wrote {known}; start again")
+        return replace(state, phase=Asking(0, at + rules.ask_every_s)), [stuck]
     bid = Publish(CoordinatorSeat(), _seat(epoch, rules))
     return replace(state, phase=Bidding(epoch, at + rules.answer_s)), [bid]
 

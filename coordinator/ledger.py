@@ -3,7 +3,7 @@
     <run>/ledger.db      SQLite with a write-ahead log; small answers lie in it
     <run>/answers/       answers that came in chunks, a file each, named in it
 
-    keep(answer) ──▶ queue ──▶ writer thread: one transaction for all that wait ──▶ then()
+    keep(answer) ──▶ queue ──▶ writer thread: one transaction for all that wait ──▶ then(all)
                                 (files and log forced to the disk)
 
 Accepted answers are written by a thread, so that receiving goes on meanwhile, and in groups: while
@@ -11,20 +11,21 @@ one transaction is forced to the disk, the next collects. What happens once a ro
 closes) is written at once, and the caller waits.
 """
 
-import os
 import shutil
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from coordinator.durable import force
 from coordinator.history import Record
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
@@ -57,9 +58,15 @@ CREATE TABLE answer (
 
 _T = TypeVar("_T")
 
+Names = tuple[Named, ...]
+
 
 class LedgerError(Exception):
     """The ledger cannot be read or written; says where, and why."""
+
+
+class LedgerDamaged(LedgerError):
+    """What the ledger holds cannot be used: to start again would not help."""
 
 
 class Beginning(Struct, frozen=True, kw_only=True):
@@ -136,7 +143,8 @@ class OpenRound:
 @dataclass(slots=True)
 class _Job:
     write: Callable[[sqlite3.Connection], None]
-    then: Callable[[], None] | None = None
+    names: Names = ()
+    then: Callable[[Names], None] | None = None
     files: tuple[Path, ...] = ()
     waited_for: threading.Event | None = None
 
@@ -146,6 +154,8 @@ class _Queue:
     """Between the event loop and the writer."""
 
     jobs: deque[_Job] = field(default_factory=deque)
+    refusal: _Job | None = None
+    """The one of the jobs that writes down refusals: a newer one takes its place."""
     changed: threading.Condition = field(default_factory=threading.Condition)
     is_closed: bool = False
     failure: LedgerError | None = None
@@ -176,7 +186,9 @@ class Ledger:
         try:
             self.answers_folder.mkdir(parents=True, exist_ok=True)
             self._connection = _open(self._path, durable=durable)
-            _force(folder)
+            # The folder may be as new as what is in it.
+            for names in (folder, folder.parent):
+                force(names)
         except (OSError, sqlite3.Error) as bad:
             raise self._error(bad) from bad
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
@@ -234,9 +246,11 @@ class Ledger:
         self._now(lambda db: _run(db, "INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row))
 
     def keep(
-        self, answer: Kept, closes_in_s: Seconds | None, then: Callable[[], None] | None
+        self, answer: Kept, closes_in_s: Seconds | None, then: Callable[[Names], None] | None
     ) -> None:
         """Write an accepted answer, soon; `then` is called when it is safe.
+
+        Once for all that became safe together, with their names in the order in which they came.
 
         A file is moved into the ledger's folder at once. `closes_in_s`, of the open round.
         """
@@ -256,12 +270,40 @@ class Ledger:
             if closes_in_s is not None:
                 _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
-        self._soon(_Job(write, then, (file,) if file else ()))
+        self._soon(_Job(write, (named,), then, (file,) if file else ()))
 
     def refuse(self, number: RoundId, refusals: Refusals) -> None:
-        """Who declined and who was rejected in the open round, soon; nobody waits for it."""
-        row = (msgspec.json.encode(refusals), number)
-        self._soon(_Job(lambda db: _run(db, "UPDATE round SET refusals = ? WHERE number = ?", row)))
+        """Who declined and who was rejected in the open round, soon; nobody waits for it.
+
+        All of them each time: what waits to be written is replaced, or many would be written often.
+        """
+
+        def write(db: sqlite3.Connection) -> None:
+            row = (msgspec.json.encode(refusals), number)
+            _run(db, "UPDATE round SET refusals = ? WHERE number = ?", row)
+
+        self._raise_failure()
+        with self._queue.changed:
+            if self._queue.refusal is not None:
+                # Of the same round: a round is opened and closed when nothing waits any more.
+                self._queue.refusal.write = write
+                return
+            self._queue.refusal = job = _Job(write)
+        self._soon(job)
+
+    def set_aside(self, answers: Sequence[Named]) -> None:
+        """They are used up without having counted. That they came is remembered."""
+        rows = [(named.round, named.client) for named in answers]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "UPDATE answer SET counted_in = round, message = NULL, file = NULL"
+                " WHERE round = ? AND client = ?",
+                rows,
+            )
+
+        self._now(write)
+        self.tidy()
 
     def close_round(
         self, record: Record, held: Sequence[Named], carried: Carried, checkpoint: Checkpoint
@@ -380,10 +422,13 @@ class Ledger:
         except msgspec.MsgspecError as bad:
             raise self._error(bad) from bad
 
-    def _error(self, bad: Exception) -> LedgerError:
-        # SQLite says "disk I/O error" of much that is only a lack of room.
-        free_mb = shutil.disk_usage(self._folder).free // 10**6
-        return LedgerError(f"ledger {self._path}: {bad} ({free_mb} MB free there)")
+    def _error(self, bad: BaseException) -> LedgerError:
+        room = ""
+        # SQLite says "disk I/O error" of much that is only a lack of room. The disk may be gone.
+        with suppress(OSError):
+            room = f" ({shutil.disk_usage(self._folder).free // 10**6} MB free there)"
+        said = bad if isinstance(bad, Exception) and str(bad) else repr(bad)
+        return LedgerError(f"ledger {self._path}: {said}{room}")
 
     # Writing
 
@@ -400,6 +445,8 @@ class Ledger:
     def _soon(self, job: _Job) -> None:
         self._raise_failure()
         with self._queue.changed:
+            if self._queue.is_closed:
+                raise self._error(ValueError("it has been closed"))
             self._queue.jobs.append(job)
             self._queue.changed.notify()
 
@@ -414,6 +461,7 @@ class Ledger:
                 queue.changed.wait_for(lambda: queue.jobs or queue.is_closed)
                 group = list(queue.jobs)
                 queue.jobs.clear()
+                queue.refusal = None
             if not group:
                 return
             if queue.failure is None:
@@ -426,33 +474,46 @@ class Ledger:
         try:
             if self._durable:
                 for path in {file for job in group for file in job.files}:
-                    _force(path)
+                    force(path)
                 if any(job.files for job in group):
-                    _force(self.answers_folder)
+                    force(self.answers_folder)
             with self._connection:
                 _run(self._connection, "BEGIN")
                 for job in group:
                     job.write(self._connection)
-        except (OSError, sqlite3.Error) as bad:
+        except BaseException as bad:
+            # Whatever it is: a writer that ended in silence would be waited for without end.
             failure = self._queue.failure = self._error(bad)
+            failure.__cause__ = bad
             self._post(lambda: self._on_failure(failure))
             return
-        if thens := [job.then for job in group if job.then is not None]:
-            self._post(lambda: _call_all(thens))
+        for then, names in _by_listener(group).items():
+            self._post(partial(then, tuple(names)))
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run's folder holds a run, also one that is finished. Reads, never writes."""
+    return "beginning" in _facts(folder)
 
 
 def is_unfinished(folder: Path) -> bool:
     """Whether a run's folder holds a run that can be gone on with. Reads, never writes."""
+    facts = _facts(folder)
+    return "beginning" in facts and "finished" not in facts
+
+
+def _facts(folder: Path) -> frozenset[str]:
+    """The names of those that the ledger in this folder holds; none where there is no ledger."""
     path = folder / "ledger.db"
     if not path.exists():
-        return False
+        return frozenset()
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            rows = dict(db.execute("SELECT name, value FROM fact").fetchall())
+        # Not by hand: "#", "?" and "%" mean something in it.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            return frozenset(name for (name,) in db.execute("SELECT name FROM fact").fetchall())
     except sqlite3.Error:
         # Not ours to judge here: whoever opens it says what is wrong.
-        return True
-    return "beginning" in rows and "finished" not in rows
+        return frozenset({"beginning"})
 
 
 def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
@@ -481,15 +542,9 @@ def _run(db: sqlite3.Connection, statement: str, values: tuple[Any, ...] = ()) -
     db.execute(statement, values)
 
 
-def _force(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _call_all(thens: Sequence[Callable[[], None]]) -> None:
-    for then in thens:
-        then()
+def _by_listener(group: Sequence[_Job]) -> dict[Callable[[Names], None], list[Named]]:
+    told: dict[Callable[[Names], None], list[Named]] = {}
+    for job in group:
+        if job.then is not None:
+            told.setdefault(job.then, []).extend(job.names)
+    return told

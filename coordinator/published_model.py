@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from fedmqtt import chunks, weights
 from fedmqtt.messages import ModelRef
 from fedmqtt.mqtt_link import Part
@@ -42,7 +44,12 @@ def parts(model: PublishedModel, is_wanted: Callable[[], bool]) -> Iterator[Part
         yield Part(ModelChunk(ref.digest, index), bytes(view[start:stop]))
 
 
-def cleared(ref: ModelRef) -> list[Part]:
+def cleared(ref: ModelRef) -> Iterator[Part]:
     """What takes its chunks off the broker. The first goes last: by it the others are found."""
-    count = chunks.count(ref.size_bytes, ref.chunk_bytes)
-    return [Part(ModelChunk(ref.digest, index), b"") for index in reversed(range(count))]
+    for index in reversed(range(chunks.count(ref.size_bytes, ref.chunk_bytes))):
+        yield Part(ModelChunk(ref.digest, index), b"")
+
+
+def in_more_chunks(ref: ModelRef, chunk_bytes: int) -> ModelRef:
+    """The same model, in chunks of this size if they are smaller: to clear it in all its cuts."""
+    return structs.replace(ref, chunk_bytes=min(ref.chunk_bytes, chunk_bytes))

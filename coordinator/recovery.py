@@ -3,7 +3,6 @@
 `state` is a pure function of what the ledger holds; the rest reads and checks.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,8 @@ class Recovered:
     carried: Carried
     settled: tuple[Settled, ...]
     open_round: OpenRound | None
+    settings: tuple[tuple[RoundId, str], ...]
+    """Under which each of the last rounds was opened, and the open one."""
     unused: tuple[Named, ...]
     """Accepted answers that no model contains yet, in the order in which they came."""
 
@@ -48,6 +49,10 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
     if weights.digest(weights.write(layout, flat)) != newest.digest:
         raise LedgerError(f"{folder / newest.file} is not the model that the ledger tells of")
     ledger.tidy()
+    closed, open_round = ledger.closed_rounds(), ledger.open_round_now()
+    openings = [(number, opening) for number, opening, _ in closed]
+    if open_round is not None:
+        openings.append((open_round.number, open_round.opening))
     return Recovered(
         beginning=beginning,
         layout=layout,
@@ -57,9 +62,10 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         carried=ledger.carried(),
         settled=tuple(
             Settled(number, answered, opening.model, frozenset(opening.train))
-            for number, opening, answered in ledger.closed_rounds()
+            for number, opening, answered in closed
         ),
-        open_round=ledger.open_round_now(),
+        open_round=open_round,
+        settings=tuple((number, opening.settings) for number, opening in openings),
         unused=tuple(kept.named for kept in ledger.kept()),
     )
 
@@ -79,7 +85,8 @@ def state(
         late=carried.late,
         held=tuple(one for one in unused if not _is_of(one, open_round)),
         typical_s=carried.typical_s,
-        greets_until=math.inf,
+        # The time until there is a link is given back too.
+        deaf_since=at,
     )
     if open_round is None:
         following = settled[-1].round + 1 if settled else 1
@@ -96,6 +103,7 @@ def state(
             evaluate=evaluate,
             opened_at=closes_at - opening.deadline_s,
             closes_at=closes_at,
+            terms_max=opening.terms_max,
             answered=heard & train,
             evaluated=heard & evaluate,
             declined=open_round.refusals.declined,

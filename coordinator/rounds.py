@@ -139,9 +139,10 @@ class Past:
     """Accepted, and on their way to the disk."""
     typical_s: Seconds = 0.0
     """How long rounds took lately; 0 before the first has closed."""
+    deaf_since: Seconds | None = None
+    """Without a link nobody can be heard: what waits for clients waits for the link."""
     greets_until: Seconds = 0.0
-    """A coordinator that is back opens no round before, since its roster begins empty: it would
-    invite the first few that it hears of. Infinite until it has a link."""
+    """Who has just got a link opens no round before: it would invite the first few it hears of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,10 @@ class Collecting:
     train: Clients
     evaluate: Clients
     opened_at: Seconds
+    """Moved on by the time in which there was no link, as `closes_at`."""
     closes_at: Seconds
+    terms_max: int
+    """How many answers its sum has room for."""
     answered: Clients = NOBODY
     evaluated: Clients = NOBODY
     declined: Mapping[ClientId, str] = field(default_factory=dict)
@@ -298,6 +302,20 @@ class ModelReady:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkDown:
+    """Nobody can be heard from now on."""
+
+    at: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """Who is there will be heard."""
+
+    at: Seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     at: Seconds
 
@@ -311,6 +329,8 @@ Event = (
     | Declined
     | Stored
     | ModelReady
+    | LinkDown
+    | LinkUp
     | Woke
 )
 
@@ -434,6 +454,8 @@ def _settled(state: State, round_id: RoundId) -> Settled | None:
 def _decide(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
     before = state
     state, effects = _take_in(state, event, rules, roster)
+    if state.past.deaf_since is not None:
+        return state, effects
     # Always: an old answer, a decline or a will can bring in the client that a round waited for.
     following, more = _advance(state, event.at, rules, roster)
     if _is_idle(following) and not _is_idle(before):
@@ -473,6 +495,10 @@ def _take_in(
             return _take_stored(state, at, answers, rules)
         case ModelReady(at, model):
             return _take_model(state, at, model, rules), []
+        case LinkDown(at):
+            return _go_deaf(state, at), []
+        case LinkUp(at):
+            return _hear_again(state, at, rules), []
         case Woke():
             return state, []
 
@@ -548,6 +574,8 @@ def _open(
         evaluate=evaluate,
         opened_at=at,
         closes_at=at + deadline_s,
+        # Those that wait already find room, also when fewer may wait from now on.
+        terms_max=max(terms_max(len(train), rules), len(train) + len(state.past.held)),
         past=state.past,
     )
     return opened, [Publish(OfferBoard(), offer(opened, at, rules, roster))]
@@ -574,6 +602,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         lanes=rules.lanes,
         seed=rules.seed,
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
+        late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
     )
 
 
@@ -820,6 +849,9 @@ def _reject(
         _receipt(state, event.at, event.client, event.round, rules, reason),
         Note(REFUSED, f"{event.client}: {reason}"),
     ]
+    if event.client not in state.train | state.evaluate:
+        # Nobody waits for it, and names can be made up without end.
+        return state, effects
     return replace(state, rejected={**state.rejected, event.client: reason}), effects
 
 
@@ -905,12 +937,14 @@ def _seen(state: Collecting, reason: str, outcome: Outcome, rules: Rules, roster
 
 def _due_late(state: Collecting, rules: Rules) -> tuple[Named, ...]:
     """The late answers that this round takes up: once enough are together, and all at the end."""
-    held = state.past.held
+    # There are more than there is room for when the operator has changed the rules meanwhile.
+    room = state.terms_max - len(state.answered)
+    held = state.past.held[:room]
     is_last = rules.rounds and state.round >= rules.rounds
     enough = 1
     if rules.late == "buffer" and not is_last:
         # No more than that are held: a larger batch would never come together.
-        enough = min(rules.late_batch, HELD_PER_COHORT * rules.cohort)
+        enough = min(rules.late_batch, HELD_PER_COHORT * rules.cohort, room)
     return held if len(held) >= enough else ()
 
 
@@ -975,8 +1009,6 @@ def _smoothed(before: Seconds, now: Seconds) -> Seconds:
 
 
 def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> State:
-    if math.isinf(state.past.greets_until):
-        state = _greet(state, at, rules)
     match state:
         case Waiting(model=None):
             return replace(state, model=model)
@@ -989,20 +1021,38 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
             return state
 
 
-def _greet(state: State, at: Seconds, rules: Rules) -> State:
-    """The first link after a restart: from now on it can be heard who is there."""
+# The coordinator's own link
+
+
+def _go_deaf(state: State, at: Seconds) -> State:
+    if state.past.deaf_since is not None:
+        return state
+    return replace(state, past=replace(state.past, deaf_since=at))
+
+
+def _hear_again(state: State, at: Seconds, rules: Rules) -> State:
+    """From now on it can be heard who is there. Nobody is too late because nobody could be heard:
+    the round is given the time back, and who was away has this long to come."""
+    since = state.past.deaf_since
+    if since is None:
+        return state
     until = at + rules.greet_s
-    state = replace(state, past=replace(state.past, greets_until=until))
-    if isinstance(state, Collecting):
-        # Who has not been heard of while nobody could be is not away for that, nor too late.
-        in_time = min(until, at + state.closes_at - state.opened_at)
-        away = dict.fromkeys(state.away, until)
-        return replace(state, away=away, closes_at=max(state.closes_at, in_time))
-    return state
+    state = replace(state, past=replace(state.past, deaf_since=None, greets_until=until))
+    if not isinstance(state, Collecting):
+        return state
+    opened_at, closes_at = state.opened_at + at - since, state.closes_at + at - since
+    return replace(
+        state,
+        opened_at=opened_at,
+        closes_at=max(closes_at, min(until, at + closes_at - opened_at)),
+        away=dict.fromkeys(state.away, until),
+    )
 
 
 def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Seconds | None:
     """When something may be due though nobody says anything."""
+    if state.past.deaf_since is not None:
+        return None
     match state:
         case Waiting(opens_from=opens_from, model=model) if model and opens_from > now:
             return opens_from

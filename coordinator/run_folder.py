@@ -40,9 +40,10 @@ class RunFolder:
         """`post` takes the ledger's news into the event loop."""
         self.path = folder
         self.uploads = folder / "uploads"
-        self.ledger = Ledger(folder, post, on_failure, durable=durable)
         self._models = folder / "models"
+        # Before the ledger, which forces the folder's names to the disk.
         self._models.mkdir(exist_ok=True)
+        self.ledger = Ledger(folder, post, on_failure, durable=durable)
 
     def recover(self) -> Recovered | None:
         """Where the run was; None when it has not begun."""
@@ -51,6 +52,12 @@ class RunFolder:
             # Made anew: a crash may have come between the ledger and this, or within a line.
             history.write(self.path / "history.jsonl", recovered.records)
             self._show(self.ledger.checkpoint())
+        return recovered
+
+    def recover_again(self) -> Recovered:
+        """After something was settled in a run that has begun."""
+        recovered = self.recover()
+        assert recovered is not None
         return recovered
 
     def name_run(self, task: str, layout: Layout) -> Beginning:

@@ -31,8 +31,8 @@ from coordinator import (
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
-from coordinator.ledger import Carried, Kept, LedgerError, Opening, Refusals
-from coordinator.old_models import OldModels
+from coordinator.ledger import Carried, Kept, LedgerDamaged, LedgerError, Opening, Refusals
+from coordinator.old_models import OldModels, as_it_lies
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
 from coordinator.round_rules import LANES
@@ -92,11 +92,17 @@ from fedmqtt.weights import Array, Layout
 _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
+_BOARD_CLEARED = Publish(OfferBoard(), None)
+
 _log = logging.getLogger("coordinator")
 
 
 class SeatTaken(Exception):
     """Another coordinator runs this federation; says which and where."""
+
+
+class RunElsewhere(Exception):
+    """A run has begun meanwhile that is to be gone on with: none begins here."""
 
 
 class Service:
@@ -111,13 +117,17 @@ class Service:
         on_round: Callable[[Record], None] = lambda record: None,
         *,
         standby: bool = False,
+        on_begin: Callable[[], None] = lambda: None,
+        is_elsewhere: Callable[[], bool] = lambda: False,
         durable: bool = True,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
 
         `on_round` hears of each round when it has closed. A `standby` waits while another
-        coordinator runs the federation. `durable=False` forces nothing to the disk: to measure.
+        coordinator runs the federation. A new run begins when the seat is ours, and not before;
+        then `on_begin` hears of it, unless there `is_elsewhere` a run that is to be gone on with.
+        `durable=False` forces nothing to the disk: to measure.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
         CheckpointError where the run in the folder cannot be gone on with.
@@ -125,6 +135,8 @@ class Service:
         self._loop = loop
         self._config = config
         self._on_round = on_round
+        self._on_begin = on_begin
+        self._is_elsewhere = is_elsewhere
         self._folder = RunFolder(folder, loop.post_from_thread, self._fail, durable=durable)
         self._roster = Roster(messages.task_name(config.task))
         self._uploads = Uploads(
@@ -139,7 +151,16 @@ class Service:
         self._source: bytes | Path = b""
         """What the answer that has just come was read from."""
         self._closing: rounds.Close | None = None
+        self._folding: Iterator[Kept] = iter(())
+        """Late answers that the round which is closing takes up, and that are not in its sum."""
+        self._outdated = RoundId(0)
+        """Answers to the rounds up to this one were made under settings that hold no more."""
         self._retained: dict[Digest, ModelRef] = {}
+        """Models of ours that lie on the broker, in the most chunks that may be there."""
+        self._streams = 0
+        """How many times a model was published: only the newest stream goes on."""
+        self._clears = 0
+        """Of the offer board by us, that have not come back on this connection."""
         self._alarm: Timer | None = None
         self._seat_alarm: Timer | None = None
         self._uploads_timer: Timer | None = None
@@ -190,8 +211,9 @@ class Service:
             run=folder.name,
             program=f"fedmqtt {__version__}",
             started=datetime.now(UTC),
-            lines=[record.line() for record in recovered.records] if recovered else [],
         )
+        if recovered is not None:
+            self._facts.lines.extend(record.line() for record in recovered.records)
         self._broker = parse_broker_url(config.broker.url)
         self.link = MqttLink(
             loop,
@@ -208,7 +230,7 @@ class Service:
             self._on_link,
         )
         self._status = status.Status(self.link.publish)
-        self._old_models = OldModels(loop, self.link, topics)
+        self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
 
     @property
     def is_finished(self) -> bool:
@@ -231,7 +253,8 @@ class Service:
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 
-        Raises SeatTaken, and OSError or LedgerError when the run's folder cannot be written.
+        Raises SeatTaken or RunElsewhere, and OSError or LedgerError when the run's folder cannot be
+        written.
         """
         try:
             self.link.open()
@@ -246,6 +269,12 @@ class Service:
         except SeatTaken:
             # What lies on the broker is another's.
             self.link.close()
+            raise
+        except RunElsewhere:
+            # Nothing was said but that the seat is ours.
+            self._ending = True
+            now = self._loop.now()
+            self.link.close(leadership.last_words(self._seat, now, self._seat_rules))
             raise
         finally:
             self._folder.ledger.close()
@@ -263,17 +292,8 @@ class Service:
                 f" {recovered.beginning.task!r}. Go on with that, or begin a run with --new"
             )
         rules = replace(self._rules, run=recovered.beginning.run)
+        recovered = self._without_outdated(recovered)
         open_round = recovered.open_round
-        if open_round is not None and open_round.opening.settings != self._settings():
-            _log.warning(
-                "round %d was opened with other settings of training, limits, codec or"
-                " aggregation: it is given up, and the next one goes by the new ones",
-                open_round.number,
-            )
-            self._folder.give_up(open_round, recovered, self._model, "the settings were changed")
-            again = self._folder.recover()
-            assert again is not None
-            return self._resume(again)
         for record in recovered.records:
             self._totals = self._totals.plus(record)
         state = recovery.state(
@@ -298,22 +318,59 @@ class Service:
             _log.info("going on before round %d", state.round)
         return state
 
+    def _without_outdated(self, recovered: Recovered) -> Recovered:
+        """Where the run is, once all that was made under other settings is done with."""
+        self._outdated = max(
+            (number for number, settings in recovered.settings if settings != self._settings()),
+            default=RoundId(0),
+        )
+        open_round = recovered.open_round
+        if open_round is not None and open_round.number == self._outdated:
+            _log.warning(
+                "round %d was opened with other settings of training, limits, codec or"
+                " aggregation: it is given up, and the next one goes by the new ones",
+                open_round.number,
+            )
+            self._folder.give_up(open_round, recovered, self._model, "the settings were changed")
+            recovered = self._folder.recover_again()
+        outdated = [named for named in recovered.unused if named.round <= self._outdated]
+        if outdated:
+            _log.warning(
+                "%d late answers were made with other settings: they count in no round",
+                len(outdated),
+            )
+            self._folder.ledger.set_aside(outdated)
+            recovered = self._folder.recover_again()
+        return recovered
+
     def _fold_again(self, state: rounds.Collecting) -> None:
         """What was accepted before the coordinator ended: the same sum comes out in any order."""
         for kept in self._folder.ledger.kept():
             if kept.named.round == state.round:
-                self._fold_kept(kept, evaluates=kept.named.client in state.evaluate, staleness=0)
+                evaluates = kept.named.client in state.evaluate
+                if fault := self._fold_kept(kept, evaluates=evaluates, staleness=0):
+                    # It was found good when it came, under the same settings.
+                    raise self._damaged(kept, fault)
 
-    def _fold_kept(self, kept: Kept, *, evaluates: bool, staleness: int) -> None:
-        answer = messages.read_from_client(kept.read())
-        assert isinstance(answer, Update | Evaluation)
-        if fault := self._answers.check(answer):
-            raise LedgerError(f"{self._folder.path}: the answer of {kept.named.client}: {fault}")
-        if isinstance(answer, Update):
+    def _fold_kept(self, kept: Kept, *, evaluates: bool, staleness: int) -> str:
+        """What is wrong with it, if anything: then it does not count. Raises LedgerDamaged."""
+        try:
+            answer = messages.read_from_client(kept.read())
+        except (OSError, WireError) as bad:
+            raise self._damaged(kept, str(bad)) from bad
+        if not isinstance(answer, Update | Evaluation):
+            raise self._damaged(kept, f"it is a {type(answer).__name__}")
+        fault = self._answers.check(answer)
+        if not fault and isinstance(answer, Update):
             self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
-        else:
+        elif not fault and isinstance(answer, Evaluation):
             self._answers.take_measures(kept.named.client, answer.measures)
         self._answers.let_go()
+        return fault
+
+    def _damaged(self, kept: Kept, why: str) -> LedgerDamaged:
+        whose = f"the answer of {kept.named.client} to round {kept.named.round}"
+        return LedgerDamaged(f"{self._folder.path}: {whose}: {why}")
 
     # The federation's seat
 
@@ -321,6 +378,9 @@ class Service:
         if self._ending:
             return
         self._seat, effects = leadership.step(self._seat, event, self._seat_rules)
+        if self._may_find_run() and self._is_elsewhere():
+            self._fail(RunElsewhere())
+            return
         for effect in effects:
             match effect:
                 case Publish():
@@ -329,10 +389,11 @@ class Service:
                     self._set_seat_alarm(at)
                 case Note(what, about):
                     _log.info("%s: %s", what, about)
+                    if what == leadership.STANDING_BY and not self._has_begun:
+                        _log.warning("that run is not found here: another begins when it is gone")
                 case leadership.Take(epoch):
                     if not self._has_begun:
-                        self._folder.begin(self._beginning, self._model, self._carried())
-                        self._has_begun = True
+                        self._begin_run()
                     self._folder.ledger.take_epoch(epoch)
                     self._rules = replace(self._rules, epoch=epoch)
                     self._act()
@@ -342,6 +403,15 @@ class Service:
                     self._say_offer()
                 case leadership.Refuse(seat) | leadership.Deposed(seat):
                     self._fail(SeatTaken(_whose(seat, self._config.name)))
+
+    def _may_find_run(self) -> bool:
+        """Whether we have none, and somebody coordinates, or did until a moment ago."""
+        return not self._has_begun and (self._seat.holder is not None or self._seat.held > 0)
+
+    def _begin_run(self) -> None:
+        self._folder.begin(self._beginning, self._model, self._carried())
+        self._has_begun = True
+        self._on_begin()
 
     def _set_seat_alarm(self, at: Seconds) -> None:
         if self._seat_alarm is not None:
@@ -365,12 +435,20 @@ class Service:
 
     def _on_offer(self, payload: bytes) -> None:
         if not payload:
+            self._on_cleared_board()
             return
         try:
             epoch = messages.read_offer(payload).epoch
         except WireError:
             epoch = -1
         self._lead(leadership.OfferSeen(self._loop.now(), epoch))
+
+    def _on_cleared_board(self) -> None:
+        if self._clears:
+            self._clears -= 1
+        elif isinstance(self._state, rounds.Collecting):
+            # By a coordinator of before, in its last words: clients take it for the round's end.
+            self._say_offer()
 
     def _act(self) -> None:
         """The seat is ours: say what there is to say, and hear what there is to hear."""
@@ -379,8 +457,6 @@ class Service:
         # offer may reply at once.
         self.link.listen(self._topics.any_update, self._topics.any_presence)
         self._welcome_broker()
-        # A round that was gone on with has no alarm yet.
-        self._happen(rounds.Woke(self._loop.now()))
 
     # What happens
 
@@ -404,9 +480,13 @@ class Service:
             case LinkDown(reason, retry_in_s):
                 _log.warning("%s; %s", reason, next_try(retry_in_s))
                 self._acting = False
+                self._clears = 0
                 self._lead(leadership.Disconnected(self._loop.now()))
+                self._happen(rounds.LinkDown(self._loop.now()))
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
+            case Arrived(ModelChunk(digest, 0), first, retained=True) if first:
+                self._on_old_chunk(digest, first)
             case Arrived(address, payload):
                 self._on_arrival(address, payload)
 
@@ -417,22 +497,26 @@ class Service:
         if limit != self._model.ref.chunk_bytes:
             old = self._model
             self._model = published_model.make(old.layout, old.flat, old.trained_rounds, limit)
+        # Before we publish: our own first chunk would hide in how many chunks the model lies there.
+        self._old_models.look(closed.model for closed in self._state.past.settled)
         self._publish_model()
         for ref in list(self._retained.values()):
             if ref.digest != self._model.ref.digest:
-                self.link.stream(self._clearing(ref))
+                self.link.stream(self._clearing(ref), behind=True)
         self._status.forget()
         now = self._loop.now()
         # While averaging, the next model is about to be ready: this one is done with.
-        if not isinstance(self._state, rounds.Averaging):
+        if isinstance(self._state, rounds.Averaging):
+            self._happen(rounds.LinkUp(now))
+        else:
             was_open = isinstance(self._state, rounds.Collecting)
             self._happen(rounds.ModelReady(now, self._model.ref))
+            self._happen(rounds.LinkUp(now))
             if not isinstance(self._state, rounds.Collecting):
                 # One that was withdrawn while the link was down may still stand there.
-                self._say(Publish(OfferBoard(), None))
+                self._say(_BOARD_CLEARED)
             elif was_open:
                 self._say_offer()
-        self._old_models.look(closed.model for closed in self._state.past.settled)
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
@@ -444,11 +528,18 @@ class Service:
                 self._on_seat(address, payload)
             case OfferBoard():
                 self._on_offer(payload)
-            case ModelChunk():
-                self._old_models.seen(address, payload, lambda digest: digest in self._retained)
             case _:
                 # Retained leftovers being cleared.
                 return
+
+    def _on_old_chunk(self, digest: Digest, first: bytes) -> None:
+        # What came while we slept may be a successor's.
+        if not self._may_act:
+            return
+        if (ours := self._retained.get(digest)) is not None:
+            self._retained[digest] = as_it_lies(ours, first)
+        else:
+            self._old_models.clear(digest, first)
 
     def _on_presence(self, client: ClientId, payload: bytes) -> None:
         now = self._loop.now()
@@ -485,7 +576,7 @@ class Service:
                 self._refuse_unread(address, WireError(misplaced))
 
     def _on_announce(self, client: ClientId, announce: Announce) -> None:
-        fault = ""
+        fault = self._outdated_fault(announce.round)
         if announce.size_bytes > self._answer_bytes_max:
             fault = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
         self._announced = announce
@@ -539,10 +630,14 @@ class Service:
                 self._happen(rounds.EvaluationCame(now, client, run, round_id, base, fault))
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self._arrived = answer
-                fault = self._answers.check(answer)
+                fault = self._outdated_fault(round_id) or self._answers.check(answer)
                 self._happen(rounds.UpdateCame(now, client, run, round_id, base, kind, fault))
         self._arrived = None
         self._answers.let_go()
+
+    def _outdated_fault(self, number: RoundId) -> str:
+        # Late answers are checked as if they were for the open round, and added to its sum.
+        return f"late: round {number} had other settings" if number <= self._outdated else ""
 
     # What to do about it
 
@@ -579,8 +674,11 @@ class Service:
                 self._loop.stop()
 
     def _say(self, effect: Publish) -> None:
-        if self._may_act:
-            self.link.perform(effect)
+        if not self._may_act:
+            return
+        if effect == _BOARD_CLEARED:
+            self._clears += 1
+        self.link.perform(effect)
 
     @property
     def _may_act(self) -> bool:
@@ -591,7 +689,7 @@ class Service:
     def _say_offer(self) -> None:
         """What is open now; said again, it invites only who has not answered yet."""
         if not isinstance(self._state, rounds.Collecting):
-            self._say(Publish(OfferBoard(), None))
+            self._say(_BOARD_CLEARED)
             return
         offer = rounds.offer(self._state, self._loop.now(), self._rules, self._roster)
         file = self._model.file
@@ -603,14 +701,13 @@ class Service:
     def _begin_round(self) -> None:
         state = self._state
         assert isinstance(state, rounds.Collecting)
-        terms_max = rounds.terms_max(len(state.train), self._rules)
-        self._answers.begin(terms_max)
+        self._answers.begin(state.terms_max)
         opening = Opening(
             model=state.model,
             train=sorted(state.train),
             evaluate=sorted(state.evaluate),
             deadline_s=state.closes_at - state.opened_at,
-            terms_max=terms_max,
+            terms_max=state.terms_max,
             settings=self._settings(),
         )
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
@@ -643,11 +740,10 @@ class Service:
             kept = Kept(named, file=self._source)
         else:
             kept = Kept(named, message=self._source)
+        self._folder.ledger.keep(kept, left_s, self._on_stored)
 
-        def stored() -> None:
-            self._happen(rounds.Stored(self._loop.now(), (named,)))
-
-        self._folder.ledger.keep(kept, left_s, stored)
+    def _on_stored(self, answers: tuple[Named, ...]) -> None:
+        self._happen(rounds.Stored(self._loop.now(), answers))
 
     def _remember_refusals(self, before: rounds.State) -> None:
         after = self._state
@@ -670,6 +766,8 @@ class Service:
         self._send(drop)
         self._closing = close
         if close.outcome == "averaged":
+            held = frozenset(close.held)
+            self._folding = (one for one in self._folder.ledger.kept() if one.named in held)
             # After the rest of this event: the next round must not open within this one's closing.
             self._loop.post(self._average)
         else:
@@ -681,21 +779,32 @@ class Service:
     def _average(self) -> None:
         if self._ending:
             return
+        # One at a time, and others have their turn in between: who acts must not fall asleep.
+        if self._fold_next():
+            self._loop.post(self._average)
+            return
         old = self._model
         self._conclude(self._next_model())
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
         if old.ref.digest != self._model.ref.digest:
-            self.link.stream(self._clearing(old.ref))
+            lying = self._retained.get(old.ref.digest, old.ref)
+            self.link.stream(self._clearing(lying), behind=True)
+
+    def _fold_next(self) -> bool:
+        """Whether there was another late answer to fold."""
+        assert self._closing is not None
+        kept = next(self._folding, None)
+        if kept is None:
+            return False
+        staleness = self._closing.round - kept.named.round
+        if fault := self._fold_kept(kept, evaluates=False, staleness=staleness):
+            client = kept.named.client
+            _log.warning("the late answer of %s does not count any more: %s", client, fault)
+        return True
 
     def _next_model(self) -> published_model.PublishedModel:
-        assert self._closing is not None
         old = self._model
-        held = {named: self._closing.round - named.round for named in self._closing.held}
-        if held:
-            for kept in self._folder.ledger.kept():
-                if kept.named in held:
-                    self._fold_kept(kept, evaluates=False, staleness=held[kept.named])
         flat = self._answers.finish(old.flat)
         return published_model.make(old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes)
 
@@ -757,17 +866,19 @@ class Service:
         return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
 
     def _publish_model(self) -> None:
-        model = self._model
-        self._retained[model.ref.digest] = model.ref
-        self.link.stream(published_model.parts(model, lambda: self._is_wanted(model)))
+        model, ref = self._model, self._model.ref
+        lying = self._retained.get(ref.digest, ref)
+        self._retained[ref.digest] = published_model.in_more_chunks(lying, ref.chunk_bytes)
+        self._streams = number = self._streams + 1
+        self.link.stream(published_model.parts(model, lambda: self._is_wanted(number)))
 
-    def _is_wanted(self, model: published_model.PublishedModel) -> bool:
-        return model is self._model and not self._ending and self._may_act
+    def _is_wanted(self, stream: int) -> bool:
+        return stream == self._streams and not self._ending and self._may_act
 
     def _clearing(self, ref: ModelRef) -> Iterator[Part]:
         for part in published_model.cleared(ref):
-            if not self._may_act:
-                # It may be the model that a successor offers.
+            if not self._may_act or ref.digest == self._model.ref.digest:
+                # It may be the model that a successor offers, or ours again.
                 return
             yield part
         # Only now: when the link breaks in between, the rest is cleared at the end.
@@ -825,6 +936,8 @@ class Service:
         self._ending = True
         if isinstance(self._state, rounds.Averaging) and self._closing is not None:
             # Its answers are all there: the next start need not make it.
+            while self._fold_next():
+                pass
             self._conclude(self._next_model())
         self._withdraw()
 
@@ -836,7 +949,7 @@ class Service:
             self.link.close()
             return
         self._say_status()
-        withdrawn = [Publish(OfferBoard(), None)]
+        withdrawn = [_BOARD_CLEARED]
         for ref in self._retained.values():
             withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]
         withdrawn += leadership.last_words(self._seat, self._loop.now(), self._seat_rules)

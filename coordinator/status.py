@@ -53,7 +53,7 @@ class Facts:
     unreadable: int = 0
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
-    lines: list[RoundLine] = field(default_factory=list)
+    lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
     last_round: RoundPage | None = None
     """The round that closed last, while none is open."""
     stopped: bool = False
@@ -89,7 +89,7 @@ def pages(
     built: dict[str, Page] = {
         "coordinator": _coordinator(state, roster, rules, facts),
         "pace": _pace(state, rules),
-        "history": HistoryPage(rounds=facts.lines[-HISTORY_ROUNDS:]),
+        "history": HistoryPage(rounds=list(facts.lines)),
         "clients": _clients(roster),
         "traffic": TrafficPage(
             bytes_received=facts.bytes_received, bytes_published=facts.bytes_published

@@ -17,11 +17,11 @@ from typing import Protocol
 from edge_client import conditions, session
 from edge_client.config import ClientConfig
 from edge_client.model_fetch import ModelFetch
-from edge_client.outbox import AnswerLost, Outbox
+from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
-from fedmqtt import __version__, chunks, messages
+from fedmqtt import __version__, chunks, messages, pace
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Chunk, Offer, Presence, Purpose, WireError
@@ -33,6 +33,7 @@ from fedmqtt.mqtt_link import (
     LinkOptions,
     LinkUp,
     MqttLink,
+    Network,
     Part,
     Refused,
     next_try,
@@ -57,8 +58,9 @@ _SETTLE_AFTER_S = 1.0
 _SAY_AGAIN_S = 600.0
 """A device may be out of reach for days: that nothing has changed is said this rarely."""
 
-_EARLY_SHARE = 0.1
-"""Who left until the next round is back within this last share of the time, at random."""
+_NAMESAKE = "another client calls itself"
+"""In a trouble of the machine: why the link is lost again and again, where the broker says nothing.
+"""
 
 
 class Trainers(Protocol):
@@ -80,10 +82,12 @@ class Agent:
         trainers: Trainers,
         watch: Callable[[session.Event], None] = lambda event: None,
         reading: Callable[[], conditions.Reading] = conditions.read,
+        network: Network | None = None,
     ) -> None:
         """`watch` hears every event before the machine does: for progress on a screen.
 
-        `reading` is where a device keeps its sensors, if not where Linux does.
+        `reading` is where a device keeps its sensors, if not where Linux does; `network` is how it
+        reaches its broker, if not over this machine's.
         """
         self._loop = loop
         self._config = config
@@ -110,9 +114,15 @@ class Agent:
         """Why there is no link, and when the log told so."""
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
+        self._unsettled: set[Answer] = set()
+        """Not known to be on the disk, so that they would survive a loss of power."""
         self._outbox = Outbox(config.state_dir / "outbox")
         self._topics = Topics(config.federation)
-        self.link = MqttLink(loop, broker, self._topics, self._link_options(), self._on_link)
+        self.link = MqttLink(
+            loop, broker, self._topics, self._link_options(), self._on_link, network
+        )
+        # Until an offer says how many we are.
+        self.link.spread_s = min(pace.UNTOLD_SPREAD_S, config.link.retry_max_s)
         self._models = ModelFetch(self.link, config.state_dir / "models", config.model_bytes_max)
 
     @property
@@ -122,23 +132,42 @@ class Agent:
     def start(self) -> None:
         """Send what an earlier life left, connect, and take part until `stop`."""
         answers, damaged = self._outbox.answers()
+        stuck = sweep(self._outbox.folder) + self._models.stuck
         self._happen(session.Started(self._loop.now(), answers))
+        for answer in answers:
+            self._settle_soon(answer)
+        troubles: list[str] = []
         if damaged:
-            names = ", ".join(map(str, damaged))
-            self._happen(
-                session.Troubled(self._loop.now(), f"damaged and set aside, not sent: {names}")
-            )
+            troubles.append(f"damaged and set aside, not sent: {', '.join(map(str, damaged))}")
+        if stuck:
+            troubles.append(f"cannot be removed: {', '.join(stuck)}")
+        if troubles:
+            self._happen(session.Troubled(self._loop.now(), "; ".join(troubles)))
         self._check_conditions()
         self.link.open()
 
     def stop(self) -> None:
         """Say goodbye: offline, but what is owed stays in the outbox for the next start."""
+        self._settle_all()
+        self._rest()
+        self.link.close([self._goodbye()])
+
+    def vanish(self) -> None:
+        """End as a device without power does: no goodbye, and only its disk remembers."""
+        self._rest()
+        self.link.cut(None)
+        self.link.close()
+
+    def _rest(self) -> None:
         for timer in (self._alarm, self._conditions_timer):
             if timer is not None:
                 timer.cancel()
         if self._ticket is not None:
             self._trainers.cancel(self._ticket)
-        self.link.close([self._goodbye()])
+        self._unsettled.clear()
+        # A model that has just come must not begin another job.
+        self._fetching = None
+        self._models.close()
 
     def _goodbye(self) -> Publish:
         gone = Presence(online=False, session=self._state.token)
@@ -202,7 +231,9 @@ class Agent:
             if told == reason and now - told_at < _SAY_AGAIN_S:
                 return
         self._down_told = (reason, now)
-        self._log.warning("%s; %s", reason, next_try(retry_in_s))
+        # Told once, when it was noticed, and the cause of all that follows.
+        why = f"; {self._state.trouble}" if _NAMESAKE in self._state.trouble else ""
+        self._log.warning("%s; %s%s", reason, next_try(retry_in_s), why)
 
     def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:
         match arrived.address:
@@ -215,9 +246,15 @@ class Agent:
                 invited = self._client in offer.train + offer.evaluate
                 # An old offer that is delivered again must not put its model in the newer one's
                 # place.
-                if offer.model_file and invited and not session.is_past(self._state, offer):
+                waits = session.outlives(self._state.job, offer)
+                if (
+                    offer.model_file
+                    and invited
+                    and not waits
+                    and not session.is_past(self._state, offer)
+                ):
                     self._models.put(offer.model, offer.model_file)
-                self._happen(session.Offered(now, offer, arrived.expires_in_s))
+                self._happen(session.Offered(now, offer, arrived.expires_in_s, arrived.retained))
             case Inbox():
                 message = messages.read_to_client(arrived.payload)
                 self._happen(session.Received(now, message))
@@ -271,9 +308,12 @@ class Agent:
                 with self._disk_trouble_told(answer):
                     self.link.publish(address, self._outbox.read(answer))
             case session.SendChunks():
+                # It names what is missing by now, and takes an earlier one's place: at once, since
+                # streams go one after the other.
+                self._sending[effect.answer.digest] = effect
                 self.link.stream(self._parts(effect))
             case session.Forget(answer):
-                self._sending.pop(answer.digest, None)
+                self._let_go(answer)
                 with self._disk_trouble_told(answer):
                     self._outbox.forget(answer)
             case session.Leave(back_at):
@@ -326,7 +366,7 @@ class Agent:
                 self._ticket = None
                 answer = Answer(said.run, said.round, said.digest, said.size_bytes)
                 self._happen(session.Finished(now, answer))
-                self._loop.call_in(_SETTLE_AFTER_S, lambda: self._settle(answer))
+                self._settle_soon(answer)
             case Failed(reason=reason):
                 self._ticket = None
                 self._happen(session.Failed(now, run, round_id, reason))
@@ -334,10 +374,29 @@ class Agent:
     def _owes(self, answer: Answer) -> bool:
         return any(one.answer == answer for one in self._state.owed)
 
+    def _let_go(self, answer: Answer) -> None:
+        self._sending.pop(answer.digest, None)
+        self._unsettled.discard(answer)
+
+    def _settle_soon(self, answer: Answer) -> None:
+        if not self._owes(answer):
+            return
+        self._unsettled.add(answer)
+        self._loop.call_in(_SETTLE_AFTER_S, lambda: self._settle(answer))
+
     def _settle(self, answer: Answer) -> None:
-        if self._owes(answer):
+        if answer in self._unsettled:
             with self._disk_trouble_told(answer):
                 self._outbox.settle(answer)
+                self._unsettled.discard(answer)
+
+    def _settle_all(self) -> None:
+        """At the end: no event follows any more, so the log alone is told what goes wrong."""
+        for answer in self._unsettled:
+            try:
+                self._outbox.settle(answer)
+            except (AnswerLost, OSError) as bad:
+                self._log.error("outbox: %s", bad)
 
     def _stop_job(self, round_id: RoundId) -> None:
         self._fetching = None
@@ -349,14 +408,13 @@ class Agent:
 
     def _parts(self, send: session.SendChunks) -> Iterator[Part]:
         answer, size = send.answer, send.chunk_bytes
-        # A later Go names what is missing by then, and takes this one's place.
-        self._sending[answer.digest] = send
+        reading = self._outbox.reading(answer)
         with self._disk_trouble_told(answer):
             for index in chunks.numbers(send.ranges, chunks.count(answer.size_bytes, size)):
                 if self._sending.get(answer.digest) is not send or not self._owes(answer):
                     return
                 start, stop = chunks.span(index, answer.size_bytes, size)
-                piece = memoryview(self._outbox.piece(answer, start, stop))
+                piece = memoryview(reading.piece(start, stop))
                 address = UpdatePart(send.lane, self._client, answer.round, str(index))
                 yield Part(address, messages.encode(Chunk(digest=answer.digest, data=piece)))
 
@@ -368,6 +426,7 @@ class Agent:
             yield
         except AnswerLost as lost:
             reason = str(lost)
+            self._let_go(answer)
             self._loop.post(
                 lambda: self._happen(session.AnswerGone(self._loop.now(), answer, reason))
             )
@@ -377,10 +436,8 @@ class Agent:
 
     def _leave(self, back_at: Seconds) -> None:
         left_s = back_at - self._loop.now()
-        # Who has left is not invited, so it must be back before the round opens; and not all who
-        # left in the same second.
-        early_s = max(left_s * _EARLY_SHARE, self.link.spread_s)
-        back_in_s = max(0.0, left_s - early_s * random.SystemRandom().uniform(0.5, 1.0))
+        draw = random.SystemRandom().random()
+        back_in_s = pace.back_in_s(draw, left_s, self.link.spread_s)
         self._log.info("offline until the next round, back in about %.0f s", back_in_s)
         self.link.leave([self._goodbye()], back_in_s)
 

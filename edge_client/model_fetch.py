@@ -9,11 +9,12 @@ ends, so a slow device gets a large model in the end.
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
-from edge_client.outbox import sha256_of
+from edge_client.outbox import sha256_of, sweep
 from fedmqtt import chunks
 from fedmqtt.messages import ModelRef
 from fedmqtt.mqtt_link import MqttLink
@@ -55,8 +56,8 @@ class ModelFetch:
         self._whole: set[Digest] = set()
         """Seen to be whole in this life. A file of an earlier one may have lost its power."""
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob("*.part"):
-            leftover.unlink()
+        self.stuck = sweep(folder)
+        """What an earlier life left half fetched and could not be removed, and why."""
 
     def path(self, digest: Digest) -> Path:
         return self._folder / f"{digest}.model"
@@ -102,6 +103,12 @@ class ModelFetch:
         if self._fetch is not None:
             self._unsubscribe(self._fetch)
             self._fetch.is_wanted = False
+
+    def close(self) -> None:
+        """The agent ends. A part of a model that is on disk is of no use to the next one."""
+        fetch, self._fetch = self._fetch, None
+        if fetch is not None:
+            fetch.file.close()
 
     def take(self, address: ModelChunk, data: bytes) -> None:
         """One chunk arrived. One that nobody asked for, or that is being cleared (it is empty), is
@@ -152,8 +159,11 @@ class ModelFetch:
         fetch, self._fetch = self._fetch, None
         if fetch is not None:
             self._unsubscribe(fetch)
-            fetch.file.close()
-            fetch.path.unlink(missing_ok=True)
+            # What cannot be removed is in nobody's way: the next start sweeps it up, or says why
+            # not.
+            with suppress(OSError):
+                fetch.file.close()
+                fetch.path.unlink(missing_ok=True)
 
     def _unsubscribe(self, fetch: _Fetch) -> None:
         for batch in fetch.batches:

@@ -25,6 +25,7 @@ _FILE_NAME = re.compile(
 )
 _READ_BYTES = 1024 * 1024
 _DAMAGED_KEPT = 10
+_DAMAGED_BYTES_MAX = 64 * 1024 * 1024
 """For who wants to know what happened. More would fill the disk of a device whose card is dying."""
 _FOR_GOOD = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE)
 """Too many open files, or a permission that was taken away, can be mended; not these."""
@@ -69,7 +70,8 @@ class Outbox:
     def answers(self) -> tuple[tuple[Answer, ...], tuple[Path, ...]]:
         """What an earlier life left: whole answers, by run and round, and damaged files.
 
-        Damaged ones are set aside, so that they are neither sent nor lost; the newest few are kept.
+        Damaged ones are set aside, so that they are neither sent nor lost: the newest, and of those
+        before it a few.
         """
         whole: list[Answer] = []
         damaged: list[Path] = []
@@ -79,8 +81,6 @@ class Outbox:
                 damaged.append(self._set_aside(path))
             else:
                 whole.append(answer)
-        for leftover in self.folder.glob("*.part"):
-            leftover.unlink()
         return tuple(sorted(whole, key=lambda one: (one.run, one.round))), tuple(damaged)
 
     def read(self, answer: Answer) -> bytes:
@@ -88,19 +88,27 @@ class Outbox:
         with self._lost_for_good(answer):
             data = self._path(answer).read_bytes()
         if hashlib.sha256(data).hexdigest() != answer.digest:
-            raise self._damaged(answer, "its bytes have changed")
+            raise self.changed(answer)
         return data
 
     def piece(self, answer: Answer, start: int, stop: int) -> bytes:
-        """A part of a large one. That they fit together is checked by who puts them together."""
+        """A part of a large one, as it is: see `reading`."""
         with self._lost_for_good(answer), self._path(answer).open("rb") as file:
             data = os.pread(file.fileno(), stop - start, start)
         if len(data) != stop - start:
             raise self._damaged(answer, "it is shorter than it was")
         return data
 
+    def reading(self, answer: Answer) -> "Reading":
+        """For who needs a large one in pieces."""
+        return Reading(self, answer)
+
     def forget(self, answer: Answer) -> None:
         self._path(answer).unlink(missing_ok=True)
+
+    def changed(self, answer: Answer) -> AnswerLost:
+        """Set it aside: its bytes are not those that its digest was made from."""
+        return self._damaged(answer, "its bytes have changed")
 
     @contextmanager
     def _lost_for_good(self, answer: Answer) -> Iterator[None]:
@@ -126,15 +134,52 @@ class Outbox:
         except OSError:
             # It is not there, or the disk takes nothing any more. It is told of all the same.
             return path
-        dated = [(one.stat().st_mtime_ns, one) for one in self.folder.glob("*.damaged")]
-        for _, old in sorted(dated, reverse=True)[_DAMAGED_KEPT:]:
-            # Not ours, if it is a folder.
-            with suppress(OSError):
-                old.unlink()
+        self._thin_out()
         return aside
+
+    def _thin_out(self) -> None:
+        stats = [(one, one.lstat()) for one in self.folder.glob("*.damaged")]
+        size_bytes = 0
+        for number, (one, stat) in enumerate(
+            sorted(stats, key=lambda each: each[1].st_mtime_ns, reverse=True)
+        ):
+            size_bytes += stat.st_size
+            # The newest stays however large it is: somebody is being told of it.
+            if number and (number >= _DAMAGED_KEPT or size_bytes > _DAMAGED_BYTES_MAX):
+                # Not ours, if it is a folder.
+                with suppress(OSError):
+                    one.unlink()
 
     def _path(self, answer: Answer) -> Path:
         return self.folder / f"{answer.run}-{answer.round}-{answer.digest}.answer"
+
+
+class Reading:
+    """An answer that is read in pieces, ascending, and checked where that is all of it.
+
+    Who puts the pieces together finds that they are not the answer, but not which of them: it would
+    ask for all of them again, for ever.
+    """
+
+    def __init__(self, outbox: Outbox, answer: Answer) -> None:
+        self._outbox = outbox
+        self._answer = answer
+        self._hasher = hashlib.sha256()
+        self._read_bytes = 0
+        """From the beginning, without a gap."""
+
+    def piece(self, start: int, stop: int) -> bytes:
+        """As `Outbox.piece`. Raises AnswerLost instead of giving out the last piece of a whole that
+        has changed.
+        """
+        data = self._outbox.piece(self._answer, start, stop)
+        if start == self._read_bytes:
+            self._hasher.update(data)
+            self._read_bytes = stop
+        is_whole = self._read_bytes == self._answer.size_bytes
+        if is_whole and self._hasher.hexdigest() != self._answer.digest:
+            raise self._outbox.changed(self._answer)
+        return data
 
 
 def _force_to_disk(file: int) -> None:
@@ -157,6 +202,17 @@ def _answer_in(path: Path) -> Answer | None:
     if not whole:
         return None
     return Answer(RunId(named[1]), RoundId(int(named[2])), digest, path.stat().st_size)
+
+
+def sweep(folder: Path) -> list[str]:
+    """Remove what a crash left half written there; says what could not be removed, and why."""
+    stuck: list[str] = []
+    for leftover in sorted(folder.glob("*.part")):
+        try:
+            leftover.unlink()
+        except OSError as bad:
+            stuck.append(f"{leftover}: {bad.strerror}")
+    return stuck
 
 
 def sha256_of(path: Path) -> Digest:

@@ -5,10 +5,14 @@
                 ▲                         │ round over, superseded, owner said no │
                 └─────────────────────────┴───────────────────────────────────────┘
 
+Where late answers count (`late_rounds` in the offer), who trains goes on when its round is over,
+and an invitation to a newer one waits for so long.
+
 An answer that is finished is *owed* until its receipt comes, whatever happens to the link: it lies
 in the outbox on disk, and is sent at each connect and again when no receipt comes.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 from edge_client import own_presence
@@ -122,6 +126,10 @@ class Session:
     seen: tuple[RunId, RoundId] | None = None
     """Run and round of the last offer that was taken or turned down; each is considered once."""
     owed: tuple[Owed, ...] = ()
+    invitation: "Offered | None" = None
+    """To a newer round, while the answer to an older one is being made that counts still."""
+    spread_s: Seconds = 0.0
+    """Within how long the coordinator wants its clients to return."""
 
     @property
     def token(self) -> str:
@@ -159,6 +167,8 @@ class Offered:
     offer: Offer
     expires_in_s: Seconds | None = None
     """What the broker counted down while the offer lay there, where it does (MQTT 5)."""
+    retained: bool = False
+    """It lay there already when this connection was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +337,16 @@ def is_past(state: Session, offer: Offer) -> bool:
     return state.seen is not None and offer.run == state.seen[0] and offer.round < state.seen[1]
 
 
+def outlives(job: Job | None, offer: Offer) -> bool:
+    """Whether work is gone on with although this offer is about a newer round."""
+    return (
+        isinstance(job, Working)
+        and job.purpose == "train"
+        and offer.run == job.offer.run
+        and 0 < offer.round - job.offer.round <= job.offer.late_rounds
+    )
+
+
 def presence(state: Session, rules: Rules) -> Presence:
     """What this client says of itself while it is connected."""
     return Presence(
@@ -351,7 +371,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
         case Offered():
             return _consider(state, event, rules)
         case OfferWithdrawn():
-            return _forget_offer(state)
+            return _forget_offer(replace(state, invitation=None))
         case ModelFetched(_, digest):
             return _start_work(state, digest)
         case Finished(at, answer):
@@ -366,8 +386,8 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
             return _receive(state, at, message, rules)
         case PresenceSeen(_, seen):
             return _correct(state, seen, rules)
-        case ConditionsChanged(_, hindrance):
-            return _change_conditions(state, hindrance, rules)
+        case ConditionsChanged(at, hindrance):
+            return _change_conditions(state, at, hindrance, rules)
         case Woke(at):
             return _wake(state, at, rules)
 
@@ -445,7 +465,7 @@ def _trouble(state: Session, what: str, rules: Rules) -> tuple[Session, list[Eff
 
 
 def _change_conditions(
-    state: Session, hindrance: str, rules: Rules
+    state: Session, at: Seconds, hindrance: str, rules: Rules
 ) -> tuple[Session, list[Effect]]:
     if hindrance == state.hindrance:
         return state, []
@@ -455,8 +475,10 @@ def _change_conditions(
         # As always when there was a hindrance before.
         return state, effects
     offer = state.job.offer
-    stopped, stops = _drop_job(state)
-    return stopped, effects + stops + _decline(stopped, offer, hindrance, rules)
+    state, stops = _drop_job(state)
+    declines = _decline(state, offer, hindrance, rules)
+    state, more_declines = _take_invitation(state, at, rules)
+    return state, effects + stops + declines + more_declines
 
 
 def _birth(state: Session, rules: Rules) -> Effect:
@@ -472,52 +494,70 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
         # Of a coordinator that another one has replaced, and that does not know it yet.
         return state, [Note("offer of an older coordinator ignored", f"round {offer.round}")]
     is_of_a_new_one = 0 < state.epoch < offer.epoch
-    state = replace(state, epoch=offer.epoch)
-    if is_of_a_new_one:
-        # What the old one had taken in and not yet stored is gone.
+    is_said_now = not event.retained and _owes(state, offer)
+    state = replace(state, epoch=offer.epoch, spread_s=offer.spread_s)
+    if is_of_a_new_one or is_said_now:
+        # A coordinator has just come, or come back: what was sent while there was none, and what
+        # another had taken in and not yet stored, is gone.
         state = _all_due(state, event.at)
+    state, effects = _take_up(state, event, rules)
+    state, sends = _send_due(state, event.at, rules)
+    return state, effects + sends
+
+
+def _take_up(state: Session, event: Offered, rules: Rules) -> tuple[Session, list[Effect]]:
+    offer = event.offer
     # Offers come again at each connect, and QoS 1 may repeat an old one after a newer one. The run
     # tells round 1 of a new beginning from the old one.
     if state.seen is not None and offer.run == state.seen[0] and offer.round <= state.seen[1]:
-        state, effects = _renew(state, event)
-        state, sends = _send_due(_hurry(state, offer, event.at), event.at, rules)
-        return state, effects + sends
-    state, effects = _drop_job(replace(state, seen=(offer.run, offer.round)))
+        return _renew(state, event)
+    state = replace(state, seen=(offer.run, offer.round), invitation=None)
+    if outlives(state.job, offer):
+        # One thing at a time: what is half done first, and then this, if it is open still.
+        return replace(state, invitation=event), []
+    state, effects = _drop_job(state)
+    state, more = _follow(state, event, event.at, rules)
+    return state, effects + more
+
+
+def _follow(
+    state: Session, event: Offered, at: Seconds, rules: Rules
+) -> tuple[Session, list[Effect]]:
+    """Take the offer up or turn it down. It has come at `event.at`, and no other is worked on."""
+    offer = event.offer
     purpose = _purpose(offer, rules)
-    if purpose is None or any(one.answer.is_for(offer.run, offer.round) for one in state.owed):
-        return state, effects
+    if purpose is None or _owes(state, offer):
+        return state, []
     if reason := _why_not(state, offer, purpose, rules):
-        return state, effects + _decline(state, offer, reason, rules)
-    left = _left(event)
-    if left <= 0:
-        return state, [*effects, Note("offer is over", str(offer.round))]
-    job = Fetching(offer, purpose, event.at + left)
-    return replace(state, job=job), [*effects, _fetch(offer)]
+        return state, _decline(state, offer, reason, rules)
+    closes_at = event.at + _left(event)
+    if closes_at <= at:
+        return state, [Note("offer is over", str(offer.round))]
+    return replace(state, job=Fetching(offer, purpose, closes_at)), [_fetch(offer)]
 
 
 def _renew(state: Session, event: Offered) -> tuple[Session, list[Effect]]:
     """What the offer says of the round that is worked on may have changed since."""
     job, offer = state.job, event.offer
+    if state.invitation is not None and offer.round == state.invitation.offer.round:
+        state = replace(state, invitation=event)
     if job is None or not _is_for(job, offer.run, offer.round):
         return state, []
-    if offer.epoch > job.offer.epoch and _left(event) > 0:
-        # A coordinator that has come back into its round gives it time anew.
-        job = replace(job, closes_at=event.at + _left(event))
+    closes_at = event.at + _left(event)
+    if offer.epoch == job.offer.epoch:
+        # One that was without a link gives its round the time back. An old copy takes none.
+        job = replace(job, closes_at=max(job.closes_at, closes_at))
+    elif closes_at > event.at:
+        # One that has come back into its round knows how long that will last.
+        job = replace(job, closes_at=closes_at)
     cut_anew = isinstance(job, Fetching) and offer.model != job.offer.model
     # The model's chunks lie there in another size: the broker carries other packets than before.
     effects: list[Effect] = [_fetch(offer)] if cut_anew else []
     return replace(state, job=replace(job, offer=offer)), effects
 
 
-def _hurry(state: Session, offer: Offer, at: Seconds) -> Session:
-    # An offer that comes again may mean that the coordinator is back, and what was sent meanwhile
-    # is gone. It also comes at each connect of our own, when everything has just been sent.
-    def is_due(one: Owed) -> bool:
-        just_sent = at - (one.send_at - one.wait_s) < _JUST_SENT_S
-        return one.answer.is_for(offer.run, offer.round) and not just_sent
-
-    owed = tuple(replace(one, send_at=at) if is_due(one) else one for one in state.owed)
-    return replace(state, owed=owed)
+def _owes(state: Session, offer: Offer) -> bool:
+    return any(one.answer.is_for(offer.run, offer.round) for one in state.owed)
 
 
 def _left(event: Offered) -> Seconds:
@@ -577,11 +617,18 @@ def _say_no(
 
 
 def _forget_offer(state: Session) -> tuple[Session, list[Effect]]:
-    if state.job is not None:
-        # Should it be offered again, as by a coordinator that was stopped and started: from anew.
-        run, round_id = state.job.offer.run, state.job.offer.round
-        state = replace(state, seen=(run, RoundId(round_id - 1)))
-    return _drop_job(state)
+    """It is over, or so it seems: should it be offered again, it is taken up from anew.
+
+    As by a coordinator that was stopped and started.
+    """
+    job = state.job
+    if job is None or _may_be_late(job):
+        return state, []
+    return _drop_job(replace(state, seen=(job.offer.run, RoundId(job.offer.round - 1))))
+
+
+def _may_be_late(job: Job) -> bool:
+    return isinstance(job, Working) and job.purpose == "train" and job.offer.late_rounds > 0
 
 
 def _drop_job(state: Session) -> tuple[Session, list[Effect]]:
@@ -614,7 +661,14 @@ def _finish(
     state, sends = _send_due(state, at, rules)
     # The presence still tells of the trouble that is over.
     births = [_birth(state, rules)] if had_trouble and state.online else []
-    return state, births + sends
+    state, next_work = _take_invitation(state, at, rules)
+    return state, births + sends + next_work
+
+
+def _take_invitation(state: Session, at: Seconds, rules: Rules) -> tuple[Session, list[Effect]]:
+    if state.invitation is None:
+        return state, []
+    return _follow(replace(state, invitation=None), state.invitation, at, rules)
 
 
 def _fail(state: Session, event: Failed, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -623,7 +677,9 @@ def _fail(state: Session, event: Failed, rules: Rules) -> tuple[Session, list[Ef
     offer, reason = state.job.offer, event.reason
     told = f"round {offer.round}: {reason}"
     state, births = _trouble(replace(state, job=None), told, rules)
-    return state, births + _decline(state, offer, reason, rules)
+    declines = _decline(state, offer, reason, rules)
+    state, next_work = _take_invitation(state, event.at, rules)
+    return state, births + declines + next_work
 
 
 # Answers that are owed
@@ -714,7 +770,8 @@ def _settle(
 def _leave_if_idle(
     state: Session, back_at: Seconds, at: Seconds, rules: Rules
 ) -> tuple[Session, list[Effect]]:
-    is_long = 0 < rules.leave_from_s <= back_at - at
+    # Who would be back at once, with all the others, had better stay.
+    is_long = 0 < rules.leave_from_s <= back_at - at - state.spread_s
     if not is_long or not state.online or state.owed or state.job is not None:
         return state, []
     return replace(state, online=False), [Leave(back_at)]
@@ -727,8 +784,12 @@ def _wake(state: Session, at: Seconds, rules: Rules) -> tuple[Session, list[Effe
     effects: list[Effect] = []
     if state.job is not None and at >= state.job.closes_at:
         round_id = state.job.offer.round
-        state, effects = _drop_job(state)
-        effects.append(Note("ran out of time", f"round {round_id}"))
+        if _may_be_late(state.job):
+            state = replace(state, job=replace(state.job, closes_at=math.inf))
+            effects.append(Note("late, and goes on", f"round {round_id}"))
+        else:
+            state, effects = _forget_offer(state)
+            effects.append(Note("ran out of time", f"round {round_id}"))
     state, sends = _send_due(state, at, rules)
     return state, effects + sends
 
@@ -736,7 +797,7 @@ def _wake(state: Session, at: Seconds, rules: Rules) -> tuple[Session, list[Effe
 def _wake_at(state: Session) -> Seconds | None:
     """When something may be due though nobody says anything."""
     times = [one.send_at for one in state.owed] if state.online else []
-    if state.job is not None:
+    if state.job is not None and state.job.closes_at < math.inf:
         times.append(state.job.closes_at)
     return min(times, default=None)
 

@@ -4,6 +4,7 @@ A device has one. It starts when a round is accepted and ends after it, or stays
 (importing torch takes seconds on a Raspberry Pi). A demonstration's clients share a few.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -176,8 +177,7 @@ class TrainerPool:
             ticket.report(message)
         elif isinstance(message, Done):
             # Finished in the moment in which it was cancelled: nobody will send it.
-            answer = Answer(message.run, message.round, message.digest, message.size_bytes)
-            Outbox(Path(ticket.job.outbox)).forget(answer)
+            _forget(ticket.job, message)
 
     def _rest(self, trainer: _Trainer) -> None:
         if self._queue:
@@ -220,6 +220,15 @@ class TrainerPool:
         if trainer.timer is not None:
             trainer.timer.cancel()
             trainer.timer = None
+
+
+def _forget(job: Job, done: Done) -> None:
+    answer = Answer(done.run, done.round, done.digest, done.size_bytes)
+    try:
+        Outbox(Path(job.outbox)).forget(answer)
+    except OSError as bad:
+        # The next life finds it, and its coordinator says whether it still counts.
+        logging.getLogger(f"client.{job.client}").error("outbox: %s", bad)
 
 
 def _cause_of_death(code: int) -> str:

@@ -6,6 +6,7 @@ own under one name.
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 NAME = ".lock"
@@ -35,9 +36,6 @@ class FolderLock:
         self._file: int | None = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # For people, and for the message above: what holds is the lock, not these digits.
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
             pid = _pid_in(self._file)
             self.release()
@@ -45,6 +43,11 @@ class FolderLock:
         except OSError:
             self.release()
             raise
+        # For people, and for the message above: what holds is the lock, not these digits. A full
+        # disk has no room for them, and what is owed from here may be what fills it.
+        with suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """May be called again."""
@@ -54,6 +57,6 @@ class FolderLock:
 
 
 def _pid_in(file: int) -> int | None:
-    # Empty in the moment between locking and writing.
+    # Empty in the moment between locking and writing, and where the disk was full.
     text = os.pread(file, _PID_BYTES_MAX, 0).strip()
     return int(text) if text.isdigit() else None

@@ -37,7 +37,8 @@ Count = Annotated[int, Meta(ge=1, le=2**53)]
 Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
 # It becomes part of a file's name on every client.
 Run = Annotated[RunId, Meta(pattern=RUN_PATTERN)]
-Epoch = Annotated[int, Meta(ge=0, le=2**53)]
+EPOCH_MAX = 2**53
+Epoch = Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
 """Of one start of a coordinator, and above all before it, so that an old one cannot act for a new;
 see `coordinator/leadership.py`."""
 # The length too: `$` alone admits a newline at the end, and a digest becomes a topic and a path.
@@ -102,6 +103,8 @@ class Offer(Message, frozen=True, kw_only=True):
     """The model itself where it is small: nothing needs to be fetched."""
     spread_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
     """Pace hint to all: after a lost connection, return at a random moment within so long."""
+    late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

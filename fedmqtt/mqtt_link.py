@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
@@ -32,8 +32,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from fedmqtt import pace
 from fedmqtt.effects import Publish, Seconds
-from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
 from fedmqtt.topics import CHANNELS, Address, Topics
 
@@ -138,6 +139,8 @@ class Arrived:
     payload: bytes
     expires_in_s: Seconds | None = None
     """What is left of the message's life, as the broker counted it (MQTT 5 only)."""
+    retained: bool = False
+    """It lay there before this connection subscribed, and is not being said now."""
 
 
 def room_for(wanted: int, packet_bytes_max: int | None) -> int:
@@ -181,6 +184,26 @@ class LinkOptions:
     tls_ca: str | None = None
 
 
+class Network(Protocol):
+    """What lies between one link and its broker, where that is not simply this machine's network:
+    one with weather of its own, say. Each link has its own.
+    """
+
+    def ask(self, connect: Callable[[], None]) -> None:
+        """Call `connect` when this link may. Asked again: only the newest is called."""
+
+    def done(self) -> None:
+        """The broker has answered the attempt, or the link no longer wants to connect."""
+
+    def wrap(self, sock: socket.socket) -> socket.socket:
+        """The socket to read and write from now on; it takes the descriptor over."""
+
+    def watch(self, fd: int, on_ready: OnReady, *, write: bool = False) -> None:
+        """As the event loop's, for the socket from `wrap`."""
+
+    def unwatch(self, fd: int) -> None: ...
+
+
 class MqttLink:
     """`handle` is called from the event loop with each LinkEvent, never from within paho.
 
@@ -194,8 +217,11 @@ class MqttLink:
         topics: Topics,
         options: LinkOptions,
         handle: Callable[[LinkEvent], None],
+        network: Network | None = None,
     ) -> None:
         self._loop = loop
+        self._network = network
+        self._sockets: EventLoop | Network = network or loop
         self._broker = broker
         self._topics = topics
         self._options = options
@@ -216,9 +242,12 @@ class MqttLink:
         self._flush_posted = False
         self._subscribing: dict[int, list[str]] = {}
         self._listening: set[str] = set()
+        self._dispensable: dict[str, Callable[[str], None]] = {}
+        """Whom to tell when the broker forbids to listen to a filter."""
         self._on_the_way: dict[int, Address] = {}
         self._streaming: set[int] = set()
         self._streams: deque[Iterator[Part]] = deque()
+        self._behind: deque[Iterator[Part]] = deque()
         self.spread_s: Seconds = 0.0
         """After a lost connection we return at a random moment within so long, or within our own
         pause where that is longer: thousands must not come back in the second in which a broker
@@ -249,6 +278,7 @@ class MqttLink:
         client = self._client
         if client is not None and self._up:
             self._streams.clear()
+            self._behind.clear()
             for words in last_words:
                 self.perform(words)
             # Paho has so many messages on the way at most, and would disconnect before the others.
@@ -265,6 +295,7 @@ class MqttLink:
         if not self._up:
             return
         self._streams.clear()
+        self._behind.clear()
         for words in last_words:
             self.perform(words)
         self._up = False
@@ -314,13 +345,14 @@ class MqttLink:
         else:
             self._publish(address, payload, expiry_s)
 
-    def stream(self, parts: Iterator[Part]) -> None:
+    def stream(self, parts: Iterator[Part], *, behind: bool = False) -> None:
         """Publish many parts, a few at a time, each taken from `parts` only when its turn comes.
 
-        Dropped when the link breaks. Streams go one after the other.
+        Dropped when the link breaks. Streams go one after the other, and those that wait `behind`
+        only while there is no other.
         """
         if self._up:
-            self._streams.append(parts)
+            (self._behind if behind else self._streams).append(parts)
             self._pump()
 
     def subscribe(self, addresses: Iterable[Address]) -> None:
@@ -333,6 +365,15 @@ class MqttLink:
         if self._up and self._client is not None:
             self._listening.update(filters)
             self._subscribe(self._client, list(filters))
+
+    def listen_if_allowed(self, topic_filter: str, if_not: Callable[[str], None]) -> None:
+        """As `listen`, where we can do without: a broker that forbids it keeps its connection.
+
+        `if_not` hears the broker's reason.
+        """
+        if self._up and self._client is not None:
+            self._dispensable[topic_filter] = if_not
+            self._subscribe(self._client, [topic_filter])
 
     def unlisten(self, *filters: str) -> None:
         if self._up and self._client is not None:
@@ -358,10 +399,12 @@ class MqttLink:
         return sent.mid
 
     def _pump(self) -> None:
-        while self._streams and len(self._streaming) < STREAM_WINDOW:
-            part = next(self._streams[0], None)
+        while len(self._streaming) < STREAM_WINDOW and (
+            streams := self._streams or self._behind
+        ):
+            part = next(streams[0], None)
             if part is None:
-                self._streams.popleft()
+                streams.popleft()
             else:
                 self._streaming.add(self._publish(part.address, part.payload))
 
@@ -387,6 +430,12 @@ class MqttLink:
         self._set_timer(back_in_s, self._connect)
 
     def _connect(self) -> None:
+        if self._network is None:
+            self._dial()
+        else:
+            self._network.ask(self._dial)
+
+    def _dial(self) -> None:
         self._token = secrets.token_hex(8)
         self._client = self._new_client()
         self._set_timer(_CONNECT_TIMEOUT_S, lambda: self._lost("no answer to CONNECT"))
@@ -454,6 +503,8 @@ class MqttLink:
         )
 
     def _connected(self, client: paho.Client, answer: Properties | None) -> None:
+        if self._network is not None:
+            self._network.done()
         # A broker of MQTT 5 ends the connection of who sends more at a time than it allows. Paho
         # does not look, and lets it be set only before it connects, when nobody knows it yet.
         in_flight_max = getattr(answer, "ReceiveMaximum", _IN_FLIGHT_MAX)
@@ -476,7 +527,9 @@ class MqttLink:
 
     def _unheard(self, topic: str, reason: str) -> None:
         address = self._topics.parse(topic)
-        if topic in self._options.subscribe or topic in self._listening:
+        if (tell := self._dispensable.pop(topic, None)) is not None:
+            tell(reason)
+        elif topic in self._options.subscribe or topic in self._listening:
             self._lost(f"{self._broker} does not let us read {topic}: {reason}")
         elif address is not None:
             self._tell(Refused(address, reason))
@@ -510,10 +563,11 @@ class MqttLink:
 
     def _lost(self, reason: str, *, thrown_out: bool = False, taken_over: bool = False) -> None:
         self._drop()
-        # Full jitter: after a broker's restart a thousand clients must not return at once.
-        limit = min(self._options.retry_max_s, self._options.retry_base_s * 2.0**self._attempt)
-        delay_s = random.SystemRandom().uniform(0.0, max(limit, self.spread_s))
-        self._attempt = min(self._attempt + 1, 32)
+        draw, options = random.SystemRandom().random(), self._options
+        delay_s = pace.return_in_s(
+            draw, self._attempt, options.retry_base_s, options.retry_max_s, self.spread_s
+        )
+        self._attempt += 1
         self._set_timer(delay_s, self._connect)
         self._tell(LinkDown(reason, delay_s, thrown_out, taken_over))
 
@@ -525,16 +579,20 @@ class MqttLink:
         self._back_in_s = None
         self._subscribing.clear()
         self._listening.clear()
+        self._dispensable.clear()
         self._on_the_way.clear()
         self._streaming.clear()
         self._streams.clear()
+        self._behind.clear()
         if self._timer is not None:
             self._timer.cancel()
         if client is not None:
             sock = client.socket()
             if sock is not None:
-                self._loop.unwatch(sock.fileno())
+                self._sockets.unwatch(sock.fileno())
                 sock.close()
+        if self._network is not None:
+            self._network.done()
 
     def _keep_alive(self) -> None:
         # Up for a while. Not sooner, or two clients of one name would throw each other out for ever
@@ -576,7 +634,7 @@ class MqttLink:
         # The connection may have broken while it was being written to.
         sock = self._client.socket()
         if sock is not None:
-            self._loop.watch(sock.fileno(), self._on_ready, write=self._client.want_write())
+            self._sockets.watch(sock.fileno(), self._on_ready, write=self._client.want_write())
 
     # Paho's callbacks: they never decide, and never tell anybody from within paho
 
@@ -608,7 +666,9 @@ class MqttLink:
         if address is not None:
             expires_in_s = getattr(message.properties, "MessageExpiryInterval", None)
             self.bytes_received += len(topic) + len(message.payload)
-            arrived = Arrived(address, bytes(message.payload), expires_in_s)
+            arrived = Arrived(
+                address, bytes(message.payload), expires_in_s, retained=bool(message.retain)
+            )
             self._post_for(client, lambda: self._tell(arrived))
 
     def _on_publish(
@@ -635,14 +695,17 @@ class MqttLink:
             if code.is_failure:
                 self._post_for(client, partial(self._unheard, topic, str(code)))
 
-    def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+    def _on_socket_open(self, client: paho.Client, _data: Any, sock: Any) -> None:
         # Small messages must not wait for the acknowledgement of the one before.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop.watch(sock.fileno(), self._on_ready)
+        if self._network is not None:
+            # Paho has no way to be told; it looks here each time it reads or writes.
+            client._sock = sock = self._network.wrap(sock)
+        self._sockets.watch(sock.fileno(), self._on_ready)
 
     def _on_socket_close(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        self._loop.unwatch(sock.fileno())
+        self._sockets.unwatch(sock.fileno())
 
     def _on_wants_write(self, _client: paho.Client, _data: Any, _sock: Any) -> None:
         if not self._flush_posted:

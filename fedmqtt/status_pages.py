@@ -42,7 +42,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     federation: str
     run: str
     epoch: int = 0
-    """Counts the coordinators that the federation has had."""
+    """Of the coordinator: above all before it. Millions count how often the seat was taken, the
+    rest tells apart programs that bid at once."""
     task: str
     program: str
     since: str

@@ -12,7 +12,7 @@ has lost much or all when it is back.
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import AnyMessage, Offer, Presence
@@ -30,8 +30,8 @@ from fleet_sim.clock import Clock
 from fleet_sim.weather import Weather
 
 Message = AnyMessage | None
-Receive = Callable[[Address, Message, Seconds | None], None]
-"""(address, message, for how long it is still good)"""
+Receive = Callable[[Address, Message, Seconds | None, bool], None]
+"""(address, message, for how long it is still good, whether it lay there before)"""
 
 COORDINATOR = "coordinator"
 Who = ClientId | str
@@ -45,6 +45,8 @@ class _Letter:
     address: Address
     message: Message
     expires_at: Seconds | None
+    retained: bool = False
+    """It is read because it lay there, not because it is said."""
 
 
 @dataclass(slots=True)
@@ -74,11 +76,15 @@ class Broker:
         self.retained: dict[Address, _Letter] = {}
         self.dropped_count = 0
         self.is_up = True
+        self.is_calm = False
+        """What a lost connection still held does not come after what the next one says."""
         self._life = 0
         """Counts crashes: what was in flight at the last one does not arrive."""
         self._clock = clock
         self._chance = chance
         self._sessions: dict[Who, _Session] = {}
+        self._coordinator_heard_at: Seconds = 0.0
+        """When the last of what it has said arrives."""
 
     def connect(
         self, who: Who, receive: Receive, will: Presence | None = None, *, is_clean: bool = False
@@ -90,6 +96,9 @@ class Broker:
         session = self._sessions.setdefault(who, _Session(receive))
         session.online, session.link, session.is_clean = True, session.link + 1, is_clean
         session.down_at = session.up_at = self._clock.now
+        if who == COORDINATOR and self.is_calm:
+            # What the old connection still held has been read before.
+            session.up_at = max(session.up_at, self._coordinator_heard_at)
         session.will = _Letter(PresenceOf(ClientId(who)), will, None) if will else None
         _drop_copies(session.on_the_wire)
         self._repeat_unconfirmed(session)
@@ -100,7 +109,7 @@ class Broker:
         for letter in waiting:
             self._forward(session, letter)
         for letter in self._retained_for(who):
-            self._forward(session, letter)
+            self._forward(session, replace(letter, retained=True))
 
     def disconnect(self, who: Who, *, politely: bool) -> None:
         """End the link; unless politely, the will follows when the broker notices."""
@@ -144,6 +153,8 @@ class Broker:
         letter = _Letter(address, message, expires_at)
         session.said.append(letter)
         session.up_at, arrivals = self._arrivals(session.up_at, lossy=lossy)
+        if not lossy:
+            self._coordinator_heard_at = session.up_at
         for arrives_at in arrivals:
             self._clock.at(arrives_at, self._arrive, letter, self._life)
 
@@ -220,7 +231,7 @@ class Broker:
             if left <= 0:
                 return
         session.read.append(letter)
-        session.receive(letter.address, letter.message, left)
+        session.receive(letter.address, letter.message, left, letter.retained)
 
     def _arrivals(self, not_before: Seconds, *, lossy: bool) -> tuple[Seconds, tuple[Seconds, ...]]:
         """When this message lets the next one arrive, and when it and a copy of it do."""

@@ -217,12 +217,14 @@ class Device:
 
     # The machine
 
-    def _receive(self, address: Address, message: Message, left: Seconds | None) -> None:
+    def _receive(
+        self, address: Address, message: Message, left: Seconds | None, retained: bool
+    ) -> None:
         now = self._scene.now
         match message:
             case Offer():
                 self._spread_s = message.spread_s
-                self.tell(session.Offered(now, message, left))
+                self.tell(session.Offered(now, message, left, retained))
             case None:
                 self.tell(session.OfferWithdrawn(now))
             case Presence():

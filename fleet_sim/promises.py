@@ -32,7 +32,7 @@ def hold(promise: bool, otherwise: str) -> None:
 _Answer = rounds.UpdateCame | rounds.EvaluationCame
 _Asking = rounds.AnnounceCame | rounds.UpdateCame | rounds.EvaluationCame
 _OfClient = rounds.ClientCame | rounds.ClientLeft | rounds.Declined | _Asking
-_Own = rounds.Stored | rounds.ModelReady | rounds.Woke
+_Own = rounds.Stored | rounds.ModelReady | rounds.LinkDown | rounds.LinkUp | rounds.Woke
 _Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
 
 
@@ -61,9 +61,9 @@ class CoordinatorPromises:
     there: set[ClientId] = field(default_factory=set)
     """Who has given a sign of life, and not left with its last session."""
     greeted_at: Seconds = 0.0
-    """Before, no round may open: after a crash clients must have time to be heard of."""
-    is_awake: bool = True
-    """False from a crash until the first alarm: what has come back has none of its own."""
+    """Before, no round may open: with a new link clients must have time to be heard of."""
+    deaf_since: Seconds | None = None
+    """There is no link, or nothing has been heard since a crash."""
     _openings_on_disk: int = 0
     _closings_on_disk: int = 0
 
@@ -77,9 +77,7 @@ class CoordinatorPromises:
     ) -> None:
         if isinstance(event, rounds.ModelReady):
             self.model = event.model
-            if math.isinf(self.greeted_at):
-                self.greeted_at = event.at + self.rules.greet_s
-        self.is_awake = self.is_awake or isinstance(event, rounds.Woke)
+        self._follows_link(event)
         if not isinstance(event, _Own):
             self._knows_who_is_there(event, roster)
         due = self._take_stored(event) if isinstance(event, rounds.Stored) else []
@@ -104,8 +102,18 @@ class CoordinatorPromises:
                 case _:
                     pass
         self._receipts(event, effects, due)
-        if self.is_awake:
+        if self.deaf_since is None:
             self._on_time(event, after, roster, alarm_at)
+
+    def _follows_link(self, event: rounds.Event) -> None:
+        match event:
+            case rounds.LinkDown(at) if self.deaf_since is None:
+                self.deaf_since = at
+            case rounds.LinkUp(at) if self.deaf_since is not None:
+                self.deaf_since = None
+                self.greeted_at = at + self.rules.greet_s
+            case _:
+                pass
 
     def _knows_who_is_there(self, event: _OfClient, roster: Roster) -> None:
         client = event.client
@@ -125,6 +133,7 @@ class CoordinatorPromises:
 
     def _opens(self, at: Seconds, offer: Offer, roster: Roster) -> None:
         rules, number = self.rules, len(self.closed) + 1
+        hold(self.deaf_since is None, f"round {number} opened without a link")
         hold(at >= self.greeted_at, f"round {number} opened before its clients were heard of")
         hold(offer.round == number, f"round {offer.round} opened after {number - 1} were closed")
         hold(offer.round not in self.offers, f"round {offer.round} opened twice")
@@ -306,6 +315,7 @@ class CoordinatorPromises:
     def _closes(self, at: Seconds, close: rounds.Close, roster: Roster) -> None:
         rules, number = self.rules, len(self.closed) + 1
         hold(close.round == number, f"round {close.round} closed after {number - 1}")
+        hold(self.deaf_since is None, f"round {number} closed while nobody could be heard")
         hold(close.round in self.offers, f"round {close.round} closed unopened")
         hold(not self.storing, f"round {number} closed while {_some(self.storing)} were stored")
         offer, counted = self.offers[close.round], self.counted[close.round]
@@ -398,7 +408,7 @@ class CoordinatorPromises:
         that this run has ever written down."""
         hold(rules.epoch > self.rules.epoch, f"epoch {rules.epoch} after {self.rules.epoch}")
         self.rules = rules
-        self._forget_unwritten(set(on_disk))
+        self._forget_unwritten(at, set(on_disk))
         number = RoundId(len(self.closed) + 1)
         past = state.past
         hold(not past.storing, "back, and waits for what an earlier life was storing")
@@ -415,7 +425,7 @@ class CoordinatorPromises:
             case _:
                 raise Broken(f"back in {type(state).__name__}")
 
-    def _forget_unwritten(self, on_disk: set[Named]) -> None:
+    def _forget_unwritten(self, at: Seconds, on_disk: set[Named]) -> None:
         lost = self.receipted - on_disk
         hold(not lost, f"{_some(lost)} had receipts, and were lost")
         strange = [named for named in on_disk if not self._has_counted(named)]
@@ -439,8 +449,8 @@ class CoordinatorPromises:
         }
         for of_one_life in (self.storing, self.births, self.there):
             of_one_life.clear()
-        self.finished = self.is_awake = False
-        self.greeted_at = math.inf
+        self.finished = False
+        self.deaf_since, self.greeted_at = at, math.inf
 
     def _remembers_closed(self, settled: tuple[rounds.Settled, ...]) -> None:
         numbers = [close.round for close in self.closed[-SETTLED_ROUNDS:]]
@@ -515,7 +525,10 @@ def check_client(
         told = [effect for effect in effects if not isinstance(effect, Note)]
         hold(after == before and not told, f"{client} listens to a coordinator that was replaced")
     if after.job is not None and not _is_same_work(before.job, after.job):
-        hold(_invites(event, client, after.job), f"{client} takes up work uninvited")
+        invited = _invites(event, client, after.job) or _invites(
+            before.invitation, client, after.job
+        )
+        hold(invited, f"{client} takes up work uninvited")
     if isinstance(event, session.Finished) and _is_awaited(before.job, event.answer):
         owed_now = any(one.answer == event.answer for one in after.owed)
         hold(owed_now, f"{client} does not owe what it has just finished")
@@ -544,7 +557,7 @@ def check_client(
     if isinstance(event, session.Woke) and before.online:
         _what_is_due_is_sent(client, before, event.at, effects)
     due = [one.send_at for one in after.owed] if after.online else []
-    if after.job is not None:
+    if after.job is not None and after.job.closes_at < math.inf:
         due.append(after.job.closes_at)
     if due:
         hold(alarm_at is not None and alarm_at <= min(due), f"{client} has no alarm")
@@ -558,7 +571,7 @@ def _is_same_work(one: session.Job | None, other: session.Job) -> bool:
     )
 
 
-def _invites(event: session.Event, client: ClientId, job: session.Job) -> bool:
+def _invites(event: session.Event | None, client: ClientId, job: session.Job) -> bool:
     if not isinstance(event, session.Offered):
         return False
     offer = event.offer

@@ -206,9 +206,6 @@ class Server:
         life, link = self._life, self._link
         scene.broker.connect(COORDINATOR, self._receive, is_clean=True)
         self._welcome_broker()
-        if life == self._life:
-            # A round that was gone on with has no alarm yet.
-            self.tell(rounds.Woke(self.now))
         online_s = scene.weather.coordinator_online_s
         if life == self._life and online_s < FOREVER:
             scene.clock.after(self._chance.expovariate(1 / online_s), self._break_link, link)
@@ -230,6 +227,8 @@ class Server:
     def _link_is_down(self) -> None:
         self._online = False
         self._link += 1
+        if self.is_alive:
+            self.tell(rounds.LinkDown(self.now))
 
     def _welcome_broker(self) -> None:
         """It may have lost everything it kept, or be another one with other limits."""
@@ -241,9 +240,12 @@ class Server:
         # What an earlier life said may arrive yet.
         scene.clock.after(OLD_MODELS_WITHIN_S, self._clear_old_models, self._link)
         if isinstance(self.state, rounds.Averaging):
+            self.tell(rounds.LinkUp(self.now))
             return
         was_open, life = isinstance(self.state, rounds.Collecting), self._life
         self.tell(rounds.ModelReady(self.now, self._model_ref()))
+        if life == self._life:
+            self.tell(rounds.LinkUp(self.now))
         if life != self._life:
             return
         if not isinstance(self.state, rounds.Collecting):
@@ -267,7 +269,9 @@ class Server:
         if self._online:
             self._scene.broker.publish(COORDINATOR, address, message)
 
-    def _receive(self, address: Address, message: Message, _left: Seconds | None) -> None:
+    def _receive(
+        self, address: Address, message: Message, _left: Seconds | None, _retained: bool
+    ) -> None:
         now = self.now
         match address, message:
             case PresenceOf(client), Presence(online=True):
@@ -370,7 +374,7 @@ class Server:
             train=sorted(state.train),
             evaluate=sorted(state.evaluate),
             deadline_s=state.closes_at - state.opened_at,
-            terms_max=rounds.terms_max(len(state.train), self.rules),
+            terms_max=state.terms_max,
             settings="",
         )
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.

@@ -108,7 +108,7 @@ class Weather:
             coordinator_down_s=chance.choice([0.5, 10.0, 60.0]),
             coordinator_dies=_fault(chance, 0.01, 0.1),
             broker_up_s=chance.choice([FOREVER, FOREVER, 200.0, 40.0]),
-            broker_down_s=chance.choice([1.0, 30.0]),
+            broker_down_s=chance.choice([1.0, 30.0, 300.0]),
             broker_keeps=chance.random() < 0.5,
             old_debts=_fault(chance, 0.1, 0.5),
             same_machine=chance.random() < 0.3,

@@ -10,6 +10,7 @@ of the seed, in which nothing may go wrong for good; then calm, in which the run
 end.
 """
 
+import traceback
 from collections.abc import Callable
 
 from coordinator import rounds
@@ -23,7 +24,7 @@ from fleet_sim.clock import Clock, stream
 from fleet_sim.device import Device
 from fleet_sim.disk import Disk
 from fleet_sim.plan import Plan
-from fleet_sim.promises import hold
+from fleet_sim.promises import Broken, hold
 from fleet_sim.scene import Scene
 from fleet_sim.server import Server
 from fleet_sim.weather import FOREVER, Weather
@@ -66,7 +67,16 @@ class World:
         return self.server.trace.hexdigest()
 
     def run(self) -> None:
-        """The storm, and then the calm. Raises Broken where a promise is broken."""
+        """The storm, and then the calm. Raises Broken where a promise is broken, which includes
+        that nothing raises."""
+        try:
+            self._run()
+        except Broken:
+            raise
+        except Exception as bad:
+            raise Broken(f"{type(bad).__name__}: {bad}\n{traceback.format_exc()}") from bad
+
+    def _run(self) -> None:
         self.server.begin()
         for one in self.devices:
             one.begin()
@@ -114,7 +124,7 @@ class World:
         scene.calm_at = self.clock.now
         # So fast that it is in time for the shortest deadline that was learned in the storm.
         scene.weather = self.broker.weather = scene.weather.calmed(plan.deadline_min_s / 30)
-        self.broker.is_up = True
+        self.broker.is_up = self.broker.is_calm = True
         self.server.settle_down()
         for one in self.devices:
             one.settle_down()

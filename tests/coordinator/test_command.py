@@ -119,6 +119,35 @@ def test_the_settings_in_force_are_printed_and_can_be_read_again(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [tmp_path / "federation.toml"]
 
 
+NOWHERE = "mqtt://127.0.0.1:1"
+"""Where no broker is."""
+
+
+def test_stopped_before_it_had_a_broker_it_can_be_started_again(tmp_path: Path) -> None:
+    config, folder = write(tmp_path, GOOD), tmp_path / "out"
+    words = ["fedmqtt", "coordinator", str(config), "--broker", NOWHERE, "--run", str(folder)]
+    for _ in range(2):
+        with running(tmp_path, *words) as coordinator:
+            coordinator.wait_for("cannot reach")
+            coordinator.process.send_signal(signal.SIGTERM)
+            assert coordinator.wait() == 130
+        assert coordinator.said == "stopped before the run began\n"
+        assert not (folder / "federation.toml").exists()
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+    config = write(tmp_path, GOOD + f'runs = "{tmp_path}/runs"\n')
+    words = ["fedmqtt", "coordinator", str(config), "--broker", NOWHERE]
+    with running(tmp_path, *words) as coordinator:
+        coordinator.wait_for("cannot reach")
+        assert len(list((tmp_path / "runs").iterdir())) == 1
+        coordinator.process.send_signal(signal.SIGTERM)
+        assert coordinator.wait() == 130
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert run(config, "--set", "task=no_such_task").returncode == 2
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 @pytest.mark.broker
 def test_ctrl_c_withdraws_the_offer_and_ends_with_130(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path

@@ -214,6 +214,30 @@ def test_an_epoch_is_above_all_known_ones_and_its_programs_own() -> None:
     assert len({leadership.next_epoch(first, token) for token in NAMES}) == len(NAMES)
 
 
+def test_generations_are_counted_in_millions() -> None:
+    """By ledgers that are old and by programs of other versions, too."""
+    assert leadership.generation(999_999) == 0
+    assert leadership.generation(1_000_000) == 1
+    assert leadership.generation(1_999_999) == 1
+    assert leadership.generation(2_000_000) == 2
+
+
+def test_whoever_holds_the_seat_is_believed_while_no_newer_epoch_was_heard_of() -> None:
+    """Also one that counts otherwise, from 0."""
+    rules = Rules(token="ann", run="r", where="here")
+    state = leadership.begin()
+    holder = Seat(epoch=0, token="bob", taken=True, run="other", where="there", reply_to="ann")
+    for event in (
+        leadership.Connected(0.0),
+        leadership.SeatSeen(0.0, holder),
+        leadership.ClaimSeen(0.0, Claim(token="ann")),
+        leadership.ClaimSeen(0.1, holder),
+    ):
+        state, effects = leadership.step(state, event, rules)
+    assert effects == [leadership.Refuse(holder)]
+    assert state.phase == Out()
+
+
 def test_a_will_tells_that_its_program_is_gone_and_in_which_epoch_it_acted() -> None:
     rules = Rules(token="ann", run="r", where="here")
     before = leadership.will(leadership.begin(), rules)

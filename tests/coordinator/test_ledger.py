@@ -1,5 +1,6 @@
 """The ledger on a real disk: what is written is there after the process that wrote it is gone."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from coordinator.ledger import (
     Kept,
     Ledger,
     LedgerError,
+    Names,
     Opening,
     Refusals,
 )
@@ -243,7 +245,7 @@ def test_answers_of_old_rounds_are_forgotten_and_held_ones_are_not(tmp_path: Pat
 
 def test_what_waits_while_one_group_is_written_is_written_together(tmp_path: Path) -> None:
     begun(tmp_path)
-    told: list[str] = []
+    told: list[list[str]] = []
     first_is_written, go_on, all_told = threading.Event(), threading.Event(), threading.Event()
 
     def post(action: Callable[[], None]) -> None:
@@ -252,16 +254,19 @@ def test_what_waits_while_one_group_is_written_is_written_together(tmp_path: Pat
             first_is_written.set()
             assert go_on.wait(WITHIN_S)
 
+    def hear(names: Names) -> None:
+        told.append([str(one.client) for one in names])
+
     book = Ledger(tmp_path, post)
-    book.keep(kept("ann"), None, lambda: told.append("ann"))
+    book.keep(kept("ann"), None, hear)
     assert first_is_written.wait(WITHIN_S)
     for client in ("bob", "cat", "dan"):
-        book.keep(kept(client), None, lambda client=client: told.append(client))  # type: ignore[misc]
-    book.keep(kept("eve"), None, all_told.set)
+        book.keep(kept(client), None, hear)
+    book.keep(kept("eve"), None, lambda _names: all_told.set())
     before = changes(tmp_path)
     go_on.set()
     assert all_told.wait(WITHIN_S)
-    assert told == ["ann", "bob", "cat", "dan"]
+    assert told == [["ann"], ["bob", "cat", "dan"]], "once for each transaction"
     assert changes(tmp_path) == before + 1, "one transaction for four answers"
     book.close()
 
@@ -280,7 +285,7 @@ def test_nobody_is_told_before_it_is_written(tmp_path: Path) -> None:
     seen: list[int] = []
     told = threading.Event()
 
-    def look() -> None:
+    def look(_names: Names) -> None:
         # Another connection, as after a crash: it sees what was committed and nothing else.
         with opened(tmp_path) as other:
             seen.append(len(list(other.kept())))
@@ -300,8 +305,8 @@ sys.path.insert(0, {tests!r})
 from coordinator.ledger import Kept, Ledger
 from coordinator.rounds import Named
 book = Ledger(Path({folder!r}), lambda action: action())
-def stored():
-    os.write(1, b"stored\\n")
+def stored(names):
+    os.write(1, b"stored\\n" * len(names))
 for number in range(1000):
     book.keep(Kept(Named(f"c{{number}}", 1), message=b"x" * 1000), None, stored)
     if number == 500:
@@ -339,7 +344,7 @@ def test_a_full_disk_is_told_and_nothing_is_confirmed(tmp_path: Path) -> None:
     with opened(tmp_path, on_failure) as book:
         # SQLite's own limit stands for a disk that is full: the error is the same.
         book._connection.execute("PRAGMA max_page_count = 12")
-        book.keep(kept("ann", message=b"x" * 1_000_000), None, lambda: told.append("ann"))
+        book.keep(kept("ann", message=b"x" * 1_000_000), None, lambda names: told.append(str(names)))
         assert failed.wait(WITHIN_S)
         assert told == []
         assert "ledger.db" in str(failures[0]) and "full" in str(failures[0])
@@ -387,3 +392,91 @@ def test_the_last_evaluation_is_the_end(tmp_path: Path) -> None:
         last = structs.replace(record(1), outcome="evaluated")
         book.close_round(last, (), CARRIED, CHECKPOINT)
     assert not ledger.is_unfinished(tmp_path)
+
+
+def test_an_answer_that_is_set_aside_is_used_up_and_remembered(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with opened(tmp_path) as book:
+        book.open_round(RoundId(1), opening("ann", "bob"))
+        book.close_round(record(1, "ann"), (), CARRIED, NEXT)
+        book.keep(kept("bob"), None, None)
+        book.set_aside([named("bob")])
+        assert list(book.kept()) == []
+        assert [answered for _, _, answered in book.closed_rounds()] == [{"bob"}]
+
+
+def test_refusals_that_wait_are_written_once(tmp_path: Path) -> None:
+    begun(tmp_path)
+    first_is_written, go_on = threading.Event(), threading.Event()
+
+    def post(action: Callable[[], None]) -> None:
+        first_is_written.set()
+        assert go_on.wait(WITHIN_S)
+
+    statements: list[str] = []
+    book = Ledger(tmp_path, post)
+    book.open_round(RoundId(1), opening("ann"))
+    book.keep(kept("bob"), None, lambda _names: None)
+    assert first_is_written.wait(WITHIN_S)
+    book._connection.set_trace_callback(statements.append)
+    for number in range(100):
+        refused = {ClientId(f"c{one}"): "too far" for one in range(number + 1)}
+        book.refuse(RoundId(1), Refusals(declined={}, rejected=refused))
+    go_on.set()
+    found = book.open_round_now()
+    assert found is not None and len(found.refusals.rejected) == 100
+    book._connection.set_trace_callback(None)
+    book.close()
+    assert sum("SET refusals" in statement for statement in statements) == 1
+
+
+def test_a_disk_that_is_gone_ends_the_wait(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    begun(folder)
+    part = tmp_path / "arrived"
+    part.write_bytes(b"large")
+    first_is_written, go_on = threading.Event(), threading.Event()
+
+    def post(action: Callable[[], None]) -> None:
+        first_is_written.set()
+        assert go_on.wait(WITHIN_S)
+
+    book = Ledger(folder, post)
+    book.keep(kept("bob"), None, lambda _names: None)
+    assert first_is_written.wait(WITHIN_S)
+    book.keep(Kept(named("ann"), file=part), None, None)
+    shutil.rmtree(folder)
+    go_on.set()
+    with pytest.raises(LedgerError, match="No such file"):
+        book.take_epoch(7)
+    book.close()
+
+
+def test_what_the_writer_cannot_make_sense_of_ends_the_wait_too(tmp_path: Path) -> None:
+    begun(tmp_path)
+    failures: list[LedgerError] = []
+    with opened(tmp_path, failures.append) as book:
+        # No text that SQLite could store: an error that is none of its own.
+        book.keep(kept("\ud800"), None, None)
+        with pytest.raises(LedgerError, match="surrogates not allowed"):
+            book.epoch()
+    assert len(failures) == 1
+
+
+def test_a_ledger_that_is_closed_says_so(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with opened(tmp_path) as book:
+        pass
+    with pytest.raises(LedgerError, match="has been closed"):
+        book.take_epoch(7)
+
+
+@pytest.mark.parametrize("name", ["50% done", "a#b", "what?", "ä b"])
+def test_a_run_is_found_whatever_its_folder_is_called(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    begun(folder)
+    with opened(folder) as book:
+        book.finish()
+    assert ledger.has_begun(folder) and not ledger.is_unfinished(folder)

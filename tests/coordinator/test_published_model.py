@@ -32,7 +32,7 @@ def test_a_model_that_is_not_wanted_any_more_is_not_published_to_its_end() -> No
 def test_what_was_published_is_what_is_cleared() -> None:
     model = a_model()
     published = [part.address for part in published_model.parts(model, lambda: True)]
-    cleared = published_model.cleared(model.ref)
+    cleared = list(published_model.cleared(model.ref))
     # By its first chunk a coordinator that comes later finds the others.
     assert [part.address for part in reversed(cleared)] == published
     assert {part.payload for part in cleared} == {b""}

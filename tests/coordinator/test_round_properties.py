@@ -232,7 +232,7 @@ class Rounds(RuleBasedStateMachine):
         if isinstance(self.state, rounds.Collecting):
             self.answered_before = len(self.state.answered)
         self.tell(rounds.ModelReady(self.now, self.model()))
-        self.tell(rounds.Woke(self.now))
+        self.tell(rounds.LinkUp(self.now))
 
     # What clients say
 

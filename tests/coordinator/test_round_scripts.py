@@ -14,7 +14,10 @@ noted                         who declined and who was refused is on that disk t
 at 30                         time passes, and each alarm rings on its way
 ring                          an alarm that nobody set
 crash                         the coordinator is killed
-resume                        and started again, knowing what had been written
+resume [deaf] [late=discard]  and started again, knowing what had been written, with a link or not,
+                              and with other rules
+link down                     nobody can be heard any more
+link up                       who is there will be heard
 offer                         what the offer board says now, should the broker have lost it
 show                          the state
 
@@ -24,6 +27,7 @@ Without `slow_disk=1` all is on the disk, and the machine is told, in the moment
 import math
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +78,8 @@ class Table:
             case ["crash"]:
                 self.alarm = None
                 return []
-            case ["resume"]:
-                return self._resume()
+            case ["resume", *deaf]:
+                return self._resume(options, is_deaf=bool(deaf))
             case ["written", *answers]:
                 return self._write(named(answers))
             case ["noted"]:
@@ -132,6 +136,10 @@ class Table:
                 return rounds.Declined(
                     at, ClientId(client), run_id, RoundId(int(number)), " ".join(reason)
                 )
+            case ["link", "down"]:
+                return rounds.LinkDown(at)
+            case ["link", "up"]:
+                return rounds.LinkUp(at)
             case ["ring"]:
                 return rounds.Woke(at)
             case _:
@@ -179,13 +187,17 @@ class Table:
         said = rounds.offer(self.state, self.now, self.rules, self.roster)
         return tell(Publish(OfferBoard(), said))
 
-    def _resume(self) -> list[str]:
+    def _resume(self, changed: dict[str, str], *, is_deaf: bool) -> list[str]:
+        knobs: dict[str, Any] = {knob: parsed(knob, value) for knob, value in changed.items()}
+        self.rules = replace(self.rules, **knobs)
         self.roster = Roster(self.rules.task)
         self.state = self.remembered.resume(self.now, self.rules)
         told = show(self.state)
-        # As the service does: the model is published again, and no alarm has been set.
+        if is_deaf:
+            return told
+        # As the service does: the model is published again, and then everybody is heard.
         told += self._tell(rounds.ModelReady(self.now, model(self.remembered.disk.model)))
-        return told + self._tell(rounds.Woke(self.now))
+        return told + self._tell(rounds.LinkUp(self.now))
 
     def _wait(self, moment: float) -> list[str]:
         told: list[str] = []

@@ -60,6 +60,7 @@ OPEN = rounds.Collecting(
     train=frozenset((ANN, BOB, CAT)),
     evaluate=frozenset((DAN,)),
     opened_at=10.0,
+    terms_max=100,
     closes_at=40.0,
     answered=frozenset((ANN,)),
     declined={CAT: "not charging"},

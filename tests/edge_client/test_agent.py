@@ -15,7 +15,7 @@ from edge_client.conditions import Conditions, Reading
 from edge_client.config import ClientConfig, Link
 from edge_client.outbox import Outbox
 from edge_client.trainer_pool import TrainerPool
-from fedmqtt import weights
+from fedmqtt import pace, weights
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import (
@@ -27,10 +27,20 @@ from fedmqtt.messages import (
     Training,
     Update,
     encode,
+    read_from_client,
     task_name,
 )
 from fedmqtt.mqtt_link import Arrived, parse_broker_url
-from fedmqtt.topics import ClientId, Digest, Inbox, ModelChunk, OfferBoard, PresenceOf, RoundId
+from fedmqtt.topics import (
+    ClientId,
+    Digest,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    UpdatePart,
+)
 from tests.edge_client.coordinator_side import RUN, Coordinator
 from tests.edge_client.jobs import LINEAR, model_file, task_file
 from tests.fedmqtt.own_brokers import free_port, own_broker
@@ -384,6 +394,49 @@ def test_a_large_answer_that_is_damaged_while_it_is_sent_is_given_up(
     assert path.with_suffix(".damaged").exists()
 
 
+def test_a_large_answer_with_a_changed_bit_is_given_up_before_all_of_it_is_sent(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    """Its coordinator could only ask for all of it again, and again."""
+    large = device.outbox().put(RUN, RoundId(8), [bytes(5000)])
+    agent = device.start(link=_link(chunk_bytes=1024))
+    announce = coordinator.announced("ann")
+    path = device.outbox().folder / f"r-8-{large.digest}.answer"
+    with path.open("r+b") as file:
+        file.write(b"\1")
+    go = Go(run=RUN, round=announce.round, digest=announce.digest, ranges=((0, 5),))
+    coordinator.link.perform(Publish(Inbox(ANN), go))
+    until(loop, lambda: device.has_seen(session.AnswerGone))
+    declined = coordinator.answer("ann")
+    while isinstance(declined, Chunk):
+        declined = coordinator.answer("ann")
+    assert isinstance(declined, Decline)
+    assert declined.reason == f"{path}: its bytes have changed"
+    assert agent.state.owed == ()
+    assert path.with_suffix(".damaged").exists()
+    assert _chunks_sent(coordinator) == 4, "all but the last"
+
+
+def _chunks_sent(coordinator: Coordinator) -> int:
+    answers = [one for one in coordinator.all(Arrived) if isinstance(one.address, UpdatePart)]
+    return sum(isinstance(read_from_client(one.payload), Chunk) for one in answers)
+
+
+def test_a_newer_go_takes_the_place_of_the_one_that_is_being_answered(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    """The newer one names what is missing by now: nothing else need be sent."""
+    chunk_count = 2000
+    device.outbox().put(RUN, RoundId(8), [bytes(1024 * chunk_count)])
+    device.start(link=_link(chunk_bytes=1024))
+    announce = coordinator.announced("ann")
+    for ranges in (((0, chunk_count),), ((chunk_count - 1, chunk_count),)):
+        go = Go(run=RUN, round=announce.round, digest=announce.digest, ranges=ranges)
+        coordinator.link.perform(Publish(Inbox(ANN), go))
+    coordinator.answer("ann", str(chunk_count - 1))
+    assert _chunks_sent(coordinator) < chunk_count
+
+
 def test_a_damaged_answer_is_set_aside_and_told(
     coordinator: Coordinator, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -415,6 +468,77 @@ def test_a_disk_that_does_not_keep_an_answer_is_told(
     assert len(agent.state.owed) == 1
 
 
+def _only_the_kernel_has_it(device: Device) -> None:
+    """Puts in the place of the one answer what cannot be forced to a disk: the kernel says so."""
+    (path,) = device.outbox().folder.iterdir()
+    path.unlink()
+    path.symlink_to("/dev/null")
+
+
+def test_what_an_earlier_life_left_is_forced_to_the_disk_too(
+    loop: EventLoop, tmp_path: Path, federation_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have ended before it did that itself."""
+    device = Device(loop, f"mqtt://127.0.0.1:{free_port()}", federation_name, tmp_path)
+    device.outbox().put(RUN, RoundId(7), [b"whatever"])
+    agent = device.start()
+    _only_the_kernel_has_it(device)
+    until(loop, lambda: agent.state.trouble == "outbox: [Errno 22] Invalid argument")
+    device.end()
+    assert caplog.messages.count("outbox: [Errno 22] Invalid argument") == 2, "and tried at the end"
+
+
+def test_what_is_owed_is_on_the_disk_when_the_agent_has_stopped(
+    loop: EventLoop, tmp_path: Path, federation_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device(loop, f"mqtt://127.0.0.1:{free_port()}", federation_name, tmp_path)
+    device.outbox().put(RUN, RoundId(7), [b"whatever"])
+    agent = device.start()
+    _only_the_kernel_has_it(device)
+    agent.stop()
+    assert caplog.messages.count("outbox: [Errno 22] Invalid argument") == 1
+    device.end()
+
+
+def test_what_has_its_receipt_or_is_on_the_disk_is_not_forced_there_again(
+    loop: EventLoop, coordinator: Coordinator, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An SD card wears out."""
+    forced: list[str] = []
+    fsync = os.fsync
+
+    def watched(file: int) -> None:
+        fsync(file)
+        forced.append(os.readlink(f"/proc/self/fd/{file}"))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    kept = device.outbox().put(RUN, RoundId(7), [b"whatever"])
+    device.outbox().put(RUN, RoundId(8), [b"whatever else"])
+    agent = device.start()
+    coordinator.next(Arrived, lambda arrived: arrived.payload == b"whatever else")
+    coordinator.receipt("ann", 8)
+    until(loop, lambda: device.owes() == [7])
+    until(loop, lambda: len(forced) >= 2)
+    agent.stop()
+    folder = device.outbox().folder
+    assert forced == [str(folder / f"r-7-{kept.digest}.answer"), str(folder)]
+
+
+def test_leftovers_that_cannot_be_removed_are_told_and_hinder_nothing(
+    coordinator: Coordinator, device: Device
+) -> None:
+    state = device.folder / "state"
+    stuck = [state / "outbox" / "x.part", state / "models" / "y.part"]
+    for folder in stuck:
+        folder.mkdir(parents=True)
+    device.start()
+    note = coordinator.presence("ann", online=True).note
+    names = ", ".join(f"{folder}: Is a directory" for folder in stuck)
+    assert note == f"cannot be removed: {names}"
+    coordinator.offer(1, coordinator.publish_model(model_file()), task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+
+
 def test_the_late_will_of_an_old_connection_is_corrected(
     coordinator: Coordinator, device: Device
 ) -> None:
@@ -439,6 +563,28 @@ def test_who_is_stopped_says_goodbye(coordinator: Coordinator, device: Device) -
     born = coordinator.presence("ann", online=True)
     agent.stop()
     assert coordinator.presence("ann", online=False).session == born.session
+
+
+@pytest.mark.parametrize("comes_with_its_offer", [True, False])
+def test_who_loses_its_power_says_nothing_and_starts_no_more_work(
+    loop: EventLoop, coordinator: Coordinator, device: Device, comes_with_its_offer: bool
+) -> None:
+    agent = device.start()
+    born = coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    small = model_file() if comes_with_its_offer else b""
+    coordinator.offer(1, model, task_name(LINEAR), model_file=small)
+    until(loop, lambda: agent.state.job is not None, "an invitation")
+    agent.vanish()
+    happened = len(device.happened)
+    # It is the broker that tells of it, by its will.
+    assert coordinator.presence("ann", online=False).session == born.session
+    assert not agent.link.is_up and device.owes() == []
+    assert len(device.happened) == happened
+    # Its next life is invited to the same round, and remembers nothing of it.
+    device.start()
+    assert isinstance(coordinator.answer("ann"), Update)
+    assert device.owes() == [1]
 
 
 # Two of one name
@@ -475,8 +621,27 @@ def test_two_clients_of_one_name_both_notice_and_tell(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     _say_who_is_who(loop, coordinator, namesakes)
-    told = [record for record in caplog.records if NAMESAKE in record.message]
-    assert [record.levelname for record in told] == ["ERROR", "ERROR"]
+    told = [record.levelname for record in caplog.records if NAMESAKE in record.message]
+    assert told.count("ERROR") == 2
+
+
+def test_whoever_looks_later_still_reads_why_the_link_is_lost_again_and_again(
+    loop: EventLoop, federation_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker of 3.1.1 does not say that it throws one out for the other."""
+    with own_broker("embedded", tmp_path, free_port()) as url:
+        devices = [Device(loop, url, federation_name, tmp_path / name) for name in ("a", "b")]
+        first = devices[0].start()
+        until(loop, lambda: first.state.own.is_heard)
+        second = devices[1].start()
+        until(loop, lambda: NAMESAKE in first.state.trouble and NAMESAKE in second.state.trouble)
+        caplog.clear()
+        until(loop, lambda: any(NAMESAKE in message for message in caplog.messages))
+        told = next(record for record in caplog.records if NAMESAKE in record.message)
+        assert told.levelname == "WARNING"
+        assert "next try in" in told.message
+        for each in devices:
+            each.end()
 
 
 def test_two_clients_of_one_name_lose_nothing(
@@ -532,6 +697,16 @@ def test_after_an_outage_it_returns_at_the_pace_that_the_coordinator_gave(
     coordinator.offer(1, coordinator.publish_model(model_file()), "cooking", spread_s=12.5)
     coordinator.answer("ann")
     assert agent.link.spread_s == 12.5
+
+
+def test_before_any_offer_it_spreads_its_return_within_its_own_longest_pause(
+    loop: EventLoop, tmp_path: Path, federation_name: str
+) -> None:
+    device = Device(loop, f"mqtt://127.0.0.1:{free_port()}", federation_name, tmp_path)
+    for retry_max_s, spread_s in ((60.0, pace.UNTOLD_SPREAD_S), (0.2, 0.2)):
+        agent = device.start(link=Link(retry_max_s=retry_max_s))
+        assert agent.link.spread_s == spread_s
+    device.end()
 
 
 def test_between_rounds_a_device_on_a_battery_goes_offline_and_is_back_in_time(

@@ -206,11 +206,37 @@ def test_an_older_model_is_kept_until_the_next_is_whole(offline: Make) -> None:
     assert device.outcomes == ["", ""]
 
 
+def test_a_fetch_that_is_closed_takes_no_more_and_leaves_what_it_had(
+    offline: Make, folder: Path
+) -> None:
+    device = offline()
+    device.start(ref())
+    for part in parts()[:10]:
+        device.fetch.take(part.address, part.payload)  # type: ignore[arg-type]
+    device.fetch.close()
+    device.fetch.close()
+    for part in parts()[10:]:
+        device.fetch.take(part.address, part.payload)  # type: ignore[arg-type]
+    assert device.outcomes == []
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
+
+
 def test_leftovers_of_a_crash_are_swept_away(offline: Make, folder: Path) -> None:
     folder.mkdir()
     (folder / "0123.part").write_bytes(b"half")
     offline()
     assert list(folder.iterdir()) == []
+
+
+def test_a_leftover_that_cannot_be_removed_hinders_no_other_model(
+    offline: Make, folder: Path
+) -> None:
+    folder.mkdir()
+    (folder / "0123.part").mkdir()
+    device = offline()
+    assert device.fetch.stuck == [f"{folder / '0123.part'}: Is a directory"]
+    _fetch_all(device)
+    assert device.outcomes == [""]
 
 
 def test_a_model_that_is_too_large_is_not_fetched(offline: Make, folder: Path) -> None:
@@ -232,6 +258,22 @@ def test_a_full_disk_is_reported_and_the_next_attempt_may_succeed(
     assert list(folder.iterdir()) == []
     _fetch_all(device)
     assert device.outcomes[1:] == [""]
+
+
+def test_a_disk_that_takes_nothing_and_lets_nothing_go_is_reported(
+    offline: Make, folder: Path
+) -> None:
+    """As an SD card that has become read-only in the middle of a fetch."""
+    device = offline()
+    device.start(ref())
+    part = folder / f"{ref().digest}.part"
+    part.unlink()
+    part.mkdir()
+    with little_disk(0):
+        _take(device, 0, MODEL[:CHUNK])
+    assert device.outcomes == [f"the model cannot be kept in {folder}: File too large"]
+    device.start(ref())
+    assert device.outcomes[1:] == [f"the model cannot be kept in {folder}: Is a directory"]
 
 
 def test_what_is_here_when_a_round_ends_serves_the_next(offline: Make) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.outbox import AnswerLost, Outbox
+from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.session import Answer
 from fedmqtt.topics import Digest, RoundId, RunId
 from tests.edge_client.little_disk import little_disk
@@ -68,6 +68,24 @@ def test_an_answer_is_settled_and_then_still_there(tmp_path: Path) -> None:
     assert outbox.answers() == ((answer,), ())
 
 
+def test_what_is_settled_has_reached_the_disk_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the folder, the file would be whole after a loss of power, and not be found."""
+    forced: list[Path] = []
+    fsync = os.fsync
+
+    def watched(file: int) -> None:
+        fsync(file)
+        forced.append(Path(os.readlink(f"/proc/self/fd/{file}")))
+
+    outbox = Outbox(tmp_path)
+    answer = _put(outbox, 1)
+    monkeypatch.setattr(os, "fsync", watched)
+    outbox.settle(answer)
+    assert forced == [tmp_path / f"{RUN}-1-{answer.digest}.answer", tmp_path]
+
+
 def test_a_forgotten_answer_is_gone_and_may_be_forgotten_again(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     answer = _put(outbox, 1)
@@ -78,8 +96,18 @@ def test_a_forgotten_answer_is_gone_and_may_be_forgotten_again(tmp_path: Path) -
 
 def test_what_a_crash_left_half_written_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / "7.4711.part").write_bytes(b"half")
-    assert Outbox(tmp_path).answers() == ((), ())
+    assert sweep(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_swept_away_is_named_and_hinders_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.part").mkdir()
+    (tmp_path / "b.part").write_bytes(b"half")
+    outbox = Outbox(tmp_path)
+    answer = _put(outbox, 1)
+    assert sweep(tmp_path) == [f"{tmp_path / 'a.part'}: Is a directory"]
+    assert outbox.answers() == ((answer,), ())
+    assert not (tmp_path / "b.part").exists()
 
 
 def test_damaged_files_are_set_aside_and_named(tmp_path: Path) -> None:
@@ -114,6 +142,20 @@ def test_damaged_files_do_not_pile_up(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
+def test_damaged_files_do_not_fill_the_disk_either(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    for number, size in enumerate((1, 30, 30, 30, 200, 60, 1)):
+        path = tmp_path / f"{number}.answer"
+        path.write_bytes(b"")
+        os.truncate(path, size * 1024 * 1024)
+        (aside,) = outbox.answers()[1]
+        # Also one that is larger than all may be: somebody has just been told of it.
+        assert aside.exists()
+        os.utime(aside, (number, number))
+    kept = sorted(tmp_path.iterdir())
+    assert [path.name for path in kept] == ["5.damaged", "6.damaged"]
+
+
 def test_an_answer_that_is_gone_or_has_changed_is_lost_for_good(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     gone, changed, short, hidden = (_put(outbox, number) for number in (1, 2, 3, 4))
@@ -134,6 +176,35 @@ def test_an_answer_that_is_gone_or_has_changed_is_lost_for_good(tmp_path: Path) 
     with pytest.raises(AnswerLost, match="it is shorter than it was"):
         outbox.piece(short, 5, 11)
     assert outbox.answers() == ((hidden,), ())
+
+
+def test_a_piece_that_has_changed_is_noticed_before_the_last_one_leaves(tmp_path: Path) -> None:
+    """Nobody who is sent only pieces could tell which of them it is, and asks for all again."""
+    outbox = Outbox(tmp_path)
+    answer = _put(outbox, 1)
+    path = tmp_path / f"{RUN}-1-{answer.digest}.answer"
+    whole = outbox.reading(answer)
+    assert [whole.piece(0, 7), whole.piece(7, 14), whole.piece(14, 16)] == [
+        b"what wa",
+        b"s learn",
+        b"ed",
+    ]
+    path.write_bytes(b"what was lEarned")
+    through = outbox.reading(answer)
+    assert through.piece(0, 7) == b"what wa"
+    through.piece(7, 14)
+    with pytest.raises(AnswerLost, match="its bytes have changed"):
+        through.piece(14, 16)
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_who_asks_for_some_pieces_is_given_them(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    answer = _put(outbox, 1)
+    some = outbox.reading(answer)
+    assert [some.piece(0, 4), some.piece(9, 16)] == [b"what", b"learned"]
+    last = outbox.reading(answer)
+    assert last.piece(9, 16) == b"learned"
 
 
 def test_what_can_be_mended_is_not_lost(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId
 from tests.edge_client.client_process import Client, client
 from tests.edge_client.coordinator_side import RUN, Coordinator
 from tests.edge_client.jobs import LINEAR, model_file, task_file
+from tests.edge_client.little_disk import little_disk
 from tests.fedmqtt.own_brokers import free_port, own_broker
 from tests.fedmqtt.peer import until
 from tests.programs import wait_until
@@ -147,6 +148,17 @@ def test_killed_while_it_sends(loop: EventLoop, phone: Phone) -> None:
     with phone.life(*small):
         assert phone.coordinator.announced("ann") == announce
         assert phone.coordinator.collect("ann", announce) == UPDATE
+        phone.receive(loop, 7)
+
+
+def test_started_on_a_full_disk_it_sends_what_it_owes(loop: EventLoop, phone: Phone) -> None:
+    """The receipt lets go of just what fills the disk."""
+    Outbox(phone.outbox).put(RUN, RoundId(7), [encode(UPDATE)])
+    with ExitStack() as life:
+        # Its own limit from its first moment on; ours is lifted again.
+        with little_disk(0):
+            life.enter_context(phone.life())
+        assert phone.coordinator.answer("ann") == UPDATE
         phone.receive(loop, 7)
 
 

@@ -5,7 +5,7 @@ import pytest
 from edge_client import session
 from edge_client.session import Rules, Session
 from fedmqtt.effects import Note, Publish
-from fedmqtt.messages import Decline, Presence, Receipt
+from fedmqtt.messages import Decline, ModelRef, Offer, Presence, Receipt, Training
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
 
 ANN, RUN = ClientId("ann"), RunId("r")
@@ -62,6 +62,14 @@ def test_what_people_are_told_is_cut_to_what_a_message_holds() -> None:
             "round 1 accepted; next round in about 40 s",
         ),
         (
+            Receipt(run=RUN, round=RoundId(1), accepted=True, next_round_in_s=1.0),
+            "round 1 accepted; next round in about 1 s",
+        ),
+        (
+            Receipt(run=RUN, round=RoundId(1), accepted=True, next_round_in_s=0.9),
+            "round 1 accepted",
+        ),
+        (
             Receipt(run=RUN, round=RoundId(1), accepted=False, reason="late", next_round_in_s=5.0),
             "round 1 not counted: late; next round in about 5 s",
         ),
@@ -70,3 +78,51 @@ def test_what_people_are_told_is_cut_to_what_a_message_holds() -> None:
 def test_the_log_tells_what_became_of_an_answer(receipt: Receipt, told: str) -> None:
     _, effects = _after(session.Started(0.0, (OWED,)), session.Received(1.0, receipt))
     assert effects == [session.Forget(OWED), Note("receipt", told)]
+
+
+def _offer(run: str, number: int, epoch: int) -> Offer:
+    return Offer(
+        epoch=epoch,
+        run=RunId(run),
+        round=RoundId(number),
+        task="digits",
+        model=ModelRef(digest=Digest("m"), size_bytes=8, chunk_bytes=8, fingerprint="f"),
+        train=(ANN,),
+        evaluate=(),
+        closes_in_s=60.0,
+        training=Training(),
+        codec="full",
+        lanes=1,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "number", "epoch", "is_past"),
+    [
+        ("r", 1, 2, True),
+        ("r", 2, 2, False),
+        ("r", 3, 2, False),
+        # Of another run, in which round 1 may well come after this one's round 2.
+        ("q", 1, 2, False),
+        ("s", 1, 2, False),
+        ("s", 3, 2, False),
+        # Of a coordinator before or after the present one.
+        ("r", 3, 1, True),
+        ("s", 1, 1, True),
+        ("r", 2, 3, False),
+    ],
+)
+def test_an_offer_is_past_once_a_later_round_or_coordinator_was_heard_of(
+    run: str, number: int, epoch: int, is_past: bool
+) -> None:
+    """It may come with a small model, which must not take the newer one's place."""
+    connected, now = session.Connected(0.0, "t1", 1000), session.Offered(1.0, _offer("r", 2, 2))
+    state, _ = _after(connected, now)
+    assert session.is_past(state, _offer(run, number, epoch)) == is_past
+
+
+def test_no_offer_is_past_before_the_first() -> None:
+    state, _ = _after(session.Connected(0.0, "t1", 1000))
+    assert not session.is_past(state, _offer("r", 1, 0))
+    assert not session.is_past(state, _offer("r", 1, 1))

@@ -6,6 +6,8 @@ connect t1 [chunk=1000]       a connection of this token
 disconnect, disconnect thrown out, disconnect taken over
 offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
                               [wire=..] [lanes=..]
+                              [late=0] [spread=0]
+offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 others
 withdraw                      the offer board is empty
 fetched m0
@@ -116,9 +118,10 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
             return session.Disconnected(at, thrown_out=True, taken_over=True)
         case ["disconnect", "thrown", "out"]:
             return session.Disconnected(at, thrown_out=True)
-        case ["offer", number, purpose]:
+        case ["offer", number, purpose, *lies]:
             expires = float(options["expires"]) if "expires" in options else None
-            return session.Offered(at, offer(int(number), purpose, options), expires)
+            said = offer(int(number), purpose, options)
+            return session.Offered(at, said, expires, retained=bool(lies))
         case ["withdraw"]:
             return session.OfferWithdrawn(at)
         case ["fetched", digest]:
@@ -182,6 +185,8 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
         codec="full",
         lanes=int(options.get("lanes", 1)),
         seed=0,
+        late_rounds=int(options.get("late", 0)),
+        spread_s=float(options.get("spread", 0)),
     )
 
 

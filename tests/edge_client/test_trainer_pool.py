@@ -20,6 +20,7 @@ from fedmqtt.messages import Training, Update, read_from_client
 from fedmqtt.topics import RoundId
 from tests.edge_client.jobs import job, task_file
 from tests.fedmqtt.peer import WITHIN_S, until
+from tests.programs import wait_until
 
 SAY_PID = '(here / "pid").write_text(str(os.getpid()))'
 
@@ -323,6 +324,28 @@ def test_a_job_that_is_finished_in_the_moment_it_is_cancelled_leaves_nothing(
     assert isinstance(bob.outcome(job(tmp_path, round=RoundId(2))), Done)
     assert [answer.round for answer in _answers(tmp_path)] == [2]
     assert not any(isinstance(said, Done | Failed) for said in heard)
+
+
+def test_an_answer_nobody_wants_that_cannot_be_removed_is_told_and_no_more(
+    make: Make, loop: EventLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, bob = make(keep_warm_s=3600.0)
+    outbox = tmp_path / "outbox"
+
+    def cancel_and_hold_on_to_it(said: FromTrainer) -> None:
+        if isinstance(said, Progress) and said.fraction == 1.0:
+            pool.cancel(ticket)
+            wait_until(lambda: bool(list(outbox.glob("*.answer"))))
+            (path,) = outbox.glob("*.answer")
+            path.unlink()
+            path.mkdir()
+
+    ticket = pool.submit(job(tmp_path, training=Training(batch_size=30)), cancel_and_hold_on_to_it)
+    until(loop, lambda: ticket.report is None, "the last progress")
+    assert isinstance(bob.outcome(job(tmp_path, round=RoundId(2))), Done)
+    (told,) = [record for record in caplog.records if "Is a directory" in record.message]
+    assert (told.name, told.levelname) == ("client.ann", "ERROR")
+    assert told.message.startswith("outbox: ")
 
 
 def test_closing_ends_all_at_once_and_says_nothing(

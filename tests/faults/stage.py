@@ -21,6 +21,7 @@ import numpy as np
 
 from fedmqtt import messages
 from fedmqtt.messages import Evaluation, Update
+from fedmqtt.weights import Array
 from tests.faults.accounts import Books, Debt, audit
 from tests.faults.federation import Federation, Lives, TookTooLong, federation
 from tests.faults.plan import COORDINATOR, Plan
@@ -53,6 +54,8 @@ class Row:
     twice: int = 0
     model: str = ""
     """How it compares with that of the undisturbed run."""
+    difference: float | None = None
+    """The largest of any of its numbers; None where the models are identical."""
     note: str = ""
     faults: tuple[str, ...] = ()
 
@@ -147,6 +150,7 @@ class Stage:
             lost=len(books.lost),
             twice=len(books.twice),
             model=_comparison(agreeing, alike, books),
+            difference=None if alike else largest_difference(books.model, other.model),
             note=note,
             faults=tuple(faults),
         )
@@ -188,6 +192,11 @@ def _comparison(agreeing: bool, alike: bool, books: Books) -> str:
     if agreeing:
         return "identical" if alike else "DIFFERENT"
     return "NOT exact" if books.wrong else "exact"
+
+
+def largest_difference(model: Array, other: Array) -> float:
+    """Of two numbers in the same place. In double precision: both are exact in it."""
+    return float(np.max(np.abs(model.astype(np.float64) - other.astype(np.float64))))
 
 
 def _let_receipts_come(fed: Federation) -> None:

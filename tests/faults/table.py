@@ -13,13 +13,17 @@ _ABOUT = """\
 outside, without root. Each row is a federation of its own, of four clients unless it says more,
 compared with the same federation in which nothing happened.
 
-- **ended by itself**: the coordinator's rounds came to their end, with exit code 0.
+- **ended by itself**: the rounds came to their end, and the coordinator ended with exit code 0. Where
+  its program was killed, or had to end because of the fault, the benchmark started it again, as a
+  service manager does; the note says so.
 - **longest stall**: the longest time without a round that closed; in brackets, undisturbed.
 - **lost**: answers with a receipt that are in no round, and answers that a client owes for ever.
 - **twice**: answers that are in a model more than once.
 - **final model**: *identical*: the same answers counted as undisturbed, and every bit is the same.
   *exact*: other answers counted, since somebody was gone; the model is, to the bit, what just those
-  answers make. For that, all trainings and averages of the run are done again, apart from it.
+  answers make. For that, all trainings and averages of the run are done again, apart from it. The
+  number beside it is the largest difference of any of the model's numbers from the undisturbed
+  run's: what the missing answers would have made of it.
 
 Required of every row: it ends, nothing is lost, nothing counts twice, and the model is identical
 where the same answers counted. What is required of one fault beyond that is in
@@ -56,6 +60,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{stall}{usual}",
         str(row.lost),
         str(row.twice),
-        row.model,
+        row.model if row.difference is None else f"{row.model}, {row.difference:.2g} off",
         "FAILED, see below" if row.faults else row.note,
     )

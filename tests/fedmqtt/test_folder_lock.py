@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedmqtt.folder_lock import NAME, FolderInUse, FolderLock
+from tests.edge_client.little_disk import little_disk
 
 # Locks the folder, starts a child that outlives it, says the child's pid, and waits to be killed.
 _HOLDER = """
@@ -80,6 +81,17 @@ def test_a_holder_whose_number_cannot_be_read_is_another_program(tmp_path: Path,
     with pytest.raises(FolderInUse, match="is in use by another program") as refused:
         FolderLock(tmp_path)
     assert refused.value.pid is None
+    lock.release()
+
+
+def test_a_full_disk_keeps_nobody_out_and_nobody_else_in(tmp_path: Path) -> None:
+    """What holds is the lock. What is in the folder may be all that fills the disk."""
+    (tmp_path / NAME).write_text("4711\n")
+    with little_disk(0):
+        lock = FolderLock(tmp_path)
+    with pytest.raises(FolderInUse) as refused:
+        FolderLock(tmp_path)
+    assert refused.value.pid in (None, os.getpid()), "not the pid of who was here before"
     lock.release()
 
 

@@ -58,6 +58,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         lanes=4,
         seed=7,
         spread_s=2.5,
+        late_rounds=5,
     ),
     "time_left": TimeLeft(run=RUN, round=ONE, closes_in_s=12.5),
     "go": Go(run=RUN, round=ONE, digest=B, ranges=((0, 3), (7, 8))),

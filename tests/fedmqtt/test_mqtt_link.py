@@ -4,15 +4,16 @@ import hashlib
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker_config.local_broker import RunningBroker
 from fedmqtt.effects import Publish
-from fedmqtt.event_loop import EventLoop
+from fedmqtt.event_loop import EventLoop, OnReady
 from fedmqtt.messages import ModelRef, Offer, Presence, Training, read_offer, read_presence
 from fedmqtt.mqtt_link import (
     RECEIVE_BYTES_MAX,
@@ -20,7 +21,10 @@ from fedmqtt.mqtt_link import (
     BrokerUrl,
     BrokerUrlError,
     LinkDown,
+    LinkEvent,
+    LinkOptions,
     LinkUp,
+    MqttLink,
     Part,
     Refused,
     parse_broker_url,
@@ -522,6 +526,76 @@ def test_there_is_nothing_to_leave_without_a_link(loop: EventLoop) -> None:
     # It goes on trying as before.
     peer.next(LinkDown)
     peer.link.close()
+
+
+# Another network
+
+
+class Shaky:
+    """A network that lets nobody connect before it is told to, and hands out one byte at a time."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self.asked: list[Callable[[], None]] = []
+        self.done_count = 0
+        self.wrapped: list[Drip] = []
+        self.watched: set[int] = set()
+
+    def ask(self, connect: Callable[[], None]) -> None:
+        self.asked.append(connect)
+
+    def done(self) -> None:
+        self.done_count += 1
+
+    def wrap(self, sock: socket.socket) -> socket.socket:
+        self.wrapped.append(Drip(sock.family, sock.type, sock.proto, sock.detach()))
+        return self.wrapped[-1]
+
+    def watch(self, fd: int, on_ready: OnReady, *, write: bool = False) -> None:
+        self.watched.add(fd)
+        self._loop.watch(fd, on_ready, write=write)
+
+    def unwatch(self, fd: int) -> None:
+        self.watched.discard(fd)
+        self._loop.unwatch(fd)
+
+
+class Drip(socket.socket):
+    sent_count = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        return super().recv(1, flags)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        Drip.sent_count += 1
+        return super().send(data[:1], flags)
+
+
+def test_a_link_connects_through_its_network_and_when_that_lets_it(
+    loop: EventLoop, stub: StubBroker
+) -> None:
+    network = Shaky(loop)
+    events: list[LinkEvent] = []
+    options = LinkOptions(client_id="ann", retry_base_s=0.01, retry_max_s=0.01)
+    link = MqttLink(loop, parse_broker_url(stub.url), Topics("f"), options, events.append, network)
+    link.open()
+    until(loop, lambda: len(network.asked) == 1)
+    loop.run_once(wait_max_s=0)
+    assert not stub.has_caller() and network.wrapped == []
+    network.asked[0]()
+    done_before = network.done_count
+    connection = _accept(loop, stub)
+    until(loop, lambda: link.is_up)
+    # It was let in once, and is not waited for any more. All it said went through the network.
+    assert network.done_count == done_before + 1
+    assert len(network.wrapped) == 1 and Drip.sent_count > 10
+    assert network.watched == {network.wrapped[0].fileno()}
+    connection.hang_up()
+    # It returns as it came: by asking.
+    until(loop, lambda: len(network.asked) == 2)
+    assert network.watched == set() and not stub.has_caller()
+    link.close()
+    assert network.done_count > done_before + 1
 
 
 # Messages

@@ -51,8 +51,11 @@ class Table:
         self.broker = Broker(self.clock, Random("broker"), Weather(**faults))  # type: ignore[arg-type]
         self.read: list[Message] = []
         self.left: list[Seconds | None] = []
+        self.lay_there: list[bool] = []
         self.heard: list[Message] = []
-        self.broker.connect(COORDINATOR, lambda to, message, left: self.heard.append(message))
+        self.broker.connect(
+            COORDINATOR, lambda to, message, left, there: self.heard.append(message)
+        )
 
     def connect(self, session: str = "1") -> None:
         self.broker.connect(ANN, self._read, Presence(online=False, session=session))
@@ -65,9 +68,10 @@ class Table:
         self.clock.at(until, lambda: None)
         self.clock.run(until=lambda: self.clock.now >= until)
 
-    def _read(self, to: Address, message: Message, left: Seconds | None) -> None:
+    def _read(self, to: Address, message: Message, left: Seconds | None, retained: bool) -> None:
         self.read.append(message)
         self.left.append(left)
+        self.lay_there.append(retained)
 
 
 def test_messages_of_one_link_keep_their_order() -> None:
@@ -88,6 +92,9 @@ def test_the_offer_hangs_there_for_who_comes_late_with_less_time_left() -> None:
     assert table.read == [offer(1)]
     assert table.left[0] is not None
     assert 8 < table.left[0] < 10.2
+    table.say(OfferBoard(), offer(2))
+    table.wait(1)
+    assert table.lay_there == [True, False], "what is said now is told from what was there"
 
 
 def test_an_offer_that_has_expired_is_not_shown_unless_the_broker_cannot_count() -> None:

@@ -26,12 +26,14 @@ class Table:
 
     def connect_coordinator(self) -> None:
         self.broker.connect(
-            COORDINATOR, lambda to, message, left: self.heard.append(message), is_clean=True
+            COORDINATOR,
+            lambda to, message, left, there: self.heard.append(message),
+            is_clean=True,
         )
 
     def connect_ann(self) -> None:
         will = Presence(online=False, session="1")
-        self.broker.connect(ANN, lambda to, message, left: self.read.append(message), will)
+        self.broker.connect(ANN, lambda to, message, left, there: self.read.append(message), will)
 
     def wait(self, seconds: float) -> None:
         until = self.clock.now + seconds

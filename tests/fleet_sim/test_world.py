@@ -413,6 +413,12 @@ def leaves_with_debts(
     return following, effects
 
 
+def raises(state: session.Session, event: session.Event, rules: session.Rules) -> ClientStepped:
+    if isinstance(event, session.Finished):
+        raise KeyError(event.answer.round)
+    return session.step(state, event, rules)
+
+
 def notices(words: str, **broken: Any) -> bool:
     """Whether a promise breaks, in one storm of a hundred, that says these words."""
     for seed in range(100):
@@ -457,6 +463,7 @@ BROKEN_CLIENTS: dict[Callable[..., Any], str] = {
     works_uninvited: "takes up work uninvited",
     follows_an_old_coordinator: "that was replaced",
     leaves_with_debts: "leaves and owes",
+    raises: "KeyError",
 }
 
 

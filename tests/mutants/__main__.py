@@ -40,6 +40,7 @@ SESSION = (
 TESTS: dict[str, Sequence[str]] = {
     "coordinator/rounds.py": (
         "tests/coordinator/test_round_scripts.py",
+        "tests/coordinator/test_rounds.py",
         "tests/coordinator/test_round_properties.py",
         STORMS,
     ),
@@ -49,6 +50,11 @@ TESTS: dict[str, Sequence[str]] = {
         "tests/coordinator/test_round_properties.py",
         STORMS,
     ),
+    "coordinator/leadership.py": (
+        "tests/coordinator/test_leadership.py",
+        "tests/coordinator/test_leadership_properties.py",
+    ),
+    "coordinator/late.py": ("tests/coordinator/test_late.py",),
     "edge_client/session.py": SESSION,
     "edge_client/own_presence.py": SESSION,
 }

@@ -1,0 +1,103 @@
+"""What the stories leave out: a coordinator that is back and has no link yet, and the log."""
+
+from dataclasses import replace
+
+from coordinator import recovery, rounds
+from coordinator.ledger import Opening, OpenRound, Refusals
+from coordinator.pacing import Bounds
+from coordinator.roster import Roster
+from coordinator.rounds import Named, Rules, Settled
+from fedmqtt.effects import Note, Publish
+from fedmqtt.messages import ModelRef, Presence, Receipt
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fleet_sim.disk import first_carried
+
+BOUNDS = Bounds(
+    over_selection=1.0,
+    over_selection_min=1.0,
+    over_selection_max=1.0,
+    deadline_s=30.0,
+    deadline_min_s=30.0,
+    deadline_max_s=30.0,
+)
+RULES = Rules(
+    select=lambda candidates, count, _round, _purpose: tuple(candidates[:count]),
+    rounds=0,
+    cohort=1,
+    pace=BOUNDS,
+    run=RunId("r"),
+)
+MODEL = ModelRef(digest=Digest("m0"), size_bytes=8, chunk_bytes=8, fingerprint="f")
+CLOSED = Settled(RoundId(1), frozenset(), MODEL, frozenset())
+BACK = recovery.state(50.0, RULES, first_carried(RULES), [CLOSED], None, ())
+"""Between rounds, as the ledger gives it back."""
+
+
+def test_before_its_first_link_it_sets_no_alarm() -> None:
+    assert rounds.step(BACK, rounds.Woke(50.0), RULES, Roster(RULES.task)) == (BACK, [])
+
+
+def test_before_its_first_link_it_promises_no_next_round() -> None:
+    """Clients come back when a receipt says so: endless time would keep them away for good."""
+    late = rounds.UpdateCame(50.0, ClientId("ann"), RULES.run, RoundId(1), "m0", "f")
+    _, effects = rounds.step(BACK, late, RULES, Roster(RULES.task))
+    (receipt,) = [
+        effect.message
+        for effect in effects
+        if isinstance(effect, Publish) and isinstance(effect.message, Receipt)
+    ]
+    assert not receipt.accepted
+    assert receipt.next_round_in_s == 0.0
+
+
+def test_the_log_tells_of_an_answer_that_came_again() -> None:
+    ann = ClientId("ann")
+    update = rounds.UpdateCame(1.0, ann, RULES.run, RoundId(1), "m0", "f")
+    state: rounds.State = rounds.begin(RULES)
+    roster = Roster(RULES.task)
+    for event in (
+        rounds.ClientCame(0.0, ann, Presence(online=True, session="1", purposes=("train",))),
+        rounds.ModelReady(0.0, MODEL),
+        update,
+    ):
+        state, _ = rounds.step(state, event, RULES, roster)
+    _, on_the_way = rounds.step(state, update, RULES, roster)
+    assert on_the_way == [Note("said again", "ann, round 1")]
+    state, _ = rounds.step(state, rounds.Stored(1.0, (Named(ann, RoundId(1)),)), RULES, roster)
+    _, stored = rounds.step(state, update, RULES, roster)
+    assert Note("said again", "ann, round 1") in stored
+
+
+def test_no_more_late_answers_are_taken_up_than_the_sum_has_room_for() -> None:
+    """The operator made the cohort smaller while more waited than may wait now."""
+    late = tuple(Named(ClientId(f"c{number}"), RoundId(1)) for number in range(3))
+    ann = ClientId("ann")
+    opening = Opening(
+        model=MODEL,
+        train=[ann],
+        evaluate=[],
+        deadline_s=30.0,
+        terms_max=3,
+        settings="",
+    )
+    open_round = OpenRound(
+        number=RoundId(2),
+        opening=opening,
+        closes_in_s=30.0,
+        refusals=Refusals(declined={}, rejected={}),
+    )
+    rules = replace(RULES, late="buffer", late_batch=3)
+    state: rounds.State = recovery.state(
+        50.0, rules, first_carried(rules), [CLOSED], open_round, late
+    )
+    roster = Roster(RULES.task)
+    effects: list[rounds.Effect] = []
+    for event in (
+        rounds.LinkUp(50.0),
+        rounds.UpdateCame(51.0, ann, RULES.run, RoundId(2), MODEL.digest, "f"),
+        rounds.Stored(51.0, (Named(ann, RoundId(2)),)),
+    ):
+        state, effects = rounds.step(state, event, rules, roster)
+    (close,) = [effect for effect in effects if isinstance(effect, rounds.Close)]
+    assert close.held == late[:2]
+    assert state.past.held == late[2:]
