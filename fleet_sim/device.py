@@ -1,9 +1,14 @@
-"""A client's shell in the simulated world, and its life: power, link, disk, trainer, owner."""
+"""A client's shell in a simulated world: its machine, its link, its disk.
 
-import hashlib
+    session.step ──effects──▶ broker, disk, clock; and, as the kind of device will have it,
+                              downloads, training, coming and going
+
+`storm_device.py` does all of it in drawn weather with everything that can go wrong;
+`lab_device.py` as a fleet's description says.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-
-import msgspec
 
 from edge_client import session
 from fedmqtt import chunks
@@ -12,7 +17,6 @@ from fedmqtt.messages import (
     Chunk,
     Evaluation,
     Go,
-    Measures,
     ModelRef,
     Offer,
     Presence,
@@ -21,56 +25,28 @@ from fedmqtt.messages import (
     TimeLeft,
     Update,
 )
-from fedmqtt.topics import (
-    Address,
-    ClientId,
-    Digest,
-    ModelChunk,
-    OfferBoard,
-    PresenceOf,
-    RoundId,
-    RunId,
-    UpdatePart,
-    lane_of,
-)
+from fedmqtt.topics import Address, ClientId, PresenceOf, RoundId, RunId, UpdatePart
 from fleet_sim.broker import Message
-from fleet_sim.clock import stream
-from fleet_sim.plan import TASK
 from fleet_sim.promises import check_client
-from fleet_sim.scene import CHUNK_BYTES, Scene
-from fleet_sim.server import INITIAL_MODEL, NONSENSE, RETURN_MAX_S
-from fleet_sim.weather import FOREVER
+from fleet_sim.scene import Scene
 
 Step = Callable[
     [session.Session, session.Event, session.Rules], tuple[session.Session, list[session.Effect]]
 ]
 
-OTHER_RUN = RunId("an-older-run")
 
-
-class Device:
+class Device(ABC):
     __slots__ = (
-        "_alarm_at", "_chance", "_connections", "_is_off", "_job", "_lied_about", "_life",
-        "_powered", "_scene", "_slowness", "_spread_s", "_step", "disk", "name", "rules", "state",
-        "stragglers",
+        "_alarm_at", "_connections", "_is_off", "_job", "_life", "_powered", "_scene", "_spread_s",
+        "_step", "disk", "rules", "state",
     )  # fmt: skip
 
-    def __init__(self, scene: Scene, name: ClientId, step: Step) -> None:
-        self.name = name
-        self.rules = session.Rules(
-            client=name,
-            task=TASK,
-            resend_s=scene.plan.resend_s,
-            resend_max_s=scene.plan.resend_max_s,
-            leave_from_s=scene.plan.leave_from_s,
-        )
+    def __init__(self, scene: Scene, rules: session.Rules, step: Step) -> None:
+        self.rules = rules
         self.state = session.Session()
         self.disk: dict[session.Answer, Update | Evaluation] = {}
-        self.stragglers: set[int] = set()
         self._scene = scene
         self._step = step
-        self._chance = stream(scene.plan.seed, "client", name)
-        self._slowness = self._chance.lognormvariate(0, scene.weather.train_spread)
         self._alarm_at: Seconds | None = None
         self._connections = 0
         self._spread_s: Seconds = 0.0
@@ -82,75 +58,53 @@ class Device:
         self._is_off = False
         self._job = 0
         """Counts fetches and trainings, and their ends: what began under another number is over."""
-        self._lied_about: Offer | None = None
 
+    @property
+    def name(self) -> ClientId:
+        return self.rules.client
+
+    # What kinds of devices differ in
+
+    @abstractmethod
     def begin(self) -> None:
-        weather = self._scene.weather
-        if self._chance.random() < weather.old_debts:
-            self._owe_an_older_run()
-        first_s = min(weather.offline_s, 60.0) if weather.online_s < FOREVER else 5.0
-        self.tell(session.Started(self._scene.now, tuple(self.disk)))
-        self._later(self._chance.uniform(0, first_s), self._come)
-        if self._chance.random() < weather.liars:
-            self._scene.clock.after(self._chance.expovariate(1 / 10), self._lie)
-        if weather.power_s < FOREVER:
-            self._scene.clock.after(self._chance.expovariate(1 / weather.power_s), self._cut_power)
+        """The program starts."""
 
-    def settle_down(self) -> None:
-        """Nothing fails any more."""
-        self._life += 1
-        if self.state.online:
-            self._lose_link(politely=False)
-        if self.state.hindrance:
-            self.tell(session.ConditionsChanged(self._scene.now, ""))
-        self._slowness = min(self._slowness, 1.0)
-        self._later(self._chance.uniform(0, 10), self._come)
+    @abstractmethod
+    def _fetch(self, run: RunId, round_id: RoundId, model: ModelRef) -> None:
+        """Tell `ModelFetched` or `Failed` later."""
 
-    def lose_broker(self) -> None:
-        if self.state.online:
-            self._life += 1
-            self.tell(session.Disconnected(self._scene.now))
-            self._come_within(max(RETURN_MAX_S, self._spread_s))
+    @abstractmethod
+    def _work(self, offer: Offer, purpose: Purpose) -> None:
+        """Tell `Finished` or `Failed` later."""
 
-    # Coming and going
+    @abstractmethod
+    def _come(self, life: int) -> None:
+        """Connect, unless this was planned in another life."""
+
+    def _stop(self) -> None:
+        """Give up the fetch or the training that goes on."""
+        self._job += 1
+
+    def _back_in_s(self, away_s: Seconds) -> Seconds:
+        """When it returns that may stay away for so long, having left of its own accord."""
+        return away_s
+
+    def _has_lost_power(self) -> bool:
+        """At a moment where it matters."""
+        return False
+
+    # The link
 
     def _later(self, delay: Seconds, do: Callable[[int], None]) -> None:
         self._scene.clock.after(delay, do, self._life)
 
-    def _come_within(self, seconds: Seconds) -> None:
-        # Full jitter: a thousand clients must not return in the same second.
-        self._later(self._chance.uniform(0, seconds), self._come)
-
-    def _come(self, life: int) -> None:
-        if life != self._life:
-            return
-        weather = self._scene.weather
-        if self._is_off or self._chance.random() < weather.reboots:
-            self._reboot()
-        if not self._scene.broker.is_up:
-            self._come_within(4 * RETURN_MAX_S)
-            return
+    def _connect(self) -> str:
+        """A new connection's token. `Connected` is the caller's to tell."""
         self._connections += 1
         token = f"{self.name}-{self._connections}"
         will = Presence(online=False, session=token)
         self._scene.broker.connect(self.name, self._receive, will)
-        if self._chance.random() < weather.unplugged:
-            # At connecting, or some time after it: in the middle of a round.
-            self._later(self._chance.choice([0.0, 20.0]), self._unplug)
-        if weather.online_s < FOREVER:
-            self._later(self._chance.expovariate(1 / weather.online_s), self._go)
-        self.tell(session.Connected(self._scene.now, token, CHUNK_BYTES))
-
-    def _go(self, life: int) -> None:
-        if life != self._life:
-            return
-        weather = self._scene.weather
-        self._life += 1
-        self._lose_link(politely=self._chance.random() < weather.polite)
-        if self._chance.random() < weather.blips:
-            self._come_within(RETURN_MAX_S)
-        else:
-            self._later(self._chance.expovariate(1 / weather.offline_s), self._come)
+        return token
 
     def _lose_link(self, *, politely: bool) -> None:
         self._hang_up(politely=politely)
@@ -167,53 +121,13 @@ class Device:
         self._life += 1
         self._hang_up(politely=True)
         away_s = max(0.0, back_at - self._scene.now)
-        self._later(away_s * self._chance.uniform(0.7, 1.0), self._come)
-
-    def _cut_power(self) -> None:
-        weather = self._scene.weather
-        if self._scene.calm_at is None:
-            self._lose_power()
-            self._scene.clock.after(self._chance.expovariate(1 / weather.power_s), self._cut_power)
-
-    def _has_lost_power(self) -> bool:
-        """At a moment where it matters."""
-        share = self._scene.weather.client_dies
-        if not share or self._chance.random() >= share:
-            return False
-        self._lose_power()
-        return True
-
-    def _lose_power(self) -> None:
-        """Nothing is left but the disk."""
-        self._life += 1
-        self._powered += 1
-        if self.state.online:
-            self._hang_up(politely=False)
-        self._forget_all()
-        self._is_off = True
-        back_s = self._chance.expovariate(1 / self._scene.weather.power_back_s)
-        self._later(back_s, self._come)
+        self._later(self._back_in_s(away_s), self._come)
 
     def _forget_all(self) -> None:
+        """As when its power is lost: nothing is left but the disk."""
         self.state = session.Session()
         self._alarm_at = None
         self._job += 1
-        self.stragglers.clear()
-
-    def _reboot(self) -> None:
-        self._forget_all()
-        self._is_off = False
-        self.tell(session.Started(self._scene.now, tuple(self.disk)))
-
-    def _unplug(self, life: int) -> None:
-        if life == self._life:
-            self.tell(session.ConditionsChanged(self._scene.now, "on battery"))
-            self._later(self._chance.expovariate(1 / 60), self._plug_in)
-
-    def _plug_in(self, life: int) -> None:
-        # Also in a later life: the owner does not wait for the link.
-        if self.state.hindrance:
-            self.tell(session.ConditionsChanged(self._scene.now, ""))
 
     # The machine
 
@@ -263,9 +177,7 @@ class Device:
             case session.Work(offer, purpose):
                 self._work(offer, purpose)
             case session.Stop():
-                if self._chance.random() < scene.weather.stragglers:
-                    self.stragglers.add(self._job)
-                self._job += 1
+                self._stop()
             case session.Send(answer, lane):
                 where = UpdatePart(lane, self.name, answer.round, "0")
                 scene.broker.publish(self.name, where, self.disk[answer])
@@ -282,45 +194,7 @@ class Device:
         if alarm_at == self._alarm_at:
             self.tell(session.Woke(self._scene.now))
 
-    # Fetching and training
-
-    def _fetch(self, run: RunId, round_id: RoundId, model: ModelRef) -> None:
-        self._job += 1
-        took_s = self._chance.expovariate(1 / self._scene.weather.download_s)
-        self._scene.clock.after(took_s, self._fetched, self._job, run, round_id, model.digest)
-
-    def _fetched(self, job: int, run: RunId, round_id: RoundId, digest: Digest) -> None:
-        scene = self._scene
-        # Without a link, or when the chunks are cleared, a download ends by itself never.
-        there = ModelChunk(digest, 0) in scene.broker.retained
-        if job != self._job or not self.state.online or not there:
-            return
-        if self._chance.random() < scene.weather.download_failures:
-            self.tell(session.Failed(scene.now, run, round_id, "a chunk does not fit"))
-        else:
-            self.tell(session.ModelFetched(scene.now, digest))
-
-    def _work(self, offer: Offer, purpose: Purpose) -> None:
-        self._job += 1
-        weather = self._scene.weather
-        took_s = self._chance.expovariate(1 / weather.train_s) * self._slowness
-        self._scene.clock.after(took_s, self._done, self._job, offer, purpose)
-
-    def _done(self, job: int, offer: Offer, purpose: Purpose) -> None:
-        weather, now = self._scene.weather, self._scene.now
-        if job != self._job and job not in self.stragglers:
-            return
-        if job == self._job and self._chance.random() < weather.trainer_crashes:
-            why = "the trainer did not survive"
-            self.tell(session.Failed(now, offer.run, offer.round, why))
-            return
-        digest = Digest(hashlib.sha256(f"{self.name}/{job}".encode()).hexdigest())
-        large = self._chance.random() < weather.large_answers
-        answer = session.Answer(offer.run, offer.round, digest, 3000 if large else 300)
-        self._put(answer, header(offer, purpose))
-        # The answer lies in the outbox before the machine hears of it.
-        if not self._has_lost_power():
-            self.tell(session.Finished(now, answer))
+    # Answers
 
     def _put(self, answer: session.Answer, content: Update | Evaluation) -> None:
         self.disk[answer] = self._scene.contents[answer.digest] = content
@@ -333,58 +207,3 @@ class Device:
             chunk = Chunk(digest=answer.digest, data=memoryview(bytes(stop - start)))
             where = UpdatePart(lane, self.name, answer.round, str(index))
             self._scene.broker.publish(self.name, where, chunk)
-
-    # What should not count
-
-    def _owe_an_older_run(self) -> None:
-        """To a round of the same number that started from the same model."""
-        digest = Digest(hashlib.sha256(f"{self.name}/old".encode()).hexdigest())
-        large = self._chance.random() < self._scene.weather.large_answers
-        answer = session.Answer(OTHER_RUN, RoundId(1), digest, 3000 if large else 300)
-        self._put(answer, _update(OTHER_RUN, RoundId(1), INITIAL_MODEL, "f", "full"))
-
-    def _lie(self) -> None:
-        """Send an answer that is late, early, uninvited, about another model, or not a number."""
-        scene, chance = self._scene, self._chance
-        if scene.calm_at is not None:
-            return
-        scene.clock.after(chance.expovariate(1 / 20), self._lie)
-        letter = scene.broker.retained.get(OfferBoard())
-        if not self.state.online or letter is None or not isinstance(letter.message, Offer):
-            return
-        offer, older = letter.message, self._lied_about or letter.message
-        self._lied_about = offer
-        lie = header(chance.choice([offer, offer, older]), chance.choice(["train", "evaluate"]))
-        other_round = RoundId(max(1, lie.round + chance.choice([-1, 1])))
-        lies: list[dict[str, object]] = [
-            {},
-            {"base": Digest("0" * 64)},
-            {"round": other_round},
-            {"run": OTHER_RUN},
-        ]
-        if isinstance(lie, Update):
-            lies += [{"payload": NONSENSE}, {"fingerprint": "g"}]
-        lie = msgspec.structs.replace(lie, **chance.choice(lies))
-        where = UpdatePart(lane_of(self.name, offer.lanes), self.name, lie.round, "0")
-        scene.broker.publish(self.name, where, lie)
-
-
-def header(offer: Offer, purpose: Purpose) -> Update | Evaluation:
-    """The answer of a client that did what it was asked, without the numbers."""
-    base = offer.model.digest
-    if purpose == "evaluate":
-        measures = Measures(sample_count=1)
-        return Evaluation(run=offer.run, round=offer.round, base=base, measures=measures)
-    return _update(offer.run, offer.round, base, offer.model.fingerprint, offer.codec)
-
-
-def _update(run: RunId, round_id: RoundId, base: Digest, fingerprint: str, codec: str) -> Update:
-    return Update(
-        run=run,
-        round=round_id,
-        base=base,
-        fingerprint=fingerprint,
-        sample_count=1,
-        codec=codec,
-        payload=memoryview(b""),
-    )

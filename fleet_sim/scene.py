@@ -10,7 +10,6 @@ from fleet_sim.clock import Clock
 from fleet_sim.plan import Plan
 from fleet_sim.weather import Weather
 
-FINGERPRINT = "f"
 CHUNK_BYTES = 1024
 
 

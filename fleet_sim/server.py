@@ -9,7 +9,6 @@ It does what `coordinator/service.py` does, in the same order. The promises' acc
 its clients do.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -47,15 +46,12 @@ from fedmqtt.topics import (
 )
 from fleet_sim.broker import COORDINATOR, Message
 from fleet_sim.clock import stream
+from fleet_sim.data_plane import DataPlane
 from fleet_sim.disk import Disk, DiskQueue, first_carried
 from fleet_sim.plan import TASK
 from fleet_sim.promises import CoordinatorPromises
-from fleet_sim.scene import CHUNK_BYTES, FINGERPRINT, Scene
+from fleet_sim.scene import CHUNK_BYTES, Scene
 from fleet_sim.weather import FOREVER
-
-NONSENSE = memoryview(b"nan")
-
-INITIAL_MODEL = Digest(hashlib.sha256(b"initial").hexdigest())
 
 RETURN_MAX_S: Seconds = 5.0
 """How long either program waits at most before it tries again to connect."""
@@ -83,8 +79,10 @@ class Server:
         step: Step,
         told: Callable[[Seconds, rounds.Close], None],
         disk: Disk,
+        data: DataPlane,
     ) -> None:
         self.disk = disk
+        self.data = data
         self.rules = scene.plan.round_rules(epoch=1)
         self.roster = Roster(TASK)
         self.state: rounds.State = rounds.begin(self.rules)
@@ -109,6 +107,7 @@ class Server:
         self._alarm_at: Seconds | None = None
         self._closing: rounds.Close | None = None
         self._announced: Announce | None = None
+        self._arrived: Update | Evaluation | None = None
         self._arriving: dict[Digest, _Upload] = {}
         self._queue = self._new_queue()
 
@@ -117,7 +116,7 @@ class Server:
         return self._scene.now + self._ahead_s
 
     def begin(self) -> None:
-        self.disk.begin(first_carried(self.rules), INITIAL_MODEL)
+        self.disk.begin(first_carried(self.rules), self.data.initial)
         self._come_alive()
 
     def settle_down(self) -> None:
@@ -262,7 +261,7 @@ class Server:
     def _say_offer(self, state: rounds.Collecting) -> None:
         offer = rounds.offer(state, self.now, self.rules, self.roster)
         self.promises.offered(offer)
-        self._say(OfferBoard(), _quickly_read(offer))
+        self._say(OfferBoard(), _quickly_read(self.data.dress(offer)))
 
     def _say(self, address: Address, message: Message) -> None:
         # Without a link nothing is kept for later: what must be said is said at each connect.
@@ -290,13 +289,14 @@ class Server:
                 raise AssertionError((address, message))
 
     def _take(self, client: ClientId, answer: Update | Evaluation) -> None:
-        now = self.now
+        now, fault = self.now, self.data.check(answer)
+        self._arrived = answer
         match answer:
-            case Update(run=run, round=round_id, base=base, fingerprint=kind, payload=payload):
-                fault = "not a finite number" if payload == NONSENSE else ""
+            case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self.tell(rounds.UpdateCame(now, client, run, round_id, base, kind, fault))
             case Evaluation(run=run, round=round_id, base=base):
-                self.tell(rounds.EvaluationCame(now, client, run, round_id, base))
+                self.tell(rounds.EvaluationCame(now, client, run, round_id, base, fault))
+        self._arrived = None
 
     def _let_send(self, client: ClientId, announce: Announce) -> None:
         self._announced = announce
@@ -336,12 +336,12 @@ class Server:
         for effect in effects:
             if self._has_died():
                 return
-            self._perform(effect)
+            self._perform(effect, before)
             if life != self._life:
                 return
         self._remember_refusals(before)
 
-    def _perform(self, effect: rounds.Effect) -> None:
+    def _perform(self, effect: rounds.Effect, before: rounds.State) -> None:
         self._note(effect)
         match effect:
             case Publish(OfferBoard(), Offer()):
@@ -352,11 +352,14 @@ class Server:
                 self._scene.clock.at(at - self._ahead_s, self._ring, at, self._life)
             case rounds.Admit(client):
                 self._admit(client)
-            case (
-                rounds.Accept(client, round_id)
-                | rounds.AcceptEvaluation(client, round_id)
-                | rounds.Hold(client, round_id)
-            ):
+            case rounds.Accept(client, round_id) | rounds.AcceptEvaluation(client, round_id):
+                assert isinstance(before, rounds.Collecting) and self._arrived is not None
+                evaluates = client in before.evaluate
+                self.data.accept(client, self._arrived, evaluates=evaluates)
+                self._keep(Named(client, round_id))
+            case rounds.Hold(client, round_id):
+                assert isinstance(self._arrived, Update)
+                self.data.hold(Named(client, round_id), self._arrived)
                 self._keep(Named(client, round_id))
             case rounds.Close():
                 self._close(effect)
@@ -369,6 +372,7 @@ class Server:
     def _begin_round(self) -> None:
         state = self.state
         assert isinstance(state, rounds.Collecting)
+        self.data.begin(state.terms_max)
         opening = Opening(
             model=state.model,
             train=sorted(state.train),
@@ -418,7 +422,7 @@ class Server:
             return
         assert self._closing is not None
         old, close = self.disk.model, self._closing
-        self._conclude(_model_after(old, close))
+        self._conclude(self.data.next_model(old, close))
         if self._has_died():
             return
         self._say(ModelChunk(self.disk.model, 0), _MODEL)
@@ -437,12 +441,7 @@ class Server:
         self._told(self._scene.now, close)
 
     def _model_ref(self) -> ModelRef:
-        return ModelRef(
-            digest=self.disk.model,
-            size_bytes=8,
-            chunk_bytes=self._chunk_bytes,
-            fingerprint=FINGERPRINT,
-        )
+        return self.data.model(self.disk.model, self._chunk_bytes)
 
     def _ring(self, alarm_at: Seconds, life: int) -> None:
         if alarm_at == self._alarm_at and life == self._life:
@@ -477,12 +476,6 @@ class Server:
 
 # Nobody reads it: what counts is whether it hangs at the broker.
 _MODEL = Chunk(digest=Digest(""), data=memoryview(b""))
-
-
-def _model_after(base: Digest, close: rounds.Close) -> Digest:
-    """The same base and the same answers make the same model."""
-    folded = [*sorted(close.answered), *sorted((one.client, one.round) for one in close.held)]
-    return Digest(hashlib.sha256(f"{base} {folded}".encode()).hexdigest())
 
 
 class _Names(tuple[ClientId, ...]):

@@ -21,12 +21,13 @@ from fedmqtt.topics import ClientId, ModelChunk, OfferBoard
 from fleet_sim import device, server
 from fleet_sim.broker import Broker
 from fleet_sim.clock import Clock, stream
-from fleet_sim.device import Device
+from fleet_sim.data_plane import Headers
 from fleet_sim.disk import Disk
 from fleet_sim.plan import Plan
 from fleet_sim.promises import Broken, hold
 from fleet_sim.scene import Scene
 from fleet_sim.server import Server
+from fleet_sim.storm_device import StormDevice
 from fleet_sim.weather import FOREVER, Weather
 
 
@@ -48,9 +49,9 @@ class World:
         self.clock = Clock()
         self.broker = Broker(self.clock, stream(plan.seed, "network"), weather)
         self.scene = Scene(plan, weather, self.clock, self.broker)
-        self.server = Server(self.scene, coordinator_step, told, disk or Disk())
+        self.server = Server(self.scene, coordinator_step, told, disk or Disk(), Headers())
         names = [ClientId(f"c{number:05}") for number in range(plan.clients)]
-        self.devices = [Device(self.scene, name, client_step) for name in names]
+        self.devices = [StormDevice(self.scene, plan, name, client_step) for name in names]
         self._chance = stream(plan.seed, "broker")
 
     @property

@@ -1,0 +1,77 @@
+"""What answers contain and models are made of: headers in a storm, tensors in the lab.
+
+The machines decide who counts; a data plane does what `coordinator/answers.py` and the model's
+chunks are for in the real coordinator. `Headers` has no numbers at all, so that ten thousand
+clients cost little and every promise can be checked; `lab_tensors.py` has real ones.
+"""
+
+import hashlib
+from typing import Protocol
+
+from coordinator.rounds import Close, Named
+from fedmqtt.messages import Evaluation, ModelRef, Offer, Update
+from fedmqtt.topics import ClientId, Digest
+
+NONSENSE = memoryview(b"nan")
+"""The payload of an update that is not a finite number."""
+
+INITIAL_MODEL = Digest(hashlib.sha256(b"initial").hexdigest())
+FINGERPRINT = "f"
+
+
+class DataPlane(Protocol):
+    @property
+    def initial(self) -> Digest:
+        """The first model."""
+
+    def model(self, digest: Digest, chunk_bytes: int) -> ModelRef:
+        """What the offer says of a model, published in chunks of at most so many bytes."""
+
+    def dress(self, offer: Offer) -> Offer:
+        """The offer as it is published: with the model in it, where that is small."""
+
+    def begin(self, terms_max: int) -> None:
+        """A round is open, into which so many answers may be folded."""
+
+    def check(self, answer: Update | Evaluation) -> str:
+        """What is wrong with it; nothing if it may count."""
+
+    def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
+        """It counts in the open round; with its measures if the client was asked for them."""
+
+    def hold(self, named: Named, answer: Update) -> None:
+        """It came late, and will count in the round that names it when it closes."""
+
+    def next_model(self, base: Digest, close: Close) -> Digest:
+        """The model that the round makes."""
+
+
+class Headers:
+    """The same base and the same answers make the same model: that is all that is known of it."""
+
+    initial = INITIAL_MODEL
+
+    def model(self, digest: Digest, chunk_bytes: int) -> ModelRef:
+        return ModelRef(
+            digest=digest, size_bytes=8, chunk_bytes=chunk_bytes, fingerprint=FINGERPRINT
+        )
+
+    def dress(self, offer: Offer) -> Offer:
+        return offer
+
+    def begin(self, terms_max: int) -> None:
+        pass
+
+    def check(self, answer: Update | Evaluation) -> str:
+        is_nonsense = isinstance(answer, Update) and answer.payload == NONSENSE
+        return "not a finite number" if is_nonsense else ""
+
+    def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
+        pass
+
+    def hold(self, named: Named, answer: Update) -> None:
+        pass
+
+    def next_model(self, base: Digest, close: Close) -> Digest:
+        folded = [*sorted(close.answered), *sorted((one.client, one.round) for one in close.held)]
+        return Digest(hashlib.sha256(f"{base} {folded}".encode()).hexdigest())
