@@ -281,7 +281,7 @@ class MqttLink:
             self._behind.clear()
             for words in last_words:
                 self.perform(words)
-            # Paho has so many messages on the way at most, and would disconnect before the others.
+            # As in `_disconnect_when_said`.
             self._wait_until(lambda: not self._on_the_way)
             client.disconnect()
             self._wait_until(lambda: client.socket() is None)
@@ -399,9 +399,7 @@ class MqttLink:
         return sent.mid
 
     def _pump(self) -> None:
-        while len(self._streaming) < STREAM_WINDOW and (
-            streams := self._streams or self._behind
-        ):
+        while len(self._streaming) < STREAM_WINDOW and (streams := self._streams or self._behind):
             part = next(streams[0], None)
             if part is None:
                 streams.popleft()

@@ -35,30 +35,34 @@ def main() -> int:
     loop = EventLoop()
     loop.stop_on_signals()
     pool = TrainerPool(loop, arguments.trainers, keep_warm_s=3600.0)
-    swarm = Swarm(loop, arguments.seed, Departures())
-    broker = parse_broker_url(arguments.broker)
-    purposes: dict[str, Purpose] = {client: "train" for client in arguments.train}
-    purposes |= {client: "evaluate" for client in arguments.evaluate}
-    for client, purpose in purposes.items():
-        swarm.add(broker, _config(arguments, client, purpose), pool)
+    clients: dict[str, Purpose] = {client: "train" for client in arguments.train}
+    clients |= {client: "evaluate" for client in arguments.evaluate}
+    swarm = Swarm(
+        loop,
+        parse_broker_url(arguments.broker),
+        _template(arguments),
+        clients,
+        pool,
+        arguments.state,
+        seed=arguments.seed,
+        departures=Departures(),
+    )
     swarm.start()
     loop.run()
     swarm.stop()
     pool.close()
-    totals = SwarmTotals(swarm.bytes_up, swarm.bytes_down, swarm.vanished)
+    totals = SwarmTotals(swarm.live.bytes_up, swarm.live.bytes_down, swarm.vanished)
     arguments.totals.write_bytes(msgspec.json.encode(totals))
     return 0
 
 
-def _config(arguments: argparse.Namespace, client: str, purpose: Purpose) -> ClientConfig:
+def _template(arguments: argparse.Namespace) -> ClientConfig:
     return ClientConfig(
         broker=arguments.broker,
         federation=arguments.federation,
-        id=client,
+        id="each",
         task=TASK,
         data=str(arguments.data),
-        state=str(arguments.state / client),
-        purposes=(purpose,),
         # A phone that lost its network is back within seconds here, not within minutes.
         link=Link(will_delay_s=0, retry_max_s=2.0, resend_s=5.0),
         trainer=Trainer(keep_warm_s=3600.0),

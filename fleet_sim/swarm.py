@@ -1,23 +1,26 @@
-"""Many real clients in one process: each its own agent, MQTT session, data and outbox.
+"""The demonstration's fleet: a live swarm in which somebody leaves all the time.
 
-They share an event loop and a few trainers, so that two cores are enough for dozens. Only their
-connectivity is made up (`Departures`): a share of them is always away, and some of those invited
-vanish in the middle of their work. Every departure is a connection cut without a goodbye.
+A share of the clients is always away, and some of those invited vanish in the middle of their
+work. Unlike the connectivity of a plan this follows what happens: who leaves next depends on who is
+there and who was invited. Every departure is a connection cut without a goodbye.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from edge_client import session
-from edge_client.agent import Agent, Trainers
+from edge_client.agent import Trainers
 from edge_client.config import ClientConfig
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.messages import Offer
+from fedmqtt.messages import Offer, Purpose
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.topics import ClientId
+from fleet_sim.live_client import LivePlan
+from fleet_sim.live_swarm import LiveSwarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,65 +35,72 @@ class Departures:
     """Of those invited to train, at least this share leaves while it works on the round."""
 
 
-@dataclass(slots=True)
 class Swarm:
-    loop: EventLoop
-    seed: int
-    departures: Departures
-    agents: dict[ClientId, Agent] = field(default_factory=dict)
-    away: list[ClientId] = field(default_factory=list)
-    """Who is away, longest first."""
-    vanished: int = 0
-    """Clients cut while they worked on a round."""
-    _doomed: set[ClientId] = field(default_factory=set)
-    """Invited to the open round, and to vanish when their work begins."""
-    _doomed_in: tuple[str, int] | None = None
-    _departure: Timer | None = None
+    """`clients` says who there is and what for; `template` is the rest of their configuration.
 
-    def add(self, broker: BrokerUrl, config: ClientConfig, trainers: Trainers) -> None:
-        client = ClientId(config.id)
-        self.agents[client] = Agent(
-            self.loop, broker, config, trainers, lambda event: self._watch(client, event)
+    Raises as `LiveSwarm` does.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        broker: BrokerUrl,
+        template: ClientConfig,
+        clients: dict[str, Purpose],
+        trainers: Trainers,
+        state: Path,
+        *,
+        seed: int,
+        departures: Departures,
+    ) -> None:
+        plans = (
+            # Whether it is there is decided as we go.
+            LivePlan(name=name, purposes=(purpose,), data=template.data, intervals=())
+            for name, purpose in clients.items()
         )
+        self.live = LiveSwarm(
+            loop, broker, template, plans, trainers, state, seed=seed, watch=self._watch
+        )
+        self.away: list[ClientId] = []
+        """Who is away, longest first."""
+        self.vanished = 0
+        """Clients cut while they worked on a round."""
+        self._loop = loop
+        self._seed = seed
+        self._departures = departures
+        self._doomed: set[ClientId] = set()
+        """Invited to the open round, and to vanish when their work begins."""
+        self._doomed_in: tuple[str, int] | None = None
+        self._departure: Timer | None = None
 
     def start(self) -> None:
         """Connect all but those who begin away."""
-        for agent in self.agents.values():
-            agent.start()
-        clients = sorted(self.agents)
+        self.live.start()
+        clients = sorted(self.live.clients)
         # One at least must be there to leave.
-        count = min(math.ceil(len(clients) * self.departures.away_share), len(clients) - 1)
-        self.away = Random(f"{self.seed}/away").sample(clients, count)
-        for client in self.away:
-            self.agents[client].link.cut(None)
+        count = min(math.ceil(len(clients) * self._departures.away_share), len(clients) - 1)
+        self.away = Random(f"{self._seed}/away").sample(clients, count)
+        for client in clients:
+            if client not in self.away:
+                self.live.clients[client].come()
         if self.away:
-            self._let_one_leave(Random(f"{self.seed}/leave"))
+            self._let_one_leave(Random(f"{self._seed}/leave"))
 
     def stop(self) -> None:
-        # First: who comes back while the others say goodbye would stay.
         if self._departure is not None:
             self._departure.cancel()
-        for agent in self.agents.values():
-            agent.stop()
-
-    @property
-    def bytes_up(self) -> int:
-        return sum(agent.link.bytes_sent for agent in self.agents.values())
-
-    @property
-    def bytes_down(self) -> int:
-        return sum(agent.link.bytes_received for agent in self.agents.values())
+        self.live.stop()
 
     def _let_one_leave(self, chance: Random) -> None:
-        self._leave(chance.choice(sorted(self.agents.keys() - set(self.away))))
-        self._departure = self.loop.call_in(
-            self.departures.leave_every_s, lambda: self._let_one_leave(chance)
+        self._leave(chance.choice(sorted(self.live.clients.keys() - set(self.away))))
+        self._departure = self._loop.call_in(
+            self._departures.leave_every_s, lambda: self._let_one_leave(chance)
         )
 
     def _leave(self, client: ClientId) -> None:
-        self.agents[client].link.cut(None)
+        self.live.clients[client].leave()
         self.away.append(client)
-        self.agents[self.away.pop(0)].link.open()
+        self.live.clients[self.away.pop(0)].come()
 
     def _watch(self, client: ClientId, event: session.Event) -> None:
         match event:
@@ -100,14 +110,15 @@ class Swarm:
             case session.ModelFetched() if client in self._doomed:
                 self._doomed.discard(client)
                 # Not within this event: the work it begins has to begin first.
-                self.loop.post(lambda: self._vanish(client))
+                self._loop.post(lambda: self._vanish(client))
             case _:
                 return
 
     def _choose_doomed(self, offer: Offer) -> Sequence[ClientId]:
-        invited = [client for client in offer.train if client in self.agents]
-        count = math.ceil(len(offer.train) * self.departures.vanish_share)
-        return Random(f"{self.seed}/vanish/{offer.round}").sample(invited, min(count, len(invited)))
+        invited = [client for client in offer.train if client in self.live.clients]
+        count = math.ceil(len(offer.train) * self._departures.vanish_share)
+        chance = Random(f"{self._seed}/vanish/{offer.round}")
+        return chance.sample(invited, min(count, len(invited)))
 
     def _vanish(self, client: ClientId) -> None:
         if client not in self.away:

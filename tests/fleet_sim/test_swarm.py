@@ -9,6 +9,7 @@ import pytest
 from broker_config.local_broker import RunningBroker
 from edge_client.config import ClientConfig, Link
 from edge_client.trainer_pool import TrainerPool
+from fedmqtt.messages import Purpose
 from fedmqtt.mqtt_link import parse_broker_url
 from fleet_sim.swarm import Departures, Swarm
 from learning_tasks import linear
@@ -25,18 +26,24 @@ def swarming(
 ) -> Iterator[Swarm]:
     """A swarm on the room's loop, and its trainers, for as long as the block lasts."""
     pool = TrainerPool(room.loop, keep_warm_s=1000.0)
-    swarm = Swarm(room.loop, seed=1, departures=departures)
-    for number in range(count):
-        config = ClientConfig(
-            broker=url,
-            federation=room.federation,
-            id=f"client-{number}",
-            task=TASK,
-            state=str(folder / f"client-{number}"),
-            purposes=("train",),
-            link=Link(will_delay_s=0, retry_max_s=0.2, resend_s=1.0),
-        )
-        swarm.add(parse_broker_url(url), config, pool)
+    template = ClientConfig(
+        broker=url,
+        federation=room.federation,
+        id="each",
+        task=TASK,
+        link=Link(will_delay_s=0, retry_max_s=0.2, resend_s=1.0),
+    )
+    clients: dict[str, Purpose] = {f"client-{number}": "train" for number in range(count)}
+    swarm = Swarm(
+        room.loop,
+        parse_broker_url(url),
+        template,
+        clients,
+        pool,
+        folder / "swarm",
+        seed=1,
+        departures=departures,
+    )
     swarm.start()
     try:
         yield swarm
@@ -65,8 +72,8 @@ def test_a_share_is_away_and_everybody_has_a_turn(
         assert sizes == {2}
         # Who is away has no link, and the others are there, or on their way.
         for client in swarm.away:
-            assert not swarm.agents[client].link.is_up
-        room.wait(lambda: any(agent.link.is_up for agent in swarm.agents.values()))
+            assert not swarm.live.clients[client].is_connected
+        room.wait(lambda: swarm.live.connected_count > 0)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.0])
@@ -79,7 +86,7 @@ def test_extremes_are_harmless(
         swarming(room, mosquitto_broker.url, tmp_path, departures, 3) as swarm,
     ):
         assert len(swarm.away) == (2 if share else 0)
-        room.wait(lambda: any(agent.link.is_up for agent in swarm.agents.values()))
+        room.wait(lambda: swarm.live.connected_count > 0)
 
 
 def test_those_who_vanish_at_work_deliver_when_they_are_back(
@@ -99,7 +106,7 @@ def test_those_who_vanish_at_work_deliver_when_they_are_back(
         room.ended(running)
         assert swarm.vanished == 2 * 2
         # Models came down, answers went up.
-        assert swarm.bytes_down > swarm.bytes_up > 0
+        assert swarm.live.bytes_down > swarm.live.bytes_up > 0
     assert [len(record.answered) for record in running.records] == [4, 4]
     assert all(record.outcome == "averaged" for record in running.records)
 
@@ -111,8 +118,8 @@ def test_nobody_comes_back_once_it_is_stopped(
     url = mosquitto_broker.url
     with Room(url, federation_name) as room:
         with swarming(room, url, tmp_path, departures, 8) as swarm:
-            room.wait(lambda: any(agent.link.is_up for agent in swarm.agents.values()))
+            room.wait(lambda: swarm.live.connected_count > 0)
         passed: list[bool] = []
         room.loop.call_in(0.1, lambda: passed.append(True))
         room.wait(lambda: bool(passed))
-        assert not any(agent.link.is_up for agent in swarm.agents.values())
+        assert swarm.live.connected_count == 0

@@ -1,0 +1,154 @@
+"""Work that takes as long as on the device that is played, though a few processes share it all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.agent import Trainers
+from edge_client.outbox import Outbox
+from edge_client.session import Answer
+from edge_client.trainer_pool import Report, Ticket
+from edge_client.training_job import Done, Failed, FromTrainer, Job
+from fedmqtt.effects import Seconds
+from fedmqtt.event_loop import Timer
+from fleet_sim.hardware import Hardware
+from fleet_sim.live_clock import LiveClock
+
+
+@dataclass(slots=True)
+class _Work:
+    real: Ticket
+    takes_s: Seconds
+    ready_at: Seconds
+    done: Done | None = None
+    """Finished here; not yet on the device."""
+    timer: Timer | None = None
+
+
+@dataclass(slots=True)
+class Overruns:
+    """How often the work took longer here than on the device: this machine is too slow for the
+    speed that was asked for, and what is late by it is late for no reason of the fleet's."""
+
+    jobs: int = 0
+    worst_s: Seconds = 0.0
+    """Virtual seconds beyond the device's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What does a client's work, as it is played. Without `hardware` that takes no time."""
+
+    hardware: Hardware | None = None
+    train_samples: int = 0
+    evaluate_samples: int = 0
+
+    def work_s(self, job: Job) -> Seconds:
+        """From the start of a trainer to its answer."""
+        if self.hardware is None:
+            return 0.0
+        measuring_s = self.hardware.evaluate_s(self.evaluate_samples)
+        if job.purpose == "evaluate":
+            return measuring_s
+        work_s = self.hardware.train_s(self.train_samples, job.training.epochs)
+        if job.measure_base:
+            # In the same process, which has been started.
+            work_s += measuring_s - self.hardware.start_s
+        return work_s
+
+    def uses_power(self, begin: Seconds, end: Seconds) -> None:
+        if self.hardware is not None:
+            self.hardware.train(begin, end)
+
+
+class DeviceTrainers:
+    """One client's trainers. `fault` says why a job kills the trainer, or "".
+
+    A finished answer is told of when the device's time has passed. Until then it does not exist: a
+    device that crashes or stops meanwhile has none.
+    """
+
+    def __init__(
+        self,
+        clock: LiveClock,
+        trainers: Trainers,
+        device: Device,
+        fault: Callable[[Job], str],
+        overruns: Overruns,
+    ) -> None:
+        self._clock = clock
+        self._trainers = trainers
+        self._device = device
+        self._fault = fault
+        self._overruns = overruns
+        self._works: dict[Ticket, _Work] = {}
+
+    @property
+    def withheld(self) -> int:
+        """Answers that are finished here, and not yet on the device."""
+        return sum(work.done is not None for work in self._works.values())
+
+    def submit(self, job: Job, report: Report) -> Ticket:
+        ticket = Ticket(job, report)
+        real = self._trainers.submit(job, lambda said: self._said(ticket, said))
+        now = self._clock.now()
+        work_s = self._device.work_s(job)
+        self._works[ticket] = _Work(real, work_s, now + work_s)
+        self._device.uses_power(now, now + work_s)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        ticket.report = None
+        work = self._works.pop(ticket, None)
+        if work is None:
+            return
+        self._stop_using_power()
+        if work.done is None:
+            self._trainers.cancel(work.real)
+        else:
+            _forget(ticket.job, work.done)
+        if work.timer is not None:
+            work.timer.cancel()
+
+    def _said(self, ticket: Ticket, said: FromTrainer) -> None:
+        match said:
+            case Done():
+                work = self._works[ticket]
+                work.done = said
+                self._note(work)
+                work.timer = self._clock.call_at(work.ready_at, lambda: self._finish(ticket, said))
+            case Failed():
+                del self._works[ticket]
+                self._stop_using_power()
+                _report(ticket, said)
+            case _:
+                _report(ticket, said)
+
+    def _note(self, work: _Work) -> None:
+        late_s = self._clock.now() - work.ready_at
+        # Where no time was asked for, any is too long.
+        if late_s > 0 and work.takes_s > 0:
+            self._overruns.jobs += 1
+            self._overruns.worst_s = max(self._overruns.worst_s, late_s)
+
+    def _stop_using_power(self) -> None:
+        now = self._clock.now()
+        self._device.uses_power(now, now)
+
+    def _finish(self, ticket: Ticket, done: Done) -> None:
+        del self._works[ticket]
+        reason = self._fault(ticket.job)
+        if reason:
+            _forget(ticket.job, done)
+            _report(ticket, Failed(reason=reason))
+        else:
+            _report(ticket, done)
+
+
+def _report(ticket: Ticket, said: FromTrainer) -> None:
+    if ticket.report is not None:
+        ticket.report(said)
+
+
+def _forget(job: Job, done: Done) -> None:
+    Outbox(Path(job.outbox)).forget(Answer(done.run, done.round, done.digest, done.size_bytes))
