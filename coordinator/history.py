@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
+from coordinator.rounds import Close
 from fedmqtt.status_pages import Figures, RoundLine
-from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.topics import ClientId, Digest, RoundId
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -86,6 +87,43 @@ class Totals:
             figures=record.figures or self.figures,
             figures_round=record.round if record.figures else self.figures_round,
         )
+
+
+def record(
+    close: Close,
+    *,
+    closed: str,
+    base: Digest,
+    late_updates: int,
+    samples: int,
+    train_metrics: dict[str, float],
+    figures: Figures | None,
+    bytes_received: int,
+    bytes_published: int,
+) -> Record:
+    """What is remembered of a round that the machine has closed."""
+    return Record(
+        round=close.round,
+        closed=closed,
+        outcome=close.outcome,
+        reason=close.reason,
+        base=base,
+        invited=sorted(close.invited),
+        answered=sorted(close.answered),
+        dropped=sorted(close.dropped),
+        surplus=sorted(close.surplus),
+        declined=dict(close.declined),
+        rejected=dict(close.rejected),
+        evaluated=sorted(close.evaluated),
+        late_updates=late_updates,
+        late_counted=[(named.client, named.round) for named in close.held],
+        duration_s=round(close.duration_s, 4),
+        samples=samples,
+        train_metrics=train_metrics,
+        figures=figures,
+        bytes_received=bytes_received,
+        bytes_published=bytes_published,
+    )
 
 
 NOTHING = Totals(0, 0, 0, 0, 0, 0, None, None)

@@ -59,8 +59,9 @@ def seen(own: OwnPresence, presence: Presence) -> tuple[OwnPresence, Verdict]:
     # Older than our birth, which is on its way: answering would only multiply the echoes.
     if is_ours or token in own.from_before:
         return own, "fine"
-    if own.was_heard:
-        # We were here before, and somebody else has been since: it is there, or we threw it out.
+    if own.was_heard and presence.online:
+        # We were here before, and somebody else has been since. A goodbye proves nothing: it may be
+        # of a connection of ours that we never knew was made.
         return own, "stranger"
     return _was_before(own, token), "fine"
 

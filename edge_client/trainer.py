@@ -37,7 +37,7 @@ from fedmqtt.messages import (
 from fedmqtt.parts import UnknownPart
 from fedmqtt.weights import Layout, WeightsError
 from learning_tasks.loading import load_task
-from learning_tasks.seam import Evaluated, Task, TaskError
+from learning_tasks.seam import Evaluated, Task, TaskError, Trained
 
 _PROGRESS_STEP = 0.05
 """The agent hears of progress in steps of this fraction: each is a wake-up on the device."""
@@ -134,8 +134,8 @@ def work(job: Job, progress: Callable[[float], None]) -> Answer:
         # Mapped, not read: the numbers are used where the system keeps the file.
         layout, base = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if job.purpose == "evaluate":
-        measures = _measure(job, layout, base)
-        answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=measures)
+        found = _measure(job, layout, base)
+        answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
     return _keep(job, encode_pieces(_train(job, layout, base, progress)))
 
@@ -150,12 +150,21 @@ def _keep(job: Job, pieces: Iterable[bytes | memoryview]) -> Answer:
 def _train(
     job: Job, layout: Layout, base: weights.Array, progress: Callable[[float], None]
 ) -> Update:
-    codec = parts.load(codecs, job.codec)
-    measures = _measure(job, layout, base) if job.measure_base else None
+    # Now, not after hours of training.
+    parts.load(codecs, job.codec)
+    measured = _measure(job, layout, base) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
     trained = _task(job.task).train(
-        layout.unflatten(base), data, job.training, _seed_of(job), progress
+        layout.unflatten(base), data, job.training, seed_of(job), progress
     )
+    return update(job, layout, base, trained, measured)
+
+
+def update(
+    job: Job, layout: Layout, base: weights.Array, trained: Trained, measures: Measures | None
+) -> Update:
+    """What the client sends: how far training moved the model, and what it measured."""
+    codec = parts.load(codecs, job.codec)
     change = layout.flatten(trained.weights) - base
     return Update(
         run=job.run,
@@ -172,7 +181,11 @@ def _train(
 
 def _measure(job: Job, layout: Layout, base: weights.Array) -> Measures:
     data = _data(job.task, job.data_dir, job.client, "evaluate")
-    found = _task(job.task).evaluate(layout.unflatten(base), data)
+    return measures(_task(job.task).evaluate(layout.unflatten(base), data))
+
+
+def measures(found: Evaluated) -> Measures:
+    """What the client tells of what it measured."""
     return Measures(
         sample_count=found.sample_count,
         metrics=found.metrics,
@@ -199,7 +212,7 @@ def _data(task: str, data_dir: str, client: str, purpose: Purpose) -> Any:
     return _task(task).load_data(Path(data_dir), client, purpose)
 
 
-def _seed_of(job: Job) -> int:
+def seed_of(job: Job) -> int:
     """Of this client in this round, in 0 .. 2^63 - 1: no two share their chance."""
     text = f"{job.seed}/{job.client}/{job.round}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

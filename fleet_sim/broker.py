@@ -53,10 +53,13 @@ class _Letter:
 class _Session:
     """What the broker keeps for one subscriber, also while it is away."""
 
+    who: Who
     receive: Receive
     online: bool = False
     link: int = 0
     """Counts connections: what travelled on an old one does not arrive on the new one."""
+    broken_link: int = 0
+    """The last connection that ended without a goodbye."""
     will: _Letter | None = None
     waiting: deque[_Letter] = field(default_factory=deque)
     on_the_wire: deque[_Letter] = field(default_factory=deque)
@@ -71,6 +74,9 @@ class _Session:
 
 
 class Broker:
+    loses_what_is_under_way = False
+    """Whether what a client has said and its link still held is lost when the link breaks."""
+
     def __init__(self, clock: Clock, chance: random.Random, weather: Weather) -> None:
         self.weather = weather
         self.retained: dict[Address, _Letter] = {}
@@ -93,7 +99,7 @@ class Broker:
         assert self.is_up
         if is_clean:
             self._sessions.pop(who, None)
-        session = self._sessions.setdefault(who, _Session(receive))
+        session = self._sessions.setdefault(who, _Session(who, receive))
         session.online, session.link, session.is_clean = True, session.link + 1, is_clean
         session.down_at = session.up_at = self._clock.now
         if who == COORDINATOR and self.is_calm:
@@ -111,12 +117,15 @@ class Broker:
         for letter in self._retained_for(who):
             self._forward(session, replace(letter, retained=True))
 
-    def disconnect(self, who: Who, *, politely: bool) -> None:
+    def disconnect(self, who: Who, *, politely: bool, notices_in_s: Seconds | None = None) -> None:
         """End the link; unless politely, the will follows when the broker notices."""
         session = self._sessions[who]
         session.online = False
+        if not politely:
+            session.broken_link = session.link
         if session.will is not None and not politely:
-            notices_in_s = self._chance.uniform(0, self.weather.will_s)
+            if notices_in_s is None:
+                notices_in_s = self._chance.uniform(0, self.weather.will_s)
             self._clock.after(notices_in_s, self._arrive, session.will, self._life)
         session.will = None
         if session.is_clean:
@@ -144,19 +153,22 @@ class Broker:
 
     def publish(self, who: Who, address: Address, message: Message) -> None:
         session = self._sessions[who]
-        # The coordinator's link to its broker is a wire; a phone's last words may be lost.
-        lossy = who != COORDINATOR
         expires_at = None
         if isinstance(message, Offer) and self.weather.counts_down:
             # As the shell asks of a broker that knows MQTT 5.
             expires_at = self._clock.now + message.closes_in_s
         letter = _Letter(address, message, expires_at)
         session.said.append(letter)
-        session.up_at, arrivals = self._arrivals(session.up_at, lossy=lossy)
-        if not lossy:
+        session.up_at, arrivals = self.travel(who, address, message, session.up_at, up=True)
+        if who == COORDINATOR:
             self._coordinator_heard_at = session.up_at
         for arrives_at in arrivals:
-            self._clock.at(arrives_at, self._arrive, letter, self._life)
+            if self.loses_what_is_under_way:
+                self._clock.at(
+                    arrives_at, self._arrive_over, session, session.link, letter, self._life
+                )
+            else:
+                self._clock.at(arrives_at, self._arrive, letter, self._life)
 
     def _repeat_unconfirmed(self, session: _Session) -> None:
         if self._chance.random() >= self.weather.duplication:
@@ -172,6 +184,12 @@ class Broker:
             return [x for x in self.retained.values() if isinstance(x.address, PresenceOf)]
         wanted: list[Address] = [OfferBoard(), PresenceOf(ClientId(who))]
         return [self.retained[address] for address in wanted if address in self.retained]
+
+    def _arrive_over(self, session: _Session, link: int, letter: _Letter, life: int) -> None:
+        if link > session.broken_link:
+            self._arrive(letter, life)
+        else:
+            self.dropped_count += 1
 
     def _arrive(self, letter: _Letter, life: int) -> None:
         if life == self._life:
@@ -216,7 +234,9 @@ class Broker:
             else:
                 self.dropped_count += 1
             return
-        session.down_at, arrivals = self._arrivals(session.down_at, lossy=True)
+        session.down_at, arrivals = self.travel(
+            session.who, letter.address, letter.message, session.down_at, up=False
+        )
         for arrives_at in arrivals:
             session.on_the_wire.append(letter)
             self._clock.at(arrives_at, self._deliver, session, session.link)
@@ -233,9 +253,16 @@ class Broker:
         session.read.append(letter)
         session.receive(letter.address, letter.message, left, letter.retained)
 
-    def _arrivals(self, not_before: Seconds, *, lossy: bool) -> tuple[Seconds, tuple[Seconds, ...]]:
-        """When this message lets the next one arrive, and when it and a copy of it do."""
+    def travel(
+        self, who: Who, _address: Address, _message: Message, not_before: Seconds, *, up: bool
+    ) -> tuple[Seconds, tuple[Seconds, ...]]:
+        """When this message lets the next one of its direction go, and when it and copies arrive.
+
+        Not before the one before it.
+        """
         weather, chance = self.weather, self._chance
+        # The coordinator's link to its broker is a wire; a phone's last words may be lost.
+        lossy = not up or who != COORDINATOR
         if lossy and weather.loss and chance.random() < weather.loss:
             self.dropped_count += 1
             return not_before, ()

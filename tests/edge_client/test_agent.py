@@ -509,7 +509,7 @@ def test_what_has_its_receipt_or_is_on_the_disk_is_not_forced_there_again(
 
     def watched(file: int) -> None:
         fsync(file)
-        forced.append(os.readlink(f"/proc/self/fd/{file}"))
+        forced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
 
     monkeypatch.setattr(os, "fsync", watched)
     kept = device.outbox().put(RUN, RoundId(7), [b"whatever"])

@@ -77,7 +77,7 @@ def test_what_is_settled_has_reached_the_disk_with_its_name(
 
     def watched(file: int) -> None:
         fsync(file)
-        forced.append(Path(os.readlink(f"/proc/self/fd/{file}")))
+        forced.append(Path(f"/proc/self/fd/{file}").readlink())
 
     outbox = Outbox(tmp_path)
     answer = _put(outbox, 1)

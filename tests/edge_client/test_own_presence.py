@@ -68,7 +68,15 @@ def test_who_was_there_before_is_a_stranger_once_it_speaks_after_us() -> None:
     own = own_presence.connected(own, "t2")
     assert own_presence.seen(own, _says("x1"))[1] == "fine"
     assert own_presence.seen(own, _says("x2", online=False))[1] == "fine"
-    assert own_presence.seen(own, _says("x3", online=False))[1] == "stranger"
+    assert own_presence.seen(own, _says("x3"))[1] == "stranger"
+
+
+def test_the_will_of_a_connection_that_it_never_heard_of_is_no_stranger_s() -> None:
+    """The broker accepted it, and the link broke before it could say so."""
+    own = _of("+t1", "t1", "+t2")
+    own, verdict = own_presence.seen(own, _says("lost", online=False))
+    assert verdict == "fine"
+    assert own_presence.seen(own, _says("lost", online=False))[1] == "fine"
 
 
 def test_the_will_of_an_earlier_life_may_come_twice() -> None:
@@ -77,4 +85,4 @@ def test_the_will_of_an_earlier_life_may_come_twice() -> None:
     # Said again because of the first, and the copy comes before the broker shows it.
     own, verdict = own_presence.seen(own_presence.born_again(own), _says("x1", online=False))
     assert verdict == "fine"
-    assert own_presence.seen(own, _says("x2", online=False))[1] == "stranger"
+    assert own_presence.seen(own, _says("x2"))[1] == "stranger"

@@ -250,12 +250,9 @@ class Device(RuleBasedStateMachine):
     def presence(self, back: int, online: bool, stranger: bool) -> None:
         token = f"x{back}" if stranger else f"t{self.tokens - back}"
         before, trouble = self.state.online, self.state.trouble
-        was_heard = self.state.own.is_heard
         self.tell(session.PresenceSeen(self.now, Presence(online=online, session=token)))
         alarmed = self.state.trouble != trouble
-        assert not alarmed or (before and token not in self.own_tokens)
-        # The goodbye of another tells of it only to who has just come back.
-        assert not alarmed or online or not was_heard
+        assert not alarmed or (before and online and token not in self.own_tokens)
 
     @property
     def own_tokens(self) -> set[str]:

@@ -33,7 +33,7 @@ def test_an_update_is_what_training_changed(tmp_path: Path) -> None:
     wanted = job(tmp_path, training=Training(epochs=2))
     update = _update(wanted)
     data = linear.load_data(tmp_path, ANN, "train")
-    seed = trainer._seed_of(wanted)
+    seed = trainer.seed_of(wanted)
     trained = linear.train(
         linear.initial_weights(0), data, wanted.training, seed, lambda fraction: None
     )
@@ -56,7 +56,7 @@ def test_the_same_job_gives_the_same_answer_to_the_bit(tmp_path: Path) -> None:
     "changes", [{"round": RoundId(2)}, {"client": ClientId("bob")}, {"seed": 8}]
 )
 def test_no_two_jobs_share_their_chance(tmp_path: Path, changes: dict[str, object]) -> None:
-    seeds = {trainer._seed_of(job(tmp_path)), trainer._seed_of(job(tmp_path, **changes))}
+    seeds = {trainer.seed_of(job(tmp_path)), trainer.seed_of(job(tmp_path, **changes))}
     assert len(seeds) == 2
     assert all(0 <= seed < 2**63 for seed in seeds)
 
