@@ -92,8 +92,9 @@ def _coordinate(loop: EventLoop, config: FederationConfig, arguments: argparse.N
         try:
             return _run_in(place, _service(loop, config, place, arguments))
         except RunElsewhere:
-            # It is found, and its lock waited for.
-            continue
+            if loop.stop_signal is not None:
+                break
+            # It is found now, and its lock waited for.
         finally:
             _leave(place)
     return _STOPPED

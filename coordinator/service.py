@@ -168,31 +168,23 @@ class Service:
         self._packet_bytes_max: int | None = None
         topics = Topics(config.name)
         self._topics = topics
-        recovered = self._folder.recover() if initial is None else None
-        if initial is None and recovered is None:
-            raise LedgerError(f"{folder} holds no run to go on with")
-        if recovered is not None:
-            layout, flat, trained_rounds = (
-                recovered.layout,
-                recovered.flat,
-                recovered.trained_rounds,
-            )
-        else:
-            assert initial is not None
-            (layout, flat), trained_rounds = initial, 0
-        self._model = published_model.make(
-            layout, flat, trained_rounds, _chunk_bytes(config, recovered)
+        self._totals = history.NOTHING
+        self._facts = status.Facts(
+            federation=config.name,
+            run=folder.name,
+            program=f"fedmqtt {__version__}",
+            started=datetime.now(UTC),
         )
+        recovered = self._folder.recover() if initial is None else None
+        self._model = self._first_model(initial or recovered)
         self._rules = round_rules.from_config(config)
         terms_max = rounds.terms_max(round_rules.invited_max(config), self._rules)
-        self._answers = Answers(config, flat.size, terms_max)
-        self._totals = history.NOTHING
+        self._answers = Answers(config, self._model.flat.size, terms_max)
         if recovered is not None:
-            self._beginning = recovered.beginning
-            self._state = self._resume(recovered)
+            self._beginning, self._state = recovered.beginning, self._resume(recovered)
         else:
+            self._beginning = self._folder.name_run(config.task, self._model.layout)
             self._state = rounds.begin(self._rules)
-            self._beginning = self._folder.name_run(config.task, layout)
         self._has_begun = recovered is not None
         """A run that was refused the seat has not, and nobody will want to go on with it."""
         self._rules = replace(self._rules, run=self._beginning.run)
@@ -206,14 +198,6 @@ class Service:
             owns_run=True,
             epoch_known=self._folder.ledger.epoch(),
         )
-        self._facts = status.Facts(
-            federation=config.name,
-            run=folder.name,
-            program=f"fedmqtt {__version__}",
-            started=datetime.now(UTC),
-        )
-        if recovered is not None:
-            self._facts.lines.extend(record.line() for record in recovered.records)
         self._broker = parse_broker_url(config.broker.url)
         self.link = MqttLink(
             loop,
@@ -283,6 +267,21 @@ class Service:
         self._failure = failure
         self._loop.stop()
 
+    def _first_model(
+        self, source: tuple[Layout, Array] | Recovered | None
+    ) -> published_model.PublishedModel:
+        """Of a new run, or the newest of one that is gone on with."""
+        chunk_bytes = self._config.transfer.chunk_bytes
+        match source:
+            case None:
+                raise LedgerError(f"{self._folder.path} holds no run to go on with")
+            case Recovered(layout=layout, flat=flat, trained_rounds=trained, open_round=opened):
+                # An open round's offer has gone out with chunks of that size.
+                size = chunk_bytes if opened is None else opened.opening.model.chunk_bytes
+                return published_model.make(layout, flat, trained, size)
+            case layout, flat:
+                return published_model.make(layout, flat, 0, chunk_bytes)
+
     # The run that is gone on with
 
     def _resume(self, recovered: Recovered) -> rounds.State:
@@ -296,6 +295,7 @@ class Service:
         open_round = recovered.open_round
         for record in recovered.records:
             self._totals = self._totals.plus(record)
+            self._facts.lines.append(record.line())
         state = recovery.state(
             self._loop.now(),
             rules,
@@ -887,22 +887,11 @@ class Service:
     # For people
 
     def _record(self, close: rounds.Close) -> Record:
-        return Record(
-            round=close.round,
+        return history.record(
+            close,
             closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            outcome=close.outcome,
-            reason=close.reason,
             base=self._model.ref.digest,
-            invited=sorted(close.invited),
-            answered=sorted(close.answered),
-            dropped=sorted(close.dropped),
-            surplus=sorted(close.surplus),
-            declined=dict(close.declined),
-            rejected=dict(close.rejected),
-            evaluated=sorted(close.evaluated),
             late_updates=max(0, self._state.past.late - self._totals.late),
-            late_counted=[(named.client, named.round) for named in close.held],
-            duration_s=round(close.duration_s, 4),
             samples=self._answers.samples,
             train_metrics=self._answers.train_metrics(),
             figures=self._answers.figures(),
@@ -961,10 +950,3 @@ def _whose(seat: Seat, federation: str) -> str:
         f"federation {federation} has a coordinator: run {printable(seat.run)} on"
         f" {printable(seat.where)}. Stop that one, or wait for its end with --standby"
     )
-
-
-def _chunk_bytes(config: FederationConfig, recovered: Recovered | None) -> int:
-    # The open round's offer has gone out with chunks of that size.
-    if recovered is not None and recovered.open_round is not None:
-        return recovered.open_round.opening.model.chunk_bytes
-    return config.transfer.chunk_bytes

@@ -23,6 +23,10 @@ COMMANDS = {
     "coordinator": ("coordinator.command", "run a federation's rounds"),
     "client": ("edge_client.command", "take part with this device's own data"),
     "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
+    "report": (
+        "round_monitor.report_command",
+        "one page from one or several runs, to look at offline",
+    ),
     "broker": ("broker_config.command", "a small broker to try things with"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
 }
@@ -65,6 +69,7 @@ _EXTRAS = {
     "coordinator": "coordinator",
     "client": "train",
     "watch": "monitor",
+    "report": "monitor",
     "broker": "broker",
     "init": "coordinator",
 }

@@ -92,3 +92,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "gone.safetensors"
     with pytest.raises(CheckpointError, match=f"initial model {path}: no such file"):
         checkpoint.load(path)
+
+
+def test_a_model_that_is_shown_already_leaves_nothing_else_in_the_folder(tmp_path: Path) -> None:
+    shown, newest = tmp_path / "model.safetensors", tmp_path / "0.safetensors"
+    newest.write_bytes(b"model")
+    for _ in range(2):
+        checkpoint.show(shown, newest)
+        assert sorted(tmp_path.iterdir()) == [newest, shown]
+    newer = tmp_path / "1.safetensors"
+    newer.write_bytes(b"newer")
+    checkpoint.show(shown, newer)
+    assert shown.read_bytes() == b"newer" and newest.read_bytes() == b"model"
+
+
+def test_a_damaged_model_of_a_run_is_no_initial_one(tmp_path: Path) -> None:
+    path = tmp_path / "3.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=f"^model {path}: .*header"):
+        checkpoint.load_as(path, layout_of(WEIGHTS))

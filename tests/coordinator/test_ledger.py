@@ -344,7 +344,9 @@ def test_a_full_disk_is_told_and_nothing_is_confirmed(tmp_path: Path) -> None:
     with opened(tmp_path, on_failure) as book:
         # SQLite's own limit stands for a disk that is full: the error is the same.
         book._connection.execute("PRAGMA max_page_count = 12")
-        book.keep(kept("ann", message=b"x" * 1_000_000), None, lambda names: told.append(str(names)))
+        book.keep(
+            kept("ann", message=b"x" * 1_000_000), None, lambda names: told.append(str(names))
+        )
         assert failed.wait(WITHIN_S)
         assert told == []
         assert "ledger.db" in str(failures[0]) and "full" in str(failures[0])

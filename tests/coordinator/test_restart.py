@@ -365,6 +365,27 @@ def test_a_damaged_run_is_refused_by_name(
         assert complaint in program.log and "Traceback" not in program.log
 
 
+def test_a_damaged_answer_is_refused_by_name(
+    url: str, federation_name: str, tmp_path: Path
+) -> None:
+    more = "[transfer]\nchunk_bytes = 4096\n"
+    federation = Federation(url, federation_name, tmp_path, 10_000, more)
+    with Room(url, federation_name) as room:
+        guests = come(room, *CHANGES)
+        with federation.coordinating() as program:
+            offer = guests[0].offered(1)
+            send_in_chunks(guests[0], encode(update(offer, [0.25] * 10_000)), offer)
+            kill(room, program)
+    (file,) = (federation.run / "answers").iterdir()
+    file.write_bytes(b"damaged")
+    with federation.coordinating() as program:
+        assert program.wait() == 2
+        assert "the answer of ann to round 1: not a message we know" in program.log
+        # To start it again would not help.
+        assert "nothing that was received is lost" not in program.log
+        assert "Traceback" not in program.log
+
+
 @pytest.mark.parametrize(
     ("policy", "rounds_until_counted"), [("discard", None), ("weigh", 2), ("buffer", 3)]
 )

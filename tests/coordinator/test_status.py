@@ -15,6 +15,7 @@ from coordinator.status import Facts, Status
 from fedmqtt import status_pages
 from fedmqtt.messages import ModelRef, Presence
 from fedmqtt.status_pages import (
+    HISTORY_ROUNDS,
     LISTED_CLIENTS,
     STOPPED,
     ClientsPage,
@@ -331,3 +332,13 @@ def test_lists_of_clients_are_cut_where_a_page_would_grow_with_the_fleet() -> No
     )
     listed: list[Any] = [page.invited, page.declined, page.rejected]
     assert [len(each) for each in listed] == [LISTED_CLIENTS] * 3
+
+
+def test_no_more_lines_are_kept_than_the_page_tells() -> None:
+    known = facts()
+    for number in range(1, 3 * HISTORY_ROUNDS):
+        known.lines.append(line(number))
+    assert len(known.lines) == HISTORY_ROUNDS
+    page = pages(OPEN, known=known)["history"]
+    assert isinstance(page, HistoryPage)
+    assert page.rounds[-1].round == 3 * HISTORY_ROUNDS - 1 and len(page.rounds) == HISTORY_ROUNDS

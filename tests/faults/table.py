@@ -13,9 +13,9 @@ _ABOUT = """\
 outside, without root. Each row is a federation of its own, of four clients unless it says more,
 compared with the same federation in which nothing happened.
 
-- **ended by itself**: the rounds came to their end, and the coordinator ended with exit code 0. Where
-  its program was killed, or had to end because of the fault, the benchmark started it again, as a
-  service manager does; the note says so.
+- **ended by itself**: the rounds came to their end, and the coordinator ended with exit code 0.
+  Where its program was killed, or had to end because of the fault, the benchmark started it again,
+  as a service manager does; the note says so.
 - **longest stall**: the longest time without a round that closed; in brackets, undisturbed.
 - **lost**: answers with a receipt that are in no round, and answers that a client owes for ever.
 - **twice**: answers that are in a model more than once.
