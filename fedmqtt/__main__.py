@@ -28,6 +28,7 @@ COMMANDS = {
         "one page from one or several runs, to look at offline",
     ),
     "broker": ("broker_config.command", "a small broker to try things with"),
+    "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
 }
 """Subcommand: the module with its `add_arguments` and `run`, and one line of help."""

@@ -1,21 +1,35 @@
 """What the coordinator and all clients of one storm have in common."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from coordinator.rounds import Rules
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Evaluation, Update
 from fedmqtt.topics import Digest
 from fleet_sim.broker import Broker
 from fleet_sim.clock import Clock
-from fleet_sim.plan import Plan
 from fleet_sim.weather import Weather
 
 CHUNK_BYTES = 1024
 
 
+class FederationPlan(Protocol):
+    """What the simulated coordinator is told."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def commit_s(self) -> Seconds:
+        """Mean time that its disk takes for one group of answers."""
+
+    def round_rules(self, epoch: int) -> Rules: ...
+
+
 @dataclass(slots=True)
 class Scene:
-    plan: Plan
+    plan: FederationPlan
     weather: Weather
     clock: Clock
     broker: Broker

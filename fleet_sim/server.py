@@ -48,7 +48,6 @@ from fleet_sim.broker import COORDINATOR, Message
 from fleet_sim.clock import stream
 from fleet_sim.data_plane import DataPlane
 from fleet_sim.disk import Disk, DiskQueue, first_carried
-from fleet_sim.plan import TASK
 from fleet_sim.promises import CoordinatorPromises
 from fleet_sim.scene import CHUNK_BYTES, Scene
 from fleet_sim.weather import FOREVER
@@ -84,7 +83,7 @@ class Server:
         self.disk = disk
         self.data = data
         self.rules = scene.plan.round_rules(epoch=1)
-        self.roster = Roster(TASK)
+        self.roster = Roster(self.rules.task)
         self.state: rounds.State = rounds.begin(self.rules)
         self.promises = CoordinatorPromises(self.rules)
         self.trace = blake2b(digest_size=8)
@@ -180,7 +179,7 @@ class Server:
         if life != self._life or self.is_alive:
             return
         rules = self._scene.plan.round_rules(self.disk.epoch + 1)
-        self.roster = Roster(TASK)
+        self.roster = Roster(rules.task)
         self._ahead_s = self._chance.uniform(0, CLOCKS_DIFFER_S)
         state = self.disk.recover(self.now, rules)
         self.promises.restarted(self.now, rules, state, self.disk.answers.keys())

@@ -1,0 +1,309 @@
+"""A client of the lab: online when its plan says so, on its own link, on its own hardware.
+
+intervals ──▶ come, go        link ──▶ fetch, cut        hardware ──▶ train, conditions
+faults ──▶ reboots, trainers that crash, links that fall silent
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_client import conditions, session
+from edge_client.conditions import Conditions
+from edge_client.config import Link as LinkConfig
+from fedmqtt import chunks
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import (
+    SMALL_MODEL_BYTES,
+    Evaluation,
+    ModelRef,
+    Offer,
+    Purpose,
+    Update,
+)
+from fedmqtt.topics import ClientId, Digest, ModelChunk, RoundId, RunId
+from fleet_sim.clock import stream
+from fleet_sim.device import Device, Step
+from fleet_sim.fleet import Equipment, Faults
+from fleet_sim.intervals import DAY_S, Interval
+from fleet_sim.lab_broker import LabBroker
+from fleet_sim.scene import Scene
+
+_RETURN_FIRST_S: Seconds = 1.0
+"""Who lost its link tries again within so long, drawn at random, or as the offer asks."""
+
+_LOOK_AHEAD_S: Seconds = DAY_S
+"""How far ahead a device looks for the next change of its battery."""
+
+
+class Work(Protocol):
+    """Where answers come from: `lab_tensors.Cohort`, or headers where nothing is learned."""
+
+    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
+        """The device is at work."""
+
+    def stop(self, client: ClientId) -> None:
+        """It gave up."""
+
+    def answer(self, client: ClientId) -> Update | Evaluation | str:
+        """It is done; a string says why there is no answer."""
+
+    def named(self, content: Update | Evaluation) -> session.Answer:
+        """What the session knows of an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What all devices of a fleet have in common."""
+
+    seed: int
+    task: str
+    link: LinkConfig
+    faults: Faults
+    conditions: Conditions
+    samples: Callable[[ClientId, Purpose], int]
+    """How much data a client has for this."""
+
+
+class LabDevice(Device):
+    __slots__ = (
+        "_broker",
+        "_chance",
+        "_equipment",
+        "_habits",
+        "_has_chunks",
+        "_intervals",
+        "_is_out",
+        "_looks",
+        "_work_of",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scene: Scene,
+        broker: LabBroker,
+        equipment: Equipment,
+        purposes: tuple[Purpose, ...],
+        habits: Habits,
+        work: Work,
+        step: Step = session.step,
+    ) -> None:
+        name = ClientId(equipment.client)
+        rules = session.Rules(
+            client=name,
+            task=habits.task,
+            purposes=purposes,
+            resend_s=habits.link.resend_s,
+            leave_from_s=habits.link.leave_from_s,
+        )
+        super().__init__(scene, rules, step)
+        self._broker = broker
+        self._equipment = equipment
+        self._habits = habits
+        self._work_of = work
+        self._chance = stream(habits.seed, "client", name)
+        self._intervals: Iterator[Interval] = iter(())
+        self._is_out = True
+        """Its plan says that it is offline."""
+        self._has_chunks: dict[Digest, int] = {}
+        """How many chunks of the model it fetched last lie on its disk."""
+        self._looks = 0
+        """Counts looks at the battery: one that was planned before another is not made."""
+        broker.lay_line(name, equipment.link, self._cut)
+
+    def begin(self) -> None:
+        self.tell(session.Started(self._scene.now, ()))
+        self._look()
+        self._intervals = self._equipment.online()
+        self._plan_next()
+        per_day = self._habits.faults.reboots_per_day
+        if per_day:
+            self._scene.clock.after(self._chance.expovariate(per_day / DAY_S), self._crash)
+
+    # Coming and going, by the plan
+
+    def _plan_next(self) -> None:
+        begins, ends = next(self._intervals, (math.inf, math.inf))
+        if begins < math.inf:
+            self._scene.clock.at(begins, self._may_come, ends)
+
+    def _may_come(self, ends: Seconds) -> None:
+        self._is_out = False
+        if ends < math.inf:
+            self._scene.clock.at(ends, self._must_go)
+        if not self._is_off:
+            self._come(self._life)
+
+    def _must_go(self) -> None:
+        self._is_out = True
+        self._life += 1
+        if self.state.online:
+            self._depart()
+        self._plan_next()
+
+    def _depart(self) -> None:
+        faults, chance = self._habits.faults, self._chance
+        if chance.random() < faults.polite:
+            self._lose_link(politely=True)
+            return
+        silent = chance.random() < faults.half_open
+        notices_in_s = 1.5 * self._habits.link.keepalive_s * chance.uniform(0.67, 1.0)
+        self._break_off(notices_in_s if silent else 0.0)
+
+    def _break_off(self, notices_in_s: Seconds) -> None:
+        will_s = notices_in_s + self._habits.link.will_delay_s
+        self._broker.disconnect(self.name, politely=False, notices_in_s=will_s)
+        self.tell(session.Disconnected(self._scene.now))
+
+    def _come(self, life: int) -> None:
+        if life != self._life or self._is_out or self._is_off or self.state.online:
+            return
+        token = self._connect()
+        chunk_bytes = self._habits.link.chunk_bytes
+        self.tell(session.Connected(self._scene.now, token, chunk_bytes))
+
+    def _cut(self) -> None:
+        """The link breaks in the middle of a transfer, and is tried again at once."""
+        if not self.state.online:
+            return
+        self._life += 1
+        self._break_off(0.0)
+        within_s = max(_RETURN_FIRST_S, self._spread_s)
+        self._later(self._chance.uniform(0, within_s), self._come)
+
+    def _crash(self) -> None:
+        """Its memory is lost, and not its disk."""
+        self._life += 1
+        self._powered += 1
+        if self.state.online:
+            self._hang_up(politely=False)
+        self._forget_all()
+        self._is_off = True
+        clock, faults = self._scene.clock, self._habits.faults
+        clock.after(self._chance.expovariate(1 / faults.reboot_s), self._boot)
+        clock.after(self._chance.expovariate(faults.reboots_per_day / DAY_S), self._crash)
+
+    def _boot(self) -> None:
+        self._is_off = False
+        self.tell(session.Started(self._scene.now, tuple(self.disk)))
+        self._look()
+        self._come(self._life)
+
+    def _forget_all(self) -> None:
+        self._work_of.stop(self.name)
+        self._rest()
+        super()._forget_all()
+
+    # The owner's conditions
+
+    def _look(self) -> None:
+        """What does the device say now, and when will it say something else?"""
+        asked, hardware = self._habits.conditions, self._equipment.hardware
+        if not asked.any or hardware.charge is None:
+            return
+        now = self._scene.now
+        self._looks += 1
+        changes = hardware.changes(now, now + _LOOK_AHEAD_S)
+        again_at = changes[0] if changes else now + _LOOK_AHEAD_S
+        self._scene.clock.at(again_at, self._look_again, self._looks)
+        if self._is_off:
+            return
+        why_not = conditions.hindrance(asked, hardware.reading(now))
+        if why_not != self.state.hindrance:
+            self.tell(session.ConditionsChanged(now, why_not))
+
+    def _look_again(self, looks: int) -> None:
+        if looks == self._looks:
+            self._look()
+
+    # Fetching, a chunk at a time: what has come stays on the disk
+
+    def _fetch(self, run: RunId, round_id: RoundId, model: ModelRef) -> None:
+        self._job += 1
+        if model.size_bytes <= SMALL_MODEL_BYTES:
+            # It came with the offer.
+            self._scene.clock.after(0.0, self._fetched, self._job, model.digest)
+            return
+        if model.digest not in self._has_chunks:
+            self._has_chunks = {model.digest: 0}
+        self._fetch_next(self._job, model, asks=True)
+
+    def _fetch_next(self, job: int, model: ModelRef, *, asks: bool) -> None:
+        have = self._has_chunks[model.digest]
+        if have == chunks.count(model.size_bytes, model.chunk_bytes):
+            self._scene.clock.after(0.0, self._fetched, job, model.digest)
+            return
+        start, stop = chunks.span(have, model.size_bytes, model.chunk_bytes)
+        life = self._life
+        took_s = self._broker.download_s(self.name, stop - start, self._scene.now, asks=asks)
+        self._scene.clock.after(took_s, self._take_chunk, job, life, model)
+
+    def _take_chunk(self, job: int, life: int, model: ModelRef) -> None:
+        there = ModelChunk(model.digest, 0) in self._broker.retained
+        if job != self._job or life != self._life or not there:
+            return
+        self._has_chunks[model.digest] += 1
+        self._fetch_next(job, model, asks=False)
+
+    def _fetched(self, job: int, digest: Digest) -> None:
+        if job == self._job:
+            self.tell(session.ModelFetched(self._scene.now, digest))
+
+    # Working
+
+    def _work(self, offer: Offer, purpose: Purpose) -> None:
+        self._job += 1
+        hardware, now = self._equipment.hardware, self._scene.now
+        failed = session.Failed(now, offer.run, offer.round, "the device has not enough memory")
+        if purpose == "train" and offer.model.size_bytes > hardware.model_bytes_max:
+            self._scene.clock.after(hardware.start_s, self._fail, self._job, failed)
+            return
+        measures = purpose == "train" and self.name in offer.evaluate
+        measures &= "evaluate" in self.rules.purposes
+        took_s = self._takes_s(offer, purpose, measures=measures)
+        self._work_of.begin(self.name, offer, purpose, measures=measures)
+        hardware.train(now, now + took_s)
+        self._look()
+        if purpose == "train" and self._chance.random() < self._habits.faults.trainer_crashes:
+            crashed = session.Failed(now, offer.run, offer.round, "the trainer did not survive")
+            at_s = took_s * self._chance.random()
+            self._scene.clock.after(at_s, self._fail, self._job, crashed)
+        else:
+            self._scene.clock.after(took_s, self._done, self._job, offer)
+
+    def _takes_s(self, offer: Offer, purpose: Purpose, *, measures: bool) -> Seconds:
+        hardware, samples = self._equipment.hardware, self._habits.samples
+        if purpose == "evaluate":
+            return hardware.evaluate_s(samples(self.name, "evaluate"))
+        seconds = hardware.train_s(samples(self.name, "train"), offer.training.epochs)
+        if measures:
+            # The trainer has started by then.
+            seconds += hardware.evaluate_s(samples(self.name, "evaluate")) - hardware.start_s
+        return seconds
+
+    def _fail(self, job: int, failed: session.Failed) -> None:
+        if job == self._job:
+            self._work_of.stop(self.name)
+            self._rest()
+            self.tell(session.Failed(self._scene.now, failed.run, failed.round, failed.reason))
+
+    def _done(self, job: int, offer: Offer) -> None:
+        if job != self._job:
+            return
+        content, now = self._work_of.answer(self.name), self._scene.now
+        if isinstance(content, str):
+            self.tell(session.Failed(now, offer.run, offer.round, content))
+            return
+        answer = self._work_of.named(content)
+        self._put(answer, content)
+        self.tell(session.Finished(now, answer))
+
+    def _stop(self) -> None:
+        self._work_of.stop(self.name)
+        self._rest()
+        super()._stop()
+
+    def _rest(self) -> None:
+        now = self._scene.now
+        self._equipment.hardware.train(now, now)

@@ -1,0 +1,41 @@
+"""`lab.json` in a run's folder: what the lab knows of a run beside its `history.jsonl`."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+
+class ClientLine(Struct, frozen=True, kw_only=True):
+    client: str
+    samples: int
+    """What it holds, held out or not."""
+    label_counts: list[int] = []
+    """By class; empty where targets are no classes."""
+    dominant_label: int | None = None
+    rank: float
+    online_share: float
+    """Of the run's time, by its plan."""
+
+
+class RoundMark(Struct, frozen=True, kw_only=True):
+    round: int
+    closed_s: float
+    """Seconds of the run's own time since it began."""
+    bytes_up: int
+    bytes_down: int
+    """By all clients since the run began."""
+
+
+class LabPage(Struct, frozen=True, kw_only=True):
+    mode: str
+    """ "virtual" or "live"."""
+    title: str
+    seed: int
+    clients: list[ClientLine]
+    rounds: list[RoundMark]
+    trace: str
+    """The same for the same run of the virtual mode, whatever machine it ran on."""
+    weather: Mapping[str, str]
+    """Every option of the fleet's file, with defaults."""
+    repeat: str
+    """The command that repeats it."""

@@ -1,0 +1,412 @@
+"""What will become of a federation when its devices come and go? Find out before you own them.
+
+A fleet.toml says who takes part: how many, with which data, online when, on which links and
+devices. In virtual time a week takes minutes, and the same seed gives the same run to the last bit.
+The run's folder holds what a real coordinator's does; `fedmqtt report` shows one or several.
+
+  fedmqtt simulate --preset phones
+  fedmqtt simulate fleet.toml --seed 2 --set connectivity.kind=markov
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors.numpy import save_file
+
+from coordinator import checkpoint, history
+from coordinator.checkpoint import CheckpointError
+from coordinator.history import Record
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import Purpose
+from fedmqtt.parts import UnknownPart
+from fedmqtt.settings import SettingsError
+from fedmqtt.topics import ClientId
+from fedmqtt.weights import Array, Layout
+from fleet_sim import fleet as fleets
+from fleet_sim.fleet import Crew, Fleet
+from fleet_sim.intervals import HOUR_S, share
+from fleet_sim.lab import Lab, Lesson
+from fleet_sim.lab_page import ClientLine, LabPage
+from fleet_sim.promises import Broken
+from fleet_sim.split import Holding, holdings, make_split
+from fleet_sim.splits import SplitError
+from fleet_sim.training.trainers import Trainers
+from learning_tasks.initial_model import write_initial_model
+from learning_tasks.seam import TaskError
+from learning_tasks.split_data import JUDGE
+
+_SAMPLES_UNLEARNED = 100
+"""How much data each client has where nothing is learned."""
+
+_SHARES_MAX = 20_000
+"""Of so many clients at most it is told how much they were online."""
+
+Mistake = (SettingsError, UnknownPart, SplitError, TaskError, CheckpointError, OSError)
+"""What is wrong with a fleet, told in one sentence."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fleet", type=Path, nargs="?", help="the fleet's file, say fleet.toml")
+    parser.add_argument(
+        "--preset", metavar="NAME", help=f"a fleet that comes along: {', '.join(fleets.presets())}"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value than the file's, say data.settings.alpha=0.1; may be repeated",
+    )
+    parser.add_argument("--seed", type=int, help="another than the file's")
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        default=os.cpu_count() or 1,
+        help="that train; they change nothing but the time it takes (default: one a core)",
+    )
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="train each client alone, as it would itself, to the last bit; slower",
+    )
+    parser.add_argument(
+        "--no-training",
+        action="store_true",
+        help="learn nothing: only see who takes part, and when",
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go")
+    parser.add_argument("--run", type=Path, help="this folder instead of a new one in --runs")
+    parser.add_argument("--json", action="store_true", help="the result as JSON, as the last line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        fleet = _read(arguments)
+        result = simulate(
+            fleet,
+            _run_folder(arguments, fleet),
+            repeat=_repeat(arguments),
+            processes=arguments.processes,
+            alone=arguments.alone,
+            learns=not arguments.no_training,
+            told=Told(quiet=arguments.json),
+        )
+    except Mistake as bad:
+        sys.stderr.write(f"fedmqtt simulate: {_sentence(bad)}\n")
+        return 2
+    except Broken as broken:
+        sys.stderr.write(f"fedmqtt simulate: a promise was broken: {broken}\n")
+        return 1
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+    return 0
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to."""
+
+    run: str
+    seed: int
+    trace: str
+    finished: bool
+    """All rounds were run before the fleet's hours were over."""
+    hours: float
+    """Of virtual time."""
+    rounds: int
+    invited: int
+    answered: int
+    dropped: int
+    rejected: int
+    late: int
+    bytes_up: int
+    bytes_down: int
+    metrics: dict[str, float]
+    """Of the last model that was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Where progress and the result go."""
+
+    quiet: bool = False
+
+    @property
+    def console(self) -> Console:
+        return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def simulate(
+    fleet: Fleet,
+    folder: Path,
+    *,
+    repeat: str,
+    processes: int = 1,
+    alone: bool = False,
+    learns: bool = True,
+    told: Told | None = None,
+) -> Result:
+    """A whole run in virtual time; its folder is made. Raises what is in `Mistake`, and Broken."""
+    console = (told or Told()).console
+    folder.mkdir(parents=True, exist_ok=True)
+    _say_options(console, fleet, repeat)
+    if not learns:
+        names = [f"client-{n + 1:07}" for n in range(fleet.config.clients)]
+        if not names:
+            raise SettingsError("clients: say how many there are, where nothing is learned")
+        crew = fleet.crew(names)
+        lab = Lab(fleet, crew, lambda client, purpose: _SAMPLES_UNLEARNED, None, _Say(console))
+        _go(lab, fleet, console)
+        return _conclude(lab, fleet, crew, {}, folder, repeat, console)
+    data = folder / "data"
+    held = _share_out(fleet, data)
+    crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
+    layout, flat = _first_model(fleet, folder)
+    with Trainers(
+        fleet.federation.task,
+        data,
+        together=1 if alone else "auto",
+        processes=processes if processes > 1 else 0,
+    ) as trainers:
+        lesson = Lesson(layout=layout, flat=flat, trainers=trainers)
+        samples = _samples(fleet, data, held)
+        lab = Lab(fleet, crew, samples, lesson, _Say(console))
+        _go(lab, fleet, console)
+    assert lab.tensors is not None
+    save_file(layout.unflatten(lab.tensors.flat), folder / "model.safetensors")
+    by_name = {one.client: one for one in held}
+    return _conclude(lab, fleet, crew, by_name, folder, repeat, console)
+
+
+def _share_out(fleet: Fleet, folder: Path) -> list[Holding]:
+    data = fleet.config.data
+    make_split(
+        fleet.federation.task,
+        fleet.data_dir,
+        data.split,
+        data.settings,
+        fleet.config.clients,
+        fleet.config.seed,
+        0.0 if data.evaluate == "test" else data.held_out,
+        folder,
+    )
+    return holdings(folder)
+
+
+def _first_model(fleet: Fleet, folder: Path) -> tuple[Layout, Array]:
+    """As the coordinator has it, tensors in the same order."""
+    federation = fleet.federation
+    if federation.initial_model:
+        return checkpoint.load(fleet.folder / federation.initial_model)
+    path = folder / "initial_model.safetensors"
+    write_initial_model(federation.task, federation.seed, path)
+    return checkpoint.load(path)
+
+
+def _samples(fleet: Fleet, folder: Path, held: Sequence[Holding]) -> Any:
+    counts = {(one.client, "train"): one.samples - one.held_out for one in held}
+    counts |= {(one.client, "evaluate"): one.held_out for one in held}
+    if fleet.config.data.evaluate == "test":
+        counts[JUDGE, "evaluate"] = 0
+
+    def samples(client: ClientId, purpose: Purpose) -> int:
+        return counts[client, purpose]
+
+    return samples
+
+
+def _go(lab: Lab, fleet: Fleet, console: Console) -> None:
+    """Run it, with a bar on a screen: rounds where they are counted, else hours."""
+    count, hours = fleet.federation.rounds.count, fleet.config.hours_max
+    with Progress(
+        TextColumn("{task.fields[clock]}"),
+        BarColumn(),
+        TextColumn("{task.fields[rounds]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=count or hours, clock="", rounds="")
+
+        def on_time(now: Seconds) -> None:
+            if lab.clock.happened % 256:
+                return
+            done = len(lab.records)
+            bar.update(
+                task,
+                completed=done if count else now / HOUR_S,
+                clock=f"{timedelta(seconds=int(now))} of the fleet's time",
+                rounds=f"{done} of {count} rounds" if count else f"{done} rounds",
+            )
+
+        lab.run(on_time)
+
+
+@dataclass(frozen=True, slots=True)
+class _Say:
+    """One line for each round."""
+
+    console: Console
+
+    def __call__(self, record: Record) -> None:
+        self.console.print(history.sentence(record), markup=False)
+
+
+def _conclude(
+    lab: Lab,
+    fleet: Fleet,
+    crew: Crew,
+    held: Mapping[str, Holding],
+    folder: Path,
+    repeat: str,
+    console: Console,
+) -> Result:
+    history.write(folder / "history.jsonl", lab.records)
+    (folder / "fleet.toml").write_text(fleet.as_used())
+    now = max(lab.clock.now, 1.0)
+    page = LabPage(
+        mode="virtual",
+        title=fleet.federation.name,
+        seed=fleet.config.seed,
+        clients=[_line(crew, n, held, now) for n in range(min(len(crew), _SHARES_MAX))],
+        rounds=lab.marks,
+        trace=lab.trace,
+        weather=_options(fleet),
+        repeat=repeat,
+    )
+    (folder / "lab.json").write_bytes(msgspec.json.encode(page))
+    result = _result(lab, fleet, folder)
+    _say_result(console, result)
+    return result
+
+
+def _line(crew: Crew, n: int, held: Mapping[str, Holding], until: Seconds) -> ClientLine:
+    equipment = crew[n]
+    holding = held.get(equipment.client)
+    counts = list(holding.label_counts.values()) if holding else []
+    return ClientLine(
+        client=equipment.client,
+        samples=holding.samples if holding else _SAMPLES_UNLEARNED,
+        label_counts=counts,
+        dominant_label=counts.index(max(counts)) if counts else None,
+        rank=equipment.rank,
+        online_share=round(share(equipment.online(), until), 6),
+    )
+
+
+def _result(lab: Lab, fleet: Fleet, folder: Path) -> Result:
+    totals = history.NOTHING
+    for record in lab.records:
+        totals = totals.plus(record)
+    return Result(
+        run=str(folder),
+        seed=fleet.config.seed,
+        trace=lab.trace,
+        finished=lab.is_finished,
+        hours=round(lab.clock.now / HOUR_S, 4),
+        rounds=totals.rounds,
+        invited=totals.invited,
+        answered=totals.answered,
+        dropped=totals.dropped,
+        rejected=totals.rejected,
+        late=totals.late,
+        bytes_up=lab.broker.bytes_up,
+        bytes_down=lab.broker.bytes_down,
+        metrics=dict(totals.figures.metrics) if totals.figures else {},
+    )
+
+
+# For people
+
+
+def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
+    """The seed, and every option that the run depends on."""
+    console.print(f"{fleet.source}: seed {fleet.config.seed}", markup=False)
+    for name, value in _options(fleet).items():
+        console.print(f"  {name} = {value}", markup=False, style="dim")
+    console.print(f"repeat with: {repeat}", markup=False)
+
+
+def _say_result(console: Console, result: Result) -> None:
+    ended = "all rounds done" if result.finished else "the fleet's hours are over"
+    metrics = "".join(f", {name} {value:.4f}" for name, value in result.metrics.items())
+    console.print(
+        f"{ended}: {result.rounds} rounds in {result.hours:.2f} h of the fleet's time, "
+        f"{result.answered} of {result.invited} answered, {result.dropped} dropped, "
+        f"{result.rejected} rejected, {result.late} late, {result.bytes_up / 1e6:.1f} MB up, "
+        f"{result.bytes_down / 1e6:.1f} MB down{metrics}",
+        markup=False,
+    )
+    console.print(f"trace {result.trace}", markup=False)
+    console.print(f"see it: fedmqtt report {shlex.quote(result.run)}", markup=False)
+
+
+def _options(fleet: Fleet) -> dict[str, str]:
+    return dict(_flat("", msgspec.to_builtins(fleet.config)))
+
+
+def _flat(prefix: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            found += _flat(f"{prefix}{name}.", value)
+        else:
+            found.append((f"{prefix}{name}", str(value)))
+    return found
+
+
+def _read(arguments: argparse.Namespace) -> Fleet:
+    if (arguments.fleet is None) == (arguments.preset is None):
+        choices = ", ".join(fleets.presets())
+        raise SettingsError(f"give a fleet's file, or --preset with one of: {choices}")
+    path = fleets.preset(arguments.preset) if arguments.preset else arguments.fleet
+    overrides = list(arguments.set)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    return fleets.read(path, overrides)
+
+
+def _run_folder(arguments: argparse.Namespace, fleet: Fleet) -> Path:
+    if arguments.run is not None:
+        if (arguments.run / "history.jsonl").exists():
+            raise SettingsError(f"--run: {arguments.run} holds a run already; choose another")
+        return Path(arguments.run)
+    name = f"{fleet.federation.name}-seed-{fleet.config.seed}"
+    number = 1
+    while (folder := arguments.runs / f"{name}-{number}").exists():
+        number += 1
+    return Path(folder)
+
+
+def _repeat(arguments: argparse.Namespace) -> str:
+    words = ["fedmqtt", "simulate"]
+    words += ["--preset", arguments.preset] if arguments.preset else [str(arguments.fleet)]
+    for one in arguments.set:
+        words += ["--set", one]
+    if arguments.seed is not None:
+        words += ["--seed", str(arguments.seed)]
+    words += ["--alone"] * arguments.alone + ["--no-training"] * arguments.no_training
+    return shlex.join(words)
+
+
+def _sentence(bad: BaseException) -> str:
+    if isinstance(bad, OSError):
+        return f"{bad.filename}: {bad.strerror}"
+    return str(bad)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a count")
+    return number
