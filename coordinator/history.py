@@ -1,13 +1,13 @@
 """What happened, round by round: one JSON object per line in the run's `history.jsonl`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, structs
 
-from coordinator.rounds import Close
+from coordinator.rounds import Close, Named
 from fedmqtt.status_pages import Figures, RoundLine
 from fedmqtt.topics import ClientId, Digest, RoundId
 
@@ -92,6 +92,7 @@ class Totals:
 def record(
     close: Close,
     *,
+    left_out: Collection[Named] = (),
     closed: str,
     base: Digest,
     late_updates: int,
@@ -101,7 +102,10 @@ def record(
     bytes_received: int,
     bytes_published: int,
 ) -> Record:
-    """What is remembered of a round that the machine has closed."""
+    """What is remembered of a round that the machine has closed.
+
+    `left_out` are late answers that it took up, and that were no good when they were to be folded.
+    """
     return Record(
         round=close.round,
         closed=closed,
@@ -116,7 +120,7 @@ def record(
         rejected=dict(close.rejected),
         evaluated=sorted(close.evaluated),
         late_updates=late_updates,
-        late_counted=[(named.client, named.round) for named in close.held],
+        late_counted=[(named.client, named.round) for named in close.held if named not in left_out],
         duration_s=round(close.duration_s, 4),
         samples=samples,
         train_metrics=train_metrics,
@@ -153,6 +157,12 @@ def write(path: Path, records: Sequence[Record]) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
     part.replace(path)
+
+
+def read_whole(path: Path) -> list[Record]:
+    """As `read`, of a file that is being written: without a line that is not whole yet."""
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [msgspec.json.decode(line, type=Record) for line in whole.splitlines()]
 
 
 def read(path: Path) -> list[Record]:

@@ -10,12 +10,10 @@ import argparse
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +33,7 @@ from coordinator.config import (
 from coordinator.history import Record
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
+from fleet_sim.children import child, run_until_one_ends
 from fleet_sim.demo_clients import TASK, SwarmTotals
 from learning_tasks.phonewatch_devices import (
     CLASS_NAMES,
@@ -49,18 +48,10 @@ from round_monitor.report import RunResult, render_result
 FEDERATION = "demo"
 ROUNDS = 25
 COHORT = 10
-_CHILD_ENDS_WITHIN_S = 15.0
 
 
 class DemoError(Exception):
     """The demonstration cannot go on; one sentence says why and where to look."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Child:
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,66 +108,17 @@ def _federate(
         data = scratch / "data"
         split_by_device(data)
         clients = stack.enter_context(
-            _child("clients", folder, _clients_command(arguments, broker, data, scratch, totals))
+            child("clients", folder, _clients_command(arguments, broker, data, scratch, totals))
         )
         words = ["-m", "fedmqtt", "coordinator", str(config), "--run", str(folder)]
-        coordinator = stack.enter_context(_child("coordinator", folder, words))
-        ended = _run_until_end(loop, [coordinator, clients])
+        coordinator = stack.enter_context(child("coordinator", folder, words))
+        ended = run_until_one_ends(loop, [coordinator, clients])
     loop.close()
     if ended is None:
         return False, SwarmTotals(0, 0, 0)
     if ended is not coordinator or coordinator.process.returncode != 0:
         raise DemoError(f"the {ended.name} ended early; {ended.log} says why")
     return True, msgspec.json.decode(totals.read_bytes(), type=SwarmTotals)
-
-
-def _run_until_end(loop: EventLoop, children: Sequence[_Child]) -> _Child | None:
-    """The child that ended first; None when a person stopped us."""
-    ended: list[_Child] = []
-
-    def watch(child: _Child) -> None:
-        assert child.process.stdout is not None
-        fd = child.process.stdout.fileno()
-
-        def on_ready(_readable: bool, _writable: bool) -> None:
-            # Its words are in the run's folder too; what counts is that the pipe ends with it.
-            if not os.read(fd, 65536):
-                ended.append(child)
-                loop.stop()
-
-        loop.watch(fd, on_ready)
-
-    for child in children:
-        watch(child)
-    loop.run()
-    for child in children:
-        assert child.process.stdout is not None
-        loop.unwatch(child.process.stdout.fileno())
-    if loop.stop_signal is not None:
-        return None
-    ended[0].process.wait(_CHILD_ENDS_WITHIN_S)
-    return ended[0]
-
-
-@contextmanager
-def _child(name: str, folder: Path, words: Sequence[str]) -> Iterator[_Child]:
-    """A program of ours that ends with the block, or with us however we end."""
-    log = folder / f"{name}.log"
-    with (
-        log.open("wb") as sink,
-        subprocess.Popen(
-            # The leash ends the program when its stdin closes.
-            [sys.executable, "-m", "broker_config.leash", sys.executable, *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=sink,
-            start_new_session=True,
-        ) as process,
-    ):
-        yield _Child(name, process, log)
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(_CHILD_ENDS_WITHIN_S)
 
 
 def _clients_command(

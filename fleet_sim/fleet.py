@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import Meta, Struct, defstruct, field, structs
 
-from coordinator import aggregation, selection
+from coordinator import aggregation, checks
 from coordinator.config import FederationConfig
-from fedmqtt import codecs, parts, settings
+from fedmqtt import parts, settings
 from fedmqtt.settings import SettingsError
 from fleet_sim import connectivity, hardware, links, splits
 from fleet_sim.clock import stream
@@ -32,8 +32,6 @@ from fleet_sim.ranks import ranks
 from fleet_sim.tables import under
 
 _T = TypeVar("_T", bound=Struct)
-
-_PARTS = {"codec": codecs, "selection": selection, "aggregation": aggregation}
 
 _PATHS = ("path", "file", "table")
 """Keys whose values are paths, from the folder of the fleet's file."""
@@ -376,13 +374,7 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
         where = f"{file}: "
     assert isinstance(found, FederationConfig)
     with under(where):
-        for key, folder in _PARTS.items():
-            _part(folder, key, getattr(found, key))
-        if found.rounds.quorum > found.rounds.cohort:
-            raise SettingsError(
-                f"rounds.quorum is {found.rounds.quorum}, more than rounds.cohort ="
-                f" {found.rounds.cohort}: no round could ever make a model"
-            )
+        checks.check(found)
     return found
 
 

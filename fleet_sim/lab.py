@@ -33,6 +33,7 @@ from fleet_sim.lab_broker import LabBroker
 from fleet_sim.lab_device import Habits, LabDevice, Work
 from fleet_sim.lab_page import RoundMark
 from fleet_sim.lab_tensors import Cohort, Tensors, named_answer
+from fleet_sim.outcome import Outcome
 from fleet_sim.scene import Scene
 from fleet_sim.server import Server
 from fleet_sim.training.trainers import Trainers
@@ -138,6 +139,18 @@ class Lab:
         """Of all that the coordinator said and decided, and of the model."""
         told = f"{self.server.trace.hexdigest()} {self.server.disk.model}"
         return blake2b(told.encode(), digest_size=8).hexdigest()
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(
+            records=self.records,
+            marks=self.marks,
+            seconds=self.clock.now,
+            is_finished=self.is_finished,
+            bytes_up=self.broker.bytes_up,
+            bytes_down=self.broker.bytes_down,
+            trace=self.trace,
+        )
 
     def run(self, on_time: Callable[[Seconds], None] = lambda now: None) -> None:
         """Until all rounds are done or the fleet's hours are over. Raises Broken, as `World`."""

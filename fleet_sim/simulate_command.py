@@ -2,10 +2,13 @@
 
 A fleet.toml says who takes part: how many, with which data, online when, on which links and
 devices. In virtual time a week takes minutes, and the same seed gives the same run to the last bit.
-The run's folder holds what a real coordinator's does; `fedmqtt report` shows one or several.
+With --live the same fleet plays in real time, or --speed times as fast: the real coordinator, a
+real broker, and every client a real one with a connection of its own. Either leaves a folder as a
+real run does; `fedmqtt report` shows one or several.
 
   fedmqtt simulate --preset phones
   fedmqtt simulate fleet.toml --seed 2 --set connectivity.kind=markov
+  fedmqtt simulate --live --speed 60 --preset commuters
 """
 
 import argparse
@@ -23,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors.numpy import save_file
 
+from broker_config.local_broker import BrokerError
 from coordinator import checkpoint, history
 from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
@@ -37,6 +41,9 @@ from fleet_sim.fleet import Crew, Fleet
 from fleet_sim.intervals import HOUR_S, share
 from fleet_sim.lab import Lab, Lesson
 from fleet_sim.lab_page import ClientLine, LabPage
+from fleet_sim.live_run import LiveRunError, run_live
+from fleet_sim.live_swarm import LiveSwarmError
+from fleet_sim.outcome import Outcome
 from fleet_sim.promises import Broken
 from fleet_sim.split import Holding, holdings, make_split
 from fleet_sim.splits import SplitError
@@ -84,6 +91,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="learn nothing: only see who takes part, and when",
     )
+    parser.add_argument(
+        "--live", action="store_true", help="real programs at a real broker, not virtual time"
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        help="with --live: seconds of the fleet's time in each second (default: 1)",
+    )
+    parser.add_argument(
+        "--broker",
+        default="auto",
+        metavar="WHICH",
+        help="with --live: mosquitto, embedded, or mqtt://host:port; by default Mosquitto if it is"
+        " installed",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go")
     parser.add_argument("--run", type=Path, help="this folder instead of a new one in --runs")
     parser.add_argument("--json", action="store_true", help="the result as JSON, as the last line")
@@ -92,20 +115,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         fleet = _read(arguments)
-        result = simulate(
-            fleet,
-            _run_folder(arguments, fleet),
-            repeat=_repeat(arguments),
-            processes=arguments.processes,
-            alone=arguments.alone,
-            learns=not arguments.no_training,
-            told=Told(quiet=arguments.json),
-        )
+        folder = _run_folder(arguments, fleet)
+        if arguments.live:
+            result = simulate_live(
+                fleet,
+                folder,
+                repeat=_repeat(arguments),
+                broker=arguments.broker,
+                speed=arguments.speed,
+                processes=arguments.processes,
+            )
+        else:
+            result = simulate(
+                fleet,
+                folder,
+                repeat=_repeat(arguments),
+                processes=arguments.processes,
+                alone=arguments.alone,
+                learns=not arguments.no_training,
+            )
     except Mistake as bad:
         sys.stderr.write(f"fedmqtt simulate: {_sentence(bad)}\n")
         return 2
     except Broken as broken:
         sys.stderr.write(f"fedmqtt simulate: a promise was broken: {broken}\n")
+        return 1
+    except (BrokerError, LiveSwarmError, LiveRunError) as bad:
+        sys.stderr.write(f"fedmqtt simulate: {bad}\n")
         return 1
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
@@ -134,17 +170,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last model that was measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Where progress and the result go."""
-
-    quiet: bool = False
-
-    @property
-    def console(self) -> Console:
-        return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
 def simulate(
     fleet: Fleet,
     folder: Path,
@@ -153,10 +178,9 @@ def simulate(
     processes: int = 1,
     alone: bool = False,
     learns: bool = True,
-    told: Told | None = None,
 ) -> Result:
     """A whole run in virtual time; its folder is made. Raises what is in `Mistake`, and Broken."""
-    console = (told or Told()).console
+    console = _console()
     folder.mkdir(parents=True, exist_ok=True)
     _say_options(console, fleet, repeat)
     if not learns:
@@ -166,7 +190,8 @@ def simulate(
         crew = fleet.crew(names)
         lab = Lab(fleet, crew, lambda client, purpose: _SAMPLES_UNLEARNED, None, _Say(console))
         _go(lab, fleet, console)
-        return _conclude(lab, fleet, crew, {}, folder, repeat, console)
+        history.write(folder / "history.jsonl", lab.records)
+        return _conclude(lab.outcome, "virtual", fleet, crew, {}, folder, repeat, console)
     data = folder / "data"
     held = _share_out(fleet, data)
     crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
@@ -183,8 +208,43 @@ def simulate(
         _go(lab, fleet, console)
     assert lab.tensors is not None
     save_file(layout.unflatten(lab.tensors.flat), folder / "model.safetensors")
+    history.write(folder / "history.jsonl", lab.records)
     by_name = {one.client: one for one in held}
-    return _conclude(lab, fleet, crew, by_name, folder, repeat, console)
+    return _conclude(lab.outcome, "virtual", fleet, crew, by_name, folder, repeat, console)
+
+
+def simulate_live(
+    fleet: Fleet, folder: Path, *, repeat: str, broker: str, speed: float, processes: int
+) -> Result:
+    """A whole run at a real broker; its folder is made.
+
+    Raises what is in `Mistake`, BrokerError, LiveSwarmError and LiveRunError.
+    """
+    console = _console()
+    folder.mkdir(parents=True, exist_ok=True)
+    _say_options(console, fleet, repeat)
+    data = folder / "data"
+    held = _share_out(fleet, data)
+    crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
+    outcome = run_live(
+        fleet,
+        crew,
+        _samples(fleet, data, held),
+        data,
+        folder,
+        broker=broker,
+        speed=speed,
+        processes=processes,
+        on_round=_Say(console),
+    )
+    if outcome.overruns:
+        console.print(
+            f"{outcome.overruns} trainings took longer on this machine than on their devices: at a"
+            " lower --speed the fleet's time is truer",
+            markup=False,
+        )
+    by_name = {one.client: one for one in held}
+    return _conclude(outcome, "live", fleet, crew, by_name, folder, repeat, console)
 
 
 def _share_out(fleet: Fleet, folder: Path) -> list[Holding]:
@@ -263,7 +323,8 @@ class _Say:
 
 
 def _conclude(
-    lab: Lab,
+    outcome: Outcome,
+    mode: str,
     fleet: Fleet,
     crew: Crew,
     held: Mapping[str, Holding],
@@ -271,21 +332,20 @@ def _conclude(
     repeat: str,
     console: Console,
 ) -> Result:
-    history.write(folder / "history.jsonl", lab.records)
     (folder / "fleet.toml").write_text(fleet.as_used())
-    now = max(lab.clock.now, 1.0)
+    now = max(outcome.seconds, 1.0)
     page = LabPage(
-        mode="virtual",
+        mode=mode,
         title=fleet.federation.name,
         seed=fleet.config.seed,
         clients=[_line(crew, n, held, now) for n in range(min(len(crew), _SHARES_MAX))],
-        rounds=lab.marks,
-        trace=lab.trace,
+        rounds=list(outcome.marks),
+        trace=outcome.trace,
         weather=_options(fleet),
         repeat=repeat,
     )
     (folder / "lab.json").write_bytes(msgspec.json.encode(page))
-    result = _result(lab, fleet, folder)
+    result = _result(outcome, fleet, folder)
     _say_result(console, result)
     return result
 
@@ -304,29 +364,34 @@ def _line(crew: Crew, n: int, held: Mapping[str, Holding], until: Seconds) -> Cl
     )
 
 
-def _result(lab: Lab, fleet: Fleet, folder: Path) -> Result:
+def _result(outcome: Outcome, fleet: Fleet, folder: Path) -> Result:
     totals = history.NOTHING
-    for record in lab.records:
+    for record in outcome.records:
         totals = totals.plus(record)
     return Result(
         run=str(folder),
         seed=fleet.config.seed,
-        trace=lab.trace,
-        finished=lab.is_finished,
-        hours=round(lab.clock.now / HOUR_S, 4),
+        trace=outcome.trace,
+        finished=outcome.is_finished,
+        hours=round(outcome.seconds / HOUR_S, 4),
         rounds=totals.rounds,
         invited=totals.invited,
         answered=totals.answered,
         dropped=totals.dropped,
         rejected=totals.rejected,
         late=totals.late,
-        bytes_up=lab.broker.bytes_up,
-        bytes_down=lab.broker.bytes_down,
+        bytes_up=outcome.bytes_up,
+        bytes_down=outcome.bytes_down,
         metrics=dict(totals.figures.metrics) if totals.figures else {},
     )
 
 
 # For people
+
+
+def _console() -> Console:
+    # Standard output is for --json.
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
@@ -347,7 +412,8 @@ def _say_result(console: Console, result: Result) -> None:
         f"{result.bytes_down / 1e6:.1f} MB down{metrics}",
         markup=False,
     )
-    console.print(f"trace {result.trace}", markup=False)
+    if result.trace:
+        console.print(f"trace {result.trace}", markup=False)
     console.print(f"see it: fedmqtt report {shlex.quote(result.run)}", markup=False)
 
 
@@ -396,6 +462,8 @@ def _repeat(arguments: argparse.Namespace) -> str:
     if arguments.seed is not None:
         words += ["--seed", str(arguments.seed)]
     words += ["--alone"] * arguments.alone + ["--no-training"] * arguments.no_training
+    if arguments.live:
+        words += ["--live", "--speed", f"{arguments.speed:g}"]
     return shlex.join(words)
 
 
@@ -403,6 +471,13 @@ def _sentence(bad: BaseException) -> str:
     if isinstance(bad, OSError):
         return f"{bad.filename}: {bad.strerror}"
     return str(bad)
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is no speed: above 0, up to 10000")
+    return speed
 
 
 def _count(text: str) -> int:
