@@ -5,13 +5,14 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -64,6 +65,8 @@ def test_once_says_when_there_is_nothing_to_see(
     ended = _run("--broker", mosquitto_broker.url, "--federation", federation_name, "--once")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
+        f"connected; nothing published for a federation {federation_name!r} so far;"
+        " waiting a few seconds\n"
         f"Nothing is published for federation {federation_name!r} at {mosquitto_broker.url}:"
         " it has another name, or its coordinator has never run.\n"
     )
@@ -73,7 +76,28 @@ def test_once_says_when_no_broker_answers() -> None:
     # Port 1 is nobody's, and not one that is given out.
     ended = _run("--broker", "mqtt://127.0.0.1:1", "--federation", "ward-7", "--once")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert re.fullmatch(r"No connection: cannot reach mqtt://127\.0\.0\.1:1: .*\n", ended.stderr)
+    waiting, given_up = ended.stderr.splitlines()
+    assert waiting.startswith("no connection, trying again: cannot reach mqtt://127.0.0.1:1: ")
+    assert waiting.endswith("; waiting a few seconds")
+    assert re.fullmatch(r"No connection: cannot reach mqtt://127\.0\.0\.1:1: .*", given_up)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog is like silence there")
+def test_once_says_what_it_waits_for_also_while_nothing_answers_at_all() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as held:
+        address = deaf.getsockname()
+        # Nobody accepts: with these, one more connection is neither made nor refused.
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        ended = _run(
+            *("--broker", f"mqtt://127.0.0.1:{address[1]}"), *("--federation", "ward-7", "--once")
+        )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    first, last = ended.stderr.splitlines()
+    assert first == f"connecting to mqtt://127.0.0.1:{address[1]} ...; waiting a few seconds"
+    assert last.startswith("No connection: ")
 
 
 @pytest.mark.parametrize(
