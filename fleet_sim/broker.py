@@ -11,7 +11,7 @@ has lost much or all when it is back.
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from fedmqtt.effects import Seconds
@@ -41,7 +41,7 @@ _UNCONFIRMED_MAX = 3
 
 
 @dataclass(slots=True)
-class _Letter:
+class Letter:
     address: Address
     message: Message
     expires_at: Seconds | None
@@ -50,7 +50,7 @@ class _Letter:
 
 
 @dataclass(slots=True)
-class _Session:
+class Session:
     """What the broker keeps for one subscriber, also while it is away."""
 
     who: Who
@@ -60,11 +60,11 @@ class _Session:
     """Counts connections: what travelled on an old one does not arrive on the new one."""
     broken_link: int = 0
     """The last connection that ended without a goodbye."""
-    will: _Letter | None = None
-    waiting: deque[_Letter] = field(default_factory=deque)
-    on_the_wire: deque[_Letter] = field(default_factory=deque)
-    said: deque[_Letter] = field(default_factory=lambda: deque(maxlen=_UNCONFIRMED_MAX))
-    read: deque[_Letter] = field(default_factory=lambda: deque(maxlen=_UNCONFIRMED_MAX))
+    will: Letter | None = None
+    waiting: deque[Letter] = field(default_factory=deque)
+    on_the_wire: deque[Letter] = field(default_factory=deque)
+    said: deque[Letter] = field(default_factory=lambda: deque(maxlen=_UNCONFIRMED_MAX))
+    read: deque[Letter] = field(default_factory=lambda: deque(maxlen=_UNCONFIRMED_MAX))
     """The last of each direction: a lost link may have taken their confirmations with it."""
     down_at: Seconds = 0.0
     up_at: Seconds = 0.0
@@ -79,7 +79,7 @@ class Broker:
 
     def __init__(self, clock: Clock, chance: random.Random, weather: Weather) -> None:
         self.weather = weather
-        self.retained: dict[Address, _Letter] = {}
+        self.retained: dict[Address, Letter] = {}
         self.dropped_count = 0
         self.is_up = True
         self.is_calm = False
@@ -88,7 +88,7 @@ class Broker:
         """Counts crashes: what was in flight at the last one does not arrive."""
         self._clock = clock
         self._chance = chance
-        self._sessions: dict[Who, _Session] = {}
+        self._sessions: dict[Who, Session] = {}
         self._coordinator_heard_at: Seconds = 0.0
         """When the last of what it has said arrives."""
 
@@ -99,13 +99,13 @@ class Broker:
         assert self.is_up
         if is_clean:
             self._sessions.pop(who, None)
-        session = self._sessions.setdefault(who, _Session(who, receive))
+        session = self._sessions.setdefault(who, Session(who, receive))
         session.online, session.link, session.is_clean = True, session.link + 1, is_clean
         session.down_at = session.up_at = self._clock.now
         if who == COORDINATOR and self.is_calm:
             # What the old connection still held has been read before.
             session.up_at = max(session.up_at, self._coordinator_heard_at)
-        session.will = _Letter(PresenceOf(ClientId(who)), will, None) if will else None
+        session.will = Letter(PresenceOf(ClientId(who)), will, None) if will else None
         _drop_copies(session.on_the_wire)
         self._repeat_unconfirmed(session)
         # What was on the wire when the last link broke was confirmed by nobody: it goes first.
@@ -157,7 +157,7 @@ class Broker:
         if isinstance(message, Offer) and self.weather.counts_down:
             # As the shell asks of a broker that knows MQTT 5.
             expires_at = self._clock.now + message.closes_in_s
-        letter = _Letter(address, message, expires_at)
+        letter = Letter(address, message, expires_at)
         session.said.append(letter)
         session.up_at, arrivals = self.travel(who, address, message, session.up_at, up=True)
         if who == COORDINATOR:
@@ -170,7 +170,7 @@ class Broker:
             else:
                 self._clock.at(arrives_at, self._arrive, letter, self._life)
 
-    def _repeat_unconfirmed(self, session: _Session) -> None:
+    def _repeat_unconfirmed(self, session: Session) -> None:
         if self._chance.random() >= self.weather.duplication:
             return
         # In their order, but the client may have said something new by then.
@@ -179,23 +179,23 @@ class Broker:
             self._clock.after(repeats_in_s, self._arrive, letter, self._life)
         session.on_the_wire.extendleft(reversed(session.read))
 
-    def _retained_for(self, who: Who) -> list[_Letter]:
+    def _retained_for(self, who: Who) -> list[Letter]:
         if who == COORDINATOR:
             return [x for x in self.retained.values() if isinstance(x.address, PresenceOf)]
         wanted: list[Address] = [OfferBoard(), PresenceOf(ClientId(who))]
         return [self.retained[address] for address in wanted if address in self.retained]
 
-    def _arrive_over(self, session: _Session, link: int, letter: _Letter, life: int) -> None:
+    def _arrive_over(self, session: Session, link: int, letter: Letter, life: int) -> None:
         if link > session.broken_link:
             self._arrive(letter, life)
         else:
             self.dropped_count += 1
 
-    def _arrive(self, letter: _Letter, life: int) -> None:
+    def _arrive(self, letter: Letter, life: int) -> None:
         if life == self._life:
             self._route(letter)
 
-    def _route(self, letter: _Letter) -> None:
+    def _route(self, letter: Letter) -> None:
         """The broker has it: keep it if it is to be kept, and pass it on."""
         address = letter.address
         if CHANNELS[type(address)].retain:
@@ -205,10 +205,8 @@ class Broker:
                 self.retained[address] = letter
         match address:
             case OfferBoard():
-                for who, session in self._sessions.items():
-                    # Also for who is away: it will find old offers in its session.
-                    if who != COORDINATOR:
-                        self._forward(session, letter)
+                for session in self._readers(letter.message):
+                    self._forward(session, letter)
             case UpdatePart():
                 self._forward_to(COORDINATOR, letter)
             case Inbox(client):
@@ -219,14 +217,19 @@ class Broker:
             case ModelChunk() | _:
                 pass
 
-    def _forward_to(self, who: Who, letter: _Letter) -> None:
+    def _readers(self, _offer: Message) -> Iterable[Session]:
+        """Who gets what is said on the offer board. Also who is away: it will find old offers in
+        its session."""
+        return [one for who, one in self._sessions.items() if who != COORDINATOR]
+
+    def _forward_to(self, who: Who, letter: Letter) -> None:
         session = self._sessions.get(who)
         if session is not None:
             self._forward(session, letter)
         else:
             self.dropped_count += 1
 
-    def _forward(self, session: _Session, letter: _Letter) -> None:
+    def _forward(self, session: Session, letter: Letter) -> None:
         if not session.online:
             # Silently: the publisher had its confirmation long ago.
             if len(session.waiting) < self.weather.queue_max:
@@ -241,7 +244,7 @@ class Broker:
             session.on_the_wire.append(letter)
             self._clock.at(arrives_at, self._deliver, session, session.link)
 
-    def _deliver(self, session: _Session, link: int) -> None:
+    def _deliver(self, session: Session, link: int) -> None:
         if not session.online or session.link != link:
             return
         letter = session.on_the_wire.popleft()
@@ -272,7 +275,7 @@ class Broker:
         return first, (first,)
 
 
-def _drop_copies(letters: deque[_Letter]) -> None:
+def _drop_copies(letters: deque[Letter]) -> None:
     # Two copies under way are one message still: else a link that breaks again and again would
     # multiply what it never delivers.
     once = {id(letter): letter for letter in letters}

@@ -11,6 +11,7 @@ however many processes train.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
@@ -18,19 +19,20 @@ from coordinator import history, round_rules, rounds
 from coordinator.history import Record
 from coordinator.rounds import Rules
 from edge_client import session
+from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
 from fedmqtt import messages
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import PURPOSES, Evaluation, Measures, Offer, Purpose, Update
+from fedmqtt.messages import PURPOSES, Evaluation, Measures, Offer, Presence, Purpose, Update
 from fedmqtt.topics import ClientId, RunId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.clock import Clock
 from fleet_sim.data_plane import DataPlane, Headers
 from fleet_sim.disk import Disk
-from fleet_sim.fleet import Crew, Fleet, judge
+from fleet_sim.fleet import Crew, Faults, Fleet, judge
 from fleet_sim.intervals import HOUR_S, seconds_of
 from fleet_sim.lab_broker import LabBroker
-from fleet_sim.lab_device import Habits, LabDevice, Work
+from fleet_sim.lab_device import Habits, LabDevice, Work, birth_token, can_sleep
 from fleet_sim.lab_page import RoundMark
 from fleet_sim.lab_tensors import Cohort, Tensors, named_answer
 from fleet_sim.outcome import Outcome
@@ -42,6 +44,9 @@ from learning_tasks.split_data import JUDGE
 
 _MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 """Where virtual time begins, since run folders tell time by the calendar: a Monday."""
+
+_RECOUNTED_MAX = 10_000
+"""In larger fleets the roster's running counts are not counted anew."""
 
 COMMIT_S: Seconds = 0.002
 """The coordinator's disk takes so long, on average, for a group of answers."""
@@ -83,8 +88,13 @@ class Lab:
         samples: Samples,
         lesson: Lesson | None,
         on_round: Callable[[Record], None] = lambda record: None,
+        *,
+        sleeps: bool = True,
     ) -> None:
         """Without a `lesson` nothing is learned: answers are headers, and cost next to nothing.
+
+        Clients that nothing can happen to are not simulated before they are invited, unless
+        `sleeps` is false; it changes nothing but time and memory.
 
         Raises SettingsError, UnknownPart on settings that no part takes.
         """
@@ -92,7 +102,7 @@ class Lab:
         self.records: list[Record] = []
         self.marks: list[RoundMark] = []
         self.clock = Clock()
-        self.broker = LabBroker(self.clock, config.seed)
+        self.broker = LabBroker(self.clock, config.seed, config.link.latency_s)
         self._on_round = on_round
         self._begins = _MONDAY + timedelta(seconds=seconds_of(config.starts))
         self._hours_max = config.hours_max
@@ -110,6 +120,8 @@ class Lab:
             cohort = Cohort(federation.task, lesson.trainers, self.tensors)
             data, work = self.tensors, cohort
         self.server = Server(self._scene, rounds.step, self._told, Disk(), data)
+        # At each round's end; with a million clients that would be most of what is done.
+        self.server.promises.recounts = len(crew) <= _RECOUNTED_MAX
         habits = Habits(
             seed=config.seed,
             task=messages.task_name(federation.task),
@@ -119,14 +131,18 @@ class Lab:
             samples=samples,
         )
         judged = config.data.evaluate == "test"
-        purposes: tuple[Purpose, ...] = ("train",) if judged else PURPOSES
-        self.devices = [
-            LabDevice(self._scene, self.broker, crew[n], purposes, habits, work)
-            for n in range(len(crew))
-        ]
+        self._purposes: tuple[Purpose, ...] = ("train",) if judged else PURPOSES
+        self._crew, self._habits, self._work = crew, habits, work
+        self.devices: list[LabDevice] = []
+        """Those that anything has happened to, in the order in which it did."""
+        self._sleeps = can_sleep(config) and sleeps
+        if not self._sleeps:
+            self.devices += [self._device(n) for n in range(len(crew))]
+        self._judge: LabDevice | None = None
         if judged:
-            self.devices.append(
-                LabDevice(self._scene, self.broker, judge(JUDGE), ("evaluate",), habits, work)
+            calm = replace(habits, faults=Faults(half_open=0.0), conditions=Conditions())
+            self._judge = LabDevice(
+                self._scene, self.broker, judge(JUDGE), ("evaluate",), calm, work
             )
 
     @property
@@ -152,18 +168,55 @@ class Lab:
             trace=self.trace,
         )
 
-    def run(self, on_time: Callable[[Seconds], None] = lambda now: None) -> None:
-        """Until all rounds are done or the fleet's hours are over. Raises Broken, as `World`."""
+    def run(
+        self,
+        on_time: Callable[[Seconds], None] = lambda now: None,
+        enough: Callable[[Record], bool] = lambda record: False,
+    ) -> None:
+        """Until all rounds are done, the fleet's hours are over, or a round was `enough`.
+
+        Raises Broken, as `World`.
+        """
         ends_at = self._hours_max * HOUR_S
+        looked_at = 0
+        # Something happens at the end in any case: what would be after it does not.
+        self.clock.at(ends_at, lambda: None)
         self.server.begin()
         for device in self.devices:
             device.begin()
+        if self._sleeps:
+            self.clock.at(0.0, self._lay_all_asleep)
+        if self._judge is not None:
+            self._judge.begin()
 
         def is_over() -> bool:
+            nonlocal looked_at
             on_time(self.clock.now)
-            return self.server.is_finished or self.clock.now > ends_at
+            new, looked_at = self.records[looked_at:], len(self.records)
+            return any(map(enough, new)) or self.server.is_finished or self.clock.now >= ends_at
 
         self.clock.run(until=is_over)
+
+    def _device(self, n: int) -> LabDevice:
+        return LabDevice(
+            self._scene, self.broker, self._crew[n], self._purposes, self._habits, self._work
+        )
+
+    def _lay_all_asleep(self) -> None:
+        for n, name in enumerate(self._crew.clients):
+            client = ClientId(name)
+            birth = Presence(
+                online=True,
+                session=birth_token(client),
+                task=self._habits.task,
+                purposes=self._purposes,
+            )
+            self.broker.lay_asleep(client, birth, partial(self._wake, n))
+
+    def _wake(self, n: int) -> None:
+        device = self._device(n)
+        device.wake_connected()
+        self.devices.append(device)
 
     def _told(self, at: Seconds, close: rounds.Close) -> None:
         base = self.server.promises.offers[close.round].model.digest

@@ -6,14 +6,14 @@ What a lost link still held never arrives. `Link.loss` is of packets under TCP, 
 for good: what is lost takes another round trip.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from fedmqtt import messages
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import Chunk, Offer, Presence, Update
-from fedmqtt.topics import Address, ClientId
-from fleet_sim.broker import Broker, Message, Receive, Who
+from fedmqtt.messages import Offer, Presence, Update
+from fedmqtt.topics import Address, ClientId, OfferBoard, PresenceOf
+from fleet_sim.broker import Broker, Letter, Message, Receive, Session, Who
 from fleet_sim.clock import Clock, stream
 from fleet_sim.links import Link
 from fleet_sim.weather import Weather
@@ -25,14 +25,14 @@ PACKET_BYTES = 60
 class _Line:
     """One client's link, while it is the client's."""
 
-    __slots__ = ("arrived_at", "chance", "cut", "cut_in_s", "link")
+    __slots__ = ("arrived_at", "chance", "connections", "cut", "link")
 
     def __init__(self, link: Link, chance: Random, cut: Callable[[], None]) -> None:
         self.link = link
         self.chance = chance
         self.cut = cut
-        self.cut_in_s = link.cut_after_s(chance)
-        """Seconds of transferring until it breaks."""
+        self.connections = 0
+        """So far: what would have broken an earlier one is over."""
         self.arrived_at: dict[bool, Seconds] = {}
         """When the last message up (True) and down arrives: TCP keeps the order."""
 
@@ -40,35 +40,91 @@ class _Line:
 class LabBroker(Broker):
     loses_what_is_under_way = True
 
-    def __init__(self, clock: Clock, seed: int) -> None:
+    def __init__(self, clock: Clock, seed: int, latency_s: Seconds = 0.0) -> None:
+        """`latency_s`: of the plain links of clients that are asleep."""
         super().__init__(clock, stream(seed, "network"), Weather(counts_down=True, delay_s=0.0))
         self.bytes_up = 0
         self.bytes_down = 0
         """By all clients."""
         self._seed = seed
+        self._latency_s = latency_s
         self._lines: dict[Who, _Line] = {}
         self._sizes: dict[int, tuple[Message, int]] = {}
+        self._places: dict[Who, int] = {}
+        """In which order clients are told what all are told."""
+        self._asleep: dict[ClientId, Callable[[], None]] = {}
 
     def lay_line(self, client: ClientId, link: Link, cut: Callable[[], None]) -> None:
         """`cut` is called when the link breaks in the middle of a transfer."""
         self._lines[client] = _Line(link, stream(self._seed, "line", client), cut)
+        self._places.setdefault(client, len(self._places))
+
+    def lay_asleep(self, client: ClientId, birth: Presence, wake: Callable[[], None]) -> None:
+        """A client that is there, on a plain link, and does nothing until an offer invites it.
+
+        `wake` makes a device of it, which takes up its session by `adopt`.
+        """
+        self._places[client] = len(self._places)
+        self._asleep[client] = wake
+        # As in `publish` and `travel`, whose chance decides nothing on such a link.
+        size = self._size(PresenceOf(client), birth)
+        self.bytes_up += size
+        self.bytes_down += size
+        letter = Letter(PresenceOf(client), birth, None)
+        self._clock.after(self._latency_s, self._arrive, letter, 0)
+
+    def adopt(self, who: ClientId, receive: Receive, will: Presence) -> None:
+        """The session of a client that has woken: it has been connected all the time."""
+        session = self._sessions[who] = Session(who, receive, online=True, link=1)
+        session.will = Letter(PresenceOf(who), will, None)
+
+    def _readers(self, offer: Message) -> Iterable[Session]:
+        if isinstance(offer, Offer):
+            for client in (*offer.train, *offer.evaluate):
+                if (wake := self._asleep.pop(client, None)) is not None:
+                    wake()
+        if self._asleep:
+            self.bytes_down += len(self._asleep) * self._size(OfferBoard(), offer)
+        return sorted(super()._readers(offer), key=lambda one: self._places[one.who])
 
     def download_s(self, client: ClientId, size: int, from_s: Seconds, *, asks: bool) -> Seconds:
         """How long a piece of a model takes, with a round trip if it has to be asked for first."""
         line = self._lines[client]
+        size += PACKET_BYTES
         self.bytes_down += size
         took_s = line.link.down.seconds(size, from_s)
-        self._wear(line, took_s)
+        self._may_break(line, from_s, took_s)
         if asks:
             took_s += line.link.delay_s(line.chance) + line.link.delay_s(line.chance)
         return took_s + self._lost_s(line)
+
+    def free_at(self, client: ClientId) -> Seconds:
+        """When all that a client has said so far is on its way, and the next can go."""
+        return self._sessions[client].up_at
 
     def connect(
         self, who: Who, receive: Receive, will: Presence | None = None, *, is_clean: bool = False
     ) -> None:
         if who in self._lines:
             self._lines[who].arrived_at.clear()
+            self._lines[who].connections += 1
         super().connect(who, receive, will, is_clean=is_clean)
+
+    def disconnect(self, who: Who, *, politely: bool, notices_in_s: Seconds | None = None) -> None:
+        """As of MQTT 5, whose wills wait: nothing is said of who is back before it is noticed."""
+        session = self._sessions[who]
+        will, session.will = session.will, None
+        super().disconnect(who, politely=politely)
+        if will is None or politely:
+            return
+        link, life = session.link, self._life
+
+        def say_will() -> None:
+            if session.link == link:
+                self._arrive(will, life)
+
+        assert notices_in_s is not None
+        self._clock.after(notices_in_s, say_will)
 
     def travel(
         self, who: Who, address: Address, message: Message, not_before: Seconds, *, up: bool
@@ -82,7 +138,7 @@ class LabBroker(Broker):
         begins = max(not_before, now)
         width = line.link.up if up else line.link.down
         took_s = width.seconds(size, begins)
-        self._wear(line, took_s)
+        self._may_break(line, begins, took_s)
         copies = 1 + (line.chance.random() < line.link.duplicates)
         if up:
             self.bytes_up += copies * size
@@ -99,12 +155,16 @@ class LabBroker(Broker):
             late_s += 2 * line.link.delay_s(line.chance)
         return late_s
 
-    def _wear(self, line: _Line, took_s: Seconds) -> None:
-        line.cut_in_s -= took_s
-        if line.cut_in_s <= 0:
-            breaks_in_s = took_s + line.cut_in_s
-            line.cut_in_s = line.link.cut_after_s(line.chance)
-            self._clock.after(max(0.0, breaks_in_s), line.cut)
+    def _may_break(self, line: _Line, begins: Seconds, took_s: Seconds) -> None:
+        # Time in transfer until a break is exponential, and so has no memory: each transfer may
+        # draw anew whether one falls into it.
+        breaks_in_s = line.link.cut_after_s(line.chance)
+        if breaks_in_s < took_s:
+            self._clock.at(begins + breaks_in_s, self._break, line, line.connections)
+
+    def _break(self, line: _Line, connections: int) -> None:
+        if connections == line.connections:
+            line.cut()
 
     def _size(self, address: Address, message: Message) -> int:
         match message:
@@ -113,8 +173,6 @@ class LabBroker(Broker):
             case Update(payload=payload):
                 head, _ = messages.encode_pieces(message)
                 return PACKET_BYTES + len(head) + payload.nbytes
-            case Chunk(data=data):
-                return 2 * PACKET_BYTES + data.nbytes
             case Offer() | Presence():
                 return PACKET_BYTES + self._size_once(message)
             case _:

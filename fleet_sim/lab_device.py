@@ -19,15 +19,17 @@ from fedmqtt.messages import (
     Evaluation,
     ModelRef,
     Offer,
+    Presence,
     Purpose,
     Update,
 )
 from fedmqtt.topics import ClientId, Digest, ModelChunk, RoundId, RunId
 from fleet_sim.clock import stream
 from fleet_sim.device import Device, Step
-from fleet_sim.fleet import Equipment, Faults
+from fleet_sim.fleet import Equipment, Faults, FleetConfig
 from fleet_sim.intervals import DAY_S, Interval
 from fleet_sim.lab_broker import LabBroker
+from fleet_sim.links import LinkSettings
 from fleet_sim.scene import Scene
 
 _RETURN_FIRST_S: Seconds = 1.0
@@ -35,6 +37,22 @@ _RETURN_FIRST_S: Seconds = 1.0
 
 _LOOK_AHEAD_S: Seconds = DAY_S
 """How far ahead a device looks for the next change of its battery."""
+
+
+def birth_token(client: ClientId) -> str:
+    """Of a client's first connection."""
+    return f"{client}-1"
+
+
+def can_sleep(config: FleetConfig) -> bool:
+    """Whether nothing can happen to a client before it is invited: then it need not be simulated.
+
+    What is known of a million such clients is a line each.
+    """
+    link, faults = config.link, config.faults
+    is_plain = link == LinkSettings(latency_s=link.latency_s)
+    is_steady = not faults.reboots_per_day and not config.device.battery.training_h
+    return config.connectivity.kind == "always" and is_plain and is_steady
 
 
 class Work(Protocol):
@@ -76,6 +94,8 @@ class LabDevice(Device):
         "_intervals",
         "_is_out",
         "_looks",
+        "_orders",
+        "_sending",
         "_work_of",
     )  # fmt: skip
 
@@ -110,6 +130,9 @@ class LabDevice(Device):
         """How many chunks of the model it fetched last lie on its disk."""
         self._looks = 0
         """Counts looks at the battery: one that was planned before another is not made."""
+        self._sending: dict[session.Answer, int] = {}
+        """The newest order to send chunks of an answer."""
+        self._orders = 0
         broker.lay_line(name, equipment.link, self._cut)
 
     def begin(self) -> None:
@@ -120,6 +143,21 @@ class LabDevice(Device):
         per_day = self._habits.faults.reboots_per_day
         if per_day:
             self._scene.clock.after(self._chance.expovariate(per_day / DAY_S), self._crash)
+
+    def wake_connected(self) -> None:
+        """It has been there from the beginning, and nothing has happened to it until now."""
+        self._is_out = False
+        self._connections = 1
+        token = birth_token(self.name)
+        for event in (
+            session.Started(0.0, ()),
+            session.Connected(0.0, token, self._habits.link.chunk_bytes),
+        ):
+            # What it says then has been said.
+            self.state, _ = self._step(self.state, event, self.rules)
+        seen = session.PresenceSeen(0.0, session.presence(self.state, self.rules))
+        self.state, _ = self._step(self.state, seen, self.rules)
+        self._broker.adopt(self.name, self._receive, Presence(online=False, session=token))
 
     # Coming and going, by the plan
 
@@ -144,17 +182,23 @@ class LabDevice(Device):
 
     def _depart(self) -> None:
         faults, chance = self._habits.faults, self._chance
-        if chance.random() < faults.polite:
+        share = chance.random()
+        if share < faults.polite:
             self._lose_link(politely=True)
             return
-        silent = chance.random() < faults.half_open
-        notices_in_s = 1.5 * self._habits.link.keepalive_s * chance.uniform(0.67, 1.0)
+        # Both are shares of all departures.
+        silent = share < faults.polite + faults.half_open
+        # The last it heard of it may have been a ping, up to a keepalive ago.
+        notices_in_s = self._habits.link.keepalive_s * (1.5 - chance.random())
         self._break_off(notices_in_s if silent else 0.0)
 
     def _break_off(self, notices_in_s: Seconds) -> None:
+        self._vanish(notices_in_s)
+        self.tell(session.Disconnected(self._scene.now))
+
+    def _vanish(self, notices_in_s: Seconds) -> None:
         will_s = notices_in_s + self._habits.link.will_delay_s
         self._broker.disconnect(self.name, politely=False, notices_in_s=will_s)
-        self.tell(session.Disconnected(self._scene.now))
 
     def _come(self, life: int) -> None:
         if life != self._life or self._is_out or self._is_off or self.state.online:
@@ -174,15 +218,17 @@ class LabDevice(Device):
 
     def _crash(self) -> None:
         """Its memory is lost, and not its disk."""
+        clock, faults = self._scene.clock, self._habits.faults
+        clock.after(self._chance.expovariate(faults.reboots_per_day / DAY_S), self._crash)
+        if self._is_off:
+            return
         self._life += 1
         self._powered += 1
         if self.state.online:
-            self._hang_up(politely=False)
+            self._vanish(0.0)
         self._forget_all()
         self._is_off = True
-        clock, faults = self._scene.clock, self._habits.faults
         clock.after(self._chance.expovariate(1 / faults.reboot_s), self._boot)
-        clock.after(self._chance.expovariate(faults.reboots_per_day / DAY_S), self._crash)
 
     def _boot(self) -> None:
         self._is_off = False
@@ -264,13 +310,15 @@ class LabDevice(Device):
         took_s = self._takes_s(offer, purpose, measures=measures)
         self._work_of.begin(self.name, offer, purpose, measures=measures)
         hardware.train(now, now + took_s)
+        job = self._job
+        # Its owner may say no at this very moment: then the job is another one.
         self._look()
         if purpose == "train" and self._chance.random() < self._habits.faults.trainer_crashes:
             crashed = session.Failed(now, offer.run, offer.round, "the trainer did not survive")
             at_s = took_s * self._chance.random()
-            self._scene.clock.after(at_s, self._fail, self._job, crashed)
+            self._scene.clock.after(at_s, self._fail, job, crashed)
         else:
-            self._scene.clock.after(took_s, self._done, self._job, offer)
+            self._scene.clock.after(took_s, self._done, job, offer)
 
     def _takes_s(self, offer: Offer, purpose: Purpose, *, measures: bool) -> Seconds:
         hardware, samples = self._equipment.hardware, self._habits.samples
@@ -298,6 +346,42 @@ class LabDevice(Device):
         answer = self._work_of.named(content)
         self._put(answer, content)
         self.tell(session.Finished(now, answer))
+
+    def _perform(self, effect: session.Effect) -> None:
+        super()._perform(effect)
+        if isinstance(effect, session.Forget):
+            # A long run would keep every answer that was ever given.
+            self._scene.contents.pop(effect.answer.digest, None)
+            self._sending.pop(effect.answer, None)
+
+    def _send_chunks(
+        self, answer: session.Answer, lane: int, ranges: chunks.Ranges, chunk_bytes: int
+    ) -> None:
+        self._orders += 1
+        # It names what is missing by now, and takes an earlier one's place.
+        self._sending[answer] = self._orders
+        count = chunks.count(answer.size_bytes, chunk_bytes)
+        numbers = chunks.numbers(ranges, count)
+        self._send_next(self._life, self._orders, answer, lane, chunk_bytes, numbers)
+
+    def _send_next(
+        self,
+        life: int,
+        order: int,
+        answer: session.Answer,
+        lane: int,
+        chunk_bytes: int,
+        numbers: Iterator[int],
+    ) -> None:
+        if life != self._life or self._sending.get(answer) != order:
+            return
+        if (number := next(numbers, None)) is None:
+            return
+        ranges = ((number, number + 1),)
+        super()._send_chunks(answer, lane, ranges, chunk_bytes)
+        # Not all at once: what is not on its way yet is not lost with the link, nor sent in vain.
+        at = self._broker.free_at(self.name)
+        self._scene.clock.at(at, self._send_next, life, order, answer, lane, chunk_bytes, numbers)
 
     def _stop(self) -> None:
         self._work_of.stop(self.name)

@@ -105,6 +105,13 @@ class Tensors:
         self.trained_rounds += 1
         return self.newest
 
+    def keep_sent(self, offer: Offer) -> None:
+        """A small model came with its offer: who reads that late has it, forgotten here or not."""
+        if offer.model.digest not in self.models:
+            assert offer.model_file, "larger ones are fetched while they are the newest"
+            _, flat = weights.read(offer.model_file)
+            self.models[offer.model.digest] = Model(flat, bytes(offer.model_file))
+
     def forget_models(self, in_use: Iterable[Digest]) -> None:
         """All but the newest and these."""
         for digest in self.models.keys() - {self.newest, *in_use}:
@@ -138,6 +145,7 @@ class Cohort:
 
     def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
         """`measures`: it evaluates the model before it trains."""
+        self.tensors.keep_sent(offer)
         self._at_work[client] = _Work(offer, purpose, measures)
 
     def stop(self, client: ClientId) -> None:

@@ -64,6 +64,8 @@ class CoordinatorPromises:
     """Before, no round may open: with a new link clients must have time to be heard of."""
     deaf_since: Seconds | None = None
     """There is no link, or nothing has been heard since a crash."""
+    recounts: bool = True
+    """Whether the roster is counted anew when a round closes."""
     _openings_on_disk: int = 0
     _closings_on_disk: int = 0
 
@@ -342,7 +344,8 @@ class CoordinatorPromises:
         fits &= bounds.over_selection_min <= pace.over_selection <= bounds.over_selection_max
         hold(fits, f"round {number} taught a pace out of bounds: {pace}")
         self.closed.append(close)
-        recount(roster)
+        if self.recounts:
+            recount(roster)
 
     def _due_late(self, close: rounds.Close) -> list[Named]:
         if close.outcome != "averaged":

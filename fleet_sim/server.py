@@ -319,7 +319,9 @@ class Server:
         upload = self._arriving.get(digest)
         if upload is not None and upload.missing.take(index, length) and not upload.missing.left:
             del self._arriving[digest]
-            self._take(client, self._scene.contents[digest])
+            # Who was told meanwhile that it is too late has forgotten its answer.
+            if digest in self._scene.contents:
+                self._take(client, self._scene.contents[digest])
 
     # The machine
 

@@ -12,10 +12,13 @@ real run does; `fedmqtt report` shows one or several.
 """
 
 import argparse
+import contextlib
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +40,7 @@ from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array, Layout
 from fleet_sim import fleet as fleets
+from fleet_sim import lab_options
 from fleet_sim.fleet import Crew, Fleet
 from fleet_sim.intervals import HOUR_S, share
 from fleet_sim.lab import Lab, Lesson
@@ -178,24 +182,33 @@ def simulate(
     processes: int = 1,
     alone: bool = False,
     learns: bool = True,
+    enough: Callable[[Record], bool] = lambda record: False,
+    console: Console | None = None,
 ) -> Result:
-    """A whole run in virtual time; its folder is made. Raises what is in `Mistake`, and Broken."""
-    console = _console()
-    folder.mkdir(parents=True, exist_ok=True)
-    _say_options(console, fleet, repeat)
+    """A whole run in virtual time; its folder is made. Raises what is in `Mistake`, and Broken.
+
+    It ends sooner with a round that is `enough`. On `console` it tells how it goes; by default on
+    standard error.
+    """
+    console = console or _console()
     if not learns:
-        names = [f"client-{n + 1:07}" for n in range(fleet.config.clients)]
-        if not names:
-            raise SettingsError("clients: say how many there are, where nothing is learned")
-        crew = fleet.crew(names)
+        with _making(folder, console):
+            names = [f"client-{n + 1:07}" for n in range(fleet.config.clients)]
+            if not names:
+                raise SettingsError("clients: say how many there are, where nothing is learned")
+            crew = fleet.crew(names)
+        _say_options(console, fleet, repeat)
         lab = Lab(fleet, crew, lambda client, purpose: _SAMPLES_UNLEARNED, None, _Say(console))
-        _go(lab, fleet, console)
+        is_stopped = not _go(lab, fleet, console, enough)
         history.write(folder / "history.jsonl", lab.records)
-        return _conclude(lab.outcome, "virtual", fleet, crew, {}, folder, repeat, console)
+        result = _conclude(lab.outcome, "virtual", fleet, crew, {}, folder, repeat, console)
+        return _unless(is_stopped, result, console)
     data = folder / "data"
-    held = _share_out(fleet, data)
-    crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
-    layout, flat = _first_model(fleet, folder)
+    with _making(folder, console):
+        held = _share_out(fleet, data)
+        crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
+        layout, flat = _first_model(fleet, folder)
+    _say_options(console, fleet, repeat)
     with Trainers(
         fleet.federation.task,
         data,
@@ -205,12 +218,13 @@ def simulate(
         lesson = Lesson(layout=layout, flat=flat, trainers=trainers)
         samples = _samples(fleet, data, held)
         lab = Lab(fleet, crew, samples, lesson, _Say(console))
-        _go(lab, fleet, console)
+        is_stopped = not _go(lab, fleet, console, enough)
     assert lab.tensors is not None
     save_file(layout.unflatten(lab.tensors.flat), folder / "model.safetensors")
     history.write(folder / "history.jsonl", lab.records)
     by_name = {one.client: one for one in held}
-    return _conclude(lab.outcome, "virtual", fleet, crew, by_name, folder, repeat, console)
+    result = _conclude(lab.outcome, "virtual", fleet, crew, by_name, folder, repeat, console)
+    return _unless(is_stopped, result, console)
 
 
 def simulate_live(
@@ -221,11 +235,11 @@ def simulate_live(
     Raises what is in `Mistake`, BrokerError, LiveSwarmError and LiveRunError.
     """
     console = _console()
-    folder.mkdir(parents=True, exist_ok=True)
-    _say_options(console, fleet, repeat)
     data = folder / "data"
-    held = _share_out(fleet, data)
-    crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
+    with _making(folder, console):
+        held = _share_out(fleet, data)
+        crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
+    _say_options(console, fleet, repeat)
     outcome = run_live(
         fleet,
         crew,
@@ -245,6 +259,29 @@ def simulate_live(
         )
     by_name = {one.client: one for one in held}
     return _conclude(outcome, "live", fleet, crew, by_name, folder, repeat, console)
+
+
+@contextmanager
+def _making(folder: Path, console: Console) -> Iterator[None]:
+    """The run's folder; nothing of it is left where the fleet turns out to be impossible."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with console.status("Sharing out the data ..."):
+            yield
+    except Mistake:
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        # Whatever else is in there is not ours.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _unless(is_stopped: bool, result: Result, console: Console) -> Result:
+    """The result. Raises KeyboardInterrupt where a person has ended the run before its end."""
+    if is_stopped:
+        console.print(f"stopped; what there is lies in {result.run}", markup=False)
+        raise KeyboardInterrupt
+    return result
 
 
 def _share_out(fleet: Fleet, folder: Path) -> list[Holding]:
@@ -284,8 +321,11 @@ def _samples(fleet: Fleet, folder: Path, held: Sequence[Holding]) -> Any:
     return samples
 
 
-def _go(lab: Lab, fleet: Fleet, console: Console) -> None:
-    """Run it, with a bar on a screen: rounds where they are counted, else hours."""
+def _go(lab: Lab, fleet: Fleet, console: Console, enough: Callable[[Record], bool]) -> bool:
+    """Run it, with a bar on a screen: rounds where they are counted, else hours.
+
+    False where a person has stopped it.
+    """
     count, hours = fleet.federation.rounds.count, fleet.config.hours_max
     with Progress(
         TextColumn("{task.fields[clock]}"),
@@ -309,7 +349,11 @@ def _go(lab: Lab, fleet: Fleet, console: Console) -> None:
                 rounds=f"{done} of {count} rounds" if count else f"{done} rounds",
             )
 
-        lab.run(on_time)
+        try:
+            lab.run(on_time, enough)
+        except KeyboardInterrupt:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +385,7 @@ def _conclude(
         clients=[_line(crew, n, held, now) for n in range(min(len(crew), _SHARES_MAX))],
         rounds=list(outcome.marks),
         trace=outcome.trace,
-        weather=_options(fleet),
+        weather={one.name: one.value for one in lab_options.options(fleet.config)},
         repeat=repeat,
     )
     (folder / "lab.json").write_bytes(msgspec.json.encode(page))
@@ -397,8 +441,7 @@ def _console() -> Console:
 def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
     """The seed, and every option that the run depends on."""
     console.print(f"{fleet.source}: seed {fleet.config.seed}", markup=False)
-    for name, value in _options(fleet).items():
-        console.print(f"  {name} = {value}", markup=False, style="dim")
+    lab_options.show(console, fleet.config)
     console.print(f"repeat with: {repeat}", markup=False)
 
 
@@ -415,20 +458,6 @@ def _say_result(console: Console, result: Result) -> None:
     if result.trace:
         console.print(f"trace {result.trace}", markup=False)
     console.print(f"see it: fedmqtt report {shlex.quote(result.run)}", markup=False)
-
-
-def _options(fleet: Fleet) -> dict[str, str]:
-    return dict(_flat("", msgspec.to_builtins(fleet.config)))
-
-
-def _flat(prefix: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for name, value in table.items():
-        if isinstance(value, dict) and value:
-            found += _flat(f"{prefix}{name}.", value)
-        else:
-            found.append((f"{prefix}{name}", str(value)))
-    return found
 
 
 def _read(arguments: argparse.Namespace) -> Fleet:
@@ -449,9 +478,15 @@ def _run_folder(arguments: argparse.Namespace, fleet: Fleet) -> Path:
         return Path(arguments.run)
     name = f"{fleet.federation.name}-seed-{fleet.config.seed}"
     number = 1
-    while (folder := arguments.runs / f"{name}-{number}").exists():
-        number += 1
-    return Path(folder)
+    while True:
+        folder: Path = arguments.runs / f"{name}-{number}"
+        try:
+            # Made at once, since another run may begin at this moment.
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def _repeat(arguments: argparse.Namespace) -> str:
@@ -468,20 +503,20 @@ def _repeat(arguments: argparse.Namespace) -> str:
 
 
 def _sentence(bad: BaseException) -> str:
-    if isinstance(bad, OSError):
+    if isinstance(bad, OSError) and bad.filename:
         return f"{bad.filename}: {bad.strerror}"
     return str(bad)
 
 
 def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text} is no speed: above 0, up to 10000")
-    return speed
+    with contextlib.suppress(ValueError):
+        if 0 < (speed := float(text)) <= 10_000:
+            return speed
+    raise argparse.ArgumentTypeError(f"{text!r} is no speed: above 0, up to 10000")
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a count")
-    return number
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no count: a whole number, 1 or more")
