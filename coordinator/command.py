@@ -8,35 +8,32 @@ run that is not finished, in the same round, with the answers it had.
 
 import argparse
 import logging
-import re
 import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checkpoint, ledger, selection
+from coordinator import aggregation, checkpoint, checks, ledger, run_search
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledger import LedgerDamaged, LedgerError
 from coordinator.service import RunElsewhere, SeatTaken, Service
-from fedmqtt import codecs, parts, settings
+from fedmqtt import parts, settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
 
-WHAT_TO_DO = "wait for its end with --standby, or begin another run with --new"
+WHAT_TO_DO = "Stop that one, or wait for its end with --standby"
 _LOOK_EVERY_S = 0.5
 _STOPPED = 130
 """Exit code after a signal, as shells have it for Ctrl-C."""
-_STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
 
 _log = logging.getLogger("coordinator")
 
@@ -86,18 +83,43 @@ def run(arguments: argparse.Namespace) -> int:
         loop.close()
 
 
+class NothingToTakeOver(Exception):
+    """The run that was waited for has come to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"the run in {folder} is finished: there is nothing to take over")
+
+
 def _coordinate(loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace) -> int:
     """Exit code of the program."""
-    while (place := _place(loop, config, arguments)) is not None:
-        try:
-            return _run_in(place, _service(loop, config, place, arguments))
-        except RunElsewhere:
-            if loop.stop_signal is not None:
-                break
-            # It is found now, and its lock waited for.
-        finally:
-            _leave(place)
+    awaited: Path | None = None
+    try:
+        while (place := _place(loop, config, arguments, awaited)) is not None:
+            try:
+                return _run_in(place, _service(loop, config, place, arguments))
+            except RunElsewhere as elsewhere:
+                if loop.stop_signal is not None:
+                    break
+                # Its lock is waited for.
+                awaited = elsewhere.folder
+            except (LedgerDamaged, CheckpointError) as bad:
+                if not (place.goes_on or place.has_begun):
+                    raise
+                raise SettingsError(f"{bad}; {_remedy(place.folder, arguments)}") from bad
+            finally:
+                _leave(place)
+    except NothingToTakeOver as ended:
+        sys.stdout.write(f"{ended}\n")
+        return 0
     return _STOPPED
+
+
+def _remedy(folder: Path, arguments: argparse.Namespace) -> str:
+    """For a run that cannot be gone on with as it is."""
+    anew = "begin another run with --new"
+    if arguments.run is not None:
+        anew = "choose another folder with --run"
+    return f"put back a copy of what is damaged in {folder}, or {anew}"
 
 
 def _run_in(place: "_Place", service: Service) -> int:
@@ -119,27 +141,18 @@ def _run_in(place: "_Place", service: Service) -> int:
     return 0 if service.has_learned else 1
 
 
-def check(config: FederationConfig) -> None:
-    """What no single setting can tell. Raises SettingsError or BrokerUrlError."""
-    parse_broker_url(config.broker.url)
-    for key, folder in (("codec", codecs), ("selection", selection), ("aggregation", aggregation)):
-        if getattr(config, key) not in (known := parts.names(folder)):
-            raise SettingsError(
-                f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
-            )
-    if config.rounds.quorum > config.rounds.cohort:
-        raise SettingsError(
-            f"rounds.quorum is {config.rounds.quorum}, more than rounds.cohort ="
-            f" {config.rounds.cohort}: no round could ever make a model"
-        )
-
-
 def _config(arguments: argparse.Namespace) -> FederationConfig:
     overrides = list(arguments.set)
     if arguments.broker is not None:
         overrides.append(settings.override("broker.url", arguments.broker))
     config = settings.read(arguments.config, overrides, FederationConfig)
-    check(config)
+    checks.check(config)
+    broker = parse_broker_url(config.broker.url)
+    if config.broker.tls_ca and not broker.tls:
+        raise SettingsError(
+            f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
+            " looked at with mqtts:// alone"
+        )
     return config
 
 
@@ -150,7 +163,7 @@ def with_strategy_settings(config: FederationConfig) -> FederationConfig:
     return structs.replace(config, aggregation_settings=msgspec.to_builtins(found))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Place:
     """A run's folder, which is this program's alone for as long as it lives."""
 
@@ -159,34 +172,51 @@ class _Place:
     goes_on: bool
     is_ours: bool
     """Named and made by us: not a folder that a person chose, in which more may lie."""
+    has_begun: bool = False
+    """Whether a run did, here and now."""
+
+    def begin(self, settled: str) -> None:
+        self.has_begun = True
+        _keep_settings(self.folder, settled)
 
 
 def _place(
-    loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace
+    loop: EventLoop,
+    config: FederationConfig,
+    arguments: argparse.Namespace,
+    awaited: Path | None,
 ) -> _Place | None:
-    """None when the wait for another coordinator's end was broken off."""
+    """None when the wait for another coordinator's end was broken off.
+
+    `awaited` is the folder of a run that another coordinates. Raises NothingToTakeOver when that
+    run has ended meanwhile, SettingsError when there is no folder to work in.
+    """
     if arguments.new and arguments.standby:
         raise SettingsError("--new begins a run and --standby goes on with one: give one of them")
     while True:
-        folder, goes_on = _choose_folder(config, arguments)
+        if awaited is not None and ledger.is_finished(awaited):
+            raise NothingToTakeOver(awaited)
+        folder, goes_on = run_search.choose(config, arguments.run, new=arguments.new)
         try:
             lock = _locked(folder)
         except FolderInUse as used:
             if not arguments.standby:
-                raise SettingsError(f"{used}: {WHAT_TO_DO}") from used
+                raise SettingsError(f"{used}. {WHAT_TO_DO}") from used
             if not _wait_for(loop, folder, used):
                 return None
+            awaited = folder
             continue
-        # It may have come to its end while its lock was waited for.
+        # It may have come to its end between the look and the lock.
         if goes_on and not ledger.is_unfinished(folder):
             lock.release()
-            raise SettingsError(f"the run in {folder} is finished: there is nothing to take over")
+            raise NothingToTakeOver(folder)
         return _Place(folder, lock, goes_on, is_ours=not goes_on and arguments.run is None)
 
 
 def _leave(place: _Place) -> None:
-    if place.is_ours and not ledger.has_begun(place.folder):
-        # Nothing is in it that anybody would look for.
+    if place.is_ours and not place.has_begun:
+        # Nothing is in it that anybody would look for. (The ledger is not asked: a full disk may
+        # keep it from being read.)
         shutil.rmtree(place.folder, ignore_errors=True)
     place.lock.release()
 
@@ -195,7 +225,15 @@ def _locked(folder: Path) -> FolderLock:
     try:
         return FolderLock(folder)
     except OSError as bad:
-        raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad
+        raise SettingsError(f"run folder {_said(bad)}") from bad
+
+
+def _said(bad: OSError) -> str:
+    # Where a file was to take another's place, that one is the second.
+    said = f"{bad.filename2 or bad.filename}: {bad.strerror}"
+    if isinstance(bad, IsADirectoryError):
+        said += "; move it away: it is made anew"
+    return said
 
 
 def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
@@ -203,43 +241,13 @@ def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
     _log.info("standing by: %s", used)
     while loop.stop_signal is None:
         loop.run_once(wait_max_s=_LOOK_EVERY_S)
+        if not folder.exists():
+            # It never began: whoever had it has taken it away.
+            return True
         with suppress(FolderInUse):
             _locked(folder).release()
             return True
     return False
-
-
-def _choose_folder(config: FederationConfig, arguments: argparse.Namespace) -> tuple[Path, bool]:
-    """Which, and whether the run in it goes on."""
-    chosen: Path | None = arguments.run
-    if chosen is not None:
-        if ledger.is_unfinished(chosen):
-            if arguments.new:
-                raise SettingsError(f"{chosen} holds an unfinished run; --new needs another folder")
-            return chosen, True
-        held = [(chosen / name).exists() for name in ("history.jsonl", "federation.toml")]
-        if any(held) or ledger.has_begun(chosen):
-            raise SettingsError(
-                f"{chosen} holds a finished run, or settings; choose another folder with --run"
-            )
-        return chosen, False
-    if not arguments.new and (newest := _newest_unfinished(config)) is not None:
-        return newest, True
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    name, number = f"{config.name}-{stamp}", 1
-    while (folder := Path(config.runs) / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return folder, False
-
-
-def _newest_unfinished(config: FederationConfig) -> Path | None:
-    found = [
-        folder
-        for folder in Path(config.runs).glob(f"{config.name}-*")
-        # A run of "a-b" is none of "a".
-        if _STAMP.fullmatch(folder.name.removeprefix(config.name)) and ledger.is_unfinished(folder)
-    ]
-    return max(found, key=lambda folder: folder.name, default=None)
 
 
 def _service(
@@ -257,16 +265,18 @@ def _service(
             initial,
             folder,
             standby=arguments.standby,
-            on_begin=lambda: _keep_settings(folder, settled),
+            on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.
-            is_elsewhere=lambda: (
-                place.is_ours and not arguments.new and _newest_unfinished(config) is not None
+            elsewhere=lambda: (
+                run_search.newest_unfinished(config)
+                if place.is_ours and not arguments.new
+                else None
             ),
         )
         if place.goes_on:
             _keep_settings(folder, settled)
     except OSError as bad:
-        raise SettingsError(f"run folder {folder}: {bad.strerror}") from bad
+        raise SettingsError(f"run folder {_said(bad)}") from bad
     return service
 
 

@@ -217,7 +217,9 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "empty: random, from the seed."
         ),
     ] = ""
-    runs: Annotated[str, Meta(description="Where each run's folder is made.")] = "runs"
+    runs: Annotated[
+        str, Meta(min_length=1, description="The folder in which each run's folder is made.")
+    ] = "runs"
     codec: Annotated[
         str, Meta(description="How updates become bytes (a file in fedmqtt/codecs).")
     ] = "full"

@@ -11,6 +11,7 @@ one transaction is forced to the disk, the next collects. What happens once a ro
 closes) is written at once, and the caller waits.
 """
 
+import errno
 import shutil
 import sqlite3
 import threading
@@ -56,6 +57,10 @@ CREATE TABLE answer (
 );
 """
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
 _T = TypeVar("_T")
 
 Names = tuple[Named, ...]
@@ -67,6 +72,10 @@ class LedgerError(Exception):
 
 class LedgerDamaged(LedgerError):
     """What the ledger holds cannot be used: to start again would not help."""
+
+
+class _Lacking(ValueError):
+    """The ledger is whole as a file, and does not hold what it must."""
 
 
 class Beginning(Struct, frozen=True, kw_only=True):
@@ -413,7 +422,7 @@ class Ledger:
     def _must(self, name: str, kind: type[_T]) -> _T:
         fact = self._fact(name, kind)
         if fact is None:
-            raise self._error(ValueError(f"there is no {name} in it"))
+            raise self._error(_Lacking(f"there is no {name} in it"))
         return fact
 
     def _decode(self, blob: bytes, kind: type[_T]) -> _T:
@@ -423,12 +432,18 @@ class Ledger:
             raise self._error(bad) from bad
 
     def _error(self, bad: BaseException) -> LedgerError:
-        room = ""
-        # SQLite says "disk I/O error" of much that is only a lack of room. The disk may be gone.
-        with suppress(OSError):
-            room = f" ({shutil.disk_usage(self._folder).free // 10**6} MB free there)"
         said = bad if isinstance(bad, Exception) and str(bad) else repr(bad)
-        return LedgerError(f"ledger {self._path}: {said}{room}")
+        kind = LedgerDamaged if _is_damage(bad) else LedgerError
+        return kind(f"ledger {self._path}: {said}{self._room(bad)}")
+
+    def _room(self, bad: BaseException) -> str:
+        """How much is free, where a lack of it may be what is wrong."""
+        # SQLite says "disk I/O error" of much that is only a lack of room. The disk may be gone.
+        number = bad.errno if isinstance(bad, OSError) else None
+        if number in _FULL or _sqlite_code(bad) in _DISK_CODES:
+            with suppress(OSError):
+                return f" ({shutil.disk_usage(self._folder).free // 10**6} MB free there)"
+        return ""
 
     # Writing
 
@@ -502,6 +517,11 @@ def is_unfinished(folder: Path) -> bool:
     return "beginning" in facts and "finished" not in facts
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a run's folder holds a run that has come to its end. Reads, never writes."""
+    return "finished" in _facts(folder)
+
+
 def _facts(folder: Path) -> frozenset[str]:
     """The names of those that the ledger in this folder holds; none where there is no ledger."""
     path = folder / "ledger.db"
@@ -510,10 +530,26 @@ def _facts(folder: Path) -> frozenset[str]:
     try:
         # Not by hand: "#", "?" and "%" mean something in it.
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            # Without its tables it is of a program that ended before it had made them: on a full
+            # disk, say.
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fact'").fetchall():
+                return frozenset()
             return frozenset(name for (name,) in db.execute("SELECT name FROM fact").fetchall())
     except sqlite3.Error:
         # Not ours to judge here: whoever opens it says what is wrong.
         return frozenset({"beginning"})
+
+
+def _is_damage(bad: BaseException) -> bool:
+    """Whether to try again would not help."""
+    return isinstance(bad, _Lacking | msgspec.MsgspecError) or _sqlite_code(bad) in _DAMAGE_CODES
+
+
+def _sqlite_code(bad: BaseException) -> int | None:
+    """The primary one: what is above its lowest byte only tells it more exactly."""
+    # None where SQLite has not said it, but its Python module or we.
+    code = getattr(bad, "sqlite_errorcode", None) if isinstance(bad, sqlite3.Error) else None
+    return None if code is None else code & 0xFF
 
 
 def _open(path: Path, *, durable: bool) -> sqlite3.Connection:

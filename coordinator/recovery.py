@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator import checkpoint, pacing, rounds
+from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
-from coordinator.ledger import Beginning, Carried, Ledger, LedgerError, OpenRound
+from coordinator.ledger import (
+    Beginning,
+    Carried,
+    Checkpoint,
+    Ledger,
+    LedgerDamaged,
+    OpenRound,
+)
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from fedmqtt import weights
 from fedmqtt.effects import Seconds
@@ -38,16 +46,14 @@ class Recovered:
 def read(ledger: Ledger, folder: Path) -> Recovered | None:
     """What the ledger of this run's folder holds; None for a run that has not begun.
 
-    Raises LedgerError, and CheckpointError where the model is damaged.
+    Raises LedgerError, and CheckpointError where the model is damaged or gone.
     """
     beginning = ledger.beginning()
     if beginning is None:
         return None
     layout = Layout(tuple((name, tuple(shape)) for name, shape in beginning.tensors))
     newest = ledger.checkpoint()
-    flat = checkpoint.load_as(folder / newest.file, layout)
-    if weights.digest(weights.write(layout, flat)) != newest.digest:
-        raise LedgerError(f"{folder / newest.file} is not the model that the ledger tells of")
+    flat = _newest_model(folder, newest, layout)
     ledger.tidy()
     closed, open_round = ledger.closed_rounds(), ledger.open_round_now()
     openings = [(number, opening) for number, opening, _ in closed]
@@ -68,6 +74,21 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         settings=tuple((number, opening.settings) for number, opening in openings),
         unused=tuple(kept.named for kept in ledger.kept()),
     )
+
+
+def _newest_model(folder: Path, newest: Checkpoint, layout: Layout) -> Array:
+    path = folder / newest.file
+    try:
+        flat = checkpoint.load_as(path, layout)
+    except CheckpointError as bad:
+        why = f"{bad}; it is the newest model of its run"
+        # A model goes when the ledger has named its successor: what is there instead is newer.
+        if not path.exists() and (other := next(path.parent.glob("*.safetensors"), None)):
+            why += f" by ledger.db; ledger.db is older than {other.relative_to(folder)}"
+        raise CheckpointError(why) from bad
+    if weights.digest(weights.write(layout, flat)) != newest.digest:
+        raise LedgerDamaged(f"model {path} is not the model that ledger.db tells of")
+    return flat
 
 
 def state(

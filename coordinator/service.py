@@ -31,7 +31,15 @@ from coordinator import (
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
-from coordinator.ledger import Carried, Kept, LedgerDamaged, LedgerError, Opening, Refusals
+from coordinator.ledger import (
+    Carried,
+    Kept,
+    LedgerDamaged,
+    LedgerError,
+    Opening,
+    OpenRound,
+    Refusals,
+)
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
@@ -45,6 +53,7 @@ from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
+    WIRE_VERSION,
     Announce,
     Chunk,
     Decline,
@@ -104,6 +113,10 @@ class SeatTaken(Exception):
 class RunElsewhere(Exception):
     """A run has begun meanwhile that is to be gone on with: none begins here."""
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"the run in {folder} is to be gone on with")
+        self.folder = folder
+
 
 class Service:
     """Runs one federation's rounds until they are done or `stop` is called."""
@@ -118,7 +131,7 @@ class Service:
         *,
         standby: bool = False,
         on_begin: Callable[[], None] = lambda: None,
-        is_elsewhere: Callable[[], bool] = lambda: False,
+        elsewhere: Callable[[], Path | None] = lambda: None,
         durable: bool = True,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
@@ -126,7 +139,8 @@ class Service:
 
         `on_round` hears of each round when it has closed. A `standby` waits while another
         coordinator runs the federation. A new run begins when the seat is ours, and not before;
-        then `on_begin` hears of it, unless there `is_elsewhere` a run that is to be gone on with.
+        then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
+        its folder.
         `durable=False` forces nothing to the disk: to measure.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
@@ -136,7 +150,7 @@ class Service:
         self._config = config
         self._on_round = on_round
         self._on_begin = on_begin
-        self._is_elsewhere = is_elsewhere
+        self._elsewhere = elsewhere
         self._folder = RunFolder(folder, loop.post_from_thread, self._fail, durable=durable)
         self._roster = Roster(messages.task_name(config.task))
         self._uploads = Uploads(
@@ -153,6 +167,8 @@ class Service:
         self._closing: rounds.Close | None = None
         self._folding: Iterator[Kept] = iter(())
         """Late answers that the round which is closing takes up, and that are not in its sum."""
+        self._left_out: set[Named] = set()
+        """Of those, what was found to be no good."""
         self._outdated = RoundId(0)
         """Answers to the rounds up to this one were made under settings that hold no more."""
         self._retained: dict[Digest, ModelRef] = {}
@@ -257,8 +273,7 @@ class Service:
         except RunElsewhere:
             # Nothing was said but that the seat is ours.
             self._ending = True
-            now = self._loop.now()
-            self.link.close(leadership.last_words(self._seat, now, self._seat_rules))
+            self.link.close(self._last_words())
             raise
         finally:
             self._folder.ledger.close()
@@ -274,7 +289,7 @@ class Service:
         chunk_bytes = self._config.transfer.chunk_bytes
         match source:
             case None:
-                raise LedgerError(f"{self._folder.path} holds no run to go on with")
+                raise LedgerDamaged(f"{self._folder.path} holds no run to go on with")
             case Recovered(layout=layout, flat=flat, trained_rounds=trained, open_round=opened):
                 # An open round's offer has gone out with chunks of that size.
                 size = chunk_bytes if opened is None else opened.opening.model.chunk_bytes
@@ -328,10 +343,19 @@ class Service:
         if open_round is not None and open_round.number == self._outdated:
             _log.warning(
                 "round %d was opened with other settings of training, limits, codec or"
-                " aggregation: it is given up, and the next one goes by the new ones",
+                " aggregation, or by another version of this program: it is given up, and the next"
+                " one goes by the new ones",
                 open_round.number,
             )
             self._folder.give_up(open_round, recovered, self._model, "the settings were changed")
+            recovered = self._folder.recover_again()
+        elif open_round is not None and self._is_last_too_soon(open_round):
+            _log.warning(
+                "round %d was to be the last evaluation, and more rounds are asked for: it is"
+                " given up",
+                open_round.number,
+            )
+            self._folder.give_up(open_round, recovered, self._model, "more rounds are asked for")
             recovered = self._folder.recover_again()
         outdated = [named for named in recovered.unused if named.round <= self._outdated]
         if outdated:
@@ -342,6 +366,11 @@ class Service:
             self._folder.ledger.set_aside(outdated)
             recovered = self._folder.recover_again()
         return recovered
+
+    def _is_last_too_soon(self, open_round: OpenRound) -> bool:
+        """Whether a run's last round, which nobody trains in, is open where others are to come."""
+        count = self._rules.rounds
+        return not open_round.opening.train and (count == 0 or open_round.number <= count)
 
     def _fold_again(self, state: rounds.Collecting) -> None:
         """What was accepted before the coordinator ended: the same sum comes out in any order."""
@@ -378,8 +407,8 @@ class Service:
         if self._ending:
             return
         self._seat, effects = leadership.step(self._seat, event, self._seat_rules)
-        if self._may_find_run() and self._is_elsewhere():
-            self._fail(RunElsewhere())
+        if self._may_find_run() and (folder := self._elsewhere()) is not None:
+            self._fail(RunElsewhere(folder))
             return
         for effect in effects:
             match effect:
@@ -723,6 +752,7 @@ class Service:
         """All that decides whether two answers add up."""
         config = self._config
         said = (
+            WIRE_VERSION,
             config.training,
             config.codec,
             config.aggregation,
@@ -765,6 +795,7 @@ class Service:
         drop = self._uploads.drop(at, lambda _client, number: self._may_count(number, close.round))
         self._send(drop)
         self._closing = close
+        self._left_out = set()
         if close.outcome == "averaged":
             held = frozenset(close.held)
             self._folding = (one for one in self._folder.ledger.kept() if one.named in held)
@@ -799,6 +830,7 @@ class Service:
             return False
         staleness = self._closing.round - kept.named.round
         if fault := self._fold_kept(kept, evaluates=False, staleness=staleness):
+            self._left_out.add(kept.named)
             client = kept.named.client
             _log.warning("the late answer of %s does not count any more: %s", client, fault)
         return True
@@ -889,6 +921,7 @@ class Service:
     def _record(self, close: rounds.Close) -> Record:
         return history.record(
             close,
+            left_out=self._left_out,
             closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
             base=self._model.ref.digest,
             late_updates=max(0, self._state.past.late - self._totals.late),
@@ -935,14 +968,17 @@ class Service:
         self._ending = True
         self._facts.stopped = not self.is_finished
         if not self._may_act:
-            self.link.close()
+            # The seat may be ours all the same, where a run could not begin.
+            self.link.close(self._last_words())
             return
         self._say_status()
         withdrawn = [_BOARD_CLEARED]
         for ref in self._retained.values():
             withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]
-        withdrawn += leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
-        self.link.close(withdrawn)
+        self.link.close(withdrawn + self._last_words())
+
+    def _last_words(self) -> list[Publish]:
+        return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
 
 
 def _whose(seat: Seat, federation: str) -> str:

@@ -58,10 +58,6 @@ _SETTLE_AFTER_S = 1.0
 _SAY_AGAIN_S = 600.0
 """A device may be out of reach for days: that nothing has changed is said this rarely."""
 
-_NAMESAKE = "another client calls itself"
-"""In a trouble of the machine: why the link is lost again and again, where the broker says nothing.
-"""
-
 
 class Trainers(Protocol):
     """Where work is done: `TrainerPool`, or what a benchmark puts in its place."""
@@ -130,7 +126,10 @@ class Agent:
         return self._state
 
     def start(self) -> None:
-        """Send what an earlier life left, connect, and take part until `stop`."""
+        """Send what an earlier life left, connect, and take part until `stop`.
+
+        Raises OSError where it cannot be told what that is: the outbox cannot be read.
+        """
         answers, damaged = self._outbox.answers()
         stuck = sweep(self._outbox.folder) + self._models.stuck
         self._happen(session.Started(self._loop.now(), answers))
@@ -231,8 +230,9 @@ class Agent:
             if told == reason and now - told_at < _SAY_AGAIN_S:
                 return
         self._down_told = (reason, now)
-        # Told once, when it was noticed, and the cause of all that follows.
-        why = f"; {self._state.trouble}" if _NAMESAKE in self._state.trouble else ""
+        # Told once, when it was noticed, and the cause of all that follows: the broker need not say
+        # why it ends the link again and again.
+        why = f"; {self._state.trouble}" if session.has_namesake(self._state) else ""
         self._log.warning("%s; %s%s", reason, next_try(retry_in_s), why)
 
     def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:

@@ -47,6 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = _config(arguments)
         broker = parse_broker_url(config.broker)
+        if config.link.tls_ca and not broker.tls:
+            raise SettingsError(
+                f"link.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
+                " looked at with mqtts:// alone"
+            )
     except (SettingsError, BrokerUrlError) as bad:
         return _refuse(str(bad))
     if arguments.print_config:
@@ -67,13 +72,16 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as bad:
         return _refuse(f"state folder {config.state_dir} cannot be locked: {bad.strerror}")
     loop = EventLoop()
+    loop.stop_on_signals()
     pool = TrainerPool(loop, 1, config.trainer.keep_warm_s, config.trainer.nice)
     try:
         agent = Agent(loop, broker, config, pool)
+        agent.start()
     except BrokerUrlError as bad:
         return _refuse(str(bad))
-    loop.stop_on_signals()
-    agent.start()
+    except OSError as bad:
+        what = f"{bad.filename}: {bad.strerror}"
+        return _refuse(f"{what}; mend that, or choose another folder with --state")
     loop.run()
     agent.stop()
     pool.close()

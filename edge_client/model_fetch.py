@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
-from edge_client.outbox import sha256_of, sweep
+from edge_client.outbox import files, sha256_of, sweep
 from fedmqtt import chunks
 from fedmqtt.messages import ModelRef
 from fedmqtt.mqtt_link import MqttLink
@@ -46,7 +46,10 @@ class _Fetch:
 
 
 class ModelFetch:
-    """Keeps the newest model only. `done` is called with "" or with what went wrong."""
+    """Keeps the newest model only. `done` is called with "" or with what went wrong.
+
+    Raises OSError where there can be no such folder, or where it cannot be read.
+    """
 
     def __init__(self, link: MqttLink, folder: Path, size_max: int) -> None:
         self._link = link
@@ -205,7 +208,7 @@ class ModelFetch:
         return self._folder / f"{model.digest}.part"
 
     def _keep(self, part: Path, digest: Digest) -> None:
-        for older in self._folder.glob("*.model"):
+        for older in files(self._folder, ".model"):
             older.unlink()
         part.replace(self.path(digest))
         self._whole = {digest}

@@ -75,7 +75,7 @@ class Outbox:
         """
         whole: list[Answer] = []
         damaged: list[Path] = []
-        for path in sorted(self.folder.glob("*.answer")):
+        for path in files(self.folder, ".answer"):
             answer = _answer_in(path)
             if answer is None:
                 damaged.append(self._set_aside(path))
@@ -204,10 +204,18 @@ def _answer_in(path: Path) -> Answer | None:
     return Answer(RunId(named[1]), RoundId(int(named[2])), digest, path.stat().st_size)
 
 
+def files(folder: Path, ending: str) -> list[Path]:
+    """By name. Raises OSError where the folder cannot be read: `glob` would find it empty."""
+    return sorted(path for path in folder.iterdir() if path.name.endswith(ending))
+
+
 def sweep(folder: Path) -> list[str]:
-    """Remove what a crash left half written there; says what could not be removed, and why."""
+    """Remove what a crash left half written there; says what could not be removed, and why.
+
+    Raises OSError where the folder cannot be read.
+    """
     stuck: list[str] = []
-    for leftover in sorted(folder.glob("*.part")):
+    for leftover in files(folder, ".part"):
         try:
             leftover.unlink()
         except OSError as bad:

@@ -48,6 +48,7 @@ _THROWN_OUT_MAX = 5
 """Times in a row that the broker ends a young connection, until people are told what it may be."""
 _NOTE_MAX = 500
 """Characters; what a presence or a decline has room for."""
+_NAMESAKE = "another client calls itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +360,11 @@ def presence(state: Session, rules: Rules) -> Presence:
     )
 
 
+def has_namesake(state: Session) -> bool:
+    """Whether its trouble is, or may be, that another client has its name."""
+    return _NAMESAKE in state.trouble
+
+
 def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
     match event:
         case Started(at, answers):
@@ -449,7 +455,7 @@ def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, lis
 
 
 def _suspect(state: Session, perhaps: str, rules: Rules) -> tuple[Session, list[Effect]]:
-    told = f"another client calls itself {rules.client!r}: give each device an id of its own"
+    told = f"{_NAMESAKE} {rules.client!r}: give each device an id of its own"
     if told in state.trouble:
         # To correct each other's presence would keep two clients busy for ever.
         return state, []

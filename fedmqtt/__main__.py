@@ -1,111 +1,17 @@
-"""The `fedmqtt` command: finds each program's own command by name, and imports only that one.
+"""The `fedmqtt` command: see `command_line.py`."""
 
-A device's agent must not pay for the coordinator's imports, nor need what they need.
-"""
-
-import argparse
-import importlib
 import sys
-from collections.abc import Sequence
-
-from fedmqtt import __version__, logs
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-"""It ran, and did not succeed."""
-EXIT_USAGE = 2
-"""A wrong option or configuration: nothing was started. Also argparse's."""
-EXIT_INTERRUPTED = 130
-"""Ended by Ctrl-C before it was done, as shells count it: 128 + SIGINT."""
-
-COMMANDS = {
-    "demo": ("fleet_sim.demo", "a whole federation on this machine: 46 phones and watches"),
-    "coordinator": ("coordinator.command", "run a federation's rounds"),
-    "client": ("edge_client.command", "take part with this device's own data"),
-    "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
-    "report": (
-        "round_monitor.report_command",
-        "one page from one or several runs, to look at offline",
-    ),
-    "broker": ("broker_config.command", "a small broker to try things with"),
-    "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
-    "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
-}
-"""Subcommand: the module with its `add_arguments` and `run`, and one line of help."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        # Here: most of a short command's time goes into imports, and Ctrl-C may come among them.
+        from fedmqtt import command_line
+
+        return command_line.run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-
-
-def _run(words: Sequence[str]) -> int:
-    if not words or words[0] not in COMMANDS:
-        return _without_command(words)
-    module_name, summary = COMMANDS[words[0]]
-    try:
-        command = importlib.import_module(module_name)
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] in _OURS:
-            raise
-        return _lacking(words[0], missing.name or "")
-    parser = argparse.ArgumentParser(
-        prog=f"fedmqtt {words[0]}",
-        description=command.__doc__ or summary,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(parser)
-    _add_log_arguments(parser)
-    parsed = parser.parse_args(words[1:])
-    logs.set_up(verbose=parsed.verbose, as_json=parsed.json_logs)
-    return int(command.run(parsed))
-
-
-_OURS = {name.partition(".")[0] for name, _ in COMMANDS.values()} | {"fedmqtt", "learning_tasks"}
-
-_EXTRAS = {
-    "demo": "demo",
-    "coordinator": "coordinator",
-    "client": "train",
-    "watch": "monitor",
-    "report": "monitor",
-    "broker": "broker",
-    "init": "coordinator",
-}
-
-
-def _lacking(command: str, module: str) -> int:
-    sys.stderr.write(
-        f"fedmqtt {command} needs the package {module!r}, which is not installed.\n"
-        f"Install it with: pip install 'fedmqtt[{_EXTRAS[command]}]'\n"
-    )
-    return EXIT_USAGE
-
-
-def _add_log_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("log")
-    group.add_argument("--verbose", action="store_true", help="log details too")
-    group.add_argument("--json-logs", action="store_true", help="log as one JSON object a line")
-
-
-def _without_command(words: Sequence[str]) -> int:
-    lines = [f"  {name:<13}{summary}" for name, (_, summary) in COMMANDS.items()]
-    epilog = "\n".join(("commands:", *lines, "", "fedmqtt COMMAND --help tells more of each."))
-    parser = argparse.ArgumentParser(
-        prog="fedmqtt",
-        usage="fedmqtt COMMAND [options]",
-        description="Federated learning for devices that come and go, over MQTT.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fedmqtt {__version__}")
-    if words and not words[0].startswith("-"):
-        parser.error(f"no command {words[0]!r}; choose one of: {', '.join(COMMANDS)}")
-    parser.parse_args(words)
-    parser.print_help()
-    return EXIT_USAGE
+        # `command_line.EXIT_INTERRUPTED`, which need not have been imported.
+        return 130
 
 
 if __name__ == "__main__":

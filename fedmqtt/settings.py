@@ -145,7 +145,8 @@ def _hint(kind: type[msgspec.Struct], path: str) -> str:
     table, _, name = path.rpartition(".")
     for field in _fields(kind, table):
         if field.name == name and (text := _description(field.type)):
-            return f" ({text.rstrip('.')})"
+            # Its lines are those of a commented file; a mistake is told in one.
+            return f" ({' '.join(text.split()).rstrip('.')})"
     return ""
 
 

@@ -6,12 +6,15 @@ Ctrl-C ends the watching and nothing else.
 import argparse
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from round_monitor.feed import Feed
 
 _PAGES_WITHIN_S = 5.0
+_SILENT_S = 1.0
+"""So long a person wonders nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,16 +85,26 @@ def _once(arguments: argparse.Namespace) -> int:
     broker = parse_broker_url(arguments.broker)
     feed = Feed(loop, arguments.broker, arguments.federation, on_change=lambda: None)
     loop.stop_on_signals()
+    # In a thread: connecting blocks while a host does not answer.
+    saying = threading.Timer(_SILENT_S, lambda: _say_what_is_missing(feed))
+    saying.daemon = True
     try:
+        saying.start()
         feed.open()
         feed.wait_for_pages(_PAGES_WITHIN_S)
         if feed.board.is_empty:
             return _fail(_why_nothing(feed, arguments.federation, str(broker)), 1)
     finally:
+        saying.cancel()
         feed.close()
         loop.close()
     print_once(feed.board, str(broker), utc_time(), colour=not arguments.plain)
     return 0
+
+
+def _say_what_is_missing(feed: "Feed") -> None:
+    if feed.board.is_empty:
+        sys.stderr.write(f"{feed.trouble}; waiting a few seconds\n")
 
 
 def _why_nothing(feed: "Feed", federation: str, broker: str) -> str:

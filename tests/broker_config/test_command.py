@@ -53,3 +53,13 @@ def test_a_port_in_use_is_one_sentence(embedded_broker: RunningBroker) -> None:
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr == f"Port {port} on 127.0.0.1 is already in use.\n"
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "mqtt"])
+def test_a_port_that_cannot_be_is_a_wrong_option(port: str) -> None:
+    ended = subprocess.run(
+        _broker_command("--port", port), capture_output=True, encoding="utf-8", check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    said = f"argument --port: {port!r} is no port: expected 0 to 65535"
+    assert ended.stderr.splitlines()[-1].endswith(said)

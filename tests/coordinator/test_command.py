@@ -46,6 +46,13 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ('task = "learning_tasks.linear"', [], "missing key name"),
         (GOOD + "[rounds]\nquorom = 3", [], "unknown key rounds.quorom; choose from: count"),
         (GOOD, ["--set", "rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),
+        (GOOD, ["--set", "runs="], "runs: expected"),
+        (
+            GOOD,
+            ["--set", "broker.tls_ca=ca.pem"],
+            "broker.tls_ca is given, and mqtt://localhost:1883 is not encrypted",
+        ),
+        (GOOD, ["--set", "rounds.over_selection=0.5"], "rounds.over_selection: expected"),
         (GOOD, ["--set", "rounds.count"], "expected key=value"),
         (
             GOOD,
@@ -92,14 +99,24 @@ def test_an_initial_model_of_another_type_is_refused(tmp_path: Path) -> None:
     assert ended.returncode == 2 and "start.safetensors: weight is F64, not F32" in ended.stderr
 
 
-def test_a_folder_that_holds_an_earlier_run_is_not_written_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [
+        ("federation.toml", "a finished run, or settings"),
+        ("history.jsonl", "a run, and no ledger.db that knows of it"),
+    ],
+)
+def test_a_folder_that_holds_an_earlier_run_is_not_written_over(
+    tmp_path: Path, name: str, holds: str
+) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "history.jsonl").write_text("")
+    (folder / name).write_text("")
     ended = run(write(tmp_path, GOOD), "--run", str(folder))
     assert ended.returncode == 2
-    assert "holds a finished run, or settings; choose another folder with --run" in ended.stderr
-    assert list(folder.iterdir()) == [folder / "history.jsonl"]
+    assert f"{folder} holds {holds}" in ended.stderr
+    assert "choose another folder with --run" in ended.stderr
+    assert list(folder.iterdir()) == [folder / name]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

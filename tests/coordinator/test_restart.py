@@ -267,7 +267,8 @@ def test_a_second_coordinator_refuses_and_disturbs_nothing(
                 room.wait(lambda: same_run.process.poll() is not None)
                 assert same_run.wait() == 2
                 assert f"is in use by process {program.process.pid}" in same_run.log
-                assert "--standby" in same_run.log
+                assert "Stop that one, or wait for its end with --standby" in same_run.log
+                assert "--new" not in same_run.log
             with federation.coordinating("--new") as other_run:
                 room.wait(lambda: other_run.process.poll() is not None)
                 assert other_run.wait() == 2

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
 from coordinator import recovery, rounds
 from coordinator.ledger import Opening, OpenRound, Refusals
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules, Settled
 from fedmqtt.effects import Note, Publish
-from fedmqtt.messages import ModelRef, Presence, Receipt
+from fedmqtt.messages import ModelRef, Offer, Presence, Receipt
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fleet_sim.disk import first_carried
 
@@ -101,3 +103,26 @@ def test_no_more_late_answers_are_taken_up_than_the_sum_has_room_for() -> None:
     (close,) = [effect for effect in effects if isinstance(effect, rounds.Close)]
     assert close.held == late[:2]
     assert state.past.held == late[2:]
+
+
+@pytest.mark.parametrize(("policy", "rounds_late"), [("discard", 0), ("weigh", 3), ("buffer", 3)])
+def test_an_offer_says_for_how_many_rounds_its_answer_may_be_late(
+    policy: rounds.Late, rounds_late: int
+) -> None:
+    """By that a client knows whether to go on when its round is over."""
+    rules = replace(RULES, late=policy, late_rounds_max=3)
+    state: rounds.State = rounds.begin(rules)
+    roster = Roster(rules.task)
+    effects: list[rounds.Effect] = []
+    here = Presence(online=True, session="1", purposes=("train",))
+    for event in (
+        rounds.ClientCame(0.0, ClientId("ann"), here),
+        rounds.ModelReady(0.0, MODEL),
+    ):
+        state, effects = rounds.step(state, event, rules, roster)
+    (offer,) = [
+        effect.message
+        for effect in effects
+        if isinstance(effect, Publish) and isinstance(effect.message, Offer)
+    ]
+    assert offer.late_rounds == rounds_late

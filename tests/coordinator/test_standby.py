@@ -1,10 +1,12 @@
 """A standby goes on with the run of the one it stands by for, whoever of them started first."""
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from broker_config.local_broker import RunningBroker
 from tests.coordinator.guests import Room
 from tests.coordinator.test_restart import CHANGES, Federation, answer, back, come, kill
 from tests.own_broker import free_port, mosquitto_at
@@ -42,3 +44,33 @@ def test_a_standby_that_came_before_the_run_began_brings_none_of_its_own(
             room.wait(lambda: standby.process.poll() is not None)
             assert standby.wait() == 0
     assert federation.run.name in standby.said, "no other folder is left"
+
+
+def test_standbys_end_with_the_run_that_they_stood_by_for(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    with Room(url, federation_name) as room:
+        guests = come(room, *CHANGES)
+        with (
+            federation.coordinating() as program,
+            ExitStack() as waiting,
+        ):
+            offer = guests[0].offered(1)
+            standbys = [
+                waiting.enter_context(federation.coordinating("--standby")) for _ in range(2)
+            ]
+            for standby in standbys:
+                standby.wait_for("standing by")
+            for guest in guests:
+                answer(guest, offer)
+            for guest in guests:
+                answer(guest, guests[0].offered(2))
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0
+            told = f"the run in {federation.run} is finished: there is nothing to take over\n"
+            for standby in standbys:
+                room.wait(lambda one=standby: one.process.poll() is not None)  # type: ignore[misc]
+                assert (standby.wait(), standby.said) == (0, told)
+    assert federation.run.exists(), "no other folder is left"

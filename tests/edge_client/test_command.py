@@ -14,8 +14,10 @@ from broker_config.local_broker import RunningBroker
 from edge_client.outbox import Outbox
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import Update, task_name
+from fedmqtt.topics import RoundId
+from tests.edge_client.as_owner import as_owner
 from tests.edge_client.client_process import client, command, flags
-from tests.edge_client.coordinator_side import Coordinator
+from tests.edge_client.coordinator_side import RUN, Coordinator
 from tests.edge_client.jobs import LINEAR, model_file
 from tests.fedmqtt.own_brokers import KINDS, free_port, own_broker
 from tests.fedmqtt.peer import WITHIN_S
@@ -217,6 +219,48 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     tls = flags(**NEEDED | {"broker": "mqtts://b"}, state=str(tmp_path / "state"))
     assert _mistake(*tls, "--set", "link.tls_ca=none.pem") == (
         "tls_ca 'none.pem' is no file of certificates: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize("name", ["outbox", "models"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert _mistake(*flags(**NEEDED, state=str(tmp_path))) == (
+        f"{tmp_path / name}: File exists; mend that, or choose another folder with --state"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root's powers are dropped as Linux has them")
+@pytest.mark.parametrize("name", ["outbox", "models"])
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, name: str
+) -> None:
+    Outbox(tmp_path / "outbox").put(RUN, RoundId(7), [b"owed"])
+    (tmp_path / "models").mkdir()
+    (tmp_path / name).chmod(0o300)
+    try:
+        run = subprocess.run(
+            as_owner(*command(*flags(**NEEDED, state=str(tmp_path)))),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=WITHIN_S,
+        )
+    finally:
+        (tmp_path / name).chmod(0o700)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == (
+        f"fedmqtt client: {tmp_path / name}: Permission denied;"
+        " mend that, or choose another folder with --state\n"
+    )
+    assert len(Outbox(tmp_path / "outbox").answers()[0]) == 1
+
+
+def test_a_certificate_for_a_broker_without_encryption_is_refused(tmp_path: Path) -> None:
+    words = flags(**NEEDED, state=str(tmp_path))
+    assert _mistake(*words, "--set", "link.tls_ca=ca.pem") == (
+        "link.tls_ca is given, and mqtt://localhost:1 is not encrypted:"
+        " the broker's certificate is looked at with mqtts:// alone"
     )
 
 

@@ -86,3 +86,9 @@ def test_the_will_of_an_earlier_life_may_come_twice() -> None:
     own, verdict = own_presence.seen(own_presence.born_again(own), _says("x1", online=False))
     assert verdict == "fine"
     assert own_presence.seen(own, _says("x2"))[1] == "stranger"
+
+
+def test_an_earlier_life_whose_will_came_late_is_no_stranger_after_a_restored_broker() -> None:
+    own = _of("+t1", "t1", "-x1", "+t2")
+    assert own_presence.seen(own, _says("x1"))[1] == "fine"
+    assert own_presence.seen(own, _says("x2"))[1] == "stranger"

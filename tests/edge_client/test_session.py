@@ -5,7 +5,7 @@ import pytest
 from edge_client import session
 from edge_client.session import Rules, Session
 from fedmqtt.effects import Note, Publish
-from fedmqtt.messages import Decline, ModelRef, Offer, Presence, Receipt, Training
+from fedmqtt.messages import Decline, ModelRef, Offer, Presence, Purpose, Receipt, Training
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
 
 ANN, RUN = ClientId("ann"), RunId("r")
@@ -23,7 +23,15 @@ def _after(*events: session.Event) -> tuple[Session, list[session.Effect]]:
 
 def test_before_its_first_connection_it_knows_nothing() -> None:
     assert Session() == Session(
-        online=False, connected_at=0.0, thrown_out=0, chunk_bytes=0, epoch=0, job=None, owed=()
+        online=False,
+        connected_at=0.0,
+        thrown_out=0,
+        chunk_bytes=0,
+        epoch=0,
+        job=None,
+        owed=(),
+        invitation=None,
+        spread_s=0.0,
     )
 
 
@@ -34,6 +42,15 @@ def test_its_birth_says_who_it_is_and_what_it_would_do() -> None:
     )
     assert session.presence(state, RULES) == birth
     assert effects == [Publish(PresenceOf(ANN), birth)]
+
+
+def test_it_knows_whether_its_trouble_is_another_of_its_name() -> None:
+    born = session.Connected(0.0, "t1", 1000)
+    own = session.PresenceSeen(1.0, Presence(online=True, session="t1"))
+    stranger = session.PresenceSeen(2.0, Presence(online=True, session="another"))
+    assert not session.has_namesake(_after(born, own)[0])
+    assert session.has_namesake(_after(born, own, stranger)[0])
+    assert not session.has_namesake(_after(born, session.Troubled(1.0, "the disk is full"))[0])
 
 
 def test_what_people_are_told_is_cut_to_what_a_message_holds() -> None:
@@ -80,7 +97,7 @@ def test_the_log_tells_what_became_of_an_answer(receipt: Receipt, told: str) -> 
     assert effects == [session.Forget(OWED), Note("receipt", told)]
 
 
-def _offer(run: str, number: int, epoch: int) -> Offer:
+def _offer(run: str, number: int, epoch: int, late_rounds: int = 0) -> Offer:
     return Offer(
         epoch=epoch,
         run=RunId(run),
@@ -94,6 +111,7 @@ def _offer(run: str, number: int, epoch: int) -> Offer:
         codec="full",
         lanes=1,
         seed=0,
+        late_rounds=late_rounds,
     )
 
 
@@ -126,3 +144,35 @@ def test_no_offer_is_past_before_the_first() -> None:
     state, _ = _after(session.Connected(0.0, "t1", 1000))
     assert not session.is_past(state, _offer("r", 1, 0))
     assert not session.is_past(state, _offer("r", 1, 1))
+
+
+def test_an_offer_is_said_now_unless_it_lay_there() -> None:
+    """By a coordinator that has just come, and to which what was sent before is lost."""
+    events = session.Started(0.0, (OWED,)), session.Connected(0.0, "t1", 1000)
+    _, effects = _after(*events, session.Offered(1.0, _offer("r", 1, 0)))
+    assert session.Send(OWED, 0) in effects
+    _, effects = _after(*events, session.Offered(1.0, _offer("r", 1, 0), retained=True))
+    assert session.Send(OWED, 0) not in effects
+
+
+@pytest.mark.parametrize(
+    ("run", "number", "purpose", "goes_on"),
+    [
+        ("r", 6, "train", True),
+        ("r", 7, "train", True),
+        # Too late to count, the round itself, before it, another run, of no use late.
+        ("r", 8, "train", False),
+        ("r", 5, "train", False),
+        ("r", 4, "train", False),
+        ("s", 6, "train", False),
+        ("r", 6, "evaluate", False),
+    ],
+)
+def test_work_outlives_its_round_for_as_long_as_it_counts(
+    run: str, number: int, purpose: Purpose, goes_on: bool
+) -> None:
+    """Until then a newer round's small model must not take the place of the one it trains from."""
+    offer, newer = _offer("r", 5, 0, late_rounds=2), _offer(run, number, 0, late_rounds=9)
+    assert session.outlives(session.Working(offer, purpose, 60.0), newer) == goes_on
+    assert not session.outlives(session.Fetching(offer, purpose, 60.0), newer)
+    assert not session.outlives(None, newer)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fedmqtt import __version__
-from fedmqtt.__main__ import COMMANDS
+from fedmqtt.command_line import COMMANDS
 
 # Runs `fedmqtt` where some packages are not installed.
 _WITHOUT = """
@@ -20,6 +20,21 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from fedmqtt.__main__ import main
 sys.exit(main({words!r}))
+"""
+
+# Runs `fedmqtt`, and Ctrl-C comes when it is about to import a module.
+_INTERRUPTED = """
+import os, runpy, signal, sys
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+assert {module!r} not in sys.modules
+sys.meta_path.insert(0, CtrlC())
+sys.argv[1:] = ["coordinator", "--help"]
+runpy.run_module("fedmqtt", run_name="__main__")
 """
 
 
@@ -100,3 +115,9 @@ def test_a_mistake_of_ours_is_not_taken_for_a_missing_package() -> None:
     run = _without({"edge_client"}, "client")
     assert run.returncode == 1
     assert "ModuleNotFoundError: No module named 'edge_client'" in run.stderr
+
+
+@pytest.mark.parametrize("module", ["argparse", "logging", "coordinator.command", "numpy"])
+def test_ctrl_c_while_it_starts_is_no_mistake_of_ours(module: str) -> None:
+    run = _run([sys.executable, "-c", _INTERRUPTED.format(module=module)])
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")

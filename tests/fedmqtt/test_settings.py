@@ -104,6 +104,16 @@ def test_a_list_is_written_as_in_toml() -> None:
 # Mistakes
 
 
+def test_a_mistake_is_one_line_also_where_what_is_said_of_the_key_is_two() -> None:
+    needed = ['name="a"', 'task="t"']
+    with pytest.raises(SettingsError) as error:
+        settings.read(None, [*needed, "rounds.deadline_s=0"], FederationConfig)
+    assert str(error.value) == (
+        "the command line: rounds.deadline_s: expected a number > 0.0 (A round is closed after so"
+        " many seconds, come what may. `tuning` may learn to close it sooner)"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -255,7 +265,7 @@ def test_a_federations_settings_come_back_as_they_were(tmp_path: Path, odd: str)
     config = FederationConfig(
         name="f",
         task="t",
-        runs=odd,
+        runs=odd or "runs",
         initial_model=odd,
         aggregation_settings={
             odd: 1,

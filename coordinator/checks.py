@@ -1,0 +1,51 @@
+"""What no single setting of a federation can tell: parts that are not there, and contradictions."""
+
+from coordinator import aggregation, selection
+from coordinator.config import FederationConfig, Tuning
+from fedmqtt import codecs, parts
+from fedmqtt.settings import SettingsError
+
+_PARTS = (("codec", codecs), ("selection", selection), ("aggregation", aggregation))
+_DEFAULT = Tuning()
+
+
+def check(config: FederationConfig) -> None:
+    """Raises SettingsError; names the keys, their values, and what was expected."""
+    for key, folder in _PARTS:
+        if getattr(config, key) not in (known := parts.names(folder)):
+            raise SettingsError(
+                f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
+            )
+    rounds = config.rounds
+    if rounds.quorum > rounds.cohort:
+        raise SettingsError(
+            f"rounds.quorum is {rounds.quorum}, more than rounds.cohort ="
+            f" {rounds.cohort}: no round could ever make a model"
+        )
+    if config.tuning.enabled:
+        _check_bounds(config)
+
+
+def _check_bounds(config: FederationConfig) -> None:
+    """A bound that stands at its default gives way to what somebody chose; others contradict it."""
+    rounds, tuning = config.rounds, config.tuning
+    start, lowest, highest = (
+        ("rounds.over_selection", rounds.over_selection),
+        ("tuning.over_selection_min", tuning.over_selection_min),
+        ("tuning.over_selection_max", tuning.over_selection_max),
+    )
+    in_order = [(lowest, highest), (lowest, start)]
+    if tuning.over_selection_max != _DEFAULT.over_selection_max:
+        in_order.append((start, highest))
+    if tuning.deadline_min_s != _DEFAULT.deadline_min_s:
+        in_order.append(
+            (
+                ("tuning.deadline_min_s", tuning.deadline_min_s),
+                ("rounds.deadline_s", rounds.deadline_s),
+            )
+        )
+    for (smaller, at_least), (larger, at_most) in in_order:
+        if at_least > at_most:
+            raise SettingsError(
+                f"{smaller} is {at_least:g}, more than {larger} = {at_most:g}: nothing lies between"
+            )

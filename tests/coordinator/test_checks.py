@@ -1,0 +1,65 @@
+"""Settings that are each allowed, and together impossible."""
+
+import pytest
+
+from coordinator import checks
+from coordinator.config import FederationConfig
+from fedmqtt import settings
+from fedmqtt.settings import SettingsError
+
+LEAST = ['name="ward-7"', 'task="learning_tasks.linear"']
+
+
+def check(*overrides: str) -> None:
+    checks.check(settings.read(None, [*LEAST, *overrides], FederationConfig))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["codec=gzip"], "codec: there is no 'gzip'; choose one of: full"),
+        (["selection=first"], "selection: there is no 'first'; choose one of: uniform"),
+        (["aggregation=best"], "aggregation: there is no 'best'; choose one of: fedavg"),
+        (["rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),
+        (
+            ["tuning.over_selection_min=3"],
+            "tuning.over_selection_min is 3, more than tuning.over_selection_max = 2",
+        ),
+        (
+            ["tuning.over_selection_min=1.5"],
+            "tuning.over_selection_min is 1.5, more than rounds.over_selection = 1.3",
+        ),
+        (
+            ["tuning.over_selection_max=1.2"],
+            "rounds.over_selection is 1.3, more than tuning.over_selection_max = 1.2",
+        ),
+        (
+            ["tuning.deadline_min_s=1000"],
+            "tuning.deadline_min_s is 1000, more than rounds.deadline_s = 300",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_both_values(
+    overrides: list[str], complaint: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        check(*overrides)
+    assert str(refused.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["rounds.quorum=10"],
+        # A bound that nobody chose gives way.
+        ["rounds.deadline_s=10"],
+        ["rounds.over_selection=5"],
+        ["tuning.deadline_min_s=300", "tuning.over_selection_min=1.3"],
+        ["tuning.over_selection_max=1.3"],
+        # Nothing is learned: the bounds bound nothing.
+        ["tuning.enabled=false", "tuning.over_selection_min=3", "tuning.deadline_min_s=1000"],
+    ],
+)
+def test_what_can_be_is_let_pass(overrides: list[str]) -> None:
+    check(*overrides)
