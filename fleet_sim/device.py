@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from edge_client import session
-from fedmqtt import chunks
+from fedmqtt import chunks, pace
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
     Chunk,
@@ -85,9 +85,9 @@ class Device(ABC):
         """Give up the fetch or the training that goes on."""
         self._job += 1
 
-    def _back_in_s(self, away_s: Seconds) -> Seconds:
-        """When it returns that may stay away for so long, having left of its own accord."""
-        return away_s
+    @abstractmethod
+    def _draw(self) -> float:
+        """By chance, uniform in [0, 1)."""
 
     def _has_lost_power(self) -> bool:
         """At a moment where it matters."""
@@ -121,7 +121,8 @@ class Device(ABC):
         self._life += 1
         self._hang_up(politely=True)
         away_s = max(0.0, back_at - self._scene.now)
-        self._later(self._back_in_s(away_s), self._come)
+        back_in_s = pace.back_in_s(self._draw(), away_s, self._spread_s)
+        self._later(back_in_s, self._come)
 
     def _forget_all(self) -> None:
         """As when its power is lost: nothing is left but the disk."""

@@ -119,7 +119,8 @@ class Lab:
             self.tensors = Tensors(federation, lesson.layout, lesson.flat, terms)
             cohort = Cohort(federation.task, lesson.trainers, self.tensors)
             data, work = self.tensors, cohort
-        self.server = Server(self._scene, rounds.step, self._told, Disk(), data)
+        chunk_bytes = federation.transfer.chunk_bytes
+        self.server = Server(self._scene, rounds.step, self._told, Disk(), data, chunk_bytes)
         # At each round's end; with a million clients that would be most of what is done.
         self.server.promises.recounts = len(crew) <= _RECOUNTED_MAX
         habits = Habits(

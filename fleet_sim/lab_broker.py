@@ -6,6 +6,7 @@ What a lost link still held never arrives. `Link.loss` is of packets under TCP, 
 for good: what is lost takes another round trip.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
 
@@ -25,7 +26,7 @@ PACKET_BYTES = 60
 class _Line:
     """One client's link, while it is the client's."""
 
-    __slots__ = ("arrived_at", "chance", "connections", "cut", "link")
+    __slots__ = ("arrived_at", "chance", "connections", "cut", "link", "under_way")
 
     def __init__(self, link: Link, chance: Random, cut: Callable[[], None]) -> None:
         self.link = link
@@ -35,6 +36,8 @@ class _Line:
         """So far: what would have broken an earlier one is over."""
         self.arrived_at: dict[bool, Seconds] = {}
         """When the last message up (True) and down arrives: TCP keeps the order."""
+        self.under_way: dict[bool, deque[tuple[Seconds, Seconds, int]]] = {}
+        """Of each direction, what has been counted: (from, for so long, bytes)."""
 
 
 class LabBroker(Broker):
@@ -91,8 +94,8 @@ class LabBroker(Broker):
         """How long a piece of a model takes, with a round trip if it has to be asked for first."""
         line = self._lines[client]
         size += PACKET_BYTES
-        self.bytes_down += size
         took_s = line.link.down.seconds(size, from_s)
+        self._count(line, from_s, took_s, size, up=False)
         self._may_break(line, from_s, took_s)
         if asks:
             took_s += line.link.delay_s(line.chance) + line.link.delay_s(line.chance)
@@ -113,6 +116,10 @@ class LabBroker(Broker):
     def disconnect(self, who: Who, *, politely: bool, notices_in_s: Seconds | None = None) -> None:
         """As of MQTT 5, whose wills wait: nothing is said of who is back before it is noticed."""
         session = self._sessions[who]
+        if who in self._lines:
+            self._uncount(self._lines[who], up=False)
+            if not politely:
+                self._uncount(self._lines[who], up=True)
         will, session.will = session.will, None
         super().disconnect(who, politely=politely)
         if will is None or politely:
@@ -140,14 +147,32 @@ class LabBroker(Broker):
         took_s = width.seconds(size, begins)
         self._may_break(line, begins, took_s)
         copies = 1 + (line.chance.random() < line.link.duplicates)
-        if up:
-            self.bytes_up += copies * size
-        else:
-            self.bytes_down += copies * size
+        self._count(line, begins, took_s, copies * size, up=up)
         arrives = begins + took_s + line.link.delay_s(line.chance) + self._lost_s(line)
         arrives = line.arrived_at[up] = max(arrives, line.arrived_at.get(up, 0.0))
         # The next one waits for the width, not for the length of the link.
         return begins + took_s, (arrives,) * copies
+
+    def _count(self, line: _Line, begins: Seconds, took_s: Seconds, size: int, *, up: bool) -> None:
+        if up:
+            self.bytes_up += size
+        else:
+            self.bytes_down += size
+        if took_s > 0:
+            under_way = line.under_way.setdefault(up, deque())
+            while under_way and sum(under_way[0][:2]) <= self._clock.now:
+                under_way.popleft()
+            under_way.append((begins, took_s, size))
+
+    def _uncount(self, line: _Line, *, up: bool) -> None:
+        """The link is lost: what it has not carried yet it never will."""
+        now = self._clock.now
+        for begins, took_s, size in line.under_way.pop(up, ()):
+            rest = min(max((begins + took_s - now) / took_s, 0.0), 1.0)
+            if up:
+                self.bytes_up -= round(rest * size)
+            else:
+                self.bytes_down -= round(rest * size)
 
     def _lost_s(self, line: _Line) -> Seconds:
         late_s = 0.0

@@ -12,7 +12,7 @@ from typing import Protocol
 from edge_client import conditions, session
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
-from fedmqtt import chunks
+from fedmqtt import chunks, pace
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
@@ -213,8 +213,11 @@ class LabDevice(Device):
             return
         self._life += 1
         self._break_off(0.0)
-        within_s = max(_RETURN_FIRST_S, self._spread_s)
-        self._later(self._chance.uniform(0, within_s), self._come)
+        within = (_RETURN_FIRST_S, self._habits.link.retry_max_s, self._spread_s)
+        self._later(pace.return_in_s(self._draw(), 0, *within), self._come)
+
+    def _draw(self) -> float:
+        return self._chance.random()
 
     def _crash(self) -> None:
         """Its memory is lost, and not its disk."""

@@ -79,7 +79,9 @@ class Server:
         told: Callable[[Seconds, rounds.Close], None],
         disk: Disk,
         data: DataPlane,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
+        """`chunk_bytes`: of the pieces in which models are published."""
         self.disk = disk
         self.data = data
         self.rules = scene.plan.round_rules(epoch=1)
@@ -101,7 +103,7 @@ class Server:
         self._link = 0
         """Counts connections and their ends: what was planned under another number is over."""
         self._online = False
-        self._chunk_bytes = CHUNK_BYTES
+        self._chunk_bytes = chunk_bytes
         """Of models, on this connection."""
         self._alarm_at: Seconds | None = None
         self._closing: rounds.Close | None = None

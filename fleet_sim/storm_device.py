@@ -5,7 +5,7 @@ import hashlib
 import msgspec
 
 from edge_client import session
-from fedmqtt.effects import Seconds
+from fedmqtt import pace
 from fedmqtt.messages import Evaluation, Measures, ModelRef, Offer, Purpose, Update
 from fedmqtt.topics import (
     ClientId,
@@ -71,13 +71,13 @@ class StormDevice(Device):
         if self.state.online:
             self._life += 1
             self.tell(session.Disconnected(self._scene.now))
-            self._come_within(max(RETURN_MAX_S, self._spread_s))
+            self._return()
 
     # Coming and going
 
-    def _come_within(self, seconds: Seconds) -> None:
-        # Full jitter: a thousand clients must not return in the same second.
-        self._later(self._chance.uniform(0, seconds), self._come)
+    def _return(self, attempt: int = 0) -> None:
+        within = (RETURN_MAX_S, 4 * RETURN_MAX_S, self._spread_s)
+        self._later(pace.return_in_s(self._draw(), attempt, *within), self._come)
 
     def _come(self, life: int) -> None:
         if life != self._life:
@@ -86,7 +86,8 @@ class StormDevice(Device):
         if self._is_off or self._chance.random() < weather.reboots:
             self._reboot()
         if not self._scene.broker.is_up:
-            self._come_within(4 * RETURN_MAX_S)
+            # Its third attempt.
+            self._return(attempt=2)
             return
         token = self._connect()
         if self._chance.random() < weather.unplugged:
@@ -103,7 +104,7 @@ class StormDevice(Device):
         self._life += 1
         self._lose_link(politely=self._chance.random() < weather.polite)
         if self._chance.random() < weather.blips:
-            self._come_within(RETURN_MAX_S)
+            self._return()
         else:
             self._later(self._chance.expovariate(1 / weather.offline_s), self._come)
 
@@ -147,8 +148,8 @@ class StormDevice(Device):
         if self.state.hindrance:
             self.tell(session.ConditionsChanged(self._scene.now, ""))
 
-    def _back_in_s(self, away_s: Seconds) -> Seconds:
-        return away_s * self._chance.uniform(0.7, 1.0)
+    def _draw(self) -> float:
+        return self._chance.random()
 
     def _forget_all(self) -> None:
         super()._forget_all()

@@ -211,12 +211,17 @@ class _Sgd:
 
     @torch.no_grad()
     def step(self) -> None:
+        # For small models each operation counts, so none is made that changes nothing.
+        training = self._training
         for parameter, velocity in zip(self._parameters, self._velocities, strict=True):
             if parameter.grad is None:
                 continue
-            gradient = parameter.grad.add(parameter, alpha=self._training.weight_decay)
-            velocity.mul_(self._training.momentum).add_(gradient)
-            parameter.sub_(velocity, alpha=self._training.learning_rate)
+            gradient = parameter.grad
+            if training.weight_decay:
+                gradient = gradient.add(parameter, alpha=training.weight_decay)
+            if training.momentum:
+                gradient = velocity.mul_(training.momentum).add_(gradient)
+            parameter.sub_(gradient, alpha=training.learning_rate)
 
 
 def weights_of(model: torch.nn.Module) -> Weights:
