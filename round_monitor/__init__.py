@@ -1,1 +1,1 @@
-"""Watching a federation: in a terminal, as a picture, as a report. Reads status topics and run folders only."""
+"""Watching a federation: in a terminal, as a picture, as a page. Reads topics and run folders."""
