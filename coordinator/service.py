@@ -194,7 +194,10 @@ class Service:
         recovered = self._folder.recover() if initial is None else None
         self._model = self._first_model(initial or recovered)
         self._rules = round_rules.from_config(config)
-        terms_max = rounds.terms_max(round_rules.invited_max(config), self._rules)
+        invited_max = round_rules.invited_max(config)
+        # What waits already finds room too, also where less may wait from now on.
+        waiting = len(recovered.unused) if recovered is not None else 0
+        terms_max = max(rounds.terms_max(invited_max, self._rules), invited_max + waiting)
         self._answers = Answers(config, self._model.flat.size, terms_max)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)

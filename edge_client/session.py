@@ -42,7 +42,6 @@ from fedmqtt.topics import (
     lane_of,
 )
 
-_JUST_SENT_S = 2.0
 _SOON_S = 30.0
 _THROWN_OUT_MAX = 5
 """Times in a row that the broker ends a young connection, until people are told what it may be."""

@@ -53,7 +53,7 @@ class Remembered:
             case rounds.Close():
                 self.disk.close_round(effect, _carried(after), self.disk.model)
             case Publish(OfferBoard(), Offer() as offer):
-                self.disk.open_round(offer.round, _opening(offer, rules))
+                self.disk.open_round(offer.round, _opening(state))
             case rounds.Finish():
                 self.disk.finish()
             case _:
@@ -78,13 +78,14 @@ class Remembered:
         return self.disk.recover(at, rules)
 
 
-def _opening(offer: Offer, rules: Rules) -> Opening:
+def _opening(state: rounds.State) -> Opening:
+    assert isinstance(state, rounds.Collecting)
     return Opening(
-        model=offer.model,
-        train=list(offer.train),
-        evaluate=list(offer.evaluate),
-        deadline_s=offer.closes_in_s,
-        terms_max=rounds.terms_max(len(offer.train), rules),
+        model=state.model,
+        train=sorted(state.train),
+        evaluate=sorted(state.evaluate),
+        deadline_s=state.closes_at - state.opened_at,
+        terms_max=state.terms_max,
         settings="",
     )
 

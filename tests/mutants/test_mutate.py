@@ -202,3 +202,9 @@ def test_an_equivalent_has_a_reason(tmp_path: Path) -> None:
     listed.write_text("a.py f\n- b\n+ c\n")
     with pytest.raises(ValueError, match="expected a reason"):
         equivalents.read(listed)
+
+
+def test_every_equivalent_is_a_mutant_still() -> None:
+    """A reason that outlives its line would excuse the next mistake that reads like it."""
+    texts = {mutant.text for path in TESTS for mutant in mutants(ROOT, path)}
+    assert equivalents.read().keys() - texts == set()

@@ -37,7 +37,9 @@ def _kill_the_coordinator(stage: Stage, kills: int, *, large: bool) -> Row:
             fed.kill_coordinator()
             fed.start_program(fed.coordinator)
         require(at_work >= kills // 3, f"only {at_work} of {kills} kills found it at work")
-        row = stage.row(fed, f"{kills} times, started again each time")
+        # Killed again meanwhile, between the same two rounds, it listens anew: that is the stall.
+        note = f"{kills} times, started again each time; each time it listens for who is there"
+        row = stage.row(fed, note)
         for who in plan.clients:
             # It went on with the round each time: nobody's work was asked for again.
             trained = fed.trainings(who)
