@@ -39,7 +39,7 @@ class Remembered:
             self.disk.close_round(self.closing, _carried(state), model)
             self.closing = None
 
-    def perform(self, effect: rounds.Effect, after: rounds.State, rules: Rules) -> None:
+    def perform(self, effect: rounds.Effect, after: rounds.State) -> None:
         """Write what the service writes because of this, except answers: those are on the way."""
         match effect:
             case (
@@ -53,7 +53,7 @@ class Remembered:
             case rounds.Close():
                 self.disk.close_round(effect, _carried(after), self.disk.model)
             case Publish(OfferBoard(), Offer() as offer):
-                self.disk.open_round(offer.round, _opening(state))
+                self.disk.open_round(offer.round, _opening(after))
             case rounds.Finish():
                 self.disk.finish()
             case _:

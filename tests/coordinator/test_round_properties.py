@@ -175,7 +175,7 @@ class Rounds(RuleBasedStateMachine):
             if self.lives_for < 0:
                 self.lives_for = None
                 raise Killed
-        self.remembered.perform(effect, self.state, self.knobs)
+        self.remembered.perform(effect, self.state)
         match effect:
             case Publish(OfferBoard(), messages.Offer() as offer):
                 self.promises.opening_is_on_disk(offer.round)

@@ -160,7 +160,7 @@ class Table:
         self.remembered.prepare(event, self.state, self.rules)
         self.state, effects = rounds.step(self.state, event, self.rules, self.roster)
         for effect in effects:
-            self.remembered.perform(effect, self.state, self.rules)
+            self.remembered.perform(effect, self.state)
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
         told = [line for effect in effects for line in tell(effect)]
