@@ -71,4 +71,5 @@ def _default(field: structs.FieldInfo) -> Any:
 def _told(value: Any) -> str:
     """As it would stand in the file, so that it can be given to --set."""
     plain = msgspec.to_builtins(value)
-    return plain if isinstance(plain, str) and plain else msgspec.json.encode(plain).decode()
+    is_one_word = isinstance(plain, str) and bool(plain) and " " not in plain
+    return plain if is_one_word else msgspec.json.encode(plain).decode()

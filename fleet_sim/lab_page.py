@@ -33,6 +33,8 @@ class LabPage(Struct, frozen=True, kw_only=True):
     seed: int
     clients: list[ClientLine]
     rounds: list[RoundMark]
+    speed: float = 1.0
+    """Seconds of the run's own time in each second that the history tells of."""
     trace: str
     """The same for the same run of the virtual mode, whatever machine it ran on."""
     weather: Mapping[str, str]

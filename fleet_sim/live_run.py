@@ -99,10 +99,12 @@ def run_live(
         loop.call_in(fleet.config.hours_max * HOUR_S / speed, loop.stop)
         ended = run_until_one_ends(loop, [coordinator])
         watch.look()
-        return _conclude(loop, swarm, watch, ended)
+        return _conclude(loop, swarm, watch, ended, speed)
 
 
-def _conclude(loop: EventLoop, swarm: LiveSwarm, watch: "_Watch", ended: Child | None) -> Outcome:
+def _conclude(
+    loop: EventLoop, swarm: LiveSwarm, watch: "_Watch", ended: Child | None, speed: float
+) -> Outcome:
     if loop.stop_signal is not None:
         raise KeyboardInterrupt
     if ended is not None and ended.process.returncode != 0:
@@ -114,6 +116,7 @@ def _conclude(loop: EventLoop, swarm: LiveSwarm, watch: "_Watch", ended: Child |
         is_finished=ended is not None,
         bytes_up=swarm.bytes_up,
         bytes_down=swarm.bytes_down,
+        speed=speed,
         overruns=swarm.overruns.jobs,
     )
 

@@ -20,5 +20,7 @@ class Outcome:
     bytes_down: int
     trace: str = ""
     """Of the virtual mode."""
+    speed: float = 1.0
+    """Live: seconds of the fleet's time in a second; the records tell of seconds."""
     overruns: int = 0
     """Live: trainings that took longer on this machine than on the device."""

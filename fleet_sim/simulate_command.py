@@ -384,6 +384,7 @@ def _conclude(
         seed=fleet.config.seed,
         clients=[_line(crew, n, held, now) for n in range(min(len(crew), _SHARES_MAX))],
         rounds=list(outcome.marks),
+        speed=outcome.speed,
         trace=outcome.trace,
         weather={one.name: one.value for one in lab_options.options(fleet.config)},
         repeat=repeat,
@@ -435,14 +436,18 @@ def _result(outcome: Outcome, fleet: Fleet, folder: Path) -> Result:
 
 def _console() -> Console:
     # Standard output is for --json.
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False)
+    # In a file every sentence has a line to itself, however long.
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
     """The seed, and every option that the run depends on."""
     console.print(f"{fleet.source}: seed {fleet.config.seed}", markup=False)
     lab_options.show(console, fleet.config)
-    console.print(f"repeat with: {repeat}", markup=False)
+    # Whole, since it will be copied; a terminal breaks it where it must.
+    console.print(f"repeat with: {repeat}", markup=False, soft_wrap=True)
 
 
 def _say_result(console: Console, result: Result) -> None:
@@ -457,7 +462,8 @@ def _say_result(console: Console, result: Result) -> None:
     )
     if result.trace:
         console.print(f"trace {result.trace}", markup=False)
-    console.print(f"see it: fedmqtt report {shlex.quote(result.run)}", markup=False)
+    see = f"see it: fedmqtt report {shlex.quote(result.run)}"
+    console.print(see, markup=False, soft_wrap=True)
 
 
 def _read(arguments: argparse.Namespace) -> Fleet:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from round_monitor import units
 
@@ -98,6 +98,8 @@ class Lab(Struct, frozen=True):
     title: str = ""
     clients: list[LabClient] = []
     rounds: list[LabRound] = []
+    speed: float = 1.0
+    """Seconds of the run's own time in each second that the history tells of."""
     trace: str = ""
     weather: dict[str, Any] = {}
     repeat: str = ""
@@ -208,7 +210,9 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
     tallies = Tallies()
     rounds: list[Round] = []
     clock, meter = _Clock(), _Meter()
-    for line in _lines(folder / HISTORY, progress):
+    speed = lab.speed if lab else 1.0
+    for told in _lines(folder / HISTORY, progress):
+        line = structs.replace(told, duration_s=told.duration_s * speed)
         tallies.add(line)
         # Both count on, also over rounds that the lab's page tells of.
         at_s = clock.closed(line)

@@ -49,6 +49,12 @@ def test_the_lab_knows_its_own_time_and_bytes(tmp_path: Path) -> None:
     assert not run.is_virtual
 
 
+def test_durations_of_a_live_run_are_those_of_the_fleet(tmp_path: Path) -> None:
+    write_run(tmp_path, [line(1, duration_s=2.0)], lab={"mode": "live", "speed": 30.0})
+    (run,) = read_runs([tmp_path], lambda fraction: None)
+    assert run.rounds[0].duration_s == 60.0
+
+
 def test_what_a_coordinator_and_the_lab_write_is_what_is_read(tmp_path: Path) -> None:
     record = Record(
         round=RoundId(1),

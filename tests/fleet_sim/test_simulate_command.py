@@ -1,0 +1,262 @@
+"""`fedmqtt simulate` as a person meets it: what it prints, refuses, keeps when it is stopped."""
+
+import argparse
+import errno
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from coordinator import history
+from fleet_sim import fleet as fleets
+from fleet_sim import simulate_command
+from tests.fleet_sim.lab_fleets import stormy
+from tests.programs import running, wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+WORDS = (sys.executable, "-m", "fedmqtt", "simulate")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def simulate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*WORDS, *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=100,
+        check=False,
+    )
+
+
+def said_at_once(*words: str) -> int:
+    """Its exit code; in this process, as importing torch anew takes seconds."""
+    parser = argparse.ArgumentParser(prog="fedmqtt simulate")
+    simulate_command.add_arguments(parser)
+    return simulate_command.run(parser.parse_args(words))
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """What it says, in one sentence, to what cannot be; nothing of it is left."""
+    monkeypatch.chdir(tmp_path)
+
+    def sentence(*words: str) -> str:
+        assert said_at_once(*words) == 2
+        out, error = capsys.readouterr()
+        assert out == ""
+        assert error.count("\n") == 1 and error.startswith("fedmqtt simulate: ")
+        assert not any((tmp_path / "runs").glob("*"))
+        return error.removeprefix("fedmqtt simulate: ").strip()
+
+    return sentence
+
+
+def on_a_terminal(folder: Path, *words: str) -> tuple[int, str]:
+    """Exit code and all that a screen of 80 columns was sent."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        environment.pop(name, None)
+    with subprocess.Popen(
+        [*WORDS, *words], stdout=theirs, stderr=theirs, stdin=theirs, cwd=folder, env=environment
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError as end:
+                # How Linux says that nobody has the other end open any more.
+                assert end.errno == errno.EIO
+                break
+            if not piece:
+                break
+            said += piece
+        os.close(ours)
+        return process.wait(100), said.decode()
+
+
+def test_help_tells_what_it_is_for_and_what_can_be_set(tmp_path: Path) -> None:
+    ended = simulate(tmp_path, "--help")
+    assert ended.returncode == 0
+    assert "before you own them" in ended.stdout
+    for word in (
+        "--preset",
+        "--set",
+        "--seed",
+        "--processes",
+        "--alone",
+        "--runs",
+        *fleets.presets(),
+    ):
+        assert word in ended.stdout
+
+
+# What cannot be
+
+
+def test_neither_a_file_nor_a_preset_is_refused_with_the_presets(
+    refused: Callable[..., str],
+) -> None:
+    said = refused()
+    assert said == "give a fleet's file, or --preset with one of: calm, commuters, phones, pis"
+
+
+def test_a_file_and_a_preset_are_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
+    stormy(tmp_path)
+    assert "give a fleet's file, or --preset" in refused("fleet.toml", "--preset", "calm")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--preset sunny", "--preset: there is no 'sunny'; choose one of: calm, commuters"),
+        ("none.toml", "none.toml: no such file"),
+        ("fleet.toml --set connectivity.kind=tide", "connectivity.kind: there is no 'tide'"),
+        ("fleet.toml --set data.split=pie", "data.split: there is no 'pie'; choose one of: "),
+        ("fleet.toml --set data.split=owners", "nobody"),
+        ("fleet.toml --set data.split=owners --set clients=0 --no-training", "clients: say how"),
+        ("fleet.toml --set clients=1", "clients: with 1 of them no round could ever make a model"),
+        ("fleet.toml --set clients=500", "500"),
+        ("fleet.toml --set faults.polite=0.9", "faults.half_open: 0.3 of the departures"),
+        ("fleet.toml --set federation.task=no_such_task", "no_such_task"),
+        ("fleet.toml --set federation.initial_model=gone", "gone"),
+        ("fleet.toml --set link.width=3", "link"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, refused: Callable[..., str], words: str, sentence: str
+) -> None:
+    stormy(tmp_path)
+    assert sentence in refused(*words.split())
+
+
+@pytest.mark.parametrize("count", ["0", "many"])
+def test_an_impossible_count_is_refused(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        said_at_once("--preset", "calm", "--processes", count)
+    assert ended.value.code == 2
+    assert f"{count!r} is no count" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_not_written_to(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    stormy(tmp_path)
+    run = tmp_path / "mine"
+    run.mkdir()
+    (run / "history.jsonl").write_text("")
+    said = refused("fleet.toml", "--run", "mine")
+    assert said == "--run: mine holds a run already; choose another"
+    assert [path.name for path in run.iterdir()] == ["history.jsonl"]
+    (tmp_path / "a-file").write_text("")
+    assert refused("fleet.toml", "--run", "a-file") == "a-file: File exists"
+
+
+# What it says
+
+
+def test_where_nobody_watches_it_prints_plain_lines_and_one_of_json_at_the_end(
+    tmp_path: Path,
+) -> None:
+    stormy(tmp_path)
+    ended = simulate(tmp_path, "fleet.toml", "--json", "--processes", "1")
+    assert ended.returncode == 0, ended.stderr
+    (line,) = ended.stdout.splitlines()
+    result = json.loads(line)
+    assert "\x1b" not in ended.stderr and "\r" not in ended.stderr
+    lines = ended.stderr.splitlines()
+    assert lines[0] == "fleet.toml: seed 1"
+    assert "  link: latency_s=0.1 jitter_s=0.5 loss=0.05" in ended.stderr
+    assert sum(one.startswith("round ") for one in lines) == result["rounds"] + 1
+    assert "repeat with: fedmqtt simulate fleet.toml" in lines
+    assert lines[-2] == f"trace {result['trace']}"
+    assert lines[-1] == f"see it: fedmqtt report {result['run']}"
+    assert result["run"] == "runs/lab-seed-1-1"
+    # The next run has a folder of its own, and its command repeats the first.
+    again = simulate(tmp_path, "fleet.toml", "--json", "--seed", "1")
+    assert json.loads(again.stdout)["run"] == "runs/lab-seed-1-2"
+    assert json.loads(again.stdout)["trace"] == result["trace"]
+
+
+def test_on_a_terminal_there_is_a_bar_and_nothing_wider_than_the_screen(tmp_path: Path) -> None:
+    stormy(tmp_path)
+    code, said = on_a_terminal(tmp_path, "fleet.toml", "--processes", "1")
+    assert code == 0, said
+    assert "of the fleet's time" in said and "━" in said
+    plain = _ESCAPES.sub("", said)
+    listing = plain[plain.index("federation ") : plain.index("repeat with:")]
+    lines = listing.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    # Every option, on less than a screen.
+    assert len(lines) < 40
+    assert "battery.training_h=0.5" in listing and "reboot_s=60.0" in listing
+    assert "all rounds done: 6 rounds" in plain
+
+
+# Stopped
+
+
+def test_ctrl_c_keeps_what_is_there_and_says_where(tmp_path: Path) -> None:
+    stormy(tmp_path)
+    file, run = tmp_path / "fleet.toml", tmp_path / "run"
+    words = ("fedmqtt", "simulate", str(file), "--run", str(run), "--processes", "2")
+    more = ("--set", "federation.rounds.count=100000", "--set", "hours_max=100000")
+    with running(tmp_path, *words, *more) as program:
+        program.wait_for("round 3 ")
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == 130, program.log
+    assert "Traceback" not in program.log
+    assert f"stopped; what there is lies in {run}" in program.log
+    assert len(history.read(run / "history.jsonl")) >= 3
+    assert load_file(run / "model.safetensors") and (run / "lab.json").exists()
+
+
+def test_ctrl_c_while_it_prepares_ends_it_as_well(tmp_path: Path) -> None:
+    words = ("fedmqtt", "simulate", "--preset", "calm", "--run", str(tmp_path / "run"))
+    with running(tmp_path, *words) as program:
+        wait_until(lambda: (tmp_path / "run").exists() or program.process.poll() is not None)
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == 130, program.log
+    assert "Traceback" not in program.log
+
+
+# The fleets that come along
+
+
+@pytest.mark.parametrize("preset", fleets.presets())
+def test_every_preset_runs_to_its_end(tmp_path: Path, preset: str) -> None:
+    words = ("--set", "federation.rounds.count=2", "--processes", "1", "--json")
+    ended = simulate(tmp_path, "--preset", preset, *words)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout.splitlines()[-1])
+    assert result["finished"] and result["rounds"] == 2 and result["answered"] >= 4
+    assert 0.3 < result["metrics"]["accuracy"] <= 1
+    records = history.read(tmp_path / result["run"] / "history.jsonl")
+    assert [one.outcome for one in records] == ["averaged", "averaged", "evaluated"]
+
+
+def test_without_training_it_shows_who_takes_part(tmp_path: Path) -> None:
+    words = ("--no-training", "--set", "clients=200", "--set", "federation.rounds.count=3")
+    ended = simulate(tmp_path, "--preset", "commuters", "--json", *words)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["finished"] and result["metrics"] == {}
+    assert not (tmp_path / result["run"] / "model.safetensors").exists()
