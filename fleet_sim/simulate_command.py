@@ -51,6 +51,7 @@ from fleet_sim.outcome import Outcome
 from fleet_sim.promises import Broken
 from fleet_sim.split import Holding, holdings, make_split
 from fleet_sim.splits import SplitError
+from fleet_sim.training.orders import Workers
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.initial_model import write_initial_model
 from learning_tasks.seam import TaskError
@@ -64,6 +65,9 @@ _SHARES_MAX = 20_000
 
 Mistake = (SettingsError, UnknownPart, SplitError, TaskError, CheckpointError, OSError)
 """What is wrong with a fleet, told in one sentence."""
+
+_MakeWorkers = Callable[[str, Path, str], Workers]
+"""For a task, the folder with its data, and a device."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=os.cpu_count() or 1,
         help="that train; they change nothing but the time it takes (default: one a core)",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help='train on a Ray cluster instead, with --processes workers: "auto" for the one that'
+        ' this machine belongs to, "local" to start one (pip install "fedmqtt[ray]")',
     )
     parser.add_argument(
         "--alone",
@@ -119,6 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         fleet = _read(arguments)
+        workers = _workers(arguments)
         folder = _run_folder(arguments, fleet)
         if arguments.live:
             result = simulate_live(
@@ -135,6 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
                 folder,
                 repeat=_repeat(arguments),
                 processes=arguments.processes,
+                workers=workers,
                 alone=arguments.alone,
                 learns=not arguments.no_training,
             )
@@ -180,6 +192,7 @@ def simulate(
     *,
     repeat: str,
     processes: int = 1,
+    workers: _MakeWorkers | None = None,
     alone: bool = False,
     learns: bool = True,
     enough: Callable[[Record], bool] = lambda record: False,
@@ -187,8 +200,8 @@ def simulate(
 ) -> Result:
     """A whole run in virtual time; its folder is made. Raises what is in `Mistake`, and Broken.
 
-    It ends sooner with a round that is `enough`. On `console` it tells how it goes; by default on
-    standard error.
+    `workers` train, or so many `processes`. It ends sooner with a round that is `enough`. On
+    `console` it tells how it goes; by default on standard error.
     """
     console = console or _console()
     if not learns:
@@ -214,6 +227,7 @@ def simulate(
         data,
         together=1 if alone else "auto",
         processes=processes if processes > 1 else 0,
+        workers=workers,
     ) as trainers:
         lesson = Lesson(layout=layout, flat=flat, trainers=trainers)
         samples = _samples(fleet, data, held)
@@ -282,6 +296,21 @@ def _unless(is_stopped: bool, result: Result, console: Console) -> Result:
         console.print(f"stopped; what there is lies in {result.run}", markup=False)
         raise KeyboardInterrupt
     return result
+
+
+def _workers(arguments: argparse.Namespace) -> _MakeWorkers | None:
+    """None: processes of this machine. Raises SettingsError."""
+    address: str | None = arguments.ray
+    if not address:
+        return None
+    if arguments.live or arguments.no_training:
+        raise SettingsError("--ray trains in virtual time: leave out --live and --no-training")
+    try:
+        # Here, because it is an extra, and takes a second.
+        from fleet_sim.training.ray_workers import on_ray
+    except ModuleNotFoundError as missing:
+        raise SettingsError(f"--ray needs {missing.name}: pip install 'fedmqtt[ray]'") from missing
+    return on_ray(arguments.processes, None if address == "local" else address)
 
 
 def _share_out(fleet: Fleet, folder: Path) -> list[Holding]:

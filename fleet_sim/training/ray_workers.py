@@ -8,6 +8,7 @@ family): the groups are the same, and each is trained by one thread.
 """
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import ray
 import torch
 from ray.exceptions import RayActorError
 
+from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Weights
 from fleet_sim.training.bench import Bench
 from fleet_sim.training.orders import Answer, Order, Piece, open_answers
@@ -24,10 +26,17 @@ from learning_tasks.seam import TaskError
 
 _log = logging.getLogger(__name__)
 
+_ANSWERS_WITHIN_S = 5.0
+
 
 def on_ray(count: int, address: str | None = None) -> Callable[[str, Path, str], "RayWorkers"]:
     """For `Trainers`: `count` workers on the cluster at `address`, "auto" for the one that this
-    machine belongs to; None starts one on this machine."""
+    machine belongs to; None starts one on this machine.
+
+    Raises SettingsError at once where nobody answers at the address.
+    """
+    if address:
+        _require(address)
     return lambda task, data_dir, device: RayWorkers(task, data_dir, device, count, address)
 
 
@@ -43,7 +52,10 @@ class RayWorkers:
             # How many processors a cluster has is not ours to say; one that is started here has as
             # many as it is to have workers.
             own: dict[str, Any] = {} if address else {"num_cpus": count, "include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, **own)
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
+            except (ConnectionError, ValueError) as error:
+                raise SettingsError(f"no Ray at {address}: {error}") from error
         self._idle = [self._start() for _ in range(count)]
 
     def run(
@@ -89,6 +101,19 @@ class RayWorkers:
         gpus = 1 if self._words[-1] == "cuda" else 0
         # Ray starts an actor again by itself if told to, but does not do its work again.
         return _Actor.options(num_cpus=1, num_gpus=gpus).remote(*self._words)
+
+
+def _require(address: str) -> None:
+    """Ray itself would try for minutes, and log while it does."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SettingsError(f"no Ray at {address}: an address is host:port, say 192.0.2.7:6379")
+    try:
+        socket.create_connection((host, int(port)), _ANSWERS_WITHIN_S).close()
+    except OSError as error:
+        raise SettingsError(f"no Ray at {address}: {error}") from error
 
 
 class _Bench:

@@ -213,7 +213,7 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         (
             'starts = "noon"',
             "starts: not allowed (Time of the week at which the run begins, as"
-            ' "14:30" (on a Monday) or\n"Tue 14:30")',
+            ' "14:30" (on a Monday) or "Tue 14:30")',
         ),
         (
             '[data]\nsplit = "owner"',
@@ -259,7 +259,7 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         (
             "[connectivity]\nfollows_data = 2",
             "connectivity.follows_data: expected a number <= 1.0 (How much it depends on the data"
-            " that a client holds (its mean label)\nwhen it is online: 0 not at all, 1 entirely)",
+            " that a client holds (its mean label) when it is online: 0 not at all, 1 entirely)",
         ),
         (
             '[connectivity]\nkind = "trace"',

@@ -1,5 +1,6 @@
 """The same on Ray as on this machine, bit for bit. Against a real Ray, where it is installed."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip("ray", reason='Ray is not installed: pip install "fedmqtt[ray]"')
 
 from fedmqtt.messages import Training
+from fedmqtt.settings import SettingsError
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.ray_workers import on_ray
 from fleet_sim.training.trainers import Trainers
@@ -51,3 +53,20 @@ def test_a_task_that_is_none_is_refused_on_ray_too(tmp_path: Path) -> None:
         pytest.raises(TaskError, match=r"there is no task file no_such_task\.py"),
     ):
         trainers.train(base, [TrainJob("c1-20", 0)], Training())
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "127.0.0.1:ten", "127.0.0.1:70000", "ray://127.0.0.1:0"]
+)
+def test_an_address_that_can_be_none_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match=f"no Ray at {address}: an address is host:port"):
+        on_ray(1, address)
+
+
+def test_where_nobody_listens_it_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        # Bound, and not listening: nobody else can begin to listen there meanwhile.
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SettingsError, match=f"no Ray at {address}: .*refused"):
+            on_ray(1, address)

@@ -1,0 +1,156 @@
+"""One cell of an experiment is one run in the lab. A cell that was run is not run again.
+
+Cell ──▶ folder/cell.json is there: read it ──────────────▶ Played: records, times, wall time
+         it is not: simulate, then write cell.json last ──▶
+"""
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from coordinator import history
+from coordinator.history import Record
+from fedmqtt.settings import SettingsError
+from fleet_sim import fleet as fleets
+from fleet_sim.lab_page import LabPage
+from fleet_sim.simulate_command import simulate
+
+ROOT = Path(__file__).resolve().parent.parent
+FLEETS = Path(__file__).resolve().parent / "fleets"
+
+_SAY_EVERY_S = 30.0
+
+Enough = Callable[[Sequence[Record]], bool]
+"""Whether a run may end, by its records so far, the newest last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    name: str
+    """What people call it, and its folder."""
+    fleet: Path
+    sets: tuple[str, ...]
+    """`key=value` over the fleet's file."""
+
+    @property
+    def repeat(self) -> str:
+        words = ["fedmqtt", "simulate", self.fleet.relative_to(ROOT).as_posix()]
+        for one in self.sets:
+            words += ["--set", one]
+        return shlex.join(words)
+
+
+class _Done(Struct, frozen=True, kw_only=True):
+    """`cell.json`: written last, so that a cell without it was never finished."""
+
+    repeat: str
+    """The command of the whole run. It may have been ended before, when enough was known."""
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    folder: Path
+    records: Sequence[Record]
+    page: LabPage
+    wall_s: float
+    """That it took, on the machine on which it was run."""
+    is_new: bool
+
+
+class Bars:
+    """What is being run, and how far it is."""
+
+    def __init__(self, progress: Progress, cells: int) -> None:
+        self._progress = progress
+        self._is_screen = progress.console.is_terminal
+        self._said_at = time.monotonic()
+        self._cells = progress.add_task("cells", total=cells, note="")
+        self._rounds = progress.add_task("rounds", total=None, note="")
+
+    def begin(self, name: str, rounds: int) -> None:
+        self._said_at = time.monotonic()
+        self._progress.reset(self._rounds, total=rounds, description=name, note="")
+
+    def tell(self, record: Record) -> None:
+        metrics = record.figures.metrics if record.figures else {}
+        note = f"accuracy {metrics['accuracy']:.4f}" if metrics else ""
+        self._progress.update(self._rounds, completed=record.round - 1, note=note)
+        if not self._is_screen and time.monotonic() - self._said_at >= _SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            task = self._progress.tasks[self._rounds]
+            line = f"{task.description}: {record.round - 1} of {task.total} rounds, {note}"
+            self._progress.console.print(line, markup=False)
+
+    def end(self, line: str) -> None:
+        self._progress.advance(self._cells)
+        self._progress.console.print(line, markup=False)
+
+
+@contextmanager
+def bars(cells: int) -> Iterator[Bars]:
+    """On standard error; where that is no screen, a line for each cell that is finished, and for
+    one that takes long every half a minute."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        yield Bars(progress, cells)
+
+
+def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> Played:
+    """Raises SettingsError where its folder holds another run, and as `simulate`."""
+    folder = runs / cell.name
+    if (folder / "cell.json").exists():
+        return _read(cell, folder, is_new=False)
+    fleet = fleets.read(cell.fleet, cell.sets)
+    bar.begin(cell.name, fleet.federation.rounds.count)
+    records: list[Record] = []
+
+    def is_enough(record: Record) -> bool:
+        records.append(record)
+        bar.tell(record)
+        return enough(records)
+
+    began = time.monotonic()
+    simulate(
+        fleet,
+        folder,
+        repeat=cell.repeat,
+        processes=processes,
+        enough=is_enough,
+        console=Console(quiet=True),
+    )
+    done = _Done(repeat=cell.repeat, wall_s=round(time.monotonic() - began, 1))
+    (folder / "cell.json").write_bytes(msgspec.json.encode(done))
+    return _read(cell, folder, is_new=True)
+
+
+def _read(cell: Cell, folder: Path, *, is_new: bool) -> Played:
+    done = msgspec.json.decode((folder / "cell.json").read_bytes(), type=_Done)
+    if done.repeat != cell.repeat:
+        raise SettingsError(
+            f"{folder} holds another run ({done.repeat}): remove it, or give another --runs"
+        )
+    return Played(
+        folder=folder,
+        records=history.read(folder / "history.jsonl"),
+        page=msgspec.json.decode((folder / "lab.json").read_bytes(), type=LabPage),
+        wall_s=done.wall_s,
+        is_new=is_new,
+    )

@@ -1,0 +1,52 @@
+"""When did a curve reach its target? The way McMahan et al. (2017, section 3) read theirs.
+
+    accuracy     o          each model's
+              o     o
+           --/-------------- target
+         o  .              crossed between two models, on the line between the best so far
+
+They "construct a learning curve for each parameter setting, optimizing η as described above and
+then making each curve monotonically improving by taking the best value of test-set accuracy
+achieved over all prior rounds. We then calculate the number of rounds where the curve crosses the
+target accuracy, using linear interpolation between the discrete points forming the curve."
+"""
+
+from collections.abc import Iterable, Sequence
+
+from coordinator.history import Record
+
+Curve = Sequence[tuple[float, float]]
+"""(x, accuracy), in order of x."""
+
+
+def crossing(curve: Curve, target: float) -> float | None:
+    """The x at which the best so far reaches the target, interpolated; None where it never does."""
+    before_x, best = 0.0, -1.0
+    for x, accuracy in curve:
+        if accuracy >= target:
+            # The first model of all may be good enough already.
+            share = 1.0 if best < 0 else (target - best) / (accuracy - best)
+            return before_x + share * (x - before_x)
+        before_x, best = x, max(best, accuracy)
+    return None
+
+
+def by_round(records: Iterable[Record]) -> Curve:
+    """x: how many rounds had closed when the model was made. A record's figures are of the model
+    that its round began with."""
+    return [
+        (record.round - 1, record.figures.metrics["accuracy"])
+        for record in records
+        if record.figures is not None
+    ]
+
+
+def by_hour(records: Sequence[Record], closed_s: Sequence[float]) -> Curve:
+    """x: hours of the fleet's time when the model was made. `closed_s`: when each record's round
+    closed, in seconds since the run began."""
+    made_s = [0.0, *closed_s]
+    return [
+        (at_s / 3600, record.figures.metrics["accuracy"])
+        for at_s, record in zip(made_s, records, strict=False)
+        if record.figures is not None
+    ]

@@ -1,0 +1,41 @@
+"""The two fleets of people that `dropout.py` runs: what they learn, and from what data."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.cells import FLEETS, Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    data: Path | None
+    """None: it brings its own."""
+    sets: tuple[str, ...]
+
+
+def tasks(har: Path | None) -> dict[str, Task]:
+    """By name; HAR only where there is a folder with its data."""
+    found = {
+        "phonewatch": Task(
+            None,
+            (
+                "federation.task=learning_tasks.phonewatch",
+                "federation.training.learning_rate=0.01",
+                "federation.training.momentum=0.9",
+                "federation.rounds.count=40",
+                # 198 windows, where a person of HAR has 350.
+                "device.ms_per_sample=88.0",
+            ),
+        )
+    }
+    if har is not None:
+        found["har"] = Task(har.resolve(), ("federation.task=learning_tasks.har",))
+    return found
+
+
+def fleet_of(task: Task, name: str, seed: int, sets: Sequence[str]) -> Cell:
+    data = () if task.data is None else (f"data.path={json.dumps(str(task.data))}",)
+    seeds = (f"federation.seed={seed}", f"seed={seed}")
+    return Cell(name, FLEETS / "people.toml", (*data, *task.sets, *sets, *seeds))
