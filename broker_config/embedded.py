@@ -187,17 +187,17 @@ class _Broker(Broker):  # type: ignore[misc]  # amqtt ships no types.
         connection's, as disconnected, and nothing is delivered any more.
         """
         assert session.client_id is not None
-        await self._end_older_connection(session.client_id)
         admitted: bool = await super()._authenticate(session, listener)
+        # Last: from here on amqtt does not await until the connection is known, so that of two
+        # that come in the same instant the second finds the first.
+        await self._end_older_connection(session.client_id)
         return admitted
 
     async def _end_older_connection(self, client_id: str) -> None:
-        session, handler = self._sessions.get(client_id, (None, None))
-        if session is None or handler is None or not _is_connected(session):
-            return
-        _hang_up(handler)
+        """Returns when there is none: another may have come while one was ended."""
         async with asyncio.timeout(_TAKEOVER_WITHIN_S):
-            while _is_connected(session):
+            while (older := self._sessions.get(client_id)) and _is_connected(older[0]):
+                _hang_up(older[1])
                 await asyncio.sleep(0.01)
 
 

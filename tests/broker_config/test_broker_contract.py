@@ -1,6 +1,10 @@
 """What every broker we work with must do; each test runs against each broker that can be had."""
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from select import select
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -110,6 +114,40 @@ def test_a_client_that_comes_back_before_it_was_missed_takes_over(
             coordinator.publish(f"{federation_name}/offer", b"round 1")
             assert newer.receive().payload == b"round 1"
             older.wait_until_hung_up()
+
+
+def test_of_namesakes_that_come_in_the_same_instant_one_stays(
+    broker: RunningBroker, federation_name: str
+) -> None:
+    address = urlsplit(broker.url)
+    name = f"{federation_name}-ann".encode()
+    body = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(name).to_bytes(2, "big") + name
+    connect = bytes([0x10, len(body)]) + body
+    with ExitStack() as links:
+        sockets = [
+            links.enter_context(socket.create_connection((address.hostname, address.port), 30))
+            for _ in range(12)
+        ]
+        for one in sockets:
+            one.sendall(connect)
+        hung_up: set[socket.socket] = set()
+        while len(hung_up) < len(sockets) - 1:
+            readable, _, _ = select(set(sockets) - hung_up, [], [], 30)
+            assert readable, f"{len(sockets) - len(hung_up)} of one name are still connected"
+            hung_up |= {one for one in readable if not _read(one)}
+        (last,) = set(sockets) - hung_up
+        last.sendall(b"\xc0\x00")
+        received = b""
+        while not received.endswith(b"\xd0\x00"):
+            received += (more := _read(last))
+            assert more, "the last one was hung up too"
+
+
+def _read(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(4096)
+    except ConnectionError:
+        return b""
 
 
 def test_sixty_clients_come_at_once_and_each_gets_the_offer(
