@@ -1,10 +1,11 @@
 """One cell of an experiment is one run in the lab. A cell that was run is not run again.
 
-Cell ──▶ folder/cell.json is there: read it ──────────────▶ Played: records, times, wall time
-         it is not: simulate, then write cell.json last ──▶
+Cell ──▶ folder/cell.json is there, and it was run far enough: read it ──▶ Played: records, times
+         else: simulate, then write cell.json last ──────────────────────▶
 """
 
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ class _Done(Struct, frozen=True, kw_only=True):
 
     repeat: str
     """The command of the whole run. It may have been ended before, when enough was known."""
+    is_whole: bool
+    """It was not."""
     wall_s: float
 
 
@@ -117,7 +120,11 @@ def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> P
     """Raises SettingsError where its folder holds another run, and as `simulate`."""
     folder = runs / cell.name
     if (folder / "cell.json").exists():
-        return _read(cell, folder, is_new=False)
+        found, is_whole = _read(cell, folder, is_new=False)
+        if is_whole or enough(found.records):
+            return found
+    # Broken off, or ended where then enough was known.
+    shutil.rmtree(folder, ignore_errors=True)
     fleet = fleets.read(cell.fleet, cell.sets)
     bar.begin(cell.name, fleet.federation.rounds.count)
     records: list[Record] = []
@@ -125,8 +132,11 @@ def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> P
     def is_enough(record: Record) -> bool:
         records.append(record)
         bar.tell(record)
-        return enough(records)
+        nonlocal is_whole
+        is_whole = not enough(records)
+        return not is_whole
 
+    is_whole = True
     began = time.monotonic()
     simulate(
         fleet,
@@ -136,21 +146,24 @@ def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> P
         enough=is_enough,
         console=Console(quiet=True),
     )
-    done = _Done(repeat=cell.repeat, wall_s=round(time.monotonic() - began, 1))
+    wall_s = round(time.monotonic() - began, 1)
+    done = _Done(repeat=cell.repeat, is_whole=is_whole, wall_s=wall_s)
     (folder / "cell.json").write_bytes(msgspec.json.encode(done))
-    return _read(cell, folder, is_new=True)
+    return _read(cell, folder, is_new=True)[0]
 
 
-def _read(cell: Cell, folder: Path, *, is_new: bool) -> Played:
+def _read(cell: Cell, folder: Path, *, is_new: bool) -> tuple[Played, bool]:
+    """What there is, and whether it is whole."""
     done = msgspec.json.decode((folder / "cell.json").read_bytes(), type=_Done)
     if done.repeat != cell.repeat:
         raise SettingsError(
             f"{folder} holds another run ({done.repeat}): remove it, or give another --runs"
         )
-    return Played(
+    found = Played(
         folder=folder,
         records=history.read(folder / "history.jsonl"),
         page=msgspec.json.decode((folder / "lab.json").read_bytes(), type=LabPage),
         wall_s=done.wall_s,
         is_new=is_new,
     )
+    return found, done.is_whole

@@ -167,7 +167,12 @@ def _parse() -> argparse.Namespace:
         help="that train; they change nothing but the time it takes (default: one a core)",
     )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "dropout")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.har is None and arguments.tasks == ["har"] and "dropout" in arguments.parts:
+        parser.error("--tasks har needs --har, the folder with its data")
+    if arguments.har is None and arguments.parts == ["availability"]:
+        parser.error("--parts availability needs --har, the folder with its data")
+    return arguments
 
 
 def _share(text: str) -> float:

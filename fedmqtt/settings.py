@@ -23,6 +23,7 @@ _MISSING = re.compile(r"^Object missing required field `(.*)`")
 _NO_CHOICE = re.compile(r"^Invalid enum value (.*)$")
 _FORM = re.compile(r" matching regex .*$")
 _INDEX = re.compile(r"\[.*?\]")
+_PASSWORD = re.compile(r"(://[^/\s:@\"']*):[^/\s\"']*@")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _KINDS = {
     "`str`": "text",
@@ -64,6 +65,11 @@ def render(settings: msgspec.Struct) -> str:
     lines: list[str] = []
     _render(settings, "", lines)
     return "\n".join(lines).strip() + "\n"
+
+
+def without_passwords(text: str) -> str:
+    """A text for others to see: in each address in it, `user:password@` is `user:***@`."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
-from msgspec import Meta, Struct, defstruct, field, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
 from coordinator import aggregation, checks
 from coordinator.config import FederationConfig
@@ -125,7 +125,12 @@ class FleetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ]
     seed: Annotated[
         int,
-        Meta(ge=0, le=2**53, description="Of everything that is drawn: split, weather, devices."),
+        Meta(
+            ge=0,
+            le=2**53,
+            description="Of everything that is drawn: split, weather, devices; and, unless\n"
+            "federation.seed is given, first model, who is invited, training.",
+        ),
     ] = 1
     clients: Annotated[
         int,
@@ -188,7 +193,14 @@ class Fleet:
 
     def as_used(self) -> str:
         """The file with every default, the federation in it, and its paths in full."""
-        return settings.render(_with_full_paths(self.config, self.folder))
+        config = _with_full_paths(self.config, self.folder)
+        if config.federation.task.endswith(".py"):
+            # Not in `config`: the task's name crosses links, and so is in the trace.
+            task = str(Path(config.federation.task).resolve())
+            config = structs.replace(
+                config, federation=structs.replace(config.federation, task=task)
+            )
+        return settings.render(config)
 
     def crew(self, clients: Sequence[str], keys: Sequence[float] | None = None) -> "Crew":
         """All clients' weather and devices; `keys` is a number of each one's data, such as its
@@ -248,6 +260,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Fleet:
     source = str(path)
     with under(f"{source}: "):
         kind = _exact(rough)
+    if isinstance(rough.federation, dict) and "seed" not in rough.federation:
+        overrides = [*overrides, f"federation.seed={rough.seed}"]
     # Read again, now that it is known what is in its tables of settings.
     config = settings.read(path, overrides, kind)
     federation = _federation(config, path)
@@ -365,17 +379,29 @@ def _part(folder: ModuleType, key: str, name: str, others: Sequence[str] = ()) -
 
 def _federation(config: FleetConfig, path: Path) -> FederationConfig:
     """From the table, or from the file that is named instead of it."""
-    found, where = config.federation, f"{path}: federation."
+    found, where, folder = config.federation, f"{path}: federation.", path.parent
     if isinstance(found, str):
         file = path.parent / found
         with under(f"{path}: federation: "):
             rough = settings.read(file, [], FederationConfig)
-            found = settings.read(file, [], _federation_kind(rough.aggregation))
-        where = f"{file}: "
+            is_seeded = settings.read(file, [], _Seed).seed is not UNSET
+            overrides = [] if is_seeded else [f"seed={config.seed}"]
+            found = settings.read(file, overrides, _federation_kind(rough.aggregation))
+        where, folder = f"{file}: ", file.parent
     assert isinstance(found, FederationConfig)
     with under(where):
         checks.check(found)
+    if found.initial_model:
+        # In full, so that both modes, and whoever repeats the run, find the same file.
+        full = str((folder / found.initial_model).resolve())
+        found = structs.replace(found, initial_model=full)
     return found
+
+
+class _Seed(Struct, frozen=True):
+    """Of a federation.toml: whether it gives one."""
+
+    seed: int | UnsetType = UNSET
 
 
 def _check(config: FleetConfig, folder: Path) -> None:
@@ -425,12 +451,12 @@ def _crew(
 ) -> Crew:
     weather, battery = config.connectivity, config.device.battery
     with under(f"{source}: connectivity.settings."):
-        online = _prepared("connectivity", weather.kind, weather.settings, folder, len(clients))
+        online = _prepared("connectivity", weather.kind, weather.settings, folder, config, clients)
     plugged = online
     if battery.charging != hardware.ONLINE:
         with under(f"{source}: device.battery.settings."):
             plugged = _prepared(
-                "charging", battery.charging, battery.settings, folder, len(clients)
+                "charging", battery.charging, battery.settings, folder, config, clients
             )
     with under(f"{source}: link."):
         prepared_links = links.prepare(config.link, folder)
@@ -440,9 +466,17 @@ def _crew(
     return Crew(config, clients, placed, online, plugged, prepared_links, devices)
 
 
-def _prepared(purpose: str, kind: str, chosen: Any, folder: Path, clients: int) -> _Prepared:
+def _prepared(
+    purpose: str,
+    kind: str,
+    chosen: Any,
+    folder: Path,
+    config: FleetConfig,
+    clients: Sequence[str],
+) -> _Prepared:
     part: Connectivity = _part(connectivity, purpose, kind)
-    return _Prepared(purpose, part, part.prepare(chosen, folder, clients))
+    starts = seconds_of(config.starts)
+    return _Prepared(purpose, part, part.prepare(chosen, folder, len(clients), starts))
 
 
 def _with_full_paths(config: _T, folder: Path) -> _T:

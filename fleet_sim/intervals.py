@@ -14,6 +14,7 @@ Interval = tuple[Seconds, Seconds]
 
 HOUR_S: Seconds = 3600.0
 DAY_S: Seconds = 86_400.0
+WEEK_S: Seconds = 7 * DAY_S
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 TIME_OF_DAY_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z"

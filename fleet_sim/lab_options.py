@@ -15,6 +15,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fedmqtt.settings import without_passwords
+
 _NO_SECTION = "fleet"
 """Where options stand that are in no section."""
 
@@ -69,7 +71,7 @@ def _default(field: structs.FieldInfo) -> Any:
 
 
 def _told(value: Any) -> str:
-    """As it would stand in the file, so that it can be given to --set."""
+    """As it would stand in the file, so that it can be given to --set; but for passwords."""
     plain = msgspec.to_builtins(value)
     is_one_word = isinstance(plain, str) and bool(plain) and " " not in plain
-    return plain if is_one_word else msgspec.json.encode(plain).decode()
+    return without_passwords(plain if is_one_word else msgspec.json.encode(plain).decode())

@@ -7,14 +7,14 @@ from msgspec import Struct
 
 class ClientLine(Struct, frozen=True, kw_only=True):
     client: str
-    samples: int
-    """What it holds, held out or not."""
+    samples: int | None = None
+    """What it holds, held out or not; None where nothing was learned."""
     label_counts: list[int] = []
     """By class; empty where targets are no classes."""
     dominant_label: int | None = None
     rank: float
-    online_share: float
-    """Of the run's time, by its plan."""
+    online_share: float | None
+    """Of the run's time, by its plan. Of a large fleet it is told of some."""
 
 
 class RoundMark(Struct, frozen=True, kw_only=True):

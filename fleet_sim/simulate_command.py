@@ -13,6 +13,7 @@ real run does; `fedmqtt report` shows one or several.
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -36,7 +37,7 @@ from coordinator.history import Record
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.parts import UnknownPart
-from fedmqtt.settings import SettingsError
+from fedmqtt.settings import SettingsError, without_passwords
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array, Layout
 from fleet_sim import fleet as fleets
@@ -45,7 +46,7 @@ from fleet_sim.fleet import Crew, Fleet
 from fleet_sim.intervals import HOUR_S, share
 from fleet_sim.lab import Lab, Lesson
 from fleet_sim.lab_page import ClientLine, LabPage
-from fleet_sim.live_run import LiveRunError, run_live
+from fleet_sim.live_run import LiveRunError, run_live, too_fast
 from fleet_sim.live_swarm import LiveSwarmError
 from fleet_sim.outcome import Outcome
 from fleet_sim.promises import Broken
@@ -61,7 +62,7 @@ _SAMPLES_UNLEARNED = 100
 """How much data each client has where nothing is learned."""
 
 _SHARES_MAX = 20_000
-"""Of so many clients at most it is told how much they were online."""
+"""Of so many clients at most it is told how much they were online: of every second, or third."""
 
 Mistake = (SettingsError, UnknownPart, SplitError, TaskError, CheckpointError, OSError)
 """What is wrong with a fleet, told in one sentence."""
@@ -87,7 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=_count,
         default=os.cpu_count() or 1,
-        help="that train; they change nothing but the time it takes (default: one a core)",
+        help="that train; in virtual time they change nothing but the time it takes (default: one a"
+        " core)",
     )
     parser.add_argument(
         "--ray",
@@ -103,7 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-training",
         action="store_true",
-        help="learn nothing: only see who takes part, and when",
+        help="learn nothing: only see who takes part, and when, as if models and updates had no"
+        " bytes and everybody 100 samples",
     )
     parser.add_argument(
         "--live", action="store_true", help="real programs at a real broker, not virtual time"
@@ -111,12 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed",
         type=_speed,
-        default=1.0,
         help="with --live: seconds of the fleet's time in each second (default: 1)",
     )
     parser.add_argument(
         "--broker",
-        default="auto",
         metavar="WHICH",
         help="with --live: mosquitto, embedded, or mqtt://host:port; by default Mosquitto if it is"
         " installed",
@@ -129,6 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         fleet = _read(arguments)
+        _check_together(arguments, fleet)
         workers = _workers(arguments)
         folder = _run_folder(arguments, fleet)
         if arguments.live:
@@ -136,8 +138,8 @@ def run(arguments: argparse.Namespace) -> int:
                 fleet,
                 folder,
                 repeat=_repeat(arguments),
-                broker=arguments.broker,
-                speed=arguments.speed,
+                broker=arguments.broker or "auto",
+                speed=arguments.speed or 1.0,
                 processes=arguments.processes,
             )
         else:
@@ -246,7 +248,8 @@ def simulate_live(
 ) -> Result:
     """A whole run at a real broker; its folder is made.
 
-    Raises what is in `Mistake`, BrokerError, LiveSwarmError and LiveRunError.
+    Raises what is in `Mistake`, BrokerError, LiveSwarmError, and once what there is is kept
+    LiveRunError, and KeyboardInterrupt where a person has ended it.
     """
     console = _console()
     data = folder / "data"
@@ -254,6 +257,8 @@ def simulate_live(
         held = _share_out(fleet, data)
         crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
     _say_options(console, fleet, repeat)
+    if sentence := too_fast(fleet, speed):
+        console.print(sentence, markup=False)
     outcome = run_live(
         fleet,
         crew,
@@ -272,7 +277,10 @@ def simulate_live(
             markup=False,
         )
     by_name = {one.client: one for one in held}
-    return _conclude(outcome, "live", fleet, crew, by_name, folder, repeat, console)
+    result = _conclude(outcome, "live", fleet, crew, by_name, folder, repeat, console)
+    if outcome.failure:
+        raise LiveRunError(outcome.failure)
+    return _unless(outcome.is_stopped, result, console)
 
 
 @contextmanager
@@ -298,13 +306,33 @@ def _unless(is_stopped: bool, result: Result, console: Console) -> Result:
     return result
 
 
+def _check_together(arguments: argparse.Namespace, fleet: Fleet) -> None:
+    """What would do nothing is refused. Raises SettingsError."""
+    given = {
+        "--ray": arguments.ray,
+        "--alone": arguments.alone,
+        "--no-training": arguments.no_training,
+    }
+    for option in (name for name, value in given.items() if value):
+        if arguments.live:
+            raise SettingsError(f"{option} is for virtual time: leave it out, or --live")
+    if arguments.no_training and (arguments.ray or arguments.alone):
+        raise SettingsError("--no-training trains nobody: leave out --ray and --alone")
+    for option, value in (("--speed", arguments.speed), ("--broker", arguments.broker)):
+        if value and not arguments.live:
+            raise SettingsError(f"{option} is for a run at a real broker: add --live")
+    if arguments.no_training and fleet.config.connectivity.follows_data:
+        raise SettingsError(
+            "--no-training: without data nobody's weather can follow it: add"
+            " --set connectivity.follows_data=0"
+        )
+
+
 def _workers(arguments: argparse.Namespace) -> _MakeWorkers | None:
     """None: processes of this machine. Raises SettingsError."""
     address: str | None = arguments.ray
     if not address:
         return None
-    if arguments.live or arguments.no_training:
-        raise SettingsError("--ray trains in virtual time: leave out --live and --no-training")
     try:
         # Here, because it is an extra, and takes a second.
         from fleet_sim.training.ray_workers import on_ray
@@ -332,7 +360,7 @@ def _first_model(fleet: Fleet, folder: Path) -> tuple[Layout, Array]:
     """As the coordinator has it, tensors in the same order."""
     federation = fleet.federation
     if federation.initial_model:
-        return checkpoint.load(fleet.folder / federation.initial_model)
+        return checkpoint.load(Path(federation.initial_model))
     path = folder / "initial_model.safetensors"
     write_initial_model(federation.task, federation.seed, path)
     return checkpoint.load(path)
@@ -405,17 +433,20 @@ def _conclude(
     repeat: str,
     console: Console,
 ) -> Result:
-    (folder / "fleet.toml").write_text(fleet.as_used())
+    (folder / "fleet.toml").write_text(without_passwords(fleet.as_used()))
     now = max(outcome.seconds, 1.0)
+    step = math.ceil(len(crew) / _SHARES_MAX)
+    lines = [_line(crew, n, held, now if n % step == 0 else None) for n in range(len(crew))]
+    options = lab_options.options(fleet.config)
     page = LabPage(
         mode=mode,
         title=fleet.federation.name,
         seed=fleet.config.seed,
-        clients=[_line(crew, n, held, now) for n in range(min(len(crew), _SHARES_MAX))],
+        clients=lines,
         rounds=list(outcome.marks),
         speed=outcome.speed,
         trace=outcome.trace,
-        weather={one.name: one.value for one in lab_options.options(fleet.config)},
+        weather={one.name: one.value for one in options},
         repeat=repeat,
     )
     (folder / "lab.json").write_bytes(msgspec.json.encode(page))
@@ -424,17 +455,16 @@ def _conclude(
     return result
 
 
-def _line(crew: Crew, n: int, held: Mapping[str, Holding], until: Seconds) -> ClientLine:
-    equipment = crew[n]
-    holding = held.get(equipment.client)
+def _line(crew: Crew, n: int, held: Mapping[str, Holding], until: Seconds | None) -> ClientLine:
+    holding = held.get(crew.clients[n])
     counts = list(holding.label_counts.values()) if holding else []
     return ClientLine(
-        client=equipment.client,
-        samples=holding.samples if holding else _SAMPLES_UNLEARNED,
+        client=crew.clients[n],
+        samples=holding.samples if holding else None,
         label_counts=counts,
         dominant_label=counts.index(max(counts)) if counts else None,
-        rank=equipment.rank,
-        online_share=round(share(equipment.online(), until), 6),
+        rank=crew.ranks[n],
+        online_share=None if until is None else round(share(crew[n].online(), until), 6),
     )
 
 
@@ -508,9 +538,10 @@ def _read(arguments: argparse.Namespace) -> Fleet:
 
 def _run_folder(arguments: argparse.Namespace, fleet: Fleet) -> Path:
     if arguments.run is not None:
-        if (arguments.run / "history.jsonl").exists():
-            raise SettingsError(f"--run: {arguments.run} holds a run already; choose another")
-        return Path(arguments.run)
+        run = Path(arguments.run)
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise SettingsError(f"--run: {run} is there, and not empty; choose another folder")
+        return run
     name = f"{fleet.federation.name}-seed-{fleet.config.seed}"
     number = 1
     while True:
@@ -533,8 +564,11 @@ def _repeat(arguments: argparse.Namespace) -> str:
         words += ["--seed", str(arguments.seed)]
     words += ["--alone"] * arguments.alone + ["--no-training"] * arguments.no_training
     if arguments.live:
-        words += ["--live", "--speed", f"{arguments.speed:g}"]
-    return shlex.join(words)
+        words += ["--live", "--speed", f"{arguments.speed or 1.0:g}"]
+        # Here they change how much it can keep up with.
+        words += ["--processes", str(arguments.processes)]
+        words += ["--broker", arguments.broker] if arguments.broker else []
+    return without_passwords(shlex.join(words))
 
 
 def _sentence(bad: BaseException) -> str:

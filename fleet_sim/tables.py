@@ -116,8 +116,17 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     delimiter = max(_DELIMITERS, key=kept[0][1].count) if kept else ","
-    rows = csv.reader((line for _, line in kept), delimiter=delimiter)
-    return [(number, cells) for (number, _), cells in zip(kept, rows, strict=True)]
+    found = []
+    for number, line in kept:
+        try:
+            # Line by line: a quotation mark that is never closed would swallow those that follow.
+            (cells,) = csv.reader([line], delimiter=delimiter, strict=True)
+        except csv.Error as bad:
+            raise SettingsError(
+                f"{path}, line {number}: {bad}; a text in quotation marks has to end in its line"
+            ) from bad
+        found.append((number, cells))
+    return found
 
 
 def _places(

@@ -215,7 +215,7 @@ def mean_label(counts: Sequence[int]) -> float:
     return sum(label * count for label, count in enumerate(counts)) / total if total else 0.0
 
 
-def held_by_lab(lab: Lab | None) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
+def held_by_lab(lab: Lab | None) -> tuple[tuple[str, int | None, tuple[int, ...]], ...]:
     """Who holds what, comparable between runs."""
     people = lab.clients if lab else []
     return tuple(

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from fedmqtt.settings import without_passwords
 from round_monitor import units
 
 HISTORY, LAB = "history.jsonl", "lab.json"
@@ -31,7 +32,6 @@ JUDGE = "judge"
 _LARGEST = 1e300
 """Beyond, differences overflow: such a metric has no place on an axis, and says nothing anyway."""
 
-_PASSWORD = re.compile(r"(://[^/\s:@\"']*):[^/\s\"']*@")
 _VARIABLE = re.compile(r"\b[0-9a-f]{8,}\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 Progress = Callable[[float], None]
@@ -75,7 +75,7 @@ class LabClient(Struct, frozen=True):
     """One simulated client: what it held, and how often it could be reached."""
 
     client: str
-    samples: int = 0
+    samples: int | None = None
     label_counts: list[int] = []
     online_share: float | None = None
     dominant_label: int | None = None
@@ -251,11 +251,13 @@ def _decode(decoder: "msgspec.json.Decoder[_T]", text: bytes, where: str) -> _T:
 
 def _read_lab(path: Path) -> Lab | None:
     try:
-        return _decode(msgspec.json.Decoder(Lab), path.read_bytes(), str(path))
+        lab = _decode(msgspec.json.Decoder(Lab), path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
     except OSError as bad:
         raise ReportError(f"{path}: {bad.strerror}") from bad
+    weather = {name: without_passwords(str(value)) for name, value in lab.weather.items()}
+    return structs.replace(lab, weather=weather, repeat=without_passwords(lab.repeat))
 
 
 def _read_settings(folder: Path) -> dict[str, str]:
@@ -268,7 +270,7 @@ def _read_settings(folder: Path) -> dict[str, str]:
         except OSError as bad:
             raise ReportError(f"{folder / name}: {bad.strerror}") from bad
         # A report is passed on; who reads it may not be who may use the broker.
-        found[name] = _PASSWORD.sub(r"\1:***@", text)
+        found[name] = without_passwords(text)
     return found
 
 

@@ -16,7 +16,7 @@ const LEFT = 50, RIGHT = 380, TOP = 12, BOTTOM = 220;
 
 const edges = (text) => text.split(" ").map(Number);
 const value = (at, from, to, [low, high]) => low + (at - from) / (to - from) * (high - low);
-const shown = (number) => Number(number.toPrecision(4)).toLocaleString("en");
+const shown = (number) => number.toLocaleString("en", { maximumSignificantDigits: 4 });
 
 function nearest(line, x) {
   line.corners ??= line.getAttribute("points").split(" ").map((pair) => pair.split(",").map(Number));

@@ -97,7 +97,9 @@ def _hash(text: str) -> str:
 def _about(shown: Sequence[Shown]) -> str:
     kinds = {_kind(one.run) for one in shown}
     count = "One run" if len(shown) == 1 else f"{len(shown)} runs"
-    clocks = " Time is the simulation’s own." if any(one.run.is_virtual for one in shown) else ""
+    clocks = (
+        " Time is the simulation’s own." if any(one.run.lab is not None for one in shown) else ""
+    )
     return (
         f"{count}: {', '.join(sorted(kinds))}.{clocks}"
         " A model’s figures stand where it was made: after so many rounds, so much time and so many"

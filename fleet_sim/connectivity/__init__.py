@@ -3,7 +3,7 @@
 Each defines
 
     Settings                                    a struct whose every field says what it is
-    prepare(settings, folder, clients)          reads files, their paths from `folder`;
+    prepare(settings, folder, clients, starts)  reads files, their paths from `folder`;
                                                 SettingsError begins with the key
     online(prepared, rank, chance)              one client's intervals, endless or not
 
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from fedmqtt.effects import Seconds
 from fleet_sim.intervals import Interval
 
 
@@ -27,8 +28,11 @@ class Connectivity(Protocol):
 
     Settings: type[Struct]
 
-    def prepare(self, settings: Any, folder: Path, clients: int) -> Any:
-        """What all clients of a fleet of so many share. Raises SettingsError."""
+    def prepare(self, settings: Any, folder: Path, clients: int, starts: Seconds) -> Any:
+        """What all clients of a fleet of so many share, whose run begins at second `starts`.
+
+        Raises SettingsError.
+        """
 
     def online(self, prepared: Any, rank: float, chance: Random) -> Iterator[Interval]:
         """One client's intervals from second 0 on: in order, each with a gap before it."""

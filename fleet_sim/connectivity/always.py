@@ -7,6 +7,7 @@ from random import Random
 
 from msgspec import Struct
 
+from fedmqtt.effects import Seconds
 from fleet_sim.intervals import Interval
 
 
@@ -14,7 +15,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """There is nothing to set."""
 
 
-def prepare(settings: Settings, folder: Path, clients: int) -> None:
+def prepare(settings: Settings, folder: Path, clients: int, starts: Seconds) -> None:
     """Nothing is needed."""
 
 

@@ -73,7 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
-def prepare(settings: Settings, folder: Path, clients: int) -> Settings:
+def prepare(settings: Settings, folder: Path, clients: int, starts: Seconds) -> Settings:
     return settings
 
 

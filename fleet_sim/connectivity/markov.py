@@ -46,7 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0.0
 
 
-def prepare(settings: Settings, folder: Path, clients: int) -> Settings:
+def prepare(settings: Settings, folder: Path, clients: int, starts: Seconds) -> Settings:
     return settings
 
 

@@ -1,6 +1,8 @@
 """What somebody wrote down: at 14:00 half of the fleet leaves, at 15:00 it is back.
 
-Everybody is online unless an event says otherwise. An event names its clients by rank, so its
+Everybody is online unless an event says otherwise. A time without a day is the first such time of
+the run, and one with a day that of the run's first week; numbers are seconds since the midnight
+(of Monday) before the run begins. An event names its clients by rank, so its
 share is exact, and two events can be told to hit the same clients or others:
 
     events = [
@@ -11,6 +13,7 @@ share is exact, and two events can be told to hit the same clients or others:
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -21,7 +24,7 @@ from msgspec import Meta, Struct
 from fedmqtt import settings as toml
 from fedmqtt.effects import Seconds
 from fedmqtt.settings import SettingsError
-from fleet_sim.intervals import DAY_S, TIME_OF_WEEK_PATTERN, Interval, seconds_of
+from fleet_sim.intervals import DAY_S, TIME_OF_WEEK_PATTERN, WEEK_S, Interval, seconds_of
 
 _FOR_GOOD_S: Seconds = 12_000 * DAY_S
 """Longer than any event. Daily ones may leave no gap: who is away for so long never returns."""
@@ -32,7 +35,7 @@ _Moment = Annotated[str, Meta(pattern=TIME_OF_WEEK_PATTERN)] | Annotated[float, 
 class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: Annotated[
         _Moment,
-        Meta(description='When they leave: "14:00", "Tue 14:00", or seconds since midnight.'),
+        Meta(description='When they leave: "14:00", "Tue 14:00", or seconds since Monday began.'),
     ]
     leave: Annotated[float, Meta(gt=0, le=1, description="Which share of the fleet leaves.")] = 1.0
     first: Annotated[
@@ -59,12 +62,22 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
 
 
-def prepare(settings: Settings, folder: Path, clients: int) -> tuple[Event, ...]:
+@dataclass(frozen=True, slots=True)
+class Planned:
+    event: Event
+    begin: Seconds
+    end: Seconds
+    """Of the event's first time; infinite where they leave for good."""
+
+
+def prepare(settings: Settings, folder: Path, clients: int, starts: Seconds) -> tuple[Planned, ...]:
     """Raises SettingsError for an event that cannot be."""
-    return tuple(_event(values, f"event {n}") for n, values in enumerate(settings.events, 1))
+    return tuple(
+        _event(values, f"event {n}", starts) for n, values in enumerate(settings.events, 1)
+    )
 
 
-def _event(values: dict[str, Any], name: str) -> Event:
+def _event(values: dict[str, Any], name: str, starts: Seconds) -> Planned:
     if "at" not in values:
         raise SettingsError(f'events: {name} does not say when: give it at = "14:00"')
     event = toml.convert(values, Event, f"events: {name}")
@@ -77,19 +90,25 @@ def _event(values: dict[str, Any], name: str) -> Event:
         raise SettingsError(
             f'events: {name} is daily, but nobody comes back from it: give it returns = "15:00"'
         )
-    away_s = _end(event) - _second(event.at)
-    if away_s <= 0 or (event.daily and away_s + event.within_s >= DAY_S):
+    begin = _begin(event, starts)
+    end = _end(event, begin)
+    if end <= begin or (event.daily and end - begin + event.within_s >= DAY_S):
         raise SettingsError(
             f"events: {name} leaves at {_told(event.at)} and returns at {_told(event.returns)}:"
             " `returns` has to come after `at`, and less than a day later where it is daily"
         )
-    return event
+    if not event.daily and end + event.within_s <= starts:
+        raise SettingsError(
+            f"events: {name} is over before the run begins, {starts:.0f} s after midnight of"
+            " Monday: give it a later time"
+        )
+    return Planned(event, begin, end)
 
 
-def online(prepared: tuple[Event, ...], rank: float, chance: Random) -> Iterator[Interval]:
-    hit = [one for one in prepared if one.first <= rank < one.first + one.leave]
-    once = [_away(event, 0, chance) for event in hit if not event.daily]
-    daily = [event for event in hit if event.daily]
+def online(prepared: tuple[Planned, ...], rank: float, chance: Random) -> Iterator[Interval]:
+    hit = [one for one in prepared if one.event.first <= rank < one.event.first + one.event.leave]
+    once = [_away(one, 0, chance) for one in hit if not one.event.daily]
+    daily = [one for one in hit if one.event.daily]
     now: Seconds = 0.0
     away_since: Seconds = 0.0
     for gone, back in _in_turn(once, daily, chance):
@@ -102,37 +121,48 @@ def online(prepared: tuple[Event, ...], rank: float, chance: Random) -> Iterator
     yield now, math.inf
 
 
-def _in_turn(once: list[Interval], daily: list[Event], chance: Random) -> Iterator[Interval]:
+def _in_turn(once: list[Interval], daily: list[Planned], chance: Random) -> Iterator[Interval]:
     """Absences in the order in which they begin. Endless if there are daily ones."""
     pending = sorted(once)
     for day in count() if daily else ():
-        pending = sorted([*pending, *(_away(event, day, chance) for event in daily)])
+        pending = sorted([*pending, *(_away(one, day, chance) for one in daily)])
         # Those of the days to come begin after this one.
         while pending and pending[0][0] < (day + 1) * DAY_S:
             yield pending.pop(0)
     yield from pending
 
 
-def _away(event: Event, day: int, chance: Random) -> Interval:
-    gone = _second(event.at) + chance.uniform(0.0, event.within_s)
-    back = _end(event) + chance.uniform(0.0, event.within_s)
+def _away(planned: Planned, day: int, chance: Random) -> Interval:
+    gone = planned.begin + chance.uniform(0.0, planned.event.within_s)
+    back = planned.end + chance.uniform(0.0, planned.event.within_s)
     return day * DAY_S + gone, day * DAY_S + max(back, gone)
 
 
-def _end(event: Event) -> Seconds:
+def _begin(event: Event, starts: Seconds) -> Seconds:
+    """When they leave first. A time that has passed at the start is the next such time."""
+    if not isinstance(event.at, str):
+        return float(event.at)
+    begin = seconds_of(event.at)
+    if event.daily:
+        return begin
+    return _next(begin, WEEK_S if " " in event.at else DAY_S, starts)
+
+
+def _end(event: Event, begin: Seconds) -> Seconds:
     """When they are back. A time of the day that has passed at `at` is one of the next day."""
     if event.returns is None:
         return math.inf
-    end = _second(event.returns)
-    if isinstance(event.returns, str) and " " not in event.returns:
-        begin = _second(event.at)
-        end += math.floor(begin / DAY_S) * DAY_S
-        end += DAY_S if end <= begin else 0.0
-    return end
+    if not isinstance(event.returns, str):
+        return float(event.returns)
+    end = seconds_of(event.returns)
+    if " " in event.returns:
+        # In the week in which they left.
+        return end + math.floor(begin / WEEK_S) * WEEK_S
+    return _next(end, DAY_S, math.nextafter(begin, math.inf))
 
 
-def _second(moment: str | float) -> Seconds:
-    return seconds_of(moment) if isinstance(moment, str) else float(moment)
+def _next(moment: Seconds, every: Seconds, not_before: Seconds) -> Seconds:
+    return moment + max(0, math.ceil((not_before - moment) / every)) * every
 
 
 def _told(moment: str | float | None) -> str:

@@ -14,7 +14,8 @@ and `interval_end_s`, and, if there is one, `available` with a column for each c
 The day of the earliest interval is day 0, so that times of the day remain what they were. Intervals
 are sorted, and those that overlap or touch are one. A fleet's clients take the log's clients by
 rank: rank 0 is who was online least. Where the fleet is larger than the log, those who share a
-log's client live it some whole days apart, drawn from the seed.
+log's client live it whole days apart, no two alike as long as there are days; those beyond are
+apart by a part of an hour too (`jitter_h`).
 """
 
 import math
@@ -31,7 +32,7 @@ from msgspec import Meta, Struct
 
 from fedmqtt.effects import Seconds
 from fedmqtt.settings import SettingsError
-from fleet_sim.intervals import DAY_S, Interval, merged, share, within
+from fleet_sim.intervals import DAY_S, HOUR_S, Interval, merged, share, within
 from fleet_sim.tables import Row, read_csv, read_npz, under
 
 _COLUMNS = {
@@ -76,6 +77,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "came; 0: those that it names.",
         ),
     ] = 0
+    jitter_h: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=12,
+            description="Where more clients share one of the log's than it has days, those beyond\n"
+            "are up to so many hours earlier or later than it was, all along.",
+        ),
+    ] = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +96,10 @@ class Trace:
     loops: bool
     fleet: int
     """How many clients the fleet has."""
+    jitter_h: float
 
 
-def prepare(settings: Settings, folder: Path, clients: int) -> Trace:
+def prepare(settings: Settings, folder: Path, clients: int, starts: Seconds) -> Trace:
     """Raises SettingsError, which names the file, the line and what to do."""
     if not settings.file:
         raise SettingsError("file: which log? Give the path of a CSV file or of an npz archive")
@@ -105,7 +116,9 @@ def prepare(settings: Settings, folder: Path, clients: int) -> Trace:
         )
     day_0 = math.floor(min(begins) / DAY_S) * DAY_S
     moved = [merged((a - day_0, b - day_0) for a, b in found) for found in log.values()]
-    last = max(intervals[-1][1] for intervals in moved if intervals)
+    last = max((intervals[-1][1] for intervals in moved if intervals), default=0.0)
+    if not last:
+        raise SettingsError(f"file: {path}: nobody in it is online for longer than no time")
     days = settings.days or math.ceil(last / DAY_S)
     traces = [list(within(intervals, days * DAY_S)) for intervals in moved]
     traces += [[]] * max(0, settings.clients - len(log))
@@ -113,30 +126,38 @@ def prepare(settings: Settings, folder: Path, clients: int) -> Trace:
         raise SettingsError(f"days: nobody in {path} is online in the first {days} days; give more")
     # Sorting is stable, so who is online equally long stays in the log's order.
     traces.sort(key=lambda intervals: share(intervals, days * DAY_S))
-    return Trace(traces, days, settings.after == "loop", clients)
+    return Trace(traces, days, settings.after == "loop", clients, settings.jitter_h)
 
 
 def online(prepared: Trace, rank: float, chance: Random) -> Iterator[Interval]:
-    which = _which(prepared, rank)
+    which, sharer = _place(prepared, rank)
     intervals = prepared.clients[which]
-    later = chance.randrange(prepared.days)
-    # The lowest of those who share a trace lives it as it was.
-    if (
-        later
-        and rank > 1 / prepared.fleet
-        and which == _which(prepared, _rank_below(prepared, rank))
-    ):
-        intervals = _rotated(intervals, later * DAY_S, prepared.days * DAY_S)
+    # The first of those who share a trace lives it as it was.
+    if sharer:
+        later_s = _days_later(sharer, prepared.days) * DAY_S
+        if sharer >= prepared.days:
+            later_s += chance.uniform(-1.0, 1.0) * prepared.jitter_h * HOUR_S
+        length_s = prepared.days * DAY_S
+        intervals = _rotated(intervals, later_s % length_s, length_s)
     return _repeated(intervals, prepared.days * DAY_S, prepared.loops)
 
 
-def _which(trace: Trace, rank: float) -> int:
-    return min(int(rank * len(trace.clients)), len(trace.clients) - 1)
+def _place(trace: Trace, rank: float) -> tuple[int, int]:
+    """Which of the log's clients it is, and as whose how many-th sharer, from 0."""
+    fleet, known = trace.fleet, len(trace.clients)
+    place = round(rank * fleet - 0.5)
+    # int(rank * known), but in whole numbers, and the lowest place for which it is that.
+    which = (2 * place + 1) * known // (2 * fleet)
+    first = max(0, -((known - 2 * fleet * which) // (2 * known)))
+    return which, place - first
 
 
-def _rank_below(trace: Trace, rank: float) -> float:
-    # By the formula of `ranks`, to the last bit.
-    return (round(rank * trace.fleet - 0.5) - 0.5) / trace.fleet
+def _days_later(sharer: int, days: int) -> int:
+    """Another for each of the first `days` sharers, and far from those before: golden sections."""
+    step = max(1, round(days * (math.sqrt(5) - 1) / 2))
+    while math.gcd(step, days) > 1:
+        step += 1
+    return sharer * step % days
 
 
 def _rotated(intervals: Iterable[Interval], by: Seconds, length: Seconds) -> list[Interval]:

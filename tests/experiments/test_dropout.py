@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experiments.programs import result
+from tests.experiments.programs import result, run
 
 PEOPLE = 21
 
@@ -63,3 +63,12 @@ def test_who_is_seldom_online_is_told_by_what_they_do(words: list[str], tmp_path
 
 def _spread(shares: list[Any]) -> float:
     return float(max(shares) - min(shares))
+
+
+@pytest.mark.parametrize(
+    "words", [("--tasks", "har", "--parts", "dropout"), ("--parts", "availability")]
+)
+def test_what_needs_har_says_so(words: tuple[str, ...]) -> None:
+    ended = run("dropout.py", list(words))
+    assert ended.returncode == 2
+    assert "needs --har, the folder with its data" in ended.stderr

@@ -50,6 +50,14 @@ def test_a_rate_that_was_run_is_not_run_again(words: list[str], tmp_path: Path) 
     assert again == first
 
 
+def test_a_rate_that_was_given_up_is_run_on_when_nothing_is_better(words: list[str]) -> None:
+    both = result("mcmahan.py", [*words, "--rates", "0.5", "0.03", "--rounds", "60"])
+    assert both["rates"]["0.03"]["rounds"] is None
+    alone = result("mcmahan.py", [*words, "--rates", "0.03", "--rounds", "60"])
+    assert alone["rates"]["0.03"]["rounds"] is not None
+    assert alone["rate"] == 0.1
+
+
 def test_a_folder_with_another_run_is_refused(words: list[str]) -> None:
     words = [*words, "--rates", "0.1"]
     result("mcmahan.py", [*words, "--rounds", "1"])

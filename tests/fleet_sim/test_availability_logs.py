@@ -23,7 +23,7 @@ MONDAY = "2026-03-02"
 
 def prepare(folder: Path, text: str, fleet: int = 3, **values: Any) -> trace.Trace:
     (folder / "log.csv").write_text(text)
-    return trace.prepare(trace.Settings(file="log.csv", **values), folder, fleet)
+    return trace.prepare(trace.Settings(file="log.csv", **values), folder, fleet, 0.0)
 
 
 def mistake(folder: Path, text: str, **values: Any) -> str:
@@ -63,7 +63,7 @@ def test_an_archive_says_the_same(tmp_path: Path) -> None:
         interval_end_s=np.array([9000, 3600]),
         available=np.zeros((4, 3), np.int8),
     )
-    found = trace.prepare(trace.Settings(file="log.npz"), tmp_path, 3)
+    found = trace.prepare(trace.Settings(file="log.npz"), tmp_path, 3, 0.0)
     assert [list(one) for one in found.clients] == [[], [(7200.0, 9000.0)], [(0.0, HOUR)]]
 
 
@@ -77,17 +77,17 @@ def test_a_rank_is_how_available_a_client_is(tmp_path: Path) -> None:
 
 def test_clients_that_the_log_does_not_name_stay_away(tmp_path: Path) -> None:
     found = prepare(tmp_path, "client,from,until\nann,0,3000\n", fleet=4, clients=4)
-    online = [list(islice(trace.online(found, n / 4, Random(n)), 1)) for n in range(4)]
+    online = [list(islice(trace.online(found, (n + 0.5) / 4, Random(n)), 1)) for n in range(4)]
     assert online == [[], [], [], [(0.0, 3000.0)]]
 
 
 def test_a_log_begins_again_as_days_end_or_not_at_all(tmp_path: Path) -> None:
     text = "client,from,until\nann,0,3600\nann,82800,86400\n"
-    looped = list(islice(trace.online(prepare(tmp_path, text), 0.5, Random(1)), 3))
+    looped = list(islice(trace.online(prepare(tmp_path, text, fleet=1), 0.5, Random(1)), 3))
     assert looped == [(0, HOUR), (23 * HOUR, 25 * HOUR), (47 * HOUR, 49 * HOUR)]
-    ended = list(trace.online(prepare(tmp_path, text, after="end"), 0.5, Random(1)))
+    ended = list(trace.online(prepare(tmp_path, text, fleet=1, after="end"), 0.5, Random(1)))
     assert ended == [(0, HOUR), (23 * HOUR, 24 * HOUR)]
-    longer = list(islice(trace.online(prepare(tmp_path, text, days=2), 0.5, Random(1)), 3))
+    longer = list(islice(trace.online(prepare(tmp_path, text, fleet=1, days=2), 0.5, Random(1)), 3))
     assert longer == [(0, HOUR), (23 * HOUR, 24 * HOUR), (48 * HOUR, 49 * HOUR)]
 
 
@@ -100,29 +100,34 @@ def test_those_who_share_a_trace_live_it_whole_days_apart(tmp_path: Path) -> Non
     text = "client,from,until\n" + "".join(
         f"ann,{day * DAY_S + 3600},{day * DAY_S + 3600 + 60 * (day + 1)}\n" for day in range(7)
     )
-    found = prepare(tmp_path, text, fleet=20)
+    found = prepare(tmp_path, text, fleet=20, jitter_h=0.5)
     lived = [
         tuple(within(trace.online(found, (n + 0.5) / 20, Random(n)), 7 * DAY_S)) for n in range(20)
     ]
     assert lived[0] == tuple(
         (day * DAY_S + 3600, day * DAY_S + 3660 + 60 * day) for day in range(7)
     )
-    assert len(set(lived)) > 4
-    for one in lived:
+    # No two alike: on seven days at the same hour, and those beyond at another too.
+    assert len(set(lived)) == 20
+    for one in lived[:7]:
         assert all(begin % DAY_S == 3600 for begin, _ in one)
-        assert sorted(end - begin for begin, end in one) == [60.0 * n for n in range(1, 8)]
+    for one in lived[7:]:
+        assert all(abs(begin % DAY_S - 3600) <= 1800 for begin, _ in one)
+    for one in lived:
+        lengths = sorted(end - begin for begin, end in one)
+        assert lengths == pytest.approx([60.0 * n for n in range(1, 8)])
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200), st.integers(1, 60)), min_size=1),
-    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 11),
     st.integers(1, 12),
     st.integers(0, 1000),
 )
 def test_whatever_the_log_a_client_lives_as_much_of_it(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[int, int, int]],
-    rank: float,
+    place: int,
     clients: int,
     seed: int,
 ) -> None:
@@ -132,6 +137,7 @@ def test_whatever_the_log_a_client_lives_as_much_of_it(
     ]
     text = "client,from,until\n" + "\n".join(lines)
     found = prepare(folder, text, fleet=clients, days=12)
+    rank = (place % clients + 0.5) / clients
     lived: list[Interval] = list(within(trace.online(found, rank, Random(seed)), 12 * DAY_S))
     own = found.clients[min(int(rank * len(found.clients)), len(found.clients) - 1)]
     assert share(lived, 12 * DAY_S) == pytest.approx(share(own, 12 * DAY_S))
@@ -141,6 +147,15 @@ def test_whatever_the_log_a_client_lives_as_much_of_it(
     ("text", "sentence"),
     [
         ("", "file: log.csv: empty; write a first line client,from_s,until_s and rows below it"),
+        (
+            "client,from,until\nann,5,5\n",
+            "file: log.csv: nobody in it is online for longer than no time",
+        ),
+        (
+            'client,from,until\nann,0,5\n"bob,0,5\ncat,0,5\n',
+            "file: log.csv, line 3: unexpected end of data; a text in quotation marks has to end in"
+            " its line",
+        ),
         (
             "client,from\nann,0\n",
             "file: log.csv: no column until_s (or until, end, end_s, stop);"
@@ -194,12 +209,12 @@ def test_a_mistake_in_what_is_said_of_the_log_is_told_with_its_key(tmp_path: Pat
         "clients: the log is of 2 clients, but log.csv names 3; give at least as many, or 0"
     )
     with pytest.raises(SettingsError) as refused:
-        trace.prepare(trace.Settings(), tmp_path, 3)
+        trace.prepare(trace.Settings(), tmp_path, 3, 0.0)
     assert str(refused.value) == (
         "file: which log? Give the path of a CSV file or of an npz archive"
     )
     with pytest.raises(SettingsError) as refused:
-        trace.prepare(trace.Settings(file="no.csv"), tmp_path, 3)
+        trace.prepare(trace.Settings(file="no.csv"), tmp_path, 3, 0.0)
     assert str(refused.value) == (
         f"file: {tmp_path}/no.csv: no such file;"
         " write its path from the folder of the fleet's file, or in full"
@@ -211,7 +226,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
 
     def said() -> str:
         with pytest.raises(SettingsError) as refused:
-            trace.prepare(trace.Settings(file="log.npz"), tmp_path, 3)
+            trace.prepare(trace.Settings(file="log.npz"), tmp_path, 3, 0.0)
         return str(refused.value)
 
     def save(ends: NDArray[Any]) -> None:
@@ -241,7 +256,7 @@ def test_the_recorded_phones_are_as_available_as_published() -> None:
     if folder is None:
         pytest.skip("FEDMQTT_DATA names no folder with traces/availability_flash723.npz")
     settings = trace.Settings(file="traces/availability_flash723.npz")
-    found = trace.prepare(settings, Path(folder), 723)
+    found = trace.prepare(settings, Path(folder), 723, 0.0)
     assert (len(found.clients), found.days) == (723, 5)
     shares = [share(trace.online(found, (n + 0.5) / 723, Random(n)), 5 * DAY_S) for n in range(723)]
     assert shares == sorted(shares)

@@ -94,11 +94,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def online(
-    folder: Path, kind: Kind, rank: float = 0.0, seed: int = 1, clients: int = 3
+    folder: Path,
+    kind: Kind,
+    rank: float = 0.0,
+    seed: int = 1,
+    clients: int = 3,
+    starts: float = 0.0,
 ) -> Iterator[Interval]:
     name, values = kind
     part: Any = parts.load(connectivity, name)
-    prepared = part.prepare(convert(values, part.Settings, name), folder, clients)
+    prepared = part.prepare(convert(values, part.Settings, name), folder, clients, starts)
     found: Iterator[Interval] = part.online(prepared, rank, stream(seed, "online"))
     return found
 
@@ -291,6 +296,20 @@ def test_a_time_that_has_passed_is_tomorrow_s_and_days_repeat(folder: Path) -> N
     assert found == [(0, 22), (30, 46), (54, 70)]
 
 
+def test_a_time_that_has_passed_at_the_start_is_the_next_such_time(folder: Path) -> None:
+    def away(events: list[dict[str, Any]], starts_h: float) -> list[tuple[float, float]]:
+        kind = ("scripted", {"events": events})
+        found = list(online(folder, kind, starts=starts_h * HOUR_S))
+        return [(found[0][1] / HOUR_S, found[1][0] / HOUR_S)] if len(found) > 1 else []
+
+    at_two = [{"at": "14:00", "returns": "15:00"}]
+    assert away(at_two, 0) == away(at_two, 14) == [(14, 15)]
+    assert away(at_two, 14.5) == away(at_two, 24 + 9) == [(24 + 14, 24 + 15)]
+    tuesday = [{"at": "Tue 14:00", "returns": "Wed 01:00"}]
+    assert away(tuesday, 0) == away(tuesday, 24 + 9) == [(24 + 14, 48 + 1)]
+    assert away(tuesday, 72) == [(168 + 24 + 14, 168 + 48 + 1)]
+
+
 def test_who_has_gone_for_good_does_not_come_back_with_the_days(folder: Path) -> None:
     events = [{"at": "12:00", "returns": "13:00", "daily": True}, {"at": "Tue 12:30"}]
     found = list(online(folder, ("scripted", {"events": events})))
@@ -316,7 +335,7 @@ def test_they_may_come_back_one_by_one(folder: Path) -> None:
         (
             {"at": "2 pm"},
             "events: event 1: at: not allowed"
-            ' (When they leave: "14:00", "Tue 14:00", or seconds since midnight)',
+            ' (When they leave: "14:00", "Tue 14:00", or seconds since Monday began)',
         ),
         (
             {"at": 0, "leave": 1.5},
@@ -337,6 +356,11 @@ def test_they_may_come_back_one_by_one(folder: Path) -> None:
             " after `at`, and less than a day later where it is daily",
         ),
         (
+            {"at": 0, "returns": 3600},
+            "events: event 1 is over before the run begins, 86400 s after midnight of Monday: give"
+            " it a later time",
+        ),
+        (
             {"at": 0, "returns": 86_400, "daily": True},
             "events: event 1 leaves at 0 and returns at 86400: `returns` has to come after `at`,"
             " and less than a day later where it is daily",
@@ -347,5 +371,5 @@ def test_an_event_that_cannot_be_is_refused(
     folder: Path, event: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(SettingsError) as refused:
-        scripted.prepare(scripted.Settings(events=(event,)), folder, 3)
+        scripted.prepare(scripted.Settings(events=(event,)), folder, 3, DAY_S)
     assert str(refused.value) == sentence

@@ -55,6 +55,40 @@ def test_the_federation_may_lie_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert (found.federation.name, found.federation.rounds.quorum) == ("own", 1)
 
 
+def test_where_the_federation_has_no_seed_it_is_the_fleet_s(tmp_path: Path) -> None:
+    assert read(tmp_path, "seed = 7").federation.seed == 7
+    assert read(tmp_path, "seed = 7", "seed=8").federation.seed == 8
+    assert read(tmp_path, "seed = 7", "federation.seed=0").federation.seed == 0
+    (tmp_path / "fleet.toml").write_text('seed = 7\nfederation = "own.toml"')
+    (tmp_path / "own.toml").write_text('name = "own"\ntask = "t"\nrounds = { quorum = 1 }')
+    assert fleet.read(tmp_path / "fleet.toml").federation.seed == 7
+    (tmp_path / "own.toml").write_text('name = "own"\ntask = "t"\nseed = 0')
+    assert fleet.read(tmp_path / "fleet.toml").federation.seed == 0
+
+
+def test_a_first_model_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    found = read(tmp_path, "", "federation.initial_model=first.safetensors")
+    assert found.federation.initial_model == str(tmp_path / "first.safetensors")
+    assert f'initial_model = "{tmp_path}/first.safetensors"' in found.as_used()
+    (tmp_path / "office").mkdir()
+    (tmp_path / "office" / "own.toml").write_text(
+        'name = "own"\ntask = "t"\ninitial_model = "first.safetensors"'
+    )
+    (tmp_path / "fleet.toml").write_text('federation = "office/own.toml"')
+    found = fleet.read(tmp_path / "fleet.toml")
+    assert found.federation.initial_model == str(tmp_path / "office" / "first.safetensors")
+
+
+def test_a_task_in_a_file_is_told_in_full_to_who_repeats_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = read(tmp_path, "", "federation.task=my_task.py")
+    # Tasks are found from where a program is started; their names cross links, and are in traces.
+    assert found.federation.task == "my_task.py"
+    assert f'task = "{tmp_path}/my_task.py"' in found.as_used()
+
+
 def test_the_command_line_comes_after_the_file(tmp_path: Path) -> None:
     text = 'clients = 4\n[connectivity]\nkind = "always"\n'
     words = ["connectivity.kind=markov", "connectivity.settings.online_s=7", "federation.seed=3"]

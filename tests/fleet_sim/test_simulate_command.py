@@ -132,7 +132,11 @@ def test_a_file_and_a_preset_are_refused(tmp_path: Path, refused: Callable[..., 
         ("fleet.toml --set connectivity.kind=tide", "connectivity.kind: there is no 'tide'"),
         ("fleet.toml --set data.split=pie", "data.split: there is no 'pie'; choose one of: "),
         ("fleet.toml --set data.split=owners", "nobody"),
-        ("fleet.toml --set data.split=owners --set clients=0 --no-training", "clients: say how"),
+        (
+            "fleet.toml --set data.split=owners --set clients=0 --no-training"
+            " --set connectivity.follows_data=0",
+            "clients: say how",
+        ),
         ("fleet.toml --set clients=1", "clients: with 1 of them no round could ever make a model"),
         ("fleet.toml --set clients=500", "500"),
         ("fleet.toml --set faults.polite=0.9", "faults.half_open: 0.3 of the departures"),
@@ -156,18 +160,43 @@ def test_an_impossible_count_is_refused(count: str, capsys: pytest.CaptureFixtur
     assert f"{count!r} is no count" in capsys.readouterr().err
 
 
-def test_a_folder_that_holds_a_run_is_not_written_to(
+def test_a_folder_with_something_in_it_is_not_written_to(
     tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     stormy(tmp_path)
-    run = tmp_path / "mine"
-    run.mkdir()
-    (run / "history.jsonl").write_text("")
-    said = refused("fleet.toml", "--run", "mine")
-    assert said == "--run: mine holds a run already; choose another"
-    assert [path.name for path in run.iterdir()] == ["history.jsonl"]
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "diary.txt").write_text("mine")
     (tmp_path / "a-file").write_text("")
-    assert refused("fleet.toml", "--run", "a-file") == "a-file: File exists"
+    for place in ("mine", "a-file", "."):
+        said = refused("fleet.toml", "--run", place)
+        assert said == f"--run: {place} is there, and not empty; choose another folder"
+    # Neither where the fleet turns out to be impossible when its data is shared out.
+    refused("fleet.toml", "--run", "mine", "--set", "clients=500")
+    assert (tmp_path / "mine" / "data" / "diary.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--live --no-training", "--no-training is for virtual time: leave it out, or --live"),
+        ("--live --alone", "--alone is for virtual time: leave it out, or --live"),
+        ("--live --ray local", "--ray is for virtual time: leave it out, or --live"),
+        ("--no-training --alone", "--no-training trains nobody: leave out --ray and --alone"),
+        ("--speed 3", "--speed is for a run at a real broker: add --live"),
+        ("--broker embedded", "--broker is for a run at a real broker: add --live"),
+        (
+            "--no-training --set connectivity.follows_data=0.5",
+            "--no-training: without data nobody's weather can follow it: add"
+            " --set connectivity.follows_data=0",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_together_are_refused(
+    tmp_path: Path, refused: Callable[..., str], words: str, sentence: str
+) -> None:
+    stormy(tmp_path)
+    calm = "connectivity.follows_data=0"
+    assert refused("fleet.toml", "--set", calm, *words.split()) == sentence
 
 
 # What it says
@@ -260,3 +289,39 @@ def test_without_training_it_shows_who_takes_part(tmp_path: Path) -> None:
     result = json.loads(ended.stdout)
     assert result["finished"] and result["metrics"] == {}
     assert not (tmp_path / result["run"] / "model.safetensors").exists()
+
+
+def test_every_client_of_a_large_fleet_is_listed_and_some_are_watched(tmp_path: Path) -> None:
+    words = ("--no-training", "--set", "clients=30000", "--set", "federation.rounds.count=1")
+    ended = simulate(tmp_path, "--preset", "commuters", "--run", "large", *words)
+    assert ended.returncode == 0, ended.stderr
+    clients = json.loads((tmp_path / "large" / "lab.json").read_text())["clients"]
+    assert len({one["client"] for one in clients}) == 30_000
+    watched = [n for n, one in enumerate(clients) if one["online_share"] is not None]
+    # Evenly: who comes first may be first for a reason.
+    assert watched == list(range(0, 30_000, 2))
+    assert all(one["samples"] is None for one in clients)
+
+
+def test_no_password_is_left_in_what_is_shown_around(tmp_path: Path) -> None:
+    url = "federation.broker.url=mqtt://boss:s3cret@broker.example:1883"
+    words = ("--no-training", "--set", "clients=20", "--set", "federation.rounds.count=1")
+    ended = simulate(tmp_path, "--preset", "commuters", "--run", "mine", *words, "--set", url)
+    assert ended.returncode == 0, ended.stderr
+    assert "mqtt://boss:***@broker.example" in ended.stderr
+    assert "s3cret" not in ended.stderr + ended.stdout
+    for path in (tmp_path / "mine").rglob("*"):
+        assert path.is_dir() or b"s3cret" not in path.read_bytes(), path
+
+
+def test_another_seed_is_another_run_in_everything(tmp_path: Path) -> None:
+    words = ("--preset", "calm", "--set", "federation.rounds.count=1")
+    found = []
+    for name, seed in (("a", ("--seed", "1")), ("b", ("--seed", "2")), ("c", ("--seed", "1"))):
+        ended = simulate(tmp_path, *words, *seed, "--run", name)
+        assert ended.returncode == 0, ended.stderr
+        first = json.loads((tmp_path / name / "history.jsonl").read_text().splitlines()[0])
+        model = (tmp_path / name / "initial_model.safetensors").read_bytes()
+        found.append((sorted(first["invited"]), model))
+    assert found[0] == found[2]
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1]

@@ -107,8 +107,12 @@ def simulated(
         "clients": people,
         "rounds": marks,
         "trace": "5d41402abc4b2a76b9719d911017c592",
-        "weather": {"connectivity.kind": "diurnal", "connectivity.follows_data": follows_data},
-        "repeat": f"fedmqtt simulate fleet.toml --seed {seed}",
+        "weather": {
+            "connectivity.kind": "diurnal",
+            "connectivity.follows_data": follows_data,
+            "federation.broker.url": "mqtts://ann:hunter2@broker.example:8883",
+        },
+        "repeat": f"fedmqtt simulate fleet.toml --seed {seed} --broker mqtt://ann:hunter2@broker",
     }
     fleet = f"seed = {seed}\nclients = {clients}\n\n[connectivity]\nkind = 'diurnal'\n"
     fleet += f"follows_data = {follows_data}\n"

@@ -167,7 +167,8 @@ def test_runs_with_the_same_split_share_its_picture(tmp_path: Path) -> None:
 
 def test_no_password_is_passed_on(tmp_path: Path) -> None:
     page = _page(simulated(tmp_path / "a", clients=5, rounds=2, cohort=3, seed=1))
-    assert "mqtts://ann:***@broker.example:8883" in page
+    assert page.count("mqtts://ann:***@broker.example:8883") == 2
+    assert "--broker mqtt://ann:***@broker" in page
     assert "hunter2" not in page
 
 
