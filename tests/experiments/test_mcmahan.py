@@ -55,7 +55,7 @@ def test_a_rate_that_was_given_up_is_run_on_when_nothing_is_better(words: list[s
     assert both["rates"]["0.03"]["rounds"] is None
     alone = result("mcmahan.py", [*words, "--rates", "0.03", "--rounds", "60"])
     assert alone["rates"]["0.03"]["rounds"] is not None
-    assert alone["rate"] == 0.1
+    assert alone["rate"] == 0.03
 
 
 def test_a_folder_with_another_run_is_refused(words: list[str]) -> None:
