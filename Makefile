@@ -7,7 +7,8 @@ VENV ?= .venv
 ARGS ?=
 # How many seeds `make storms` draws.
 SEEDS ?= 10000
-BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy
+BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy \
+  simulation_speed fleet_scale live_connections mode_agreement
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
 #   make demo PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"
@@ -95,7 +96,7 @@ faults: $(VENV)/.installed-dev ## Real programs and a real broker, hurt on purpo
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Measure: the idle agent, the overhead of a round, the demo's accuracy
+bench: $(VENV)/.installed-dev ## Measure what README and docs tell, all of it (half an hour)
 	@for benchmark in $(BENCHMARKS); do \
 	  echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
 	done
