@@ -305,8 +305,10 @@ class Agent:
                 self._stop_job(effect.round)
             case session.Send(answer, lane):
                 address = UpdatePart(lane, self._client, answer.round, "0")
-                with self._disk_trouble_told(answer):
-                    self.link.publish(address, self._outbox.read(answer))
+                # Over a slow link it is still going when its timer runs out.
+                if not self.link.is_on_its_way(address):
+                    with self._disk_trouble_told(answer):
+                        self.link.publish(address, self._outbox.read(answer))
             case session.SendChunks():
                 # It names what is missing by now, and takes an earlier one's place: at once, since
                 # streams go one after the other.
@@ -413,9 +415,12 @@ class Agent:
             for index in chunks.numbers(send.ranges, chunks.count(answer.size_bytes, size)):
                 if self._sending.get(answer.digest) is not send or not self._owes(answer):
                     return
+                address = UpdatePart(send.lane, self._client, answer.round, str(index))
+                # Asked for again since it goes slowly.
+                if self.link.is_on_its_way(address):
+                    continue
                 start, stop = chunks.span(index, answer.size_bytes, size)
                 piece = memoryview(reading.piece(start, stop))
-                address = UpdatePart(send.lane, self._client, answer.round, str(index))
                 yield Part(address, messages.encode(Chunk(digest=answer.digest, data=piece)))
 
     @contextmanager

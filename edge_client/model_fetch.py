@@ -73,7 +73,7 @@ class ModelFetch:
                 return
             if self._fetch is None or self._fetch.model != model:
                 self._discard()
-                fault = self._why_not(model)
+                fault = too_large(model, self._size_max)
                 if fault:
                     done(fault)
                     return
@@ -142,14 +142,6 @@ class ModelFetch:
             self._whole.add(digest)
         return digest in self._whole and path.exists()
 
-    def _why_not(self, model: ModelRef) -> str:
-        if model.size_bytes > self._size_max:
-            return (
-                f"the model has {model.size_bytes} bytes,"
-                f" more than this client's model_bytes_max = {self._size_max}"
-            )
-        return ""
-
     def _disk_fault(self, bad: OSError) -> str:
         return f"the model cannot be kept in {self._folder}: {bad.strerror}"
 
@@ -212,6 +204,16 @@ class ModelFetch:
             older.unlink()
         part.replace(self.path(digest))
         self._whole = {digest}
+
+
+def too_large(model: ModelRef, size_max: int) -> str:
+    """Why a model is not fetched at all; empty where it may be."""
+    if model.size_bytes <= size_max:
+        return ""
+    return (
+        f"the model has {model.size_bytes} bytes,"
+        f" more than this client's model_bytes_max = {size_max}"
+    )
 
 
 def _write(file: FileIO, data: bytes, start: int) -> None:

@@ -116,7 +116,8 @@ def _online(played: Played) -> list[float]:
     classes = range(len(clients[0].label_counts))
     totals = [sum(one.label_counts[label] for one in clients) for label in classes]
     return [
-        sum(one.label_counts[label] * (one.online_share or 0.0) for one in clients) / max(1, totals[label])
+        sum(one.label_counts[label] * (one.online_share or 0.0) for one in clients)
+        / max(1, totals[label])
         for label in classes
     ]
 

@@ -345,6 +345,11 @@ class MqttLink:
         else:
             self._publish(address, payload, expiry_s)
 
+    def is_on_its_way(self, address: Address) -> bool:
+        """Whether something was published there over this connection that the broker has not
+        acknowledged yet. It arrives, or the connection breaks: to send it again is in vain."""
+        return address in self._on_the_way.values()
+
     def stream(self, parts: Iterator[Part], *, behind: bool = False) -> None:
         """Publish many parts, a few at a time, each taken from `parts` only when its turn comes.
 

@@ -112,10 +112,11 @@ class Broker:
         waiting = [*session.on_the_wire, *session.waiting]
         session.on_the_wire.clear()
         session.waiting.clear()
-        for letter in waiting:
-            self._forward(session, letter)
-        for letter in self._retained_for(who):
-            self._forward(session, replace(letter, retained=True))
+        lies_there = (replace(letter, retained=True) for letter in self._retained_for(who))
+        for letter in (*waiting, *lies_there):
+            # A broker must not send what has expired while it waited (MQTT 5, 3.3.2.3.3).
+            if letter.expires_at is None or self._clock.now < letter.expires_at:
+                self._forward(session, letter)
 
     def disconnect(self, who: Who, *, politely: bool, notices_in_s: Seconds | None = None) -> None:
         """End the link; unless politely, the will follows when the broker notices."""

@@ -198,7 +198,7 @@ class Device(ABC):
     # Answers
 
     def _put(self, answer: session.Answer, content: Update | Evaluation) -> None:
-        self.disk[answer] = self._scene.contents[answer.digest] = content
+        self.disk[answer] = self._scene.contents[self.name, answer.digest] = content
 
     def _send_chunks(
         self, answer: session.Answer, lane: int, ranges: chunks.Ranges, chunk_bytes: int

@@ -11,6 +11,7 @@ from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import Timer
+from fleet_sim.failures import TRAINER_DIED
 from fleet_sim.hardware import Hardware
 from fleet_sim.live_clock import LiveClock
 
@@ -23,6 +24,9 @@ class _Work:
     done: Done | None = None
     """Finished here; not yet on the device."""
     timer: Timer | None = None
+    """Of its answer, or of its trainer's death."""
+    dies: bool = False
+    """Its trainer will, before it is done."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class Device:
     hardware: Hardware | None = None
     train_samples: int = 0
     evaluate_samples: int = 0
+    felt: Callable[[], None] = lambda: None
+    """Called when its battery will be another than was foreseen."""
 
     def work_s(self, job: Job) -> Seconds:
         """From the start of a trainer to its answer."""
@@ -59,10 +65,12 @@ class Device:
     def uses_power(self, begin: Seconds, end: Seconds) -> None:
         if self.hardware is not None:
             self.hardware.train(begin, end)
+            self.felt()
 
 
 class DeviceTrainers:
-    """One client's trainers. `fault` says why a job kills the trainer, or "".
+    """One client's trainers. `dies_after` says after which share of its time a job kills its
+    trainer; None: it does not.
 
     A finished answer is told of when the device's time has passed. Until then it does not exist: a
     device that crashes or stops meanwhile has none.
@@ -73,13 +81,13 @@ class DeviceTrainers:
         clock: LiveClock,
         trainers: Trainers,
         device: Device,
-        fault: Callable[[Job], str],
+        dies_after: Callable[[Job], float | None],
         overruns: Overruns,
     ) -> None:
         self._clock = clock
         self._trainers = trainers
         self._device = device
-        self._fault = fault
+        self._dies_after = dies_after
         self._overruns = overruns
         self._works: dict[Ticket, _Work] = {}
 
@@ -93,15 +101,25 @@ class DeviceTrainers:
         real = self._trainers.submit(job, lambda said: self._said(ticket, said))
         now = self._clock.now()
         work_s = self._device.work_s(job)
-        self._works[ticket] = _Work(real, work_s, now + work_s)
+        work = self._works[ticket] = _Work(real, work_s, now + work_s)
         self._device.uses_power(now, now + work_s)
+        share = self._dies_after(job)
+        if share is not None:
+            work.dies = True
+            work.timer = self._clock.call_in(share * work_s, lambda: self._die(ticket))
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         ticket.report = None
-        work = self._works.pop(ticket, None)
-        if work is None:
-            return
+        if ticket in self._works:
+            self._give_up(ticket)
+
+    def _die(self, ticket: Ticket) -> None:
+        self._give_up(ticket)
+        _report(ticket, Failed(reason=TRAINER_DIED))
+
+    def _give_up(self, ticket: Ticket) -> None:
+        work = self._works.pop(ticket)
         self._stop_using_power()
         if work.done is None:
             self._trainers.cancel(work.real)
@@ -116,9 +134,14 @@ class DeviceTrainers:
                 work = self._works[ticket]
                 work.done = said
                 self._note(work)
-                work.timer = self._clock.call_at(work.ready_at, lambda: self._finish(ticket, said))
+                if not work.dies:
+                    work.timer = self._clock.call_at(
+                        work.ready_at, lambda: self._finish(ticket, said)
+                    )
             case Failed():
-                del self._works[ticket]
+                work = self._works.pop(ticket)
+                if work.timer is not None:
+                    work.timer.cancel()
                 self._stop_using_power()
                 _report(ticket, said)
             case _:
@@ -137,12 +160,7 @@ class DeviceTrainers:
 
     def _finish(self, ticket: Ticket, done: Done) -> None:
         del self._works[ticket]
-        reason = self._fault(ticket.job)
-        if reason:
-            _forget(ticket.job, done)
-            _report(ticket, Failed(reason=reason))
-        else:
-            _report(ticket, done)
+        _report(ticket, done)
 
 
 def _report(ticket: Ticket, said: FromTrainer) -> None:

@@ -89,7 +89,12 @@ class Weather(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     polite: Annotated[
-        float, Meta(ge=0, le=1, description="Share of departures that say goodbye to the broker.")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of departures that say goodbye to the broker. In virtual time only.",
+        ),
     ] = 0.0
     half_open: Annotated[
         float,

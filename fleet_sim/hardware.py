@@ -12,7 +12,7 @@ is known beforehand: a simulator with a clock of its own wakes at `changes`, and
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -58,7 +58,7 @@ class Battery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=1e4,
             description="Hours of training that a full battery lasts for; 0: there is none, the\n"
-            "device is always plugged in.",
+            "device is always plugged in. Empty, it is off until it is charged.",
         ),
     ] = 0.0
     idle_h: Annotated[
@@ -119,7 +119,13 @@ class DeviceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="Memory for training, one of these for each device; none: no limit."),
     ] = ()
     metered: Annotated[
-        float, Meta(ge=0, le=1, description="Share of devices whose owners pay by the megabyte.")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of devices on links that are paid for by the megabyte. Those do\n"
+            "not take part where conditions.unmetered asks for that; otherwise it changes nothing.",
+        ),
     ] = 0.0
     battery: Annotated[Battery, Meta(description="What it runs on, and when it is charged.")] = (
         field(default_factory=Battery)
@@ -274,7 +280,13 @@ class Hardware:
 
     def reading(self, at: Seconds) -> Reading:
         """What it says of itself at this moment."""
-        return Reading() if self.charge is None else self.charge.reading(at)
+        reading = Reading() if self.charge is None else self.charge.reading(at)
+        return replace(reading, metered=True) if self.metered else reading
+
+    def is_empty(self, at: Seconds) -> bool:
+        """Whether its battery reads 0 percent and is not charged: nothing works any more."""
+        reading = self.reading(at)
+        return reading.battery == 0 and not reading.charging
 
     def changes(self, after: Seconds, until: Seconds) -> list[Seconds]:
         """The moments in (after, until] from which on `reading` is another, unless it trains."""
@@ -323,8 +335,12 @@ def prepare(settings: DeviceSettings, folder: Path) -> Devices:
         if getattr(settings.conditions, name):
             raise SettingsError(
                 f"conditions.{name}: load and temperature are not simulated; leave it at 0, and"
-                " choose from: charging, battery_min"
+                " choose from: charging, battery_min, unmetered"
             )
+    if settings.conditions.metered_links:
+        raise SettingsError(
+            "conditions.metered_links: links have no names here; device.metered says how many are"
+        )
     if not settings.table:
         if settings.task:
             raise SettingsError(f"task: {settings.task!r} of which table? Give `table` too")

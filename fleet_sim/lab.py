@@ -16,11 +16,12 @@ from hashlib import blake2b
 from typing import Protocol
 
 from coordinator import history, round_rules, rounds
+from coordinator.config import Transfer
 from coordinator.history import Record
 from coordinator.rounds import Rules
 from edge_client import session
 from edge_client.conditions import Conditions
-from edge_client.config import Link as LinkConfig
+from edge_client.config import ClientConfig
 from fedmqtt import messages
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import PURPOSES, Evaluation, Measures, Offer, Presence, Purpose, Update
@@ -59,6 +60,7 @@ class LabPlan:
     seed: int
     run: RunId
     rules: Rules
+    transfer: Transfer
     commit_s: Seconds = COMMIT_S
 
     def round_rules(self, epoch: int) -> Rules:
@@ -108,7 +110,7 @@ class Lab:
         self._hours_max = config.hours_max
         rules = round_rules.from_config(federation)
         run = RunId(f"{federation.name}-seed-{config.seed}")
-        plan = LabPlan(seed=config.seed, run=run, rules=rules)
+        plan = LabPlan(seed=config.seed, run=run, rules=rules, transfer=federation.transfer)
         weather = Weather(average_s=0.0, counts_down=True)
         self._scene = Scene(plan, weather, self.clock, self.broker)
         self.tensors: Tensors | None = None
@@ -119,14 +121,15 @@ class Lab:
             self.tensors = Tensors(federation, lesson.layout, lesson.flat, terms)
             cohort = Cohort(federation.task, lesson.trainers, self.tensors)
             data, work = self.tensors, cohort
-        chunk_bytes = federation.transfer.chunk_bytes
-        self.server = Server(self._scene, rounds.step, self._told, Disk(), data, chunk_bytes)
+        self.server = Server(self._scene, rounds.step, self._told, Disk(), data)
         # At each round's end; with a million clients that would be most of what is done.
         self.server.promises.recounts = len(crew) <= _RECOUNTED_MAX
+        owner = ClientConfig(broker="", federation="", id="each", task=federation.task)
         habits = Habits(
             seed=config.seed,
             task=messages.task_name(federation.task),
-            link=LinkConfig(),
+            link=owner.link,
+            model_bytes_max=owner.model_bytes_max,
             faults=config.faults,
             conditions=config.device.conditions,
             samples=samples,
@@ -141,7 +144,10 @@ class Lab:
             self.devices += [self._device(n) for n in range(len(crew))]
         self._judge: LabDevice | None = None
         if judged:
-            calm = replace(habits, faults=Faults(half_open=0.0), conditions=Conditions())
+            # No real federation has one, and none carries what it does.
+            calm = replace(
+                habits, faults=Faults(half_open=0.0), conditions=Conditions(), is_counted=False
+            )
             self._judge = LabDevice(
                 self._scene, self.broker, judge(JUDGE), ("evaluate",), calm, work
             )

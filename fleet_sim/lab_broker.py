@@ -26,12 +26,15 @@ PACKET_BYTES = 60
 class _Line:
     """One client's link, while it is the client's."""
 
-    __slots__ = ("arrived_at", "chance", "connections", "cut", "link", "under_way")
+    __slots__ = ("arrived_at", "chance", "connections", "cut", "is_counted", "link", "under_way")
 
-    def __init__(self, link: Link, chance: Random, cut: Callable[[], None]) -> None:
+    def __init__(
+        self, link: Link, chance: Random, cut: Callable[[], None], is_counted: bool
+    ) -> None:
         self.link = link
         self.chance = chance
         self.cut = cut
+        self.is_counted = is_counted
         self.connections = 0
         """So far: what would have broken an earlier one is over."""
         self.arrived_at: dict[bool, Seconds] = {}
@@ -48,7 +51,7 @@ class LabBroker(Broker):
         super().__init__(clock, stream(seed, "network"), Weather(counts_down=True, delay_s=0.0))
         self.bytes_up = 0
         self.bytes_down = 0
-        """By all clients."""
+        """By all clients that are counted."""
         self._seed = seed
         self._latency_s = latency_s
         self._lines: dict[Who, _Line] = {}
@@ -57,9 +60,14 @@ class LabBroker(Broker):
         """In which order clients are told what all are told."""
         self._asleep: dict[ClientId, Callable[[], None]] = {}
 
-    def lay_line(self, client: ClientId, link: Link, cut: Callable[[], None]) -> None:
-        """`cut` is called when the link breaks in the middle of a transfer."""
-        self._lines[client] = _Line(link, stream(self._seed, "line", client), cut)
+    def lay_line(
+        self, client: ClientId, link: Link, cut: Callable[[], None], *, is_counted: bool = True
+    ) -> None:
+        """`cut` is called when the link breaks in the middle of a transfer.
+
+        What it carries is left out of the sums where it is not counted.
+        """
+        self._lines[client] = _Line(link, stream(self._seed, "line", client), cut, is_counted)
         self._places.setdefault(client, len(self._places))
 
     def lay_asleep(self, client: ClientId, birth: Presence, wake: Callable[[], None]) -> None:
@@ -99,7 +107,7 @@ class LabBroker(Broker):
         self._may_break(line, from_s, took_s)
         if asks:
             took_s += line.link.delay_s(line.chance) + line.link.delay_s(line.chance)
-        return took_s + self._lost_s(line)
+        return took_s + line.link.lost_s(line.chance)
 
     def free_at(self, client: ClientId) -> Seconds:
         """When all that a client has said so far is on its way, and the next can go."""
@@ -148,12 +156,14 @@ class LabBroker(Broker):
         self._may_break(line, begins, took_s)
         copies = 1 + (line.chance.random() < line.link.duplicates)
         self._count(line, begins, took_s, copies * size, up=up)
-        arrives = begins + took_s + line.link.delay_s(line.chance) + self._lost_s(line)
+        arrives = begins + took_s + line.link.delay_s(line.chance) + line.link.lost_s(line.chance)
         arrives = line.arrived_at[up] = max(arrives, line.arrived_at.get(up, 0.0))
         # The next one waits for the width, not for the length of the link.
         return begins + took_s, (arrives,) * copies
 
     def _count(self, line: _Line, begins: Seconds, took_s: Seconds, size: int, *, up: bool) -> None:
+        if not line.is_counted:
+            return
         if up:
             self.bytes_up += size
         else:
@@ -173,12 +183,6 @@ class LabBroker(Broker):
                 self.bytes_up -= round(rest * size)
             else:
                 self.bytes_down -= round(rest * size)
-
-    def _lost_s(self, line: _Line) -> Seconds:
-        late_s = 0.0
-        while line.link.loss and line.chance.random() < line.link.loss:
-            late_s += 2 * line.link.delay_s(line.chance)
-        return late_s
 
     def _may_break(self, line: _Line, begins: Seconds, took_s: Seconds) -> None:
         # Time in transfer until a break is exponential, and so has no memory: each transfer may

@@ -7,11 +7,13 @@ faults ──▶ reboots, trainers that crash, links that fall silent
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol
 
 from edge_client import conditions, session
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
+from edge_client.model_fetch import too_large
 from fedmqtt import chunks, pace
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import (
@@ -26,6 +28,7 @@ from fedmqtt.messages import (
 from fedmqtt.topics import ClientId, Digest, ModelChunk, RoundId, RunId
 from fleet_sim.clock import stream
 from fleet_sim.device import Device, Step
+from fleet_sim.failures import TRAINER_DIED, TrainerCrashes, outages
 from fleet_sim.fleet import Equipment, Faults, FleetConfig
 from fleet_sim.intervals import DAY_S, Interval
 from fleet_sim.lab_broker import LabBroker
@@ -52,7 +55,8 @@ def can_sleep(config: FleetConfig) -> bool:
     link, faults = config.link, config.faults
     is_plain = link == LinkSettings(latency_s=link.latency_s)
     is_steady = not faults.reboots_per_day and not config.device.battery.training_h
-    return config.connectivity.kind == "always" and is_plain and is_steady
+    is_willing = not (config.device.metered and config.device.conditions.unmetered)
+    return config.connectivity.kind == "always" and is_plain and is_steady and is_willing
 
 
 class Work(Protocol):
@@ -78,23 +82,31 @@ class Habits:
     seed: int
     task: str
     link: LinkConfig
+    model_bytes_max: int
     faults: Faults
     conditions: Conditions
     samples: Callable[[ClientId, Purpose], int]
     """How much data a client has for this."""
+    is_counted: bool = True
+    """Whether what they carry is the fleet's."""
 
 
 class LabDevice(Device):
     __slots__ = (
         "_broker",
         "_chance",
+        "_crashes",
         "_equipment",
         "_habits",
         "_has_chunks",
+        "_has_failed",
         "_intervals",
+        "_is_empty",
         "_is_out",
+        "_leaving",
         "_looks",
-        "_orders",
+        "_on_its_way", "_orders",
+        "_outages",
         "_sending",
         "_work_of",
     )  # fmt: skip
@@ -123,7 +135,15 @@ class LabDevice(Device):
         self._habits = habits
         self._work_of = work
         self._chance = stream(habits.seed, "client", name)
+        self._crashes = TrainerCrashes(habits.faults, habits.seed, name)
         self._intervals: Iterator[Interval] = iter(())
+        self._outages: Iterator[Interval] = iter(())
+        self._leaving: Random | None = None
+        """Only of who may ever leave."""
+        self._has_failed = False
+        """Its power has, until it is back."""
+        self._is_empty = False
+        """Its battery is, until it is charged."""
         self._is_out = True
         """Its plan says that it is offline."""
         self._has_chunks: dict[Digest, int] = {}
@@ -133,16 +153,18 @@ class LabDevice(Device):
         self._sending: dict[session.Answer, int] = {}
         """The newest order to send chunks of an answer."""
         self._orders = 0
-        broker.lay_line(name, equipment.link, self._cut)
+        self._on_its_way: tuple[int, session.Answer, int, Seconds] | None = None
+        """What it said last of an answer: over which connection, which chunk, until when."""
+        broker.lay_line(name, equipment.link, self._cut, is_counted=habits.is_counted)
 
     def begin(self) -> None:
         self.tell(session.Started(self._scene.now, ()))
         self._look()
+        self._leaving = stream(self._habits.seed, "leaving", self.name)
         self._intervals = self._equipment.online()
         self._plan_next()
-        per_day = self._habits.faults.reboots_per_day
-        if per_day:
-            self._scene.clock.after(self._chance.expovariate(per_day / DAY_S), self._crash)
+        self._outages = outages(self._habits.faults, self._habits.seed, self.name)
+        self._plan_outage()
 
     def wake_connected(self) -> None:
         """It has been there from the beginning, and nothing has happened to it until now."""
@@ -174,23 +196,25 @@ class LabDevice(Device):
             self._come(self._life)
 
     def _must_go(self) -> None:
+        assert self._leaving is not None
         self._is_out = True
         self._life += 1
+        # Drawn also by who is not connected, so that the next departure is the same in any case.
+        share = self._leaving.random()
         if self.state.online:
-            self._depart()
+            self._depart(share)
         self._plan_next()
 
-    def _depart(self) -> None:
-        faults, chance = self._habits.faults, self._chance
-        share = chance.random()
-        if share < faults.polite:
+    def _depart(self, share: float) -> None:
+        """`share`: where this one stands among all departures, of which the silent come first."""
+        faults = self._habits.faults
+        if share < faults.half_open:
+            # The last it heard of it may have been a ping, up to a keepalive ago.
+            self._break_off(self._habits.link.keepalive_s * (1.5 - self._draw()))
+        elif share < faults.half_open + faults.polite:
             self._lose_link(politely=True)
-            return
-        # Both are shares of all departures.
-        silent = share < faults.polite + faults.half_open
-        # The last it heard of it may have been a ping, up to a keepalive ago.
-        notices_in_s = self._habits.link.keepalive_s * (1.5 - chance.random())
-        self._break_off(notices_in_s if silent else 0.0)
+        else:
+            self._break_off(0.0)
 
     def _break_off(self, notices_in_s: Seconds) -> None:
         self._vanish(notices_in_s)
@@ -219,10 +243,25 @@ class LabDevice(Device):
     def _draw(self) -> float:
         return self._chance.random()
 
-    def _crash(self) -> None:
+    # Its power
+
+    def _plan_outage(self) -> None:
+        begins, ends = next(self._outages, (math.inf, math.inf))
+        if begins < math.inf:
+            self._scene.clock.at(begins, self._fail_until, ends)
+
+    def _fail_until(self, ends: Seconds) -> None:
+        self._has_failed = True
+        self._go_off()
+        self._scene.clock.at(ends, self._mend)
+
+    def _mend(self) -> None:
+        self._has_failed = False
+        self._boot()
+        self._plan_outage()
+
+    def _go_off(self) -> None:
         """Its memory is lost, and not its disk."""
-        clock, faults = self._scene.clock, self._habits.faults
-        clock.after(self._chance.expovariate(faults.reboots_per_day / DAY_S), self._crash)
         if self._is_off:
             return
         self._life += 1
@@ -231,9 +270,11 @@ class LabDevice(Device):
             self._vanish(0.0)
         self._forget_all()
         self._is_off = True
-        clock.after(self._chance.expovariate(1 / faults.reboot_s), self._boot)
 
     def _boot(self) -> None:
+        """If it has both, power and charge."""
+        if self._has_failed or self._is_empty:
+            return
         self._is_off = False
         self.tell(session.Started(self._scene.now, tuple(self.disk)))
         self._look()
@@ -244,21 +285,30 @@ class LabDevice(Device):
         self._rest()
         super()._forget_all()
 
+    def _feel_battery(self) -> None:
+        """Its level ends the device, and the charger brings it back."""
+        hardware, now = self._equipment.hardware, self._scene.now
+        if hardware.is_empty(now):
+            self._is_empty = True
+            self._go_off()
+        elif self._is_empty and hardware.reading(now).charging:
+            self._is_empty = False
+            self._boot()
+
     # The owner's conditions
 
     def _look(self) -> None:
         """What does the device say now, and when will it say something else?"""
-        asked, hardware = self._habits.conditions, self._equipment.hardware
-        if not asked.any or hardware.charge is None:
-            return
-        now = self._scene.now
-        self._looks += 1
-        changes = hardware.changes(now, now + _LOOK_AHEAD_S)
-        again_at = changes[0] if changes else now + _LOOK_AHEAD_S
-        self._scene.clock.at(again_at, self._look_again, self._looks)
+        hardware, now = self._equipment.hardware, self._scene.now
+        if hardware.charge is not None:
+            self._feel_battery()
+            self._looks += 1
+            changes = hardware.changes(now, now + _LOOK_AHEAD_S)
+            again_at = changes[0] if changes else now + _LOOK_AHEAD_S
+            self._scene.clock.at(again_at, self._look_again, self._looks)
         if self._is_off:
             return
-        why_not = conditions.hindrance(asked, hardware.reading(now))
+        why_not = conditions.hindrance(self._habits.conditions, hardware.reading(now))
         if why_not != self.state.hindrance:
             self.tell(session.ConditionsChanged(now, why_not))
 
@@ -273,6 +323,11 @@ class LabDevice(Device):
         if model.size_bytes <= SMALL_MODEL_BYTES:
             # It came with the offer.
             self._scene.clock.after(0.0, self._fetched, self._job, model.digest)
+            return
+        room = min(self._habits.model_bytes_max, self._equipment.hardware.model_bytes_max)
+        if fault := too_large(model, int(room)):
+            failed = session.Failed(self._scene.now, run, round_id, fault)
+            self._scene.clock.after(0.0, self._fail, self._job, failed)
             return
         if model.digest not in self._has_chunks:
             self._has_chunks = {model.digest: 0}
@@ -304,10 +359,6 @@ class LabDevice(Device):
     def _work(self, offer: Offer, purpose: Purpose) -> None:
         self._job += 1
         hardware, now = self._equipment.hardware, self._scene.now
-        failed = session.Failed(now, offer.run, offer.round, "the device has not enough memory")
-        if purpose == "train" and offer.model.size_bytes > hardware.model_bytes_max:
-            self._scene.clock.after(hardware.start_s, self._fail, self._job, failed)
-            return
         measures = purpose == "train" and self.name in offer.evaluate
         measures &= "evaluate" in self.rules.purposes
         took_s = self._takes_s(offer, purpose, measures=measures)
@@ -316,10 +367,10 @@ class LabDevice(Device):
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.
         self._look()
-        if purpose == "train" and self._chance.random() < self._habits.faults.trainer_crashes:
-            crashed = session.Failed(now, offer.run, offer.round, "the trainer did not survive")
-            at_s = took_s * self._chance.random()
-            self._scene.clock.after(at_s, self._fail, job, crashed)
+        dies_after = self._crashes.next(offer.round) if purpose == "train" else None
+        if dies_after is not None:
+            crashed = session.Failed(now, offer.run, offer.round, TRAINER_DIED)
+            self._scene.clock.after(took_s * dies_after, self._fail, job, crashed)
         else:
             self._scene.clock.after(took_s, self._done, job, offer)
 
@@ -351,10 +402,16 @@ class LabDevice(Device):
         self.tell(session.Finished(now, answer))
 
     def _perform(self, effect: session.Effect) -> None:
+        if isinstance(effect, session.Send):
+            if self._is_on_its_way(effect.answer, 0):
+                return
+            super()._perform(effect)
+            self._goes(effect.answer, 0)
+            return
         super()._perform(effect)
         if isinstance(effect, session.Forget):
             # A long run would keep every answer that was ever given.
-            self._scene.contents.pop(effect.answer.digest, None)
+            self._scene.contents.pop((self.name, effect.answer.digest), None)
             self._sending.pop(effect.answer, None)
 
     def _send_chunks(
@@ -380,11 +437,23 @@ class LabDevice(Device):
             return
         if (number := next(numbers, None)) is None:
             return
-        ranges = ((number, number + 1),)
-        super()._send_chunks(answer, lane, ranges, chunk_bytes)
+        if not self._is_on_its_way(answer, number):
+            ranges = ((number, number + 1),)
+            super()._send_chunks(answer, lane, ranges, chunk_bytes)
+            self._goes(answer, number)
         # Not all at once: what is not on its way yet is not lost with the link, nor sent in vain.
         at = self._broker.free_at(self.name)
         self._scene.clock.at(at, self._send_next, life, order, answer, lane, chunk_bytes, numbers)
+
+    def _goes(self, answer: session.Answer, number: int) -> None:
+        until = self._broker.free_at(self.name)
+        self._on_its_way = (self._connections, answer, number, until)
+
+    def _is_on_its_way(self, answer: session.Answer, number: int) -> bool:
+        """As the real client, it does not say twice what its link is still busy with."""
+        if self._on_its_way is None or self._scene.now >= self._on_its_way[3]:
+            return False
+        return self._on_its_way[:3] == (self._connections, answer, number)
 
     def _stop(self) -> None:
         self._work_of.stop(self.name)

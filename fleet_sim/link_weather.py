@@ -4,9 +4,10 @@
     paho ◀──recv── the same ◀──────────────────────────────── the kernel's socket ◀── broker
 
 Bytes are held back in this process by timers of the event loop: no proxy, so one descriptor for
-each client. What TCP hides stays hidden: a lost segment is one that comes later, and nothing comes
-twice (`Link.duplicates` means nothing here). What is under way in a direction is bounded, and
-beyond that the sender has to wait, as with a kernel's buffers.
+each client. Latency is drawn for each MQTT packet, and loss for each message, a PUBLISH, as in
+virtual time. What TCP hides stays hidden: a lost message is one that comes later and holds up those
+behind it, and nothing comes twice (`Link.duplicates` means nothing here). What is under way in a
+direction is bounded, and beyond that the sender has to wait, as with a kernel's buffers.
 
 A connection is *cut* in the middle of a transfer by a reset that both sides see. It is *half-open*
 while the client is `gone`: nothing passes in either direction, nobody is told, and who connects
@@ -27,15 +28,13 @@ from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fleet_sim.connect_gate import ConnectGate
 from fleet_sim.links import Bandwidth, Link
 from fleet_sim.live_clock import LiveClock
+from fleet_sim.mqtt_packets import PUBLISH, PacketCutter
 
 WINDOW_BYTES = 256 * 1024
 """Under way in one direction at most, as in a kernel's buffers."""
 
 SEGMENT_BYTES = 4096
-"""Bytes pass in pieces of this size: a cut falls between two of them."""
-
-_RETRANSMIT_S = 0.2
-"""TCP's shortest wait before it sends again what was lost (Linux); doubled each time."""
+"""Packets pass in pieces of this size at most: a cut falls between two of them."""
 
 _RESET = struct.pack("ii", 1, 0)
 """Linger of zero: closing the socket resets the connection."""
@@ -144,15 +143,13 @@ class LinkWeather:
     def forget(self, sock: "_WeatherSocket") -> None:
         self._sockets.remove(sock)
 
-    def delay_s(self) -> Seconds:
-        """From the last bit sent to the last bit there, of one segment."""
+    def delay_s(self, kind: int) -> Seconds:
+        """From the last bit sent to the last bit there, of one packet of this kind."""
         if self.link is None:
             return 0.0
         delay_s = self.link.delay_s(self._chance)
-        wait_s = max(_RETRANSMIT_S, 2 * self.link.latency_s)
-        while self._chance.random() < self.link.loss:
-            delay_s += wait_s
-            wait_s *= 2
+        if kind == PUBLISH:
+            delay_s += self.link.lost_s(self._chance)
         return delay_s
 
     def survives(self, transfer_s: Seconds) -> bool:
@@ -170,7 +167,15 @@ class LinkWeather:
 class _Direction:
     """Bytes on their way, in order: what is there at a moment, and when the next will be."""
 
-    __slots__ = ("_bandwidth", "_free_at", "_pieces", "_weather", "size_bytes")
+    __slots__ = (
+        "_bandwidth",
+        "_delay_s",
+        "_free_at",
+        "_packets",
+        "_pieces",
+        "_weather",
+        "size_bytes",
+    )
 
     def __init__(self, weather: LinkWeather, bandwidth: Bandwidth | None) -> None:
         self._weather = weather
@@ -178,6 +183,9 @@ class _Direction:
         self._pieces: deque[tuple[Seconds, bytes | None]] = deque()
         self._free_at: Seconds = 0.0
         """When the line has taken all that was sent so far."""
+        self._packets = PacketCutter()
+        self._delay_s: Seconds = 0.0
+        """Of the packet that is being sent."""
         self.size_bytes = 0
 
     def __bool__(self) -> bool:
@@ -185,19 +193,24 @@ class _Direction:
 
     def send(self, data: bytes) -> None:
         """Empty: the end of what is sent."""
-        now = self._weather.clock.now()
-        for start in range(0, max(len(data), 1), SEGMENT_BYTES):
-            piece = data[start : start + SEGMENT_BYTES]
-            begins_at = max(now, self._free_at)
-            takes_s = 0.0
-            if self._bandwidth is not None and piece:
-                takes_s = self._bandwidth.seconds(len(piece), begins_at)
-            self._free_at = begins_at + takes_s
-            self.size_bytes += len(piece)
-            passes = self._weather.survives(takes_s)
-            # As in TCP, one that comes later holds up those behind it.
-            there_at = self._free_at + self._weather.delay_s()
-            self._pieces.append((there_at, piece if passes else None))
+        if not data:
+            self._send(b"")
+        for part, kind in self._packets.cut(data):
+            if kind is not None:
+                self._delay_s = self._weather.delay_s(kind)
+            for start in range(0, len(part), SEGMENT_BYTES):
+                self._send(part[start : start + SEGMENT_BYTES])
+
+    def _send(self, piece: bytes) -> None:
+        begins_at = max(self._weather.clock.now(), self._free_at)
+        takes_s = 0.0
+        if self._bandwidth is not None and piece:
+            takes_s = self._bandwidth.seconds(len(piece), begins_at)
+        self._free_at = begins_at + takes_s
+        self.size_bytes += len(piece)
+        passes = self._weather.survives(takes_s)
+        # As in TCP, one that comes later holds up those behind it.
+        self._pieces.append((self._free_at + self._delay_s, piece if passes else None))
 
     def next_at(self) -> Seconds:
         return self._pieces[0][0] if self._pieces else math.inf

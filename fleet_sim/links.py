@@ -59,7 +59,12 @@ class LinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         float, Meta(ge=0, le=600, description="Up to so many seconds more, drawn each time.")
     ] = 0.0
     loss: Annotated[
-        float, Meta(ge=0, lt=1, description="Share of messages that are lost and sent again.")
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="Share of messages that are lost, and sent again a round trip later.",
+        ),
     ] = 0.0
     duplicates: Annotated[
         float, Meta(ge=0, lt=1, description="Share of messages that are delivered twice.")
@@ -160,6 +165,13 @@ class Link:
     def delay_s(self, chance: Random) -> Seconds:
         """How long a message without a size is on its way."""
         return self.latency_s + chance.uniform(0.0, self.jitter_s)
+
+    def lost_s(self, chance: Random) -> Seconds:
+        """How much longer it takes where it is lost: a round trip each time."""
+        late_s = 0.0
+        while self.loss and chance.random() < self.loss:
+            late_s += 2 * self.delay_s(chance)
+        return late_s
 
     def cut_after_s(self, chance: Random) -> Seconds:
         """Seconds of transferring until the next cut; inf: never."""

@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from msgspec import structs
-
 from edge_client import session
 from edge_client.agent import Agent, Trainers
 from edge_client.conditions import read
@@ -24,15 +22,12 @@ from fleet_sim.clock import stream
 from fleet_sim.connect_gate import ConnectGate
 from fleet_sim.device_trainers import Device, DeviceTrainers, Overruns
 from fleet_sim.hardware import Hardware
+from fleet_sim.intervals import DAY_S, Interval
 from fleet_sim.link_weather import LinkWeather
 from fleet_sim.links import Link
 from fleet_sim.live_clock import LiveClock
 
 Watch = Callable[[ClientId, session.Event], None]
-
-_RESEND_MIN_S = 1.0
-_CHECK_MIN_S = 0.1
-_KEEPALIVE_MIN_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +50,12 @@ class LivePlan:
     train_samples: int = 0
     evaluate_samples: int = 0
     """How much data it has, which says how long `hardware` takes."""
-    work_fault: Callable[[Job], str] = lambda job: ""
-    """Why the trainer dies of this job, as its agent would say it; empty: it does not."""
-    crashes: Iterable[Seconds] = ()
-    """When it loses its power, in order. May be endless."""
-    restart_s: Seconds = 30.0
-    """From a crash until its agent runs again."""
+    dies_after: Callable[[Job], float | None] = lambda job: None
+    """After which share of its time this job kills the trainer; None: it does not."""
+    outages: Iterable[Interval] = ()
+    """When it has no power: from, until; in order and apart. May be endless."""
+    is_counted: bool = True
+    """Whether what it carries is the fleet's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +80,22 @@ class LiveClient:
         self._config = config
         self._plan = plan
         self._intervals = iter(plan.intervals)
-        self._crashes = iter(plan.crashes)
+        self._outages = iter(plan.outages)
         self._leaving = stream(here.seed, "leaving", plan.name)
         self.weather = LinkWeather(
             here.loop,
             here.clock,
             here.gate,
-            stream(here.seed, "link", plan.name),
+            # As in virtual time. "link" is what the link itself was drawn from.
+            stream(here.seed, "line", plan.name),
             plan.link,
             falls_silent=plan.silent_share > 0,
         )
         self._trainers = DeviceTrainers(
             here.clock,
             here.trainers,
-            Device(plan.hardware, plan.train_samples, plan.evaluate_samples),
-            plan.work_fault,
+            Device(plan.hardware, plan.train_samples, plan.evaluate_samples, self._watch_battery),
+            plan.dies_after,
             here.overruns,
         )
         self.agent: Agent | None = None
@@ -107,17 +103,26 @@ class LiveClient:
         self._presence: Timer | None = None
         self._fate: Timer | None = None
         """Of the next crash, or of the start after it."""
+        self._has_failed = False
+        """Its power has, until it is back."""
+        self._is_empty = False
+        """Its battery is, until it is charged."""
+        self._battery: Timer | None = None
+        """When it reads another percent."""
+        self._is_over = False
         self._carried = (0, 0)
         """By the links of earlier lives: bytes up and down."""
 
     def start(self) -> None:
         self._begin()
         self._await_arrival()
-        self._await_crash()
+        self._await_outage()
+        self._watch_battery()
 
     def stop(self) -> None:
         """The simulation ends: as if it lost its power, for good."""
-        for timer in (self._presence, self._fate):
+        self._is_over = True
+        for timer in (self._presence, self._fate, self._battery):
             if timer is not None:
                 timer.cancel()
         self._end()
@@ -180,24 +185,51 @@ class LiveClient:
 
     # Its power
 
-    def crash(self) -> None:
-        """Lose everything but the disk, and start again after `restart_s`."""
-        if self.agent is None:
-            return
-        self.crashes += 1
+    def crash(self, until: Seconds) -> None:
+        """Lose everything but the disk, and start again at that moment."""
+        if self._fate is not None:
+            self._fate.cancel()
+        self._has_failed = True
+        self.crashes += self.agent is not None
         self._end()
-        self._fate = self._here.clock.call_in(self._plan.restart_s, self._restart)
+        self._fate = self._here.clock.call_at(until, self._mend)
 
-    def _await_crash(self) -> None:
+    def _mend(self) -> None:
+        self._has_failed = False
+        self._boot()
+        self._await_outage()
+
+    def _await_outage(self) -> None:
         now = self._here.clock.now()
-        # One that falls into the time without power is none.
-        at = next((at for at in self._crashes if at >= now), None)
-        if at is not None:
-            self._fate = self._here.clock.call_at(at, self.crash)
+        begins, ends = next((one for one in self._outages if one[1] > now), (math.inf, math.inf))
+        if begins < math.inf:
+            self._fate = self._here.clock.call_at(begins, lambda: self.crash(ends))
 
-    def _restart(self) -> None:
-        self._begin()
-        self._await_crash()
+    def _watch_battery(self) -> None:
+        """Wake when it reads otherwise than now: its level ends the device, as an outage does."""
+        hardware, clock = self._plan.hardware, self._here.clock
+        if self._battery is not None:
+            self._battery.cancel()
+        if hardware is not None and hardware.charge is not None and not self._is_over:
+            until = clock.now() + DAY_S
+            changes = hardware.changes(clock.now(), until)
+            self._battery = clock.call_at(min([*changes, until]), self._feel_battery)
+
+    def _feel_battery(self) -> None:
+        hardware, now = self._plan.hardware, self._here.clock.now()
+        assert hardware is not None
+        if hardware.is_empty(now):
+            self._is_empty = True
+            self._end()
+        elif self._is_empty and hardware.reading(now).charging:
+            self._is_empty = False
+            self._boot()
+        self._watch_battery()
+
+    def _boot(self) -> None:
+        """If it has both, power and charge."""
+        if not self._has_failed and not self._is_empty:
+            self._begin()
 
     def _begin(self) -> None:
         here, hardware = self._here, self._plan.hardware
@@ -218,27 +250,3 @@ class LiveClient:
             self.weather.lose_power()
             self._carried = (self.bytes_up, self.bytes_down)
             self.agent = None
-
-
-def at_speed(config: ClientConfig, speed: float) -> ClientConfig:
-    """The same client on a real clock that runs `speed` times slower than its own.
-
-    What cannot be shortened without end stays longer: a keepalive has 5 real seconds at least, an
-    answer is sent again after 1 at the soonest, conditions are looked at 10 times a second at most.
-    """
-    link, conditions = config.link, config.conditions
-    return structs.replace(
-        config,
-        link=structs.replace(
-            link,
-            keepalive_s=max(_KEEPALIVE_MIN_S, round(link.keepalive_s / speed)),
-            session_expiry_s=math.ceil(link.session_expiry_s / speed),
-            will_delay_s=round(link.will_delay_s / speed),
-            retry_max_s=link.retry_max_s / speed,
-            leave_from_s=link.leave_from_s / speed,
-            resend_s=max(_RESEND_MIN_S, link.resend_s / speed),
-        ),
-        conditions=structs.replace(
-            conditions, check_s=max(_CHECK_MIN_S, conditions.check_s / speed)
-        ),
-    )

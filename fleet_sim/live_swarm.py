@@ -23,8 +23,9 @@ from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.topics import ClientId
 from fleet_sim.connect_gate import CONNECTS_AT_ONCE, ConnectGate
 from fleet_sim.device_trainers import Overruns
-from fleet_sim.live_client import LiveClient, LivePlan, Surroundings, Watch, at_speed
+from fleet_sim.live_client import LiveClient, LivePlan, Surroundings, Watch
 from fleet_sim.live_clock import LiveClock
+from fleet_sim.live_speed import client_at_speed
 from fleet_sim.shared_models import SharedModels
 
 _DESCRIPTORS_BESIDE = 512
@@ -40,7 +41,7 @@ class LiveSwarm:
     of their outboxes and models, this swarm's alone until `stop`.
 
     Virtual time runs `speed` times as fast as real time, from `start` on: in plans and link
-    weather, and in the seconds of the template (see `at_speed`).
+    weather, and in the seconds of the template (see `live_speed.py`).
 
     Raises LiveSwarmError, FolderInUse, and OSError where the folder cannot be made.
     """
@@ -66,7 +67,7 @@ class LiveSwarm:
         self._lock = FolderLock(state)
         self._loop = loop
         self._broker = broker
-        self._template = at_speed(template, speed)
+        self._template = client_at_speed(template, speed)
         self._trainers = trainers
         self._state = state
         self._seed = seed
@@ -77,6 +78,7 @@ class LiveSwarm:
         self.overruns = Overruns()
         self.clients: dict[ClientId, LiveClient] = {}
         """Filled by `start`."""
+        self._counted: list[LiveClient] = []
 
     def start(self) -> None:
         """Begin virtual time. Who is online connects, so many at a time."""
@@ -96,6 +98,7 @@ class LiveSwarm:
             self.clients[client.name] = client
         for client in self.clients.values():
             client.start()
+        self._counted = [self.clients[ClientId(one.name)] for one in self._plans if one.is_counted]
 
     def stop(self) -> None:
         """End them all as if by a loss of power: thousands of goodbyes would take a minute.
@@ -112,11 +115,12 @@ class LiveSwarm:
 
     @property
     def bytes_up(self) -> int:
-        return sum(client.bytes_up for client in self.clients.values())
+        """By all clients that are counted, since the start."""
+        return sum(client.bytes_up for client in self._counted)
 
     @property
     def bytes_down(self) -> int:
-        return sum(client.bytes_down for client in self.clients.values())
+        return sum(client.bytes_down for client in self._counted)
 
     @property
     def cuts(self) -> int:

@@ -22,5 +22,9 @@ class Outcome:
     """Of the virtual mode."""
     speed: float = 1.0
     """Live: seconds of the fleet's time in a second; the records tell of seconds."""
+    is_stopped: bool = False
+    """Live: a person has ended it."""
+    failure: str = ""
+    """Live: why it ended early, and where to look, in a sentence."""
     overruns: int = 0
     """Live: trainings that took longer on this machine than on the device."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from coordinator.config import Transfer
 from coordinator.pacing import Bounds
 from coordinator.rounds import Late, Rules
 from coordinator.selection import uniform
@@ -10,6 +11,7 @@ from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
 from fleet_sim.clock import stream
+from fleet_sim.scene import CHUNK_BYTES
 
 TASK = "simulated"
 
@@ -46,12 +48,14 @@ class Plan:
     greet_s: Seconds
     commit_s: Seconds
     """Mean time that the coordinator's disk takes for one group of answers."""
+    uploads_at_once: int = 4
+    stall_s: Seconds = 5.0
 
     @classmethod
     def from_seed(
         cls, seed: int, clients: int | None = None, round_count: int | None = None
     ) -> "Plan":
-        chance = stream(seed, "plan")
+        chance, uploads = stream(seed, "plan"), stream(seed, "uploads")
         drawn_clients = chance.choice([3, 10, 40, chance.randint(3, 80)])
         drawn_rounds = chance.choice([1, 6, 12])
         clients = clients or drawn_clients
@@ -88,6 +92,15 @@ class Plan:
             late_rounds_max=chance.choice([1, 5, 40]),
             greet_s=chance.choice([0.0, 2.0, 10.0]),
             commit_s=chance.choice([0.0, 0.01, 0.5, 5.0]),
+            # So few that the slots are fought for, and not so few that a cohort cannot be in time.
+            uploads_at_once=uploads.choice([1 + cohort // 4, 4 + cohort // 4, 100]),
+            stall_s=uploads.choice([0.5, 5.0]),
+        )
+
+    @property
+    def transfer(self) -> Transfer:
+        return Transfer(
+            chunk_bytes=CHUNK_BYTES, uploads_at_once=self.uploads_at_once, stall_s=self.stall_s
         )
 
     def round_rules(self, epoch: int) -> Rules:

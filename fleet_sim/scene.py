@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from coordinator.config import Transfer
 from coordinator.rounds import Rules
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Evaluation, Update
-from fedmqtt.topics import Digest
+from fedmqtt.topics import ClientId, Digest
 from fleet_sim.broker import Broker
 from fleet_sim.clock import Clock
 from fleet_sim.weather import Weather
@@ -24,6 +25,10 @@ class FederationPlan(Protocol):
     def commit_s(self) -> Seconds:
         """Mean time that its disk takes for one group of answers."""
 
+    @property
+    def transfer(self) -> Transfer:
+        """How models and large answers travel."""
+
     def round_rules(self, epoch: int) -> Rules: ...
 
 
@@ -35,8 +40,9 @@ class Scene:
     broker: Broker
     calm_at: Seconds | None = None
     """When the storm ended."""
-    contents: dict[Digest, Update | Evaluation] = field(default_factory=dict)
-    """What the announced answers are, instead of the bytes of their chunks."""
+    contents: dict[tuple[ClientId, Digest], Update | Evaluation] = field(default_factory=dict)
+    """What each client's announced answers are, instead of the bytes of their chunks. Two clients
+    may have answers of the same bytes, and each of them its own."""
 
     @property
     def now(self) -> Seconds:

@@ -10,7 +10,6 @@ its clients do.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
 
@@ -20,14 +19,13 @@ from coordinator import rounds
 from coordinator.ledger import Carried, Opening, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
-from fedmqtt import chunks
+from coordinator.upload_slots import UploadSlots
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
     Announce,
     Chunk,
     Decline,
     Evaluation,
-    Go,
     ModelRef,
     Offer,
     Presence,
@@ -37,7 +35,6 @@ from fedmqtt.topics import (
     Address,
     ClientId,
     Digest,
-    Inbox,
     ModelChunk,
     OfferBoard,
     PresenceOf,
@@ -65,12 +62,6 @@ Step = Callable[
 ]
 
 
-@dataclass(slots=True)
-class _Upload:
-    round: RoundId
-    missing: chunks.Missing
-
-
 class Server:
     def __init__(
         self,
@@ -79,9 +70,7 @@ class Server:
         told: Callable[[Seconds, rounds.Close], None],
         disk: Disk,
         data: DataPlane,
-        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        """`chunk_bytes`: of the pieces in which models are published."""
         self.disk = disk
         self.data = data
         self.rules = scene.plan.round_rules(epoch=1)
@@ -103,13 +92,14 @@ class Server:
         self._link = 0
         """Counts connections and their ends: what was planned under another number is over."""
         self._online = False
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes = scene.plan.transfer.chunk_bytes
         """Of models, on this connection."""
         self._alarm_at: Seconds | None = None
         self._closing: rounds.Close | None = None
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
-        self._arriving: dict[Digest, _Upload] = {}
+        self._uploads = self._new_uploads()
+        self._watches_uploads = False
         self._queue = self._new_queue()
 
     @property
@@ -171,7 +161,7 @@ class Server:
         self._queue.lose_power()
         self._alarm_at = None
         self._closing = None
-        self._arriving = {}
+        self._uploads, self._watches_uploads = self._new_uploads(), False
         if self._online:
             self._lose_link()
         down_s = self._chance.expovariate(1 / self._scene.weather.coordinator_down_s)
@@ -284,8 +274,8 @@ class Server:
                 self.tell(rounds.Declined(now, client, run, round_id, reason))
             case UpdatePart(client=client), Announce():
                 self._let_send(client, message)
-            case UpdatePart(client=client, part=part), Chunk(digest=digest, data=data):
-                self._take_chunk(client, digest, int(part), len(data))
+            case UpdatePart(client=client, part=part), Chunk():
+                self._take_chunk(client, int(part), message)
             case _:
                 raise AssertionError((address, message))
 
@@ -305,25 +295,40 @@ class Server:
         self._announced = None
 
     def _admit(self, client: ClientId) -> None:
-        announce = self._announced
-        assert announce is not None
-        missing = chunks.Missing(announce.size_bytes, announce.chunk_bytes)
-        upload = self._arriving.setdefault(announce.digest, _Upload(announce.round, missing))
-        go = Go(
-            run=announce.run,
-            round=announce.round,
-            digest=announce.digest,
-            ranges=upload.missing.ranges(),
-        )
-        self._say(Inbox(client), go)
+        assert self._announced is not None
+        self._say_all(self._uploads.announce(self.now, client, self._announced))
+        self._watch_uploads()
 
-    def _take_chunk(self, client: ClientId, digest: Digest, index: int, length: int) -> None:
-        upload = self._arriving.get(digest)
-        if upload is not None and upload.missing.take(index, length) and not upload.missing.left:
-            del self._arriving[digest]
-            # Who was told meanwhile that it is too late has forgotten its answer.
-            if digest in self._scene.contents:
-                self._take(client, self._scene.contents[digest])
+    def _take_chunk(self, client: ClientId, index: int, chunk: Chunk) -> None:
+        upload, life = self._uploads.take(self.now, client, index, chunk), self._life
+        if upload is None or not upload.is_whole:
+            return
+        # Who was told meanwhile that it is too late has forgotten its answer.
+        content = self._scene.contents.get((client, chunk.digest))
+        if content is not None:
+            self._take(client, content)
+        if life == self._life:
+            self._say_all(self._uploads.fill(self.now))
+
+    def _watch_uploads(self) -> None:
+        wait_s = self._uploads.wake_in_s
+        if not self._watches_uploads and wait_s is not None:
+            self._watches_uploads = True
+            self._scene.clock.after(wait_s, self._tick_uploads, self._life)
+
+    def _tick_uploads(self, life: int) -> None:
+        if life == self._life:
+            self._watches_uploads = False
+            self._say_all(self._uploads.tick(self.now))
+            self._watch_uploads()
+
+    def _say_all(self, effects: list[Publish]) -> None:
+        for effect in effects:
+            self._say(effect.to, effect.message)
+
+    def _new_uploads(self) -> UploadSlots:
+        transfer = self._scene.plan.transfer
+        return UploadSlots(transfer.uploads_at_once, transfer.stall_s)
 
     # The machine
 
@@ -409,11 +414,10 @@ class Server:
             self._queue.soon(partial(self.disk.refuse, after.round, refusals))
 
     def _close(self, close: rounds.Close) -> None:
-        self._arriving = {
-            digest: upload
-            for digest, upload in self._arriving.items()
-            if upload.round > close.round or self.rules.late != "discard"
-        }
+        may_be_late = self.rules.late != "discard"
+        self._say_all(
+            self._uploads.drop(self.now, lambda _, number: number > close.round or may_be_late)
+        )
         self._closing = close
         if close.outcome == "averaged":
             self._scene.clock.after(self._scene.weather.average_s, self._average, self._life)

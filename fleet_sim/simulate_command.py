@@ -8,7 +8,7 @@ real run does; `fedmqtt report` shows one or several.
 
   fedmqtt simulate --preset phones
   fedmqtt simulate fleet.toml --seed 2 --set connectivity.kind=markov
-  fedmqtt simulate --live --speed 60 --preset commuters
+  fedmqtt simulate --live --speed 10 --preset commuters
 """
 
 import argparse
@@ -20,7 +20,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,8 @@ def simulate(
         lab = Lab(fleet, crew, lambda client, purpose: _SAMPLES_UNLEARNED, None, _Say(console))
         is_stopped = not _go(lab, fleet, console, enough)
         history.write(folder / "history.jsonl", lab.records)
-        result = _conclude(lab.outcome, "virtual", fleet, crew, {}, folder, repeat, console)
+        outcome = replace(lab.outcome, is_stopped=is_stopped)
+        result = _conclude(outcome, "virtual", fleet, crew, {}, folder, repeat, console)
         return _unless(is_stopped, result, console)
     data = folder / "data"
     with _making(folder, console):
@@ -239,7 +240,8 @@ def simulate(
     save_file(layout.unflatten(lab.tensors.flat), folder / "model.safetensors")
     history.write(folder / "history.jsonl", lab.records)
     by_name = {one.client: one for one in held}
-    result = _conclude(lab.outcome, "virtual", fleet, crew, by_name, folder, repeat, console)
+    outcome = replace(lab.outcome, is_stopped=is_stopped)
+    result = _conclude(outcome, "virtual", fleet, crew, by_name, folder, repeat, console)
     return _unless(is_stopped, result, console)
 
 
@@ -321,6 +323,10 @@ def _check_together(arguments: argparse.Namespace, fleet: Fleet) -> None:
     for option, value in (("--speed", arguments.speed), ("--broker", arguments.broker)):
         if value and not arguments.live:
             raise SettingsError(f"{option} is for a run at a real broker: add --live")
+    if arguments.live and fleet.config.faults.polite:
+        raise SettingsError(
+            "faults.polite: live, clients that leave say no goodbye: add --set faults.polite=0"
+        )
     if arguments.no_training and fleet.config.connectivity.follows_data:
         raise SettingsError(
             "--no-training: without data nobody's weather can follow it: add"
@@ -451,7 +457,7 @@ def _conclude(
     )
     (folder / "lab.json").write_bytes(msgspec.json.encode(page))
     result = _result(outcome, fleet, folder)
-    _say_result(console, result)
+    _say_result(console, result, outcome)
     return result
 
 
@@ -509,8 +515,12 @@ def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
     console.print(f"repeat with: {repeat}", markup=False, soft_wrap=True)
 
 
-def _say_result(console: Console, result: Result) -> None:
-    ended = "all rounds done" if result.finished else "the fleet's hours are over"
+def _say_result(console: Console, result: Result, outcome: Outcome) -> None:
+    ended = "the fleet's hours are over"
+    if outcome.is_stopped or outcome.failure:
+        ended = "ended early"
+    elif outcome.is_finished:
+        ended = "all rounds done"
     metrics = "".join(f", {name} {value:.4f}" for name, value in result.metrics.items())
     console.print(
         f"{ended}: {result.rounds} rounds in {result.hours:.2f} h of the fleet's time, "

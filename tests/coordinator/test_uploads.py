@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordinator.uploads import RANGES_MAX, STALLS_MAX, Upload, Uploads
+from coordinator.upload_slots import RANGES_MAX, STALLS_MAX
+from coordinator.uploads import Upload, Uploads
 from fedmqtt import chunks
 from fedmqtt.effects import Publish
 from fedmqtt.messages import Announce, Chunk, Go
@@ -693,6 +694,7 @@ class Weather(RuleBasedStateMachine):
     )
     def begin(self, at_once: int, turn_s: float, parked_max: int, parked_bytes_max: int) -> None:
         self.pace = uploads(self.folder, at_once, turn_s, parked_max, parked_bytes_max)
+        self.bounds = (at_once, parked_max, parked_bytes_max)
 
     @rule(client=CLIENTS, size=st.integers(1, 30))
     def finish_training(self, client: ClientId, size: int) -> None:
@@ -751,9 +753,10 @@ class Weather(RuleBasedStateMachine):
         if not hasattr(self, "pace"):
             return
         active, parked = self.pace.active, self.pace.parked
-        assert len(active) <= self.pace.at_once
-        assert len(parked) <= self.pace.parked_max
-        assert sum(len(self.owed[one]) for one in parked) <= self.pace.parked_bytes_max
+        at_once, parked_max, parked_bytes_max = self.bounds
+        assert len(active) <= at_once
+        assert len(parked) <= parked_max
+        assert sum(len(self.owed[one]) for one in parked) <= parked_bytes_max
         assert not set(active) & set(parked)
         # On disk is what was begun and may still become whole.
         assert set(self.here) <= {*active, *parked}

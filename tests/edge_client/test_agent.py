@@ -43,6 +43,7 @@ from fedmqtt.topics import (
 )
 from tests.edge_client.coordinator_side import RUN, Coordinator
 from tests.edge_client.jobs import LINEAR, model_file, task_file
+from tests.faults.proxy import proxy_to
 from tests.fedmqtt.own_brokers import free_port, own_broker
 from tests.fedmqtt.peer import until
 
@@ -435,6 +436,34 @@ def test_a_newer_go_takes_the_place_of_the_one_that_is_being_answered(
         coordinator.link.perform(Publish(Inbox(ANN), go))
     coordinator.answer("ann", str(chunk_count - 1))
     assert _chunks_sent(coordinator) < chunk_count
+
+
+def test_over_a_slow_link_nothing_is_said_twice(
+    loop: EventLoop, coordinator: Coordinator, device: Device, broker: RunningBroker
+) -> None:
+    """Neither when a timer runs out nor when the coordinator asks again."""
+    chunk_bytes, chunk_count = 32 * 1024, 4
+    link = _link(chunk_bytes=chunk_bytes, resend_s=0.05)
+    with proxy_to(broker.url) as slow:
+        slow.throttle(60_000)
+        device.url = slow.url
+        device.outbox().put(RUN, RoundId(7), [bytes(chunk_bytes)])
+        agent = device.start(link=link)
+        coordinator.next(Arrived, lambda arrived: len(arrived.payload) == chunk_bytes)
+        coordinator.receipt("ann", 7)
+        until(loop, lambda: not device.owes(), "an empty outbox")
+        assert agent.link.bytes_sent < 1.5 * chunk_bytes
+        agent.stop()
+
+        device.outbox().put(RUN, RoundId(8), [bytes(chunk_bytes * chunk_count)])
+        agent = device.start(link=_link(chunk_bytes=chunk_bytes))
+        announce = coordinator.announced("ann")
+        everything = ((0, chunk_count),)
+        go = Go(run=RUN, round=announce.round, digest=announce.digest, ranges=everything)
+        for _ in range(5):
+            coordinator.link.perform(Publish(Inbox(ANN), go))
+        coordinator.answer("ann", str(chunk_count - 1))
+        assert agent.link.bytes_sent < 1.5 * chunk_bytes * chunk_count
 
 
 def test_a_damaged_answer_is_set_aside_and_told(

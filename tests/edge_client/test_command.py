@@ -195,7 +195,7 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     file.write_text("[conditions]\nplugged = true\n")
     assert _mistake(str(file), *needed) == (
         f"{file}: unknown key conditions.plugged; choose from:"
-        " charging, battery_min, load_max, temperature_max, check_s"
+        " charging, battery_min, load_max, temperature_max, unmetered, metered_links, check_s"
     )
     assert _mistake(*needed, "--set", 'purposes=["cook"]') == (
         "the command line: purposes cannot be 'cook'; choose from: evaluate, train"

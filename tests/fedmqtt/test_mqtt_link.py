@@ -731,6 +731,26 @@ def test_a_stream_keeps_to_its_window(loop: EventLoop, stub: StubBroker) -> None
     peer.link.close()
 
 
+def test_what_the_broker_has_not_acknowledged_is_on_its_way(
+    loop: EventLoop, stub: StubBroker
+) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    broker = _accept(loop, stub)
+    peer.next(LinkUp)
+    here, other = StatusPage("round"), StatusPage("model")
+    peer.link.publish(here, b"x")
+    assert peer.link.is_on_its_way(here)
+    assert not peer.link.is_on_its_way(other)
+    broker.send(puback(_received(loop, broker).mid))
+    until(loop, lambda: not peer.link.is_on_its_way(here))
+    peer.link.publish(here, b"x")
+    broker.hang_up()
+    peer.next(LinkDown)
+    assert not peer.link.is_on_its_way(here)
+    peer.link.close()
+
+
 def test_a_stream_ends_with_the_connection(loop: EventLoop, stub: StubBroker) -> None:
     peer = Peer(loop, stub.url, "f", "ann")
     peer.link.open()

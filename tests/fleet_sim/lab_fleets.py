@@ -88,9 +88,9 @@ def samples(client: ClientId, purpose: Purpose) -> int:
     return SAMPLES
 
 
-def protocol(of: Fleet, keys: Sequence[float] | None = None) -> Lab:
+def protocol(of: Fleet, keys: Sequence[float] | None = None, *, sleeps: bool = True) -> Lab:
     """A lab in which nothing is learned."""
-    return Lab(of, of.crew(names(of.config.clients), keys), samples, None)
+    return Lab(of, of.crew(names(of.config.clients), keys), samples, None, sleeps=sleeps)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ cut_every_s = 3.0
 up = { kbps = 5.0, spread = 0.5 }
 down = { kbps = 40.0, spread = 0.5 }
 [device]
-ms_per_sample = 200.0
+ms_per_sample = 400.0
 spread = 0.7
 battery = { training_h = 0.5, charging = "markov" }
 conditions = { battery_min = 20 }

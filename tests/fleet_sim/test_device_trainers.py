@@ -12,6 +12,7 @@ from fedmqtt.effects import Seconds
 from fedmqtt.messages import Training
 from fleet_sim.device_trainers import Device as Played
 from fleet_sim.device_trainers import DeviceTrainers, Overruns
+from fleet_sim.failures import TRAINER_DIED
 from fleet_sim.hardware import Battery, Charge, Hardware
 from fleet_sim.live_clock import LiveClock
 from tests.edge_client.jobs import job, task_file
@@ -29,11 +30,14 @@ class Device:
         self.charge = Charge(Battery(training_h=2.0, idle_h=1e9), [], 0.5)
 
     def trainers(
-        self, work_s: Seconds, fault: Callable[[Job], str] = lambda job: "", speed: float = 1.0
+        self,
+        work_s: Seconds,
+        dies_after: Callable[[Job], float | None] = lambda job: None,
+        speed: float = 1.0,
     ) -> DeviceTrainers:
         clock = LiveClock(self.loop, speed)
         played = Played(Hardware(0.0, work_s, charge=self.charge))
-        return DeviceTrainers(clock, self.pool, played, fault, self.overruns)
+        return DeviceTrainers(clock, self.pool, played, dies_after, self.overruns)
 
     @property
     def answers(self) -> int:
@@ -106,13 +110,30 @@ def test_who_stops_while_it_works_in_truth_hears_nothing(device: Device) -> None
     assert len(device.ends) == 1 and isinstance(device.ends[0], Done)
 
 
-def test_a_fault_of_the_device_takes_the_answer_with_it(device: Device) -> None:
-    trainers = device.trainers(100.0, lambda job: "killed")
+def test_a_trainer_that_dies_takes_the_answer_with_it(device: Device) -> None:
+    trainers = device.trainers(100.0, lambda job: 0.25)
     trainers.submit(job(device.folder), device.said.append)
+    # Finished here, and not on the device.
     device.works(trainers)
+    device.loop.pass_until(24.0)
     assert device.ends == []
-    device.loop.pass_until(100.0)
-    assert device.ends == [Failed(reason="killed")] and device.answers == 0
+    device.loop.pass_until(25.0)
+    assert device.ends == [Failed(reason=TRAINER_DIED)] and device.answers == 0
+    device.loop.pass_until(1000.0)
+    assert len(device.ends) == 1
+
+
+def test_a_trainer_that_dies_on_the_device_stops_working_here(device: Device) -> None:
+    task = task_file(device.folder, "slow", "for n in range(10**9):\n    progress(0.0)")
+    trainers = device.trainers(100.0, lambda job: 0.25)
+    trainers.submit(job(device.folder, task=task), device.said.append)
+    device.loop.settle()
+    device.loop.pass_until(25.0)
+    assert device.ends == [Failed(reason=TRAINER_DIED)]
+    # The pool's trainer is free for the next one.
+    others = device.trainers(100.0)
+    others.submit(job(device.folder), device.said.append)
+    device.works(others)
 
 
 def test_what_really_fails_is_told_at_once(device: Device) -> None:

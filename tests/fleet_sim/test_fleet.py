@@ -315,7 +315,8 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         ),
         (
             "[link]\nloss = 1.0",
-            "link.loss: expected a number < 1.0 (Share of messages that are lost and sent again)",
+            "link.loss: expected a number < 1.0 (Share of messages that are lost, and sent again a round"
+            " trip later)",
         ),
         (
             '[link.up]\nkbps = 3.0\nfile = "b.csv"',
@@ -347,7 +348,7 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         (
             "[device]\nconditions = { temperature_max = 40 }",
             "device.conditions.temperature_max: load and temperature are not simulated; leave it"
-            " at 0, and choose from: charging, battery_min",
+            " at 0, and choose from: charging, battery_min, unmetered",
         ),
         (
             "[faults]\npolite = 0.9\nhalf_open = 0.25",

@@ -124,6 +124,21 @@ def test_a_device_without_a_battery_says_nothing_and_never_changes() -> None:
     device = Hardware(ms_per_sample=1.0, start_s=0.0)
     device.train(0.0, 10.0)
     assert device.reading(5.0) == Reading() and device.changes(0.0, 1e9) == []
+    assert not device.is_empty(5.0)
+
+
+def test_a_battery_is_empty_at_0_percent_unless_it_is_charged() -> None:
+    charge = Charge(Battery(training_h=1, idle_h=10), [(12 * HOUR, 13 * HOUR)], level=1.0)
+    device = Hardware(ms_per_sample=1.0, start_s=0.0, charge=charge)
+    found = [device.is_empty(hour * HOUR) for hour in (0, 9.9, 9.96, 11.9, 12, 13.1, 40)]
+    assert found == [False, False, True, True, False, False, True]
+
+
+def test_a_metered_device_says_so_whatever_its_battery_says() -> None:
+    charge = Charge(Battery(training_h=1, idle_h=10), [], level=0.5)
+    assert Hardware(1.0, 0.0, metered=True).reading(0.0) == Reading(metered=True)
+    reading = Hardware(1.0, 0.0, metered=True, charge=charge).reading(0.0)
+    assert reading == Reading(charging=False, battery=50, metered=True)
 
 
 # Speed and the rest
@@ -187,7 +202,11 @@ def test_a_table_of_batches_is_of_one_task(tmp_path: Path) -> None:
         (
             {"conditions": {"load_max": 0.5}},
             "conditions.load_max: load and temperature are not simulated; leave it at 0, and"
-            " choose from: charging, battery_min",
+            " choose from: charging, battery_min, unmetered",
+        ),
+        (
+            {"conditions": {"unmetered": True, "metered_links": ["wlan0"]}},
+            "conditions.metered_links: links have no names here; device.metered says how many are",
         ),
     ],
 )

@@ -88,6 +88,44 @@ def test_without_learning_it_is_always_the_same_too(tmp_path: Path) -> None:
     assert traces[0] == traces[1]
 
 
+@pytest.mark.parametrize(
+    ("text", "federation", "evaluate"),
+    [
+        ("[device]\nms_per_sample = 50.0\n[faults]\ntrainer_crashes = 0.3", "", "clients"),
+        (
+            "[device]\nms_per_sample = 50.0\nspread = 1.5",
+            "late = { policy = 'weigh', rounds_max = 5 }",
+            "clients",
+        ),
+        ("[link]\nlatency_s = 3.0", "", "clients"),
+        ("[device]\nms_per_sample = 50.0", "", "test"),
+    ],
+    ids=["crashes", "late", "latency", "judge"],
+)
+def test_clients_that_sleep_until_they_are_invited_change_nothing(
+    tmp_path: Path, text: str, federation: str, evaluate: str
+) -> None:
+    of = fleet(
+        tmp_path,
+        f"clients = 60\n{text}",
+        rounds="count = 8\ncohort = 5\nquorum = 3\nclients_min = 60\n",
+        federation=federation,
+        evaluate=evaluate,
+        over_selection=1.5,
+        every=2,
+    )
+    found, simulated = [], []
+    for sleeps in (True, False):
+        lab = protocol(of, sleeps=sleeps)
+        lab.run()
+        assert lab.is_finished
+        found.append((lab.outcome, lab.clock.now))
+        simulated.append(len(lab.devices))
+    assert found[0] == found[1]
+    # Some were never invited.
+    assert simulated[0] < simulated[1] == 60
+
+
 def test_who_measures_does_not_change_who_is_online(tmp_path: Path) -> None:
     shares = []
     for evaluate in ("test", "clients"):
@@ -171,6 +209,26 @@ def test_nothing_ever_happens_to_the_judge(tmp_path: Path) -> None:
     assert all(one.figures is not None for one in records)
 
 
+def test_what_the_judge_carries_is_not_the_fleets(tmp_path: Path) -> None:
+    carried = []
+    for every in (0, 1):
+        of = fleet(
+            tmp_path,
+            "clients = 3",
+            rounds="count = 4\ncohort = 3\nquorum = 3\nclients_min = 3\npause_s = 60.0\n",
+            evaluate="test",
+            every=every,
+        )
+        lab = protocol(of)
+        lab.run()
+        assert lab.is_finished
+        measured = [one.evaluated for one in lab.records]
+        # The last model is measured in a round of its own.
+        assert all(one == [JUDGE] for one in measured) if every else not any(measured)
+        carried.append((lab.marks[3].bytes_up, lab.outcome.bytes_up))
+    assert carried[0] == carried[1]
+
+
 def test_clients_measure_on_what_they_hold_back(tmp_path: Path) -> None:
     of = fleet(
         tmp_path,
@@ -209,11 +267,11 @@ def test_a_run_leaves_its_history_its_model_and_what_the_lab_knows(tmp_path: Pat
         of_day = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         assert of_day == pytest.approx(mark.closed_s, abs=0.001)
         assert record.closed.startswith("2024-01-01T")
-    assert len(page.clients) == 8 and sum(one.samples for one in page.clients) == 240
+    assert len(page.clients) == 8 and sum(one.samples or 0 for one in page.clients) == 240
     for one in page.clients:
         assert sum(one.label_counts) == one.samples
         assert one.dominant_label == int(np.argmax(one.label_counts))
-        assert 0.0 < one.online_share < 1.0
+        assert one.online_share is not None and 0.0 < one.online_share < 1.0
     assert page.weather["link.cut_every_s"] == "3.0"
     assert page.weather["connectivity.settings.online_s"] == "120.0"
     assert page.weather["faults.reboot_s"] == "60.0"

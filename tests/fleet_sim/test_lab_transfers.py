@@ -6,8 +6,10 @@ import pytest
 
 from coordinator.history import Record
 from fedmqtt import messages, weights
-from fedmqtt.messages import Announce, Chunk, Update
-from fedmqtt.topics import ClientId, Digest, UpdatePart
+from fedmqtt.effects import Seconds
+from fedmqtt.messages import Announce, Chunk, ModelRef, Offer, Training, Update
+from fedmqtt.topics import Address, ClientId, Digest, OfferBoard, RoundId, RunId, UpdatePart
+from fleet_sim.broker import Message
 from fleet_sim.clock import Clock
 from fleet_sim.lab import Lab
 from fleet_sim.lab_broker import PACKET_BYTES, LabBroker
@@ -17,17 +19,37 @@ from tests.fleet_sim.lab_fleets import at, fleet, large_task, learning, names, p
 
 ONE = "count = 1\ncohort = 1\nquorum = 1\nclients_min = 1\ndeadline_s = 50000.0\n"
 ANN = ClientId("ann")
+MODEL = ModelRef(digest=Digest("a" * 64), size_bytes=1, chunk_bytes=1024, fingerprint="f")
 
 HUNDRED_KB = 25_000
 """Numbers."""
 
 KBPS_OF_A_KB = 8.0
 
+PATIENT = "transfer = { stall_s = 60.0 }"
+"""The coordinator does not ask again for what only takes its time."""
+
 
 def ran(lab: Lab) -> Record:
     lab.run()
     assert lab.is_finished
     return lab.records[0]
+
+
+def offer(number: int) -> Offer:
+    return Offer(
+        run=RunId("r"),
+        round=RoundId(number),
+        task="t",
+        model=MODEL,
+        train=(ANN,),
+        evaluate=(),
+        closes_in_s=60.0,
+        training=Training(),
+        codec="full",
+        lanes=1,
+        seed=0,
+    )
 
 
 def model_bytes(task: str) -> int:
@@ -61,7 +83,7 @@ def test_a_large_answer_asks_first_and_goes_up_in_pieces(tmp_path: Path) -> None
     # 1.2 MB in ten pieces, at 100 kB/s.
     text = f"clients = 1\n[link]\nlatency_s = 2.0\nup = {{ kbps = {100 * KBPS_OF_A_KB} }}"
     task = large_task(tmp_path, 12 * HUNDRED_KB)
-    with learning(fleet(tmp_path, text, rounds=ONE, task=task)) as lab:
+    with learning(fleet(tmp_path, text, rounds=ONE, task=task, federation=PATIENT)) as lab:
         took_s = ran(lab).duration_s
         up = lab.broker.bytes_up
     # The offer, the question for the model and its answer; then announced, told to go, and sent.
@@ -75,7 +97,7 @@ def test_an_answer_that_takes_longer_than_the_patience_of_its_sender_goes_up_onc
     # 1.2 MB at 16 kB/s: 20 s later, and 40 s after that, it is announced again.
     text = f"clients = 1\n[link]\nup = {{ kbps = {16 * KBPS_OF_A_KB} }}"
     task = large_task(tmp_path, 12 * HUNDRED_KB)
-    with learning(fleet(tmp_path, text, rounds=ONE, task=task)) as lab:
+    with learning(fleet(tmp_path, text, rounds=ONE, task=task, federation=PATIENT)) as lab:
         took_s = ran(lab).duration_s
         up = lab.broker.bytes_up
     # What is on its way when it is told to go on is named as missing still, a piece each time.
@@ -159,6 +181,37 @@ def test_only_what_a_link_has_carried_is_counted(tmp_path: Path) -> None:
     clock.run(until=lambda: False)
     assert broker.bytes_up == 300
     assert broker.dropped_count == 3
+
+
+def test_who_returns_is_not_sent_what_has_expired_meanwhile(tmp_path: Path) -> None:
+    clock, read = Clock(), list[int]()
+    broker = LabBroker(clock, seed=1)
+
+    def reads(_to: Address, message: Message, _left: Seconds | None, _there: bool) -> None:
+        assert isinstance(message, Offer)
+        read.append(message.round)
+
+    def say(number: int) -> None:
+        broker.publish("coordinator", OfferBoard(), offer(number))
+
+    broker.lay_line(ANN, Link(down=Bandwidth(100.0)), lambda: None)
+    broker.connect("coordinator", lambda *_: None)
+    broker.connect(ANN, reads)
+    broker.disconnect(ANN, politely=True)
+    # One a minute, each good for a minute, and the last one just now.
+    for number in range(1, 11):
+        clock.at(60.0 * number, say, number)
+    clock.at(601.0, broker.connect, ANN, reads)
+    clock.run(until=lambda: False)
+    # It waited, and it lies there as well.
+    assert read == [10, 10]
+    size = len(messages.encode(offer(10))) + PACKET_BYTES
+    assert broker.bytes_down == 2 * size
+    # Nor is it sent what lies there and has expired.
+    broker.disconnect(ANN, politely=True)
+    clock.at(700.0, broker.connect, ANN, reads)
+    clock.run(until=lambda: False)
+    assert read == [10, 10] and broker.bytes_down == 2 * size
 
 
 # Copies

@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 
 from coordinator.history import Record
+from fedmqtt.topics import RoundId
 from fleet_sim.intervals import HOUR_S, within
 from fleet_sim.lab import Lab
-from tests.fleet_sim.lab_fleets import at, fleet, in_roster, names, protocol
+from tests.fleet_sim.lab_fleets import (
+    at,
+    fleet,
+    in_roster,
+    large_task,
+    learning,
+    names,
+    protocol,
+)
 
 ENDLESS = "count = 0\ncohort = 2\nquorum = 1\nclients_min = 1\npause_s = 600.0\ndeadline_s = 60.0"
 ONE_ROUND = "count = 1\ncohort = 4\nquorum = 1\nclients_min = 4\ndeadline_s = 200.0"
@@ -215,12 +224,19 @@ def test_a_trainer_that_crashes_declines_and_says_so(tmp_path: Path) -> None:
     assert lab.records[0].duration_s < 10
 
 
-def test_a_device_whose_memory_is_too_small_declines_and_says_so(tmp_path: Path) -> None:
-    text = "clients = 4\nhours_max = 1.0\n[device]\nmemory_mb = [0.00001]"
-    lab = protocol(fleet(tmp_path, text, rounds=ONE_ROUND))
-    lab.run()
-    sentence = "the device has not enough memory"
+def test_a_model_that_does_not_fit_is_declined_before_anything_is_fetched(tmp_path: Path) -> None:
+    # Training needs four times the model's 100 kB.
+    text = "clients = 4\nhours_max = 1.0\n[device]\nmemory_mb = [0.3]"
+    of = fleet(tmp_path, text, rounds=ONE_ROUND, task=large_task(tmp_path, 25_000), every=1)
+    with learning(of) as lab:
+        lab.run()
+        size = lab.server.promises.offers[RoundId(1)].model.size_bytes
+        down = lab.broker.bytes_down
+    sentence = f"the model has {size} bytes, more than this client's model_bytes_max = 75000"
+    # Not even to measure: nobody who was invited has the model.
     assert lab.records[0].declined == dict.fromkeys(names(4), sentence)
+    assert lab.records[0].duration_s < 1.0
+    assert down < size
 
 
 # The owners' conditions
@@ -248,6 +264,27 @@ def test_phones_take_part_while_they_charge_and_not_before_or_after(tmp_path: Pa
     assert closed and min(closed) > 2.0 and max(closed) < 6.1
 
 
+def test_who_pays_by_the_megabyte_takes_part_unless_the_owners_mind(tmp_path: Path) -> None:
+    answered = []
+    for asked in ("false", "true"):
+        text = (
+            "clients = 40\nhours_max = 1.0\n[device]\nmetered = 0.4\n"
+            f"conditions = {{ unmetered = {asked} }}"
+        )
+        rounds = "count = 2\ncohort = 40\nquorum = 1\nclients_min = 1\npause_s = 9.0"
+        of = fleet(tmp_path, text, rounds=rounds)
+        crew = of.crew(names(40))
+        metered = {crew[n].client for n in range(40) if crew[n].hardware.metered}
+        assert 5 < len(metered) < 35
+        lab = protocol(of)
+        lab.run()
+        # By the second round everybody has been heard of, and nobody is invited in vain.
+        assert not lab.records[1].declined
+        answered.append(set(lab.records[1].answered))
+        assert in_roster(lab) == set(names(40))
+    assert answered == [set(names(40)), set(names(40)) - metered]
+
+
 def test_an_empty_battery_hinders_until_it_is_charged(tmp_path: Path) -> None:
     # Training empties it in an hour; who is below half of it declines, and is back when charged.
     text = (
@@ -269,6 +306,35 @@ def test_an_empty_battery_hinders_until_it_is_charged(tmp_path: Path) -> None:
     # At most half an hour's training before it is first charged, and again after that.
     assert 0 < sum(hour < 12 for hour in closed) <= 7
     assert any(12 < hour < 16 for hour in closed)
+
+
+def test_an_empty_battery_ends_the_device_until_it_is_charged(tmp_path: Path) -> None:
+    # No owner asks for anything. It lasts for 10 hours at most, and is charged from 12 to 15.
+    text = (
+        "clients = 6\nhours_max = 48\n[device]\n"
+        'battery = { training_h = 4.0, idle_h = 10.0, charge_h = 1.0, charging = "diurnal", '
+        "settings = { begins = '12:00', lasts_h = 3.0, habit_h = 0.0, jitter_h = 0.0 } }"
+    )
+    lab = protocol(fleet(tmp_path, text, rounds=ENDLESS))
+    found = found_at(lab, *(hour * HOUR_S for hour in (1.0, 11.9, 12.1, 24.0, 26.0, 36.1)))
+    assert [len(there) for there in found.values()] == [6, 0, 6, 6, 0, 6]
+    closed = [mark.closed_s / HOUR_S for mark in lab.marks if lab.records[mark.round - 1].answered]
+    assert closed and not any(10.1 < hour < 12 or 25.1 < hour < 36 for hour in closed)
+    # Nor has it remembered what it was doing.
+    assert all(device.state.job is None for device in lab.devices if device._is_off)
+
+
+def test_who_is_empty_when_its_power_returns_stays_off(tmp_path: Path) -> None:
+    text = (
+        "clients = 6\nhours_max = 20\n[device]\n"
+        'battery = { training_h = 4.0, idle_h = 5.0, charging = "scripted", '
+        "settings = { events = [{ at = 1.0 }] } }\n"
+        "[faults]\nreboots_per_day = 200.0\nreboot_s = 300.0"
+    )
+    lab = protocol(fleet(tmp_path, text, rounds=ENDLESS))
+    found = found_at(lab, 600.0, *(HOUR_S * hour for hour in range(6, 20)))
+    counts = [len(there) for there in found.values()]
+    assert counts[0] > 0 and set(counts[1:]) == {0}
 
 
 def test_who_takes_part_follows_who_holds_what(tmp_path: Path) -> None:

@@ -11,10 +11,16 @@ from fleet_sim.connect_gate import ConnectGate
 from fleet_sim.link_weather import SEGMENT_BYTES, WINDOW_BYTES, LinkWeather
 from fleet_sim.links import Bandwidth, BandwidthTrace, Link
 from fleet_sim.live_clock import LiveClock
+from fleet_sim.mqtt_packets import PUBLISH
 from tests.fleet_sim.hand_clock import HandLoop
+from tests.fleet_sim.mqtt_bytes import PINGREQ, publish
 
-# Ten segments, each another letter.
-TEN = b"".join(bytes([ord("a") + n]) * SEGMENT_BYTES for n in range(10))
+# The head of one message, larger than all that any test sends, and ten segments of it: another
+# letter each.
+HEAD = publish(200_000_000, body=b"")
+TEN = HEAD + b"".join(bytes([ord("a") + n]) * SEGMENT_BYTES for n in range(10))[len(HEAD) :]
+
+CHUNK = publish(128 * 1024)
 
 
 class Wire:
@@ -54,6 +60,13 @@ class Wire:
         """As paho does: what is not taken is sent when it can be."""
         self.left_to_send += data
         self._flush()
+
+    def far_send(self, data: bytes) -> None:
+        """From the broker's end, all at this moment."""
+        while data:
+            with suppress(BlockingIOError):
+                data = data[self.far.send(data) :]
+            self.loop.settle()
 
     def look(self) -> bytes:
         """All that the broker's end has got so far."""
@@ -193,47 +206,68 @@ def test_the_line_is_free_again_after_a_pause(loop: HandLoop) -> None:
 
 
 def test_jitter_and_loss_change_neither_the_order_nor_the_bytes(loop: HandLoop) -> None:
+    sent = b"".join(publish(1000, letter) for letter in (b"a", b"b", b"c", b"d", b"e", b"f"))
     with wire(loop, Link(latency_s=0.1, jitter_s=5.0, loss=0.5)) as both:
-        both.send(TEN)
+        both.send(sent)
         loop.pass_until(0.05)
         assert both.look() == b""
         seen = set()
         for tenth in range(1, 2000):
             loop.pass_until(tenth / 10)
             seen.add(len(both.look()))
-            assert TEN.startswith(both.far_got)
-        assert both.far_got == TEN
-        # It came in several pieces: each segment had a delay of its own.
-        assert len(seen) > 2
+            assert sent.startswith(both.far_got)
+        assert both.far_got == sent
+        # It came in several pieces, each a few whole messages: each had a delay of its own.
+        assert len(seen) > 2 and all(size % 1000 == 0 for size in seen)
 
 
-def test_a_lost_segment_waits_for_its_repetition(loop: HandLoop) -> None:
-    with wire(loop, Link(loss=0.9)) as both:
-        both.send(TEN[:SEGMENT_BYTES])
-        # With the chance of this test it is lost at least once, and sent again after 0.2 s.
-        loop.pass_until(0.1)
+def test_a_lost_message_comes_a_round_trip_later(loop: HandLoop) -> None:
+    with wire(loop, Link(latency_s=1.0, loss=0.9)) as both:
+        both.send(publish(1000))
+        # With the chance of this test it is lost at least once.
+        loop.pass_until(2.9)
         assert both.look() == b""
         loop.pass_until(1e9)
-        assert both.look() == TEN[:SEGMENT_BYTES]
+        assert both.look() == publish(1000)
 
 
-def test_each_repetition_waits_twice_as_long(loop: HandLoop) -> None:
-    for latency_s, first_s in ((0.0, 0.2), (1.0, 2.0)):
-        weather = LinkWeather(
-            loop,
-            LiveClock(loop),
-            ConnectGate(loop),
-            Random(1),
-            Link(loss=0.5, latency_s=latency_s),
-        )
-        delays = {round(weather.delay_s() - latency_s, 6) for _ in range(1000)}
-        possible = {round(first_s * (2**lost - 1), 6) for lost in range(30)}
-        assert len(delays) > 5 and delays <= possible
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_chunk_of_a_model_is_lost_as_often_as_promised(loop: HandLoop, way: str) -> None:
+    times, lost = 150, 0
+    with wire(loop, Link(latency_s=1.0, loss=0.1)) as both:
+        for number in range(1, times + 1):
+            begins_at = loop.at
+            if way == "up":
+                both.send(CHUNK)
+            else:
+                both.far_send(CHUNK)
+            # There after 1 second, and 2 later for each time that it is lost.
+            loop.pass_until(begins_at + 1.5)
+            is_lost = len(both.look() if way == "up" else both.got) < number * len(CHUNK)
+            lost += is_lost
+            loop.pass_until(begins_at + 1e6)
+            assert len(both.look() if way == "up" else both.got) == number * len(CHUNK)
+    # By chance it is further from 15 once in a hundred times.
+    assert abs(lost - 0.1 * times) < 10
+
+
+def test_only_messages_are_lost(loop: HandLoop) -> None:
+    with wire(loop, Link(latency_s=1.0, loss=0.99)) as both:
+        both.send(PINGREQ * 20)
+        loop.pass_until(1.0)
+        assert both.look() == PINGREQ * 20
+
+
+def test_each_repetition_takes_another_round_trip(loop: HandLoop) -> None:
+    clock, gate = LiveClock(loop), ConnectGate(loop)
+    weather = LinkWeather(loop, clock, gate, Random(1), Link(loss=0.5, latency_s=1.0))
+    delays = {weather.delay_s(PUBLISH) for _ in range(1000)}
+    assert len(delays) > 5 and delays <= {1.0 + 2.0 * lost for lost in range(30)}
 
 
 def test_who_sends_too_much_has_to_wait(loop: HandLoop) -> None:
     with wire(loop, Link(up=Bandwidth(SEGMENT_BYTES))) as both:
-        both.send(bytes(WINDOW_BYTES + 2 * SEGMENT_BYTES))
+        both.send(HEAD + bytes(WINDOW_BYTES + 2 * SEGMENT_BYTES - len(HEAD)))
         assert len(both.left_to_send) == 2 * SEGMENT_BYTES
         loop.pass_until(1.0)
         assert len(both.left_to_send) == SEGMENT_BYTES
@@ -245,7 +279,7 @@ def test_what_the_device_cannot_take_yet_stays_in_the_kernel(loop: HandLoop) -> 
     with wire(loop, Link(down=Bandwidth(SEGMENT_BYTES))) as both:
         both.far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         both.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        sent = 0
+        sent = both.far.send(HEAD)
         for _ in range(500):
             with suppress(BlockingIOError):
                 sent += both.far.send(bytes(65536))

@@ -17,14 +17,16 @@ from edge_client import session
 from edge_client.conditions import Conditions
 from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
+from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse
 from fedmqtt.messages import Update, read_presence
 from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.topics import ClientId, PresenceOf
+from fleet_sim.failures import TRAINER_DIED
 from fleet_sim.hardware import Battery, Charge, Hardware
 from fleet_sim.links import Bandwidth, Link
-from fleet_sim.live_client import LiveClient, LivePlan, at_speed
+from fleet_sim.live_client import LiveClient, LivePlan
 from fleet_sim.live_swarm import LiveSwarm, LiveSwarmError, allow_descriptors
 from learning_tasks import linear
 from tests.coordinator.guests import Room, federation_config
@@ -261,17 +263,17 @@ def bench(mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path)
     loop.close()
 
 
-def reborn(bench: Bench, client: LiveClient) -> None:
-    """The device loses its power, and starts again."""
+def reborn(bench: Bench, client: LiveClient, at: Seconds) -> None:
+    """The device loses its power, and starts again at that moment."""
     before = client.agent
-    client.crash()
+    client.crash(until=at)
     assert client.agent is None
     until(bench.loop, lambda: client.agent is not None, "a restart")
     assert client.agent is not before
 
 
 def test_a_crash_loses_memory_and_not_the_outbox(bench: Bench) -> None:
-    plan = LivePlan(name="ann", purposes=("train",), restart_s=0.1)
+    plan = LivePlan(name="ann", purposes=("train",))
     with swarming(bench.loop, bench.config, bench.folder, plan) as swarm:
         bench.coordinator.presence("ann", online=True)
         bench.offer(7)
@@ -279,7 +281,7 @@ def test_a_crash_loses_memory_and_not_the_outbox(bench: Bench) -> None:
         assert isinstance(answer, Update) and bench.owes() == 1
         client = swarm.clients[ANN]
         carried = swarm.bytes_up
-        reborn(bench, client)
+        reborn(bench, client, swarm.clock.now() + 0.1)
         # No goodbye: it was the will that told of it.
         bench.coordinator.presence("ann", online=False)
         assert client.agent is not None and client.agent.state.seen is None
@@ -296,21 +298,21 @@ def test_a_crash_at_work_leaves_no_answer(bench: Bench) -> None:
         if isinstance(event, session.ModelFetched):
             working.append(True)
 
-    plan = LivePlan(name="ann", purposes=("train",), restart_s=0.1, hardware=SLOW)
+    plan = LivePlan(name="ann", purposes=("train",), hardware=SLOW)
     with swarming(bench.loop, bench.config, bench.folder, plan, watch=watch) as swarm:
         bench.coordinator.presence("ann", online=True)
         bench.offer(7)
         # Finished here, long before the device has; then its power fails.
         until(bench.loop, lambda: bench.owes() == 1, "an answer")
-        reborn(bench, swarm.clients[ANN])
+        reborn(bench, swarm.clients[ANN], swarm.clock.now() + 0.1)
         assert bench.owes() == 0
         # The offer still stands, and it begins from the beginning.
         until(bench.loop, lambda: len(working) == 2, "new work")
 
 
 def test_crashes_come_when_they_are_planned(bench: Bench) -> None:
-    # The second falls into the time without power.
-    plan = LivePlan(name="ann", crashes=iter([1000.0, 1001.0, 3000.0]), restart_s=500.0)
+    outages = iter([(1000.0, 1500.0), (3000.0, 3500.0)])
+    plan = LivePlan(name="ann", outages=outages)
     with swarming(bench.loop, bench.config, bench.folder, plan, speed=5000.0) as swarm:
         for _ in range(2):
             until(bench.loop, lambda: swarm.clients[ANN].agent is None, "a crash")
@@ -336,6 +338,24 @@ def test_conditions_are_read_from_the_plan(bench: Bench) -> None:
         bench.coordinator.presence("ann", online=True, purposes=("train",))
 
 
+def test_an_empty_battery_ends_the_device_until_it_is_charged(bench: Bench) -> None:
+    # It reads 0 percent when it has been used for half of its 30 hours, and is charged an hour
+    # later.
+    charge = Charge(Battery(training_h=8.0), plugged=[(16 * 3600.0, math.inf)], level=0.5)
+    hardware = Hardware(ms_per_sample=1.0, start_s=0.0, charge=charge)
+    plan = LivePlan(name="ann", hardware=hardware)
+    with swarming(bench.loop, bench.config, bench.folder, plan, speed=36_000.0) as swarm:
+        client = swarm.clients[ANN]
+        bench.coordinator.presence("ann", online=True)
+        until(bench.loop, lambda: client.agent is None, "a battery that is empty")
+        assert 14.8 * 3600 < swarm.clock.now() < 16 * 3600
+        bench.coordinator.presence("ann", online=False)
+        until(bench.loop, lambda: client.agent is not None, "a battery that is charged")
+        assert swarm.clock.now() >= 16 * 3600
+        bench.coordinator.presence("ann", online=True)
+        assert swarm.crashes == 0
+
+
 def test_what_does_not_fit_into_its_memory_is_declined(bench: Bench) -> None:
     hardware = Hardware(ms_per_sample=1.0, start_s=0.0, memory_mb=0.0001)
     plan = LivePlan(name="ann", purposes=("train",), hardware=hardware)
@@ -346,14 +366,12 @@ def test_what_does_not_fit_into_its_memory_is_declined(bench: Bench) -> None:
 
 
 def test_a_fault_of_the_trainer_is_declined_as_a_real_one_is(bench: Bench) -> None:
-    plan = LivePlan(
-        name="ann", purposes=("train",), work_fault=lambda job: "the trainer was killed by SIGKILL"
-    )
+    plan = LivePlan(name="ann", purposes=("train",), dies_after=lambda job: 0.5)
     with swarming(bench.loop, bench.config, bench.folder, plan):
         bench.coordinator.presence("ann", online=True)
         bench.offer(7)
         declined = bench.coordinator.answer("ann")
-        assert "killed by SIGKILL" in str(declined) and bench.owes() == 0
+        assert TRAINER_DIED in str(declined) and bench.owes() == 0
 
 
 # The whole
@@ -374,6 +392,15 @@ def test_clients_share_one_copy_of_a_model(
         room.ended(running)
     files = list((tmp_path / "swarm").glob("*/models/*.model"))
     assert len(files) == 3 and len({path.stat().st_ino for path in files}) == 1
+
+
+def test_what_the_judge_carries_is_not_the_fleets(bench: Bench) -> None:
+    plans = [LivePlan(name="ann"), LivePlan(name="judge", is_counted=False)]
+    with swarming(bench.loop, bench.config, bench.folder, *plans) as swarm:
+        ann, judge = (swarm.clients[ClientId(name)] for name in ("ann", "judge"))
+        # Each says that it is there, and reads that it has.
+        until(bench.loop, lambda: min(ann.bytes_down, judge.bytes_down) > 0, "births")
+        assert (swarm.bytes_up, swarm.bytes_down) == (ann.bytes_up, ann.bytes_down)
 
 
 def test_when_it_stops_the_broker_tells_of_all(
@@ -439,21 +466,3 @@ def test_weather_on_links_is_refused_where_they_are_encrypted(tmp_path: Path) ->
             tmp_path,
         )
     loop.close()
-
-
-def test_a_faster_world_has_shorter_waits() -> None:
-    config = ClientConfig(
-        broker="mqtt://x",
-        federation="f",
-        id="x",
-        task=LINEAR,
-        link=owner.Link(keepalive_s=600, will_delay_s=20, retry_max_s=60.0, resend_s=200.0),
-        conditions=Conditions(charging=True, check_s=60.0),
-    )
-    fast = at_speed(config, 10.0)
-    assert (fast.link.keepalive_s, fast.link.will_delay_s, fast.link.retry_max_s) == (60, 2, 6.0)
-    assert (fast.link.resend_s, fast.conditions.check_s) == (20.0, 6.0)
-    assert at_speed(config, 1.0) == config
-    # What a broker and a loop can bear has its limits.
-    hasty = at_speed(config, 1e6)
-    assert (hasty.link.keepalive_s, hasty.link.resend_s, hasty.conditions.check_s) == (5, 1.0, 0.1)

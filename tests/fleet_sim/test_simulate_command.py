@@ -182,6 +182,10 @@ def test_a_folder_with_something_in_it_is_not_written_to(
         ("--live --alone", "--alone is for virtual time: leave it out, or --live"),
         ("--live --ray local", "--ray is for virtual time: leave it out, or --live"),
         ("--no-training --alone", "--no-training trains nobody: leave out --ray and --alone"),
+        (
+            "--live --set faults.polite=0.1",
+            "faults.polite: live, clients that leave say no goodbye: add --set faults.polite=0",
+        ),
         ("--speed 3", "--speed is for a run at a real broker: add --live"),
         ("--broker embedded", "--broker is for a run at a real broker: add --live"),
         (
