@@ -315,8 +315,8 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         ),
         (
             "[link]\nloss = 1.0",
-            "link.loss: expected a number < 1.0 (Share of messages that are lost, and sent again a round"
-            " trip later)",
+            "link.loss: expected a number < 1.0 (Share of messages that are lost, and sent again"
+            " a round trip later)",
         ),
         (
             '[link.up]\nkbps = 3.0\nfile = "b.csv"',
