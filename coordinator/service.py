@@ -31,6 +31,7 @@ from coordinator import (
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
+from coordinator.known import LOSS
 from coordinator.ledger import (
     Carried,
     Kept,
@@ -314,6 +315,7 @@ class Service:
         for record in recovered.records:
             self._totals = self._totals.plus(record)
             self._facts.lines.append(record.line())
+        self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
             rules,
@@ -663,7 +665,10 @@ class Service:
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self._arrived = answer
                 fault = self._outdated_fault(round_id) or self._answers.check(answer)
-                self._happen(rounds.UpdateCame(now, client, run, round_id, base, kind, fault))
+                said = (answer.sample_count, answer.metrics.get(LOSS))
+                self._happen(
+                    rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said)
+                )
         self._arrived = None
         self._answers.let_go()
 
@@ -769,10 +774,11 @@ class Service:
         left_s = None
         if isinstance(state, rounds.Collecting):
             left_s = max(0.0, state.closes_at - now)
+        report = self._roster.knowledge.reports.get((named.client, named.round))
         if isinstance(self._source, Path):
-            kept = Kept(named, file=self._source)
+            kept = Kept(named, file=self._source, report=report)
         else:
-            kept = Kept(named, message=self._source)
+            kept = Kept(named, message=self._source, report=report)
         self._folder.ledger.keep(kept, left_s, self._on_stored)
 
     def _on_stored(self, answers: tuple[Named, ...]) -> None:
@@ -848,7 +854,8 @@ class Service:
         close, self._closing = self._closing, None
         assert close is not None
         record = self._record(close)
-        self._folder.close_round(record, close.held, self._carried(), model, self._beginning)
+        carried, learned = self._carried(), close.learned
+        self._folder.close_round(record, close.held, carried, model, self._beginning, learned)
         self._model = model
         self._totals = self._totals.plus(record)
         self._facts.lines.append(record.line())

@@ -47,9 +47,7 @@ def bounds(over_selection: float, learns: bool) -> Bounds:
     )
 
 
-def first_of_all(
-    candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
-) -> tuple[ClientId, ...]:
+def first_of_all(candidates: Sequence[ClientId], count: int, *_: object) -> tuple[ClientId, ...]:
     """As selection policies demand it: sorted, and no more wanted than there are."""
     assert list(candidates) == sorted(candidates)
     assert 0 <= count <= len(candidates)
@@ -499,7 +497,11 @@ def test_whom_to_invite_is_asked_for_a_round_and_a_purpose() -> None:
     asked: list[tuple[RoundId, Purpose, list[ClientId], int]] = []
 
     def select(
-        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+        candidates: Sequence[ClientId],
+        count: int,
+        round_id: RoundId,
+        purpose: Purpose,
+        known: object,
     ) -> tuple[ClientId, ...]:
         asked.append((round_id, purpose, list(candidates), count))
         return tuple(candidates[:count])

@@ -209,9 +209,7 @@ class Table:
         return told
 
 
-def first_of_all(
-    candidates: Sequence[ClientId], count: int, _round: RoundId, _purpose: str
-) -> tuple[ClientId, ...]:
+def first_of_all(candidates: Sequence[ClientId], count: int, *_: object) -> tuple[ClientId, ...]:
     assert count <= len(candidates)
     return tuple(candidates[:count])
 
