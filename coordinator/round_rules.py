@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from random import Random
 
+from msgspec import Struct
+
 from coordinator import pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
@@ -36,13 +38,16 @@ def invited_max(config: FederationConfig) -> int:
     return pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
 
 
+def selection_settings(config: FederationConfig) -> Struct:
+    """What the policy takes, checked. Raises UnknownPart, SettingsError."""
+    kind: type[Struct] = parts.load(selection, config.selection).Settings
+    return settings.convert(config.selection_settings, kind, "selection_settings")
+
+
 def from_config(config: FederationConfig) -> rounds.Rules:
     """Of the round machine, but for the run and the epoch. Raises UnknownPart, SettingsError."""
-    policy = parts.load(selection, config.selection)
-    trains: Select = policy.select
-    its_settings = settings.convert(
-        config.selection_settings, policy.Settings, "selection_settings"
-    )
+    trains: Select = parts.load(selection, config.selection).select
+    its_settings = selection_settings(config)
 
     def select(
         candidates: Sequence[ClientId],

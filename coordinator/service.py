@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from coordinator import (
     recovery,
     round_rules,
     rounds,
+    skew,
     status,
 )
 from coordinator.answers import Answers
@@ -47,6 +48,7 @@ from coordinator.roster import Roster
 from coordinator.round_rules import LANES
 from coordinator.rounds import Named
 from coordinator.run_folder import RunFolder
+from coordinator.skew import Turnout
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, messages
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -186,6 +188,7 @@ class Service:
         topics = Topics(config.name)
         self._topics = topics
         self._totals = history.NOTHING
+        self._turnout = Turnout()
         self._facts = status.Facts(
             federation=config.name,
             run=folder.name,
@@ -315,6 +318,10 @@ class Service:
         for record in recovered.records:
             self._totals = self._totals.plus(record)
             self._facts.lines.append(record.line())
+        for record in recovered.records[-skew.ROUNDS :]:
+            late = [client for client, _ in record.late_counted]
+            # Who else was there is not known any more.
+            self._look_for_skew((), record.invited, [*record.answered, *late])
         self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
@@ -859,8 +866,23 @@ class Service:
         self._model = model
         self._totals = self._totals.plus(record)
         self._facts.lines.append(record.line())
+        there, answered = self._roster.willing("train"), [client for client, _ in close.counted]
+        self._look_for_skew(there, close.invited, answered)
         _log.info("%s", history.sentence(record))
         self._on_round(record)
+
+    def _look_for_skew(
+        self, there: Sequence[ClientId], invited: Collection[ClientId], answered: list[ClientId]
+    ) -> None:
+        if not invited:
+            # The last evaluation: nobody was asked to train.
+            return
+        self._turnout.closed(there, invited, sorted(set(answered)))
+        found = self._turnout.skew()
+        said = found.sentence(self._config.selection) if found is not None else ""
+        if said and not self._facts.skew:
+            _log.warning("%s", said)
+        self._facts.skew = said
 
     def _carried(self) -> Carried:
         past = self._state.past

@@ -72,6 +72,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         task="digits",
         purposes=("train", "evaluate"),
         program="edge_client 0.1.0",
+        label="phone",
     ),
     "presence_will": Presence(online=False, session="s1"),
     "update": Update(
