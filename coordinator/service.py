@@ -877,9 +877,17 @@ class Service:
         if not invited:
             # The last evaluation: nobody was asked to train.
             return
+        if not skew.can_be_told(len(there), self._config.rounds.cohort):
+            # Who was there would be most of what is remembered.
+            self._turnout = Turnout()
+            return
         self._turnout.closed(there, invited, sorted(set(answered)))
         found = self._turnout.skew()
-        said = found.sentence(self._config.selection) if found is not None else ""
+        said = (
+            found.sentence(self._config.selection, self._config.rounds.cohort)
+            if found is not None
+            else ""
+        )
         if said and not self._facts.skew:
             _log.warning("%s", said)
         self._facts.skew = said

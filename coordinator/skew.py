@@ -56,27 +56,32 @@ class Skew:
     by_chance: float
     """J, were everybody as likely to be invited as any other."""
 
-    def sentence(self, policy: str) -> str:
-        """What is the case, and what to do, where clients are selected by this policy."""
+    def sentence(self, policy: str, cohort: int) -> str:
+        """What is the case, and what to do, where this policy selects for cohorts of this size."""
+        is_selected = policy != "round_robin" and cohort < self.clients
+        advice = _ADVICE.get(policy, _IN_TURN) if is_selected else _SELDOM_THERE
         return (
             f"{self.few} of {self.clients} clients gave half of the answers of the last"
             f" {self.rounds} rounds (fairness {self.fairness:.2f}, {self.by_chance:.2f} by chance"
-            f" alone): {_ADVICE.get(policy, _OTHERWISE)}"
+            f" alone): {advice}"
         )
 
 
-_OTHERWISE = 'set selection = "round_robin", which invites first who was invited least recently'
-_ADVICE = {
-    "round_robin": (
-        "the others are seldom there when a round opens, or drop out; lengthen rounds.pause_s or"
-        " rounds.deadline_s until they can take part"
-    ),
-    **dict.fromkeys(
-        ("by_speed", "power_of_choice", "oort"),
-        "selection prefers some clients; if the model should be everybody's, raise"
-        ' selection_settings.explore or set selection = "round_robin"',
-    ),
-}
+_IN_TURN = 'set selection = "round_robin", which invites first who was invited least recently'
+_SELDOM_THERE = (
+    "the others are seldom there when a round opens, or drop out; lengthen rounds.pause_s or"
+    " rounds.deadline_s until they can take part"
+)
+_ADVICE = dict.fromkeys(
+    ("by_speed", "power_of_choice", "oort"),
+    "selection prefers some clients; if the model should be everybody's, raise"
+    ' selection_settings.explore or set selection = "round_robin"',
+)
+
+
+def can_be_told(clients: int, cohort: int) -> bool:
+    """Whether so many clients could each be expected to answer often enough in the last rounds."""
+    return EXPECTED_MIN * clients <= ROUNDS * cohort
 
 
 @dataclass(slots=True)

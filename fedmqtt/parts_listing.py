@@ -16,5 +16,6 @@ def listing(folder: ModuleType, title: str) -> str:
         first = (inspect.getdoc(part) or "").partition("\n\n")[0]
         lines += ["", *textwrap.wrap(f"{name}: {first}", width=100, subsequent_indent="    ")]
         if hasattr(part, "Settings"):
-            lines += [f"    {line}" for line in settings.render(part.Settings()).split("\n") if line]
+            rendered = settings.render(part.Settings()).splitlines()
+            lines += [f"    {line}" for line in rendered if line]
     return "\n".join(lines) + "\n"

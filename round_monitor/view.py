@@ -419,7 +419,9 @@ def _oddities(board: Board, layout: _Layout) -> _Section:
         parts.append(f"{count(board.unreadable_count, 'unreadable page')}: {board.unreadable_last}")
     lines = [Text(", ".join(parts), style="yellow")] if parts else []
     if page is not None and page.skew:
-        lines += [Text(line, style="bold yellow") for line in wrap(page.skew, layout.width)]
+        lines += [
+            Text(line, style="bold yellow") for line in wrap(page.skew, max(20, layout.width))
+        ]
     return _Section("Also", lines)
 
 
