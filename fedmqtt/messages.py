@@ -45,8 +45,9 @@ see `coordinator/leadership.py`."""
 Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Name = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(max_length=500)]
-LABEL_PATTERN = r"^[A-Za-z0-9._ -]{0,40}\Z"
-Label = Annotated[str, Meta(pattern=LABEL_PATTERN)]
+LABEL_MAX = 40
+# \Z, as `$` admits a line break at the end.
+Label = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._ -]{{0,{LABEL_MAX}}}\Z")]
 Metrics = Annotated[dict[Name, float], Meta(max_length=100)]
 
 

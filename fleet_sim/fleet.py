@@ -173,6 +173,7 @@ class Equipment:
     """Begins anew, with the same intervals, at each call: seconds since the run began."""
     link: Link
     hardware: Hardware
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,7 @@ class Crew:
                 self._intervals(self._plugged, client, rank),
                 stream(self.config.seed, "device", client),
             ),
+            label=hardware.label_of(self.config.device, client),
         )
 
     def _intervals(self, kind: "_Prepared", client: str, rank: float) -> Iterator[Interval]:

@@ -51,7 +51,7 @@ def select(
 
 def _expected_s(client: ClientId, known: Fleet) -> tuple[int, float]:
     one = known.get(client, UNKNOWN)
-    if one.duration_s is not None:
-        return 0, one.duration_s
+    if (duration_s := one.duration_s) is not None:
+        return 0, duration_s
     # Who is new may be fast; who was asked and did not answer in time is not.
     return (2, 0.0) if one.invited else (1, 0.0)

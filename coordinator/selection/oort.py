@@ -26,8 +26,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from coordinator import exploration
-from coordinator.known import UNKNOWN, Known
+from coordinator.known import UNKNOWN
 from coordinator.selection import Fleet
+from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId
 
 _CUTOFF = 0.95
@@ -96,12 +97,11 @@ def _exploited(
 def utilities(heard: Fleet, now: int, settings: Settings) -> dict[ClientId, float]:
     """util(k) of clients that have answered, when `now` is the next round."""
     statistical = _scaled(heard)
-    preferred_s = _quantile(
-        [it.duration_s for it in heard.values() if it.duration_s is not None], settings.preferred
-    )
+    durations = {one: it.duration_s for one, it in heard.items()}
+    preferred_s = _quantile([s for s in durations.values() if s is not None], settings.preferred)
     return {
         one: (statistical[one] + math.sqrt(0.1 * math.log(now) / max(1, it.answered_last)))
-        * _speed(it, preferred_s, settings.slow_penalty)
+        * _speed(durations[one], preferred_s, settings.slow_penalty)
         for one, it in heard.items()
     }
 
@@ -120,10 +120,10 @@ def _scaled(heard: Fleet) -> dict[ClientId, float]:
     return {one: scaled.get(one, mean) for one in heard}
 
 
-def _speed(one: Known, preferred_s: float, penalty: float) -> float:
-    if one.duration_s is None or one.duration_s <= preferred_s:
+def _speed(duration_s: Seconds | None, preferred_s: Seconds, penalty: float) -> float:
+    if duration_s is None or duration_s <= preferred_s:
         return 1.0
-    return math.pow(preferred_s / one.duration_s, penalty)
+    return math.pow(preferred_s / duration_s, penalty)
 
 
 def _quantile(values: list[float], share: float) -> float:

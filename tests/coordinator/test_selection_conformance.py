@@ -164,5 +164,5 @@ def test_who_measures_is_drawn_at_random_whatever_the_policy(policy: ModuleType)
     evenly = from_config(FederationConfig(name="f", task="t")).select
     known = {client: Known(invited=1, took_s=(1.0,), answered=1) for client in FLEET[:5]}
     for number in range(1, 20):
-        there = (FLEET, 4, RoundId(number), "evaluate")
-        assert drawn(*there, known) == evenly(*there, {})
+        wanted = drawn(FLEET, 4, RoundId(number), "evaluate", known)
+        assert wanted == evenly(FLEET, 4, RoundId(number), "evaluate", {})
