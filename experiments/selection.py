@@ -170,10 +170,10 @@ def _worst_recall(records: Sequence[Record]) -> float:
 
 
 def _fairness(played: Played) -> float:
-    answers = Counter(client for record in played.records for client in record.answered)
-    clients = [one.client for one in played.page.clients]
-    counts = [answers[client] for client in clients]
-    return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
+    answers = Counter(str(client) for record in played.records for client in record.answered)
+    counts = [answers[one.client] for one in played.page.clients]
+    total = sum(counts)
+    return total * total / (len(counts) * sum(count * count for count in counts))
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:

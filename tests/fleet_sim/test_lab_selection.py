@@ -90,5 +90,5 @@ def test_evenly_two_watches_answer_as_often_as_ten_phones(tmp_path: Path) -> Non
 
 
 def test_a_setting_that_the_policy_does_not_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"selection_settings\.expore.*choose from: explore"):
-        of(tmp_path, "by_speed", more="selection_settings = { expore = 0.1 }\n")
+    with pytest.raises(ValueError, match=r"selection_settings\.speed.*choose from: explore"):
+        of(tmp_path, "by_speed", more="selection_settings = { speed = 0.1 }\n")
