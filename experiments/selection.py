@@ -166,7 +166,8 @@ def _worst_recall(records: Sequence[Record]) -> float:
         for matrix in matrices[-_LAST:]
         if matrix is not None
     ]
-    return min(mean(column) for column in zip(*recalls, strict=True))
+    classes = range(len(recalls[0]))
+    return min(mean(row[i] for row in recalls) for i in classes)
 
 
 def _fairness(played: Played) -> float:
