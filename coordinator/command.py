@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checkpoint, checks, ledger, run_search
+from coordinator import aggregation, checkpoint, checks, ledger, round_rules, run_search
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledger import LedgerDamaged, LedgerError
@@ -157,10 +157,16 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
 
 
 def with_strategy_settings(config: FederationConfig) -> FederationConfig:
-    """The same, with what the chosen strategy takes and its defaults. Raises SettingsError."""
+    """The same, with what the chosen strategy and policy take, and their defaults. Raises
+    SettingsError."""
     kind = parts.load(aggregation, config.aggregation).Settings
     found = settings.convert(config.aggregation_settings, kind, "aggregation_settings")
-    return structs.replace(config, aggregation_settings=msgspec.to_builtins(found))
+    policy = round_rules.selection_settings(config)
+    return structs.replace(
+        config,
+        aggregation_settings=msgspec.to_builtins(found),
+        selection_settings=msgspec.to_builtins(policy),
+    )
 
 
 @dataclass(slots=True)

@@ -228,8 +228,11 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tuning: Tuning = field(default_factory=Tuning)
     late: LateAnswers = field(default_factory=LateAnswers)
     selection: Annotated[
-        str, Meta(description="Who is invited (a file in coordinator/selection).")
+        str, Meta(description="Who is invited to train (a file in coordinator/selection).")
     ] = "uniform"
+    selection_settings: Annotated[
+        dict[str, Any], Meta(description="Settings of the selection policy.")
+    ] = field(default_factory=dict)
     aggregation: Annotated[
         str, Meta(description="How answers become a model (a file in coordinator/aggregation).")
     ] = "fedavg"

@@ -21,6 +21,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +29,7 @@ from msgspec import Struct
 
 from coordinator.durable import force
 from coordinator.history import Record
+from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from fedmqtt.effects import Seconds
@@ -56,6 +58,12 @@ CREATE TABLE answer (
     UNIQUE (round, client)
 );
 """
+
+# They came later. A program that does not know them neither reads nor minds them.
+_MORE_TABLES = """
+CREATE TABLE IF NOT EXISTS client (name TEXT PRIMARY KEY, known BLOB NOT NULL) WITHOUT ROWID;
+"""
+_REPORT_COLUMN = "ALTER TABLE answer ADD COLUMN report BLOB"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -129,6 +137,8 @@ class Kept:
     named: Named
     message: bytes | None = None
     file: Path | None = None
+    report: Report | None = None
+    """What it told of its sender; None for an evaluation."""
 
     def read(self) -> bytes:
         if self.message is not None:
@@ -271,11 +281,12 @@ class Ledger:
             except OSError as bad:
                 raise self._error(bad) from bad
             file = kept
-        row = (named.round, named.client, answer.message, file.name if file else None)
+        report = None if answer.report is None else msgspec.json.encode(answer.report)
+        row = (named.round, named.client, answer.message, file.name if file else None, report)
 
         def write(db: sqlite3.Connection) -> None:
-            columns = "(round, client, message, file)"
-            _run(db, f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?)", row)
+            columns = "(round, client, message, file, report)"
+            _run(db, f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?, ?)", row)
             if closes_in_s is not None:
                 _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
@@ -315,7 +326,12 @@ class Ledger:
         self.tidy()
 
     def close_round(
-        self, record: Record, held: Sequence[Named], carried: Carried, checkpoint: Checkpoint
+        self,
+        record: Record,
+        held: Sequence[Named],
+        carried: Carried,
+        checkpoint: Checkpoint,
+        learned: Learned = MappingProxyType({}),
     ) -> None:
         """The round has come out like this. `held` are the late answers that it took up."""
         number = record.round
@@ -343,6 +359,7 @@ class Ledger:
             )
             _put(db, "carried", carried)
             _put(db, "checkpoint", checkpoint)
+            _put_known(db, learned)
             if record.outcome == "evaluated":
                 # Nothing follows; a crash right now must not evaluate the last model again.
                 _put(db, "finished", True)
@@ -354,6 +371,11 @@ class Ledger:
         """Of all closed rounds, oldest first."""
         rows = self._rows("SELECT record FROM round WHERE record IS NOT NULL ORDER BY number")
         return [self._decode(blob, Record) for (blob,) in rows]
+
+    def known(self) -> dict[ClientId, Known]:
+        """Of each client, as of the last round that closed."""
+        rows = self._rows("SELECT name, known FROM client ORDER BY name")
+        return {ClientId(name): self._decode(blob, Known) for name, blob in rows}
 
     def open_round_now(self) -> OpenRound | None:
         columns = "number, opening, closes_in_s, refusals"
@@ -382,17 +404,17 @@ class Ledger:
 
     def kept(self) -> Iterator[Kept]:
         """Answers that have not been used yet, in the order in which they came."""
-        rows = self._rows(
-            "SELECT came, round, client, file FROM answer WHERE counted_in IS NULL ORDER BY came"
-        )
-        for came, number, client, file in rows:
+        columns = "came, round, client, file, report"
+        rows = self._rows(f"SELECT {columns} FROM answer WHERE counted_in IS NULL ORDER BY came")
+        for came, number, client, file, told in rows:
             named = Named(ClientId(client), RoundId(number))
+            report = None if told is None else self._decode(told, Report)
             if file is not None:
-                yield Kept(named, file=self.answers_folder / file)
+                yield Kept(named, file=self.answers_folder / file, report=report)
             else:
                 # One at a time: all of them may be more than there is memory.
                 ((message,),) = self._rows("SELECT message FROM answer WHERE came = ?", (came,))
-                yield Kept(named, message=message)
+                yield Kept(named, message=message, report=report)
 
     def tidy(self) -> None:
         """Remove answers that have been used, or were never written about."""
@@ -564,6 +586,9 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
             db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"its tables have version {version}, not {VERSION}")
+        db.executescript(_MORE_TABLES)
+        if not any(name == "report" for _, name, *_ in db.execute("PRAGMA table_info(answer)")):
+            db.execute(_REPORT_COLUMN)
     except sqlite3.Error:
         db.close()
         raise
@@ -572,6 +597,15 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
 
 def _put(db: sqlite3.Connection, name: str, value: Any) -> None:
     _run(db, "INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, msgspec.json.encode(value)))
+
+
+def _put_known(db: sqlite3.Connection, learned: Learned) -> None:
+    rows = [
+        (name, msgspec.json.encode(one)) for name, one in sorted(learned.items()) if one is not None
+    ]
+    db.executemany("INSERT OR REPLACE INTO client VALUES (?, ?)", rows)
+    forgotten = [(name,) for name, one in sorted(learned.items()) if one is None]
+    db.executemany("DELETE FROM client WHERE name = ?", forgotten)
 
 
 def _run(db: sqlite3.Connection, statement: str, values: tuple[Any, ...] = ()) -> None:

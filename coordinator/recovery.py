@@ -10,6 +10,7 @@ from pathlib import Path
 from coordinator import checkpoint, pacing, rounds
 from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
+from coordinator.known import Answer, Knowledge, Known, Report
 from coordinator.ledger import (
     Beginning,
     Carried,
@@ -21,7 +22,7 @@ from coordinator.ledger import (
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from fedmqtt import weights
 from fedmqtt.effects import Seconds
-from fedmqtt.topics import RoundId
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Layout
 
 
@@ -41,6 +42,13 @@ class Recovered:
     """Under which each of the last rounds was opened, and the open one."""
     unused: tuple[Named, ...]
     """Accepted answers that no model contains yet, in the order in which they came."""
+    known: dict[ClientId, Known]
+    reports: dict[Answer, Report]
+    """Of those of the unused answers that trained."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return Knowledge(dict(self.known), dict(self.reports))
 
 
 def read(ledger: Ledger, folder: Path) -> Recovered | None:
@@ -56,6 +64,8 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
     flat = _newest_model(folder, newest, layout)
     ledger.tidy()
     closed, open_round = ledger.closed_rounds(), ledger.open_round_now()
+    # Not the answers: all of them may be more than there is memory.
+    unused = [(kept.named, kept.report) for kept in ledger.kept()]
     openings = [(number, opening) for number, opening, _ in closed]
     if open_round is not None:
         openings.append((open_round.number, open_round.opening))
@@ -72,7 +82,11 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         ),
         open_round=open_round,
         settings=tuple((number, opening.settings) for number, opening in openings),
-        unused=tuple(kept.named for kept in ledger.kept()),
+        unused=tuple(named for named, _ in unused),
+        known=ledger.known(),
+        reports={
+            (named.client, named.round): report for named, report in unused if report is not None
+        },
     )
 
 

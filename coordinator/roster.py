@@ -7,6 +7,7 @@ that a fleet of many thousands costs no more per message than one of ten.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from coordinator.known import Knowledge
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import PURPOSES, WIRE_VERSION, Presence, Purpose
 from fedmqtt.topics import ClientId
@@ -30,6 +31,8 @@ class Roster:
     online_count: int = 0
     took_s: list[Seconds] = field(default_factory=list)
     """How long each answer of the open round took, from its opening."""
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    """Of each client's earlier rounds, for who selects."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
@@ -41,6 +44,7 @@ class Roster:
     def came(self, at: Seconds, client: ClientId, presence: Presence) -> None:
         """The client says that it is there. Also how it tells that its willingness changed."""
         self._resting.pop(client, None)
+        self.knowledge.said(client, presence.label)
         before = self.clients.get(client)
         since = before.since if before and before.online else at
         self._put(client, Entry(presence, True, since, self._hindrance(presence)))

@@ -1,11 +1,15 @@
 """From what an operator set to the rules by which the round machine decides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
+
+from msgspec import Struct
 
 from coordinator import pacing, rounds, selection
 from coordinator.config import FederationConfig
-from fedmqtt import messages, parts
+from coordinator.known import Known
+from coordinator.selection import Select, uniform
+from fedmqtt import messages, parts, settings
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -34,15 +38,30 @@ def invited_max(config: FederationConfig) -> int:
     return pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
 
 
+def selection_settings(config: FederationConfig) -> Struct:
+    """What the policy takes, checked. Raises UnknownPart, SettingsError."""
+    kind: type[Struct] = parts.load(selection, config.selection).Settings
+    return settings.convert(config.selection_settings, kind, "selection_settings")
+
+
 def from_config(config: FederationConfig) -> rounds.Rules:
-    """Of the round machine, but for the run and the epoch. Raises UnknownPart."""
-    policy: Callable[..., tuple[ClientId, ...]] = parts.load(selection, config.selection).select
+    """Of the round machine, but for the run and the epoch. Raises UnknownPart, SettingsError."""
+    trains: Select = parts.load(selection, config.selection).select
+    its_settings = selection_settings(config)
 
     def select(
-        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+        candidates: Sequence[ClientId],
+        count: int,
+        round_id: RoundId,
+        purpose: Purpose,
+        known: Mapping[ClientId, Known],
     ) -> tuple[ClientId, ...]:
         # A stream for each purpose and round: another draw elsewhere disturbs nothing here.
-        return policy(candidates, count, Random(f"{config.seed}/select/{purpose}/{round_id}"))
+        chance = Random(f"{config.seed}/select/{purpose}/{round_id}")
+        if purpose == "evaluate":
+            # Figures of those that a policy prefers would not be the fleet's.
+            return uniform.select(candidates, count, chance, known, uniform.Settings())
+        return trains(candidates, count, chance, known, its_settings)
 
     return rounds.Rules(
         select=select,

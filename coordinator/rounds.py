@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from coordinator import pacing
+from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -58,8 +59,11 @@ Late = Literal["discard", "weigh", "buffer"]
 `coordinator/late.py`). `buffer`: so too, but only when `late_batch` of them are together.
 """
 
-Select = Callable[[Sequence[ClientId], int, RoundId, Purpose], tuple[ClientId, ...]]
-"""(sorted candidates, how many, round, for what) -> whom to invite; the same each time."""
+Select = Callable[
+    [Sequence[ClientId], int, RoundId, Purpose, Mapping[ClientId, Known]], tuple[ClientId, ...]
+]
+"""(sorted candidates, how many, round, for what, what is known of clients) -> whom to invite; the
+same each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +268,9 @@ class UpdateCame:
     base: str
     fingerprint: str
     fault: str = ""
+    samples: int = 1
+    loss: float | None = None
+    """As its sender reports them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +396,14 @@ class Close:
     """Late answers to fold into this round's sum before the model is made."""
     pace: Pace
     """What the next round will go by, and why."""
+    learned: Learned = field(default_factory=dict)
+    """Of those that took part: written down with the round."""
+
+    @property
+    def counted(self) -> list[tuple[ClientId, RoundId]]:
+        """The answers that went into it: whose, and to which round; in an order that is fixed."""
+        in_time = [(client, self.round) for client in sorted(self.answered)]
+        return [*((one.client, one.round) for one in self.held), *in_time]
 
     @property
     def dropped(self) -> Clients:
@@ -531,8 +546,9 @@ def _open_if_ready(
     willing = roster.willing("train")
     pace = state.past.pace
     wanted = pacing.invite_count(pace, rules.cohort, len(willing))
-    train = frozenset(rules.select(willing, wanted, state.round, "train"))
-    evaluate = _evaluators(state.round, roster.willing("evaluate"), rules)
+    known = roster.knowledge.clients
+    train = frozenset(rules.select(willing, wanted, state.round, "train", known))
+    evaluate = _evaluators(state.round, roster, rules)
     return _open(state, state.model, train, evaluate, at, pace.deadline_s, rules, roster)
 
 
@@ -544,16 +560,18 @@ def _open_last_evaluation(
         return Finished(state.past), [Publish(OfferBoard(), None), Finish()]
     # Clients that are away are invited too: the offer is retained, and there is time to return.
     count = min(len(able), rules.evaluators or len(able))
-    evaluate = frozenset(rules.select(able, count, state.round, "evaluate"))
+    known = roster.knowledge.clients
+    evaluate = frozenset(rules.select(able, count, state.round, "evaluate", known))
     return _open(state, model, NOBODY, evaluate, at, rules.final_deadline_s, rules, roster)
 
 
-def _evaluators(round_id: RoundId, willing: Sequence[ClientId], rules: Rules) -> Clients:
+def _evaluators(round_id: RoundId, roster: Roster, rules: Rules) -> Clients:
     # The first round's model is the initial one: its figures are the line everything starts from.
     if not rules.evaluate_every or (round_id - 1) % rules.evaluate_every:
         return NOBODY
+    willing, known = roster.willing("evaluate"), roster.knowledge.clients
     count = min(len(willing), rules.evaluators or len(willing))
-    return frozenset(rules.select(willing, count, round_id, "evaluate"))
+    return frozenset(rules.select(willing, count, round_id, "evaluate", known))
 
 
 def _open(
@@ -667,10 +685,12 @@ def _take_update(
         # QoS 1 delivers at least once, and a receipt can be lost: say it again, count it once.
         return state, _confirm(state, event.at, client, round_id, rules)
     if not isinstance(state, Collecting) or round_id != state.round:
-        return _take_late(state, event, rules)
+        return _take_late(state, event, rules, roster)
     if reason := _update_fault(state, event):
         return _reject(state, event, reason, rules)
-    roster.took_s.append(event.at - state.opened_at)
+    took_s = event.at - state.opened_at
+    roster.took_s.append(took_s)
+    roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss, took_s)
     state = replace(
         _pardon(state, client),
         answered=state.answered | {client},
@@ -761,7 +781,9 @@ def _confirm(
 # Answers whose round has closed
 
 
-def _take_late(state: State, event: UpdateCame, rules: Rules) -> tuple[State, list[Effect]]:
+def _take_late(
+    state: State, event: UpdateCame, rules: Rules, roster: Roster
+) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
     settled = _settled(state, round_id)
     reason = _late_fault(state, client, round_id, rules)
@@ -769,6 +791,7 @@ def _take_late(state: State, event: UpdateCame, rules: Rules) -> tuple[State, li
         return _refuse(state, event, reason, rules)
     if reason := _content_fault(settled.model, event):
         return _refuse(state, event, reason, rules)
+    roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss)
     counted = replace(settled, answered=settled.answered | {client})
     past = replace(
         state.past,
@@ -917,6 +940,9 @@ def _close_if_due(
         held=_due_late(state, rules) if outcome == "averaged" else (),
         pace=pace,
     )
+    # Before the next round opens, which may be at once.
+    learned = roster.knowledge.closed(state.round, close.invited, close.counted, roster.is_online)
+    close = replace(close, learned=learned)
     following, effects = _after_close(state, close, at, rules, roster)
     return following, [close, *effects]
 

@@ -13,9 +13,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from coordinator import checkpoint, history, recovery
 from coordinator.history import Record
+from coordinator.known import Learned
 from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, LedgerError, OpenRound
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
@@ -81,12 +83,13 @@ class RunFolder:
         carried: Carried,
         model: PublishedModel,
         beginning: Beginning,
+        learned: Learned = MappingProxyType({}),
     ) -> None:
         """`model` is what the next round starts from, new or not."""
         newest = self.ledger.checkpoint()
         if newest.digest != model.ref.digest or newest.trained_rounds != model.trained_rounds:
             newest = self._save(model, beginning.task)
-        self.ledger.close_round(record, held, carried, newest)
+        self.ledger.close_round(record, held, carried, newest, learned)
         history.append(self.path / "history.jsonl", record)
         self._show(newest)
 

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +26,13 @@ from coordinator import (
     recovery,
     round_rules,
     rounds,
+    skew,
     status,
 )
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
+from coordinator.known import LOSS
 from coordinator.ledger import (
     Carried,
     Kept,
@@ -46,6 +48,7 @@ from coordinator.roster import Roster
 from coordinator.round_rules import LANES
 from coordinator.rounds import Named
 from coordinator.run_folder import RunFolder
+from coordinator.skew import Turnout
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, messages
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -185,6 +188,7 @@ class Service:
         topics = Topics(config.name)
         self._topics = topics
         self._totals = history.NOTHING
+        self._turnout = Turnout()
         self._facts = status.Facts(
             federation=config.name,
             run=folder.name,
@@ -314,6 +318,11 @@ class Service:
         for record in recovered.records:
             self._totals = self._totals.plus(record)
             self._facts.lines.append(record.line())
+        for record in recovered.records[-skew.ROUNDS :]:
+            late = [client for client, _ in record.late_counted]
+            # Who else was there is not known any more.
+            self._look_for_skew((), record.invited, [*record.answered, *late])
+        self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
             rules,
@@ -663,7 +672,10 @@ class Service:
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self._arrived = answer
                 fault = self._outdated_fault(round_id) or self._answers.check(answer)
-                self._happen(rounds.UpdateCame(now, client, run, round_id, base, kind, fault))
+                said = (answer.sample_count, answer.metrics.get(LOSS))
+                self._happen(
+                    rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said)
+                )
         self._arrived = None
         self._answers.let_go()
 
@@ -769,10 +781,11 @@ class Service:
         left_s = None
         if isinstance(state, rounds.Collecting):
             left_s = max(0.0, state.closes_at - now)
+        report = self._roster.knowledge.reports.get((named.client, named.round))
         if isinstance(self._source, Path):
-            kept = Kept(named, file=self._source)
+            kept = Kept(named, file=self._source, report=report)
         else:
-            kept = Kept(named, message=self._source)
+            kept = Kept(named, message=self._source, report=report)
         self._folder.ledger.keep(kept, left_s, self._on_stored)
 
     def _on_stored(self, answers: tuple[Named, ...]) -> None:
@@ -848,12 +861,36 @@ class Service:
         close, self._closing = self._closing, None
         assert close is not None
         record = self._record(close)
-        self._folder.close_round(record, close.held, self._carried(), model, self._beginning)
+        carried, learned = self._carried(), close.learned
+        self._folder.close_round(record, close.held, carried, model, self._beginning, learned)
         self._model = model
         self._totals = self._totals.plus(record)
         self._facts.lines.append(record.line())
+        there, answered = self._roster.willing("train"), [client for client, _ in close.counted]
+        self._look_for_skew(there, close.invited, answered)
         _log.info("%s", history.sentence(record))
         self._on_round(record)
+
+    def _look_for_skew(
+        self, there: Sequence[ClientId], invited: Collection[ClientId], answered: list[ClientId]
+    ) -> None:
+        if not invited:
+            # The last evaluation: nobody was asked to train.
+            return
+        if not skew.can_be_told(len(there), self._config.rounds.cohort):
+            # Who was there would be most of what is remembered.
+            self._turnout = Turnout()
+            return
+        self._turnout.closed(there, invited, sorted(set(answered)))
+        found = self._turnout.skew()
+        said = (
+            found.sentence(self._config.selection, self._config.rounds.cohort)
+            if found is not None
+            else ""
+        )
+        if said and not self._facts.skew:
+            _log.warning("%s", said)
+        self._facts.skew = said
 
     def _carried(self) -> Carried:
         past = self._state.past

@@ -4,10 +4,11 @@ Pages are built from the machine's state when somebody could look again, not at 
 most one of each per `INTERVAL_S`, however many clients answer.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from msgspec import structs
@@ -20,6 +21,7 @@ from fedmqtt.logs import printable
 from fedmqtt.status_pages import (
     HISTORY_ROUNDS,
     LISTED_CLIENTS,
+    LISTED_LABELS,
     REFUSALS,
     STOPPED,
     ClientsPage,
@@ -51,6 +53,7 @@ class Facts:
     started: datetime
     protocol: str = ""
     unreadable: int = 0
+    skew: str = ""
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
     lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
@@ -164,6 +167,7 @@ def _coordinator(
         late_updates=state.past.late,
         late_held=len(state.past.held),
         unreadable_messages=facts.unreadable,
+        skew=facts.skew,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,
     )
@@ -223,8 +227,19 @@ def _clients(roster: Roster) -> ClientsPage:
         reason = entry.hindrance or (entry.presence.note if entry.online else "")
         if reason and len(hindered) < LISTED_CLIENTS:
             hindered[client] = reason
+    listed = online[:LISTED_CLIENTS], away[:LISTED_CLIENTS]
+    counts = Counter(label for entry in roster.clients.values() if (label := entry.presence.label))
+    frequent = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return ClientsPage(
-        online=online[:LISTED_CLIENTS], away=away[:LISTED_CLIENTS], hindered=hindered
+        online=listed[0],
+        away=listed[1],
+        labels={
+            client: label
+            for client in chain(*listed)
+            if (label := roster.clients[client].presence.label)
+        },
+        label_counts=dict(frequent[:LISTED_LABELS]),
+        hindered=hindered,
     )
 
 

@@ -97,6 +97,7 @@ class Agent:
             task=messages.task_name(config.task),
             purposes=config.purposes,
             program=f"fedmqtt {__version__}",
+            label=config.label,
             resend_s=config.link.resend_s,
             outbox_bytes_max=config.outbox_bytes_max,
             leave_from_s=config.link.leave_from_s,

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from edge_client.conditions import Conditions
-from fedmqtt.messages import PURPOSES, Purpose
+from fedmqtt.messages import PURPOSES, Label, Purpose
 from fedmqtt.topics import NAME_PATTERN
 
 _SECONDS_MAX = 2**32 - 1
@@ -102,6 +102,13 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: Annotated[
         str,
         Meta(description="Folder for finished answers and the model; empty: under ~/.local/state."),
+    ] = ""
+    label: Annotated[
+        Label,
+        Meta(
+            description="What kind of device this is: phone, watch, a site. A federation may see\n"
+            "to it that each kind takes part. Up to 40 of A-Z a-z 0-9 . _ - and spaces."
+        ),
     ] = ""
     purposes: Annotated[
         tuple[Purpose, ...],

@@ -58,6 +58,8 @@ class Rules:
     task: str
     purposes: tuple[Purpose, ...] = ("train", "evaluate")
     program: str = ""
+    label: str = ""
+    """What its owner calls this kind of device."""
     resend_s: Seconds = 20.0
     """Without a receipt, an answer is sent again after this, then after twice as long, ..."""
     resend_max_s: Seconds = 600.0
@@ -355,6 +357,7 @@ def presence(state: Session, rules: Rules) -> Presence:
         task=rules.task,
         purposes=() if state.hindrance else rules.purposes,
         program=rules.program,
+        label=rules.label,
         note=state.hindrance or state.trouble,
     )
 

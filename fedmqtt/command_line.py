@@ -30,6 +30,7 @@ COMMANDS = {
     "broker": ("broker_config.command", "a small broker to try things with"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
+    "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
 }
 """Subcommand: the module with its `add_arguments` and `run`, and one line of help."""
 
@@ -86,6 +87,7 @@ _EXTRAS = {
     "report": "monitor",
     "broker": "broker",
     "init": "coordinator",
+    "selections": "coordinator",
 }
 
 

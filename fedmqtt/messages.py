@@ -45,6 +45,9 @@ see `coordinator/leadership.py`."""
 Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Name = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(max_length=500)]
+LABEL_MAX = 40
+# \Z, as `$` admits a line break at the end.
+Label = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._ -]{{0,{LABEL_MAX}}}\Z")]
 Metrics = Annotated[dict[Name, float], Meta(max_length=100)]
 
 
@@ -149,6 +152,8 @@ class Presence(Message, frozen=True, kw_only=True):
     purposes: Annotated[tuple[Purpose, ...], Meta(max_length=8)] = ()
     """What it is willing to do now; none while its owner's conditions do not hold."""
     program: Name = ""
+    label: Label = ""
+    """What its owner calls the kind of device, so that each kind gets its share of the rounds."""
     note: Reason = ""
     """For people: why it does not take part, what went wrong last."""
 

@@ -131,7 +131,8 @@ def _explain(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     if unknown := _UNKNOWN.match(plain):
         path, table = _join(path, unknown[1]), path
         choices = ", ".join(field.name for field in _fields(kind, table))
-        return path, f"unknown key {path}; choose from: {choices}"
+        hint = f"choose from: {choices}" if choices else "there are none here"
+        return path, f"unknown key {path}; {hint}"
     if missing := _MISSING.match(plain):
         path = _join(path, missing[1])
         hint = _hint(kind, path)

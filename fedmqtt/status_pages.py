@@ -25,6 +25,9 @@ REFUSALS = 20
 LISTED_CLIENTS = 1000
 """Longer lists of clients are cut in pages (the counts are not): a page stays small."""
 
+LISTED_LABELS = 20
+"""Of more kinds of devices only the most frequent are told."""
+
 STOPPED = "stopped"
 """The outcome of a round that ended with its coordinator, and will go on with it."""
 
@@ -58,6 +61,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     late_held: int = 0
     """Those of them that wait to be taken up by a round."""
     unreadable_messages: int
+    skew: str = ""
+    """Where a few clients give most of the answers: how few, and what to do about it."""
     refusals: list[str] = []
     """The last messages that did not count: who sent them, and why not. Newest last."""
     protocol: str
@@ -148,6 +153,10 @@ class HistoryPage(Page, frozen=True, kw_only=True):
 class ClientsPage(Page, frozen=True, kw_only=True):
     online: list[ClientId]
     away: list[ClientId]
+    labels: dict[ClientId, str] = {}
+    """What its owner calls the kind of device, of those that are listed and say it."""
+    label_counts: dict[str, int] = {}
+    """How many clients have each, online or not; the most frequent ones."""
     hindered: dict[ClientId, str]
     """Why a client cannot or will not take part: another task, its owner's conditions, trouble."""
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coordinator import pacing, recovery
+from coordinator.known import Knowledge, Known, Report
 from coordinator.ledger import Carried, Opening, OpenRound, Refusals
 from coordinator.rounds import SETTLED_ROUNDS, Close, Collecting, Named, Rules, Settled, Waiting
 from fedmqtt.effects import Seconds
-from fedmqtt.topics import Digest, RoundId
+from fedmqtt.topics import ClientId, Digest, RoundId
 from fleet_sim.clock import Clock
 
 _NOBODY = Refusals(declined={}, rejected={})
@@ -37,6 +38,10 @@ class Disk:
     """Of the open round."""
     answers: dict[Named, RoundId | None] = field(default_factory=dict)
     """Accepted ones, as they came, and the round in whose closing each counted."""
+    reports: dict[Named, Report] = field(default_factory=dict)
+    """Of those that trained: what they told of their senders."""
+    known: dict[ClientId, Known] = field(default_factory=dict)
+    """Of each client, as of the last round that closed."""
     is_finished: bool = False
     """There is nothing to go on with."""
 
@@ -52,9 +57,11 @@ class Disk:
         self.closes_in_s = opening.deadline_s
         self.refusals = _NOBODY
 
-    def keep(self, named: Named, closes_in_s: Seconds | None) -> None:
+    def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
         assert named not in self.answers, "a name is unique"
         self.answers[named] = None
+        if report is not None:
+            self.reports[named] = report
         if closes_in_s is not None:
             self.closes_in_s = closes_in_s
 
@@ -70,6 +77,13 @@ class Disk:
             self.answers[named] = number
         self.closed_count += 1
         self.carried, self.model = carried, model
+        for client, number in close.counted:
+            self.reports.pop(Named(client, number), None)
+        for client, known in close.learned.items():
+            if known is None:
+                self.known.pop(client, None)
+            else:
+                self.known[client] = known
         if close.outcome == "evaluated":
             # Nothing follows; a crash right now must not evaluate the last model again.
             self.finish()
@@ -88,6 +102,15 @@ class Disk:
             self._open_round(),
             [named for named, counted_in in self.answers.items() if counted_in is None],
         )
+
+    def knowledge(self) -> Knowledge:
+        unused = (named for named, counted_in in self.answers.items() if counted_in is None)
+        reports = {
+            (named.client, named.round): self.reports[named]
+            for named in unused
+            if named in self.reports
+        }
+        return Knowledge(dict(self.known), reports)
 
     def _settled(self) -> list[Settled]:
         return [

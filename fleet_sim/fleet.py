@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
-from coordinator import aggregation, checks
+from coordinator import aggregation, checks, selection
 from coordinator.config import FederationConfig
 from fedmqtt import parts, settings
 from fedmqtt.settings import SettingsError
@@ -178,6 +178,7 @@ class Equipment:
     """Begins anew, with the same intervals, at each call: seconds since the run began."""
     link: Link
     hardware: Hardware
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class Crew:
                 self._intervals(self._plugged, client, rank),
                 stream(self.config.seed, "device", client),
             ),
+            label=hardware.label_of(self.config.device, client),
         )
 
     def _intervals(self, kind: "_Prepared", client: str, rank: float) -> Iterator[Interval]:
@@ -329,7 +331,10 @@ def _exact(rough: FleetConfig) -> type[FleetConfig]:
         "device": _with(DeviceSettings, battery=battery),
     }
     if isinstance(rough.federation, dict):
-        whole["federation"] = _federation_kind(rough.federation.get("aggregation", "fedavg"))
+        whole["federation"] = _federation_kind(
+            rough.federation.get("aggregation", "fedavg"),
+            rough.federation.get("selection", "uniform"),
+        )
     elif not isinstance(rough.federation, str):
         raise SettingsError(
             "federation: expected the path of a federation.toml, or a table of its keys"
@@ -342,12 +347,18 @@ def _check_settings(section: str, key: str, name: str, given: dict[str, Any], pa
         raise SettingsError(f'{section}.settings: there are none with {key} = "{name}"')
 
 
-def _federation_kind(strategy: object) -> type[FederationConfig]:
-    # One that does not exist is refused by name later.
-    if strategy not in parts.names(aggregation):
-        return FederationConfig
-    own = parts.load(aggregation, str(strategy)).Settings
-    return _with(FederationConfig, aggregation_settings=own)
+def _federation_kind(strategy: object, policy: object) -> type[FederationConfig]:
+    chosen = {
+        "aggregation_settings": (aggregation, strategy),
+        "selection_settings": (selection, policy),
+    }
+    # A part that does not exist is refused by name later.
+    own: dict[str, type[Struct]] = {
+        key: parts.load(folder, str(name)).Settings
+        for key, (folder, name) in chosen.items()
+        if name in parts.names(folder)
+    }
+    return _with(FederationConfig, **own)
 
 
 def _with(kind: type[_T], **fields: type[Struct]) -> type[_T]:
@@ -391,7 +402,9 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
             rough = settings.read(file, [], FederationConfig)
             is_seeded = settings.read(file, [], _Seed).seed is not UNSET
             overrides = [] if is_seeded else [f"seed={config.seed}"]
-            found = settings.read(file, overrides, _federation_kind(rough.aggregation))
+            found = settings.read(
+                file, overrides, _federation_kind(rough.aggregation, rough.selection)
+            )
         where, folder = f"{file}: ", file.parent
     assert isinstance(found, FederationConfig)
     with under(where):

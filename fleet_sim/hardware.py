@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
 from edge_client.conditions import Conditions, Reading
 from fedmqtt.effects import Seconds
+from fedmqtt.messages import LABEL_MAX
 from fedmqtt.settings import SettingsError
 from fleet_sim.intervals import HOUR_S, Interval
 from fleet_sim.tables import Row, read_csv, under
@@ -127,12 +128,24 @@ class DeviceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "not take part where conditions.unmetered asks for that; otherwise it changes nothing.",
         ),
     ] = 0.0
+    labels: Annotated[
+        Literal["none", "names"],
+        Meta(
+            description="What its owner calls the kind of device. names: the client's name up to\n"
+            "its first hyphen, so that phone-01 is a phone."
+        ),
+    ] = "none"
     battery: Annotated[Battery, Meta(description="What it runs on, and when it is charged.")] = (
         field(default_factory=Battery)
     )
     conditions: Annotated[
         Conditions, Meta(description="When the devices' owners let them take part at all.")
     ] = field(default_factory=Conditions)
+
+
+def label_of(settings: DeviceSettings, client: str) -> str:
+    """No longer than a presence may carry."""
+    return client.partition("-")[0][:LABEL_MAX] if settings.labels == "names" else ""
 
 
 class Charge:

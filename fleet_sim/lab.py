@@ -31,6 +31,7 @@ from fleet_sim.clock import Clock
 from fleet_sim.data_plane import DataPlane, Headers
 from fleet_sim.disk import Disk
 from fleet_sim.fleet import Crew, Faults, Fleet, judge
+from fleet_sim.hardware import label_of
 from fleet_sim.intervals import HOUR_S, seconds_of
 from fleet_sim.lab_broker import LabBroker
 from fleet_sim.lab_device import Habits, LabDevice, Work, birth_token, can_sleep
@@ -217,6 +218,7 @@ class Lab:
                 session=birth_token(client),
                 task=self._habits.task,
                 purposes=self._purposes,
+                label=label_of(self._crew.config.device, name),
             )
             self.broker.lay_asleep(client, birth, partial(self._wake, n))
 

@@ -126,6 +126,7 @@ class LabDevice(Device):
             client=name,
             task=habits.task,
             purposes=purposes,
+            label=equipment.label,
             resend_s=habits.link.resend_s,
             leave_from_s=habits.link.leave_from_s,
         )

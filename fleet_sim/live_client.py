@@ -36,6 +36,7 @@ class LivePlan:
 
     name: str
     purposes: tuple[Purpose, ...] = PURPOSES
+    label: str = ""
     data: str = "."
     """The folder that its trainer is given."""
     intervals: Iterable[tuple[Seconds, Seconds]] = ((0.0, math.inf),)

@@ -197,6 +197,7 @@ def _plan(
     return LivePlan(
         name=client,
         purposes=purposes,
+        label=equipment.label,
         data=str(data),
         intervals=equipment.online(),
         silent_share=faults.half_open if client != JUDGE else 0.0,

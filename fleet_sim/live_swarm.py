@@ -138,6 +138,7 @@ class LiveSwarm:
         return structs.replace(
             self._template,
             id=plan.name,
+            label=plan.label,
             data=plan.data,
             model_bytes_max=model_bytes_max,
             purposes=plan.purposes,

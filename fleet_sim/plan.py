@@ -1,12 +1,14 @@
 """One storm's federation: how many clients, which rules, how fast its coordinator's disk is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from coordinator import selection
 from coordinator.config import Transfer
+from coordinator.known import Known
 from coordinator.pacing import Bounds
 from coordinator.rounds import Late, Rules
-from coordinator.selection import uniform
+from fedmqtt import parts
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -45,6 +47,7 @@ class Plan:
     late: Late
     late_batch: int
     late_rounds_max: int
+    selection: str = "uniform"
     greet_s: Seconds
     commit_s: Seconds
     """Mean time that the coordinator's disk takes for one group of answers."""
@@ -90,6 +93,8 @@ class Plan:
             late=chance.choice(["discard", "weigh", "buffer"]),
             late_batch=chance.choice([1, 2, 5]),
             late_rounds_max=chance.choice([1, 5, 40]),
+            # A stream of its own: a new file in the folder changes nothing else of a seed's storm.
+            selection=stream(seed, "selection").choice(parts.names(selection)),
             greet_s=chance.choice([0.0, 2.0, 10.0]),
             commit_s=chance.choice([0.0, 0.01, 0.5, 5.0]),
             # So few that the slots are fought for, and not so few that a cohort cannot be in time.
@@ -135,6 +140,16 @@ class Plan:
         )
 
     def _select(
-        self, candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+        self,
+        candidates: Sequence[ClientId],
+        count: int,
+        round_id: RoundId,
+        purpose: Purpose,
+        known: Mapping[ClientId, Known],
     ) -> tuple[ClientId, ...]:
-        return uniform.select(candidates, count, stream(self.seed, "select", purpose, round_id))
+        policy = parts.load(selection, self.selection)
+        chance = stream(self.seed, "select", purpose, round_id)
+        invited: tuple[ClientId, ...] = policy.select(
+            candidates, count, chance, known, policy.Settings()
+        )
+        return invited

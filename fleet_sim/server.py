@@ -16,6 +16,7 @@ from hashlib import blake2b
 import msgspec
 
 from coordinator import rounds
+from coordinator.known import LOSS
 from coordinator.ledger import Carried, Opening, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
@@ -172,6 +173,7 @@ class Server:
             return
         rules = self._scene.plan.round_rules(self.disk.epoch + 1)
         self.roster = Roster(rules.task)
+        self.roster.knowledge = self.disk.knowledge()
         self._ahead_s = self._chance.uniform(0, CLOCKS_DIFFER_S)
         state = self.disk.recover(self.now, rules)
         self.promises.restarted(self.now, rules, state, self.disk.answers.keys())
@@ -284,7 +286,8 @@ class Server:
         self._arrived = answer
         match answer:
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
-                self.tell(rounds.UpdateCame(now, client, run, round_id, base, kind, fault))
+                said = (answer.sample_count, answer.metrics.get(LOSS))
+                self.tell(rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said))
             case Evaluation(run=run, round=round_id, base=base):
                 self.tell(rounds.EvaluationCame(now, client, run, round_id, base, fault))
         self._arrived = None
@@ -403,7 +406,8 @@ class Server:
         def stored() -> None:
             self.tell(rounds.Stored(self.now, (named,)))
 
-        self._queue.soon(partial(self.disk.keep, named, left_s), stored)
+        report = self.roster.knowledge.reports.get((named.client, named.round))
+        self._queue.soon(partial(self.disk.keep, named, left_s, report), stored)
 
     def _remember_refusals(self, before: rounds.State) -> None:
         after = self.state

@@ -12,6 +12,7 @@ given to the names of clients, then to events.
 """
 
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -126,7 +127,7 @@ class _Screen:
             _clients(self._board, layout),
             _model(self._board, layout),
             _traffic(self._board),
-            _oddities(self._board),
+            _oddities(self._board, layout),
         ]
         sections = [section for section in sections if section.lines]
         body = _set(sections, gaps=True)
@@ -255,7 +256,7 @@ def _pace(board: Board, page: RoundPage, layout: _Layout) -> list[Text]:
 
 def _clients(board: Board, layout: _Layout) -> _Section:
     states = _client_states(board)
-    lines = [_online(board, states)]
+    lines = [_online(board, states), *_kinds(board)]
     if states:
         if len(states) <= CELLS_MAX:
             lines += _grid(states, layout)
@@ -273,6 +274,14 @@ def _online(board: Board, states: dict[str, str]) -> Text:
     if page.clients_known > len(states) >= LISTED_CLIENTS:
         text.append(f"; the counts below are of {len(states):,} that the pages list")
     return text
+
+
+def _kinds(board: Board) -> list[Text]:
+    """Of devices, as their owners label them."""
+    if board.clients is None or not board.clients.label_counts:
+        return []
+    kinds = (f"{n:,} {label}" for label, n in board.clients.label_counts.items())
+    return [Text("labelled " + ", ".join(kinds), style="dim")]
 
 
 def _client_states(board: Board) -> dict[str, str]:
@@ -398,7 +407,7 @@ def _traffic(board: Board) -> _Section:
     return _Section("Bytes", [text])
 
 
-def _oddities(board: Board) -> _Section:
+def _oddities(board: Board, layout: _Layout) -> _Section:
     parts = []
     if (page := board.coordinator) is not None:
         if page.late_updates:
@@ -408,7 +417,12 @@ def _oddities(board: Board) -> _Section:
             parts.append(count(page.unreadable_messages, "unreadable message"))
     if board.unreadable_count:
         parts.append(f"{count(board.unreadable_count, 'unreadable page')}: {board.unreadable_last}")
-    return _Section("Also", [Text(", ".join(parts), style="yellow")] if parts else [])
+    lines = [Text(", ".join(parts), style="yellow")] if parts else []
+    if page is not None and page.skew:
+        lines += [
+            Text(line, style="bold yellow") for line in wrap(page.skew, max(20, layout.width))
+        ]
+    return _Section("Also", lines)
 
 
 def _event(event: Event, layout: _Layout) -> Text:

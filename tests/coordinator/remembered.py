@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from coordinator import rounds
+from coordinator.known import Report
 from coordinator.ledger import Carried, Opening, Refusals
+from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.messages import Offer
-from fedmqtt.topics import OfferBoard
+from fedmqtt.topics import Digest, OfferBoard
 from fleet_sim.disk import Disk, first_carried
 
 
@@ -25,6 +27,10 @@ class Remembered:
     disk: Disk = field(default_factory=Disk)
     on_the_way: list[Named] = field(default_factory=list)
     """Accepted, and not written."""
+    reports: dict[Named, Report] = field(default_factory=dict)
+    """Of those that train."""
+    closed: list[rounds.Close] = field(default_factory=list)
+    """Written down."""
     closing: rounds.Close | None = None
     """Of the round whose model is being made."""
 
@@ -36,10 +42,10 @@ class Remembered:
         if self.disk.carried is None:
             self.disk.begin(first_carried(rules), model)
         elif self.closing is not None:
-            self.disk.close_round(self.closing, _carried(state), model)
+            self._close(self.closing, state, model)
             self.closing = None
 
-    def perform(self, effect: rounds.Effect, after: rounds.State) -> None:
+    def perform(self, effect: rounds.Effect, after: rounds.State, roster: Roster) -> None:
         """Write what the service writes because of this, except answers: those are on the way."""
         match effect:
             case (
@@ -47,11 +53,14 @@ class Remembered:
                 | rounds.AcceptEvaluation(client, number)
                 | rounds.Hold(client, number)
             ):
-                self.on_the_way.append(Named(client, number))
+                named = Named(client, number)
+                self.on_the_way.append(named)
+                if report := roster.knowledge.reports.get((client, number)):
+                    self.reports[named] = report
             case rounds.Close(outcome="averaged"):
                 self.closing = effect
             case rounds.Close():
-                self.disk.close_round(effect, _carried(after), self.disk.model)
+                self._close(effect, after, self.disk.model)
             case Publish(OfferBoard(), Offer() as offer):
                 self.disk.open_round(offer.round, _opening(after))
             case rounds.Finish():
@@ -64,15 +73,22 @@ class Remembered:
         for named in answers:
             if named in self.on_the_way:
                 self.on_the_way.remove(named)
-                self.disk.keep(named, closes_in_s)
+                self.disk.keep(named, closes_in_s, self.reports.get(named))
 
     def write_refusals(self, state: rounds.State) -> None:
         if isinstance(state, rounds.Collecting):
             refusals = Refusals(declined={**state.declined}, rejected={**state.rejected})
             self.disk.refuse(state.round, refusals)
 
-    def resume(self, at: Seconds, rules: Rules) -> rounds.Waiting | rounds.Collecting:
+    def _close(self, close: rounds.Close, state: rounds.State, model: Digest) -> None:
+        self.disk.close_round(close, _carried(state), model)
+        self.closed.append(close)
+
+    def resume(
+        self, at: Seconds, rules: Rules, roster: Roster
+    ) -> rounds.Waiting | rounds.Collecting:
         """What the machine goes on from, when the coordinator was killed and comes back."""
+        roster.knowledge = self.disk.knowledge()
         self.on_the_way.clear()
         self.closing = None
         return self.disk.recover(at, rules)

@@ -62,7 +62,8 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (
             GOOD,
             ["--set", "selection=first"],
-            "selection: there is no 'first'; choose one of: uniform",
+            "selection: there is no 'first'; choose one of: by_speed, oort, power_of_choice,"
+            " round_robin, stratified, uniform",
         ),
         (GOOD, ["--set", "codec=gzip"], "codec: there is no 'gzip'; choose one of: full"),
         (GOOD, ["--set", "aggregation_settings.speed=2"], "unknown key speed; choose from: rate"),

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator import round_rules
 from coordinator.config import FederationConfig
+from coordinator.selection import by_speed
 from fedmqtt import settings
 from fedmqtt.settings import SettingsError
 
@@ -19,6 +21,19 @@ def test_a_name_and_a_task_are_enough() -> None:
     config = read()
     assert config.rounds.quorum <= config.rounds.cohort
     assert config.aggregation == "fedavg" and config.codec == "full"
+
+
+def test_settings_of_the_policy_are_those_of_its_file() -> None:
+    config = read("selection=by_speed", "selection_settings.explore=0.5")
+    assert round_rules.selection_settings(config) == by_speed.Settings(explore=0.5)
+    for wrong, said in (
+        ("selection_settings.explore=0", "explore: expected a number > 0.0"),
+        ("selection_settings.exlore=0.5", "unknown key exlore; choose from: explore"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            round_rules.selection_settings(read("selection=by_speed", wrong))
+    with pytest.raises(SettingsError, match="unknown key explore; there are none here"):
+        round_rules.selection_settings(read("selection_settings.explore=0.5"))
 
 
 def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from msgspec import structs
 
 from coordinator import ledger, pacing
 from coordinator.history import Record
+from coordinator.known import Known, Report
 from coordinator.ledger import (
     Beginning,
     Carried,
@@ -117,6 +119,41 @@ def test_a_new_ledger_holds_nothing(tmp_path: Path) -> None:
         assert book.open_round_now() is None
         assert book.records() == []
     assert not ledger.is_unfinished(tmp_path)
+
+
+def test_what_is_known_of_clients_and_what_answers_told_comes_back_to_the_last_bit(
+    tmp_path: Path,
+) -> None:
+    begun(tmp_path)
+    third = 1 / 3
+    ann = Known(invited=2, answered=1, took_s=(third, 0.1 + 0.2), samples=7, loss=third)
+    bob, cat = Known(label="phone"), Known(invited=1)
+    told = Report(samples=9, loss=third, took_s=0.1 + 0.2)
+    with opened(tmp_path) as book:
+        book.open_round(RoundId(1), opening())
+        learned = {ClientId("ann"): ann, ClientId("bob"): bob, ClientId("cat"): Known()}
+        book.close_round(record(1), (), CARRIED, CHECKPOINT, learned)
+        book.open_round(RoundId(2), opening())
+        changed = {ClientId("bob"): None, ClientId("cat"): cat}
+        book.close_round(record(2), (), CARRIED, CHECKPOINT, changed)
+        book.open_round(RoundId(3), opening("ann", "cat"))
+        book.keep(Kept(named("ann", 3), message=b"1", report=told), 40.0, None)
+        book.keep(kept("cat", 3), 40.0, None)
+    with opened(tmp_path) as book:
+        assert book.known() == {"ann": ann, "cat": cat}
+        assert [one.report for one in book.kept()] == [told, None]
+
+
+def test_a_ledger_of_before_that_was_kept_is_gone_on_with(tmp_path: Path) -> None:
+    tmp_path.joinpath("answers").mkdir()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+        db.executescript(f"{ledger._TABLES} PRAGMA user_version = {ledger.VERSION};")
+        db.execute("INSERT INTO answer (round, client, message) VALUES (1, 'ann', x'31')")
+        db.commit()
+    for _ in range(2):
+        with opened(tmp_path) as book:
+            assert book.known() == {}
+            assert list(book.kept()) == [Kept(named("ann"), message=b"1")]
 
 
 def test_what_a_run_has_in_common_comes_back_to_the_last_bit(tmp_path: Path) -> None:

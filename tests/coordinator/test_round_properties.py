@@ -47,9 +47,7 @@ def bounds(over_selection: float, learns: bool) -> Bounds:
     )
 
 
-def first_of_all(
-    candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
-) -> tuple[ClientId, ...]:
+def first_of_all(candidates: Sequence[ClientId], count: int, *_: object) -> tuple[ClientId, ...]:
     """As selection policies demand it: sorted, and no more wanted than there are."""
     assert list(candidates) == sorted(candidates)
     assert 0 <= count <= len(candidates)
@@ -175,7 +173,7 @@ class Rounds(RuleBasedStateMachine):
             if self.lives_for < 0:
                 self.lives_for = None
                 raise Killed
-        self.remembered.perform(effect, self.state)
+        self.remembered.perform(effect, self.state, self.roster)
         match effect:
             case Publish(OfferBoard(), messages.Offer() as offer):
                 self.promises.opening_is_on_disk(offer.round)
@@ -226,7 +224,8 @@ class Rounds(RuleBasedStateMachine):
         self.written.clear()
         self.roster = Roster("digits")
         self.knobs = replace(self.knobs, epoch=self.knobs.epoch + 1)
-        self.state = self.remembered.resume(self.now, self.knobs)
+        self.state = self.remembered.resume(self.now, self.knobs, self.roster)
+        self.what_is_known_is_what_the_closed_rounds_showed()
         known = self.remembered.disk.answers.keys()
         self.promises.restarted(self.now, self.knobs, self.state, known)
         if isinstance(self.state, rounds.Collecting):
@@ -286,18 +285,20 @@ class Rounds(RuleBasedStateMachine):
         event = rounds.UpdateCame(self.now, client, self.run_of(good), round_id, base, kind, fault)
         self.tell(event)
 
-    @rule(client=CLIENTS)
-    def answer_well(self, client: ClientId) -> None:
+    @rule(client=CLIENTS, samples=st.integers(1, 9), loss=st.sampled_from([None, 0.1, 2.0]))
+    def answer_well(self, client: ClientId, samples: int, loss: float | None) -> None:
         round_id, base = self.round_and_base(good=9)
-        self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, round_id, base, "f"))
+        said = ("", samples, loss)
+        self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, round_id, base, "f", *said))
 
-    @rule(client=CLIENTS, back=st.integers(1, 3))
-    def answer_late(self, client: ClientId, back: int) -> None:
+    @rule(client=CLIENTS, back=st.integers(1, 3), samples=st.integers(10, 19))
+    def answer_late(self, client: ClientId, back: int, samples: int) -> None:
         """Well, and to a round that closed before."""
         number = RoundId(len(self.promises.closed) + 1 - back)
         if number in self.promises.offers:
             base = self.promises.offers[number].model.digest
-            self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, number, base, "f"))
+            said = ("", samples, 1.0)
+            self.tell(rounds.UpdateCame(self.now, client, THIS_RUN, number, base, "f", *said))
 
     @rule(client=CLIENTS, good=OFTEN_GOOD, fault=FAULTS)
     def evaluation(self, client: ClientId, good: int, fault: str) -> None:
@@ -400,6 +401,32 @@ class Rounds(RuleBasedStateMachine):
         recount(self.roster)
 
     @invariant()
+    def what_answers_told_waits_until_their_round_closes(self) -> None:
+        waiting = {(named.client, named.round) for named in self.state.past.held}
+        if isinstance(self.state, rounds.Collecting):
+            waiting |= {(client, self.state.round) for client in self.state.answered}
+        assert self.roster.knowledge.reports.keys() == waiting
+
+    def what_is_known_is_what_the_closed_rounds_showed(self) -> None:
+        """After a restart, by another way: one client after the other, from what was written."""
+        closed, told = self.remembered.closed, self.remembered.reports
+        invitations = [(client, one.round) for one in closed for client in one.invited]
+        answers = [Named(*answer) for one in closed for answer in one.counted]
+        assert self.roster.knowledge.clients.keys() == {client for client, _ in invitations}
+        for client, known in self.roster.knowledge.clients.items():
+            invited = [number for who, number in invitations if who == client]
+            assert (known.invited, known.invited_last) == (len(invited), max(invited))
+            own = [named for named in answers if named.client == client]
+            newest = max((named.round for named in own), default=0)
+            assert (known.answered, known.answered_last) == (len(own), newest)
+            times = [took_s for named in own if (took_s := told[named].took_s) is not None]
+            assert known.took_s == tuple(times[-5:])
+            by_round = sorted(own, key=lambda named: named.round)
+            assert known.samples == (told[by_round[-1]].samples if own else 0)
+            # A late answer tells nothing new where a newer one has told already.
+            assert known.loss is None or known.loss in {told[named].loss for named in own}
+
+    @invariant()
     def states_fit_what_was_told(self) -> None:
         closed = len(self.promises.closed)
         assert self.state.past.storing == self.promises.storing
@@ -499,7 +526,11 @@ def test_whom_to_invite_is_asked_for_a_round_and_a_purpose() -> None:
     asked: list[tuple[RoundId, Purpose, list[ClientId], int]] = []
 
     def select(
-        candidates: Sequence[ClientId], count: int, round_id: RoundId, purpose: Purpose
+        candidates: Sequence[ClientId],
+        count: int,
+        round_id: RoundId,
+        purpose: Purpose,
+        known: object,
     ) -> tuple[ClientId, ...]:
         asked.append((round_id, purpose, list(candidates), count))
         return tuple(candidates[:count])

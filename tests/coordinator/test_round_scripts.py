@@ -160,7 +160,7 @@ class Table:
         self.remembered.prepare(event, self.state, self.rules)
         self.state, effects = rounds.step(self.state, event, self.rules, self.roster)
         for effect in effects:
-            self.remembered.perform(effect, self.state)
+            self.remembered.perform(effect, self.state, self.roster)
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
         told = [line for effect in effects for line in tell(effect)]
@@ -191,7 +191,7 @@ class Table:
         knobs: dict[str, Any] = {knob: parsed(knob, value) for knob, value in changed.items()}
         self.rules = replace(self.rules, **knobs)
         self.roster = Roster(self.rules.task)
-        self.state = self.remembered.resume(self.now, self.rules)
+        self.state = self.remembered.resume(self.now, self.rules, self.roster)
         told = show(self.state)
         if is_deaf:
             return told
@@ -209,9 +209,7 @@ class Table:
         return told
 
 
-def first_of_all(
-    candidates: Sequence[ClientId], count: int, _round: RoundId, _purpose: str
-) -> tuple[ClientId, ...]:
+def first_of_all(candidates: Sequence[ClientId], count: int, *_: object) -> tuple[ClientId, ...]:
     assert count <= len(candidates)
     return tuple(candidates[:count])
 

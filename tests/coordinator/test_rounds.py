@@ -23,7 +23,7 @@ BOUNDS = Bounds(
     deadline_max_s=30.0,
 )
 RULES = Rules(
-    select=lambda candidates, count, _round, _purpose: tuple(candidates[:count]),
+    select=lambda candidates, count, *_: tuple(candidates[:count]),
     rounds=0,
     cohort=1,
     pace=BOUNDS,

@@ -17,6 +17,7 @@ from fedmqtt.messages import ModelRef, Presence
 from fedmqtt.status_pages import (
     HISTORY_ROUNDS,
     LISTED_CLIENTS,
+    LISTED_LABELS,
     STOPPED,
     ClientsPage,
     CoordinatorPage,
@@ -254,6 +255,34 @@ def test_clients_are_listed_with_what_hinders_them() -> None:
     assert isinstance(page, ClientsPage)
     assert page.online == [ANN, CAT] and page.away == [BOB]
     assert page.hindered == {CAT: "runs task 'letters', not 'digits'"}
+
+
+def test_labels_are_told_and_how_many_clients_have_each() -> None:
+    present = Roster("digits")
+    for client, label in ((ANN, "phone"), (BOB, "watch"), (CAT, "phone"), (DAN, "")):
+        here = Presence(online=True, session="1", task="digits", label=label)
+        present.came(0.0, client, here)
+    present.left(1.0, CAT, "1")
+    page = pages(OPEN, present)["clients"]
+    assert isinstance(page, ClientsPage)
+    assert page.labels == {ANN: "phone", BOB: "watch", CAT: "phone"}
+    assert list(page.label_counts.items()) == [("phone", 2), ("watch", 1)]
+
+
+def test_a_label_of_each_clients_own_does_not_make_the_page_large() -> None:
+    present = Roster("digits")
+    for n in range(LISTED_CLIENTS + 5):
+        here = Presence(online=True, session="1", task="digits", label=f"own {n:04}")
+        present.came(0.0, ClientId(f"c{n:04}"), here)
+    page = pages(OPEN, present)["clients"]
+    assert isinstance(page, ClientsPage)
+    assert len(page.labels) == LISTED_CLIENTS
+    assert list(page.label_counts) == [f"own {n:04}" for n in range(LISTED_LABELS)]
+
+
+def test_skew_is_told_as_it_is() -> None:
+    page = pages(OPEN, known=facts(skew="2 of 9 clients ..."))["coordinator"]
+    assert isinstance(page, CoordinatorPage) and page.skew == "2 of 9 clients ..."
 
 
 def test_every_page_decodes_as_what_it_is() -> None:

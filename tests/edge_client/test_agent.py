@@ -178,6 +178,11 @@ def test_a_round_from_the_offer_to_the_receipt(
     until(loop, lambda: not device.owes(), "an empty outbox")
 
 
+def test_its_owners_label_comes_with_its_presence(coordinator: Coordinator, device: Device) -> None:
+    device.start(label="site 7")
+    assert coordinator.presence("ann", online=True).label == "site 7"
+
+
 def test_rounds_follow_one_another(
     loop: EventLoop, coordinator: Coordinator, device: Device
 ) -> None:

@@ -9,7 +9,7 @@ from fedmqtt.messages import Decline, ModelRef, Offer, Presence, Purpose, Receip
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
 
 ANN, RUN = ClientId("ann"), RunId("r")
-RULES = Rules(client=ANN, task="digits", purposes=("evaluate",), program="fedmqtt 9")
+RULES = Rules(client=ANN, task="digits", purposes=("evaluate",), program="fedmqtt 9", label="watch")
 OWED = session.Answer(RUN, RoundId(1), Digest("a1"), 100)
 
 
@@ -38,7 +38,12 @@ def test_before_its_first_connection_it_knows_nothing() -> None:
 def test_its_birth_says_who_it_is_and_what_it_would_do() -> None:
     state, effects = _after(session.Connected(0.0, "t1", 1000))
     birth = Presence(
-        online=True, session="t1", task="digits", purposes=("evaluate",), program="fedmqtt 9"
+        online=True,
+        session="t1",
+        task="digits",
+        purposes=("evaluate",),
+        program="fedmqtt 9",
+        label="watch",
     )
     assert session.presence(state, RULES) == birth
     assert effects == [Publish(PresenceOf(ANN), birth)]

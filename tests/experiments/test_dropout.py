@@ -3,35 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.experiments.people import made_up_har
 from tests.experiments.programs import result, run
-
-PEOPLE = 21
 
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """People who did each of six activities four times; a feature each tells which. The last
-    one tests."""
-    count = (PEOPLE + 1) * 24
-    activity = np.arange(count) % 6
-    features = np.zeros((count, 561), np.float32)
-    features[np.arange(count), activity] = 1
-    person = np.arange(count) // 24
-    data = tmp_path / "har"
-    data.mkdir()
-    np.savez(
-        data / "ucihar_features.npz",
-        X=features,
-        y=activity.astype(np.uint8),
-        subject=(person + 1).astype(np.uint8),
-        is_test=person == PEOPLE,
-        bout=np.arange(count).astype(np.int16),
-    )
     runs = ["--runs", str(tmp_path / "runs"), "--processes", "1"]
-    return ["--har", str(data), "--tasks", "har", "--seeds", "1", *runs]
+    return ["--har", str(made_up_har(tmp_path)), "--tasks", "har", "--seeds", "1", *runs]
 
 
 def test_more_leave_where_more_are_asked_to_and_late_answers_count_where_they_may(

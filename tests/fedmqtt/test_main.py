@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from fedmqtt import __version__
+from coordinator import selection
+from fedmqtt import __version__, parts
 from fedmqtt.command_line import COMMANDS
 
 # Runs `fedmqtt` where some packages are not installed.
@@ -74,6 +75,16 @@ def test_an_unknown_command_is_answered_with_those_there_are(words: list[str]) -
     assert run.stderr.splitlines()[-1] == (
         f"fedmqtt: error: no command {words[0]!r}; choose one of: {', '.join(COMMANDS)}"
     )
+
+
+def test_selections_are_listed_with_a_line_and_settings_each() -> None:
+    run = _fedmqtt("selections")
+    assert (run.returncode, run.stderr) == (0, "")
+    lines = run.stdout.splitlines()
+    assert "round_robin: Who was invited least recently is invited first;" in run.stdout
+    assert "    explore = 0.2" in lines and "    # One of: even, proportional." in lines
+    named = [line.partition(":")[0] for line in lines[1:] if line[:1].strip()]
+    assert named == parts.names(selection)
 
 
 def test_an_unknown_flag_is_named() -> None:

@@ -72,6 +72,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         task="digits",
         purposes=("train", "evaluate"),
         program="edge_client 0.1.0",
+        label="phone",
     ),
     "presence_will": Presence(online=False, session="s1"),
     "update": Update(
@@ -224,6 +225,20 @@ def test_a_time_that_is_none_is_refused(name: str, field: str, seconds: float) -
     plain = msgpack.unpackb(messages.encode(EXAMPLES[name]))
     with pytest.raises(WireError):
         reader(EXAMPLES[name])(msgpack.packb(plain | {field: seconds}))
+
+
+def test_a_client_of_before_labels_has_none() -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES["presence"]))
+    del plain["label"]
+    assert messages.read_presence(msgpack.packb(plain)).label == ""
+
+
+@pytest.mark.parametrize("label", ["x" * 41, "phone\n", "a\x1b[2J", "téléphone", "a/b", 7])
+def test_a_label_is_a_short_word(label: object) -> None:
+    plain = msgpack.unpackb(messages.encode(EXAMPLES["presence"]))
+    assert messages.read_presence(msgpack.packb(plain | {"label": "site 7_b-2.x"})).online
+    with pytest.raises(WireError):
+        messages.read_presence(msgpack.packb(plain | {"label": label}))
 
 
 def test_nobody_is_asked_to_stay_away_for_more_than_an_hour() -> None:

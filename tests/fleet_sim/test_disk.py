@@ -8,6 +8,7 @@ import pytest
 
 from coordinator import recovery
 from coordinator.history import Record
+from coordinator.known import Knowledge, Report
 from coordinator.ledger import Beginning, Carried, Checkpoint, Kept, Ledger, Opening, Refusals
 from coordinator.rounds import Close, Collecting, Named, Rules, Settled, Waiting
 from fedmqtt.effects import Seconds
@@ -41,9 +42,9 @@ class DiskAndLedger(Disk):
         super().open_round(number, opening)
         self.ledger.open_round(number, opening)
 
-    def keep(self, named: Named, closes_in_s: Seconds | None) -> None:
-        super().keep(named, closes_in_s)
-        self.ledger.keep(Kept(named, message=b"answer"), closes_in_s, None)
+    def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
+        super().keep(named, closes_in_s, report)
+        self.ledger.keep(Kept(named, message=b"answer", report=report), closes_in_s, None)
 
     def refuse(self, number: RoundId, refusals: Refusals) -> None:
         super().refuse(number, refusals)
@@ -51,7 +52,8 @@ class DiskAndLedger(Disk):
 
     def close_round(self, close: Close, carried: Carried, model: Digest) -> None:
         super().close_round(close, carried, model)
-        self.ledger.close_round(_record(close), close.held, carried, _checkpoint(model))
+        newest = _checkpoint(model)
+        self.ledger.close_round(_record(close), close.held, carried, newest, close.learned)
 
     def finish(self) -> None:
         super().finish()
@@ -64,7 +66,10 @@ class DiskAndLedger(Disk):
             Settled(number, answered, opening.model, frozenset(opening.train))
             for number, opening, answered in ledger.closed_rounds()
         ]
-        unused = [kept.named for kept in ledger.kept()]
+        kept = list(ledger.kept())
+        unused = [one.named for one in kept]
+        reports = {(one.named.client, one.named.round): one.report for one in kept if one.report}
+        assert self.knowledge() == Knowledge(ledger.known(), reports)
         assert recovered == recovery.state(
             at, rules, ledger.carried(), settled, ledger.open_round_now(), unused
         )

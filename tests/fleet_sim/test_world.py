@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from coordinator import rounds
+from coordinator.known import Report
 from coordinator.ledger import Carried
 from coordinator.roster import Roster
 from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
@@ -487,14 +488,14 @@ def test_a_broken_client_breaks_a_promise(step: Callable[..., Any]) -> None:
 class LosesOneAnswer(Disk):
     """One that was said to be stored."""
 
-    def keep(self, named: Named, closes_in_s: Seconds | None) -> None:
+    def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
         if len(self.answers) != 3:
-            super().keep(named, closes_in_s)
+            super().keep(named, closes_in_s, report)
 
 
 class InventsAnAnswer(Disk):
-    def keep(self, named: Named, closes_in_s: Seconds | None) -> None:
-        super().keep(named, closes_in_s)
+    def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
+        super().keep(named, closes_in_s, report)
         opening = self.openings[-1]
         for client in opening.train[:1]:
             self.answers.setdefault(Named(client, RoundId(len(self.openings))), None)

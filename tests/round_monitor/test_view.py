@@ -183,6 +183,30 @@ def test_what_went_wrong_is_counted() -> None:
     assert "3 late updates, 2 of them held, 1 unreadable page" in "\n".join(_screen(board))
 
 
+def test_that_a_few_give_most_answers_is_told_whole_with_what_to_do() -> None:
+    said = (
+        "5 of 46 clients gave half of the answers of the last 100 rounds (fairness 0.41, 0.95 by"
+        ' chance alone): set selection = "round_robin", which invites first who was invited least'
+        " recently"
+    )
+    skewed = structs.replace(coordinator(), skew=said)
+    for width, height in ((80, 30), (120, 40)):
+        lines = _screen(board_of({**mid_round(), "coordinator": skewed}), width, height)
+        assert said in " ".join(" ".join(lines).split())
+        assert max(cell_len(text) for text in lines) <= width
+    calm = "\n".join(_screen(board_of(mid_round()), 80, 30))
+    assert "gave half" not in calm and "Also" not in calm
+
+
+def test_kinds_of_devices_are_counted_by_their_labels() -> None:
+    clients = mid_round()["clients"]
+    assert isinstance(clients, ClientsPage)
+    labelled = structs.replace(clients, label_counts={"phone": 1204, "watch": 3})
+    text = "\n".join(_screen(board_of({**mid_round(), "clients": labelled})))
+    assert "labelled 1,204 phone, 3 watch" in text
+    assert "labelled" not in "\n".join(_screen(board_of(mid_round())))
+
+
 def test_an_ascii_terminal_gets_ascii() -> None:
     pages = {**mid_round(), "coordinator": coordinator(says="première ronde")}
     text = "\n".join(_screen(board_of(pages), encoding="ascii"))
