@@ -28,6 +28,7 @@ COMMANDS = {
         "one page from one or several runs, to look at offline",
     ),
     "broker": ("broker_config.command", "a small broker to try things with"),
+    "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
 }
@@ -86,6 +87,7 @@ _EXTRAS = {
     "report": "monitor",
     "broker": "broker",
     "init": "coordinator",
+    "strategies": "coordinator",
 }
 
 

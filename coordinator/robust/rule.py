@@ -22,7 +22,7 @@ class RobustSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Annotated[int, Meta(ge=0)] | Annotated[float, Meta(gt=0, lt=0.5)],
         Meta(
             description="How many of a round's answers may be hostile: a whole number, or a share\n"
-            "of them below 0.5, rounded up."
+            "of them below 0.5, rounded down, but at least one."
         ),
     ] = 0.2
     before: Annotated[
@@ -39,9 +39,9 @@ def hostile(f: float, count: int) -> int:
     """How many of so many answers may be hostile."""
     if isinstance(f, int):
         return f
-    # Up: of three answers a fifth is one, or the rule would defend against nobody. Less than what
-    # a share such as 0.2 differs from a fifth does not make another one.
-    return math.ceil(f * count - 1e-9)
+    # With none the rule would defend against nobody, and not say so. A share such as 0.29 is a little
+    # less in binary, and 29 of 100 are meant.
+    return max(1, math.floor(f * count + 1e-9))
 
 
 class RobustRule:
