@@ -8,7 +8,8 @@ Withstands fewer than half of the answers (by weight).
 Source: Pillutla, Kakade and Harchaoui, "Robust Aggregation for Federated Learning", IEEE
 Transactions on Signal Processing 2022, algorithm 2 (smoothed Weiszfeld), from z = 0: no change.
 There a_k is a client's share of the samples; here that is a setting, since a hostile client can
-claim as many as limits.samples_max. `f` matters to `before` alone. Keeps all updates of a round on disk.
+claim as many as limits.samples_max. `f` matters to `before` alone. Keeps all updates of a round on
+disk.
 """
 
 from typing import Annotated

@@ -1,7 +1,7 @@
 """Coordinate-wise median: each parameter moves as the client in the middle says.
 
-Withstands fewer than half of the answers. No samples counted. Where clients have different data it is far off without
-any attack: see `docs/strategies.md`.
+Withstands fewer than half of the answers. No samples counted. Where clients have different data it
+is far off without any attack: see `docs/strategies.md`.
 
 Source: Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates",
 ICML 2018, algorithm 1, option I. `f` matters to `before` alone. Keeps all updates of a round on

@@ -39,8 +39,8 @@ def hostile(f: float, count: int) -> int:
     """How many of so many answers may be hostile."""
     if isinstance(f, int):
         return f
-    # With none the rule would defend against nobody, and not say so. A share such as 0.29 is a little
-    # less in binary, and 29 of 100 are meant.
+    # With none the rule would defend against nobody, and not say so. A share such as 0.29 is a
+    # little less in binary, and 29 of 100 are meant.
     return max(1, math.floor(f * count + 1e-9))
 
 
