@@ -154,8 +154,8 @@ class Answers:
         Raises KeepModel where these answers make none, and why.
         """
         assert self._sum is not None
-        # Where it overflows, that is seen below.
-        with np.errstate(over="ignore", invalid="ignore"):
+        # What cannot be computed is seen below.
+        with np.errstate(all="ignore"):
             model = self._sum.finish(base)
         if not np.isfinite(model).all():
             raise KeepModel("the next model would have values that are not finite")

@@ -208,6 +208,27 @@ def test_a_damaged_memory_is_refused_by_name(
     assert complaint in program.log and "put back a copy" in program.log
 
 
+def test_a_disk_without_room_for_a_rounds_updates_is_said_when_the_round_opens(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    # Room for 4 million late answers of 0.4 MB.
+    federation = Federation(
+        mosquitto_broker.url, federation_name, tmp_path, 100_000, '[late]\npolicy = "weigh"\n'
+    )
+    words = ["--set", "aggregation=median", "--set", "rounds.cohort=1000000"]
+    with Room(mosquitto_broker.url, federation_name) as room:
+        come(room, *CHANGES)
+        with federation.coordinating(*words) as program:
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 1
+        room.wait(lambda: room.retained_model_bytes == 0)
+    assert "this aggregation keeps all of a round's updates there, up to 4000003 of 0.4 MB" in (
+        program.log
+    )
+    assert str(federation.run) in program.log and "Traceback" not in program.log
+    assert "start it again when that is mended" in program.log
+
+
 def say_all(guests: Sequence[Guest], offer: Offer, changes: Mapping[str, float]) -> None:
     for guest in guests:
         name = str(guest.client)
