@@ -5,7 +5,7 @@ change of an honest client, mean and sd of all of them are taken for each parame
 
     sign     -3 mean                    the opposite of what was learned
     alie     mean - z sd                as far off as hides among honest clients (Baruch et al.,
-                                        "A Little Is Enough", NeurIPS 2019, z as in section 3.3)
+                                        "A Little Is Enough", NeurIPS 2019)
     ipm      -0.5 mean, -10 mean        inner-product manipulation (Xie, Koyejo and Gupta, "Fall of
                                         Empires", UAI 2019)
     labels   trained on data whose class c is called class C - 1 - c

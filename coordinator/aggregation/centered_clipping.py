@@ -5,8 +5,8 @@
 No samples counted.
 
 Source: Karimireddy, He and Jaggi, "Learning from History for Byzantine Robust Optimization", ICML
-2021, algorithm 2. Without a radius it is the median of the distances |x_k - v|, of each step. `f`
-matters to `before` alone. Remembers v, one model's size; keeps all updates of a round on disk.
+2021, centered clipping. Without a radius it is the median of the distances |x_k - v|, of each step.
+`f` matters to `before` alone. Remembers v, one model's size; keeps all updates of a round on disk.
 """
 
 from typing import Annotated
@@ -23,7 +23,11 @@ from fedmqtt.weights import Array
 class Settings(RobustSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     radius: Annotated[
         float,
-        Meta(ge=0, description="How far from the centre a change counts in full; 0: the median."),
+        Meta(
+            ge=0,
+            le=1e12,
+            description="How far from the centre a change counts in full; 0: the median.",
+        ),
     ] = 0.0
     iterations: Annotated[
         int, Meta(ge=1, le=100, description="Steps towards the clipped mean.")

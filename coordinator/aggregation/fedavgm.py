@@ -4,7 +4,7 @@
     w_next = w + rate * v_next
 
 Source: Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated
-Visual Classification", 2019, section 3.1 (FedAvgM); `rate` is their server learning rate. In the
+Visual Classification", 2019 (FedAvgM); `rate` is their server learning rate. In the
 long run it moves rate / (1 - momentum) times as far as averaging: with the defaults, as far.
 Remembers v, one model's size.
 """

@@ -5,7 +5,7 @@
 d is the mean of the changes d_k, weighted by p_k = n_k / n.
 
 Source: Jhunjhunwala, Wang and Joshi, "FedExP: Speeding Up Federated Averaging via Extrapolation",
-ICLR 2023, equation 6; clients have the same weight there. `rate_max` is ours: changes that cancel
+ICLR 2023, algorithm 1; clients have the same weight there. `rate_max` is ours: changes that cancel
 each other, by chance or on purpose, would throw the model out of the world.
 """
 

@@ -13,7 +13,7 @@ def nearest_neighbours_mixed(rows: Rows, f: int) -> Rows:
     """Each row becomes the mean of the n - f rows that are nearest to it, itself among them.
 
     Source: Allouah et al., "Fixing by Mixing: A Recipe for Optimal Byzantine ML under
-    Heterogeneity", AISTATS 2023, algorithm 2 (NNM).
+    Heterogeneity", AISTATS 2023 (NNM).
     """
     near = rows.count - f
     mix = np.zeros((rows.count, rows.count))
