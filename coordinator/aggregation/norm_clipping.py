@@ -4,8 +4,8 @@
 
 The default to recommend where some clients may be hostile: it costs next to nothing where none is.
 
-Source: Sun et al., "Can You Really Backdoor Federated Learning?", 2019 (norm thresholding), with the
-median as the threshold. No samples counted, unless that is asked for. `f` matters to `before`
+Source: Sun et al., "Can You Really Backdoor Federated Learning?", 2019 (norm thresholding), with
+the median as the threshold. No samples counted, unless that is asked for. `f` matters to `before`
 alone. Keeps all updates of a round on disk.
 """
 
