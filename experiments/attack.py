@@ -6,8 +6,8 @@ Two fleets in the lab, where nobody is ever away:
   mnist    50 clients with the digits of two shards each (two classes, mostly), 20 of them a round
 
 and what the hostile ones send: see experiments/attacks.py. A strategy is told the true share (`f`).
-A run's accuracy is the mean of its last five models. On one core a run on HAR takes 5 s, one on
-MNIST a minute.
+A run's accuracy is the mean of its last five models. On one core a run on HAR takes 6 s, one on
+MNIST a minute and a half.
 
   python experiments/attack.py --har path/to/har
   python experiments/attack.py --mnist path/to/mnist --strategies norm_clipping --rounds 100
