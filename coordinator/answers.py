@@ -3,24 +3,31 @@
     Update ──check──▶ fault, told to the sender
               └─────▶ change ──fold, once the machine accepts it──▶ sum ──finish──▶ next model
 
-The machine decides who counts; here is what counts.
+The machine decides who counts; here is what counts. What a strategy remembers goes from one round
+to the next in `memory`.
 """
 
+import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
 from types import ModuleType
 
 import numpy as np
 
 from coordinator import aggregation, evaluation, late
-from coordinator.aggregation import Aggregation
+from coordinator.aggregation import Aggregation, KeepModel, Memory, Round
 from coordinator.config import FederationConfig
+from coordinator.rounds import Named
 from fedmqtt import codecs, parts, settings
-from fedmqtt.fixed_point import ExactSum, fraction_bits
+from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import Figures
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
+
+_UNNUMBERED = RoundId(0)
 
 
 @dataclass(slots=True)
@@ -38,8 +45,17 @@ class Answers:
     Raises SettingsError or UnknownPart on settings that no part takes.
     """
 
-    def __init__(self, config: FederationConfig, size: int, terms_max: int) -> None:
-        """`terms_max`: the most answers that any round may fold."""
+    def __init__(
+        self,
+        config: FederationConfig,
+        size: int,
+        terms_max: int,
+        folder: Path | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
+        keep a round's updates; the system's for what is temporary, where none is given. `memory`:
+        what the strategy remembered when the run was interrupted."""
         self._config = config
         self._size = size
         self._codec = parts.load(codecs, config.codec)
@@ -52,16 +68,35 @@ class Answers:
         except ValueError as bad:
             raise SettingsError(str(bad)) from bad
         self._terms_max = terms_max
+        self._folder = folder or Path(gettempdir())
         self._sum: Aggregation | None = None
+        self.memory: Memory = {}
+        """What the strategy remembers from the newest model's round."""
+        self._remember(memory or {})
+        self._written: Memory = {}
+        """The same, once the open round's model is made."""
         self._tally = _Tally()
         self._change: Array | None = None
         """Of the update that was checked last."""
 
-    def begin(self, terms_max: int) -> None:
-        """A round is open. What its sum can resolve follows from how many answers may come."""
+    def begin(self, terms_max: int, number: RoundId = _UNNUMBERED) -> None:
+        """Round `number` is open. What its sum can resolve follows from how many answers may come.
+
+        Raises NoRoom where the strategy needs more of the disk than there is.
+        """
         self._terms_max = terms_max
-        running = ExactSum(self._size, self._bits(terms_max))
-        self._sum = self._strategy.build(self._settings, running)
+        self.end()
+        self._written = dict(self.memory)
+        chance = hashlib.sha256(f"{self._config.seed}/aggregate/{number}".encode()).digest()
+        round_ = Round(
+            size=self._size,
+            bits=self._bits(terms_max),
+            terms_max=terms_max,
+            seed=int.from_bytes(chance[:8]),
+            memory=self._written,
+            folder=self._folder,
+        )
+        self._sum = self._strategy.build(self._settings, round_)
         self._tally = _Tally()
 
     def check(self, answer: Update | Evaluation) -> str:
@@ -87,7 +122,7 @@ class Answers:
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
-        self._sum.fold(self._change, samples)
+        self._sum.fold(self._change, samples, Named(client, RoundId(update.round)))
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
         # Who was not asked to evaluate has no say in how good the model is.
@@ -114,9 +149,27 @@ class Answers:
         return evaluation.summarise(self._tally.measures)
 
     def finish(self, base: Array) -> Array:
-        """The next model's numbers, shape (size,), from those the round started with."""
+        """The next model's numbers, shape (size,), from those the round started with.
+
+        Raises KeepModel where these answers make none, and why.
+        """
         assert self._sum is not None
-        return self._sum.finish(base)
+        # What cannot be computed is seen below.
+        with np.errstate(all="ignore"):
+            model = self._sum.finish(base)
+        if not np.isfinite(model).all():
+            raise KeepModel("the next model would have values that are not finite")
+        self._remember(self._written)
+        return model
+
+    def end(self) -> None:
+        """The round is over: what its sum took up is free again."""
+        self._sum = None
+
+    def _remember(self, memory: Memory) -> None:
+        for array in memory.values():
+            array.flags.writeable = False
+        self.memory = memory
 
     def _bits(self, terms_max: int) -> int:
         limits = self._config.limits

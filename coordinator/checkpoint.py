@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from coordinator.durable import force
+from coordinator.durable import write_whole
 from fedmqtt.weights import Array, Layout, Weights, WeightsError, layout_of
 
 
@@ -55,24 +55,11 @@ def load_as(path: Path, layout: Layout) -> Array:
 
 
 def save(path: Path, layout: Layout, flat: Array, metadata: dict[str, str]) -> None:
-    """Write the model whole or not at all: to a file beside it, then one rename.
-
-    When this returns, a loss of power would not lose it.
-    """
-    part = path.with_suffix(".part")
+    """Write the model, whole or not at all. When this returns, it would survive a loss of power."""
     # One entry: safetensors writes several in another order each time, and the same model is to be
     # the same file.
     about = {"fedmqtt": json.dumps(metadata, sort_keys=True)}
-    try:
-        with part.open("wb") as file:
-            file.write(safetensors.numpy.save(layout.unflatten(flat), about))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        force(path.parent)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, safetensors.numpy.save(layout.unflatten(flat), about))
 
 
 def show(path: Path, newest: Path) -> None:

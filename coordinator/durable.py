@@ -4,6 +4,24 @@ import os
 from pathlib import Path
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Whole or not at all: to a file beside it, then one rename. Raises OSError.
+
+    When this returns, a loss of power would not lose it.
+    """
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        force(path.parent)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def force(path: Path) -> None:
     """A file, or the names in a folder, to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)

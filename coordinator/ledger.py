@@ -121,6 +121,17 @@ class Carried(Struct, frozen=True, kw_only=True):
     typical_s: Seconds
 
 
+class MemoryFile(Struct, frozen=True, kw_only=True):
+    """What the aggregation strategy remembers from the round that made a model."""
+
+    strategy: str
+    """By name: another one has no use for it."""
+    file: str
+    """Below the run's folder."""
+    digest: Digest
+    """Of the file."""
+
+
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """The newest model."""
 
@@ -128,6 +139,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     """Below the run's folder."""
     digest: Digest
     trained_rounds: int
+    memory: MemoryFile | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator import checkpoint, pacing, rounds
+from coordinator import checkpoint, pacing, rounds, strategy_memory
+from coordinator.aggregation import Memory
 from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
 from coordinator.known import Answer, Knowledge, Known, Report
@@ -34,6 +35,9 @@ class Recovered:
     layout: Layout
     flat: Array
     trained_rounds: int
+    strategy: str
+    """The one that made the model, where it remembers something."""
+    memory: Memory
     records: list[Record]
     carried: Carried
     settled: tuple[Settled, ...]
@@ -74,6 +78,8 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         layout=layout,
         flat=flat,
         trained_rounds=newest.trained_rounds,
+        strategy=newest.memory.strategy if newest.memory else "",
+        memory=strategy_memory.load(folder, newest.memory) if newest.memory else {},
         records=ledger.records(),
         carried=ledger.carried(),
         settled=tuple(

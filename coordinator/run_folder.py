@@ -2,6 +2,7 @@
 
 <run>/ledger.db, answers/    what is decided, and what is owed to it (`ledger.py`)
 <run>/models/<n>.safetensors the model after n averaged rounds; only the newest is kept
+<run>/memory/<n>.safetensors what the strategy remembers, where it does (`strategy_memory.py`)
 <run>/model.safetensors      the same file, under a name that does not change
 <run>/history.jsonl          the rounds, for people; made from the ledger
 <run>/federation.toml        the settings the run began with
@@ -15,7 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from coordinator import checkpoint, history, recovery
+from msgspec import structs
+
+from coordinator import checkpoint, history, recovery, strategy_memory
+from coordinator.aggregation import Memory
 from coordinator.history import Record
 from coordinator.known import Learned
 from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, LedgerError, OpenRound
@@ -45,6 +49,8 @@ class RunFolder:
         self._models = folder / "models"
         # Before the ledger, which forces the folder's names to the disk.
         self._models.mkdir(exist_ok=True)
+        self._memory = folder / "memory"
+        self._memory.mkdir(exist_ok=True)
         self.ledger = Ledger(folder, post, on_failure, durable=durable)
 
     def recover(self) -> Recovered | None:
@@ -84,11 +90,17 @@ class RunFolder:
         model: PublishedModel,
         beginning: Beginning,
         learned: Learned = MappingProxyType({}),
+        strategy: str = "",
+        memory: Memory | None = None,
     ) -> None:
-        """`model` is what the next round starts from, new or not."""
+        """`model` is what the next round starts from, new or not; with a new one, the `strategy`
+        that made it may want to remember something."""
         newest = self.ledger.checkpoint()
         if newest.digest != model.ref.digest or newest.trained_rounds != model.trained_rounds:
             newest = self._save(model, beginning.task)
+            if memory:
+                kept = strategy_memory.save(self.path, str(model.trained_rounds), strategy, memory)
+                newest = structs.replace(newest, memory=kept)
         self.ledger.close_round(record, held, carried, newest, learned)
         history.append(self.path / "history.jsonl", record)
         self._show(newest)
@@ -136,8 +148,9 @@ class RunFolder:
         """Once the ledger names it: before, a crash must find the one before it."""
         path = self.path / newest.file
         checkpoint.show(self.path / "model.safetensors", path)
-        for other in self._models.iterdir():
-            if other != path:
+        memory = self.path / newest.memory.file if newest.memory else None
+        for other in (*self._models.iterdir(), *self._memory.iterdir()):
+            if other not in (path, memory):
                 other.unlink()
 
 

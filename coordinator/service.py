@@ -29,6 +29,7 @@ from coordinator import (
     skew,
     status,
 )
+from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
@@ -202,7 +203,10 @@ class Service:
         # What waits already finds room too, also where less may wait from now on.
         waiting = len(recovered.unused) if recovered is not None else 0
         terms_max = max(rounds.terms_max(invited_max, self._rules), invited_max + waiting)
-        self._answers = Answers(config, self._model.flat.size, terms_max)
+        remembered = {}
+        if recovered is not None and recovered.strategy == config.aggregation:
+            remembered = recovered.memory
+        self._answers = Answers(config, self._model.flat.size, terms_max, folder, remembered)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
         else:
@@ -333,7 +337,7 @@ class Service:
         )
         if isinstance(state, rounds.Collecting):
             assert open_round is not None
-            self._answers.begin(open_round.opening.terms_max)
+            self._answers.begin(open_round.opening.terms_max, state.round)
             self._fold_again(state)
             _log.info(
                 "going on with round %d: %d of %d answered",
@@ -745,7 +749,7 @@ class Service:
     def _begin_round(self) -> None:
         state = self._state
         assert isinstance(state, rounds.Collecting)
-        self._answers.begin(state.terms_max)
+        self._answers.begin(state.terms_max, state.round)
         opening = Opening(
             model=state.model,
             train=sorted(state.train),
@@ -852,8 +856,18 @@ class Service:
         return True
 
     def _next_model(self) -> published_model.PublishedModel:
+        """Made of the answers that are folded; the old one where the strategy makes none."""
+        assert self._closing is not None
         old = self._model
-        flat = self._answers.finish(old.flat)
+        try:
+            flat = self._answers.finish(old.flat)
+        except KeepModel as why:
+            self._closing = replace(self._closing, outcome="kept", reason=str(why))
+            if self._facts.last_round is not None:
+                self._facts.last_round = status.closed_round(self._facts.last_round, self._closing)
+            # They are used up with the others, and went into no model.
+            self._left_out.update(self._closing.held)
+            return old
         return published_model.make(old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes)
 
     def _conclude(self, model: published_model.PublishedModel) -> None:
@@ -862,7 +876,17 @@ class Service:
         assert close is not None
         record = self._record(close)
         carried, learned = self._carried(), close.learned
-        self._folder.close_round(record, close.held, carried, model, self._beginning, learned)
+        self._answers.end()
+        self._folder.close_round(
+            record,
+            close.held,
+            carried,
+            model,
+            self._beginning,
+            learned,
+            self._config.aggregation,
+            self._answers.memory,
+        )
         self._model = model
         self._totals = self._totals.plus(record)
         self._facts.lines.append(record.line())

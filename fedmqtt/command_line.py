@@ -28,6 +28,7 @@ COMMANDS = {
         "one page from one or several runs, to look at offline",
     ),
     "broker": ("broker_config.command", "a small broker to try things with"),
+    "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
     "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
@@ -88,6 +89,7 @@ _EXTRAS = {
     "broker": "broker",
     "init": "coordinator",
     "selections": "coordinator",
+    "strategies": "coordinator",
 }
 
 

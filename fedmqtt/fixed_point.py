@@ -66,3 +66,12 @@ class ExactSum:
         mean = self.total.astype(np.float64)
         mean *= math.ldexp(1.0 / self.weight, -self._bits)
         return mean
+
+
+def squared_norm(values: Array) -> float:
+    """The sum of squares of a vector: the same bits wherever in memory it lies."""
+    total = 0.0
+    for start in range(0, values.size, _BLOCK):
+        # numpy adds up pairwise by place, which a BLAS, whose kernels look at addresses, need not.
+        total += float(np.square(values[start : start + _BLOCK], dtype=np.float64).sum())
+    return total

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from coordinator.rounds import Close, Named
 from fedmqtt.messages import Evaluation, ModelRef, Offer, Update
-from fedmqtt.topics import ClientId, Digest
+from fedmqtt.topics import ClientId, Digest, RoundId
 
 NONSENSE = memoryview(b"nan")
 """The payload of an update that is not a finite number."""
@@ -30,7 +30,7 @@ class DataPlane(Protocol):
     def dress(self, offer: Offer) -> Offer:
         """The offer as it is published: with the model in it, where that is small."""
 
-    def begin(self, terms_max: int) -> None:
+    def begin(self, number: RoundId, terms_max: int) -> None:
         """A round is open, into which so many answers may be folded."""
 
     def check(self, answer: Update | Evaluation) -> str:
@@ -43,7 +43,7 @@ class DataPlane(Protocol):
         """It came late, and will count in the round that names it when it closes."""
 
     def next_model(self, base: Digest, close: Close) -> Digest:
-        """The model that the round makes."""
+        """The model that the round makes; `base` where its answers make none."""
 
 
 class Headers:
@@ -59,7 +59,7 @@ class Headers:
     def dress(self, offer: Offer) -> Offer:
         return offer
 
-    def begin(self, terms_max: int) -> None:
+    def begin(self, number: RoundId, terms_max: int) -> None:
         pass
 
     def check(self, answer: Update | Evaluation) -> str:

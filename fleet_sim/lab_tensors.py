@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.rounds import Close, Named
@@ -50,6 +51,8 @@ class Tensors:
         self.layout = layout
         self.models: dict[Digest, Model] = {}
         self.trained_rounds = 0
+        self.kept_because = ""
+        """Why the round that closed last made no model of its answers; empty where it did."""
         self.answers = Answers(config, flat.size, terms)
         self._held: dict[Named, Update] = {}
         self.newest = self._initial = self._keep(flat)
@@ -77,8 +80,9 @@ class Tensors:
             return offer
         return msgspec.structs.replace(offer, model_file=file)
 
-    def begin(self, terms_max: int) -> None:
-        self.answers.begin(terms_max)
+    def begin(self, number: RoundId, terms_max: int) -> None:
+        self.kept_because = ""
+        self.answers.begin(terms_max, number)
 
     def check(self, answer: Update | Evaluation) -> str:
         return self.answers.check(answer)
@@ -101,7 +105,13 @@ class Tensors:
             staleness = close.round - named.round
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
-        self.newest = self._keep(self.answers.finish(self.models[base].flat))
+        try:
+            self.newest = self._keep(self.answers.finish(self.models[base].flat))
+        except KeepModel as why:
+            self.kept_because = str(why)
+            return base
+        finally:
+            self.answers.end()
         self.trained_rounds += 1
         return self.newest
 

@@ -383,7 +383,7 @@ class Server:
     def _begin_round(self) -> None:
         state = self.state
         assert isinstance(state, rounds.Collecting)
-        self.data.begin(state.terms_max)
+        self.data.begin(state.round, state.terms_max)
         opening = Opening(
             model=state.model,
             train=sorted(state.train),
@@ -438,7 +438,7 @@ class Server:
             return
         self._say(ModelChunk(self.disk.model, 0), _MODEL)
         self.tell(rounds.ModelReady(self.now, self._model_ref()))
-        if life == self._life:
+        if life == self._life and old != self.disk.model:
             self._say(ModelChunk(old, 0), None)
 
     def _conclude(self, model: Digest) -> None:

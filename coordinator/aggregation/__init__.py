@@ -1,21 +1,66 @@
 """How a round's changes become the next model. One file per strategy.
 
-Each defines `Settings`, a struct whose every field has a default, and `build(settings, running)`.
+Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
+which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
 """
 
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Protocol
 
+from coordinator.rounds import Named
+from coordinator.update_set import UpdateSet
+from fedmqtt.fixed_point import ExactSum
 from fedmqtt.weights import Array
+
+Memory = dict[str, Array]
+"""What a strategy keeps from one round for the next: arrays by name, of any shape."""
+
+
+class KeepModel(Exception):
+    """No model can be made of these answers, and the round keeps its own: why, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What a strategy is given when a round opens."""
+
+    size: int
+    """Numbers in a model."""
+    bits: int
+    """Of fraction, in an exact sum: what the limits leave room for."""
+    terms_max: int = 1
+    """The most changes that may be folded."""
+    seed: int = 0
+    """Of the round's chance: the same after a restart."""
+    memory: Memory = field(default_factory=dict)
+    """What the round before left. What is in it after `finish` is there in the next round, whatever
+    happens to the program in between. The arrays in it are read-only: put in new ones."""
+    folder: Path = field(default_factory=lambda: Path(gettempdir()))
+    """Where an update set lies."""
+
+    def exact_sum(self) -> ExactSum:
+        """For strategies that need no more than a sum: it is all the memory that they take."""
+        return ExactSum(self.size, self.bits)
+
+    def update_set(self) -> UpdateSet:
+        """For strategies that need all changes at once. Raises NoRoom."""
+        return UpdateSet(self.folder, self.size, self.terms_max)
 
 
 class Aggregation(Protocol):
     """Built anew for each round, fed each accepted change once, then finished.
 
-    The order in which changes are folded must not matter: clients answer in any order.
+    The order in which changes are folded must not matter: clients answer in any order, and after a
+    restart the answers that were there are folded again.
     """
 
-    def fold(self, change: Array, sample_count: int) -> None:
-        """Add one client's change (trained minus base), shape (size,), by its count of samples."""
+    def fold(self, change: Array, sample_count: int, named: Named) -> None:
+        """Add one client's change (trained minus base), shape (size,), by its count of samples.
+
+        `named` tells whose it is, and to which round: no two have the same.
+        """
 
     def finish(self, base: Array) -> Array:
-        """The next model, shape (size,), from the one the round started with."""
+        """The next model, shape (size,), from the one the round started with. Raises KeepModel."""

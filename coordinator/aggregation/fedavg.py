@@ -12,6 +12,8 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
+from coordinator.aggregation import Round
+from coordinator.rounds import Named
 from fedmqtt.fixed_point import ExactSum
 from fedmqtt.weights import Array
 
@@ -29,7 +31,7 @@ class FedAvg:
         self._rate = settings.rate
         self._running = running
 
-    def fold(self, change: Array, sample_count: int) -> None:
+    def fold(self, change: Array, sample_count: int, named: Named) -> None:
         self._running.add(change, sample_count)
 
     def finish(self, base: Array) -> Array:
@@ -38,5 +40,5 @@ class FedAvg:
         return (base + self._running.mean() * self._rate).astype(np.float32)
 
 
-def build(settings: Settings, running: ExactSum) -> FedAvg:
-    return FedAvg(settings, running)
+def build(settings: Settings, round_: Round) -> FedAvg:
+    return FedAvg(settings, round_.exact_sum())

@@ -1,15 +1,19 @@
 """What counts in a round: checked whole before any of it is added, added once it is accepted."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from coordinator import aggregation
+from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig, Limits
 from fedmqtt.messages import Measures, Update
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.weights import Array
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 DIGEST = "0" * 64
@@ -92,3 +96,79 @@ def test_measures_count_of_those_who_were_asked() -> None:
 def test_bounds_that_no_sum_can_hold_are_refused_at_start() -> None:
     with pytest.raises(SettingsError, match=r"do not fit 64 bits"):
         Answers(config(limits=Limits(change_max=1e9, samples_max=2**28)), size=1, terms_max=10)
+
+
+def folded(answers: Answers, base: Array, change: list[float], number: int = 1) -> Array:
+    answers.begin(4, RoundId(number))
+    for client in (ANN, BOB):
+        one = update(change)
+        assert answers.check(one) == ""
+        answers.fold(client, one, evaluates=False)
+    return answers.finish(base)
+
+
+def test_what_a_strategy_remembers_is_there_in_the_next_round_and_after_a_restart() -> None:
+    chosen = config(aggregation="fedavgm", aggregation_settings={"rate": 1.0, "momentum": 0.5})
+    zeros = np.zeros(1, np.float32)
+    answers = Answers(chosen, size=1, terms_max=4)
+    assert folded(answers, zeros, [2.0]).tolist() == [2.0]
+    remembered = dict(answers.memory)
+    assert folded(answers, zeros, [2.0]).tolist() == [3.0]
+    again = Answers(chosen, size=1, terms_max=4, memory=remembered)
+    assert folded(again, zeros, [2.0]).tolist() == [3.0]
+
+
+_INVERSE = """
+import numpy as np
+from msgspec import Struct
+
+class Settings(Struct):
+    pass
+
+class Inverse:
+    def __init__(self, given):
+        self.given = given
+        self.total = 0.0
+
+    def fold(self, change, sample_count, named):
+        self.total = self.total + change
+
+    def finish(self, base):
+        self.given.memory["seen"] = np.ones(1, np.float32)
+        return base + 1 / self.total
+
+def build(settings, round_):
+    return Inverse(round_)
+"""
+
+
+def test_a_strategy_whose_model_is_not_finite_keeps_the_model_and_remembers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inverse.py").write_text(_INVERSE)
+    monkeypatch.setattr(aggregation, "__path__", [*aggregation.__path__, str(tmp_path)])
+    answers = Answers(config(aggregation="inverse"), size=2, terms_max=4)
+    base = np.ones(2, np.float32)
+    with pytest.raises(KeepModel, match="values that are not finite"):
+        folded(answers, base, [4.0, 0.0])
+    assert answers.memory == {}
+    assert folded(answers, base, [4.0, 2.0]).tolist() == [1.125, 1.25]
+    assert answers.memory.keys() == {"seen"}
+
+
+def test_each_round_has_a_chance_of_its_own_which_is_the_same_again() -> None:
+    chosen = config(
+        aggregation="median", aggregation_settings={"before": ["bucketing"], "f": 0}, seed=3
+    )
+    base = np.zeros(1, np.float32)
+
+    def model(answers: Answers, number: int) -> float:
+        answers.begin(9, RoundId(number))
+        for n in range(9):
+            one = update([float(2**n) / 16])
+            assert answers.check(one) == ""
+            answers.fold(ClientId(f"client-{n}"), one, evaluates=False)
+        return float(answers.finish(base)[0])
+
+    first, second = ([model(Answers(chosen, 1, 9), n) for n in range(12)] for _ in range(2))
+    assert first == second and len(set(first)) > 3

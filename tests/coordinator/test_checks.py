@@ -19,7 +19,7 @@ def check(*overrides: str) -> None:
     [
         (["codec=gzip"], "codec: there is no 'gzip'; choose one of: full"),
         (["selection=first"], "selection: there is no 'first'; choose one of: uniform"),
-        (["aggregation=best"], "aggregation: there is no 'best'; choose one of: fedavg"),
+        (["aggregation=best"], "aggregation: there is no 'best'; choose one of: bulyan"),
         (["rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),
         (
             ["tuning.over_selection_min=3"],

@@ -57,7 +57,7 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (
             GOOD,
             ["--set", "aggregation=best"],
-            "aggregation: there is no 'best'; choose one of: fedavg",
+            "aggregation: there is no 'best'; choose one of: bulyan",
         ),
         (
             GOOD,

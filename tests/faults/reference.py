@@ -13,13 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from coordinator import checkpoint
-from coordinator.aggregation import fedavg
+from coordinator.aggregation import Round, fedavg
 from coordinator.config import FederationConfig
+from coordinator.rounds import Named
 from edge_client import trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt import codecs, messages, parts, weights
-from fedmqtt.fixed_point import ExactSum, fraction_bits
+from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array
@@ -51,11 +52,12 @@ class Reference:
         """The model after a round; a client that is listed twice is counted twice."""
         config = self._config
         bits = fraction_bits(config.limits.change_max, config.limits.samples_max, invited)
-        average = fedavg.build(fedavg.Settings(), ExactSum(base.size, bits))
+        average = fedavg.build(fedavg.Settings(), Round(size=base.size, bits=bits))
         codec = parts.load(codecs, config.codec)
         for client in answered:
             update = self._answer(base, client, number)
-            average.fold(codec.decode(update.payload, base.size), update.sample_count)
+            named = Named(ClientId(client), RoundId(number))
+            average.fold(codec.decode(update.payload, base.size), update.sample_count, named)
         return average.finish(base)
 
     def _answer(self, base: Array, client: str, number: int) -> Update:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedmqtt.fixed_point import ExactSum, fraction_bits
+from fedmqtt.fixed_point import ExactSum, fraction_bits, squared_norm
 from fedmqtt.weights import Array
 
 CHANGE_MAX, WEIGHT_MAX, TERMS_MAX = 4.0, 1000, 20
@@ -119,3 +119,14 @@ def test_a_float_sum_differs_where_ours_does_not() -> None:
         forwards, backwards = forwards + values, backwards + other
     assert forwards.tobytes() != backwards.tobytes()
     assert sum_of(terms).mean().tobytes() == sum_of(terms[::-1]).mean().tobytes()
+
+
+def test_a_squared_norm_is_the_same_wherever_the_numbers_lie_in_memory() -> None:
+    values = np.random.default_rng(0).normal(0, 3, 100_003).astype(np.float32)
+    wanted = squared_norm(values)
+    assert wanted == pytest.approx(math.fsum(float(value) ** 2 for value in values), rel=1e-12)
+    for offset in range(1, 9):
+        # In a message numbers begin at any byte.
+        moved = np.frombuffer(bytes(offset) + values.tobytes(), np.uint8)[offset:].view(np.float32)
+        assert squared_norm(moved) == wanted
+    assert squared_norm(np.empty(0, np.float32)) == 0.0

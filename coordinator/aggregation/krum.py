@@ -1,0 +1,31 @@
+"""Krum: the one change that is nearest to its neighbours. No samples counted.
+
+    score_i = sum of |x_i - x_j|^2 over the n - f - 1 others that are nearest to x_i
+
+Needs 2 f + 3 answers. What all others have learned is lost: see `docs/strategies.md`.
+
+Source: Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
+NeurIPS 2017, section 4, with one neighbour more, as in Farhadkhani et al., "Byzantine Machine
+Learning Made Easy by Resilient Averaging of Momentums", ICML 2022. Keeps all updates of a round on
+disk.
+"""
+
+import numpy as np
+
+from coordinator.aggregation import Round
+from coordinator.robust.neighbours import krum_scores
+from coordinator.robust.rows import Rows, Values
+from coordinator.robust.rule import RobustRule, RobustSettings
+
+
+class Settings(RobustSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+def build(settings: Settings, round_: Round) -> RobustRule:
+    return RobustRule(settings, round_, krum, name="krum", least=lambda f: 2 * f + 3)
+
+
+def krum(rows: Rows, f: int) -> Values:
+    scores = krum_scores(rows.squared_distances(), f)
+    return rows.mean_of(np.array([scores.argmin()]))

@@ -1,0 +1,222 @@
+"""What every aggregation strategy must hold to; a new file is tested by being in the folder."""
+
+import gc
+import random
+import tracemalloc
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from coordinator import aggregation, strategy_memory
+from coordinator.aggregation import KeepModel, Memory, Round
+from fedmqtt import parts
+from fedmqtt.fixed_point import fraction_bits
+from fedmqtt.weights import Array
+from tests.coordinator.aggregation.folding import BITS, TERMS_MAX, Answer, answers, play
+
+SIZE = 6
+BASE = np.array([0, 0, 0, 1, 1, 1], np.float32)
+NAMES = parts.names(aggregation)
+
+
+@pytest.fixture(params=NAMES)
+def strategy(request: pytest.FixtureRequest) -> ModuleType:
+    return parts.load(aggregation, request.param)
+
+
+def unafraid(strategy: ModuleType) -> dict[str, Any]:
+    """Settings by which it believes that nobody is hostile, where it asks."""
+    return {"f": 0} if "f" in fields(strategy) else {}
+
+
+def fields(strategy: ModuleType) -> tuple[str, ...]:
+    return tuple(strategy.Settings.__struct_fields__)
+
+
+def random_answers(count: int, size: int = SIZE, seed: int = 0) -> list[Answer]:
+    chance = np.random.default_rng(seed)
+    changes = chance.uniform(-3, 3, (count, size)).astype(np.float32)
+    return answers(changes, [int(one) for one in chance.integers(1, 100, count)])
+
+
+def test_a_round_nobody_answered_keeps_the_model(strategy: ModuleType) -> None:
+    memory: Memory = {}
+    assert play(strategy, BASE, [], memory).tobytes() == BASE.tobytes()
+    assert memory == {}
+
+
+def test_one_client_moves_the_model_its_way(strategy: ModuleType) -> None:
+    change = np.array([0.5, -0.25, 0.5, 0.5, -2.0, 0.5], np.float32)
+    after = play(strategy, BASE, answers([change]), **unafraid(strategy))
+    np.testing.assert_array_equal(np.sign(after - BASE), np.sign(change))
+    assert np.all(np.abs(after - BASE) <= np.abs(change) * (1 + 1e-6))
+
+
+def test_clients_that_agree_are_followed(strategy: ModuleType) -> None:
+    change = np.full(SIZE, -0.25, np.float32)
+    alone = play(strategy, BASE, answers([change]), **unafraid(strategy))
+    together = play(strategy, BASE, answers([change] * 11, range(1, 12)))
+    assert np.all(together < BASE)
+    np.testing.assert_allclose(together, alone, rtol=1e-6)
+
+
+def test_the_order_of_answers_does_not_matter_for_a_single_bit(strategy: ModuleType) -> None:
+    folded = random_answers(50)
+    first = play(strategy, BASE, folded).tobytes()
+    for seed in range(3):
+        random.Random(seed).shuffle(folded)
+        assert play(strategy, BASE, folded).tobytes() == first
+
+
+@pytest.mark.parametrize("before", [["nnm"], ["bucketing"], ["bucketing", "nnm"]], ids="+".join)
+def test_nor_does_it_behind_what_goes_before(strategy: ModuleType, before: list[str]) -> None:
+    if "before" not in fields(strategy):
+        with pytest.raises(ValueError, match="unknown key before"):
+            play(strategy, BASE, [], before=before)
+        return
+    folded = random_answers(60)
+    given: dict[str, Any] = {"before": before, "f": 3}
+    first = play(strategy, BASE, folded, **given)
+    assert first.tobytes() == play(strategy, BASE, folded[::-1], **given).tobytes()
+    assert first.tobytes() != play(strategy, BASE, folded, f=3).tobytes()
+
+
+def test_the_next_model_is_one_and_nothing_else_is_changed(strategy: ModuleType) -> None:
+    folded = random_answers(20)
+    before, changes = BASE.copy(), [change.copy() for change, _, _ in folded]
+    after = play(strategy, BASE, folded)
+    assert after.shape == BASE.shape and after.dtype == np.float32
+    assert np.isfinite(after).all() and not np.array_equal(after, BASE)
+    np.testing.assert_array_equal(BASE, before)
+    np.testing.assert_array_equal([change for change, _, _ in folded], changes)
+
+
+def test_a_restart_in_the_middle_of_a_round_changes_no_bit(
+    strategy: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "memory").mkdir()
+    undisturbed, restarted = BASE, BASE
+    memory: Memory = {}
+    kept: Memory = {}
+    for number in range(1, 5):
+        folded = random_answers(15, seed=number)
+        undisturbed = play(strategy, undisturbed, folded, memory, seed=number)
+        # What a killed program had folded is gone, and so is what it remembered since.
+        play(strategy, restarted, folded[3:14], dict(kept), seed=number)
+        again = dict(kept)
+        for array in again.values():
+            array.flags.writeable = False
+        restarted = play(strategy, restarted, folded[7:] + folded[:7], again, seed=number)
+        named = strategy_memory.save(tmp_path, str(number), strategy.__name__, again)
+        kept = strategy_memory.load(tmp_path, named)
+        assert restarted.tobytes() == undisturbed.tobytes()
+    assert kept.keys() == memory.keys()
+    assert all(kept[name].tobytes() == array.tobytes() for name, array in memory.items())
+
+
+EXTREMES: dict[str, list[list[float]]] = {
+    "as large as can be": [[1e9] * SIZE] * 9,
+    "as large, and opposed": [[1e9] * SIZE, [-1e9] * SIZE] * 6,
+    "nearly cancelling": [[1e9] * SIZE, [-1e9] * SIZE] * 6 + [[1e-3] * SIZE],
+    "nothing at all": [[0.0] * SIZE] * 9,
+    "next to nothing": [[1e-45] * SIZE] * 9,
+    "one among small ones": [[1e9] * SIZE] + [[1e-6] * SIZE] * 10,
+    "half of the parameters": [[1e9, 0.0] * 3, [0.0, 1e-30] * 3] * 6,
+}
+
+
+@pytest.mark.parametrize("changes", EXTREMES.values(), ids=EXTREMES)
+def test_extreme_changes_within_the_limits_leave_a_finite_model(
+    strategy: ModuleType, changes: list[list[float]]
+) -> None:
+    memory: Memory = {}
+    model = BASE
+    for _ in range(3):
+        with np.errstate(all="raise", under="ignore"):
+            model = play(
+                strategy, model, answers(changes), memory, bits=fraction_bits(1e9, 1, TERMS_MAX)
+            )
+        assert np.isfinite(model).all()
+    assert all(np.isfinite(array).all() for array in memory.values())
+
+
+def test_a_model_of_one_number_is_one_too(strategy: ModuleType) -> None:
+    after = play(strategy, np.ones(1, np.float32), answers([[0.5]] * 9))
+    assert after.shape == (1,) and after[0] > 1
+
+
+def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
+    size = 200_000
+    base = np.zeros(size, np.float32)
+    change = np.ones(size, np.float32)
+    tracemalloc.start()
+    try:
+        built = strategy.build(strategy.Settings(), Round(size=size, bits=BITS, terms_max=60))
+        for folded, sample_count, named in answers([change[:1]] * 60):
+            assert folded.size == 1
+            built.fold(change, sample_count, named)
+            if named.client == "client-0005":
+                gc.collect()
+                few, _ = tracemalloc.get_traced_memory()
+        many, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        after = built.finish(base)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after.shape == (size,)
+    # Names and places of 54 answers; one change has 800 kB.
+    assert many - few < 50_000
+    # All of them in float64 are 96 MB: rules look at less at a time.
+    assert peak - many < 60_000_000
+
+
+def test_what_lay_on_the_disk_is_gone_with_the_round(strategy: ModuleType, tmp_path: Path) -> None:
+    round_ = Round(size=SIZE, bits=BITS, terms_max=20, folder=tmp_path)
+    built = strategy.build(strategy.Settings(), round_)
+    for change, sample_count, named in random_answers(20):
+        built.fold(change, sample_count, named)
+    built.finish(BASE)
+    del built
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_says_what_a_model_needs_says_it_in_one_sentence(strategy: ModuleType) -> None:
+    """Where answers are too few for a rule, the round keeps its model and tells why."""
+    for count in range(1, 15):
+        try:
+            play(strategy, BASE, random_answers(count))
+        except KeepModel as why:
+            assert f"there were {count}" in str(why) and "\n" not in str(why)
+            assert "f" in fields(strategy) and count < 14
+
+
+def test_every_setting_has_a_default_and_a_description(strategy: ModuleType) -> None:
+    strategy.Settings()
+    (schema,) = msgspec.json.schema_components([strategy.Settings])[1].values()
+    for name, field in schema["properties"].items():
+        assert field.get("description"), name
+
+
+def test_its_first_line_tells_what_it_does_and_its_docstring_where_it_comes_from(
+    strategy: ModuleType,
+) -> None:
+    doc = strategy.__doc__ or ""
+    assert ":" in doc.splitlines()[0] and doc.splitlines()[0].endswith(".")
+    assert "\nSource: " in doc
+
+
+def test_arrays_that_are_remembered_are_not_changed(strategy: ModuleType) -> None:
+    memory: Memory = {}
+    model: Array = play(strategy, BASE, random_answers(20), memory)
+    for array in memory.values():
+        assert array.dtype == np.float32
+        array.flags.writeable = False
+    before = {name: array.copy() for name, array in memory.items()}
+    play(strategy, model, random_answers(20, seed=1), dict(memory))
+    for name, array in memory.items():
+        np.testing.assert_array_equal(array, before[name])
