@@ -5,7 +5,7 @@ from random import Random
 
 from coordinator import pacing, rounds, selection
 from coordinator.config import FederationConfig
-from fedmqtt import messages, parts
+from fedmqtt import codec_chain, messages, parts
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -35,7 +35,7 @@ def invited_max(config: FederationConfig) -> int:
 
 
 def from_config(config: FederationConfig) -> rounds.Rules:
-    """Of the round machine, but for the run and the epoch. Raises UnknownPart."""
+    """Of the round machine, but for the run and the epoch. Raises UnknownPart, SettingsError."""
     policy: Callable[..., tuple[ClientId, ...]] = parts.load(selection, config.selection).select
 
     def select(
@@ -65,7 +65,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         run=RunId("unknown"),
         task=messages.task_name(config.task),
         training=config.training,
-        codec=config.codec,
+        codec=codec_chain.read(config.codec).text,
         lanes=LANES,
         seed=config.seed,
     )

@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "broker": ("broker_config.command", "a small broker to try things with"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
+    "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
 }
 """Subcommand: the module with its `add_arguments` and `run`, and one line of help."""
@@ -85,6 +86,7 @@ _EXTRAS = {
     "watch": "monitor",
     "report": "monitor",
     "broker": "broker",
+    "codecs": "coordinator",
     "init": "coordinator",
 }
 

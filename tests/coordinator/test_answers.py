@@ -29,7 +29,7 @@ def test_updates_weigh_by_their_samples() -> None:
     answers = Answers(config(), size=2, terms_max=10)
     answers.begin(terms_max=2)
     for client, one in ((ANN, update([1.0, 0.0], samples=3)), (BOB, update([5.0, 4.0]))):
-        assert answers.check(one) == ""
+        assert answers.check(client, one) == ""
         answers.fold(client, one, evaluates=False)
     assert answers.samples == 4
     # (3 * 1 + 5) / 4 and (3 * 0 + 4) / 4, on a base of 10.
@@ -39,10 +39,10 @@ def test_updates_weigh_by_their_samples() -> None:
 def test_what_was_checked_and_not_accepted_adds_nothing() -> None:
     answers = Answers(config(), size=1, terms_max=10)
     answers.begin(terms_max=2)
-    assert answers.check(update([7.0])) == ""
+    assert answers.check(ANN, update([7.0])) == ""
     answers.let_go()
     one = update([1.0])
-    assert answers.check(one) == ""
+    assert answers.check(ANN, one) == ""
     answers.fold(ANN, one, evaluates=False)
     assert answers.finish(np.zeros(1, np.float32)).tolist() == [1.0]
 
@@ -53,7 +53,7 @@ def test_each_round_begins_at_nothing() -> None:
     for change in (1.0, 3.0):
         answers.begin(terms_max=1)
         one = update([change], metrics={"loss": change})
-        assert answers.check(one) == ""
+        assert answers.check(ANN, one) == ""
         answers.fold(ANN, one, evaluates=False)
         assert answers.finish(base).tolist() == [change]
         assert answers.train_metrics() == {"loss": change}
@@ -74,7 +74,7 @@ def test_each_round_begins_at_nothing() -> None:
 def test_what_cannot_count_is_told_why(wrong: Update, reason: str) -> None:
     answers = Answers(config(limits=Limits(change_max=2.0, samples_max=100)), size=1, terms_max=10)
     answers.begin(terms_max=1)
-    assert answers.check(wrong) == reason
+    assert answers.check(ANN, wrong) == reason
 
 
 def test_measures_count_of_those_who_were_asked() -> None:
@@ -82,7 +82,7 @@ def test_measures_count_of_those_who_were_asked() -> None:
     answers.begin(terms_max=2)
     one = update([1.0], measures=Measures(sample_count=2, confusion=((1, 1), (0, 0))))
     for client, evaluates in ((ANN, True), (BOB, False)):
-        assert answers.check(one) == ""
+        assert answers.check(ANN, one) == ""
         answers.fold(client, one, evaluates=evaluates)
     figures = answers.figures()
     assert figures is not None

@@ -18,7 +18,7 @@ from coordinator.config import FederationConfig
 from edge_client import trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
-from fedmqtt import codecs, messages, parts, weights
+from fedmqtt import codec_chain, codec_chance, messages, weights
 from fedmqtt.fixed_point import ExactSum, fraction_bits
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -52,10 +52,11 @@ class Reference:
         config = self._config
         bits = fraction_bits(config.limits.change_max, config.limits.samples_max, invited)
         average = fedavg.build(fedavg.Settings(), ExactSum(base.size, bits))
-        codec = parts.load(codecs, config.codec)
+        codec = codec_chain.read(config.codec)
         for client in answered:
             update = self._answer(base, client, number)
-            average.fold(codec.decode(update.payload, base.size), update.sample_count)
+            chances = codec_chance.of_answer(config.seed, RoundId(number), ClientId(client))
+            average.fold(codec.decode(update.payload, base.size, chances), update.sample_count)
         return average.finish(base)
 
     def _answer(self, base: Array, client: str, number: int) -> Update:

@@ -140,7 +140,7 @@ def test_alone_it_makes_the_model_that_real_trainers_and_a_real_sum_make(tmp_pat
             )
             answer = trainer.work(job, lambda fraction: None)
             update = messages.read_from_client(Outbox(outbox).read(answer))
-            assert isinstance(update, Update) and not answers.check(update)
+            assert isinstance(update, Update) and not answers.check(client, update)
             answers.fold(client, update, evaluates=False)
             answers.let_go()
         assert answers.samples == record.samples
