@@ -7,9 +7,10 @@ import pytest
 
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig, Limits
+from fedmqtt import codec_chain, codec_chance
 from fedmqtt.messages import Measures, Update
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, RoundId
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 DIGEST = "0" * 64
@@ -75,6 +76,37 @@ def test_what_cannot_count_is_told_why(wrong: Update, reason: str) -> None:
     answers = Answers(config(limits=Limits(change_max=2.0, samples_max=100)), size=1, terms_max=10)
     answers.begin(terms_max=1)
     assert answers.check(ANN, wrong) == reason
+
+
+def test_bytes_are_read_by_the_chance_of_who_sent_them_and_when() -> None:
+    few = codec_chain.read("eden+zstd")
+    answers = Answers(config(codec="eden + zstd(level=3)", seed=9), size=300, terms_max=10)
+    change = np.linspace(-1, 1, 300, dtype=np.float32)
+    chances = codec_chance.of_answer(9, RoundId(1), ANN)
+    one = update([], codec=few.text, payload=memoryview(few.encode(change, chances)))
+    found = {}
+    for client in (ANN, BOB):
+        answers.begin(terms_max=1)
+        assert answers.check(client, one) == ""
+        answers.fold(client, one, evaluates=False)
+        found[client] = answers.finish(np.zeros(300, np.float32))
+    np.testing.assert_allclose(found[ANN], few.decode(one.payload, 300, chances), rtol=1e-6)
+    # In his name the signs mean another direction.
+    norm = float(np.linalg.norm(change))
+    assert found[ANN] @ change > 0.9 * norm**2 > 0.5 * norm**2 > abs(found[BOB] @ change)
+
+
+def test_few_bytes_cannot_hide_large_changes() -> None:
+    few = codec_chain.read("part(share=0.1)+eden+zstd")
+    change = np.zeros(1000, np.float32)
+    chances = codec_chance.of_answer(0, RoundId(1), ANN)
+    payload = memoryview(few.encode(change + np.float32(1.5), chances))
+    answers = Answers(
+        config(codec=few.text, limits=Limits(change_max=2.0)), size=1000, terms_max=10
+    )
+    answers.begin(terms_max=1)
+    fault = answers.check(ANN, update([], codec=few.text, payload=payload))
+    assert fault.endswith("limits.change_max is 2")
 
 
 def test_measures_count_of_those_who_were_asked() -> None:
