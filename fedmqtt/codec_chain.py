@@ -57,7 +57,7 @@ class Chain:
         """float32, shape (size,), perhaps not to be written to. Raises ValueError on bytes that
         `encode` does not make of so many numbers.
 
-        However hostile the bytes, it takes no more memory than five times the `size` numbers have.
+        However hostile the bytes, it takes no more memory than eight times the `size` numbers have.
         """
         view = memoryview(data).cast("B")
         kept = size if self.subset is None else self.subset.kept(size)

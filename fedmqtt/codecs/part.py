@@ -48,13 +48,19 @@ class Stage(Subset, frozen=True):
 
 # All answers of a round have the same, and a few rounds' answers may come side by side.
 @functools.lru_cache(maxsize=4)
-def _draw(size: int, kept: int, shared: Chance) -> tuple[_Indices, _Indices]:
+def _draw(size: int, kept: int, shared: Chance) -> tuple[_Indices, NDArray[np.int32]]:
     """Which are sent, in order, and how long the run is that each was drawn from; shape (kept,)."""
-    ends = np.arange(kept + 1) * size // max(1, kept)
-    lengths = np.diff(ends)
+    # In place where it can be: these are as long as the update.
+    ends = np.arange(kept + 1)
+    ends *= size
+    ends //= max(1, kept)
+    lengths = np.diff(ends).astype(np.int32)
     words = shared.words("part", (kept + 1) // 2).view("<u4")[:kept]
     # Lengths are 1,000 at most: the product fits, and no place is likelier by more than 2^-22.
-    drawn = ends[:-1] + (words.astype(np.int64) * lengths >> 32)
+    drawn = words.astype(np.int64)
+    drawn *= lengths
+    drawn >>= 32
+    drawn += ends[:-1]
     for array in (drawn, lengths):
         array.flags.writeable = False
     return drawn, lengths

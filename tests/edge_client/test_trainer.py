@@ -100,6 +100,14 @@ def test_an_unknown_codec_is_refused_before_anything_is_trained(tmp_path: Path) 
         _answer(job(tmp_path, task=eager, codec="zip"))
 
 
+@pytest.mark.parametrize("codec", ["full", "part(share=0.25)+eden+zstd"])
+def test_a_change_that_is_no_number_is_told_and_not_sent(tmp_path: Path, codec: str) -> None:
+    spoil = "found = again(); found.weights['bias'][0] = float('nan'); return found"
+    lost = task_file(tmp_path, "lost", spoil)
+    with pytest.raises(TaskError, match="cannot be sent: it has values that are not finite"):
+        _answer(job(tmp_path, task=lost, codec=codec))
+
+
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None:
     wanted = job(tmp_path)
     with (

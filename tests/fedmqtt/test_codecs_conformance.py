@@ -45,7 +45,7 @@ CHAINS = [
 SIZES = [0, 1, 2, 7, 63, 65, 1000, 1023, 1024, 1025, 5001]
 SEEDS = 500
 
-MEMORY_FACTOR = 5
+MEMORY_FACTOR = 8
 """Of what the numbers themselves take: what the chain says of hostile bytes."""
 _MEMORY_FIXED = 2 * 1024 * 1024
 """Buffers of a fixed size, and tables made at first use."""
@@ -254,14 +254,15 @@ def test_a_damaged_answer_is_numbers_or_a_value_error(chain: str, where: int, be
     assert back.shape == (1100,)
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("chain", [*CHAINS, "part(share=1)+eden+zstd"])
 def test_decoding_takes_no_more_memory_than_it_says(chain: str) -> None:
     size = 2_000_000
     codec = codec_chain.read(chain)
     data = bytes(codec.encode(normal(size), chances()))
     tracemalloc.start()
     try:
-        codec.decode(data, size, chances())
+        # Of another round, so that nothing is known yet of which numbers were sent.
+        codec.decode(data, size, chances(number=2))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
