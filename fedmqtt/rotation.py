@@ -6,11 +6,12 @@ After it every number of a block has about the same spread, whatever the block w
 few bits for each serve all of them. Suresh et al., "Distributed Mean Estimation with Limited
 Communication", ICML 2017, section 3, rotates once. Once is not enough here: of a block in which one
 number outweighs all others, every sign would be that number's, and 1-bit codes were biased by up to
-half of the block's norm. After the second time no bias was left to be seen (below 1%).
+half of the block's norm. After the second time, 0.2% were left at most in blocks of 1,024, and 4%
+in the worst case that was found: three numbers of which one is a hundred times the others.
 
 A block of 1,024 is multiplied as a matrix of 32 by 32 from both sides, two small products in place
 of ten passes over memory. The last block of a vector is padded with zeros to the next power of two,
-and to 64 at least: in fewer dimensions signs are too few to mix anything.
+and to 256 at least: in fewer dimensions signs are too few to mix anything (64 left 9% there).
 
 Undoing it on whole numbers is exact, as long as those have at most 4 bits: all sums stay below
 2^24. So what a coordinator decodes does not depend on the machine it runs on.
@@ -28,7 +29,7 @@ from fedmqtt.weights import Array
 
 Doubles = NDArray[np.float64]
 
-_WIDTH_MIN = 64
+_WIDTH_MIN = 256
 _BLOCKS_AT_ONCE = 128  # half a megabyte stays in the second-level cache
 
 SIGNS: Array = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * np.float32(2) - 1

@@ -1,7 +1,8 @@
 """Zstandard compression behind the numbers' bytes: exact, and smaller where they repeat.
 
-Of float32 it saves a fifth or a quarter, of int8 as much or more, of eden's signs nothing: those
-are as good as random. It costs about 10 bytes where it saves nothing.
+Of a real update it saved 9% behind `full`, 20% behind `bfloat16`, 16% behind `int8` and 21% behind
+`int4`; behind `eden` nothing, as signs are as good as random. Where it saves nothing it costs about
+12 bytes.
 
 RFC 8878. What is read says first how much it will become; other amounts are refused unread.
 """
