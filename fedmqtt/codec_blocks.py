@@ -62,7 +62,7 @@ def round_at_random(
     likelier, so that the mean over chance is the number itself (to 2^-24 of a step).
 
     Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding",
-    NeurIPS 2017, equation (4).
+    NeurIPS 2017, section 3.1.
     """
     in_steps = flat.copy()
     # A division: a reciprocal of a tiny step would not be finite.

@@ -2,13 +2,14 @@
 
 0.129 bytes a number. The scale is |x|^2 / |R x|_1 of each block x (R is the rotation): what comes
 back then has the block's full share of x, and an error at right angles to it. The square of the
-error is pi / 2 - 1 = 0.57 of the square of the block's norm, for every block, and it averages out
-over clients: exactly right on average for a uniform rotation, and within 0.2% of the norm for the one
-used here, 4% in a last block of three numbers (measured; see `rotation.py`). In the worst case, which never came, the error is
-sqrt(w - 1) times the norm of a block of w = 1,024.
+error is pi / 2 - 1 = 0.57 of the square of the block's norm, whatever the block, and it averages
+out over clients: entirely for a uniform rotation; but for 0.2% of the norm for the one used here,
+4% in a last block of three numbers (measured; see `rotation.py`). In the worst case, which never
+came, the error is sqrt(w - 1) times the norm of a block of w = 1,024.
 
-Vargaftik et al., "DRIVE: One-bit Distributed Mean Estimation", NeurIPS 2021, theorem 3, and "EDEN:
-Communication-Efficient and Robust Distributed Mean Estimation for Federated Learning", ICML 2022.
+Vargaftik et al., "DRIVE: One-bit Distributed Mean Estimation", NeurIPS 2021 (the unbiased scale),
+and "EDEN: Communication-Efficient and Robust Distributed Mean Estimation for Federated Learning",
+ICML 2022.
 """
 
 import math
