@@ -19,7 +19,7 @@ from coordinator import aggregation, evaluation, late
 from coordinator.aggregation import Aggregation, KeepModel, Memory, Round
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
-from fedmqtt import codecs, parts, settings
+from fedmqtt import codec_chain, codec_chance, parts, settings
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
 from fedmqtt.settings import SettingsError
@@ -58,7 +58,7 @@ class Answers:
         what the strategy remembered when the run was interrupted."""
         self._config = config
         self._size = size
-        self._codec = parts.load(codecs, config.codec)
+        self._codec = codec_chain.read(config.codec)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
         self._settings = settings.convert(
             config.aggregation_settings, self._strategy.Settings, "aggregation_settings"
@@ -99,14 +99,14 @@ class Answers:
         self._sum = self._strategy.build(self._settings, round_)
         self._tally = _Tally()
 
-    def check(self, answer: Update | Evaluation) -> str:
+    def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         """What is wrong with an answer's numbers, for its sender; nothing if they may count."""
         if answer.wire != WIRE_VERSION:
             return f"wire version {answer.wire}, not {WIRE_VERSION}"
         if isinstance(answer, Evaluation):
             return self._measures_fault(answer.measures)
         return (
-            self._change_fault(answer)
+            self._change_fault(client, answer)
             or evaluation.metrics_fault(answer.metrics)
             or self._measures_fault(answer.measures)
         )
@@ -180,16 +180,17 @@ class Answers:
             return ""
         return evaluation.fault(measures, self._config.limits.samples_max)
 
-    def _change_fault(self, update: Update) -> str:
+    def _change_fault(self, client: ClientId, update: Update) -> str:
         limits = self._config.limits
-        if update.codec != self._config.codec:
-            return f"codec {update.codec!r}, not {self._config.codec!r}"
+        if update.codec != self._codec.text:
+            return f"codec {update.codec!r}, not {self._codec.text!r}"
         if update.sample_count > limits.samples_max:
             return (
                 f"claims {update.sample_count} samples; limits.samples_max is {limits.samples_max}"
             )
+        chances = codec_chance.of_answer(self._config.seed, update.round, client)
         try:
-            change: Array = self._codec.decode(update.payload, self._size)
+            change = self._codec.decode(update.payload, self._size, chances)
         except ValueError as bad:
             return f"tensors of other shapes: {bad}"
         lowest, highest = float(change.min(initial=0)), float(change.max(initial=0))

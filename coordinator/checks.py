@@ -2,15 +2,16 @@
 
 from coordinator import aggregation, selection
 from coordinator.config import FederationConfig, Tuning
-from fedmqtt import codecs, parts
+from fedmqtt import codec_chain, parts
 from fedmqtt.settings import SettingsError
 
-_PARTS = (("codec", codecs), ("selection", selection), ("aggregation", aggregation))
+_PARTS = (("selection", selection), ("aggregation", aggregation))
 _DEFAULT = Tuning()
 
 
 def check(config: FederationConfig) -> None:
     """Raises SettingsError; names the keys, their values, and what was expected."""
+    codec_chain.read(config.codec)
     for key, folder in _PARTS:
         if getattr(config, key) not in (known := parts.names(folder)):
             raise SettingsError(

@@ -207,7 +207,7 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(
             ge=0,
             le=2**53,
-            description="Of the initial model, of who is invited, of local training.",
+            description="Of the initial model, of who is invited, of local training, of codecs.",
         ),
     ] = 0
     initial_model: Annotated[
@@ -221,7 +221,11 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, Meta(min_length=1, description="The folder in which each run's folder is made.")
     ] = "runs"
     codec: Annotated[
-        str, Meta(description="How updates become bytes (a file in fedmqtt/codecs).")
+        str,
+        Meta(
+            description="How updates become bytes: a chain of files in fedmqtt/codecs, such as\n"
+            "part(share=0.25)+eden+zstd. `fedmqtt codecs` lists them."
+        ),
     ] = "full"
     broker: Broker = field(default_factory=Broker)
     rounds: Rounds = field(default_factory=Rounds)

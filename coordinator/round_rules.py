@@ -9,7 +9,7 @@ from coordinator import pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
-from fedmqtt import messages, parts, settings
+from fedmqtt import codec_chain, messages, parts, settings
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -84,7 +84,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         run=RunId("unknown"),
         task=messages.task_name(config.task),
         training=config.training,
-        codec=config.codec,
+        codec=codec_chain.read(config.codec).text,
         lanes=LANES,
         seed=config.seed,
     )

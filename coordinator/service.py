@@ -358,9 +358,9 @@ class Service:
         open_round = recovered.open_round
         if open_round is not None and open_round.number == self._outdated:
             _log.warning(
-                "round %d was opened with other settings of training, limits, codec or"
-                " aggregation, or by another version of this program: it is given up, and the next"
-                " one goes by the new ones",
+                "round %d was opened with other settings of training, limits, codec, seed"
+                " or aggregation, or by another version of this program: it is given up, and the"
+                " next one goes by the new ones",
                 open_round.number,
             )
             self._folder.give_up(open_round, recovered, self._model, "the settings were changed")
@@ -405,7 +405,7 @@ class Service:
             raise self._damaged(kept, str(bad)) from bad
         if not isinstance(answer, Update | Evaluation):
             raise self._damaged(kept, f"it is a {type(answer).__name__}")
-        fault = self._answers.check(answer)
+        fault = self._answers.check(kept.named.client, answer)
         if not fault and isinstance(answer, Update):
             self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
         elif not fault and isinstance(answer, Evaluation):
@@ -671,11 +671,11 @@ class Service:
                 self._happen(rounds.Declined(now, client, run, round_id, reason))
             case Evaluation(run=run, round=round_id, base=base):
                 self._arrived = answer
-                fault = self._answers.check(answer)
+                fault = self._answers.check(client, answer)
                 self._happen(rounds.EvaluationCame(now, client, run, round_id, base, fault))
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self._arrived = answer
-                fault = self._outdated_fault(round_id) or self._answers.check(answer)
+                fault = self._outdated_fault(round_id) or self._answers.check(client, answer)
                 said = (answer.sample_count, answer.metrics.get(LOSS))
                 self._happen(
                     rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said)
@@ -773,7 +773,9 @@ class Service:
         said = (
             WIRE_VERSION,
             config.training,
-            config.codec,
+            # A codec's chance comes from the seed: its bytes mean nothing under another.
+            self._rules.codec,
+            config.seed,
             config.aggregation,
             config.aggregation_settings,
             config.limits,

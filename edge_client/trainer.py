@@ -24,7 +24,7 @@ from edge_client import training_job
 from edge_client.outbox import Outbox
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
-from fedmqtt import codecs, parts, weights
+from fedmqtt import codec_chain, codec_chance, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
     Evaluation,
@@ -34,7 +34,7 @@ from fedmqtt.messages import (
     encode,
     encode_pieces,
 )
-from fedmqtt.parts import UnknownPart
+from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Layout, WeightsError
 from learning_tasks.loading import load_task
 from learning_tasks.seam import Evaluated, Task, TaskError, Trained
@@ -105,7 +105,7 @@ def run(agent: _Agent) -> None:
             answer = work(job, agent.progress)
         except _Stopped:
             agent.say(Failed(reason=training_job.STOPPED))
-        except (TaskError, WeightsError, UnknownPart) as bad:
+        except (TaskError, WeightsError, SettingsError) as bad:
             agent.say(Failed(reason=str(bad)))
         except MemoryError:
             agent.say(Failed(reason="the device has not enough memory for this"))
@@ -127,7 +127,7 @@ def run(agent: _Agent) -> None:
 def work(job: Job, progress: Callable[[float], None]) -> Answer:
     """Do one job, leaving the answer in the outbox. `progress` may raise, to end it early.
 
-    Raises TaskError, WeightsError or UnknownPart with a sentence for the device's owner, and
+    Raises TaskError, WeightsError or SettingsError with a sentence for the device's owner, and
     whatever the task does.
     """
     with Path(job.model_path).open("rb") as file:
@@ -151,7 +151,7 @@ def _train(
     job: Job, layout: Layout, base: weights.Array, progress: Callable[[float], None]
 ) -> Update:
     # Now, not after hours of training.
-    parts.load(codecs, job.codec)
+    codec_chain.read(job.codec)
     measured = _measure(job, layout, base) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
     trained = _task(job.task).train(
@@ -163,9 +163,16 @@ def _train(
 def update(
     job: Job, layout: Layout, base: weights.Array, trained: Trained, measures: Measures | None
 ) -> Update:
-    """What the client sends: how far training moved the model, and what it measured."""
-    codec = parts.load(codecs, job.codec)
+    """What the client sends: how far training moved the model, and what it measured.
+
+    Raises TaskError where that cannot be sent.
+    """
     change = layout.flatten(trained.weights) - base
+    chances = codec_chance.of_answer(job.seed, job.round, job.client)
+    try:
+        payload = codec_chain.read(job.codec).encode(change, chances)
+    except ValueError as bad:
+        raise TaskError(f"what training changed cannot be sent: it {bad}") from bad
     return Update(
         run=job.run,
         round=job.round,
@@ -175,7 +182,7 @@ def update(
         codec=job.codec,
         metrics=trained.metrics,
         measures=measures,
-        payload=codec.encode(change),
+        payload=memoryview(payload),
     )
 
 

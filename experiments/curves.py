@@ -12,6 +12,7 @@ target accuracy, using linear interpolation between the discrete points forming 
 """
 
 from collections.abc import Iterable, Sequence
+from statistics import mean
 
 from coordinator.history import Record
 
@@ -49,4 +50,22 @@ def by_hour(records: Sequence[Record], closed_s: Sequence[float]) -> Curve:
         (at_s / 3600, record.figures.metrics["accuracy"])
         for at_s, record in zip(made_s, records, strict=False)
         if record.figures is not None
+    ]
+
+
+def by_uplink(records: Sequence[Record], bytes_up: Sequence[int]) -> Curve:
+    """x: bytes that clients had sent when the model was made. `bytes_up`: when each record's round
+    closed, since the run began."""
+    return [
+        (float(sent), record.figures.metrics["accuracy"])
+        for sent, record in zip([0, *bytes_up], records, strict=False)
+        if record.figures is not None
+    ]
+
+
+def smooth(curve: Curve, count: int) -> Curve:
+    """Each point with the mean of the last `count` accuracies; shorter by the first ones."""
+    return [
+        (curve[at][0], mean(accuracy for _, accuracy in curve[at - count + 1 : at + 1]))
+        for at in range(count - 1, len(curve))
     ]

@@ -30,6 +30,7 @@ COMMANDS = {
     "broker": ("broker_config.command", "a small broker to try things with"),
     "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
+    "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
     "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
 }
@@ -87,6 +88,7 @@ _EXTRAS = {
     "watch": "monitor",
     "report": "monitor",
     "broker": "broker",
+    "codecs": "coordinator",
     "init": "coordinator",
     "selections": "coordinator",
     "strategies": "coordinator",

@@ -67,6 +67,13 @@ def render(settings: msgspec.Struct) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+def described(kind: type[msgspec.Struct]) -> Iterator[str]:
+    """One line for each setting: its name, what it is if nobody says, and what it means."""
+    for field in _fields(kind, ""):
+        value = "..." if field.required else _toml(field.default)
+        yield f"{field.name} = {value}  {' '.join(_description(field.type).split())}"
+
+
 def without_passwords(text: str) -> str:
     """A text for others to see: in each address in it, `user:password@` is `user:***@`."""
     return _PASSWORD.sub(r"\1:***@", text)

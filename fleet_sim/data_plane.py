@@ -33,8 +33,8 @@ class DataPlane(Protocol):
     def begin(self, number: RoundId, terms_max: int) -> None:
         """A round is open, into which so many answers may be folded."""
 
-    def check(self, answer: Update | Evaluation) -> str:
-        """What is wrong with it; nothing if it may count."""
+    def check(self, client: ClientId, answer: Update | Evaluation) -> str:
+        """What is wrong with a client's; nothing if it may count."""
 
     def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
         """It counts in the open round; with its measures if the client was asked for them."""
@@ -62,7 +62,7 @@ class Headers:
     def begin(self, number: RoundId, terms_max: int) -> None:
         pass
 
-    def check(self, answer: Update | Evaluation) -> str:
+    def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         is_nonsense = isinstance(answer, Update) and answer.payload == NONSENSE
         return "not a finite number" if is_nonsense else ""
 

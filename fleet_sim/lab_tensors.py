@@ -35,6 +35,7 @@ from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
+from learning_tasks.seam import TaskError, Trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ class Tensors:
         self.kept_because = ""
         self.answers.begin(terms_max, number)
 
-    def check(self, answer: Update | Evaluation) -> str:
-        return self.answers.check(answer)
+    def check(self, client: ClientId, answer: Update | Evaluation) -> str:
+        return self.answers.check(client, answer)
 
     def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
         if isinstance(answer, Update):
@@ -100,7 +101,7 @@ class Tensors:
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
             late = self._held.pop(named)
-            fault = self.answers.check(late)
+            fault = self.answers.check(named.client, late)
             assert not fault, fault
             staleness = close.round - named.round
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
@@ -209,12 +210,7 @@ class Cohort:
             if isinstance(mine, str):
                 outcome = mine
             elif client in results:
-                result = results[client]
-                outcome = (
-                    result
-                    if isinstance(result, str)
-                    else trainer.update(jobs[client], layout, base, result, mine)
-                )
+                outcome = _update(jobs[client], layout, base, results[client], mine)
             else:
                 assert mine is not None
                 outcome = Evaluation(
@@ -240,6 +236,18 @@ class Cohort:
             codec=offer.codec,
             seed=offer.seed,
         )
+
+
+def _update(
+    job: Job, layout: Layout, base: Array, result: Trained | str, measures: Measures | None
+) -> Update | str:
+    """What the real client would send; why it cannot, as text."""
+    if isinstance(result, str):
+        return result
+    try:
+        return trainer.update(job, layout, base, result, measures)
+    except TaskError as bad:
+        return str(bad)
 
 
 def named_answer(content: Update | Evaluation) -> Answer:

@@ -282,7 +282,7 @@ class Server:
                 raise AssertionError((address, message))
 
     def _take(self, client: ClientId, answer: Update | Evaluation) -> None:
-        now, fault = self.now, self.data.check(answer)
+        now, fault = self.now, self.data.check(client, answer)
         self._arrived = answer
         match answer:
             case Update(run=run, round=round_id, base=base, fingerprint=kind):

@@ -71,6 +71,18 @@ def test_the_coordinators_memory_is_compared() -> None:
     assert found["ratio"] == round(found["peak_rss_mb_4"] / found["peak_rss_mb_2"], 3)
 
 
+def test_a_codec_has_its_cost() -> None:
+    words = ["--params", "5000", "--repeats", "2", "--codecs", "full", "part(share=0.25)+eden"]
+    found = figures("codec_cost.py", *words)
+    assert found["params"] == 5000
+    full, few = found["codecs"].values()
+    assert list(found["codecs"]) == ["full", "part(share=0.25)+eden"]
+    assert full["bytes_per_number"] == 4
+    # A block of 1,024 and one of 256: two scales, and a bit for each of 1,280 numbers.
+    assert few["bytes_per_number"] == round((2 * 4 + 1280 / 8) / 5000, 4)
+    assert all(value > 0 for cost in (full, few) for value in cost.values())
+
+
 def test_an_idle_client_has_its_footprint() -> None:
     found = figures("agent_footprint.py", "--seconds", "0.2")
     assert list(found) == ["rss_mb", "cpu_percent", "start_s", "watched_s", "broker"]

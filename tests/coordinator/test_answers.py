@@ -10,6 +10,7 @@ from coordinator import aggregation
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig, Limits
+from fedmqtt import codec_chain, codec_chance
 from fedmqtt.messages import Measures, Update
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId
@@ -33,7 +34,7 @@ def test_updates_weigh_by_their_samples() -> None:
     answers = Answers(config(), size=2, terms_max=10)
     answers.begin(terms_max=2)
     for client, one in ((ANN, update([1.0, 0.0], samples=3)), (BOB, update([5.0, 4.0]))):
-        assert answers.check(one) == ""
+        assert answers.check(client, one) == ""
         answers.fold(client, one, evaluates=False)
     assert answers.samples == 4
     # (3 * 1 + 5) / 4 and (3 * 0 + 4) / 4, on a base of 10.
@@ -43,10 +44,10 @@ def test_updates_weigh_by_their_samples() -> None:
 def test_what_was_checked_and_not_accepted_adds_nothing() -> None:
     answers = Answers(config(), size=1, terms_max=10)
     answers.begin(terms_max=2)
-    assert answers.check(update([7.0])) == ""
+    assert answers.check(ANN, update([7.0])) == ""
     answers.let_go()
     one = update([1.0])
-    assert answers.check(one) == ""
+    assert answers.check(ANN, one) == ""
     answers.fold(ANN, one, evaluates=False)
     assert answers.finish(np.zeros(1, np.float32)).tolist() == [1.0]
 
@@ -57,7 +58,7 @@ def test_each_round_begins_at_nothing() -> None:
     for change in (1.0, 3.0):
         answers.begin(terms_max=1)
         one = update([change], metrics={"loss": change})
-        assert answers.check(one) == ""
+        assert answers.check(ANN, one) == ""
         answers.fold(ANN, one, evaluates=False)
         assert answers.finish(base).tolist() == [change]
         assert answers.train_metrics() == {"loss": change}
@@ -78,7 +79,38 @@ def test_each_round_begins_at_nothing() -> None:
 def test_what_cannot_count_is_told_why(wrong: Update, reason: str) -> None:
     answers = Answers(config(limits=Limits(change_max=2.0, samples_max=100)), size=1, terms_max=10)
     answers.begin(terms_max=1)
-    assert answers.check(wrong) == reason
+    assert answers.check(ANN, wrong) == reason
+
+
+def test_bytes_are_read_by_the_chance_of_who_sent_them_and_when() -> None:
+    few = codec_chain.read("eden+zstd")
+    answers = Answers(config(codec="eden + zstd(level=3)", seed=9), size=300, terms_max=10)
+    change = np.linspace(-1, 1, 300, dtype=np.float32)
+    chances = codec_chance.of_answer(9, RoundId(1), ANN)
+    one = update([], codec=few.text, payload=memoryview(few.encode(change, chances)))
+    found = {}
+    for client in (ANN, BOB):
+        answers.begin(terms_max=1)
+        assert answers.check(client, one) == ""
+        answers.fold(client, one, evaluates=False)
+        found[client] = answers.finish(np.zeros(300, np.float32))
+    np.testing.assert_allclose(found[ANN], few.decode(one.payload, 300, chances), rtol=1e-6)
+    # In his name the signs mean another direction.
+    norm = float(np.linalg.norm(change))
+    assert found[ANN] @ change > 0.9 * norm**2 > 0.5 * norm**2 > abs(found[BOB] @ change)
+
+
+def test_few_bytes_cannot_hide_large_changes() -> None:
+    few = codec_chain.read("part(share=0.1)+eden+zstd")
+    change = np.zeros(1000, np.float32)
+    chances = codec_chance.of_answer(0, RoundId(1), ANN)
+    payload = memoryview(few.encode(change + np.float32(1.5), chances))
+    answers = Answers(
+        config(codec=few.text, limits=Limits(change_max=2.0)), size=1000, terms_max=10
+    )
+    answers.begin(terms_max=1)
+    fault = answers.check(ANN, update([], codec=few.text, payload=payload))
+    assert fault.endswith("limits.change_max is 2")
 
 
 def test_measures_count_of_those_who_were_asked() -> None:
@@ -86,7 +118,7 @@ def test_measures_count_of_those_who_were_asked() -> None:
     answers.begin(terms_max=2)
     one = update([1.0], measures=Measures(sample_count=2, confusion=((1, 1), (0, 0))))
     for client, evaluates in ((ANN, True), (BOB, False)):
-        assert answers.check(one) == ""
+        assert answers.check(ANN, one) == ""
         answers.fold(client, one, evaluates=evaluates)
     figures = answers.figures()
     assert figures is not None
@@ -102,7 +134,7 @@ def folded(answers: Answers, base: Array, change: list[float], number: int = 1) 
     answers.begin(4, RoundId(number))
     for client in (ANN, BOB):
         one = update(change)
-        assert answers.check(one) == ""
+        assert answers.check(client, one) == ""
         answers.fold(client, one, evaluates=False)
     return answers.finish(base)
 
@@ -165,9 +197,9 @@ def test_each_round_has_a_chance_of_its_own_which_is_the_same_again() -> None:
     def model(answers: Answers, number: int) -> float:
         answers.begin(9, RoundId(number))
         for n in range(9):
-            one = update([float(2**n) / 16])
-            assert answers.check(one) == ""
-            answers.fold(ClientId(f"client-{n}"), one, evaluates=False)
+            one, client = update([float(2**n) / 16]), ClientId(f"client-{n}")
+            assert answers.check(client, one) == ""
+            answers.fold(client, one, evaluates=False)
         return float(answers.finish(base)[0])
 
     first, second = ([model(Answers(chosen, 1, 9), n) for n in range(12)] for _ in range(2))

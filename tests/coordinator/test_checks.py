@@ -17,7 +17,7 @@ def check(*overrides: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["codec=gzip"], "codec: there is no 'gzip'; choose one of: full"),
+        (["codec=gzip"], "codec: there is no 'gzip'; choose one of: bfloat16, eden,"),
         (["selection=first"], "selection: there is no 'first'; choose one of: uniform"),
         (["aggregation=best"], "aggregation: there is no 'best'; choose one of: bulyan"),
         (["rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),

@@ -65,7 +65,7 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
             "selection: there is no 'first'; choose one of: by_speed, oort, power_of_choice,"
             " round_robin, stratified, uniform",
         ),
-        (GOOD, ["--set", "codec=gzip"], "codec: there is no 'gzip'; choose one of: full"),
+        (GOOD, ["--set", "codec=gzip"], "codec: there is no 'gzip'; choose one of: bfloat16,"),
         (GOOD, ["--set", "aggregation_settings.speed=2"], "unknown key speed; choose from: rate"),
         (GOOD, ["--broker", "localhost"], "expected mqtt://host[:port]"),
         (GOOD, ["--set", "task=no_such_task"], "no initial model: there is no module no_such_task"),

@@ -12,6 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history
+from fedmqtt import codec_chain, codec_chance
+from fedmqtt.fixed_point import ExactSum, fraction_bits
 from fedmqtt.messages import Announce, Chunk, Offer, encode
 from fedmqtt.topics import ANNOUNCE, OfferBoard
 from fedmqtt.weights import digest
@@ -148,6 +150,52 @@ def test_killed_twice_it_goes_on_with_the_round_and_the_model_is_the_same_to_the
         (2, "averaged", ["ann", "bob", "cat"]),
     ]
     assert federation.model == undisturbed(url, f"{federation_name}-u", tmp_path / "undisturbed")
+
+
+def test_what_was_accepted_in_few_bits_is_folded_again_to_the_last_bit(
+    url: str, federation_name: str, tmp_path: Path
+) -> None:
+    size, seed = 3000, 11
+    codec = codec_chain.read("part(share=0.5)+eden+zstd")
+    average = ExactSum(size, fraction_bits(64.0, 1_000_000, 3))
+    federation = Federation(url, federation_name, tmp_path, size)
+    words = ("--set", f"codec={codec.text}", "--set", f"seed={seed}", "--set", "rounds.count=1")
+    with Room(url, federation_name) as room:
+        ann, bob, cat = come(room, *CHANGES)
+        with federation.coordinating(*words) as program:
+            offer = ann.offered(1)
+            for guest in (ann, bob, cat):
+                change = np.random.default_rng(len(guest.offers)).normal(size=size)
+                chances = codec_chance.of_answer(seed, offer.round, guest.client)
+                payload = codec.encode(change.astype(np.float32), chances)
+                average.add(codec.decode(payload, size, chances), 10)
+                if guest is cat:
+                    kill(room, program)
+                    break
+                guest.say(update(offer, [], payload=memoryview(payload)), number=1)
+                assert guest.receipt().accepted
+        with federation.coordinating(*words) as program:
+            # What it knows of two answers is what its ledger holds of their bytes.
+            back(room, cat, offer)
+            cat.say(update(offer, [], payload=memoryview(payload)), number=1)
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0, program.log
+    base = np.linspace(-1, 1, size, dtype=np.float32)
+    assert federation.model == (base + average.mean()).astype(np.float32).tobytes()
+
+
+def test_another_seed_gives_up_the_round_that_is_open(
+    url: str, federation_name: str, tmp_path: Path
+) -> None:
+    federation = Federation(url, federation_name, tmp_path)
+    with Room(url, federation_name) as room:
+        ann, *_ = come(room, *CHANGES)
+        with federation.coordinating() as program:
+            answer(ann, ann.offered(1))
+            kill(room, program)
+        with federation.coordinating("--set", "seed=1") as program:
+            program.wait_for("it is given up")
+            assert ann.offered(2).seed == 1
 
 
 def test_stopped_in_good_order_it_goes_on_too(

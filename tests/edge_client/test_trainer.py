@@ -9,7 +9,7 @@ from edge_client import trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt.messages import Evaluation, FromClient, Training, Update, read_from_client
-from fedmqtt.parts import UnknownPart
+from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import WeightsError
 from learning_tasks import linear
@@ -96,8 +96,16 @@ def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_codec_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     eager = task_file(tmp_path, "eager", 'raise AssertionError("trained")')
-    with pytest.raises(UnknownPart, match="unknown codecs 'zip'; choose one of: full"):
+    with pytest.raises(SettingsError, match="codec: there is no 'zip'; choose one of: bfloat16,"):
         _answer(job(tmp_path, task=eager, codec="zip"))
+
+
+@pytest.mark.parametrize("codec", ["full", "part(share=0.25)+eden+zstd"])
+def test_a_change_that_is_no_number_is_told_and_not_sent(tmp_path: Path, codec: str) -> None:
+    spoil = "found = again(); found.weights['bias'][0] = float('nan'); return found"
+    lost = task_file(tmp_path, "lost", spoil)
+    with pytest.raises(TaskError, match="cannot be sent: it has values that are not finite"):
+        _answer(job(tmp_path, task=lost, codec=codec))
 
 
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.curves import crossing
+from experiments.curves import crossing, smooth
 
 
 def test_the_target_is_crossed_on_the_line_between_two_models() -> None:
@@ -25,3 +25,8 @@ def test_a_first_model_that_is_good_enough_needed_nothing() -> None:
 def test_a_curve_below_the_target_never_reaches_it() -> None:
     assert crossing([(0, 0.1), (5, 0.89)], 0.9) is None
     assert crossing([], 0.9) is None
+
+
+def test_a_smooth_curve_has_means_of_the_last_points_and_begins_where_there_are_so_many() -> None:
+    assert smooth([(1, 0.25), (2, 0.75), (4, 0.0)], 2) == [(2, 0.5), (4, 0.375)]
+    assert smooth([(1, 0.5)], 2) == []

@@ -19,7 +19,7 @@ from coordinator.rounds import Named
 from edge_client import trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
-from fedmqtt import codecs, messages, parts, weights
+from fedmqtt import codec_chain, codec_chance, messages, weights
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -53,11 +53,13 @@ class Reference:
         config = self._config
         bits = fraction_bits(config.limits.change_max, config.limits.samples_max, invited)
         average = fedavg.build(fedavg.Settings(), Round(size=base.size, bits=bits))
-        codec = parts.load(codecs, config.codec)
+        codec = codec_chain.read(config.codec)
         for client in answered:
             update = self._answer(base, client, number)
             named = Named(ClientId(client), RoundId(number))
-            average.fold(codec.decode(update.payload, base.size), update.sample_count, named)
+            chances = codec_chance.of_answer(config.seed, named.round, named.client)
+            change = codec.decode(update.payload, base.size, chances)
+            average.fold(change, update.sample_count, named)
         return average.finish(base)
 
     def _answer(self, base: Array, client: str, number: int) -> Update:

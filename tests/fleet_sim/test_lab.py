@@ -140,9 +140,13 @@ def test_who_measures_does_not_change_who_is_online(tmp_path: Path) -> None:
 # The same as real clients
 
 
-def test_alone_it_makes_the_model_that_real_trainers_and_a_real_sum_make(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["full", "part(share=0.25)+eden+zstd"])
+def test_alone_it_makes_the_model_that_real_trainers_and_a_real_sum_make(
+    tmp_path: Path, codec: str
+) -> None:
     rounds_of = "count = 2\ncohort = 3\nquorum = 3\nclients_min = 5\n"
-    of = fleet(tmp_path, "clients = 5", rounds=rounds_of, task=torch_task(tmp_path))
+    task, said = torch_task(tmp_path), f'codec = "{codec}"\n'
+    of = fleet(tmp_path, "clients = 5", rounds=rounds_of, task=task, federation=said)
     run = tmp_path / "run"
     simulate(of, run, repeat="", alone=True)
     records = history.read(run / "history.jsonl")
@@ -178,7 +182,7 @@ def test_alone_it_makes_the_model_that_real_trainers_and_a_real_sum_make(tmp_pat
             )
             answer = trainer.work(job, lambda fraction: None)
             update = messages.read_from_client(Outbox(outbox).read(answer))
-            assert isinstance(update, Update) and not answers.check(update)
+            assert isinstance(update, Update) and not answers.check(client, update)
             answers.fold(client, update, evaluates=False)
             answers.let_go()
         assert answers.samples == record.samples

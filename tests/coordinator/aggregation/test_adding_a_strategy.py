@@ -44,7 +44,7 @@ def test_its_settings_are_read_and_it_is_listed(tmp_path: Path) -> None:
     found = settings.read(config, [], FederationConfig)
     checks.check(found)
     assert with_strategy_settings(found).aggregation_settings == {"rate": 0.002, "momentum": 0.9}
-    assert "\nsignum\n    Signum at the server: each parameter moves" in listing(aggregation, "")
+    assert "\nsignum: Signum at the server: each parameter moves" in listing(aggregation, "")
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,0 +1,209 @@
+"""How few bytes must clients send? Each codec's accuracy, and its uplink to the accuracy of `full`.
+
+HAR by person (21 people with a phone at the waist; --har says where its data is) and phones and
+watches (34 devices of 17 people; the data comes along). Nobody leaves; a cohort is five; all is
+judged on people who never train. For each codec:
+
+  an answer    bytes of an update's numbers, and how many times fewer than those of `full`
+  accuracy     mean of the last ten models, over the seeds; and the difference to `full` with its
+               standard error, each seed beside the same seed
+  to target    megabytes that all clients sent until the mean accuracy of five models in a row was
+               that of `full` at its end, less half a point; as many times fewer than `full` needed
+
+A run on HAR takes 8 s on one core, one on phones and watches 20 s. A run that was made is not made
+again: an interrupted experiment is gone on with by the same command. What came of it is in
+docs/codecs.md.
+
+  python experiments/bytes.py --har path/to/har
+  python experiments/bytes.py --tasks phonewatch --codecs full eden --seeds 1
+
+Prints a table, and the result as JSON on the last line. The run folders can be looked at with
+`fedmqtt report`.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from coordinator import checkpoint
+from experiments.cells import Bars, Played, bars, play
+from experiments.curves import Curve, by_round, by_uplink, crossing, smooth
+from experiments.people import Task, fleet_of, tasks
+from experiments.tables import in_words, markdown, rounded
+from fedmqtt import codec_chain
+from fedmqtt.settings import SettingsError
+from fleet_sim.simulate_command import Mistake
+
+CODECS = (
+    "full",
+    "bfloat16",
+    "int8",
+    "int4",
+    "eden",
+    "part(share=0.5)+eden",
+    "part(share=0.25)+eden",
+    "part(share=0.1)+eden",
+    "part(share=0.25)+int8",
+)
+LATEST = 10
+SMOOTHED = 5
+SLACK = 0.005
+"""How far below the accuracy of `full` the target is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    task: str
+    codec: str
+    answer_bytes: int
+    accuracy: float
+    difference: float
+    """To `full`, mean over the seeds."""
+    difference_error: float | None
+    """Its standard error; None with one seed."""
+    target_mb: float | None
+    """Mean over the seeds; None where not all reached it."""
+    seeds: int
+
+
+def main() -> int:
+    arguments = _parse()
+    known = tasks(arguments.har)
+    names = [name for name in arguments.tasks if name in known]
+    outcomes: list[Outcome] = []
+    try:
+        with bars(len(names) * len(arguments.codecs) * len(arguments.seeds)) as bar:
+            for name in names:
+                outcomes += _of_task(name, known[name], arguments, bar)
+    except Mistake as bad:
+        sys.stderr.write(f"bytes.py: {in_words(bad)}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
+        return 130
+    print(_table(outcomes))
+    print(json.dumps(rounded({"experiment": "bytes", "codecs": [asdict(one) for one in outcomes]})))
+    return 0
+
+
+def _of_task(name: str, task: Task, arguments: argparse.Namespace, bar: Bars) -> list[Outcome]:
+    played = {
+        codec: [_play(name, task, codec, seed, arguments, bar) for seed in arguments.seeds]
+        for codec in arguments.codecs
+    }
+    full = played["full"]
+    layout, _ = checkpoint.load(full[0].folder / "initial_model.safetensors")
+    return [_outcome(name, codec, layout.size, played[codec], full) for codec in played]
+
+
+def _play(
+    name: str, task: Task, codec: str, seed: int, arguments: argparse.Namespace, bar: Bars
+) -> Played:
+    plain = re.sub(r"[^a-z0-9.]+", "-", codec).strip("-")
+    sets = ["connectivity.kind=always", f"federation.codec={codec}"]
+    if arguments.rounds:
+        sets.append(f"federation.rounds.count={arguments.rounds}")
+    cell = fleet_of(task, f"{name}-{plain}-seed-{seed}", seed, sets)
+    one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
+    bar.end(f"{cell.name}: {one.wall_s:.0f} s")
+    return one
+
+
+def _outcome(
+    task: str, codec: str, size: int, played: Sequence[Played], full: Sequence[Played]
+) -> Outcome:
+    chain = codec_chain.read(codec)
+    kept = size if chain.subset is None else chain.subset.kept(size)
+    differences = [_latest(one) - _latest(other) for one, other in zip(played, full, strict=True)]
+    target = mean(map(_latest, full)) - SLACK
+    uplinks = [crossing(smooth(_by_uplink(one), SMOOTHED), target) for one in played]
+    reached = [one for one in uplinks if one is not None]
+    return Outcome(
+        task=task,
+        codec=codec,
+        answer_bytes=chain.numbers.size_bytes(kept),
+        accuracy=mean(map(_latest, played)),
+        difference=mean(differences),
+        difference_error=(
+            stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
+        ),
+        target_mb=mean(reached) / 1e6 if len(reached) == len(uplinks) else None,
+        seeds=len(played),
+    )
+
+
+def _latest(one: Played) -> float:
+    return mean(accuracy for _, accuracy in by_round(one.records)[-LATEST:])
+
+
+def _by_uplink(one: Played) -> Curve:
+    return by_uplink(one.records, [mark.bytes_up for mark in one.page.rounds])
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    full = {one.task: one for one in outcomes if one.codec == "full"}
+    rows = []
+    for one in outcomes:
+        plain = full[one.task]
+        error = "" if one.difference_error is None else f" ± {100 * one.difference_error:.1f}"
+        row = [one.task, one.codec, f"{one.answer_bytes:,}"]
+        row.append(f"{plain.answer_bytes / one.answer_bytes:.1f}")
+        row.append(f"{one.accuracy:.3f}")
+        row.append("" if one is plain else f"{100 * one.difference:+.1f}{error}")
+        if one.target_mb is None:
+            row += ["not reached", ""]
+        else:
+            times = "" if plain.target_mb is None else f"{plain.target_mb / one.target_mb:.0f}"
+            row += [f"{one.target_mb:.3g}", times]
+        rows.append(row)
+    head = ["task", "codec", "an answer", "times fewer", "accuracy", "to full, points"]
+    return markdown([*head, "MB to target", "times fewer"], rows) + "\n"
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=["phonewatch", "har"], default=["phonewatch", "har"]
+    )
+    parser.add_argument(
+        "--codecs", nargs="+", type=_codec, default=list(CODECS), help="`full` is run too"
+    )
+    parser.add_argument("--rounds", type=int, default=0, help="a run (default: 50 and 40)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="that train; they change nothing but the time it takes (default: one a core)",
+    )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bytes")
+    arguments = parser.parse_args()
+    if arguments.har is None and arguments.tasks == ["har"]:
+        parser.error("--tasks har needs --har, the folder with its data")
+    if "full" not in arguments.codecs:
+        arguments.codecs = ["full", *arguments.codecs]
+    return arguments
+
+
+def _codec(text: str) -> str:
+    try:
+        return codec_chain.read(text).text
+    except SettingsError as bad:
+        raise argparse.ArgumentTypeError(str(bad)) from bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""A codec as an operator writes it, "part(share=0.25)+eden+zstd": stages in the order of encoding.
+
+    numbers ──[Subset]──▶ fewer numbers ──Numbers──▶ bytes ──[Bytes]──▶ fewer bytes
+
+One stage makes bytes of numbers; one may stand in front of it, one behind. Settings stand in
+brackets, in TOML's spelling. Which stages there are is told by the files in `codecs/`.
+"""
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import json
+
+from fedmqtt import codecs, parts, settings
+from fedmqtt.codec_chance import Chances
+from fedmqtt.codecs import LARGEST, Bytes, Numbers, Subset
+from fedmqtt.settings import SettingsError
+from fedmqtt.weights import Array
+
+Stage = Subset | Numbers | Bytes
+
+TEXT_MAX = 200
+"""Characters: what an offer has room for."""
+_STAGE = re.compile(r"\s*([a-z0-9_]+)\s*(?:\(([^()]*)\)\s*)?(\+|\Z)")
+_SETTING = re.compile(r"\s*([a-z_]+)\s*=\s*([A-Za-z0-9_.+-]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What both sides do to an update's numbers."""
+
+    text: str
+    """As it stands in offers and updates: one spelling for one chain."""
+    numbers: Numbers
+    subset: Subset | None = None
+    squeezed: Bytes | None = None
+
+    def encode(self, values: Array, chances: Chances) -> bytes | memoryview:
+        """`values`: float32, shape (n,). Raises ValueError on numbers that cannot be sent."""
+        largest = float(np.abs(values).max(initial=0))
+        # Written so that "not a number" fails it too.
+        if not largest <= LARGEST:
+            what = "not finite" if not np.isfinite(largest) else f"beyond {LARGEST:.0e}"
+            raise ValueError(f"has values that are {what}")
+        if self.subset is not None:
+            values = self.subset.take(values, chances.shared)
+        data = self.numbers.encode(values, chances.own)
+        return data if self.squeezed is None else self.squeezed.squeeze(data)
+
+    def decode(self, data: bytes | memoryview, size: int, chances: Chances) -> Array:
+        """float32, shape (size,), perhaps not to be written to. Raises ValueError on bytes that
+        `encode` does not make of so many numbers.
+
+        However hostile the bytes, it takes no more memory than eight times the `size` numbers have.
+        """
+        view = memoryview(data).cast("B")
+        kept = size if self.subset is None else self.subset.kept(size)
+        size_bytes = self.numbers.size_bytes(kept)
+        if self.squeezed is not None:
+            view = memoryview(self.squeezed.expand(view, size_bytes))
+        if len(view) != size_bytes:
+            raise ValueError(f"{len(view)} bytes where {size_bytes} belong")
+        values = self.numbers.decode(view, kept, chances.own)
+        return values if self.subset is None else self.subset.put(values, size, chances.shared)
+
+
+@functools.lru_cache(maxsize=16)
+def read(text: str) -> Chain:
+    """The chain that an operator, or an offer, names. Raises SettingsError with the choices."""
+    named = [(name, _build(name, words)) for name, words in _split(text)]
+    spelt = "+".join(_spelt(name, stage) for name, stage in named)
+    match [stage for _, stage in named]:
+        case [Numbers() as numbers]:
+            return Chain(spelt, numbers)
+        case [Subset() as subset, Numbers() as numbers]:
+            return Chain(spelt, numbers, subset)
+        case [Numbers() as numbers, Bytes() as squeezed]:
+            return Chain(spelt, numbers, None, squeezed)
+        case [Subset() as subset, Numbers() as numbers, Bytes() as squeezed]:
+            return Chain(spelt, numbers, subset, squeezed)
+        case _:
+            raise SettingsError(
+                f"codec: {text!r} has to be one of {_named(Numbers)}; in front of it may stand"
+                f" {_named(Subset)}, behind it {_named(Bytes)}, joined by +"
+            )
+
+
+def stages() -> dict[str, type[Stage]]:
+    """All there are, by name."""
+    return {name: parts.load(codecs, name).Stage for name in parts.names(codecs)}
+
+
+def _named(kind: type[Stage]) -> str:
+    return ", ".join(name for name, stage in stages().items() if issubclass(stage, kind))
+
+
+def _split(text: str) -> Iterator[tuple[str, str]]:
+    """Each stage's name and what stands in its brackets."""
+    if len(text) > TEXT_MAX:
+        raise SettingsError(f"codec: {len(text)} characters, more than {TEXT_MAX}")
+    at, joined = 0, "+"
+    while joined:
+        found = _STAGE.match(text, at)
+        if found is None:
+            raise SettingsError(
+                f"codec: {text!r} is not understood from character {at + 1} on; expected stages"
+                " as in part(share=0.25)+eden+zstd"
+            )
+        name, words, joined = found.groups()
+        yield name, words or ""
+        at = found.end()
+
+
+def _build(name: str, words: str) -> Stage:
+    known = parts.names(codecs)
+    if name not in known:
+        raise SettingsError(f"codec: there is no {name!r}; choose one of: {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for word in words.split(",") if words.strip() else []:
+        found = _SETTING.fullmatch(word)
+        if found is None or found[1] in values:
+            raise SettingsError(f"codec: {name}({words}): expected {name}(name=value, ...)")
+        values[found[1]] = _value(found[2], name)
+    stage: Stage = settings.convert(values, parts.load(codecs, name).Stage, f"codec: {name}")
+    return stage
+
+
+def _value(word: str, name: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {word}")["value"]
+    except tomllib.TOMLDecodeError as bad:
+        raise SettingsError(f"codec: {name}: {word!r} is no number, true or false") from bad
+
+
+def _spelt(name: str, stage: Stage) -> str:
+    """Without what is as it would be anyway."""
+    fields = msgspec.structs.fields(stage)
+    said = [
+        f"{field.name}={json.encode(value).decode()}"
+        for field in fields
+        if (value := getattr(stage, field.name)) != field.default
+    ]
+    return f"{name}({', '.join(said)})" if said else name
