@@ -18,7 +18,7 @@ def check(*overrides: str) -> None:
     ("overrides", "complaint"),
     [
         (["codec=gzip"], "codec: there is no 'gzip'; choose one of: bfloat16, eden,"),
-        (["selection=first"], "selection: there is no 'first'; choose one of: uniform"),
+        (["selection=first"], "selection: there is no 'first'; choose one of: by_speed"),
         (["aggregation=best"], "aggregation: there is no 'best'; choose one of: bulyan"),
         (["rounds.quorum=11"], "rounds.quorum is 11, more than rounds.cohort = 10"),
         (

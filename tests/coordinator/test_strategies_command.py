@@ -14,13 +14,15 @@ def test_every_strategy_is_listed_with_its_line_and_its_settings() -> None:
     )
     title, *sections = _sections(ended.stdout)
     assert title.startswith("How a round's answers become the next model")
-    assert [section.splitlines()[0] for section in sections] == parts.names(aggregation)
-    for section in sections:
-        name, line, *rest = section.splitlines()
+    for name, section in zip(parts.names(aggregation), sections, strict=True):
         part = parts.load(aggregation, name)
-        assert line.strip() == (part.__doc__ or "").splitlines()[0]
+        lines = [line.strip() for line in section.splitlines()]
+        # A setting begins with what it means.
+        first = next((n for n, line in enumerate(lines) if line.startswith("#")), len(lines))
+        paragraph = (part.__doc__ or "").partition("\n\n")[0]
+        assert " ".join(lines[:first]).split() == f"{name}: {paragraph}".split()
         # What is printed can be put into a file as it is.
-        given = tomllib.loads("\n".join(rest))
+        given = tomllib.loads("\n".join(lines[first:]))
         assert settings.convert(given, part.Settings, name) == part.Settings()
         assert set(given) == set(part.Settings.__struct_fields__)
 
