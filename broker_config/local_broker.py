@@ -116,6 +116,7 @@ def _check_reachable(address: SplitResult) -> None:
     except OSError as error:
         raise BrokerError(
             f"No broker answers at {_without_password(address)}: {error.strerror or error}."
+            " Start one there, or name another."
         ) from error
 
 

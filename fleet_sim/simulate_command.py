@@ -17,7 +17,9 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +30,6 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors.numpy import save_file
 
 from broker_config.local_broker import BrokerError
 from coordinator import checkpoint, history
@@ -128,8 +129,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # A service manager's TERM ends it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        fleet = _read(arguments)
+        with _console().status("Reading the fleet ..."):
+            fleet = _read(arguments)
         _check_together(arguments, fleet)
         workers = _workers(arguments)
         folder = _run_folder(arguments, fleet)
@@ -158,12 +162,17 @@ def run(arguments: argparse.Namespace) -> int:
     except Broken as broken:
         sys.stderr.write(f"fedmqtt simulate: a promise was broken: {broken}\n")
         return 1
-    except (BrokerError, LiveSwarmError, LiveRunError) as bad:
+    except BrokerError as bad:
+        # Nothing was run: the same folder can be given again.
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.stderr.write(f"fedmqtt simulate: {bad}\n")
+        return 1
+    except (LiveSwarmError, LiveRunError) as bad:
         sys.stderr.write(f"fedmqtt simulate: {bad}\n")
         return 1
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-    return 0
+    return 0 if result.models else 1
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,9 +186,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     hours: float
     """Of virtual time."""
     rounds: int
+    models: int
+    """Rounds that made one."""
     invited: int
     answered: int
     dropped: int
+    surplus: int
+    """Answered when the round had enough, and were not waited for."""
     rejected: int
     late: int
     bytes_up: int
@@ -210,7 +223,9 @@ def simulate(
         with _making(folder, console):
             names = [f"client-{n + 1:07}" for n in range(fleet.config.clients)]
             if not names:
-                raise SettingsError("clients: say how many there are, where nothing is learned")
+                raise SettingsError(
+                    "clients: say how many there are, where nothing is learned: --set clients=100"
+                )
             crew = fleet.crew(names)
         _say_options(console, fleet, repeat)
         lab = Lab(fleet, crew, lambda client, purpose: _SAMPLES_UNLEARNED, None, _Say(console))
@@ -237,7 +252,7 @@ def simulate(
         lab = Lab(fleet, crew, samples, lesson, _Say(console))
         is_stopped = not _go(lab, fleet, console, enough)
     assert lab.tensors is not None
-    save_file(layout.unflatten(lab.tensors.flat), folder / "model.safetensors")
+    checkpoint.save(folder / "model.safetensors", layout, lab.tensors.flat, {})
     history.write(folder / "history.jsonl", lab.records)
     by_name = {one.client: one for one in held}
     outcome = replace(lab.outcome, is_stopped=is_stopped)
@@ -485,6 +500,8 @@ def _result(outcome: Outcome, fleet: Fleet, folder: Path) -> Result:
         finished=outcome.is_finished,
         hours=round(outcome.seconds / HOUR_S, 4),
         rounds=totals.rounds,
+        models=sum(one.outcome == "averaged" for one in outcome.records),
+        surplus=sum(len(one.surplus) for one in outcome.records),
         invited=totals.invited,
         answered=totals.answered,
         dropped=totals.dropped,
@@ -515,6 +532,23 @@ def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
     console.print(f"repeat with: {repeat}", markup=False, soft_wrap=True)
 
 
+def _why_none(outcome: Outcome) -> str:
+    if not outcome.records:
+        return (
+            "never were so many clients there and willing as federation.rounds.clients_min asks for"
+        )
+    reasons = Counter(
+        reason
+        for record in outcome.records
+        for told in (record.declined, record.rejected)
+        for reason in told.values()
+    )
+    if not reasons:
+        return outcome.records[-1].reason
+    ((reason, count),) = reasons.most_common(1)
+    return f"{count} times a client said, or was told: {reason}"
+
+
 def _say_result(console: Console, result: Result, outcome: Outcome) -> None:
     ended = "the fleet's hours are over"
     if outcome.is_stopped or outcome.failure:
@@ -525,12 +559,17 @@ def _say_result(console: Console, result: Result, outcome: Outcome) -> None:
     console.print(
         f"{ended}: {result.rounds} rounds in {result.hours:.2f} h of the fleet's time, "
         f"{result.answered} of {result.invited} answered, {result.dropped} dropped, "
-        f"{result.rejected} rejected, {result.late} late, {result.bytes_up / 1e6:.1f} MB up, "
+        f"{result.surplus} surplus, {result.rejected} rejected, {result.late} late, "
+        f"{result.bytes_up / 1e6:.1f} MB up, "
         f"{result.bytes_down / 1e6:.1f} MB down{metrics}",
         markup=False,
     )
     if result.trace:
         console.print(f"trace {result.trace}", markup=False)
+    if not result.models:
+        console.print(f"no round made a model: {_why_none(outcome)}", markup=False)
+    if not result.rounds:
+        return
     see = f"see it: fedmqtt report {shlex.quote(result.run)}"
     console.print(see, markup=False, soft_wrap=True)
 

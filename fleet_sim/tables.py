@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,13 +75,16 @@ def read_csv(path: Path, columns: Mapping[str, Sequence[str]], optional: str = "
         rows.append(Row(path, line, {name: cells[at].strip() for name, at in places.items()}))
     if not rows:
         names = ",".join(name for name in columns if name != optional)
-        raise SettingsError(f"{path}: empty; write a first line {names} and rows below it")
+        first = "no rows below its first line" if places else f"empty; write a first line {names}"
+        raise SettingsError(f"{path}: {first}" + ("" if places else " and rows below it"))
     return rows
 
 
 def read_npz(path: Path, arrays: Sequence[str], optional: str = "") -> dict[str, NDArray[Any]]:
     """These arrays of an archive. Nothing in it is ever unpickled. Raises SettingsError."""
     try:
+        if path.exists() and not is_zipfile(path):
+            raise SettingsError(f"{path}: not an npz archive")
         with np.load(path, allow_pickle=False) as archive:
             if missing := [name for name in arrays if name not in archive]:
                 raise SettingsError(
@@ -91,8 +94,7 @@ def read_npz(path: Path, arrays: Sequence[str], optional: str = "") -> dict[str,
             return {name: archive[name] for name in (*arrays, optional) if name in archive}
     except FileNotFoundError as bad:
         raise _missing(path) from bad
-    # Numpy raises AttributeError where a file turns out to hold a single array.
-    except (OSError, BadZipFile, AttributeError, EOFError) as bad:
+    except (OSError, BadZipFile, EOFError) as bad:
         raise SettingsError(f"{path}: not an npz archive ({bad})") from bad
     except SettingsError:
         raise

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from learning_tasks.loading import load_task
@@ -18,13 +19,17 @@ from learning_tasks.seam import TaskError
 def write_initial_model(task_name: str, seed: int, path: Path) -> int:
     """Write the untrained model as safetensors; how many numbers it has.
 
-    Raises `TaskError` where the task cannot be loaded, OSError where the file cannot be written.
+    Raises `TaskError` where the task cannot be loaded, that or OSError where the file cannot be
+    written.
     """
     weights = load_task(task_name).initial_weights(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whoever waits for this file never finds half of it.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    save_file(weights, unfinished)
+    try:
+        save_file(weights, unfinished)
+    except SafetensorError as bad:
+        raise TaskError(f"{path} cannot be written: {bad}") from bad
     unfinished.replace(path)
     return sum(array.size for array in weights.values())
 

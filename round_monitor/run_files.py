@@ -9,6 +9,7 @@ counts are kept of the clients' names.
 """
 
 import itertools
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,9 @@ Progress = Callable[[float], None]
 """Hears the share that is read, 0 to 1."""
 
 _T = TypeVar("_T")
+
+
+_log = logging.getLogger(__name__)
 
 
 class ReportError(Exception):
@@ -235,7 +239,15 @@ def _lines(path: Path, progress: Callable[[int], None]) -> Iterator[_Line]:
             for number, text in enumerate(file, 1):
                 done += len(text)
                 if text.strip():
-                    yield _decode(decoder, text, f"{path}, line {number}")
+                    try:
+                        line = _decode(decoder, text, f"{path}, line {number}")
+                    except ReportError as bad:
+                        if text.endswith(b"\n") or number == 1:
+                            raise
+                        # Its program, or the machine, ended while it was written.
+                        _log.warning("%s: the last line is left out", bad)
+                        return
+                    yield line
                 progress(done)
     except OSError as bad:
         raise ReportError(f"{path}: {bad.strerror}") from bad

@@ -5,6 +5,7 @@ name from a run ever get past `markup`, the browser would still not run it.
 """
 
 import base64
+import errno
 import hashlib
 import shlex
 import tomllib
@@ -307,6 +308,9 @@ def default_title(runs: Sequence[Run]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Whole or not at all. Raises OSError."""
+    if path.exists() and not path.is_file():
+        # A device, say: what is put in its place would be a file.
+        raise OSError(errno.EINVAL, "is there, and is no file that can be replaced", str(path))
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(text, encoding="utf-8")

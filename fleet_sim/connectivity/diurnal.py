@@ -17,6 +17,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from fedmqtt.effects import Seconds
+from fedmqtt.settings import SettingsError
 from fleet_sim.intervals import DAY_S, HOUR_S, TIME_OF_DAY_PATTERN, Interval, seconds_of
 
 _UNPLUGGED_S: Seconds = 60.0
@@ -74,6 +75,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def prepare(settings: Settings, folder: Path, clients: int, starts: Seconds) -> Settings:
+    """Raises SettingsError where nobody would ever be online."""
+    if not any(settings.by_weekday):
+        raise SettingsError("by_weekday: nobody is online on any day; give at least one above 0")
     return settings
 
 
@@ -93,10 +97,10 @@ def online(prepared: Settings, rank: float, chance: Random) -> Iterator[Interval
 def _window(settings: Settings, own_begin: Seconds, day: int, chance: Random) -> Interval:
     """That of one day; empty on a day on which it does not come."""
     begin = day * DAY_S + own_begin + _about(chance, settings.jitter_h)
-    length = settings.lasts_h * HOUR_S * settings.by_weekday[day % 7]
-    length += _about(chance, settings.jitter_h)
+    share = settings.by_weekday[day % 7]
+    length = settings.lasts_h * HOUR_S * share + _about(chance, settings.jitter_h)
     # Always drawn, so that `skip` moves nothing else.
-    comes = chance.random() >= settings.skip
+    comes = chance.random() >= settings.skip and share > 0
     return begin, begin + max(length, 0.0) * comes
 
 

@@ -96,6 +96,14 @@ def test_who_never_left_never_leaves(tmp_path: Path) -> None:
     assert list(trace.online(found, 0.0, Random(1))) == [(0.0, math.inf)]
 
 
+@pytest.mark.timeout(20)
+def test_who_never_left_never_leaves_as_whose_ever_sharer(tmp_path: Path) -> None:
+    found = prepare(tmp_path, "client,from,until\nann,0,86400\n", fleet=20)
+    for place in range(20):
+        lived = list(trace.online(found, (place + 0.5) / 20, Random(place)))
+        assert lived == [(0.0, math.inf)]
+
+
 def test_those_who_share_a_trace_live_it_whole_days_apart(tmp_path: Path) -> None:
     text = "client,from,until\n" + "".join(
         f"ann,{day * DAY_S + 3600},{day * DAY_S + 3600 + 60 * (day + 1)}\n" for day in range(7)
@@ -147,6 +155,7 @@ def test_whatever_the_log_a_client_lives_as_much_of_it(
     ("text", "sentence"),
     [
         ("", "file: log.csv: empty; write a first line client,from_s,until_s and rows below it"),
+        ("client,from,until\n", "file: log.csv: no rows below its first line"),
         (
             "client,from,until\nann,5,5\n",
             "file: log.csv: nobody in it is online for longer than no time",
@@ -194,7 +203,10 @@ def test_whatever_the_log_a_client_lives_as_much_of_it(
             "client,from,until\n,0,1\n",
             "file: log.csv, line 2: no client is named; write its name in the first column",
         ),
-        ("client,from,until\nann,,\n", "file: log.csv: nobody in it is ever online"),
+        (
+            "client,from,until\nann,,\n",
+            "file: log.csv: nobody in it is ever online; write an interval a line",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_what_to_do(

@@ -296,6 +296,14 @@ def test_a_time_that_has_passed_is_tomorrow_s_and_days_repeat(folder: Path) -> N
     assert found == [(0, 22), (30, 46), (54, 70)]
 
 
+def test_on_a_weekday_without_a_share_nobody_is_online(folder: Path) -> None:
+    mondays = {"begins": "12:00", "by_weekday": [1, 0, 0, 0, 0, 0, 0], "lasts_h": 2.0}
+    intervals = within(online(folder, ("diurnal", mondays)), 28 * DAY_S)
+    assert {int(begin // DAY_S) % 7 for begin, _ in intervals} == {0}
+    with pytest.raises(SettingsError, match="by_weekday: nobody is online on any day"):
+        online(folder, ("diurnal", {"by_weekday": [0] * 7}))
+
+
 def test_a_time_that_has_passed_at_the_start_is_the_next_such_time(folder: Path) -> None:
     def away(events: list[dict[str, Any]], starts_h: float) -> list[tuple[float, float]]:
         kind = ("scripted", {"events": events})

@@ -77,7 +77,8 @@ def test_it_ends_with_a_model_a_picture_and_one_line_for_programs(
     folder = Path(result["run"])
     records = history.read(folder / "history.jsonl")
     assert [one.outcome for one in records] == ["averaged"] * 3 + ["evaluated"]
-    assert len(records[-1].evaluated) == 12
+    # Of 12, all who have been there so far: a third is away at first, and returns one by one.
+    assert 8 <= len(records[-1].evaluated) <= 12
     assert load_file(folder / "model.safetensors")
     assert (folder / "rounds.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "result.json").read_text()) == result

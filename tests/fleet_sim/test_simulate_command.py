@@ -247,14 +247,17 @@ def test_on_a_terminal_there_is_a_bar_and_nothing_wider_than_the_screen(tmp_path
 # Stopped
 
 
-def test_ctrl_c_keeps_what_is_there_and_says_where(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_term_keep_what_is_there_and_say_where(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
     stormy(tmp_path)
     file, run = tmp_path / "fleet.toml", tmp_path / "run"
     words = ("fedmqtt", "simulate", str(file), "--run", str(run), "--processes", "2")
     more = ("--set", "federation.rounds.count=100000", "--set", "hours_max=100000")
     with running(tmp_path, *words, *more) as program:
         program.wait_for("round 3 ")
-        program.process.send_signal(signal.SIGINT)
+        program.process.send_signal(stop)
         assert program.wait() == 130, program.log
     assert "Traceback" not in program.log
     assert f"stopped; what there is lies in {run}" in program.log
@@ -329,3 +332,33 @@ def test_another_seed_is_another_run_in_everything(tmp_path: Path) -> None:
         found.append((sorted(first["invited"]), model))
     assert found[0] == found[2]
     assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
+
+
+def test_a_run_that_makes_no_model_says_why_and_fails(tmp_path: Path) -> None:
+    words = ("--preset", "calm", "--set", "federation.rounds.count=1")
+    dead = simulate(tmp_path, *words, "--set", "faults.trainer_crashes=1")
+    assert dead.returncode == 1
+    assert "no round made a model: " in dead.stderr
+    assert "times a client said, or was told: the trainer did not survive" in dead.stderr
+    never = simulate(
+        tmp_path,
+        *words,
+        "--set",
+        "connectivity.kind=scripted",
+        "--set",
+        "connectivity.settings.events=[{at = 0}]",
+        "--set",
+        "hours_max=1",
+    )
+    assert never.returncode == 1
+    assert "no round made a model: never were so many clients there and willing" in never.stderr
+    assert "see it:" not in never.stderr
+
+
+def test_a_broker_that_is_not_there_leaves_the_folder_free(tmp_path: Path) -> None:
+    words = ("--live", "--broker", "mqtt://127.0.0.1:1", "--preset", "calm", "--run", "mine")
+    for _ in range(2):
+        ended = simulate(tmp_path, *words)
+        assert ended.returncode == 1
+        assert "No broker answers at mqtt://127.0.0.1:1: Connection refused." in ended.stderr
+    assert not (tmp_path / "mine").exists()

@@ -209,6 +209,17 @@ def test_a_damaged_line_is_named_with_its_file(tmp_path: Path, damaged: bytes, w
     assert why in sentence
 
 
+def test_a_last_line_that_was_never_finished_is_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(json.dumps(line(1)).encode() + b"\n" + json.dumps(line(2)).encode()[:40])
+    (run,) = read_runs([tmp_path], lambda share: None)
+    assert [one.number for one in run.rounds] == [1]
+    assert f"{path}, line 2: damaged (" in caplog.text
+    assert "the last line is left out" in caplog.text
+
+
 def test_a_damaged_page_of_the_lab_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path, [line(1)])
     (folder / "lab.json").write_text('{"mode": "dreamt"}')
