@@ -65,6 +65,9 @@ _SAMPLES_UNLEARNED = 100
 _SHARES_MAX = 20_000
 """Of so many clients at most it is told how much they were online: of every second, or third."""
 
+_LOOKED_AT = 50
+"""Of so many clients, evenly chosen, a run tells at its start how often they are online."""
+
 Mistake = (SettingsError, UnknownPart, SplitError, TaskError, CheckpointError, OSError)
 """What is wrong with a fleet, told in one sentence."""
 
@@ -227,7 +230,7 @@ def simulate(
                     "clients: say how many there are, where nothing is learned: --set clients=100"
                 )
             crew = fleet.crew(names)
-        _say_options(console, fleet, repeat)
+        _say_options(console, fleet, crew, repeat)
         lab = Lab(fleet, crew, lambda client, purpose: _SAMPLES_UNLEARNED, None, _Say(console))
         is_stopped = not _go(lab, fleet, console, enough)
         history.write(folder / "history.jsonl", lab.records)
@@ -239,7 +242,7 @@ def simulate(
         held = _share_out(fleet, data)
         crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
         layout, flat = _first_model(fleet, folder)
-    _say_options(console, fleet, repeat)
+    _say_options(console, fleet, crew, repeat)
     with Trainers(
         fleet.federation.task,
         data,
@@ -273,7 +276,7 @@ def simulate_live(
     with _making(folder, console):
         held = _share_out(fleet, data)
         crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
-    _say_options(console, fleet, repeat)
+    _say_options(console, fleet, crew, repeat)
     if sentence := too_fast(fleet, speed):
         console.print(sentence, markup=False)
     outcome = run_live(
@@ -524,10 +527,19 @@ def _console() -> Console:
     return console
 
 
-def _say_options(console: Console, fleet: Fleet, repeat: str) -> None:
-    """The seed, and every option that the run depends on."""
+def _say_options(console: Console, fleet: Fleet, crew: Crew, repeat: str) -> None:
+    """The seed, every option that the run depends on, and how often anybody is there by them."""
     console.print(f"{fleet.source}: seed {fleet.config.seed}", markup=False)
     lab_options.show(console, fleet.config)
+    # A log in other units than we take it for shows here.
+    step = math.ceil(len(crew) / _LOOKED_AT)
+    hours = fleet.config.hours_max
+    shares = [share(crew[n].online(), hours * HOUR_S) for n in range(0, len(crew), step)]
+    console.print(
+        f"{len(crew)} clients, online {sum(shares) / len(shares):.0%} of {hours:g} h on average"
+        f" ({min(shares):.0%} to {max(shares):.0%})",
+        markup=False,
+    )
     # Whole, since it will be copied; a terminal breaks it where it must.
     console.print(f"repeat with: {repeat}", markup=False, soft_wrap=True)
 

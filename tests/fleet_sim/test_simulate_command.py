@@ -29,6 +29,9 @@ WORDS = (sys.executable, "-m", "fedmqtt", "simulate")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+_PRESENCE = r"\d+ clients, online \d+% of \d+ h on average \(\d+% to \d+%\)"
+
+
 def simulate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -220,6 +223,7 @@ def test_where_nobody_watches_it_prints_plain_lines_and_one_of_json_at_the_end(
     assert "  link: latency_s=0.1 jitter_s=0.5 loss=0.05" in ended.stderr
     assert sum(one.startswith("round ") for one in lines) == result["rounds"] + 1
     assert "repeat with: fedmqtt simulate fleet.toml" in lines
+    assert any(re.fullmatch(_PRESENCE, line) for line in lines)
     assert lines[-2] == f"trace {result['trace']}"
     assert lines[-1] == f"see it: fedmqtt report {result['run']}"
     assert result["run"] == "runs/lab-seed-1-1"
