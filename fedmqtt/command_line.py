@@ -20,6 +20,7 @@ EXIT_INTERRUPTED = 130
 
 COMMANDS = {
     "demo": ("fleet_sim.demo", "a whole federation on this machine: 46 phones and watches"),
+    "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
     "coordinator": ("coordinator.command", "run a federation's rounds"),
     "client": ("edge_client.command", "take part with this device's own data"),
     "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
@@ -27,12 +28,11 @@ COMMANDS = {
         "round_monitor.report_command",
         "one page from one or several runs, to look at offline",
     ),
+    "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "broker": ("broker_config.command", "a small broker to try things with"),
     "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
-    "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
-    "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),
-    "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
     "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
+    "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),
 }
 """Subcommand: the module with its `add_arguments` and `run`, and one line of help."""
 
