@@ -235,13 +235,14 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, Meta(description="Who is invited to train (a file in coordinator/selection).")
     ] = "uniform"
     selection_settings: Annotated[
-        dict[str, Any], Meta(description="Settings of the selection policy.")
+        dict[str, Any], Meta(description="Of the selection policy; see fedmqtt selections.")
     ] = field(default_factory=dict)
     aggregation: Annotated[
         str, Meta(description="How answers become a model (a file in coordinator/aggregation).")
     ] = "fedavg"
     aggregation_settings: Annotated[
-        dict[str, Any], Meta(description="Settings of the aggregation strategy.")
+        dict[str, Any],
+        Meta(description="Of the aggregation strategy; see fedmqtt strategies."),
     ] = field(default_factory=dict)
     training: Annotated[TrainingSettings, Meta(description="How clients train in a round.")] = (
         field(default_factory=TrainingSettings)

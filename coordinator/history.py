@@ -139,6 +139,11 @@ def sentence(record: Record) -> str:
         f", {name} {value:.4f}"
         for name, value in (record.figures.metrics if record.figures else {}).items()
     )
+    if record.outcome == "evaluated":
+        return (
+            f"round {record.round} evaluated ({record.reason}): measured by"
+            f" {len(record.evaluated)}, {record.duration_s:.1f} s{figures}"
+        )
     return (
         f"round {record.round} {record.outcome} ({record.reason}):"
         f" {len(record.answered)} of {len(record.invited)} answered,"

@@ -11,7 +11,6 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from coordinator.command import with_strategy_settings
 from coordinator.config import FederationConfig
 from fedmqtt import settings
 from fedmqtt.topics import is_name
@@ -55,8 +54,8 @@ def starter_config(name: str) -> str:
         "# Settings of this federation. Each line stands at its default; delete what you do not\n"
         f"# change. For one run: fedmqtt coordinator {CONFIG_FILE} --set rounds.count=5\n\n"
     )
-    config = FederationConfig(name=name, task=TASK_FILE)
-    return head + settings.render(with_strategy_settings(config))
+    # Without the settings of the strategy: another one, named in its line, would not take them.
+    return head + settings.render(FederationConfig(name=name, task=TASK_FILE))
 
 
 def _next_steps(folder: Path, name: str) -> str:

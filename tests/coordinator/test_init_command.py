@@ -8,8 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
-from coordinator.command import with_strategy_settings
+from coordinator import checks, history
 from coordinator.config import FederationConfig
 from coordinator.init_command import CONFIG_FILE, TASK_FILE, starter_config
 from fedmqtt import settings
@@ -72,9 +71,14 @@ def test_the_file_names_every_setting_and_stands_at_the_defaults(tmp_path: Path)
     path = tmp_path / CONFIG_FILE
     path.write_text(starter_config("greenhouse"))
     written = settings.read(path, [], FederationConfig)
-    defaults = FederationConfig(name="greenhouse", task=TASK_FILE)
-    assert written == with_strategy_settings(defaults)
-    assert written.aggregation_settings == {"rate": 1.0}
+    assert written == FederationConfig(name="greenhouse", task=TASK_FILE)
+
+
+def test_another_strategy_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / CONFIG_FILE
+    path.write_text(starter_config("greenhouse"))
+    words = ["aggregation=norm_clipping", "selection=oort", "codec=part(share=0.5)+eden"]
+    checks.check(settings.read(path, words, FederationConfig))
 
 
 def test_the_next_steps_are_told(tmp_path: Path) -> None:
