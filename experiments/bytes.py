@@ -24,7 +24,6 @@ Prints a table, and the result as JSON on the last line. The run folders can be 
 import argparse
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator import checkpoint
-from experiments.cells import Bars, Played, bars, play
+from experiments.cells import Bars, Played, add_running_arguments, bars, play
 from experiments.curves import Curve, by_round, by_uplink, crossing, smooth
 from experiments.people import Task, fleet_of, tasks
 from experiments.tables import in_words, markdown, rounded
@@ -183,13 +182,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=0, help="a run (default: 50 and 40)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="that train; they change nothing but the time it takes (default: one a core)",
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bytes")
+    add_running_arguments(parser, "bytes")
     arguments = parser.parse_args()
     if arguments.har is None and arguments.tasks == ["har"]:
         parser.error("--tasks har needs --har, the folder with its data")

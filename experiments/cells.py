@@ -4,6 +4,8 @@ Cell ──▶ folder/cell.json is there, and it was run far enough: read it ─
          else: simulate, then write cell.json last ──────────────────────▶
 """
 
+import argparse
+import os
 import shlex
 import shutil
 import time
@@ -114,6 +116,17 @@ def bars(cells: int) -> Iterator[Bars]:
         disable=not console.is_terminal,
     ) as progress:
         yield Bars(progress, cells)
+
+
+def add_running_arguments(parser: argparse.ArgumentParser, experiment: str) -> None:
+    """Which every experiment has: how many processes train, and where its runs go."""
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="that train; they change nothing but the time it takes (default: one a core)",
+    )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / experiment)
 
 
 def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> Played:

@@ -24,7 +24,6 @@ The run folders can be looked at with `fedmqtt report`.
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import lost_answers, pictures, seldom_online
-from experiments.cells import Bars, Cell, Played, bars, play
+from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play
 from experiments.lost_answers import OVER_SELECTION, TARGET
 from experiments.people import Task, tasks
 from experiments.tables import in_words, markdown, rounded
@@ -160,13 +159,7 @@ def _parse() -> argparse.Namespace:
         help="of availability",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="that train; they change nothing but the time it takes (default: one a core)",
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "dropout")
+    add_running_arguments(parser, "dropout")
     arguments = parser.parse_args()
     if arguments.har is None and arguments.tasks == ["har"] and "dropout" in arguments.parts:
         parser.error("--tasks har needs --har, the folder with its data")

@@ -28,7 +28,6 @@ Networks from Decentralized Data", AISTATS 2017.
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator.history import Record
-from experiments.cells import FLEETS, Bars, Cell, Played, bars, play
+from experiments.cells import FLEETS, Bars, Cell, Played, add_running_arguments, bars, play
 from experiments.curves import by_round, crossing
 from experiments.tables import in_words, markdown
 from fleet_sim.simulate_command import Mistake
@@ -214,13 +213,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of split, model, choice and batches")
     parser.add_argument("--rounds", type=int, help="at most (default: twice the paper's)")
     parser.add_argument("--target", type=float, help="another accuracy than the paper's")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="that train; they change nothing but the time it takes (default: one a core)",
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "mcmahan")
+    add_running_arguments(parser, "mcmahan")
     return parser.parse_args()
 
 

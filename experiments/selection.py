@@ -16,7 +16,6 @@ docs/selection.md. A run takes some 10 s on one core; an interrupted experiment 
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from coordinator import selection
 from coordinator.history import Record
-from experiments.cells import Bars, Cell, Played, bars, play
+from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play
 from experiments.curves import by_hour, crossing
 from experiments.people import Task, fleet_of, tasks
 from experiments.tables import in_words, markdown, rounded
@@ -202,13 +201,7 @@ def _parse() -> argparse.Namespace:
     policies = parts.names(selection)
     parser.add_argument("--policies", nargs="+", choices=policies, default=policies)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="that train; they change nothing but the time it takes (default: one a core)",
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "selection")
+    add_running_arguments(parser, "selection")
     return parser.parse_args()
 
 

@@ -80,6 +80,13 @@ def round_trip(text: str, values: Array, seeds: Chances) -> Array:
     return chain.decode(bytes(chain.encode(values, seeds)), values.size, seeds)
 
 
+@pytest.mark.parametrize("stage", codec_chain.stages().values(), ids=codec_chain.stages())
+def test_a_stage_has_all_that_its_kind_asks_for(stage: type[codec_chain.Stage]) -> None:
+    # A struct can be made without, unlike other abstract classes.
+    asked = [name for name in dir(stage) if hasattr(getattr(stage, name), "__isabstractmethod__")]
+    assert asked == []
+
+
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("size", SIZES)
 def test_size_and_type_come_back(chain: str, size: int) -> None:
