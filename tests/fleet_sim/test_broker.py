@@ -3,44 +3,22 @@
 from random import Random
 
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import ModelRef, Offer, Presence, Receipt, Training
+from fedmqtt.messages import Presence, Receipt
 from fedmqtt.topics import (
     Address,
-    ClientId,
-    Digest,
     Inbox,
     OfferBoard,
     PresenceOf,
     RoundId,
-    RunId,
 )
 from fleet_sim.broker import COORDINATOR, Broker, Message
 from fleet_sim.clock import Clock, stream
 from fleet_sim.weather import Weather
-
-ANN = ClientId("ann")
-RUN = RunId("r")
-MODEL = ModelRef(digest=Digest("a" * 64), size_bytes=1, chunk_bytes=1024, fingerprint="f")
+from tests.fleet_sim.offers import ANN, RUN, offer
 
 
 def receipt(number: int) -> Receipt:
     return Receipt(run=RUN, round=RoundId(number), accepted=True)
-
-
-def offer(number: int) -> Offer:
-    return Offer(
-        run=RUN,
-        round=RoundId(number),
-        task="t",
-        model=MODEL,
-        train=(ANN,),
-        evaluate=(),
-        closes_in_s=60.0,
-        training=Training(),
-        codec="full",
-        lanes=1,
-        seed=0,
-    )
 
 
 class Table:

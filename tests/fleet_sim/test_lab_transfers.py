@@ -7,8 +7,8 @@ import pytest
 from coordinator.history import Record
 from fedmqtt import messages, weights
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import Announce, Chunk, ModelRef, Offer, Training, Update
-from fedmqtt.topics import Address, ClientId, Digest, OfferBoard, RoundId, RunId, UpdatePart
+from fedmqtt.messages import Announce, Chunk, Offer, Update
+from fedmqtt.topics import Address, Digest, OfferBoard, UpdatePart
 from fleet_sim.broker import Message
 from fleet_sim.clock import Clock
 from fleet_sim.lab import Lab
@@ -16,10 +16,9 @@ from fleet_sim.lab_broker import PACKET_BYTES, LabBroker
 from fleet_sim.links import Bandwidth, Link
 from learning_tasks.loading import load_task
 from tests.fleet_sim.lab_fleets import at, fleet, large_task, learning, names, protocol
+from tests.fleet_sim.offers import ANN, offer
 
 ONE = "count = 1\ncohort = 1\nquorum = 1\nclients_min = 1\ndeadline_s = 50000.0\n"
-ANN = ClientId("ann")
-MODEL = ModelRef(digest=Digest("a" * 64), size_bytes=1, chunk_bytes=1024, fingerprint="f")
 
 HUNDRED_KB = 25_000
 """Numbers."""
@@ -34,22 +33,6 @@ def ran(lab: Lab) -> Record:
     lab.run()
     assert lab.is_finished
     return lab.records[0]
-
-
-def offer(number: int) -> Offer:
-    return Offer(
-        run=RunId("r"),
-        round=RoundId(number),
-        task="t",
-        model=MODEL,
-        train=(ANN,),
-        evaluate=(),
-        closes_in_s=60.0,
-        training=Training(),
-        codec="full",
-        lanes=1,
-        seed=0,
-    )
 
 
 def model_bytes(task: str) -> int:
