@@ -16,7 +16,16 @@ from types import ModuleType
 import numpy as np
 
 from coordinator import aggregation, counted, evaluation, late, local_method
-from coordinator.aggregation import Absorbs, Aggregation, Hears, KeepModel, Memory, Round
+from coordinator.aggregation import (
+    Absorbs,
+    Aggregation,
+    Hears,
+    Judges,
+    KeepModel,
+    Memory,
+    Round,
+)
+from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.counted import Counted
 from coordinator.rounds import Named
@@ -70,6 +79,9 @@ class Answers:
             raise SettingsError(str(bad)) from bad
         self._terms_max = terms_max
         self._folder = folder or Path(gettempdir())
+        self._store: ClientStore | None = None
+        if hasattr(self._strategy, "stores") and self._strategy.stores(self._settings):
+            self._store = ClientStore(folder and folder / "clients", size)
         self._sum: Aggregation | None = None
         self._method = local_method.asked(config)
         self._counted = Counted({})
@@ -101,6 +113,9 @@ class Answers:
             seed=int.from_bytes(chance[:8]),
             memory=self._written,
             folder=self._folder,
+            number=number,
+            store=self._store,
+            is_awaited=self._counted.has_waiting,
         )
         self._sum = self._strategy.build(self._settings, round_)
         self._tally = _Tally()
@@ -235,7 +250,11 @@ class Answers:
         return ""
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
-        limits = self._config.limits
+        limits, method = self._config.limits, self._method
+        if method.interval_max and not 1 <= update.interval <= method.interval_max:
+            return f"takes part every {update.interval} rounds, as it says; 1 to" + (
+                f" {method.interval_max} are taken"
+            )
         if update.codec != self._codec.text:
             return f"codec {update.codec!r}, not {self._codec.text!r}"
         if update.sample_count > limits.samples_max:
@@ -255,5 +274,10 @@ class Answers:
                 f"changes a parameter by {max(-lowest, highest):.4g};"
                 f" limits.change_max is {limits.change_max:g}"
             )
+        summing = self._sum
+        if summing is not None and isinstance(summing, Judges):
+            fault: str = summing.fault(client, update, change)
+            if fault:
+                return fault
         self._change = change
         return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_client import participation
 from edge_client.remembered import NOTHING, Numbers, Remembered
 from edge_client.training_job import Job
 from fedmqtt import codec_chain, codec_chance, fixed_point
@@ -27,13 +28,14 @@ class Outgoing:
     payload: bytes | memoryview
     since: RoundId = NOTHING.round
     whole: bool = False
+    interval: float = 1.0
     remembered: Remembered | None = None
     """None: nothing is to be remembered."""
 
 
 def remembers(method: Method) -> bool:
     """Whether clients keep anything from one round for the next."""
-    return method.difference
+    return method.difference or method.interval_max > 0
 
 
 def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
@@ -43,6 +45,11 @@ def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
     """
     if job.method.difference:
         return _difference(job, change, before)
+    if job.method.interval_max:
+        interval, facts = participation.answered(before.facts, job.round, job.method.interval_max)
+        remembered = Remembered(round=job.round, facts=facts)
+        payload = codec_chain.read(job.codec).encode(change, _chances(job))
+        return Outgoing(payload=payload, interval=interval, remembered=remembered)
     return Outgoing(payload=codec_chain.read(job.codec).encode(change, _chances(job)))
 
 

@@ -218,6 +218,7 @@ def update(
         measures=measures,
         since=outgoing.since,
         whole=outgoing.whole,
+        interval=outgoing.interval,
         payload=memoryview(outgoing.payload),
     )
     return answer, outgoing.remembered

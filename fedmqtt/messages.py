@@ -77,6 +77,9 @@ class Method(Struct, frozen=True, kw_only=True):
     and what is sent, once it is counted."""
     fraction_bits: Annotated[int, Meta(ge=0, le=52)] = 0
     """What clients remember are multiples of 2^-so many: then both sides add up to the same."""
+    interval_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """Tell how many rounds lie between your answers, on average, each counted as so many at most;
+    0: this is not asked for."""
 
 
 class Message(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
@@ -210,6 +213,8 @@ class Update(Message, frozen=True, kw_only=True):
     has been counted up to there. 0: nothing has."""
     whole: bool = False
     """No difference, since what was counted is not remembered here: to count in place of it."""
+    interval: Annotated[float, Meta(ge=1, le=10_000)] = 1.0
+    """Rounds from one of its answers to the next, on average, where the offer asks for that."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 

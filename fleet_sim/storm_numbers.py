@@ -7,12 +7,16 @@ be on its disk.
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from coordinator import local_method
+from coordinator import counted, local_method
 from coordinator.aggregation import Memory
 from coordinator.answers import Answers
+from coordinator.client_store import ClientStore, Vector
 from coordinator.config import FederationConfig
 from coordinator.rounds import Close, Collecting, Named, State
 from edge_client import local_methods
@@ -26,9 +30,14 @@ SIZE = 3
 _TERMS_MAX = 1000
 
 
-def federation(aggregation: str) -> FederationConfig:
+def federation(aggregation: str, **settings: Any) -> FederationConfig:
     """Whose strategy asks for differences."""
-    return FederationConfig(name="storm", task="simulated", aggregation=aggregation)
+    return FederationConfig(
+        name="storm",
+        task="simulated",
+        aggregation=aggregation,
+        aggregation_settings=settings,
+    )
 
 
 class Differences(Headers):
@@ -36,15 +45,25 @@ class Differences(Headers):
 
     def __init__(self, config: FederationConfig) -> None:
         self._config = config
+        self._folder = TemporaryDirectory(prefix="storm-")
+        """The coordinator's disk."""
         self._kept: dict[Named, Update] = {}
         """Of the answers that were accepted, by name: the ledger has them, or not."""
         self.remembered: Memory = {}
         """As on the disk."""
-        self.answers = Answers(config, SIZE, _TERMS_MAX)
+        self.answers = self._begun()
 
     @property
     def method(self) -> Method:
         return local_method.asked(self._config)
+
+    def parts(self) -> dict[ClientId, Vector]:
+        """What the sum holds of each client, as on the disk."""
+        store = ClientStore(Path(self._folder.name) / "clients", SIZE)
+        last = counted.read(self.remembered)
+        store.begin(last)
+        found = {client: store.before(client) for client in last}
+        return {client: part for client, part in found.items() if part is not None}
 
     def begin(self, number: RoundId, terms_max: int) -> None:
         self.answers.begin(terms_max, number)
@@ -69,7 +88,7 @@ class Differences(Headers):
         self._end()
 
     def restart(self, state: State) -> None:
-        self.answers = Answers(self._config, SIZE, _TERMS_MAX, memory=dict(self.remembered))
+        self.answers = self._begun()
         for named in state.past.held:
             self.answers.take(named)
         if isinstance(state, Collecting):
@@ -86,6 +105,10 @@ class Differences(Headers):
         self.answers.finish(np.zeros(SIZE, np.float32))
         self._end()
         return super().next_model(base, close)
+
+    def _begun(self) -> Answers:
+        folder = Path(self._folder.name)
+        return Answers(self._config, SIZE, _TERMS_MAX, folder, dict(self.remembered))
 
     def _fold(self, named: Named, staleness: int) -> None:
         update = self._kept[named]

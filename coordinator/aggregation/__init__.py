@@ -2,9 +2,11 @@
 
 Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
 which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
-It may define `method(settings)` too: what it asks of clients beyond plain local SGD.
+It may define `method(settings)` too: what it asks of clients beyond plain local SGD; and
+`stores(settings)`: whether it needs a store of vectors by client.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
@@ -12,10 +14,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from coordinator.client_store import ClientStore
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
 from fedmqtt.messages import Update
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
 Memory = dict[str, NDArray[Any]]
@@ -24,6 +28,9 @@ Memory = dict[str, NDArray[Any]]
 
 class KeepModel(Exception):
     """No model can be made of these answers, and the round keeps its own: why, in one sentence."""
+
+
+_UNNUMBERED = RoundId(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,11 @@ class Round:
     happens to the program in between. The arrays in it are read-only: put in new ones."""
     folder: Path = field(default_factory=lambda: Path(gettempdir()))
     """Where an update set lies."""
+    number: RoundId = _UNNUMBERED
+    store: ClientStore | None = None
+    """Of vectors by client, for a strategy whose `stores(settings)` asks for one."""
+    is_awaited: Callable[[ClientId], bool] = lambda client: False
+    """Whether an answer of this client was accepted that is to be folded in a later round."""
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""
@@ -78,6 +90,14 @@ class Hears(Protocol):
 
     def hear(self, named: Named, update: Update) -> None:
         """Before each `fold`: what else this update says."""
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """A strategy that cannot take every change that is within the limits."""
+
+    def fault(self, client: ClientId, update: Update, change: Array) -> str:
+        """What is wrong with it, for its sender; nothing if it may count. Nothing changes here."""
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """A strategy's rounds, played by hand."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from coordinator import aggregation
 from coordinator.aggregation import Memory, Round
+from coordinator.client_store import ClientStore
 from coordinator.rounds import Named
 from fedmqtt import parts, settings
-from fedmqtt.fixed_point import fraction_bits
+from fedmqtt.fixed_point import fraction_bits, remembered_bits
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
@@ -25,16 +26,22 @@ def strategy_named(name: str) -> ModuleType:
     return parts.load(aggregation, name)
 
 
-def answers(changes: Iterable[Any], samples: Sequence[int] = ()) -> list[Answer]:
-    """Of clients whose names are in the order of their changes."""
+def answers(changes: Iterable[Any], samples: Sequence[int] = (), number: int = 1) -> list[Answer]:
+    """To this round, of clients whose names are in the order of their changes."""
     return [
         (
             np.asarray(change, np.float32),
             samples[n] if samples else 1,
-            Named(ClientId(f"client-{n:04}"), RoundId(1)),
+            Named(ClientId(f"client-{n:04}"), RoundId(number)),
         )
         for n, change in enumerate(changes)
     ]
+
+
+def store_for(strategy: ModuleType, chosen: Any, size: int) -> ClientStore | None:
+    """A new one, where it needs one."""
+    asks = hasattr(strategy, "stores") and strategy.stores(chosen)
+    return ClientStore(None, size) if asks else None
 
 
 def play(
@@ -44,17 +51,25 @@ def play(
     memory: Memory | None = None,
     *,
     bits: int = BITS,
+    change_max: float = 10.0,
     seed: int = 0,
+    number: int = 0,
+    store: ClientStore | None = None,
+    is_awaited: Callable[[ClientId], bool] = lambda client: False,
     **given: Any,
 ) -> Array:
-    """The model after one round; `memory` is as the round leaves it."""
+    """The model after one round; `memory` and `store` are as the round leaves them."""
     chosen = settings.convert(given, strategy.Settings, "settings")
     round_ = Round(
         size=base.size,
         bits=bits,
+        remembered_bits=remembered_bits(change_max),
         terms_max=TERMS_MAX,
         seed=seed,
+        number=RoundId(number),
         memory={} if memory is None else memory,
+        store=store or store_for(strategy, chosen, base.size),
+        is_awaited=is_awaited,
     )
     built = strategy.build(chosen, round_)
     for change, sample_count, named in folded:

@@ -13,10 +13,18 @@ import pytest
 
 from coordinator import aggregation, strategy_memory
 from coordinator.aggregation import KeepModel, Memory, Round
+from coordinator.client_store import ClientStore
 from fedmqtt import parts
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.weights import Array
-from tests.coordinator.aggregation.folding import BITS, TERMS_MAX, Answer, answers, play
+from tests.coordinator.aggregation.folding import (
+    BITS,
+    TERMS_MAX,
+    Answer,
+    answers,
+    play,
+    store_for,
+)
 
 SIZE = 6
 BASE = np.array([0, 0, 0, 1, 1, 1], np.float32)
@@ -37,10 +45,10 @@ def fields(strategy: ModuleType) -> tuple[str, ...]:
     return tuple(strategy.Settings.__struct_fields__)
 
 
-def random_answers(count: int, size: int = SIZE, seed: int = 0) -> list[Answer]:
+def random_answers(count: int, size: int = SIZE, seed: int = 0, number: int = 1) -> list[Answer]:
     chance = np.random.default_rng(seed)
     changes = chance.uniform(-3, 3, (count, size)).astype(np.float32)
-    return answers(changes, [int(one) for one in chance.integers(1, 100, count)])
+    return answers(changes, [int(one) for one in chance.integers(1, 100, count)], number)
 
 
 def test_a_round_nobody_answered_keeps_the_model(strategy: ModuleType) -> None:
@@ -102,15 +110,19 @@ def test_a_restart_in_the_middle_of_a_round_changes_no_bit(
     undisturbed, restarted = BASE, BASE
     memory: Memory = {}
     kept: Memory = {}
+    whole = ClientStore(None, SIZE)
     for number in range(1, 5):
-        folded = random_answers(15, seed=number)
-        undisturbed = play(strategy, undisturbed, folded, memory, seed=number)
+        folded = random_answers(15, seed=number, number=number)
+        undisturbed = play(strategy, undisturbed, folded, memory, seed=number, store=whole)
         # What a killed program had folded is gone, and so is what it remembered since.
-        play(strategy, restarted, folded[3:14], dict(kept), seed=number)
+        torn = ClientStore(tmp_path / "clients", SIZE)
+        play(strategy, restarted, folded[3:14], dict(kept), seed=number, store=torn)
         again = dict(kept)
         for array in again.values():
             array.flags.writeable = False
-        restarted = play(strategy, restarted, folded[7:] + folded[:7], again, seed=number)
+        store = ClientStore(tmp_path / "clients", SIZE)
+        mixed = folded[7:] + folded[:7]
+        restarted = play(strategy, restarted, mixed, again, seed=number, store=store)
         named = strategy_memory.save(tmp_path, str(number), strategy.__name__, again)
         kept = strategy_memory.load(tmp_path, named)
         assert restarted.tobytes() == undisturbed.tobytes()
@@ -134,11 +146,17 @@ def test_extreme_changes_within_the_limits_leave_a_finite_model(
     strategy: ModuleType, changes: list[list[float]]
 ) -> None:
     memory: Memory = {}
-    model = BASE
-    for _ in range(3):
+    model, store = BASE, ClientStore(None, SIZE)
+    for number in (1, 2, 3):
         with np.errstate(all="raise", under="ignore"):
             model = play(
-                strategy, model, answers(changes), memory, bits=fraction_bits(1e9, 1, TERMS_MAX)
+                strategy,
+                model,
+                answers(changes, number=number),
+                memory,
+                bits=fraction_bits(1e9, 1, TERMS_MAX),
+                change_max=1e9,
+                store=store,
             )
         assert np.isfinite(model).all()
     assert all(np.isfinite(array).all() for array in memory.values())
@@ -155,7 +173,9 @@ def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
     change = np.ones(size, np.float32)
     tracemalloc.start()
     try:
-        built = strategy.build(strategy.Settings(), Round(size=size, bits=BITS, terms_max=60))
+        settings = strategy.Settings()
+        store = store_for(strategy, settings, size)
+        built = strategy.build(settings, Round(size=size, bits=BITS, terms_max=60, store=store))
         for folded, sample_count, named in answers([change[:1]] * 60):
             assert folded.size == 1
             built.fold(change, sample_count, named)
@@ -176,7 +196,8 @@ def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
 
 
 def test_what_lay_on_the_disk_is_gone_with_the_round(strategy: ModuleType, tmp_path: Path) -> None:
-    round_ = Round(size=SIZE, bits=BITS, terms_max=20, folder=tmp_path)
+    store = store_for(strategy, strategy.Settings(), SIZE)
+    round_ = Round(size=SIZE, bits=BITS, terms_max=20, folder=tmp_path, store=store)
     built = strategy.build(strategy.Settings(), round_)
     for change, sample_count, named in random_answers(20):
         built.fold(change, sample_count, named)
@@ -212,12 +233,14 @@ def test_its_first_line_tells_what_it_does_and_its_docstring_where_it_comes_from
 
 def test_arrays_that_are_remembered_are_not_changed(strategy: ModuleType) -> None:
     memory: Memory = {}
-    model: Array = play(strategy, BASE, random_answers(20), memory)
+    store = ClientStore(None, SIZE)
+    model: Array = play(strategy, BASE, random_answers(20), memory, store=store)
     for array in memory.values():
         # As exact as what it was made from: sums are whole numbers.
         assert array.dtype in (np.float32, np.int64, np.uint8)
         array.flags.writeable = False
     before = {name: array.copy() for name, array in memory.items()}
-    play(strategy, model, random_answers(20, seed=1), dict(memory))
+    again = random_answers(20, seed=1, number=2)
+    play(strategy, model, again, dict(memory), store=store)
     for name, array in memory.items():
         np.testing.assert_array_equal(array, before[name])
