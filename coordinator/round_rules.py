@@ -35,7 +35,13 @@ def bounds(config: FederationConfig) -> pacing.Bounds:
 
 def invited_max(config: FederationConfig) -> int:
     """The most clients that one round may invite to train."""
-    return pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
+    limit = pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
+    return rounds.room(limit) if is_by_sortition(config) else limit
+
+
+def is_by_sortition(config: FederationConfig) -> bool:
+    """Whether clients see for themselves if they are invited."""
+    return bool(getattr(parts.load(selection, config.selection), "BY_SORTITION", False))
 
 
 def selection_settings(config: FederationConfig) -> Struct:
@@ -65,6 +71,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
 
     return rounds.Rules(
         select=select,
+        by_sortition=is_by_sortition(config),
         rounds=config.rounds.count,
         cohort=config.rounds.cohort,
         pace=bounds(config),
