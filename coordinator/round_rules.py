@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import pacing, rounds, selection
+from coordinator import one_at_a_time, pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
@@ -75,7 +75,8 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         rounds=config.rounds.count,
         cohort=config.rounds.cohort,
         pace=bounds(config),
-        quorum=config.rounds.quorum,
+        # Who is gone in the middle of a visit is passed over, and not waited for to the deadline.
+        quorum=0 if one_at_a_time.is_wanted(config) else config.rounds.quorum,
         # With fewer, no round could make a model.
         clients_min=max(config.rounds.clients_min, config.rounds.quorum),
         pause_s=config.rounds.pause_s,
