@@ -384,7 +384,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
         case Offered():
             return _consider(state, event, rules)
         case OfferWithdrawn():
-            return _forget_offer(replace(state, invitation=None))
+            return _forget_offer(_forget_invitation(state))
         case ModelFetched(_, digest):
             return _start_work(state, digest)
         case Finished(at, answer):
@@ -646,6 +646,14 @@ def _forget_offer(state: Session) -> tuple[Session, list[Effect]]:
     if job is None or _may_be_late(job):
         return state, []
     return _drop_job(replace(state, seen=(job.offer.run, RoundId(job.offer.round - 1))))
+
+
+def _forget_invitation(state: Session) -> Session:
+    """So that it is considered anew, too."""
+    if state.invitation is None:
+        return state
+    offer = state.invitation.offer
+    return replace(state, invitation=None, seen=(offer.run, RoundId(offer.round - 1)))
 
 
 def _may_be_late(job: Job) -> bool:
