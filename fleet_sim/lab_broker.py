@@ -101,7 +101,7 @@ class LabBroker(Broker):
     def _asleep_and_invited(self, offer: Offer) -> Sequence[ClientId]:
         if offer.sortition is None:
             return (*offer.train, *offer.evaluate)
-        asleep, number, rule = sorted(self._asleep), offer.round, offer.sortition
+        asleep, number, rule = list(self._asleep), offer.round, offer.sortition
         trains = sortition.draws(rule.salt, number, "train", asleep)
         evaluates = sortition.draws(rule.salt, number, "evaluate", asleep)
         return [
