@@ -11,12 +11,7 @@ _DEFAULT = Tuning()
 
 def check(config: FederationConfig) -> None:
     """Raises SettingsError; names the keys, their values, and what was expected."""
-    codec_chain.read(config.codec)
-    for key, folder in _PARTS:
-        if getattr(config, key) not in (known := parts.names(folder)):
-            raise SettingsError(
-                f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
-            )
+    check_parts(config)
     rounds = config.rounds
     if rounds.quorum > rounds.cohort:
         raise SettingsError(
@@ -25,6 +20,16 @@ def check(config: FederationConfig) -> None:
         )
     if config.tuning.enabled:
         _check_bounds(config)
+
+
+def check_parts(config: FederationConfig) -> None:
+    """Whether there is each part that is named. Raises SettingsError."""
+    codec_chain.read(config.codec)
+    for key, folder in _PARTS:
+        if getattr(config, key) not in (known := parts.names(folder)):
+            raise SettingsError(
+                f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
+            )
 
 
 def _check_bounds(config: FederationConfig) -> None:

@@ -18,7 +18,15 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checkpoint, checks, ledger, round_rules, run_search
+from coordinator import (
+    aggregation,
+    checkpoint,
+    checks,
+    ledger,
+    one_at_a_time,
+    round_rules,
+    run_search,
+)
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledger import LedgerDamaged, LedgerError
@@ -146,6 +154,8 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
     if arguments.broker is not None:
         overrides.append(settings.override("broker.url", arguments.broker))
     config = settings.read(arguments.config, overrides, FederationConfig)
+    checks.check_parts(config)
+    config = one_at_a_time.applied(config)
     checks.check(config)
     broker = parse_broker_url(config.broker.url)
     if config.broker.tls_ca and not broker.tls:

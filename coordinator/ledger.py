@@ -33,7 +33,7 @@ from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import ModelRef
+from fedmqtt.messages import ModelRef, Sortition
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 VERSION = 1
@@ -106,6 +106,8 @@ class Opening(Struct, frozen=True, kw_only=True):
     """For how many answers the exact sum has room: its resolution follows from it."""
     settings: str
     """Of training and averaging: answers that were made by others do not add up."""
+    sortition: Sortition | None = None
+    """By which others than those may come into it."""
 
 
 class Refusals(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 `state` is a pure function of what the ledger holds; the rest reads and checks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         records=ledger.records(),
         carried=ledger.carried(),
         settled=tuple(
-            Settled(number, answered, opening.model, frozenset(opening.train))
+            Settled(number, answered, opening.model, frozenset(opening.train), opening.sortition)
             for number, opening, answered in closed
         ),
         open_round=open_round,
@@ -118,8 +118,13 @@ def state(
     settled: Sequence[Settled],
     open_round: OpenRound | None,
     unused: Sequence[Named],
+    trained: Container[Answer] = (),
 ) -> Waiting | Collecting:
-    """The machine's state as of the last thing that was written."""
+    """The machine's state as of the last thing that was written.
+
+    `trained`: which of the unused answers are updates. With sortition they tell who came into the
+    open round after its opening, and for what.
+    """
     past = Past(
         pace=pacing.resume(carried.pace, rules.pace),
         settled=tuple(settled),
@@ -135,6 +140,10 @@ def state(
     opening = open_round.opening
     train, evaluate = frozenset(opening.train), frozenset(opening.evaluate)
     heard = frozenset(one.client for one in unused if _is_of(one, open_round))
+    if opening.sortition is not None:
+        updates = {client for client in heard if (client, open_round.number) in trained}
+        evaluate = (evaluate - (updates - train)) | (heard - updates)
+        train |= updates
     closes_at = at + open_round.closes_in_s
     return rounds.resume(
         Collecting(
@@ -142,6 +151,9 @@ def state(
             model=opening.model,
             train=train,
             evaluate=evaluate,
+            sortition=opening.sortition,
+            train_max=rounds.room(len(opening.train)),
+            evaluate_max=rounds.room(len(opening.evaluate)),
             opened_at=closes_at - opening.deadline_s,
             closes_at=closes_at,
             terms_max=opening.terms_max,

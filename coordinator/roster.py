@@ -33,6 +33,8 @@ class Roster:
     """How long each answer of the open round took, from its opening."""
     knowledge: Knowledge = field(default_factory=Knowledge)
     """Of each client's earlier rounds, for who selects."""
+    by_sortition: bool = False
+    """Whether clients must see for themselves if they are invited."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
@@ -99,6 +101,9 @@ class Roster:
     def willing_count(self, purpose: Purpose) -> int:
         return len(self._willing[purpose])
 
+    def is_willing(self, client: ClientId, purpose: Purpose) -> bool:
+        return client in self._willing[purpose]
+
     def able(self, purpose: Purpose) -> list[ClientId]:
         """Who said it would do this when last seen, online or not, sorted."""
         return sorted(
@@ -131,4 +136,6 @@ class Roster:
             return f"speaks wire version {presence.wire}, not {WIRE_VERSION}"
         if presence.task != self.task:
             return f"runs task {presence.task!r}, not {self.task!r}"
+        if self.by_sortition and not presence.draws:
+            return "is of a version that knows no sortition"
         return ""

@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import local_method, pacing, rounds, selection
+from coordinator import local_method, one_at_a_time, pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
@@ -35,7 +35,13 @@ def bounds(config: FederationConfig) -> pacing.Bounds:
 
 def invited_max(config: FederationConfig) -> int:
     """The most clients that one round may invite to train."""
-    return pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
+    limit = pacing.invite_limit(bounds(config).over_selection_max, config.rounds.cohort)
+    return rounds.room(limit) if is_by_sortition(config) else limit
+
+
+def is_by_sortition(config: FederationConfig) -> bool:
+    """Whether clients see for themselves if they are invited."""
+    return bool(getattr(parts.load(selection, config.selection), "BY_SORTITION", False))
 
 
 def selection_settings(config: FederationConfig) -> Struct:
@@ -65,10 +71,12 @@ def from_config(config: FederationConfig) -> rounds.Rules:
 
     return rounds.Rules(
         select=select,
+        by_sortition=is_by_sortition(config),
         rounds=config.rounds.count,
         cohort=config.rounds.cohort,
         pace=bounds(config),
-        quorum=config.rounds.quorum,
+        # Who is gone in the middle of a visit is passed over, and not waited for to the deadline.
+        quorum=0 if one_at_a_time.is_wanted(config) else config.rounds.quorum,
         # With fewer, no round could make a model.
         clients_min=max(config.rounds.clients_min, config.rounds.quorum),
         pause_s=config.rounds.pause_s,

@@ -27,14 +27,17 @@ from coordinator import pacing
 from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
+from fedmqtt import sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
+    PURPOSES,
     Method,
     ModelRef,
     Offer,
     Presence,
     Purpose,
     Receipt,
+    Sortition,
     TimeLeft,
     Training,
 )
@@ -61,6 +64,9 @@ HELD_PER_COHORT = 4
 """Late answers that may wait to be folded, in cohorts: each takes a little from what the exact sum
 can resolve."""
 
+ROOM_FACTOR = 2
+"""With sortition: for as many as were invited when the round opened there is room again."""
+
 Late = Literal["discard", "weigh", "buffer"]
 """What becomes of a good answer whose round has closed.
 
@@ -80,6 +86,8 @@ class Rules:
     """Knobs of a federation's rounds, and what its offers say."""
 
     select: Select
+    by_sortition: bool = False
+    """Clients see for themselves whether they are invited; `select` is not asked."""
     rounds: int
     """How many to run; 0 runs until stopped."""
     cohort: int
@@ -129,6 +137,7 @@ class Settled:
     answered: Clients
     model: ModelRef
     train: Clients
+    sortition: Sortition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +190,12 @@ class Collecting:
     round: RoundId
     model: ModelRef
     train: Clients
+    """With sortition: as far as the coordinator has heard of them. So is the next."""
     evaluate: Clients
+    sortition: Sortition | None = None
+    train_max: int = 0
+    """With sortition: so many may come to be invited. So says the next of those that evaluate."""
+    evaluate_max: int = 0
     opened_at: Seconds
     """Moved on by the time in which there was no link, as `closes_at`."""
     closes_at: Seconds
@@ -446,6 +460,11 @@ def terms_max(invited: int, rules: Rules) -> int:
     return invited + (0 if rules.late == "discard" else HELD_PER_COHORT * rules.cohort)
 
 
+def room(invited: int) -> int:
+    """With sortition: how many may be invited to a round that opened with so many."""
+    return ROOM_FACTOR * invited
+
+
 def begin(rules: Rules) -> Waiting:
     """Before the first round of a run, and before its first model."""
     return Waiting(RoundId(1), Past(pace=pacing.begin(rules.pace)))
@@ -498,8 +517,11 @@ def _take_in(
 ) -> tuple[State, list[Effect]]:
     match event:
         case ClientCame(at, client, presence):
+            before = roster.clients.get(client)
+            is_new = before is None or before.presence.session != presence.session
             roster.came(at, client, presence)
-            return _welcome(_forget_away(state, client), at, client, rules)
+            state = _join(_forget_away(state, client), client, roster)
+            return _welcome(state, at, client, rules, is_new=is_new)
         case ClientLeft(at, client, session):
             return (
                 _mark_away(state, at, client) if roster.left(at, client, session) else state
@@ -556,9 +578,9 @@ def _open_if_ready(
     willing = roster.willing("train")
     pace = state.past.pace
     wanted = pacing.invite_count(pace, rules.cohort, len(willing))
-    known = roster.knowledge.clients
-    train = frozenset(rules.select(willing, wanted, state.round, "train", known))
-    evaluate = _evaluators(state.round, roster, rules)
+    salt = _salt(state.model, rules)
+    train = _invite(willing, wanted, state.round, "train", salt, rules, roster)
+    evaluate = _evaluators(state.round, salt, rules, roster)
     return _open(state, state.model, train, evaluate, at, pace.deadline_s, rules, roster)
 
 
@@ -570,40 +592,85 @@ def _open_last_evaluation(
         return Finished(state.past), [Publish(OfferBoard(), None), Finish()]
     # Clients that are away are invited too: the offer is retained, and there is time to return.
     count = min(len(able), rules.evaluators or len(able))
-    known = roster.knowledge.clients
-    evaluate = frozenset(rules.select(able, count, state.round, "evaluate", known))
-    return _open(state, model, NOBODY, evaluate, at, rules.final_deadline_s, rules, roster)
+    salt = _salt(model, rules)
+    evaluate = _invite(able, count, state.round, "evaluate", salt, rules, roster)
+    deadline_s = rules.final_deadline_s
+    return _open(state, model, _NO_INVITATION, evaluate, at, deadline_s, rules, roster)
 
 
-def _evaluators(round_id: RoundId, roster: Roster, rules: Rules) -> Clients:
+def _evaluators(round_id: RoundId, salt: str, rules: Rules, roster: Roster) -> "_Invited":
     # The first round's model is the initial one: its figures are the line everything starts from.
     if not rules.evaluate_every or (round_id - 1) % rules.evaluate_every:
-        return NOBODY
-    willing, known = roster.willing("evaluate"), roster.knowledge.clients
+        return _NO_INVITATION
+    willing = roster.willing("evaluate")
     count = min(len(willing), rules.evaluators or len(willing))
-    return frozenset(rules.select(willing, count, round_id, "evaluate", known))
+    return _invite(willing, count, round_id, "evaluate", salt, rules, roster)
+
+
+@dataclass(frozen=True, slots=True)
+class _Invited:
+    """To one thing."""
+
+    clients: Clients = NOBODY
+    threshold: int = 0
+    """With sortition."""
+
+
+_NO_INVITATION = _Invited()
+
+
+def _invite(
+    candidates: list[ClientId],
+    count: int,
+    round_id: RoundId,
+    purpose: Purpose,
+    salt: str,
+    rules: Rules,
+    roster: Roster,
+) -> _Invited:
+    if not rules.by_sortition:
+        known = roster.knowledge.clients
+        return _Invited(frozenset(rules.select(candidates, count, round_id, purpose, known)))
+    drawn = sortition.draws(salt, round_id, purpose, candidates)
+    threshold = sortition.threshold(drawn, count)
+    chosen = (one for one, its in zip(candidates, drawn, strict=True) if its < threshold)
+    return _Invited(frozenset(chosen), threshold)
+
+
+def _salt(model: ModelRef, rules: Rules) -> str:
+    # Nobody foretells it: the model is made of others' answers too.
+    return f"{rules.seed}-{model.digest[:16]}"
 
 
 def _open(
     state: Waiting,
     model: ModelRef,
-    train: Clients,
-    evaluate: Clients,
+    train: _Invited,
+    evaluate: _Invited,
     at: Seconds,
     deadline_s: Seconds,
     rules: Rules,
     roster: Roster,
 ) -> tuple[State, list[Effect]]:
     roster.took_s.clear()
+    drawn = None
+    train_max, evaluate_max = len(train.clients), len(evaluate.clients)
+    if rules.by_sortition:
+        salt = _salt(model, rules)
+        drawn = Sortition(salt=salt, train=train.threshold, evaluate=evaluate.threshold)
+        train_max, evaluate_max = room(train_max), room(evaluate_max)
     opened = Collecting(
         round=state.round,
         model=model,
-        train=train,
-        evaluate=evaluate,
+        train=train.clients,
+        evaluate=evaluate.clients,
+        sortition=drawn,
+        train_max=train_max,
+        evaluate_max=evaluate_max,
         opened_at=at,
         closes_at=at + deadline_s,
         # Those that wait already find room, also when fewer may wait from now on.
-        terms_max=max(terms_max(len(train), rules), len(train) + len(state.past.held)),
+        terms_max=max(terms_max(train_max, rules), train_max + len(state.past.held)),
         past=state.past,
     )
     return opened, [Publish(OfferBoard(), offer(opened, at, rules, roster))]
@@ -613,9 +680,13 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
     """What stands on the offer board while the round is open.
 
     Said again, it invites only who still owes an answer: a client that forgot that it gave one, as
-    a phone after a reboot, must not train in vain.
+    a phone after a reboot, must not train in vain. Sortition leaves
+    nobody out: who has answered is told so when it comes (see `_welcome`).
     """
-    owing = {client for client in state.train | state.evaluate if state.owes(client)}
+    owing: Clients = NOBODY
+    if state.sortition is None:
+        invited = state.train | state.evaluate
+        owing = frozenset(client for client in invited if state.owes(client))
     return Offer(
         epoch=rules.epoch,
         run=rules.run,
@@ -632,16 +703,62 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
         method=rules.method,
+        sortition=state.sortition,
     )
+
+
+# Sortition: who was not known to be there when the round opened, and sees that it is invited
+
+
+def _join(state: State, client: ClientId, roster: Roster) -> State:
+    """From now on the round waits for it too, for one thing: nobody need do both."""
+    if not isinstance(state, Collecting) or client in state.train or client in state.evaluate:
+        return state
+    for purpose in PURPOSES:
+        if roster.is_willing(client, purpose) and not _why_uninvited(state, client, purpose):
+            return _let_in(state, client, purpose)
+    return state
+
+
+def _why_uninvited(state: Collecting, client: ClientId, purpose: Purpose) -> str:
+    """Nothing of who is invited to this, or may be from now on."""
+    train = purpose == "train"
+    invited = state.train if train else state.evaluate
+    if client in invited:
+        return ""
+    if not _is_drawn(state, client, purpose):
+        return f"not invited to {purpose} in round {state.round}"
+    if len(invited) >= (state.train_max if train else state.evaluate_max):
+        return f"round {state.round} has no room for more clients"
+    return ""
+
+
+def _is_drawn(state: Collecting | Settled, client: ClientId, purpose: Purpose) -> bool:
+    drawn = state.sortition
+    return drawn is not None and sortition.is_drawn(drawn, state.round, client, purpose)
+
+
+def _let_in(state: Collecting, client: ClientId, purpose: Purpose) -> Collecting:
+    if purpose == "train" and client not in state.train:
+        # By its update alone nobody could tell, after a restart, that it was to evaluate.
+        return replace(state, train=state.train | {client}, evaluate=state.evaluate - {client})
+    if purpose == "evaluate" and client not in state.evaluate:
+        return replace(state, evaluate=state.evaluate | {client})
+    return state
 
 
 # Clients that come and go
 
 
 def _welcome(
-    state: State, at: Seconds, client: ClientId, rules: Rules
+    state: State, at: Seconds, client: ClientId, rules: Rules, *, is_new: bool
 ) -> tuple[State, list[Effect]]:
     match state:
+        case Collecting(sortition=Sortition()) if is_new and has_counted(
+            state, client, state.round
+        ):
+            # A phone after a reboot, which has forgotten its answer, sees that it is invited.
+            return state, _confirm(state, at, client, state.round, rules)
         case Collecting() if state.owes(client):
             # It may have read the retained offer long after it was published, by a wrong clock.
             left_s = max(0.0, state.closes_at - at)
@@ -679,7 +796,7 @@ def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[Sta
         if reason:
             return _refuse(state, event, reason, rules)
         return state, [Admit(client, round_id)]
-    if client not in state.train and client not in state.evaluate:
+    if all(_why_uninvited(state, client, purpose) for purpose in PURPOSES):
         return _reject(state, event, f"not invited to round {round_id}", rules)
     if event.fault:
         return _reject(state, event, event.fault, rules)
@@ -702,8 +819,9 @@ def _take_update(
     took_s = event.at - state.opened_at
     roster.took_s.append(took_s)
     roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss, took_s)
+    state = _let_in(_pardon(state, client), client, "train")
     state = replace(
-        _pardon(state, client),
+        state,
         answered=state.answered | {client},
         evaluated=state.evaluated | (state.evaluate & {client}),
     )
@@ -711,9 +829,7 @@ def _take_update(
 
 
 def _update_fault(state: Collecting, event: UpdateCame) -> str:
-    if event.client not in state.train:
-        return f"not invited to train in round {state.round}"
-    return _content_fault(state.model, event)
+    return _why_uninvited(state, event.client, "train") or _content_fault(state.model, event)
 
 
 def _content_fault(model: ModelRef, event: UpdateCame) -> str:
@@ -740,13 +856,16 @@ def _take_evaluation(
         return state, [receipt, Note(REFUSED, f"{client}: {reason}")]
     if reason := _evaluation_fault(state, event):
         return _reject(state, event, reason, rules)
-    state = replace(_pardon(state, client), evaluated=state.evaluated | {client})
+    state = _let_in(_pardon(state, client), client, "evaluate")
+    state = replace(state, evaluated=state.evaluated | {client})
     return _await_storing(state, client, round_id), [AcceptEvaluation(client, round_id)]
 
 
 def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
-    if event.client not in state.evaluate or event.client in state.train:
+    if event.client in state.train:
         return f"not invited to evaluate in round {state.round}"
+    if reason := _why_uninvited(state, event.client, "evaluate"):
+        return reason
     if event.base != state.model.digest:
         return f"evaluated model {event.base[:12]}, not {state.model.digest[:12]}"
     return event.fault
@@ -823,7 +942,7 @@ def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules)
         return _not_open(state, round_id)
     if settled is None or state.round - round_id > rules.late_rounds_max:
         return f"late: round {round_id} closed too long ago"
-    if client not in settled.train:
+    if client not in settled.train and not _is_drawn(settled, client, "train"):
         return f"not invited to train in round {round_id}"
     if len(state.past.held) >= HELD_PER_COHORT * rules.cohort:
         return f"late: round {round_id} is closed, and too many late answers wait already"
@@ -1021,7 +1140,8 @@ def _outcome(state: Collecting, rules: Rules) -> Outcome:
 def _after_close(
     state: Collecting, close: Close, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
-    closed = Settled(state.round, state.answered | state.evaluated, state.model, state.train)
+    answered = state.answered | state.evaluated
+    closed = Settled(state.round, answered, state.model, state.train, state.sortition)
     past = replace(
         state.past,
         pace=close.pace,

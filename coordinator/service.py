@@ -156,7 +156,9 @@ class Service:
         self._on_begin = on_begin
         self._elsewhere = elsewhere
         self._folder = RunFolder(folder, loop.post_from_thread, self._fail, durable=durable)
-        self._roster = Roster(messages.task_name(config.task))
+        self._roster = Roster(
+            messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
+        )
         self._uploads = Uploads(
             config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
         )
@@ -334,6 +336,7 @@ class Service:
             recovered.settled,
             open_round,
             recovered.unused,
+            recovered.reports,
         )
         for named in state.past.held:
             self._answers.take(named)
@@ -709,9 +712,10 @@ class Service:
             case rounds.Admit(client):
                 self._admit(client)
             case rounds.Accept(client):
-                assert isinstance(before, rounds.Collecting)
-                self._fold(client, before)
-                self._keep(Named(client, before.round))
+                # As of after the event: it may have come into the round by it.
+                assert isinstance(self._state, rounds.Collecting)
+                self._fold(client, self._state)
+                self._keep(Named(client, self._state.round))
             case rounds.AcceptEvaluation(client, round_id):
                 assert isinstance(self._arrived, Evaluation)
                 self._answers.take_measures(client, self._arrived.measures)
@@ -776,6 +780,7 @@ class Service:
             deadline_s=state.closes_at - state.opened_at,
             terms_max=state.terms_max,
             settings=self._settings(),
+            sortition=state.sortition,
         )
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
         self._folder.ledger.open_round(state.round, opening)

@@ -22,10 +22,10 @@ from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
-from fedmqtt import __version__, chunks, messages, pace
+from fedmqtt import __version__, chunks, messages, pace, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.messages import Chunk, Offer, Presence, Purpose, WireError
+from fedmqtt.messages import PURPOSES, Chunk, Offer, Presence, Purpose, WireError
 from fedmqtt.mqtt_link import (
     Arrived,
     BrokerUrl,
@@ -246,7 +246,9 @@ class Agent:
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)
                 self.link.spread_s = offer.spread_s
-                invited = self._client in offer.train + offer.evaluate
+                invited = any(
+                    sortition.invites(offer, self._client, purpose) for purpose in PURPOSES
+                )
                 # An old offer that is delivered again must not put its model in the newer one's
                 # place.
                 waits = session.outlives(self._state.job, offer)
@@ -354,7 +356,8 @@ class Agent:
             run=offer.run,
             round=offer.round,
             base=offer.model.digest,
-            measure_base=self._client in offer.evaluate and "evaluate" in self._config.purposes,
+            measure_base=sortition.invites(offer, self._client, "evaluate")
+            and "evaluate" in self._config.purposes,
             fingerprint=offer.model.fingerprint,
             training=offer.training,
             codec=offer.codec,

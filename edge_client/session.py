@@ -6,7 +6,8 @@
                 └─────────────────────────┴───────────────────────────────────────┘
 
 Where late answers count (`late_rounds` in the offer), who trains goes on when its round is over,
-and an invitation to a newer one waits for so long.
+and an invitation to a newer one waits for so long. An invitation by sortition waits for the owner's
+conditions too: nobody else knows of it.
 
 An answer that is finished is *owed* until its receipt comes, whatever happens to the link: it lies
 in the outbox on disk, and is sent at each connect and again when no receipt comes.
@@ -17,9 +18,11 @@ from dataclasses import dataclass, field, replace
 
 from edge_client import own_presence
 from edge_client.own_presence import OwnPresence
+from fedmqtt import sortition
 from fedmqtt.chunks import Ranges
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
+    PURPOSES,
     WIRE_VERSION,
     Announce,
     Decline,
@@ -129,7 +132,8 @@ class Session:
     """Run and round of the last offer that was taken or turned down; each is considered once."""
     owed: tuple[Owed, ...] = ()
     invitation: "Offered | None" = None
-    """To a newer round, while the answer to an older one is being made that counts still."""
+    """To a newer round, while the answer to an older one is being made that counts still. Or by
+    sortition, while the owner's conditions do not hold."""
     spread_s: Seconds = 0.0
     """Within how long the coordinator wants its clients to return."""
 
@@ -362,6 +366,7 @@ def presence(state: Session, rules: Rules) -> Presence:
         purposes=() if state.hindrance else rules.purposes,
         program=rules.program,
         label=rules.label,
+        draws=True,
         note=state.hindrance or state.trouble,
     )
 
@@ -383,7 +388,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
         case Offered():
             return _consider(state, event, rules)
         case OfferWithdrawn():
-            return _forget_offer(replace(state, invitation=None))
+            return _forget_offer(_forget_invitation(state))
         case ModelFetched(_, digest):
             return _start_work(state, digest)
         case Finished(at, answer):
@@ -485,7 +490,8 @@ def _change_conditions(
     effects: list[Effect] = [_birth(state, rules)] if state.online else []
     if state.job is None:
         # As always when there was a hindrance before.
-        return state, effects
+        state, next_work = _take_invitation(state, at, rules)
+        return state, effects + next_work
     offer = state.job.offer
     state, stops = _drop_job(state)
     declines = _decline(state, offer, hindrance, rules)
@@ -540,6 +546,10 @@ def _follow(
     purpose = _purpose(offer, rules)
     if purpose is None or _owes(state, offer):
         return state, []
+    if offer.sortition is not None and state.hindrance:
+        # Nobody counts on it, and it may come in yet. To decline would be a message of each client
+        # of a fleet that is drawn, by day when all of them are in use.
+        return replace(state, invitation=event), []
     if reason := _why_not(state, offer, purpose, rules):
         return state, _decline(state, offer, reason, rules)
     closes_at = event.at + _left(event)
@@ -586,9 +596,12 @@ def _is_for(job: Job, run: RunId, round_id: RoundId) -> bool:
 
 
 def _purpose(offer: Offer, rules: Rules) -> Purpose | None:
-    if rules.client in offer.train:
-        return "train"
-    return "evaluate" if rules.client in offer.evaluate else None
+    for purpose in PURPOSES:
+        # Whoever is invited by name was willing a moment ago, and tells that it is not any more.
+        would = offer.sortition is None or purpose in rules.purposes
+        if would and sortition.invites(offer, rules.client, purpose):
+            return purpose
+    return None
 
 
 def _why_not(state: Session, offer: Offer, purpose: Purpose, rules: Rules) -> str:
@@ -637,6 +650,14 @@ def _forget_offer(state: Session) -> tuple[Session, list[Effect]]:
     if job is None or _may_be_late(job):
         return state, []
     return _drop_job(replace(state, seen=(job.offer.run, RoundId(job.offer.round - 1))))
+
+
+def _forget_invitation(state: Session) -> Session:
+    """So that it is considered anew, too."""
+    if state.invitation is None:
+        return state
+    offer = state.invitation.offer
+    return replace(state, invitation=None, seen=(offer.run, RoundId(offer.round - 1)))
 
 
 def _may_be_late(job: Job) -> bool:
@@ -768,7 +789,7 @@ def _settle(
 ) -> tuple[Session, list[Effect]]:
     settled = [one for one in state.owed if one.answer.is_for(receipt.run, receipt.round)]
     if not settled:
-        return state, []
+        return _stop_what_counts(state, at, receipt, rules)
     state = replace(state, owed=tuple(one for one in state.owed if one not in settled))
     outcome = "accepted" if receipt.accepted else f"not counted: {receipt.reason}"
     if receipt.next_round_in_s >= 1:
@@ -779,6 +800,21 @@ def _settle(
     ]
     state, leaves = _leave_if_idle(state, at + receipt.next_round_in_s, at, rules)
     return state, [*forgets, told, *leaves]
+
+
+def _stop_what_counts(
+    state: Session, at: Seconds, receipt: Receipt, rules: Rules
+) -> tuple[Session, list[Effect]]:
+    """With sortition: it has answered this round and forgotten it, as a phone after a reboot."""
+    job = state.job
+    if job is None or job.offer.sortition is None or not receipt.accepted:
+        return state, []
+    if not _is_for(job, receipt.run, receipt.round):
+        return state, []
+    state, stops = _drop_job(state)
+    state, next_work = _take_invitation(state, at, rules)
+    told = Note("answered before", f"round {receipt.round}")
+    return state, [*stops, told, *next_work]
 
 
 def _leave_if_idle(

@@ -96,6 +96,20 @@ class ModelRef(Struct, frozen=True, kw_only=True):
     """Of names, shapes and dtypes of the tensors: two models of one task share it."""
 
 
+EVERYBODY = 2**56
+"""The threshold that is above every draw."""
+
+Threshold = Annotated[int, Meta(ge=0, le=EVERYBODY)]
+
+
+class Sortition(Struct, frozen=True, kw_only=True):
+    """By what each client sees for itself whether it is invited; see `fedmqtt/sortition.py`."""
+
+    salt: Annotated[str, Meta(max_length=64)]
+    train: Threshold
+    evaluate: Threshold
+
+
 class Offer(Message, frozen=True, kw_only=True):
     """A round is open: who is invited, from which model, until when."""
 
@@ -122,6 +136,8 @@ class Offer(Message, frozen=True, kw_only=True):
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
     method: Method = Method()
+    sortition: Sortition | None = None
+    """In the place of `train` and `evaluate`, which are empty then."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
@@ -171,6 +187,8 @@ class Presence(Message, frozen=True, kw_only=True):
     program: Name = ""
     label: Label = ""
     """What its owner calls the kind of device, so that each kind gets its share of the rounds."""
+    draws: bool = False
+    """Whether it understands an offer's `sortition`."""
     note: Reason = ""
     """For people: why it does not take part, what went wrong last."""
 

@@ -101,6 +101,7 @@ class Disk:
             self._settled(),
             self._open_round(),
             [named for named, counted_in in self.answers.items() if counted_in is None],
+            self.knowledge().reports,
         )
 
     def knowledge(self) -> Knowledge:
@@ -119,6 +120,7 @@ class Disk:
                 frozenset(named.client for named in self.answers if named.round == number),
                 self.openings[number - 1].model,
                 frozenset(self.openings[number - 1].train),
+                self.openings[number - 1].sortition,
             )
             for number in range(
                 max(1, self.closed_count + 1 - SETTLED_ROUNDS), self.closed_count + 1

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
-from coordinator import aggregation, checks, selection
+from coordinator import aggregation, checks, one_at_a_time, selection
 from coordinator.config import FederationConfig
 from fedmqtt import parts, settings
 from fedmqtt.settings import SettingsError
@@ -408,6 +408,8 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
         where, folder = f"{file}: ", file.parent
     assert isinstance(found, FederationConfig)
     with under(where):
+        checks.check_parts(found)
+        found = one_at_a_time.applied(found)
         checks.check(found)
     if found.initial_model:
         # In full, so that both modes, and whoever repeats the run, find the same file.

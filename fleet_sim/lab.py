@@ -219,6 +219,7 @@ class Lab:
                 task=self._habits.task,
                 purposes=self._purposes,
                 label=label_of(self._crew.config.device, name),
+                draws=True,
             )
             self.broker.lay_asleep(client, birth, partial(self._wake, n))
 

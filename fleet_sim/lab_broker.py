@@ -7,10 +7,10 @@ for good: what is lost takes another round trip.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
-from fedmqtt import messages
+from fedmqtt import messages, sortition
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Offer, Presence, Update
 from fedmqtt.topics import Address, ClientId, OfferBoard, PresenceOf
@@ -91,12 +91,24 @@ class LabBroker(Broker):
 
     def _readers(self, offer: Message) -> Iterable[Session]:
         if isinstance(offer, Offer):
-            for client in (*offer.train, *offer.evaluate):
+            for client in self._asleep_and_invited(offer):
                 if (wake := self._asleep.pop(client, None)) is not None:
                     wake()
         if self._asleep:
             self.bytes_down += len(self._asleep) * self._size(OfferBoard(), offer)
         return sorted(super()._readers(offer), key=lambda one: self._places[one.who])
+
+    def _asleep_and_invited(self, offer: Offer) -> Sequence[ClientId]:
+        if offer.sortition is None:
+            return (*offer.train, *offer.evaluate)
+        asleep, number, rule = list(self._asleep), offer.round, offer.sortition
+        trains = sortition.draws(rule.salt, number, "train", asleep)
+        evaluates = sortition.draws(rule.salt, number, "evaluate", asleep)
+        return [
+            client
+            for client, one, other in zip(asleep, trains, evaluates, strict=True)
+            if one < rule.train or other < rule.evaluate
+        ]
 
     def download_s(self, client: ClientId, size: int, from_s: Seconds, *, asks: bool) -> Seconds:
         """How long a piece of a model takes, with a round trip if it has to be asked for first."""

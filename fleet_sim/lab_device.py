@@ -14,7 +14,7 @@ from edge_client import conditions, session
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
 from edge_client.model_fetch import too_large
-from fedmqtt import chunks, pace
+from fedmqtt import chunks, pace, sortition
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
@@ -365,7 +365,7 @@ class LabDevice(Device):
     def _work(self, offer: Offer, purpose: Purpose) -> None:
         self._job += 1
         hardware, now = self._equipment.hardware, self._scene.now
-        measures = purpose == "train" and self.name in offer.evaluate
+        measures = purpose == "train" and sortition.invites(offer, self.name, "evaluate")
         measures &= "evaluate" in self.rules.purposes
         took_s = self._takes_s(offer, purpose, measures=measures)
         self._work_of.begin(self.name, offer, purpose, measures=measures)

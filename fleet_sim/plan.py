@@ -112,6 +112,7 @@ class Plan:
     def round_rules(self, epoch: int) -> Rules:
         return Rules(
             select=self._select,
+            by_sortition=getattr(parts.load(selection, self.selection), "BY_SORTITION", False),
             rounds=self.rounds,
             cohort=self.cohort,
             pace=Bounds(

@@ -14,8 +14,9 @@ from coordinator.pacing import Pace
 from coordinator.roster import Roster
 from coordinator.rounds import HELD_PER_COHORT, SETTLED_ROUNDS, Named
 from edge_client import session
+from fedmqtt import sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.messages import PURPOSES, Announce, ModelRef, Offer, Receipt
+from fedmqtt.messages import PURPOSES, Announce, ModelRef, Offer, Purpose, Receipt
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 
 
@@ -36,6 +37,12 @@ _Own = rounds.Stored | rounds.ModelReady | rounds.LinkDown | rounds.LinkUp | rou
 _Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
 
 
+@dataclass(frozen=True, slots=True)
+class Invited:
+    train: frozenset[ClientId]
+    evaluate: frozenset[ClientId]
+
+
 @dataclass(slots=True)
 class CoordinatorPromises:
     """Of all lives of one run's coordinator."""
@@ -44,6 +51,10 @@ class CoordinatorPromises:
     model: ModelRef | None = None
     offers: dict[RoundId, Offer] = field(default_factory=dict)
     """As each round was opened."""
+    invited: dict[RoundId, Invited] = field(default_factory=dict)
+    """When each round was opened, as far as was known."""
+    trained: dict[RoundId, set[ClientId]] = field(default_factory=dict)
+    """Whose update was accepted, in time or late."""
     counted: dict[RoundId, set[ClientId]] = field(default_factory=dict)
     """Whose update or evaluation was accepted, in time or late; a client is asked for one."""
     storing: set[Named] = field(default_factory=set)
@@ -142,19 +153,24 @@ class CoordinatorPromises:
         hold(offer.model == self.model, f"round {offer.round} is not about the newest model")
         hold((offer.run, offer.epoch) == (rules.run, rules.epoch), "offered as somebody else")
         hold(not self._has_evaluated, f"round {number} opened after the last evaluation")
-        for client in offer.train:
+        invited = self.invited[offer.round] = _invited(offer, roster)
+        for client in invited.train:
             entry = roster.clients[client]
             hold(entry.online, f"{client} invited to train while away")
             hold("train" in entry.presence.purposes, f"{client} invited against its will")
-        pace, invited = self._pace, len(offer.train)
+        pace, count = self._pace, len(invited.train)
         limit = pacing.invite_limit(pace.over_selection, rules.cohort)
-        hold(invited <= limit, f"invited {invited}; at most {limit} are allowed")
-        wanted_s = pace.deadline_s if offer.train else rules.final_deadline_s
+        hold(count <= limit, f"invited {count}; at most {limit} are allowed")
+        if offer.sortition is not None:
+            hold(not offer.train and not offer.evaluate, "invited by name, and by sortition")
+            wanted = min(limit, roster.willing_count("train")) if _trains(offer) else 0
+            hold(count == wanted, f"{count} drawn of {wanted} that are wanted")
+        wanted_s = pace.deadline_s if _trains(offer) else rules.final_deadline_s
         waits_s = offer.closes_in_s
         # The pace counts where anybody is to train; the deadline is a difference of two moments.
         hold(abs(waits_s - wanted_s) < 1e-6 * (1 + wanted_s), f"open for {waits_s}, not {wanted_s}")
         self.offers[offer.round] = offer
-        self.counted[offer.round] = set()
+        self.counted[offer.round], self.trained[offer.round] = set(), set()
 
     def offered(self, offer: Offer) -> None:
         """An offer is said, for the first time or again."""
@@ -167,6 +183,7 @@ class CoordinatorPromises:
             offer.closes_in_s <= first.closes_in_s + 1e-6,
             f"round {offer.round} was given more time",
         )
+        hold(offer.sortition == first.sortition, f"round {offer.round} is drawn anew")
         for said, before in ((offer.train, first.train), (offer.evaluate, first.evaluate)):
             invited = set(said)
             hold(invited <= set(before), f"round {offer.round} invites more when it is said again")
@@ -193,10 +210,13 @@ class CoordinatorPromises:
         if offer is None or len(self.closed) >= named.round:
             raise Broken(f"{what} counted though the round is not open")
         # Who is asked for both sends both in one update.
-        trains = named.client in offer.train
-        invited = trains if isinstance(event, rounds.UpdateCame) else named.client in offer.evaluate
-        hold(invited, f"{what} counted uninvited")
-        hold(trains == isinstance(event, rounds.UpdateCame), f"{what} counted as half of it")
+        is_update = isinstance(event, rounds.UpdateCame)
+        purpose: Purpose = "train" if is_update else "evaluate"
+        hold(sortition.invites(offer, named.client, purpose), f"{what} counted uninvited")
+        trains = named.client in self.invited[named.round].train
+        # By sortition, who was not known of does one thing.
+        is_whole = trains == is_update or (is_update and offer.sortition is not None)
+        hold(is_whole, f"{what} counted as half of it")
         self._is_good(event, offer, what)
         self._accepts(event, named, what)
 
@@ -221,7 +241,7 @@ class CoordinatorPromises:
             return "its round closed too long ago"
         if rules.rounds and current > rules.rounds:
             return "no round will take it up"
-        if named.client not in self.offers[named.round].train:
+        if not sortition.invites(self.offers[named.round], named.client, "train"):
             return "it is uninvited"
         if len(self.held) >= HELD_PER_COHORT * rules.cohort:
             return "too many wait already"
@@ -238,6 +258,8 @@ class CoordinatorPromises:
         hold((event.client, event.round) == (named.client, named.round), f"{what} is another's")
         hold(named.client not in self.counted[named.round], f"{what} counted twice")
         self.counted[named.round].add(named.client)
+        if isinstance(event, rounds.UpdateCame):
+            self.trained[named.round].add(named.client)
         self.storing.add(named)
 
     def _take_stored(self, event: rounds.Stored) -> list[Named]:
@@ -248,6 +270,11 @@ class CoordinatorPromises:
 
     def _has_counted(self, named: Named) -> bool:
         return named.client in self.counted.get(named.round, ())
+
+    def _evaluators(self, number: RoundId) -> frozenset[ClientId]:
+        """Who was asked, and who was not known of and did."""
+        invited, trained = self.invited[number], self.trained[number]
+        return (invited.evaluate - (trained - invited.train)) | (self.counted[number] - trained)
 
     # Receipts
 
@@ -264,6 +291,8 @@ class CoordinatorPromises:
         if isinstance(event, _Asking):
             self._replies(event, effects, told)
         else:
+            if isinstance(event, rounds.ClientCame):
+                due = self._due_to_who_came(event, told)
             heard = sorted(f"{client} {receipt.round}" for client, receipt in told)
             wanted = sorted(f"{named.client} {named.round}" for named in due)
             hold(heard == wanted, f"receipts for {heard[:3]}, stored were {wanted[:3]}")
@@ -272,6 +301,16 @@ class CoordinatorPromises:
         for client, receipt in told:
             if receipt.accepted:
                 self._confirms(Named(client, receipt.round), receipt)
+
+    def _due_to_who_came(
+        self, event: rounds.ClientCame, told: list[tuple[ClientId, Receipt]]
+    ) -> list[Named]:
+        """By sortition it sees that it is invited though it may have answered and forgotten."""
+        number = RoundId(len(self.closed) + 1)
+        named = Named(event.client, number)
+        offer = self.offers.get(number)
+        is_drawn = offer is not None and offer.sortition is not None
+        return [named] if told and is_drawn and self._has_counted(named) else []
 
     def _replies(
         self, event: _Asking, effects: list[rounds.Effect], told: list[tuple[ClientId, Receipt]]
@@ -321,7 +360,8 @@ class CoordinatorPromises:
         hold(close.round in self.offers, f"round {close.round} closed unopened")
         hold(not self.storing, f"round {number} closed while {_some(self.storing)} were stored")
         offer, counted = self.offers[close.round], self.counted[close.round]
-        answered, evaluated = counted & set(offer.train), counted & set(offer.evaluate)
+        answered = counted & self.trained[close.round]
+        evaluated = counted & self._evaluators(close.round)
         hold(answered == close.answered, f"round {number} closed with what did not count")
         hold(evaluated == close.evaluated, f"round {number} closed with other evaluations")
         hold(not close.answered & close.declined.keys(), "answered and declined")
@@ -332,7 +372,7 @@ class CoordinatorPromises:
         if close.outcome == "kept":
             few = len(answered) < max(1, rules.quorum)
             hold(few, f"round {number} kept its model despite {len(answered)} answers")
-        hold((close.outcome == "evaluated") == (not offer.train), f"round {number} came out wrong")
+        hold((close.outcome == "evaluated") != _trains(offer), f"round {number} came out wrong")
         taken = self._due_late(close)
         hold(list(close.held) == taken, f"round {number} took up {close.held}, not {taken}")
         del self.held[: len(taken)]
@@ -450,6 +490,9 @@ class CoordinatorPromises:
             number: {client for client in self.counted[number] if Named(client, number) in on_disk}
             for number in self.offers
         }
+        self.trained = {
+            number: self.trained[number] & clients for number, clients in self.counted.items()
+        }
         for of_one_life in (self.storing, self.births, self.there):
             of_one_life.clear()
         self.finished = False
@@ -462,14 +505,21 @@ class CoordinatorPromises:
             offer = self.offers[one.round]
             hold(one.answered == self.counted[one.round], f"who answered round {one.round}?")
             hold(one.model.digest == offer.model.digest, f"which model had round {one.round}?")
-            hold(one.train == set(offer.train), f"who was invited to round {one.round}?")
+            invited = self.invited[one.round].train
+            hold(one.train == invited, f"who was invited to round {one.round}?")
+            hold(one.sortition == offer.sortition, f"who was drawn for round {one.round}?")
 
     def _is_as_before(self, at: Seconds, state: rounds.Collecting) -> None:
         number, offer = state.round, self.offers.get(state.round)
         if offer is None:
             raise Broken(f"back in round {number}, which nobody opened")
-        hold(state.train == set(offer.train), f"round {number} is back with others to train")
-        hold(state.evaluate == set(offer.evaluate), f"round {number} is back with others to ask")
+        train, evaluate = (
+            self.invited[number].train | self.trained[number],
+            self._evaluators(number),
+        )
+        hold(state.train == train, f"round {number} is back with others to train")
+        hold(state.evaluate == evaluate, f"round {number} is back with others to ask")
+        hold(state.sortition == offer.sortition, f"round {number} is back, and drawn otherwise")
         hold(state.model.digest == offer.model.digest, f"round {number} is back with another base")
         counted = self.counted[number]
         answered, evaluated = counted & state.train, counted & state.evaluate
@@ -480,6 +530,22 @@ class CoordinatorPromises:
         left_s = state.closes_at - at
         in_time = 0 <= left_s <= offer.closes_in_s + 1e-6
         hold(in_time, f"round {number} is back for {left_s} s of {offer.closes_in_s}")
+
+
+def _trains(offer: Offer) -> bool:
+    """False of the last evaluation."""
+    return bool(offer.train) or (offer.sortition is not None and offer.sortition.train > 0)
+
+
+def _invited(offer: Offer, roster: Roster) -> Invited:
+    """By name; by sortition of those that are known."""
+    if offer.sortition is None:
+        return Invited(frozenset(offer.train), frozenset(offer.evaluate))
+    asked = roster.willing("evaluate") if _trains(offer) else roster.able("evaluate")
+    return Invited(
+        frozenset(c for c in roster.willing("train") if sortition.invites(offer, c, "train")),
+        frozenset(c for c in asked if sortition.invites(offer, c, "evaluate")),
+    )
 
 
 def _admitted(effects: list[rounds.Effect]) -> list[rounds.Admit]:
@@ -578,8 +644,8 @@ def _invites(event: session.Event | None, client: ClientId, job: session.Job) ->
     if not isinstance(event, session.Offered):
         return False
     offer = event.offer
-    invited = offer.train if job.purpose == "train" else offer.evaluate
-    return client in invited and (job.offer.run, job.offer.round) == (offer.run, offer.round)
+    invited = sortition.invites(offer, client, job.purpose)
+    return invited and (job.offer.run, job.offer.round) == (offer.run, offer.round)
 
 
 def _is_awaited(job: session.Job | None, answer: session.Answer) -> bool:

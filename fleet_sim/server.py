@@ -77,7 +77,7 @@ class Server:
         self.disk = disk
         self.data = data
         self.rules = scene.plan.round_rules(epoch=1)
-        self.roster = Roster(self.rules.task)
+        self.roster = Roster(self.rules.task, by_sortition=self.rules.by_sortition)
         self.state: rounds.State = rounds.begin(self.rules)
         self.promises = CoordinatorPromises(self.rules)
         self.trace = blake2b(digest_size=8)
@@ -174,7 +174,7 @@ class Server:
         if life != self._life or self.is_alive:
             return
         rules = self._scene.plan.round_rules(self.disk.epoch + 1)
-        self.roster = Roster(rules.task)
+        self.roster = Roster(rules.task, by_sortition=rules.by_sortition)
         self.roster.knowledge = self.disk.knowledge()
         self._ahead_s = self._chance.uniform(0, CLOCKS_DIFFER_S)
         state = self.disk.recover(self.now, rules)
@@ -376,8 +376,10 @@ class Server:
             case rounds.Admit(client):
                 self._admit(client)
             case rounds.Accept(client, round_id) | rounds.AcceptEvaluation(client, round_id):
-                assert isinstance(before, rounds.Collecting) and self._arrived is not None
-                evaluates = client in before.evaluate
+                # As of after the event: it may have come into the round by it.
+                after = self.state
+                assert isinstance(after, rounds.Collecting) and self._arrived is not None
+                evaluates = client in after.evaluate
                 self.data.accept(client, self._arrived, evaluates=evaluates)
                 self._keep(Named(client, round_id))
             case rounds.Hold(client, round_id):
@@ -403,6 +405,7 @@ class Server:
             deadline_s=state.closes_at - state.opened_at,
             terms_max=state.terms_max,
             settings="",
+            sortition=state.sortition,
         )
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
         self._queue.now(partial(self.disk.open_round, state.round, opening))

@@ -14,6 +14,7 @@ from random import Random
 from edge_client import session
 from edge_client.agent import Trainers
 from edge_client.config import ClientConfig
+from fedmqtt import sortition
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Offer, Purpose
@@ -115,8 +116,10 @@ class Swarm:
                 return
 
     def _choose_doomed(self, offer: Offer) -> Sequence[ClientId]:
-        invited = [client for client in offer.train if client in self.live.clients]
-        count = math.ceil(len(offer.train) * self._departures.vanish_share)
+        live = sorted(self.live.clients)
+        invited = [client for client in live if sortition.invites(offer, client, "train")]
+        # By sortition, nobody is told of those in other programs.
+        count = math.ceil((len(offer.train) or len(invited)) * self._departures.vanish_share)
         chance = Random(f"{self._seed}/vanish/{offer.round}")
         return chance.sample(invited, min(count, len(invited)))
 

@@ -128,7 +128,7 @@ class Guest:
     def come(
         self, *, task: str = TASK, purposes: tuple[Purpose, ...] = PURPOSES, session: str = "1"
     ) -> None:
-        here = Presence(online=True, session=session, task=task, purposes=purposes)
+        here = Presence(online=True, session=session, task=task, purposes=purposes, draws=True)
         self.shout(PresenceOf(self.client), messages.encode(here))
 
     def leave(self, session: str = "1") -> None:

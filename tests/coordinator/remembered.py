@@ -103,6 +103,7 @@ def _opening(state: rounds.State) -> Opening:
         deadline_s=state.closes_at - state.opened_at,
         terms_max=state.terms_max,
         settings="",
+        sortition=state.sortition,
     )
 
 

@@ -171,6 +171,25 @@ def test_who_returns_has_been_there_since_then() -> None:
     assert roster.clients[ANN].since == 7
 
 
+def test_what_its_owner_calls_it_is_known_from_its_presence() -> None:
+    roster = Roster("t")
+    for label in ("phone", "watch"):
+        roster.came(1, ANN, Presence(online=True, session="1", task="t", label=label))
+        assert roster.knowledge.clients[ANN].label == label
+
+
+def test_where_clients_draw_a_program_that_cannot_is_never_asked() -> None:
+    roster = Roster("t", by_sortition=True)
+    old, new = here(), Presence(online=True, session="1", purposes=BOTH, task="t", draws=True)
+    roster.came(1, ANN, old)
+    roster.came(1, BOB, new)
+    assert roster.willing("train") == roster.able("evaluate") == [BOB]
+    assert roster.clients[ANN].hindrance == "is of a version that knows no sortition"
+    assert roster.is_willing(BOB, "train") and not roster.is_willing(ANN, "train")
+    roster.came(2, BOB, Presence(online=True, session="1", purposes=(), task="t", draws=True))
+    assert not roster.is_willing(BOB, "train")
+
+
 def test_the_first_of_several_rests_to_end_is_told() -> None:
     roster = Roster("t")
     for client, at in ((ANN, 30), (BOB, 20)):

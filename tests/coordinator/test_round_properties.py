@@ -77,6 +77,7 @@ class Rounds(RuleBasedStateMachine):
         there=st.sampled_from([5, 4, 3, 0]),
         slow_disk=st.booleans(),
         is_killed=st.booleans(),
+        by_sortition=st.booleans(),
     )
     def begin(
         self,
@@ -95,9 +96,11 @@ class Rounds(RuleBasedStateMachine):
         there: int,
         slow_disk: bool,
         is_killed: bool,
+        by_sortition: bool,
     ) -> None:
         self.knobs = rounds.Rules(
             select=first_of_all,
+            by_sortition=by_sortition,
             rounds=count,
             cohort=cohort,
             quorum=min(quorum, cohort),
@@ -119,7 +122,7 @@ class Rounds(RuleBasedStateMachine):
         self.now = 0.0
         self.alarm: float | None = None
         self.state: rounds.State = rounds.begin(self.knobs)
-        self.roster = Roster("digits")
+        self.roster = Roster("digits", by_sortition=by_sortition)
         self.promises = CoordinatorPromises(self.knobs)
         self.remembered = Remembered()
         self.written: list[Named] = []
@@ -223,6 +226,7 @@ class Rounds(RuleBasedStateMachine):
         self.lives_for = self.alarm = None
         self.written.clear()
         self.roster = Roster("digits")
+        self.roster.by_sortition = self.knobs.by_sortition
         self.knobs = replace(self.knobs, epoch=self.knobs.epoch + 1)
         self.state = self.remembered.resume(self.now, self.knobs, self.roster)
         self.what_is_known_is_what_the_closed_rounds_showed()
@@ -262,6 +266,7 @@ class Rounds(RuleBasedStateMachine):
             task="letters" if other == 0 else "digits",
             wire=0 if other == 1 else messages.WIRE_VERSION,
             purposes=purposes,
+            draws=other != 2,
         )
         self.births[client] = presence
         self.tell(rounds.ClientCame(self.now, client, presence))

@@ -2,7 +2,7 @@
 
 rules quorum=2 pause_s=5      starts anew with these; else see `RULES`, `PACE` and `DISK`
 model m1 [chunk=1024]         the model of this digest can be fetched, in chunks of so many bytes
-come ann [session=..] [task=..] [wire=..] [willing=train,evaluate]
+come ann [session=..] [task=..] [wire=..] [willing=train,evaluate] [draws=1]
 leave ann [session=..]
 update ann 1 [base=m0] [fingerprint=f] [fault=..] [run=r]
 evaluation ann 1 [base=m0] [fault=..] [run=r]
@@ -21,6 +21,11 @@ link up                       who is there will be heard
 offer                         what the offer board says now, should the broker have lost it
 show                          the state
 
+With `by_sortition=1` these draw for round 1 from model m0, to train and to evaluate:
+
+bob 0.003  fay 0.039  ann 0.130  kim 0.152  dan 0.154  pam 0.398  eve 0.509  gus 0.534  nat 0.906
+    0.927      0.970      0.588      0.186      0.011      0.960      0.964      0.339      0.715
+
 Without `slow_disk=1` all is on the disk, and the machine is told, in the moment in which it comes.
 """
 
@@ -38,7 +43,7 @@ from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named
 from fedmqtt.effects import Note, Publish, WakeAt
-from fedmqtt.messages import WIRE_VERSION, ModelRef, Offer, Presence, Receipt, TimeLeft
+from fedmqtt.messages import EVERYBODY, WIRE_VERSION, ModelRef, Offer, Presence, Receipt, TimeLeft
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
 from tests.coordinator.remembered import Remembered
 from tests.scripts import run, stories
@@ -100,7 +105,7 @@ class Table:
         disk = {choice: knobs.pop(choice) for choice in [*knobs] if choice in DISK}
         self.rules = rounds.Rules(select=first_of_all, pace=bounds(limits), **knobs)
         self.slow_disk = bool((DISK | disk)["slow_disk"])
-        self.roster = Roster(self.rules.task)
+        self.roster = Roster(self.rules.task, by_sortition=self.rules.by_sortition)
         self.state: rounds.State = rounds.begin(self.rules)
         self.remembered = Remembered()
         self.now = 0.0
@@ -154,6 +159,7 @@ class Table:
             session=self.sessions[client],
             task=options.get("task", "digits"),
             purposes=tuple(p for p in ("train", "evaluate") if p in willing),
+            draws=options.get("draws", "1") == "1",
         )
 
     def _tell(self, event: rounds.Event) -> list[str]:
@@ -190,7 +196,7 @@ class Table:
     def _resume(self, changed: dict[str, str], *, is_deaf: bool) -> list[str]:
         knobs: dict[str, Any] = {knob: parsed(knob, value) for knob, value in changed.items()}
         self.rules = replace(self.rules, **knobs)
-        self.roster = Roster(self.rules.task)
+        self.roster = Roster(self.rules.task, by_sortition=self.rules.by_sortition)
         self.state = self.remembered.resume(self.now, self.rules, self.roster)
         told = show(self.state)
         if is_deaf:
@@ -238,6 +244,8 @@ DEFAULTS = {
 
 
 def parsed(knob: str, value: str) -> Any:
+    if knob == "by_sortition":
+        return value == "1"
     return float(value) if knob in BOUNDS else type((DEFAULTS | DISK)[knob])(value)
 
 
@@ -289,6 +297,9 @@ def tell_offer(offer: Offer) -> str:
         told += f", in chunks of {offer.model.chunk_bytes}"
     if offer.epoch:
         told += f", epoch {offer.epoch}"
+    if (drawn := offer.sortition) is not None:
+        train, evaluate = drawn.train / EVERYBODY, drawn.evaluate / EVERYBODY
+        told += f", by {drawn.salt} below {train:.3f} and {evaluate:.3f}"
     if offer.spread_s:
         told += f", return within {offer.spread_s:g} s"
     return told

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator import recovery, rounds
+from coordinator.known import Report
 from coordinator.ledger import Opening, OpenRound, Refusals
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
@@ -68,6 +69,38 @@ def test_the_log_tells_of_an_answer_that_came_again() -> None:
     state, _ = rounds.step(state, rounds.Stored(1.0, (Named(ann, RoundId(1)),)), RULES, roster)
     _, stored = rounds.step(state, update, RULES, roster)
     assert Note("said again", "ann, round 1") in stored
+
+
+def test_what_an_answer_told_of_its_sender_is_known_in_time_and_late() -> None:
+    both = replace(BOUNDS, over_selection=2.0, over_selection_min=2.0, over_selection_max=2.0)
+    rules = replace(RULES, clients_min=2, pace=both, late="weigh", late_rounds_max=3)
+    ann, bob = ClientId("ann"), ClientId("bob")
+    state: rounds.State = rounds.begin(rules)
+    roster = Roster(rules.task)
+    here = Presence(online=True, session="1", purposes=("train",))
+    told = {
+        client: rounds.UpdateCame(
+            at, client, rules.run, RoundId(1), MODEL.digest, "f", "", samples, loss
+        )
+        for client, at, samples, loss in ((ann, 7.0, 30, 0.5), (bob, 9.0, 20, 0.25))
+    }
+    for event in (
+        rounds.ClientCame(3.0, ann, here),
+        rounds.ClientCame(3.0, bob, here),
+        rounds.ModelReady(3.0, MODEL),
+        told[ann],
+    ):
+        state, _ = rounds.step(state, event, rules, roster)
+    assert roster.knowledge.reports == {(ann, 1): Report(samples=30, loss=0.5, took_s=4.0)}
+    assert roster.took_s == [4.0]
+    state, effects = rounds.step(
+        state, rounds.Stored(8.0, (Named(ann, RoundId(1)),)), rules, roster
+    )
+    (close,) = [effect for effect in effects if isinstance(effect, rounds.Close)]
+    assert close.answered == {ann} and roster.knowledge.reports == {}
+    _, effects = rounds.step(state, told[bob], rules, roster)
+    assert rounds.Hold(bob, RoundId(1)) in effects
+    assert roster.knowledge.reports == {(bob, 1): Report(samples=20, loss=0.25)}
 
 
 def test_no_more_late_answers_are_taken_up_than_the_sum_has_room_for() -> None:

@@ -44,6 +44,7 @@ def test_its_birth_says_who_it_is_and_what_it_would_do() -> None:
         purposes=("evaluate",),
         program="fedmqtt 9",
         label="watch",
+        draws=True,
     )
     assert session.presence(state, RULES) == birth
     assert effects == [Publish(PresenceOf(ANN), birth)]

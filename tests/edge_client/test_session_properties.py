@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_client import session
-from fedmqtt import messages
+from fedmqtt import messages, sortition
 from fedmqtt.effects import Publish, WakeAt
-from fedmqtt.messages import Go, ModelRef, Offer, Presence, Receipt, TimeLeft, Training
+from fedmqtt.messages import (
+    EVERYBODY,
+    Go,
+    ModelRef,
+    Offer,
+    Presence,
+    Receipt,
+    Sortition,
+    TimeLeft,
+    Training,
+)
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
 from fleet_sim.promises import check_client
 
@@ -84,7 +94,9 @@ class Device(RuleBasedStateMachine):
                 self.fetching = model
             case session.Work(offer, _):
                 assert self.working is None, "works on two rounds"
-                model_bytes = offer.model.size_bytes if ANN in offer.train else 0
+                model_bytes = (
+                    offer.model.size_bytes if sortition.invites(offer, ANN, "train") else 0
+                )
                 room = self.knobs.outbox_bytes_max - sum(one.size_bytes for one in self.disk)
                 assert model_bytes <= room, "begins what may not fit"
                 self.fetching, self.working = None, offer
@@ -123,6 +135,7 @@ class Device(RuleBasedStateMachine):
         newer=st.sampled_from([0, 0, 0, 0, 1, -1]),
         chunk_bytes=st.sampled_from([1024, 1024, 1024, 2048]),
         asks=st.sampled_from(["train", "train", "evaluate", "both", "others"]),
+        drawn=st.sampled_from([None, None, (0, 0), (EVERYBODY, 0), (EVERYBODY, EVERYBODY)]),
         wrong=st.integers(0, 9),
         closes=st.sampled_from([60.0, 60.0, 10.0, 0.0]),
         expires=st.sampled_from([None, None, 1000.0, 5.0, 0.0]),
@@ -134,6 +147,7 @@ class Device(RuleBasedStateMachine):
         newer: int,
         chunk_bytes: int,
         asks: str,
+        drawn: tuple[int, int] | None,
         wrong: int,
         closes: float,
         expires: float | None,
@@ -160,6 +174,7 @@ class Device(RuleBasedStateMachine):
             codec="full",
             lanes=8,
             seed=0,
+            sortition=drawn and Sortition(salt="s", train=drawn[0], evaluate=drawn[1]),
         )
         before, is_old = self.state, offer.epoch < self.state.epoch
         self.tell(session.Offered(self.now, offer, expires))

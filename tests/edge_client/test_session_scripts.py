@@ -6,7 +6,7 @@ connect t1 [chunk=1000]       a connection of this token
 disconnect, disconnect thrown out, disconnect taken over
 offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
                               [wire=..] [lanes=..]
-                              [late=0] [spread=0]
+                              [late=0] [spread=0] [drawn=train,evaluate]
 offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 others
 withdraw                      the offer board is empty
@@ -35,6 +35,7 @@ import pytest
 from edge_client import session
 from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import (
+    EVERYBODY,
     PURPOSES,
     WIRE_VERSION,
     Announce,
@@ -44,6 +45,7 @@ from fedmqtt.messages import (
     Offer,
     Presence,
     Receipt,
+    Sortition,
     TimeLeft,
     Training,
 )
@@ -178,6 +180,7 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
             chunk_bytes=int(options.get("chunk", CHUNK)),
             fingerprint="f",
         ),
+        sortition=drawn(options["drawn"]) if "drawn" in options else None,
         train=(ANN, BOB) if purpose in ("train", "both") else (BOB,),
         evaluate=(ANN,) if purpose in ("evaluate", "both") else (),
         closes_in_s=float(options.get("closes", 60)),
@@ -188,6 +191,11 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
         late_rounds=int(options.get("late", 0)),
         spread_s=float(options.get("spread", 0)),
     )
+
+
+def drawn(purposes: str) -> Sortition:
+    train, evaluate = (EVERYBODY if p in purposes else 0 for p in PURPOSES)
+    return Sortition(salt="s", train=train, evaluate=evaluate)
 
 
 def go(run: RunId, digest: str, spans: list[str]) -> Go:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fedmqtt import messages
 from fedmqtt.messages import (
+    EVERYBODY,
     Announce,
     AnyMessage,
     Chunk,
@@ -29,6 +30,7 @@ from fedmqtt.messages import (
     Presence,
     Receipt,
     Seat,
+    Sortition,
     TimeLeft,
     Training,
     Update,
@@ -60,6 +62,20 @@ EXAMPLES: dict[str, AnyMessage] = {
         spread_s=2.5,
         late_rounds=5,
     ),
+    "offer_by_sortition": Offer(
+        run=RUN,
+        round=ONE,
+        task="digits",
+        model=MODEL,
+        train=(),
+        evaluate=(),
+        closes_in_s=60.0,
+        training=Training(),
+        codec="full",
+        lanes=4,
+        seed=7,
+        sortition=Sortition(salt="7-aaaaaaaaaaaaaaaa", train=2**50, evaluate=EVERYBODY),
+    ),
     "time_left": TimeLeft(run=RUN, round=ONE, closes_in_s=12.5),
     "go": Go(run=RUN, round=ONE, digest=B, ranges=((0, 3), (7, 8))),
     "receipt_accepted": Receipt(run=RUN, round=ONE, accepted=True, next_round_in_s=40.0),
@@ -73,6 +89,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         purposes=("train", "evaluate"),
         program="edge_client 0.1.0",
         label="phone",
+        draws=True,
     ),
     "presence_will": Presence(online=False, session="s1"),
     "update": Update(

@@ -63,7 +63,7 @@ class DiskAndLedger(Disk):
         recovered = super().recover(at, rules)
         ledger = self.ledger
         settled = [
-            Settled(number, answered, opening.model, frozenset(opening.train))
+            Settled(number, answered, opening.model, frozenset(opening.train), opening.sortition)
             for number, opening, answered in ledger.closed_rounds()
         ]
         kept = list(ledger.kept())
@@ -71,7 +71,7 @@ class DiskAndLedger(Disk):
         reports = {(one.named.client, one.named.round): one.report for one in kept if one.report}
         assert self.knowledge() == Knowledge(ledger.known(), reports)
         assert recovered == recovery.state(
-            at, rules, ledger.carried(), settled, ledger.open_round_now(), unused
+            at, rules, ledger.carried(), settled, ledger.open_round_now(), unused, reports
         )
         assert (self.epoch, self.is_finished) == (ledger.epoch(), ledger.is_finished())
         assert self.model == ledger.checkpoint().digest

@@ -16,10 +16,11 @@ ROUNDS = "count = 3\ncohort = {0}\nquorum = {0}\nclients_min = {0}\n"
 
 
 def ran(folder: Path, strategy: str, clients: int, settings: str = "") -> Lab:
+    alone = getattr(parts.load(aggregation, strategy), "ONE_AT_A_TIME", False)
     of = fleet(
         folder,
         f"clients = {clients}",
-        rounds=ROUNDS.format(clients),
+        rounds="count = 3\n" if alone else ROUNDS.format(clients),
         federation=f'aggregation = "{strategy}"\naggregation_settings = {{ {settings} }}\n',
     )
     with learning(of) as lab:
@@ -42,6 +43,13 @@ def test_every_strategy_learns_in_the_lab(tmp_path: Path, strategy: str) -> None
     # Twice the same, to the last bit.
     np.testing.assert_array_equal(tensors_of(initial).flat, tensors.flat)
     assert np.isfinite(tensors.flat).all() and tensors.newest != tensors.initial
+
+
+def test_in_sequence_each_is_visited_in_turn(tmp_path: Path) -> None:
+    lab = ran(tmp_path, "sequential", 3)
+    visited = [record.answered for record in lab.records]
+    assert sorted(visited) == [["client-0"], ["client-1"], ["client-2"]]
+    assert [record.invited for record in lab.records] == visited
 
 
 def test_what_a_strategy_remembers_goes_from_round_to_round(tmp_path: Path) -> None:

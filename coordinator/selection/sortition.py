@@ -1,0 +1,40 @@
+"""At random, and each client sees for itself whether it is invited: offers stay small.
+
+    S_t = the m candidates with the smallest draw(k) = SHA-256("salt/t/purpose/k"), first 7 bytes
+
+An offer carries the salt and a threshold in the place of names: below 1 KB for a million clients.
+Who was not there when the round opened, and comes while it is open, is invited by the same
+threshold. Who measures the model is drawn in the same way.
+
+Source: the cryptographic sortition of Gilad et al., "Algorand: Scaling Byzantine Agreements for
+Cryptocurrencies", SOSP 2017, section 5; `fedmqtt/sortition.py` says what differs.
+"""
+
+from collections.abc import Sequence
+from random import Random
+
+from msgspec import Struct
+
+from coordinator.selection import Fleet
+from fedmqtt import sortition
+from fedmqtt.topics import ClientId, RoundId
+
+BY_SORTITION = True
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+def select(
+    candidates: Sequence[ClientId],
+    count: int,
+    chance: Random,
+    known: Fleet,
+    settings: Settings,
+) -> tuple[ClientId, ...]:
+    """Of a salt by chance. The round machine takes another, and draws by itself, since it needs
+    the threshold."""
+    drawn = sortition.draws(f"{chance.getrandbits(64):x}", RoundId(0), "train", candidates)
+    order = sorted(zip(drawn, candidates, strict=True))
+    return tuple(sorted(client for _, client in order[:count]))
