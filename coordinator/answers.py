@@ -15,13 +15,13 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, evaluation, late
-from coordinator.aggregation import Aggregation, KeepModel, Memory, Round
+from coordinator import aggregation, client_work, evaluation, late
+from coordinator.aggregation import Aggregation, FoldsUpdates, KeepModel, Memory, Round
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
-from fedmqtt import codec_chain, codec_chance, parts, settings
+from fedmqtt import codec_chain, codec_chance, parts
 from fedmqtt.fixed_point import fraction_bits
-from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
+from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update, method_name
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
@@ -60,9 +60,9 @@ class Answers:
         self._size = size
         self._codec = codec_chain.read(config.codec)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
-        self._settings = settings.convert(
-            config.aggregation_settings, self._strategy.Settings, "aggregation_settings"
-        )
+        self._settings = client_work.strategy_settings(config)
+        self._training, method = client_work.asked(config)
+        self._method = method_name(self._training, method)
         try:
             self._bits(terms_max)
         except ValueError as bad:
@@ -95,6 +95,7 @@ class Answers:
             seed=int.from_bytes(chance[:8]),
             memory=self._written,
             folder=self._folder,
+            training=self._training,
         )
         self._sum = self._strategy.build(self._settings, round_)
         self._tally = _Tally()
@@ -106,7 +107,8 @@ class Answers:
         if isinstance(answer, Evaluation):
             return self._measures_fault(answer.measures)
         return (
-            self._change_fault(client, answer)
+            self._method_fault(answer)
+            or self._change_fault(client, answer)
             or evaluation.metrics_fault(answer.metrics)
             or self._measures_fault(answer.measures)
         )
@@ -122,7 +124,11 @@ class Answers:
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
-        self._sum.fold(self._change, samples, Named(client, RoundId(update.round)))
+        named = Named(client, RoundId(update.round))
+        if isinstance(self._sum, FoldsUpdates):
+            self._sum.fold_update(update, self._change, samples, named)
+        else:
+            self._sum.fold(self._change, samples, named)
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
         # Who was not asked to evaluate has no say in how good the model is.
@@ -179,6 +185,17 @@ class Answers:
         if measures is None:
             return ""
         return evaluation.fault(measures, self._config.limits.samples_max)
+
+    def _method_fault(self, update: Update) -> str:
+        if update.method != self._method:
+            return (
+                f"was made by {update.method or 'plain local SGD'!r}, not by"
+                f" {self._method or 'plain local SGD'!r}: its program may be too old for that"
+            )
+        if (fault := getattr(self._strategy, "fault", None)) is None:
+            return ""
+        said: str = fault(self._settings, self._training, update)
+        return said
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
         limits = self._config.limits

@@ -28,7 +28,17 @@ from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.messages import ModelRef, Offer, Presence, Purpose, Receipt, TimeLeft, Training
+from fedmqtt.messages import (
+    PLAIN,
+    Method,
+    ModelRef,
+    Offer,
+    Presence,
+    Purpose,
+    Receipt,
+    TimeLeft,
+    Training,
+)
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId, RunId
 
 Clients = frozenset[ClientId]
@@ -106,6 +116,7 @@ class Rules:
     epoch: int = 0
     task: str = ""
     training: Training = field(default_factory=Training)
+    method: Method = PLAIN
     codec: str = "full"
     lanes: int = 1
     seed: int = 0
@@ -616,6 +627,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
         training=rules.training,
+        method=rules.method,
         codec=rules.codec,
         lanes=rules.lanes,
         seed=rules.seed,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from coordinator import client_work
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
@@ -21,7 +22,7 @@ from coordinator.rounds import Close, Named
 from edge_client import trainer
 from edge_client.session import Answer
 from edge_client.training_job import Job
-from fedmqtt import messages, weights
+from fedmqtt import messages, personal, weights
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
@@ -31,6 +32,7 @@ from fedmqtt.messages import (
     Purpose,
     Update,
 )
+from fedmqtt.personal import Division
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.training.orders import TrainJob
@@ -54,7 +56,9 @@ class Tensors:
         self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
-        self.answers = Answers(config, flat.size, terms)
+        _, method = client_work.asked(config)
+        self.division = personal.division(layout, method.personal)
+        self.answers = Answers(config, self.division.size, terms)
         self._held: dict[Named, Update] = {}
         self.newest = self._initial = self._keep(flat)
 
@@ -107,7 +111,9 @@ class Tensors:
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
         try:
-            self.newest = self._keep(self.answers.finish(self.models[base].flat))
+            flat = self.models[base].flat
+            shared = self.answers.finish(self.division.shared_of(flat))
+            self.newest = self._keep(self.division.with_shared(flat, shared))
         except KeepModel as why:
             self.kept_because = str(why)
             return base
@@ -142,6 +148,15 @@ class _Work:
     offer: Offer
     purpose: Purpose
     measures_base: bool
+    steps_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of it: the answer, or why there is none; and the layers that stay on the device."""
+
+    answer: Update | Evaluation | str
+    own: Array | None = None
 
 
 @dataclass(slots=True)
@@ -152,12 +167,23 @@ class Cohort:
     trainers: Trainers
     tensors: Tensors
     _at_work: dict[ClientId, _Work] = field(default_factory=dict)
-    _done: dict[tuple[ClientId, RoundId], Update | Evaluation | str] = field(default_factory=dict)
+    _done: dict[tuple[ClientId, RoundId], _Done] = field(default_factory=dict)
+    _own: dict[ClientId, Array] = field(default_factory=dict)
+    """Each device's personal layers, from when it has trained some."""
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
-        """`measures`: it evaluates the model before it trains."""
+    def begin(
+        self,
+        client: ClientId,
+        offer: Offer,
+        purpose: Purpose,
+        *,
+        measures: bool,
+        steps_max: int = 0,
+    ) -> None:
+        """`measures`: it evaluates the model before it trains. `steps_max`: it has time for so many
+        steps; 0: for all."""
         self.tensors.keep_sent(offer)
-        self._at_work[client] = _Work(offer, purpose, measures)
+        self._at_work[client] = _Work(offer, purpose, measures, steps_max)
 
     def stop(self, client: ClientId) -> None:
         work = self._at_work.pop(client, None)
@@ -171,7 +197,10 @@ class Cohort:
             self._compute(offer)
         del self._at_work[client]
         self.tensors.forget_models(work.offer.model.digest for work in self._at_work.values())
-        return self._done.pop((client, offer.round))
+        done = self._done.pop((client, offer.round))
+        if done.own is not None:
+            self._own[client] = done.own
+        return done.answer
 
     def named(self, content: Update | Evaluation) -> Answer:
         return named_answer(content)
@@ -183,40 +212,50 @@ class Cohort:
             for client, work in sorted(self._at_work.items())
             if work.offer.round == offer.round and (client, offer.round) not in self._done
         }
-        layout = self.tensors.layout
+        division = self.tensors.division
         base = self.tensors.models[offer.model.digest].flat
-        named = layout.unflatten(base)
+        named = division.layout.unflatten(base)
+        jobs = {client: self._job(client, work) for client, work in todo.items()}
+        orders = {client: self._order(job) for client, job in jobs.items()}
         measure = [
-            client
+            orders[client]
             for client, work in todo.items()
             if work.purpose == "evaluate" or work.measures_base
         ]
-        found = self.trainers.evaluate(named, measure) if measure else []
-        measured: dict[ClientId, Measures | str] = {
-            client: one if isinstance(one, str) else trainer.measures(one)
-            for client, one in zip(measure, found, strict=True)
+        asked = offer.training, offer.method
+        found = self.trainers.evaluate(named, measure, _unheard, *asked) if measure else []
+        measured: dict[str, Measures | str] = {
+            order.client: one if isinstance(one, str) else trainer.measures(one)
+            for order, one in zip(measure, found, strict=True)
         }
-        jobs = {
-            client: self._job(client, work)
-            for client, work in todo.items()
-            if work.purpose == "train"
-        }
-        orders = [TrainJob(client, trainer.seed_of(job)) for client, job in jobs.items()]
-        trained = self.trainers.train(named, orders, offer.training) if orders else []
-        results = dict(zip(jobs, trained, strict=True))
+        train = [orders[client] for client, work in todo.items() if work.purpose == "train"]
+        trained = (
+            self.trainers.train(named, train, offer.training, _unheard, offer.method)
+            if train
+            else []
+        )
+        results = {order.client: one for order, one in zip(train, trained, strict=True)}
         for client in todo:
             mine = measured.get(client)
-            outcome: Update | Evaluation | str
+            done: _Done
             if isinstance(mine, str):
-                outcome = mine
+                done = _Done(mine)
             elif client in results:
-                outcome = _update(jobs[client], layout, base, results[client], mine)
+                start = division.with_personal(base, self._own.get(client))
+                done = _update(jobs[client], division, start, results[client], mine)
             else:
                 assert mine is not None
-                outcome = Evaluation(
-                    run=offer.run, round=offer.round, base=offer.model.digest, measures=mine
+                done = _Done(
+                    Evaluation(
+                        run=offer.run, round=offer.round, base=offer.model.digest, measures=mine
+                    )
                 )
-            self._done[client, offer.round] = outcome
+            self._done[client, offer.round] = done
+
+    def _order(self, job: Job) -> TrainJob:
+        own = self._own.get(job.client)
+        kept = b"" if own is None else own.tobytes()
+        return TrainJob(job.client, trainer.seed_of(job), job.steps_max, kept)
 
     def _job(self, client: ClientId, work: _Work) -> Job:
         offer = work.offer
@@ -235,19 +274,27 @@ class Cohort:
             training=offer.training,
             codec=offer.codec,
             seed=offer.seed,
+            method=offer.method,
+            steps_max=work.steps_max,
         )
 
 
 def _update(
-    job: Job, layout: Layout, base: Array, result: Trained | str, measures: Measures | None
-) -> Update | str:
-    """What the real client would send; why it cannot, as text."""
+    job: Job, division: Division, base: Array, result: Trained | str, measures: Measures | None
+) -> _Done:
+    """What the real client would send, and keep; why it cannot, as text."""
     if isinstance(result, str):
-        return result
+        return _Done(result)
     try:
-        return trainer.update(job, layout, base, result, measures)
+        answer = trainer.update(job, division, base, result, measures)
     except TaskError as bad:
-        return str(bad)
+        return _Done(str(bad))
+    own = trainer.own_layers(division, base, result, job) if division.names else None
+    return _Done(answer, own)
+
+
+def _unheard(fraction: float) -> None:
+    """A round's work is done in one go: nobody waits to hear how far it is."""
 
 
 def named_answer(content: Update | Evaluation) -> Answer:

@@ -2,16 +2,21 @@
 
 Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
 which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
+
+One that asks something of clients says so with `method` and `training` (see
+`coordinator/client_work.py`), and with `fault(settings, training, update)` what is wrong with an
+answer that does not give it: a sentence, or nothing.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
+from fedmqtt.messages import Training, Update
 from fedmqtt.weights import Array
 
 Memory = dict[str, Array]
@@ -39,6 +44,8 @@ class Round:
     happens to the program in between. The arrays in it are read-only: put in new ones."""
     folder: Path = field(default_factory=lambda: Path(gettempdir()))
     """Where an update set lies."""
+    training: Training = field(default_factory=Training)
+    """As clients were asked to train."""
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""
@@ -64,3 +71,11 @@ class Aggregation(Protocol):
 
     def finish(self, base: Array) -> Array:
         """The next model, shape (size,), from the one the round started with. Raises KeepModel."""
+
+
+@runtime_checkable
+class FoldsUpdates(Protocol):
+    """An `Aggregation` that goes by more of an answer than its change and its samples."""
+
+    def fold_update(self, update: Update, change: Array, sample_count: int, named: Named) -> None:
+        """In place of `fold`. `update` is whole but for its payload, which was decoded."""
