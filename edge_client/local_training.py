@@ -55,11 +55,13 @@ def evaluate(
     method: Method,
     seed: int,
     load_training_data: Callable[[], Any],
+    progress: Progress,
 ) -> Evaluated:
     """How good the model is on the client's data; where it is fine-tuned first, how good that is,
     and beside it how good the model was, in metrics that end in `_before`.
 
-    Raises TaskError, also where there is nothing to fine-tune on.
+    `progress` may stop the fine-tuning, and hears nothing of how far it is. Raises TaskError, also
+    where there is nothing to fine-tune on.
     """
     found = task.evaluate(weights, data)
     if not method.fine_tune_epochs:
@@ -67,7 +69,9 @@ def evaluate(
     training = structs.replace(training, epochs=method.fine_tune_epochs)
     if lacking := _lacking(task, training, Method()):
         raise TaskError(lacking)
-    tuned = task.train(weights, load_training_data(), training, seed, _unheard)
+    tuned = task.train(
+        weights, load_training_data(), training, seed, lambda fraction: _ask(progress)
+    )
     after = task.evaluate(tuned.weights, data)
     before = {name + BEFORE: value for name, value in found.metrics.items()}
     return replace(after, metrics={**after.metrics, **before})
@@ -129,5 +133,6 @@ def _lacking(task: Task, training: Training, method: Method) -> str:
     return ""
 
 
-def _unheard(fraction: float) -> None:
-    """Of fine-tuning nobody hears."""
+def _ask(progress: Progress) -> None:
+    # Whether it has enough is about training.
+    progress(0.0)

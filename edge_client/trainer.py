@@ -142,7 +142,7 @@ def work(job: Job, progress: Heard) -> Answer:
     division = personal.division(layout, job.method.personal)
     base = division.with_personal(base, _own_layers(job, division))
     if job.purpose == "evaluate":
-        found = _measure(job, division, base)
+        found = _measure(job, division, base, progress)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
     return _keep(job, encode_pieces(_train(job, division, base, progress)))
@@ -167,7 +167,7 @@ def _keep(job: Job, pieces: Iterable[bytes | memoryview]) -> Answer:
 def _train(job: Job, division: Division, base: weights.Array, progress: Heard) -> Update:
     # Now, not after hours of training.
     codec_chain.read(job.codec)
-    measured = _measure(job, division, base) if job.measure_base else None
+    measured = _measure(job, division, base, progress) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
     trained = local_training.train(
         _task(job.task),
@@ -245,7 +245,7 @@ def update(
     )
 
 
-def _measure(job: Job, division: Division, base: weights.Array) -> Measures:
+def _measure(job: Job, division: Division, base: weights.Array, progress: Heard) -> Measures:
     data = _data(job.task, job.data_dir, job.client, "evaluate")
     found = local_training.evaluate(
         _task(job.task),
@@ -255,6 +255,7 @@ def _measure(job: Job, division: Division, base: weights.Array) -> Measures:
         job.method,
         seed_of(job),
         lambda: _data(job.task, job.data_dir, job.client, "train"),
+        progress,
     )
     return measures(found)
 

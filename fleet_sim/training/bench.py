@@ -151,6 +151,7 @@ class Bench:
                 order.method,
                 job.seed,
                 lambda: self._data.get(job.client, "train"),
+                _unheard,
             )
         except Exception as error:
             return _sentence(error)

@@ -247,23 +247,24 @@ class _Run:
         """Momentum, weight decay and proximal term as `TorchTask` has them. `gradients` are means
         over so many samples of each client."""
         training = self.training
-        rate, pull = training.learning_rate, training.weight_decay + training.proximal
+        rate, decay = training.learning_rate, training.weight_decay
         for i, gradient in enumerate(gradients):
             if self.sums is not None:
                 _add(self.sums[i][rows], gradient, keep=1, times=samples)
                 continue
             p = self.parameters[i][rows]
+            away = None if self.bases is None else p - self.bases[i][rows]
             if self.velocities is None:
-                _add(p, gradient, keep=1 - rate * pull, times=-rate)
-                if self.bases is not None:
-                    p.add_(self.bases[i][rows], alpha=rate * training.proximal)
+                _add(p, gradient, keep=1 - rate * decay, times=-rate)
+                if away is not None:
+                    p.add_(away, alpha=-rate * training.proximal)
                 continue
             velocity = self.velocities[i][rows]
             _add(velocity, gradient, keep=training.momentum, times=1.0)
-            if pull:
-                velocity.add_(p, alpha=pull)
-            if self.bases is not None:
-                velocity.add_(self.bases[i][rows], alpha=-training.proximal)
+            if decay:
+                velocity.add_(p, alpha=decay)
+            if away is not None:
+                velocity.add_(away, alpha=training.proximal)
             p.add_(velocity, alpha=-rate)
 
     def gradients(self, row: int) -> list[Tensor]:

@@ -88,6 +88,7 @@ def update(offer: Offer, change: Sequence[float], samples: int = 10, **wrong: An
         "fingerprint": offer.model.fingerprint,
         "sample_count": samples,
         "codec": offer.codec,
+        "method": messages.method_name(offer.training, offer.method),
         "payload": memoryview(np.array(change, "<f4").tobytes()),
     }
     return Update(**(fields | wrong))
