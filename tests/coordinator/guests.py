@@ -89,6 +89,8 @@ def update(offer: Offer, change: Sequence[float], samples: int = 10, **wrong: An
         "sample_count": samples,
         "codec": offer.codec,
         "method": messages.method_name(offer.training, offer.method),
+        "steps": 1,
+        "base_loss": abs(change[0]) if offer.method.tells_loss else None,
         "payload": memoryview(np.array(change, "<f4").tobytes()),
     }
     return Update(**(fields | wrong))

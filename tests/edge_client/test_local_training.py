@@ -218,7 +218,7 @@ def test_a_file_that_is_not_as_it_was_written_is_taken_for_none(
             path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         case "empty":
             path.write_bytes(b"")
-        case "foreign":
+        case _:
             other = personal.division(LAYOUT, ["weight"])
             personal_layers.keep(tmp_path, RunId("r"), other, np.ones(12, np.float32))
     assert personal_layers.read(tmp_path, RunId("r"), division) is None

@@ -54,9 +54,9 @@ def played(
         memory={} if memory is None else memory,
     )
     built = strategy.build(settings.convert(given, strategy.Settings, "settings"), round_)
-    assert isinstance(built, FoldsUpdates)
+    folds: FoldsUpdates = built
     for (change, count, named), words in zip(folded, said, strict=True):
-        built.fold_update(an_update(count, **words), change, count, named)
+        folds.fold_update(an_update(count, **words), change, count, named)
     after: Array = built.finish(BASE)
     return after
 
