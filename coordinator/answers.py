@@ -15,9 +15,10 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, client_work, evaluation, late
-from coordinator.aggregation import Aggregation, FoldsUpdates, KeepModel, Memory, Round
+from coordinator import aggregation, counted, evaluation, late, local_method
+from coordinator.aggregation import Absorbs, Aggregation, Hears, KeepModel, Memory, Round
 from coordinator.config import FederationConfig
+from coordinator.counted import Counted
 from coordinator.rounds import Named
 from fedmqtt import codec_chain, codec_chance, parts
 from fedmqtt.fixed_point import fraction_bits
@@ -60,9 +61,9 @@ class Answers:
         self._size = size
         self._codec = codec_chain.read(config.codec)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
-        self._settings = client_work.strategy_settings(config)
-        self._training, method = client_work.asked(config)
-        self._method = method_name(self._training, method)
+        self._settings = local_method.strategy_settings(config)
+        self._training = local_method.training(config)
+        self._method = local_method.asked(config)
         try:
             self._bits(terms_max)
         except ValueError as bad:
@@ -70,8 +71,11 @@ class Answers:
         self._terms_max = terms_max
         self._folder = folder or Path(gettempdir())
         self._sum: Aggregation | None = None
+        self._counted = Counted({})
+        self._folded: list[Named] = []
+        """Into the open round's sum."""
         self.memory: Memory = {}
-        """What the strategy remembers from the newest model's round."""
+        """What the strategy remembers from the round that closed last."""
         self._remember(memory or {})
         self._written: Memory = {}
         """The same, once the open round's model is made."""
@@ -91,6 +95,7 @@ class Answers:
         round_ = Round(
             size=self._size,
             bits=self._bits(terms_max),
+            remembered_bits=self._method.fraction_bits,
             terms_max=terms_max,
             seed=int.from_bytes(chance[:8]),
             memory=self._written,
@@ -108,6 +113,7 @@ class Answers:
             return self._measures_fault(answer.measures)
         return (
             self._method_fault(answer)
+            or self._chain_fault(client, answer)
             or self._change_fault(client, answer)
             or evaluation.metrics_fault(answer.metrics)
             or self._measures_fault(answer.measures)
@@ -125,15 +131,29 @@ class Answers:
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
         named = Named(client, RoundId(update.round))
-        if isinstance(self._sum, FoldsUpdates):
-            self._sum.fold_update(update, self._change, samples, named)
-        else:
-            self._sum.fold(self._change, samples, named)
+        self.take(named)
+        self._folded.append(named)
+        if isinstance(self._sum, Hears):
+            self._sum.hear(named, update)
+        self._sum.fold(self._change, samples, named)
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
             self.take_measures(client, update.measures)
+
+    def take(self, named: Named) -> None:
+        """It was accepted, and is folded now or in a later round."""
+        if self._method.difference:
+            self._counted.take(named)
+
+    def leave_out(self, named: Named) -> None:
+        """It was accepted, and will not be folded after all."""
+        self._counted.drop(named)
+
+    def counted_last(self, client: ClientId) -> RoundId | None:
+        """What a receipt tells where clients send differences: see `messages.Receipt`."""
+        return self._counted.last(client) if self._method.difference else None
 
     def take_measures(self, client: ClientId, measures: Measures) -> None:
         self._tally.measures[client] = measures
@@ -168,14 +188,30 @@ class Answers:
         self._remember(self._written)
         return model
 
+    def keep(self) -> None:
+        """The round keeps its model. What clients remember of it now must not be lost here."""
+        assert self._sum is not None
+        if isinstance(self._sum, Absorbs):
+            self._sum.absorb()
+            self._remember(self._written)
+
     def end(self) -> None:
         """The round is over: what its sum took up is free again."""
+        self._settle()
         self._sum = None
+
+    def _settle(self) -> None:
+        """What was folded is in the memory, or nowhere: a model of it could not be made."""
+        for named in self._folded:
+            self._counted.drop(named)
+        self._folded = []
 
     def _remember(self, memory: Memory) -> None:
         for array in memory.values():
             array.flags.writeable = False
         self.memory = memory
+        if self._method.difference:
+            self._counted.settle(counted.read(memory))
 
     def _bits(self, terms_max: int) -> int:
         limits = self._config.limits
@@ -187,15 +223,29 @@ class Answers:
         return evaluation.fault(measures, self._config.limits.samples_max)
 
     def _method_fault(self, update: Update) -> str:
-        if update.method != self._method:
+        asked = method_name(self._training, self._method)
+        if update.method != asked:
             return (
                 f"was made by {update.method or 'plain local SGD'!r}, not by"
-                f" {self._method or 'plain local SGD'!r}: its program may be too old for that"
+                f" {asked or 'plain local SGD'!r}: its program may be too old for that"
             )
         if (fault := getattr(self._strategy, "fault", None)) is None:
             return ""
         said: str = fault(self._settings, self._training, update)
         return said
+
+    def _chain_fault(self, client: ClientId, update: Update) -> str:
+        if not self._method.difference:
+            return ""
+        if self._counted.is_taken(Named(client, RoundId(update.round))):
+            # It was found good when it came; others may have been counted since.
+            return ""
+        last = self._counted.last(client)
+        if update.since != last:
+            return f"goes by round {update.since} as the last that was counted; it was {last}"
+        if update.whole and self._counted.has_waiting(client):
+            return f"cannot take the place of round {last}, which is not added up yet"
+        return ""
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
         limits = self._config.limits

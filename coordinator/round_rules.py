@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import client_work, pacing, rounds, selection
+from coordinator import local_method, pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
@@ -48,7 +48,6 @@ def from_config(config: FederationConfig) -> rounds.Rules:
     """Of the round machine, but for the run and the epoch. Raises UnknownPart, SettingsError."""
     trains: Select = parts.load(selection, config.selection).select
     its_settings = selection_settings(config)
-    training, method = client_work.asked(config)
 
     def select(
         candidates: Sequence[ClientId],
@@ -84,8 +83,8 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         late_rounds_max=config.late.rounds_max,
         run=RunId("unknown"),
         task=messages.task_name(config.task),
-        training=training,
-        method=method,
+        training=local_method.training(config),
+        method=local_method.asked(config),
         codec=codec_chain.read(config.codec).text,
         lanes=LANES,
         seed=config.seed,

@@ -627,12 +627,12 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
         training=rules.training,
-        method=rules.method,
         codec=rules.codec,
         lanes=rules.lanes,
         seed=rules.seed,
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
+        method=rules.method,
     )
 
 

@@ -23,11 +23,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edge_client import local_training, personal_layers, training_job
+from edge_client import local_methods, local_training, personal_layers, remembered, training_job
+from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
+from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
-from fedmqtt import codec_chain, codec_chance, personal, weights
+from fedmqtt import codec_chain, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
     Evaluation,
@@ -145,7 +147,8 @@ def work(job: Job, progress: Heard) -> Answer:
         found = _measure(job, division, base, progress)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
-    return _keep(job, encode_pieces(_train(job, division, base, progress)))
+    trained, memory = _train(job, division, base, progress)
+    return _keep(job, encode_pieces(trained), memory)
 
 
 def _own_layers(job: Job, division: Division) -> weights.Array | None:
@@ -157,14 +160,32 @@ def _own_layers(job: Job, division: Division) -> weights.Array | None:
         raise TaskError(f"the layers in {job.memory} cannot be read: {bad.strerror}") from bad
 
 
-def _keep(job: Job, pieces: Iterable[bytes | memoryview]) -> Answer:
+def _keep(
+    job: Job, pieces: Iterable[bytes | memoryview], memory: Remembered | None = None
+) -> Answer:
     try:
-        return Outbox(Path(job.outbox)).put(job.run, job.round, pieces)
+        outbox = Outbox(Path(job.outbox))
+        if memory is None:
+            return outbox.put(job.run, job.round, pieces)
+        if outbox.has(job.run, job.round):
+            # Nobody could tell later which of the two was counted.
+            raise TaskError(f"round {job.round} is answered already")
+        device = DeviceMemory(Path(job.memory))
+        answer = outbox.put(
+            job.run, job.round, pieces, lambda named: remembered.keep(device, named, memory)
+        )
+        # Before it is sent: an answer that counts, and of which a loss of power leaves nothing
+        # here, would be remembered there alone.
+        outbox.settle(answer)
     except OSError as bad:
         raise TaskError(f"the answer cannot be kept in {job.outbox}: {bad.strerror}") from bad
+    else:
+        return answer
 
 
-def _train(job: Job, division: Division, base: weights.Array, progress: Heard) -> Update:
+def _train(
+    job: Job, division: Division, base: weights.Array, progress: Heard
+) -> tuple[Update, Remembered | None]:
     # Now, not after hours of training.
     codec_chain.read(job.codec)
     measured = _measure(job, division, base, progress) if job.measure_base else None
@@ -178,10 +199,20 @@ def _train(job: Job, division: Division, base: weights.Array, progress: Heard) -
         seed_of(job),
         _within(job, progress),
     )
-    made = update(job, division, base, trained, measured)
+    # Only now: a receipt that came meanwhile has changed it.
+    made = update(job, division, base, trained, measured, _remembered(job))
     if division.names:
         _keep_own_layers(job, division, own_layers(division, base, trained, job))
     return made
+
+
+def _remembered(job: Job) -> Remembered:
+    if not local_methods.remembers(job.method):
+        return remembered.NOTHING
+    try:
+        return remembered.read(DeviceMemory(Path(job.memory)), job.run)
+    except OSError as bad:
+        raise TaskError(f"what is remembered in {job.memory}: {bad.strerror}") from bad
 
 
 def _within(job: Job, progress: Heard) -> Heard:
@@ -215,21 +246,24 @@ def update(
     base: weights.Array,
     trained: Trained,
     measures: Measures | None,
-) -> Update:
-    """What the client sends: how far training moved what is shared of the model, or would move it,
-    and what was measured. `base` has the device's own layers in it.
+    before: Remembered = remembered.NOTHING,
+) -> tuple[Update, Remembered | None]:
+    """What the client sends, and what it remembers once that is counted, if anything.
 
+    How far training moved what is shared of the model, or would move it, and what was measured.
+    `base` has the device's own layers in it; `before` is what it remembers so far.
+
+    How far training moved the model, and what was measured. `before` is what it remembers so far.
     Raises TaskError where that cannot be sent.
     """
     found = division.layout.flatten(trained.weights)
     # A gradient travels as the change that a step with rate 1 makes.
     change = -found if job.method.sends == "gradient" else found - base
-    chances = codec_chance.of_answer(job.seed, job.round, job.client)
     try:
-        payload = codec_chain.read(job.codec).encode(division.shared_of(change), chances)
+        outgoing = local_methods.encode(job, division.shared_of(change), before)
     except ValueError as bad:
         raise TaskError(f"what training changed cannot be sent: it {bad}") from bad
-    return Update(
+    answer = Update(
         run=job.run,
         round=job.round,
         base=job.base,
@@ -241,8 +275,11 @@ def update(
         method=method_name(job.training, job.method),
         steps=trained.steps,
         base_loss=trained.base_loss,
-        payload=memoryview(payload),
+        since=outgoing.since,
+        whole=outgoing.whole,
+        payload=memoryview(outgoing.payload),
     )
+    return answer, outgoing.remembered
 
 
 def _measure(job: Job, division: Division, base: weights.Array, progress: Heard) -> Measures:

@@ -101,6 +101,11 @@ class Method(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Layers whose names match one of these stay on the device; see `fedmqtt/personal.py`."""
     fine_tune_epochs: Annotated[int, Meta(ge=0, le=FINE_TUNE_EPOCHS_MAX)] = 0
     """A copy of the model is trained for so long before it is measured."""
+    difference: bool = False
+    """Send how the change differs from what was counted of this client so far, and remember that
+    and what is sent, once it is counted."""
+    fraction_bits: Annotated[int, Meta(ge=0, le=52)] = 0
+    """What clients remember are multiples of 2^-so many: then both sides add up to the same."""
 
 
 PLAIN = Method()
@@ -189,6 +194,9 @@ class Receipt(Message, frozen=True, kw_only=True):
     reason: Reason = ""
     next_round_in_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """Pace hint: when the next round is expected to open; 0 says nothing."""
+    counted: Round | None = None
+    """Where clients send differences: the round whose answer was counted last of this client, 0 for
+    none. What the client remembers has to be of the same round; None says nothing."""
 
 
 class Presence(Message, frozen=True, kw_only=True):
@@ -250,6 +258,11 @@ class Update(Message, frozen=True, kw_only=True):
     """Of local SGD. 0: its sender does not say."""
     base_loss: float | None = None
     """Mean loss of the base over the samples that were trained on."""
+    since: Round = RoundId(0)
+    """The round of this client's that was counted last, as it knows: a difference is one to what
+    has been counted up to there. 0: nothing has."""
+    whole: bool = False
+    """No difference, since what was counted is not remembered here: to count in place of it."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from coordinator import client_work
+from coordinator import local_method
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.rounds import Close, Named
-from edge_client import trainer
+from coordinator.rounds import Close, Named, State
+from edge_client import local_methods, trainer
+from edge_client.remembered import NOTHING, Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Job
 from fedmqtt import messages, personal, weights
@@ -35,6 +36,7 @@ from fedmqtt.messages import (
 from fedmqtt.personal import Division
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Layout
+from fleet_sim.kept_memory import KeptMemory
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.seam import TaskError, Trained
@@ -56,8 +58,7 @@ class Tensors:
         self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
-        _, method = client_work.asked(config)
-        self.division = personal.division(layout, method.personal)
+        self.division = personal.division(layout, local_method.asked(config).personal)
         self.answers = Answers(config, self.division.size, terms)
         self._held: dict[Named, Update] = {}
         self.newest = self._initial = self._keep(flat)
@@ -101,6 +102,17 @@ class Tensors:
 
     def hold(self, named: Named, answer: Update) -> None:
         self._held[named] = answer
+        self.answers.take(named)
+
+    def counted_last(self, client: ClientId) -> RoundId | None:
+        return self.answers.counted_last(client)
+
+    def keep(self) -> None:
+        self.answers.keep()
+        self.answers.end()
+
+    def restart(self, state: State) -> None:
+        raise AssertionError("nobody kills the lab's coordinator")
 
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
@@ -152,10 +164,19 @@ class _Work:
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """What came of it: the answer, or why there is none; and the layers that stay on the device."""
+class _Trained:
+    """Computed, and not yet made an answer of: what the device remembers may change until then."""
 
-    answer: Update | Evaluation | str
+    job: Job
+    result: Trained | str
+    measured: Measures | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of it, or why nothing; and the layers that stay on the device."""
+
+    answer: Update | Evaluation | _Trained | str
     own: Array | None = None
 
 
@@ -170,6 +191,8 @@ class Cohort:
     _done: dict[tuple[ClientId, RoundId], _Done] = field(default_factory=dict)
     _own: dict[ClientId, Array] = field(default_factory=dict)
     """Each device's personal layers, from when it has trained some."""
+    _memories: dict[ClientId, KeptMemory] = field(default_factory=dict)
+    """Of those that remember anything, as on their disks."""
 
     def begin(
         self,
@@ -195,12 +218,36 @@ class Cohort:
         offer = self._at_work[client].offer
         if (client, offer.round) not in self._done:
             self._compute(offer)
+        done = self._done.pop((client, offer.round))
+        answer = done.answer
+        if isinstance(answer, _Trained):
+            answer = self._answer_of(client, answer)
         del self._at_work[client]
         self.tensors.forget_models(work.offer.model.digest for work in self._at_work.values())
-        done = self._done.pop((client, offer.round))
-        if done.own is not None:
+        if done.own is not None and not isinstance(answer, str):
             self._own[client] = done.own
-        return done.answer
+        return answer
+
+    def settle(
+        self, client: ClientId, answer: Answer, accepted: bool, counted: RoundId | None
+    ) -> None:
+        if memory := self._memories.get(client):
+            memory.settle(answer, accepted, counted)
+
+    def _answer_of(self, client: ClientId, done: _Trained) -> Update | str:
+        memory = self._memories.setdefault(client, KeptMemory())
+        made = _update(done, self.tensors.division, self._start(done.job), memory.committed)
+        if isinstance(made, str):
+            return made
+        update, remembered = made
+        if remembered is not None:
+            memory.keep(named_answer(update), remembered)
+        return update
+
+    def _start(self, job: Job) -> Array:
+        """What the client begins with: the model, and the layers of its own in it."""
+        base = self.tensors.models[job.base].flat
+        return self.tensors.division.with_personal(base, self._own.get(job.client))
 
     def named(self, content: Update | Evaluation) -> Answer:
         return named_answer(content)
@@ -237,12 +284,10 @@ class Cohort:
         results = {order.client: one for order, one in zip(train, trained, strict=True)}
         for client in todo:
             mine = measured.get(client)
-            done: _Done
             if isinstance(mine, str):
                 done = _Done(mine)
             elif client in results:
-                start = division.with_personal(base, self._own.get(client))
-                done = _update(jobs[client], division, start, results[client], mine)
+                done = self._done_of(_Trained(jobs[client], results[client], mine))
             else:
                 assert mine is not None
                 done = _Done(
@@ -251,6 +296,16 @@ class Cohort:
                     )
                 )
             self._done[client, offer.round] = done
+
+    def _done_of(self, trained: _Trained) -> _Done:
+        division, own = self.tensors.division, None
+        start = self._start(trained.job)
+        if division.names and isinstance(trained.result, Trained):
+            own = trainer.own_layers(division, start, trained.result, trained.job)
+        if local_methods.remembers(trained.job.method):
+            return _Done(trained, own)
+        made = _update(trained, division, start, NOTHING)
+        return _Done(made if isinstance(made, str) else made[0], own)
 
     def _order(self, job: Job) -> TrainJob:
         own = self._own.get(job.client)
@@ -280,17 +335,15 @@ class Cohort:
 
 
 def _update(
-    job: Job, division: Division, base: Array, result: Trained | str, measures: Measures | None
-) -> _Done:
-    """What the real client would send, and keep; why it cannot, as text."""
-    if isinstance(result, str):
-        return _Done(result)
+    done: _Trained, division: Division, base: Array, before: Remembered
+) -> tuple[Update, Remembered | None] | str:
+    """What the real client would send and remember; why it cannot, as text."""
+    if isinstance(done.result, str):
+        return done.result
     try:
-        answer = trainer.update(job, division, base, result, measures)
+        return trainer.update(done.job, division, base, done.result, done.measured, before)
     except TaskError as bad:
-        return _Done(str(bad))
-    own = trainer.own_layers(division, base, result, job) if division.names else None
-    return _Done(answer, own)
+        return str(bad)
 
 
 def _unheard(fraction: float) -> None:

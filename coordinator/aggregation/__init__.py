@@ -3,15 +3,17 @@
 Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
 which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
 
-One that asks something of clients says so with `method` and `training` (see
-`coordinator/client_work.py`), and with `fault(settings, training, update)` what is wrong with an
-answer that does not give it: a sentence, or nothing.
+One that asks something of clients says so with `method(settings)` and `training(settings,
+training)` (see `coordinator/local_method.py`), and with `fault(settings, training, update)` what is
+wrong with an answer that does not give it: a sentence, or nothing.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
@@ -19,7 +21,7 @@ from fedmqtt.fixed_point import ExactSum
 from fedmqtt.messages import Training, Update
 from fedmqtt.weights import Array
 
-Memory = dict[str, Array]
+Memory = dict[str, NDArray[Any]]
 """What a strategy keeps from one round for the next: arrays by name, of any shape."""
 
 
@@ -35,6 +37,8 @@ class Round:
     """Numbers in a model."""
     bits: int
     """Of fraction, in an exact sum: what the limits leave room for."""
+    remembered_bits: int = 24
+    """Of fraction, in what clients remember where they are asked for differences."""
     terms_max: int = 1
     """The most changes that may be folded."""
     seed: int = 0
@@ -74,8 +78,16 @@ class Aggregation(Protocol):
 
 
 @runtime_checkable
-class FoldsUpdates(Protocol):
-    """An `Aggregation` that goes by more of an answer than its change and its samples."""
+class Hears(Protocol):
+    """A strategy that goes by more than the change."""
 
-    def fold_update(self, update: Update, change: Array, sample_count: int, named: Named) -> None:
-        """In place of `fold`. `update` is whole but for its payload, which was decoded."""
+    def hear(self, named: Named, update: Update) -> None:
+        """Before each `fold`: what else this update says."""
+
+
+@runtime_checkable
+class Absorbs(Protocol):
+    """A strategy that adds up what clients remember too: none of it may be lost."""
+
+    def absorb(self) -> None:
+        """Instead of `finish`, where the round keeps its model: put into memory what was folded."""

@@ -83,13 +83,19 @@ class FedNova:
         self._training = training
         self._running = running
         self._norms = Fraction(0)
+        self._steps = 0
+        """Of the update that is folded next; 0: it was not said."""
+
+    def hear(self, named: Named, update: Update) -> None:
+        # A late answer's samples are discounted when it is folded; its steps are of all of them.
+        self._steps = update.steps or self._training.steps(update.sample_count)
 
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        self._fold(change, sample_count, self._training.steps(sample_count))
-
-    def fold_update(self, update: Update, change: Array, sample_count: int, named: Named) -> None:
-        # A late answer's `sample_count` is discounted; its steps are those of all its samples.
-        self._fold(change, sample_count, update.steps or self._training.steps(update.sample_count))
+        steps, self._steps = self._steps or self._training.steps(sample_count), 0
+        # At least 1, so what is added is within the limits that the sum has room for.
+        made = np.float32(norm(self._training, steps))
+        self._running.add((change / made).astype(np.float32), sample_count)
+        self._norms += Fraction(float(made)) * sample_count
 
     def finish(self, base: Array) -> Array:
         weight = self._running.weight
@@ -97,13 +103,6 @@ class FedNova:
             return base
         effective = float(self._norms / weight)
         return (base + self._rate * effective * self._running.mean()).astype(np.float32)
-
-    def _fold(self, change: Array, sample_count: int, steps: int) -> None:
-        # At least 1, so what is added is within the limits that the sum has room for.
-        made = norm(self._training, steps)
-        self._running.add((change / np.float32(made)).astype(np.float32), sample_count)
-        # Rounded as above, so that clients which all do the same are averaged to the last bit.
-        self._norms += Fraction(float(np.float32(made))) * sample_count
 
 
 def build(settings: Settings, round_: Round) -> FedNova:

@@ -65,19 +65,26 @@ class QFedAvg:
         self._running = round_.exact_sum()
         self._h = Fraction(0)
         self._highest = 0.0
+        self._loss = 1.0
+        """Of the update that is folded next."""
         self._counts_most = settings.loss_max
         if (before := self._memory.get(_HIGHEST)) is not None:
             # F^q is a share of its largest value. Of one that nobody comes near, shares would be
             # too small for what the exact sum resolves.
             self._counts_most = min(settings.loss_max, max(2 * float(before[0]), _LOSS_MIN))
 
-    def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        """As of a client whose loss is 1."""
-        self._fold(change, sample_count, 1.0)
-
-    def fold_update(self, update: Update, change: Array, sample_count: int, named: Named) -> None:
+    def hear(self, named: Named, update: Update) -> None:
         assert update.base_loss is not None, "`fault` was asked"
-        self._fold(change, sample_count, max(update.base_loss, _LOSS_MIN))
+        self._loss = max(update.base_loss, _LOSS_MIN)
+
+    def fold(self, change: Array, sample_count: int, named: Named) -> None:
+        q, loss = self._settings.q, min(self._loss, self._counts_most)
+        self._highest = max(self._highest, self._loss)
+        # At most 1, so what is added is within the limits that the sum has room for.
+        share = (loss / self._counts_most) ** q
+        self._running.add((change * np.float32(share)).astype(np.float32), sample_count)
+        h = share * (1 + q * self._lipschitz * squared_norm(change) / loss)
+        self._h += Fraction(h) * sample_count
 
     def finish(self, base: Array) -> Array:
         weight = self._running.weight
@@ -86,16 +93,6 @@ class QFedAvg:
         self._memory[_HIGHEST] = np.array([self._highest], np.float32)
         # Both divided by L, and by the largest F^q.
         return (base + self._running.mean() / float(self._h / weight)).astype(np.float32)
-
-    def _fold(self, change: Array, sample_count: int, loss: float) -> None:
-        q = self._settings.q
-        self._highest = max(self._highest, loss)
-        loss = min(loss, self._counts_most)
-        # At most 1, so what is added is within the limits that the sum has room for.
-        share = (loss / self._counts_most) ** q
-        self._running.add((change * np.float32(share)).astype(np.float32), sample_count)
-        h = share * (1 + q * self._lipschitz * squared_norm(change) / loss)
-        self._h += Fraction(h) * sample_count
 
 
 def build(settings: Settings, round_: Round) -> QFedAvg:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import checkpoint, client_work, history, round_rules, rounds
+from coordinator import checkpoint, history, local_method, round_rules, rounds
 from coordinator.answers import Answers
 from coordinator.history import Record
 from edge_client import trainer
@@ -62,7 +62,8 @@ class ByHand:
         self._run, self._folder = run, folder
         self.records = history.read(run / "history.jsonl")
         self.layout, self.flat = checkpoint.load(run / "initial_model.safetensors")
-        self._training, self._method = client_work.asked(of.federation)
+        self._training = local_method.training(of.federation)
+        self._method = local_method.asked(of.federation)
         self._division = personal.division(self.layout, self._method.personal)
         rules = round_rules.from_config(of.federation)
         self._terms = rounds.terms_max(round_rules.invited_max(of.federation), rules)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coordinator import client_work
-from coordinator.aggregation import FoldsUpdates, Memory, Round
+from coordinator import local_method
+from coordinator.aggregation import Memory, Round
 from coordinator.config import FederationConfig
 from fedmqtt import settings
 from fedmqtt.fixed_point import fraction_bits
@@ -54,9 +54,9 @@ def played(
         memory={} if memory is None else memory,
     )
     built = strategy.build(settings.convert(given, strategy.Settings, "settings"), round_)
-    folds: FoldsUpdates = built
     for (change, count, named), words in zip(folded, said, strict=True):
-        folds.fold_update(an_update(count, **words), change, count, named)
+        built.hear(named, an_update(count, **words))
+        built.fold(change, count, named)
     after: Array = built.finish(BASE)
     return after
 
@@ -136,7 +136,7 @@ def test_nobody_counts_for_more_steps_than_its_samples_come_to() -> None:
 )
 def test_what_fednova_has_no_formula_for_is_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        client_work.asked(config("aggregation=fednova", *overrides))
+        local_method.training(config("aggregation=fednova", *overrides))
 
 
 # q-FedAvg
@@ -214,7 +214,8 @@ def test_a_loss_that_is_none_is_refused(loss: float | None) -> None:
     ],
 )
 def test_what_each_asks_of_clients(aggregation: str, method: Method, said: str) -> None:
-    training, asked = client_work.asked(config(f"aggregation={aggregation}"))
+    chosen = config(f"aggregation={aggregation}")
+    training, asked = local_method.training(chosen), local_method.asked(chosen)
     assert asked == method
     assert method_name(training, asked) == said
     # What is in the file beside it does not travel.
@@ -222,13 +223,12 @@ def test_what_each_asks_of_clients(aggregation: str, method: Method, said: str) 
 
 
 def test_any_strategy_can_be_combined_with_a_proximal_term_and_personal_layers() -> None:
-    training, method = client_work.asked(
-        config("aggregation=fedadam", "training.proximal=0.1", 'training.personal=["head.*"]')
-    )
-    assert training.proximal == 0.1 and method.personal == ("head.*",)
+    chosen = config("aggregation=fedadam", "training.proximal=0.1", 'training.personal=["a.*"]')
+    assert local_method.training(chosen).proximal == 0.1
+    assert local_method.asked(chosen).personal == ("a.*",)
 
 
 @pytest.mark.parametrize("aggregation", ["fedprox", "fedsgd"])
 def test_a_proximal_term_that_contradicts_the_strategy_is_refused(aggregation: str) -> None:
     with pytest.raises(SettingsError, match=r"training\.proximal: "):
-        client_work.asked(config(f"aggregation={aggregation}", "training.proximal=0.1"))
+        local_method.training(config(f"aggregation={aggregation}", "training.proximal=0.1"))

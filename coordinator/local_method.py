@@ -1,0 +1,60 @@
+"""What a federation's clients are asked for: by the operator, by its strategy; its limits bound it.
+
+A strategy's file may define
+
+    method(settings) -> Method                   what it asks beyond plain local SGD
+    training(settings, training) -> Training     how clients train, from what federation.toml says
+
+which raise SettingsError where it cannot work with what was set.
+"""
+
+from msgspec import Struct, structs
+
+from coordinator import aggregation
+from coordinator.config import FederationConfig
+from fedmqtt import codec_chain, fixed_point, parts, settings
+from fedmqtt.messages import PLAIN, Method, Training
+from fedmqtt.settings import SettingsError
+
+
+def strategy_settings(config: FederationConfig) -> Struct:
+    """What the strategy takes, checked. Raises UnknownPart, SettingsError."""
+    kind: type[Struct] = parts.load(aggregation, config.aggregation).Settings
+    return settings.convert(config.aggregation_settings, kind, "aggregation_settings")
+
+
+def training(config: FederationConfig) -> Training:
+    """How clients train in a round. Raises UnknownPart, SettingsError."""
+    # What is in the file beside it does not travel.
+    fields = {name: getattr(config.training, name) for name in Training.__struct_fields__}
+    strategy = parts.load(aggregation, config.aggregation)
+    if not hasattr(strategy, "training"):
+        return Training(**fields)
+    asked_by_it: Training = strategy.training(strategy_settings(config), Training(**fields))
+    return asked_by_it
+
+
+def asked(config: FederationConfig) -> Method:
+    """What else they do. Raises UnknownPart, SettingsError."""
+    strategy = parts.load(aggregation, config.aggregation)
+    method: Method = PLAIN
+    if hasattr(strategy, "method"):
+        method = strategy.method(strategy_settings(config))
+    method = structs.replace(
+        method,
+        personal=config.training.personal,
+        fine_tune_epochs=config.evaluation.fine_tune_epochs,
+    )
+    return _with_differences(config, method) if method.difference else method
+
+
+def _with_differences(config: FederationConfig, method: Method) -> Method:
+    subset = codec_chain.read(config.codec).subset
+    if getattr(subset, "scaled", False):
+        raise SettingsError(
+            f"codec: {config.codec!r} multiplies what it sends, and with aggregation ="
+            f" {config.aggregation!r}, which adds up differences, errors would grow without bound;"
+            " write part(share=..., scaled=false)"
+        )
+    bits = fixed_point.remembered_bits(config.limits.change_max)
+    return structs.replace(method, fraction_bits=bits)
