@@ -29,9 +29,9 @@ from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.counted import Counted
 from coordinator.rounds import Named
-from fedmqtt import codec_chain, codec_chance, parts, settings
+from fedmqtt import codec_chain, codec_chance, parts
 from fedmqtt.fixed_point import fraction_bits
-from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
+from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update, method_name
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
@@ -70,9 +70,9 @@ class Answers:
         self._size = size
         self._codec = codec_chain.read(config.codec)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
-        self._settings = settings.convert(
-            config.aggregation_settings, self._strategy.Settings, "aggregation_settings"
-        )
+        self._settings = local_method.strategy_settings(config)
+        self._training = local_method.training(config)
+        self._method = local_method.asked(config)
         try:
             self._bits(terms_max)
         except ValueError as bad:
@@ -83,7 +83,6 @@ class Answers:
         if hasattr(self._strategy, "stores") and self._strategy.stores(self._settings):
             self._store = ClientStore(folder and folder / "clients", size)
         self._sum: Aggregation | None = None
-        self._method = local_method.asked(config)
         self._counted = Counted({})
         self._folded: list[Named] = []
         """Into the open round's sum."""
@@ -116,6 +115,7 @@ class Answers:
             number=number,
             store=self._store,
             is_awaited=self._counted.has_waiting,
+            training=self._training,
         )
         self._sum = self._strategy.build(self._settings, round_)
         self._tally = _Tally()
@@ -127,7 +127,8 @@ class Answers:
         if isinstance(answer, Evaluation):
             return self._measures_fault(answer.measures)
         return (
-            self._chain_fault(client, answer)
+            self._method_fault(answer)
+            or self._chain_fault(client, answer)
             or self._change_fault(client, answer)
             or evaluation.metrics_fault(answer.metrics)
             or self._measures_fault(answer.measures)
@@ -235,6 +236,18 @@ class Answers:
         if measures is None:
             return ""
         return evaluation.fault(measures, self._config.limits.samples_max)
+
+    def _method_fault(self, update: Update) -> str:
+        asked = method_name(self._training, self._method)
+        if update.method != asked:
+            return (
+                f"was made by {update.method or 'plain local SGD'!r}, not by"
+                f" {asked or 'plain local SGD'!r}: its program may be too old for that"
+            )
+        if (fault := getattr(self._strategy, "fault", None)) is None:
+            return ""
+        said: str = fault(self._settings, self._training, update)
+        return said
 
     def _chain_fault(self, client: ClientId, update: Update) -> str:
         if not self._method.difference:

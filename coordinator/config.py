@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from coordinator.rounds import Late
-from fedmqtt.messages import Training
+from fedmqtt.messages import FINE_TUNE_EPOCHS_MAX, LAYER_PATTERNS_MAX, LayerPattern, Training
 from fedmqtt.topics import NAME_PATTERN
 
 # \Z, as `$` admits a line break at the end.
@@ -99,6 +99,15 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="How long the last evaluation waits for clients that are away.",
         ),
     ] = 60.0
+    fine_tune_epochs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=FINE_TUNE_EPOCHS_MAX,
+            description="Who measures first trains a copy of the model on its own data, so many\n"
+            "epochs. How good the model was before is told too, as accuracy_before and so on.",
+        ),
+    ] = 0
 
 
 class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +192,15 @@ class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class TrainingSettings(Training, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an offer says of training; in a file, unlike on the wire, every word must be known."""
+
+    personal: Annotated[
+        tuple[LayerPattern, ...],
+        Meta(
+            max_length=LAYER_PATTERNS_MAX,
+            description="Layers that stay on each device, by the names of the model's tensors:\n"
+            '["*.bn*", "head.*"]. They are trained there, and never sent.',
+        ),
+    ] = ()
 
 
 class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,6 +1,11 @@
-"""What a federation's clients are asked for beyond local SGD: its strategy says, its limits bound.
+"""What a federation's clients are asked for: by the operator, by its strategy; its limits bound it.
 
-A strategy's file may define `method(settings) -> Method`.
+A strategy's file may define
+
+    method(settings) -> Method                   what it asks beyond plain local SGD
+    training(settings, training) -> Training     how clients train, from what federation.toml says
+
+which raise SettingsError where it cannot work with what was set.
 """
 
 from msgspec import Struct, structs
@@ -8,21 +13,42 @@ from msgspec import Struct, structs
 from coordinator import aggregation
 from coordinator.config import FederationConfig
 from fedmqtt import codec_chain, fixed_point, parts, settings
-from fedmqtt.messages import Method
+from fedmqtt.messages import PLAIN, Method, Training
 from fedmqtt.settings import SettingsError
 
 
-def asked(config: FederationConfig) -> Method:
-    """Raises UnknownPart, SettingsError."""
+def strategy_settings(config: FederationConfig) -> Struct:
+    """What the strategy takes, checked. Raises UnknownPart, SettingsError."""
+    kind: type[Struct] = parts.load(aggregation, config.aggregation).Settings
+    return settings.convert(config.aggregation_settings, kind, "aggregation_settings")
+
+
+def training(config: FederationConfig) -> Training:
+    """How clients train in a round. Raises UnknownPart, SettingsError."""
+    # What is in the file beside it does not travel.
+    fields = {name: getattr(config.training, name) for name in Training.__struct_fields__}
     strategy = parts.load(aggregation, config.aggregation)
-    if not hasattr(strategy, "method"):
-        return Method()
-    chosen: Struct = settings.convert(
-        config.aggregation_settings, strategy.Settings, "aggregation_settings"
+    if not hasattr(strategy, "training"):
+        return Training(**fields)
+    asked_by_it: Training = strategy.training(strategy_settings(config), Training(**fields))
+    return asked_by_it
+
+
+def asked(config: FederationConfig) -> Method:
+    """What else they do. Raises UnknownPart, SettingsError."""
+    strategy = parts.load(aggregation, config.aggregation)
+    method: Method = PLAIN
+    if hasattr(strategy, "method"):
+        method = strategy.method(strategy_settings(config))
+    method = structs.replace(
+        method,
+        personal=config.training.personal,
+        fine_tune_epochs=config.evaluation.fine_tune_epochs,
     )
-    method: Method = strategy.method(chosen)
-    if not method.difference:
-        return method
+    return _with_differences(config, method) if method.difference else method
+
+
+def _with_differences(config: FederationConfig, method: Method) -> Method:
     subset = codec_chain.read(config.codec).subset
     if getattr(subset, "scaled", False):
         raise SettingsError(

@@ -91,7 +91,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         late_rounds_max=config.late.rounds_max,
         run=RunId("unknown"),
         task=messages.task_name(config.task),
-        training=config.training,
+        training=local_method.training(config),
         method=local_method.asked(config),
         codec=codec_chain.read(config.codec).text,
         lanes=LANES,

@@ -30,6 +30,7 @@ from coordinator.roster import Roster
 from fedmqtt import sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
+    PLAIN,
     PURPOSES,
     Method,
     ModelRef,
@@ -123,7 +124,7 @@ class Rules:
     epoch: int = 0
     task: str = ""
     training: Training = field(default_factory=Training)
-    method: Method = field(default_factory=Method)
+    method: Method = PLAIN
     codec: str = "full"
     lanes: int = 1
     seed: int = 0

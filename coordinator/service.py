@@ -51,7 +51,7 @@ from coordinator.rounds import Named
 from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, messages
+from fedmqtt import __version__, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
@@ -208,7 +208,8 @@ class Service:
         remembered = {}
         if recovered is not None and recovered.strategy == config.aggregation:
             remembered = recovered.memory
-        self._answers = Answers(config, self._model.flat.size, terms_max, folder, remembered)
+        self._division = personal.division(self._model.layout, self._rules.method.personal)
+        self._answers = Answers(config, self._division.size, terms_max, folder, remembered)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
         else:
@@ -888,7 +889,7 @@ class Service:
         assert self._closing is not None
         old = self._model
         try:
-            flat = self._answers.finish(old.flat)
+            shared = self._answers.finish(self._division.shared_of(old.flat))
         except KeepModel as why:
             self._closing = replace(self._closing, outcome="kept", reason=str(why))
             if self._facts.last_round is not None:
@@ -896,6 +897,7 @@ class Service:
             # They are used up with the others, and went into no model.
             self._left_out.update(self._closing.held)
             return old
+        flat = self._division.with_shared(old.flat, shared)
         return published_model.make(old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes)
 
     def _conclude(self, model: published_model.PublishedModel) -> None:

@@ -7,6 +7,7 @@ It imports neither torch nor numpy: models and answers pass through it as files.
 """
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from edge_client import conditions, session
+from edge_client import conditions, session, time_budget
 from edge_client.config import ClientConfig
 from edge_client.device_memory import DeviceMemory
 from edge_client.model_fetch import ModelFetch
@@ -364,10 +365,18 @@ class Agent:
             seed=offer.seed,
             method=offer.method,
             memory=str(self._memory.folder),
+            stop_at=self._stop_at(offer),
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)
         )
+
+    def _stop_at(self, offer: Offer) -> Seconds:
+        """When training has to end with what it has."""
+        working = self._state.job
+        if not offer.method.partial or not isinstance(working, session.Working):
+            return math.inf
+        return time_budget.stop_at(self._loop.now(), working.closes_at)
 
     def _on_trainer(self, run: RunId, round_id: RoundId, said: FromTrainer) -> None:
         now = self._loop.now()

@@ -10,23 +10,26 @@ import contextlib
 import functools
 import hashlib
 import io
+import math
 import mmap
 import os
 import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_client import local_methods, remembered, training_job
+import numpy as np
+
+from edge_client import local_methods, local_training, personal_layers, remembered, training_job
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
-from fedmqtt import codec_chain, weights
+from fedmqtt import codec_chain, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
     Evaluation,
@@ -35,11 +38,14 @@ from fedmqtt.messages import (
     Update,
     encode,
     encode_pieces,
+    method_name,
 )
+from fedmqtt.personal import Division
 from fedmqtt.settings import SettingsError
-from fedmqtt.weights import Layout, WeightsError
+from fedmqtt.weights import WeightsError
 from learning_tasks.loading import load_task
 from learning_tasks.seam import Evaluated, Task, TaskError, Trained
+from learning_tasks.seam import Progress as Heard
 
 _PROGRESS_STEP = 0.05
 """The agent hears of progress in steps of this fraction: each is a wake-up on the device."""
@@ -126,7 +132,7 @@ def run(agent: _Agent) -> None:
             )
 
 
-def work(job: Job, progress: Callable[[float], None]) -> Answer:
+def work(job: Job, progress: Heard) -> Answer:
     """Do one job, leaving the answer in the outbox. `progress` may raise, to end it early.
 
     Raises TaskError, WeightsError or SettingsError with a sentence for the device's owner, and
@@ -135,12 +141,23 @@ def work(job: Job, progress: Callable[[float], None]) -> Answer:
     with Path(job.model_path).open("rb") as file:
         # Mapped, not read: the numbers are used where the system keeps the file.
         layout, base = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    division = personal.division(layout, job.method.personal)
+    base = division.with_personal(base, _own_layers(job, division))
     if job.purpose == "evaluate":
-        found = _measure(job, layout, base)
+        found = _measure(job, division, base, progress)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
-    trained, memory = _train(job, layout, base, progress)
+    trained, memory = _train(job, division, base, progress)
     return _keep(job, encode_pieces(trained), memory)
+
+
+def _own_layers(job: Job, division: Division) -> weights.Array | None:
+    if not division.names:
+        return None
+    try:
+        return personal_layers.read(Path(job.memory), job.run, division)
+    except OSError as bad:
+        raise TaskError(f"the layers in {job.memory} cannot be read: {bad.strerror}") from bad
 
 
 def _keep(
@@ -167,17 +184,26 @@ def _keep(
 
 
 def _train(
-    job: Job, layout: Layout, base: weights.Array, progress: Callable[[float], None]
+    job: Job, division: Division, base: weights.Array, progress: Heard
 ) -> tuple[Update, Remembered | None]:
     # Now, not after hours of training.
     codec_chain.read(job.codec)
-    measured = _measure(job, layout, base) if job.measure_base else None
+    measured = _measure(job, division, base, progress) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
-    trained = _task(job.task).train(
-        layout.unflatten(base), data, job.training, seed_of(job), progress
+    trained = local_training.train(
+        _task(job.task),
+        division.layout.unflatten(base),
+        data,
+        job.training,
+        job.method,
+        seed_of(job),
+        _within(job, progress),
     )
     # Only now: a receipt that came meanwhile has changed it.
-    return update(job, layout, base, trained, measured, _remembered(job))
+    made = update(job, division, base, trained, measured, _remembered(job))
+    if division.names:
+        _keep_own_layers(job, division, own_layers(division, base, trained, job))
+    return made
 
 
 def _remembered(job: Job) -> Remembered:
@@ -189,9 +215,34 @@ def _remembered(job: Job) -> Remembered:
         raise TaskError(f"what is remembered in {job.memory}: {bad.strerror}") from bad
 
 
+def _within(job: Job, progress: Heard) -> Heard:
+    """`progress`, that has enough when the job's time or steps are used up."""
+    if job.stop_at < math.inf:
+        progress = local_training.until(job.stop_at, progress)
+    return local_training.for_steps(job.steps_max, progress) if job.steps_max else progress
+
+
+def _keep_own_layers(job: Job, division: Division, flat: weights.Array) -> None:
+    try:
+        personal_layers.keep(Path(job.memory), job.run, division, flat)
+    except OSError as bad:
+        raise TaskError(f"the layers cannot be kept in {job.memory}: {bad.strerror}") from bad
+
+
+def own_layers(
+    division: Division, base: weights.Array, trained: Trained, job: Job
+) -> weights.Array:
+    """What training made of the layers that stay on the device, shape (personal.size,)."""
+    found = division.personal_of(division.layout.flatten(trained.weights))
+    if job.method.sends == "change":
+        return found
+    # Of these the step is taken here, with the clients' own rate.
+    return division.personal_of(base) - np.float32(job.training.learning_rate) * found
+
+
 def update(
     job: Job,
-    layout: Layout,
+    division: Division,
     base: weights.Array,
     trained: Trained,
     measures: Measures | None,
@@ -199,23 +250,31 @@ def update(
 ) -> tuple[Update, Remembered | None]:
     """What the client sends, and what it remembers once that is counted, if anything.
 
+    How far training moved what is shared of the model, or would move it, and what was measured.
+    `base` has the device's own layers in it; `before` is what it remembers so far.
+
     How far training moved the model, and what was measured. `before` is what it remembers so far.
     Raises TaskError where that cannot be sent.
     """
-    change = layout.flatten(trained.weights) - base
+    found = division.layout.flatten(trained.weights)
+    # A gradient travels as the change that a step with rate 1 makes.
+    change = -found if job.method.sends == "gradient" else found - base
     try:
-        outgoing = local_methods.encode(job, change, before)
+        outgoing = local_methods.encode(job, division.shared_of(change), before)
     except ValueError as bad:
         raise TaskError(f"what training changed cannot be sent: it {bad}") from bad
     answer = Update(
         run=job.run,
         round=job.round,
         base=job.base,
-        fingerprint=layout.fingerprint,
+        fingerprint=division.layout.fingerprint,
         sample_count=trained.sample_count,
         codec=job.codec,
         metrics=trained.metrics,
         measures=measures,
+        method=method_name(job.training, job.method),
+        steps=trained.steps,
+        base_loss=trained.base_loss,
         since=outgoing.since,
         whole=outgoing.whole,
         interval=outgoing.interval,
@@ -224,9 +283,19 @@ def update(
     return answer, outgoing.remembered
 
 
-def _measure(job: Job, layout: Layout, base: weights.Array) -> Measures:
+def _measure(job: Job, division: Division, base: weights.Array, progress: Heard) -> Measures:
     data = _data(job.task, job.data_dir, job.client, "evaluate")
-    return measures(_task(job.task).evaluate(layout.unflatten(base), data))
+    found = local_training.evaluate(
+        _task(job.task),
+        division.layout.unflatten(base),
+        data,
+        job.training,
+        job.method,
+        seed_of(job),
+        lambda: _data(job.task, job.data_dir, job.client, "train"),
+        progress,
+    )
+    return measures(found)
 
 
 def measures(found: Evaluated) -> Measures:

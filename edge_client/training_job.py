@@ -7,13 +7,14 @@ The pipe has no frames of its own: MessagePack values follow one another, and ms
 finds where each ends.
 """
 
+import math
 from collections.abc import Iterator
 
 import msgpack
 import msgspec
 from msgspec import Struct
 
-from fedmqtt.messages import Method, Purpose, Training
+from fedmqtt.messages import PLAIN, Method, Purpose, Training
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 
@@ -35,9 +36,14 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     training: Training
     codec: str
     seed: int
-    method: Method = Method()
+    method: Method = PLAIN
     memory: str = ""
-    """The folder of what is remembered from one round for the next."""
+    """The folder of what is kept from one round for the next."""
+    stop_at: float = math.inf
+    """When training ends with what it has, on the clock of `time.monotonic`, which both processes
+    share."""
+    steps_max: int = 0
+    """After so many steps too; 0: as many as it takes. For devices that are played."""
 
 
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):

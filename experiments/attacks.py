@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmqtt.messages import Training
+from fedmqtt.messages import PLAIN, Method, Training
 from fedmqtt.weights import Weights
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Progress, Trainers
@@ -69,14 +69,15 @@ class AttackedTrainers(Trainers):
         jobs: Sequence[TrainJob],
         training: Training,
         progress: Progress = lambda fraction: None,
+        method: Method = PLAIN,
     ) -> list[Trained | str]:
-        found = super().train(base, jobs, training, progress)
+        found = super().train(base, jobs, training, progress, method)
         bad = [n for n, job in enumerate(jobs) if job.client in self._hostile]
         if self._attack == "none" or not bad:
             return found
         if self._attack == LABELS:
             assert self._mislabelled is not None
-            theirs = self._mislabelled.train(base, [jobs[n] for n in bad], training)
+            theirs = self._mislabelled.train(base, [jobs[n] for n in bad], training, method=method)
         else:
             honest = [one for n, one in enumerate(found) if n not in bad]
             forged = _forged(FORGED[self._attack], base, honest, len(jobs), len(bad))

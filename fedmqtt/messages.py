@@ -67,11 +67,40 @@ class Training(Struct, frozen=True, kw_only=True):
     )
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of local SGD.")] = 0.0
     weight_decay: Annotated[float, Meta(ge=0, le=1e3, description="L2 penalty of local SGD.")] = 0.0
+    proximal: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e6,
+            description="Pulls local SGD back to the round's model, more the larger: FedProx's mu.",
+        ),
+    ] = 0.0
+
+    def steps(self, sample_count: int) -> int:
+        """Steps of local SGD that so many samples come to: a batch each, also the last of a pass
+        that is not full."""
+        return self.epochs * -(-sample_count // self.batch_size)
 
 
-class Method(Struct, frozen=True, kw_only=True):
-    """What a strategy asks of clients beyond plain local SGD. By default nothing."""
+LAYER_PATTERNS_MAX = 100
+LayerPattern = Annotated[str, Meta(min_length=1, max_length=200)]
+FINE_TUNE_EPOCHS_MAX = 1000
 
+
+class Method(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a federation asks of its clients beyond plain local SGD. The defaults ask nothing."""
+
+    sends: Literal["change", "gradient"] = "change"
+    """`gradient`: of the loss over all of a client's samples, at the round's model. It travels as
+    the change that a step of gradient descent with rate 1 makes: minus the gradient."""
+    partial: bool = False
+    """Who runs out of time sends what it has by then. Every update tells its `steps`."""
+    tells_loss: bool = False
+    """Every update tells its `base_loss`."""
+    personal: Annotated[tuple[LayerPattern, ...], Meta(max_length=LAYER_PATTERNS_MAX)] = ()
+    """Layers whose names match one of these stay on the device; see `fedmqtt/personal.py`."""
+    fine_tune_epochs: Annotated[int, Meta(ge=0, le=FINE_TUNE_EPOCHS_MAX)] = 0
+    """A copy of the model is trained for so long before it is measured."""
     difference: bool = False
     """Send how the change differs from what was counted of this client so far, and remember that
     and what is sent, once it is counted."""
@@ -80,6 +109,21 @@ class Method(Struct, frozen=True, kw_only=True):
     interval_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """Tell how many rounds lie between your answers, on average, each counted as so many at most;
     0: this is not asked for."""
+
+
+PLAIN = Method()
+
+
+def method_name(training: Training, method: Method) -> str:
+    """What an update says of how it was made, in words; empty for plain local SGD.
+
+    An older program, which does not know what it was asked, repeats nothing, and is found out.
+    """
+    said = [f"proximal={training.proximal:g}"] if training.proximal else []
+    said += [method.sends] if method.sends != PLAIN.sends else []
+    said += ["partial"] if method.partial else []
+    said += ["tells-loss"] if method.tells_loss else []
+    return " ".join(said)
 
 
 class Message(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
@@ -135,7 +179,7 @@ class Offer(Message, frozen=True, kw_only=True):
     """Pace hint to all: after a lost connection, return at a random moment within so long."""
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
-    method: Method = Method()
+    method: Method = PLAIN
     sortition: Sortition | None = None
     """In the place of `train` and `evaluate`, which are empty then."""
 
@@ -214,7 +258,10 @@ class Measures(Struct, frozen=True, kw_only=True):
 
 
 class Update(Message, frozen=True, kw_only=True):
-    """What training changed: trained minus base, encoded by the offer's codec."""
+    """What training changed: trained minus base, encoded by the offer's codec.
+
+    Where layers are personal, of the others alone, in the model's order.
+    """
 
     wire: int = WIRE_VERSION
     run: Run
@@ -226,6 +273,12 @@ class Update(Message, frozen=True, kw_only=True):
     metrics: Metrics = {}
     measures: Measures | None = None
     """Of the base, before training, from a client that was invited to evaluate too."""
+    method: Name = ""
+    """How it was made: see `method_name`."""
+    steps: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Of local SGD. 0: its sender does not say."""
+    base_loss: float | None = None
+    """Mean loss of the base over the samples that were trained on."""
     since: Round = RoundId(0)
     """The round of this client's that was counted last, as it knows: a difference is one to what
     has been counted up to there. 0: nothing has."""

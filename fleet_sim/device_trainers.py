@@ -1,8 +1,11 @@
 """Work that takes as long as on the device that is played, though a few processes share it all."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from edge_client.agent import Trainers
 from edge_client.outbox import Outbox
@@ -14,6 +17,7 @@ from fedmqtt.event_loop import Timer
 from fleet_sim.failures import TRAINER_DIED
 from fleet_sim.hardware import Hardware
 from fleet_sim.live_clock import LiveClock
+from fleet_sim.work_time import WorkTime
 
 
 @dataclass(slots=True)
@@ -53,14 +57,27 @@ class Device:
         """From the start of a trainer to its answer."""
         if self.hardware is None:
             return 0.0
-        measuring_s = self.hardware.evaluate_s(self.evaluate_samples)
-        if job.purpose == "evaluate":
-            return measuring_s
-        work_s = self.hardware.train_s(self.train_samples, job.training.epochs)
-        if job.measure_base:
-            # In the same process, which has been started.
-            work_s += measuring_s - self.hardware.start_s
-        return work_s
+        work = self._work_time(self.hardware, job)
+        return work.of_steps_s(job.steps_max) if job.steps_max else work.total_s
+
+    def in_time(self, job: Job, now: Seconds) -> Job:
+        """The same job, with as many steps as the device makes in the time that there is: the clock
+        of the programs here says nothing about that."""
+        steps = 0
+        if self.hardware is not None and job.stop_at < math.inf:
+            steps, _ = self._work_time(self.hardware, job).within(job.stop_at - now)
+        return structs.replace(job, stop_at=math.inf, steps_max=steps)
+
+    def _work_time(self, hardware: Hardware, job: Job) -> WorkTime:
+        return WorkTime(
+            hardware=hardware,
+            purpose=job.purpose,
+            measures=job.measure_base,
+            train_samples=self.train_samples,
+            evaluate_samples=self.evaluate_samples,
+            training=job.training,
+            method=job.method,
+        )
 
     def uses_power(self, begin: Seconds, end: Seconds) -> None:
         if self.hardware is not None:
@@ -97,6 +114,7 @@ class DeviceTrainers:
         return sum(work.done is not None for work in self._works.values())
 
     def submit(self, job: Job, report: Report) -> Ticket:
+        job = self._device.in_time(job, self._clock.now())
         ticket = Ticket(job, report)
         real = self._trainers.submit(job, lambda said: self._said(ticket, said))
         now = self._clock.now()

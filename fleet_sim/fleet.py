@@ -276,6 +276,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Fleet:
     plain = msgspec.convert(msgspec.to_builtins(federation), FederationConfig)
     with under(f"{source}: "):
         _check(config, path.parent)
+        _check_judge(config, plain)
         _check_size(config.clients, plain)
     _crew(config, path.parent, source, ["anybody"], None)
     return Fleet(source, path.parent, config, plain)
@@ -446,6 +447,21 @@ def _check(config: FleetConfig, folder: Path) -> None:
             f"faults.half_open: {faults.half_open:g} of the departures and faults.polite ="
             f" {faults.polite:g} are more than all: together at most 1"
         )
+
+
+def _check_judge(config: FleetConfig, federation: FederationConfig) -> None:
+    """Whoever measures on the test data has no data of its own to train on."""
+    if config.data.evaluate != "test":
+        return
+    for key, is_set in (
+        ("evaluation.fine_tune_epochs", federation.evaluation.fine_tune_epochs > 0),
+        ("training.personal", bool(federation.training.personal)),
+    ):
+        if is_set:
+            raise SettingsError(
+                f'data.evaluate: with federation.{key}, models differ between clients, and "test"'
+                ' measures one for all of them; give "clients" and a share for data.held_out'
+            )
 
 
 def _check_size(clients: int, federation: FederationConfig) -> None:

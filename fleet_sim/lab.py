@@ -261,7 +261,15 @@ class HeaderWork:
     def __init__(self) -> None:
         self._at_work: dict[ClientId, tuple[Offer, Purpose]] = {}
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
+    def begin(
+        self,
+        client: ClientId,
+        offer: Offer,
+        purpose: Purpose,
+        *,
+        measures: bool,
+        steps_max: int = 0,
+    ) -> None:
         self._at_work[client] = (offer, purpose)
 
     def stop(self, client: ClientId) -> None:

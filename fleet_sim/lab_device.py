@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from edge_client import conditions, session
+from edge_client import conditions, session, time_budget
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
 from edge_client.model_fetch import too_large
@@ -34,6 +34,7 @@ from fleet_sim.intervals import DAY_S, Interval
 from fleet_sim.lab_broker import LabBroker
 from fleet_sim.links import LinkSettings
 from fleet_sim.scene import Scene
+from fleet_sim.work_time import WorkTime
 
 _RETURN_FIRST_S: Seconds = 1.0
 """Who lost its link tries again within so long, drawn at random, or as the offer asks."""
@@ -62,8 +63,16 @@ def can_sleep(config: FleetConfig) -> bool:
 class Work(Protocol):
     """Where answers come from: `lab_tensors.Cohort`, or headers where nothing is learned."""
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
-        """The device is at work."""
+    def begin(
+        self,
+        client: ClientId,
+        offer: Offer,
+        purpose: Purpose,
+        *,
+        measures: bool,
+        steps_max: int = 0,
+    ) -> None:
+        """The device is at work, and has time for so many steps; 0: for all."""
 
     def stop(self, client: ClientId) -> None:
         """It gave up."""
@@ -367,8 +376,8 @@ class LabDevice(Device):
         hardware, now = self._equipment.hardware, self._scene.now
         measures = purpose == "train" and sortition.invites(offer, self.name, "evaluate")
         measures &= "evaluate" in self.rules.purposes
-        took_s = self._takes_s(offer, purpose, measures=measures)
-        self._work_of.begin(self.name, offer, purpose, measures=measures)
+        steps_max, took_s = self._steps_and_time(offer, purpose, measures=measures)
+        self._work_of.begin(self.name, offer, purpose, measures=measures, steps_max=steps_max)
         hardware.train(now, now + took_s)
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.
@@ -380,15 +389,26 @@ class LabDevice(Device):
         else:
             self._scene.clock.after(took_s, self._done, job, offer)
 
-    def _takes_s(self, offer: Offer, purpose: Purpose, *, measures: bool) -> Seconds:
-        hardware, samples = self._equipment.hardware, self._habits.samples
-        if purpose == "evaluate":
-            return hardware.evaluate_s(samples(self.name, "evaluate"))
-        seconds = hardware.train_s(samples(self.name, "train"), offer.training.epochs)
-        if measures:
-            # The trainer has started by then.
-            seconds += hardware.evaluate_s(samples(self.name, "evaluate")) - hardware.start_s
-        return seconds
+    def _steps_and_time(
+        self, offer: Offer, purpose: Purpose, *, measures: bool
+    ) -> tuple[int, Seconds]:
+        """How many steps of training it makes, 0 if all, and how long its work takes."""
+        samples = self._habits.samples
+        evaluates = measures or purpose == "evaluate"
+        trains = purpose == "train" or offer.method.fine_tune_epochs > 0
+        work = WorkTime(
+            hardware=self._equipment.hardware,
+            purpose=purpose,
+            measures=measures,
+            train_samples=samples(self.name, "train") if trains else 0,
+            evaluate_samples=samples(self.name, "evaluate") if evaluates else 0,
+            training=offer.training,
+            method=offer.method,
+        )
+        working, now = self.state.job, self._scene.now
+        if purpose == "train" and offer.method.partial and isinstance(working, session.Working):
+            return work.within(time_budget.stop_at(now, working.closes_at) - now)
+        return 0, work.total_s
 
     def _fail(self, job: int, failed: session.Failed) -> None:
         if job == self._job:

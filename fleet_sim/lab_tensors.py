@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from coordinator import local_method
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
@@ -22,7 +23,7 @@ from edge_client import local_methods, trainer
 from edge_client.remembered import NOTHING, Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Job
-from fedmqtt import messages, weights
+from fedmqtt import messages, personal, weights
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
@@ -32,6 +33,7 @@ from fedmqtt.messages import (
     Purpose,
     Update,
 )
+from fedmqtt.personal import Division
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.kept_memory import KeptMemory
@@ -56,7 +58,8 @@ class Tensors:
         self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
-        self.answers = Answers(config, flat.size, terms)
+        self.division = personal.division(layout, local_method.asked(config).personal)
+        self.answers = Answers(config, self.division.size, terms)
         self._held: dict[Named, Update] = {}
         self.newest = self._initial = self._keep(flat)
 
@@ -120,7 +123,9 @@ class Tensors:
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
         try:
-            self.newest = self._keep(self.answers.finish(self.models[base].flat))
+            flat = self.models[base].flat
+            shared = self.answers.finish(self.division.shared_of(flat))
+            self.newest = self._keep(self.division.with_shared(flat, shared))
         except KeepModel as why:
             self.kept_because = str(why)
             return base
@@ -155,6 +160,7 @@ class _Work:
     offer: Offer
     purpose: Purpose
     measures_base: bool
+    steps_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,14 @@ class _Trained:
     measured: Measures | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of it, or why nothing; and the layers that stay on the device."""
+
+    answer: Update | Evaluation | _Trained | str
+    own: Array | None = None
+
+
 @dataclass(slots=True)
 class Cohort:
     """The devices' half: everybody's training, computed together."""
@@ -174,16 +188,25 @@ class Cohort:
     trainers: Trainers
     tensors: Tensors
     _at_work: dict[ClientId, _Work] = field(default_factory=dict)
-    _done: dict[tuple[ClientId, RoundId], Update | Evaluation | _Trained | str] = field(
-        default_factory=dict
-    )
+    _done: dict[tuple[ClientId, RoundId], _Done] = field(default_factory=dict)
+    _own: dict[ClientId, Array] = field(default_factory=dict)
+    """Each device's personal layers, from when it has trained some."""
     _memories: dict[ClientId, KeptMemory] = field(default_factory=dict)
     """Of those that remember anything, as on their disks."""
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
-        """`measures`: it evaluates the model before it trains."""
+    def begin(
+        self,
+        client: ClientId,
+        offer: Offer,
+        purpose: Purpose,
+        *,
+        measures: bool,
+        steps_max: int = 0,
+    ) -> None:
+        """`measures`: it evaluates the model before it trains. `steps_max`: it has time for so many
+        steps; 0: for all."""
         self.tensors.keep_sent(offer)
-        self._at_work[client] = _Work(offer, purpose, measures)
+        self._at_work[client] = _Work(offer, purpose, measures, steps_max)
 
     def stop(self, client: ClientId) -> None:
         work = self._at_work.pop(client, None)
@@ -196,9 +219,13 @@ class Cohort:
         if (client, offer.round) not in self._done:
             self._compute(offer)
         done = self._done.pop((client, offer.round))
-        answer = self._answer_of(client, done) if isinstance(done, _Trained) else done
+        answer = done.answer
+        if isinstance(answer, _Trained):
+            answer = self._answer_of(client, answer)
         del self._at_work[client]
         self.tensors.forget_models(work.offer.model.digest for work in self._at_work.values())
+        if done.own is not None and not isinstance(answer, str):
+            self._own[client] = done.own
         return answer
 
     def settle(
@@ -208,15 +235,19 @@ class Cohort:
             memory.settle(answer, accepted, counted)
 
     def _answer_of(self, client: ClientId, done: _Trained) -> Update | str:
-        layout, base = self.tensors.layout, self.tensors.models[done.job.base].flat
         memory = self._memories.setdefault(client, KeptMemory())
-        made = _update(done, layout, base, memory.committed)
+        made = _update(done, self.tensors.division, self._start(done.job), memory.committed)
         if isinstance(made, str):
             return made
         update, remembered = made
         if remembered is not None:
             memory.keep(named_answer(update), remembered)
         return update
+
+    def _start(self, job: Job) -> Array:
+        """What the client begins with: the model, and the layers of its own in it."""
+        base = self.tensors.models[job.base].flat
+        return self.tensors.division.with_personal(base, self._own.get(job.client))
 
     def named(self, content: Update | Evaluation) -> Answer:
         return named_answer(content)
@@ -228,43 +259,58 @@ class Cohort:
             for client, work in sorted(self._at_work.items())
             if work.offer.round == offer.round and (client, offer.round) not in self._done
         }
-        layout = self.tensors.layout
+        division = self.tensors.division
         base = self.tensors.models[offer.model.digest].flat
-        named = layout.unflatten(base)
+        named = division.layout.unflatten(base)
+        jobs = {client: self._job(client, work) for client, work in todo.items()}
+        orders = {client: self._order(job) for client, job in jobs.items()}
         measure = [
-            client
+            orders[client]
             for client, work in todo.items()
             if work.purpose == "evaluate" or work.measures_base
         ]
-        found = self.trainers.evaluate(named, measure) if measure else []
-        measured: dict[ClientId, Measures | str] = {
-            client: one if isinstance(one, str) else trainer.measures(one)
-            for client, one in zip(measure, found, strict=True)
+        asked = offer.training, offer.method
+        found = self.trainers.evaluate(named, measure, _unheard, *asked) if measure else []
+        measured: dict[str, Measures | str] = {
+            order.client: one if isinstance(one, str) else trainer.measures(one)
+            for order, one in zip(measure, found, strict=True)
         }
-        jobs = {
-            client: self._job(client, work)
-            for client, work in todo.items()
-            if work.purpose == "train"
-        }
-        orders = [TrainJob(client, trainer.seed_of(job)) for client, job in jobs.items()]
-        trained = self.trainers.train(named, orders, offer.training) if orders else []
-        results = dict(zip(jobs, trained, strict=True))
+        train = [orders[client] for client, work in todo.items() if work.purpose == "train"]
+        trained = (
+            self.trainers.train(named, train, offer.training, _unheard, offer.method)
+            if train
+            else []
+        )
+        results = {order.client: one for order, one in zip(train, trained, strict=True)}
         for client in todo:
             mine = measured.get(client)
-            outcome: Update | Evaluation | _Trained | str
             if isinstance(mine, str):
-                outcome = mine
+                done = _Done(mine)
             elif client in results:
-                outcome = one = _Trained(jobs[client], results[client], mine)
-                if not local_methods.remembers(offer.method):
-                    made = _update(one, layout, base, NOTHING)
-                    outcome = made if isinstance(made, str) else made[0]
+                done = self._done_of(_Trained(jobs[client], results[client], mine))
             else:
                 assert mine is not None
-                outcome = Evaluation(
-                    run=offer.run, round=offer.round, base=offer.model.digest, measures=mine
+                done = _Done(
+                    Evaluation(
+                        run=offer.run, round=offer.round, base=offer.model.digest, measures=mine
+                    )
                 )
-            self._done[client, offer.round] = outcome
+            self._done[client, offer.round] = done
+
+    def _done_of(self, trained: _Trained) -> _Done:
+        division, own = self.tensors.division, None
+        start = self._start(trained.job)
+        if division.names and isinstance(trained.result, Trained):
+            own = trainer.own_layers(division, start, trained.result, trained.job)
+        if local_methods.remembers(trained.job.method):
+            return _Done(trained, own)
+        made = _update(trained, division, start, NOTHING)
+        return _Done(made if isinstance(made, str) else made[0], own)
+
+    def _order(self, job: Job) -> TrainJob:
+        own = self._own.get(job.client)
+        kept = b"" if own is None else own.tobytes()
+        return TrainJob(job.client, trainer.seed_of(job), job.steps_max, kept)
 
     def _job(self, client: ClientId, work: _Work) -> Job:
         offer = work.offer
@@ -284,19 +330,24 @@ class Cohort:
             codec=offer.codec,
             seed=offer.seed,
             method=offer.method,
+            steps_max=work.steps_max,
         )
 
 
 def _update(
-    done: _Trained, layout: Layout, base: Array, before: Remembered
+    done: _Trained, division: Division, base: Array, before: Remembered
 ) -> tuple[Update, Remembered | None] | str:
     """What the real client would send and remember; why it cannot, as text."""
     if isinstance(done.result, str):
         return done.result
     try:
-        return trainer.update(done.job, layout, base, done.result, done.measured, before)
+        return trainer.update(done.job, division, base, done.result, done.measured, before)
     except TaskError as bad:
         return str(bad)
+
+
+def _unheard(fraction: float) -> None:
+    """A round's work is done in one go: nobody waits to hear how far it is."""
 
 
 def named_answer(content: Update | Evaluation) -> Answer:

@@ -7,7 +7,6 @@ each, so that clients differ as real ones do.
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 
 from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
-from learning_tasks.seam import Evaluated, TaskError, Trained
+from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
 
 FEATURES = 4
 CLASSES = 3
+LOCAL_METHODS = ("proximal", "steps")
 
 # So near each other that the best model is right about 0.86 of the time: there is something to see.
 _CENTRES = np.array([[2, 0, 0, 1], [0, 2, 0, -1], [0, 0, 2, 0]], np.float32)
@@ -50,27 +50,27 @@ def train(
     data: Samples,
     training: Training,
     seed: int,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> Trained:
     """SGD on the cross-entropy; the metric `loss` is the one after training, on the same data."""
-    chance = np.random.default_rng(seed)
-    weights = {name: array.copy() for name, array in weights.items()}
-    velocity = {name: np.zeros_like(array) for name, array in weights.items()}
-    count = len(data.classes)
-    for epoch in range(training.epochs):
-        order = chance.permutation(count)
-        for start in range(0, count, training.batch_size):
-            rows = order[start : start + training.batch_size]
-            slope = _gradient(weights, Samples(data.inputs[rows], data.classes[rows]))
-            for name, array in weights.items():
-                velocity[name] *= training.momentum
-                velocity[name] += slope[name] + training.weight_decay * array
-                array -= training.learning_rate * velocity[name]
-            progress((epoch + (start + len(rows)) / count) / training.epochs)
+    base, weights = weights, {name: array.copy() for name, array in weights.items()}
+    steps = _descend(weights, base, data, training, seed, progress)
     loss = _loss(_probabilities(weights, data.inputs), data.classes)
     if not np.isfinite(loss):
         raise TaskError(f"the loss became {loss}: lower the learning rate or correct the data")
-    return Trained(weights, count, {"loss": loss})
+    return Trained(weights, len(data.classes), {"loss": loss}, steps)
+
+
+def gradient(
+    weights: Weights, data: Samples, training: Training, seed: int, progress: Progress
+) -> Trained:
+    """Of the cross-entropy over all samples, and of weight decay; the metric `loss` is the one at
+    `weights`."""
+    slope = _gradient(weights, data)
+    found = {name: slope[name] + training.weight_decay * array for name, array in weights.items()}
+    progress(1.0)
+    loss = _loss(_probabilities(weights, data.inputs), data.classes)
+    return Trained(found, len(data.classes), {"loss": loss}, steps=1)
 
 
 def evaluate(weights: Weights, data: Samples) -> Evaluated:
@@ -83,6 +83,36 @@ def evaluate(weights: Weights, data: Samples) -> Evaluated:
         "accuracy": float(np.trace(confusion) / count),
     }
     return Evaluated(count, metrics, confusion.tolist())
+
+
+def _descend(
+    weights: Weights,
+    base: Weights,
+    data: Samples,
+    training: Training,
+    seed: int,
+    progress: Progress,
+) -> int:
+    """Change `weights`, which began as `base`; how many steps that took."""
+    chance = np.random.default_rng(seed)
+    velocity = {name: np.zeros_like(array) for name, array in weights.items()}
+    count, steps = len(data.classes), 0
+    for epoch in range(training.epochs):
+        order = chance.permutation(count)
+        for start in range(0, count, training.batch_size):
+            rows = order[start : start + training.batch_size]
+            slope = _gradient(weights, Samples(data.inputs[rows], data.classes[rows]))
+            for name, array in weights.items():
+                slope[name] += training.weight_decay * array
+                if training.proximal:
+                    slope[name] += training.proximal * (array - base[name])
+                velocity[name] *= training.momentum
+                velocity[name] += slope[name]
+                array -= training.learning_rate * velocity[name]
+            steps += 1
+            if progress((epoch + (start + len(rows)) / count) / training.epochs):
+                return steps
+    return steps
 
 
 def _gradient(weights: Weights, batch: Samples) -> Weights:

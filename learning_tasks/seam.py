@@ -15,6 +15,10 @@ from typing import Any, Protocol
 from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
 
+Progress = Callable[[float], bool | None]
+"""Hears the finished fraction of a training, 0 to 1. True: it is enough, send what there is. May
+raise, to stop."""
+
 
 class TaskError(Exception):
     """The owner of the task or of the data made a mistake; one sentence says what to change."""
@@ -24,12 +28,17 @@ class TaskError(Exception):
 class Trained:
     """Weights after local training, and on how many samples: the client's share in the average.
 
-    The weights have the names, shapes and order of those that training began with.
+    The weights have the names, shapes and order of those that training began with. What `gradient`
+    returns has a gradient in their place.
     """
 
     weights: Weights
     sample_count: int
     metrics: dict[str, float]
+    steps: int = 0
+    """Of SGD that were made; 0: the task does not say."""
+    base_loss: float | None = None
+    """Mean loss over the samples before training, where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,17 @@ class Evaluated:
 
 
 class Task(Protocol):
-    """What clients learn. Every function is deterministic in its arguments."""
+    """What clients learn. Every function is deterministic in its arguments.
+
+    A task may define two more things, for strategies that ask more of clients than plain local SGD
+    (a module that does not is refused by those, in one sentence):
+
+        LOCAL_METHODS       of "proximal": `train` adds training.proximal * (w - w_base) to each
+                            gradient; "steps": `train` ends early when `progress` says so, after one
+                            step at least, and tells how many it made
+        gradient(weights, data, training, seed, progress) -> Trained
+                            of the mean loss over all samples, in the model's train mode
+    """
 
     def initial_weights(self, seed: int) -> Weights:
         """The untrained model: float32 arrays by name, the same names and shapes for any seed."""
@@ -63,12 +82,11 @@ class Task(Protocol):
         data: Any,
         training: Training,
         seed: int,
-        progress: Callable[[float], None],
+        progress: Progress,
     ) -> Trained:
         """Train on `data`, starting from `weights`, which are left as they were.
 
-        `progress` hears the finished fraction, 0 to 1, and may raise to stop. Raises `TaskError`
-        where the training diverges.
+        Raises `TaskError` where the training diverges.
         """
 
     def evaluate(self, weights: Weights, data: Any) -> Evaluated:

@@ -19,7 +19,7 @@ from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
 from learning_tasks import split_data
 from learning_tasks.pool import LoadPool, Pool, kept_pool
-from learning_tasks.seam import Evaluated, TaskError, Trained
+from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
 
 # Nothing is kept for gradients in evaluation, so batches can be large; this bounds the memory.
 _EVALUATION_BATCH = 256
@@ -41,6 +41,8 @@ class TorchTaskFile(Protocol):
 
 class TorchTask:
     """The lower seam of a torch task file."""
+
+    LOCAL_METHODS = ("proximal", "steps")
 
     def __init__(self, file: TorchTaskFile) -> None:
         self.file = file
@@ -119,18 +121,43 @@ class TorchTask:
         data: Dataset[Any],
         training: Training,
         seed: int,
-        progress: Callable[[float], None],
+        progress: Progress,
     ) -> Trained:
-        """SGD on shuffled batches; the metric `loss` is the mean over the last epoch."""
+        """SGD on shuffled batches; the metric `loss` is the mean over the last epoch, or over what
+        of it was made."""
         model = self._model_with(weights)
         # Dropout and augmentation in the model draw from torch's global stream. It is given back
         # afterwards, so that clients trained in one process do not depend on their order.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            loss = self._descend(model, data, training, seed, progress)
+            loss, steps = self._descend(model, data, training, seed, progress)
         after = weights_of(model)
         # In the order they came in: a model file may list its tensors in another than the model.
-        return Trained({name: after[name] for name in weights}, _count(data), {"loss": loss})
+        trained = {name: after[name] for name in weights}
+        return Trained(trained, _count(data), {"loss": loss}, steps)
+
+    def gradient(
+        self,
+        weights: Weights,
+        data: Dataset[Any],
+        training: Training,
+        seed: int,
+        progress: Progress,
+    ) -> Trained:
+        """Of the mean loss, in train mode: the mean of the batches' gradients by their samples, and
+        weight decay. The metric `loss` is the mean. Of running statistics: before minus after."""
+        model = self._model_with(weights)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            slopes, loss = self._mean_gradient(model, data, training, progress)
+        after = weights_of(model)
+        found = {name: before - after[name] for name, before in weights.items()}
+        # Two names may be one tensor, and each carries the whole gradient of it.
+        for name, p in model.named_parameters(remove_duplicate=False):
+            if p in slopes and name in found:
+                slope = slopes[p].add(p.detach(), alpha=training.weight_decay)
+                found[name] = slope.to(torch.float32).numpy()
+        return Trained(found, _count(data), {"loss": loss}, steps=1)
 
     def evaluate(self, weights: Weights, data: Dataset[Any]) -> Evaluated:
         model = self._model_with(weights).eval()
@@ -156,31 +183,58 @@ class TorchTask:
         data: Dataset[Any],
         training: Training,
         seed: int,
-        progress: Callable[[float], None],
-    ) -> float:
-        """Change `model` by `training.epochs` passes; the mean loss of the last one."""
+        progress: Progress,
+    ) -> tuple[float, int]:
+        """Change `model` by `training.epochs` passes, or by fewer where `progress` has enough; the
+        mean loss of the last one, and how many steps it were."""
         sgd = _Sgd(model, training)
         shuffling = torch.Generator().manual_seed(seed)
         count = _count(data)
-        epoch_loss = 0.0
+        epoch_loss, seen, steps = 0.0, 0, 0
         model.train()
         for epoch in range(training.epochs):
             epoch_loss, seen = 0.0, 0
             order = shuffled(count, training.batch_size, shuffling)
             for inputs, targets in _batches(data, order):
-                loss = self._step(model, sgd, inputs, targets)
+                loss = self._backward(model, inputs, targets)
+                sgd.step()
                 seen += len(targets)
+                steps += 1
                 if not math.isfinite(loss):
                     raise diverged(loss, epoch, training)
                 epoch_loss += loss * len(targets)
-                progress((epoch + seen / count) / training.epochs)
-        return epoch_loss / count
+                if progress((epoch + seen / count) / training.epochs):
+                    return epoch_loss / seen, steps
+        return epoch_loss / count, steps
 
-    def _step(self, model: torch.nn.Module, sgd: "_Sgd", inputs: Tensor, targets: Tensor) -> float:
+    def _mean_gradient(
+        self,
+        model: torch.nn.Module,
+        data: Dataset[Any],
+        training: Training,
+        progress: Progress,
+    ) -> tuple[dict[Tensor, Tensor], float]:
+        """By parameter, over all samples, a batch at a time; and the mean loss."""
+        sums = {p: torch.zeros_like(p) for p in model.parameters() if p.requires_grad}
+        count, seen, total = _count(data), 0, 0.0
+        model.train()
+        for inputs, targets in _batches(data, cut(torch.arange(count), training.batch_size)):
+            loss = self._backward(model, inputs, targets)
+            if not math.isfinite(loss):
+                raise diverged(loss, 0, training)
+            for p, slope in sums.items():
+                if p.grad is not None:
+                    slope.add_(p.grad, alpha=len(targets))
+            total += loss * len(targets)
+            seen += len(targets)
+            progress(seen / count)
+        return {p: slope.div_(count) for p, slope in sums.items()}, total / count
+
+    def _backward(self, model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> float:
+        """The loss of one batch; its gradient is in the parameters."""
         model.zero_grad()
         loss = self.file.loss(model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        sgd.step()
         return loss.item()
 
     def _measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
@@ -198,7 +252,8 @@ class TorchTask:
 
 
 class _Sgd:
-    """Stochastic gradient descent with momentum and weight decay, as `torch.optim.SGD` has it.
+    """Stochastic gradient descent with momentum and weight decay, as `torch.optim.SGD` has it, and
+    with FedProx's proximal term, mu (w - w_base), on the gradient.
 
     Written out because the first use of `torch.optim` imports 800 modules (the compiler, sympy):
     0.7 s of CPU where this was measured, in a process that often trains for less than that.
@@ -208,17 +263,24 @@ class _Sgd:
         self._training = training
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._velocities = [torch.zeros_like(p) for p in self._parameters]
+        # A copy of the model, for who needs one.
+        self._base = [p.detach().clone() for p in self._parameters if training.proximal]
 
     @torch.no_grad()
     def step(self) -> None:
         # For small models each operation counts, so none is made that changes nothing.
         training = self._training
-        for parameter, velocity in zip(self._parameters, self._velocities, strict=True):
+        for i, (parameter, velocity) in enumerate(
+            zip(self._parameters, self._velocities, strict=True)
+        ):
             if parameter.grad is None:
                 continue
             gradient = parameter.grad
             if training.weight_decay:
                 gradient = gradient.add(parameter, alpha=training.weight_decay)
+            if training.proximal:
+                away = parameter - self._base[i]
+                gradient = gradient.add(away, alpha=training.proximal)
             if training.momentum:
                 gradient = velocity.mul_(training.momentum).add_(gradient)
             parameter.sub_(gradient, alpha=training.learning_rate)
@@ -263,7 +325,12 @@ def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Te
     BatchNorm cannot train on one sample, and whether a device has one too many is chance, so a
     single sample left over joins the batch before it.
     """
-    batches = list(torch.split(torch.randperm(count, generator=generator), batch_size))
+    return cut(torch.randperm(count, generator=generator), batch_size)
+
+
+def cut(positions: Tensor, batch_size: int) -> list[Tensor]:
+    """Into batches in their order; none has a single sample, as in `shuffled`."""
+    batches = list(torch.split(positions, batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

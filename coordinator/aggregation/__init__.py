@@ -2,8 +2,11 @@
 
 Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
 which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
-It may define `method(settings)` too: what it asks of clients beyond plain local SGD; and
-`stores(settings)`: whether it needs a store of vectors by client.
+
+One that asks something of clients says so with `method(settings)` and `training(settings,
+training)` (see `coordinator/local_method.py`), and with `fault(settings, training, update)` what is
+wrong with an answer that does not give it: a sentence, or nothing. `stores(settings)` tells whether
+it needs a store of vectors by client.
 """
 
 from collections.abc import Callable
@@ -18,7 +21,7 @@ from coordinator.client_store import ClientStore
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
-from fedmqtt.messages import Update
+from fedmqtt.messages import Training, Update
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
@@ -57,6 +60,8 @@ class Round:
     """Of vectors by client, for a strategy whose `stores(settings)` asks for one."""
     is_awaited: Callable[[ClientId], bool] = lambda client: False
     """Whether an answer of this client was accepted that is to be folded in a later round."""
+    training: Training = field(default_factory=Training)
+    """As clients were asked to train."""
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""

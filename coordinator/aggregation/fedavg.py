@@ -9,13 +9,10 @@ Federated Optimization", ICLR 2021, otherwise.
 
 from typing import Annotated
 
-import numpy as np
 from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
-from coordinator.rounds import Named
-from fedmqtt.fixed_point import ExactSum
-from fedmqtt.weights import Array
+from coordinator.weighted_mean import WeightedMean
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,21 +21,5 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1.0
 
 
-class FedAvg:
-    """Keeps one running sum, so memory does not grow with the cohort."""
-
-    def __init__(self, settings: Settings, running: ExactSum) -> None:
-        self._rate = settings.rate
-        self._running = running
-
-    def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        self._running.add(change, sample_count)
-
-    def finish(self, base: Array) -> Array:
-        if self._running.weight == 0:
-            return base
-        return (base + self._running.mean() * self._rate).astype(np.float32)
-
-
-def build(settings: Settings, round_: Round) -> FedAvg:
-    return FedAvg(settings, round_.exact_sum())
+def build(settings: Settings, round_: Round) -> WeightedMean:
+    return WeightedMean(round_.exact_sum(), settings.rate)

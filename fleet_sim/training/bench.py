@@ -3,17 +3,21 @@
 import math
 import statistics
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.utils.data import TensorDataset
 
-from fedmqtt.messages import Purpose
-from fedmqtt.weights import Weights, WeightsError
+from edge_client import local_training
+from fedmqtt import personal
+from fedmqtt.messages import Method, Purpose
+from fedmqtt.weights import Weights, WeightsError, layout_of
 from fleet_sim.training.group import TOLERANCE, Group, NotTogether, difference
 from fleet_sim.training.orders import Answer, Order, Result, TrainJob, Verdict
 from learning_tasks.loading import load_task
-from learning_tasks.seam import Task, TaskError, Trained
+from learning_tasks.seam import Progress, Task, TaskError, Trained
 from learning_tasks.torch_training import TorchTask
 
 _CHECKED = 3
@@ -33,7 +37,7 @@ class Bench:
 
     def work(self, base: Weights, order: Order) -> Answer:
         if order.purpose == "evaluate":
-            return Answer([self._evaluate(base, job.client) for job in order.jobs])
+            return Answer([self._evaluate(base, job, order) for job in order.jobs])
         if not order.together:
             return Answer([self._train(base, job, order) for job in order.jobs])
         return self._train_together(base, order)
@@ -74,8 +78,25 @@ class Bench:
             raise NotTogether("it is not a torch task")
         if self._group is None:
             self._group = Group(self._task, self._device)
-        seeds = [order.jobs[i].seed for i in rows]
-        return self._group.train(base, data, seeds, order.training)
+        jobs = [order.jobs[i] for i in rows]
+        starts = [_own_of(base, job, order.method) for job in jobs]
+        found = self._group.train(
+            base,
+            data,
+            [job.seed for job in jobs],
+            order.training,
+            steps_max=[job.steps_max for job in jobs],
+            own=starts,
+            gradient=order.method.sends == "gradient",
+        )
+        if not order.method.tells_loss:
+            return found
+        return [
+            one
+            if isinstance(one, str)
+            else replace(one, base_loss=local_training.base_loss(self._task, base | own, its_data))
+            for one, own, its_data in zip(found, starts, data, strict=True)
+        ]
 
     def _compare(self, base: Weights, order: Order, together: dict[int, Trained | str]) -> Verdict:
         """Train the first clients alone too; most of them must come out the same."""
@@ -83,7 +104,10 @@ class Bench:
         for i, result in together.items():
             alone = self._train(base, order.jobs[i], order)
             if isinstance(alone, Trained) and isinstance(result, Trained):
-                apart.append(difference(alone.weights, result.weights, base))
+                start = base | _own_of(base, order.jobs[i], order.method)
+                if order.method.sends == "gradient":
+                    start = {name: np.zeros_like(array) for name, array in base.items()}
+                apart.append(difference(alone.weights, result.weights, start))
             elif isinstance(alone, Trained) or isinstance(result, Trained):
                 apart.append(math.inf)
             if len(apart) == _CHECKED:
@@ -103,17 +127,32 @@ class Bench:
         data = self._get(job.client, "train")
         if isinstance(data, str):
             return data
+        progress: Progress = _unheard
+        if job.steps_max:
+            progress = local_training.for_steps(job.steps_max, progress)
         try:
-            return self._task.train(base, data, order.training, job.seed, _unheard)
+            start = base | _own_of(base, job, order.method)
+            return local_training.train(
+                self._task, start, data, order.training, order.method, job.seed, progress
+            )
         except Exception as error:
             return _sentence(error)
 
-    def _evaluate(self, weights: Weights, client: str) -> Result:
-        data = self._get(client, "evaluate")
+    def _evaluate(self, weights: Weights, job: TrainJob, order: Order) -> Result:
+        data = self._get(job.client, "evaluate")
         if isinstance(data, str):
             return data
         try:
-            return self._task.evaluate(weights, data)
+            return local_training.evaluate(
+                self._task,
+                weights | _own_of(weights, job, order.method),
+                data,
+                order.training,
+                order.method,
+                job.seed,
+                lambda: self._data.get(job.client, "train"),
+                _unheard,
+            )
         except Exception as error:
             return _sentence(error)
 
@@ -148,6 +187,14 @@ class _KeptData:
                 _, oldest = self._kept.popitem(last=False)
                 self._bytes -= _size(oldest)
         return data
+
+
+def _own_of(base: Weights, job: TrainJob, method: Method) -> Weights:
+    """The layers that the client keeps for itself; none where it begins with the model's."""
+    if not job.own:
+        return {}
+    layout = personal.division(layout_of(base), method.personal).personal
+    return layout.unflatten(np.frombuffer(job.own, np.float32))
 
 
 def _size(data: TensorDataset) -> int:

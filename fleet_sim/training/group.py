@@ -28,7 +28,7 @@ from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
 from fleet_sim.training.step import Loss, Product, Step, record
 from learning_tasks.seam import TaskError, Trained
-from learning_tasks.torch_training import TorchTask, diverged, put_weights, shuffled
+from learning_tasks.torch_training import TorchTask, cut, diverged, put_weights, shuffled
 
 TOLERANCE = 1e-3
 """Most clients' changes are the same together and alone to this part of their length. With a model
@@ -63,20 +63,39 @@ class Group:
         clients: Sequence[Dataset[Any]],
         seeds: Sequence[int],
         training: Training,
+        *,
+        steps_max: Sequence[int] = (),
+        own: Sequence[Weights] = (),
+        gradient: bool = False,
     ) -> list[Trained | str]:
-        """What `task.train` returns for each client, or the sentence of its `TaskError`.
+        """What `task.train` returns for each client, or with `gradient` what `task.gradient` does,
+        or the sentence of its `TaskError`.
+
+        Of each client, where it is given: after how many steps it stops (0: none too many), and the
+        layers of its own, in place of those of the base.
 
         Raises NotTogether; then nothing was trained.
         """
         put_weights(self._model, base)
         self._check(base)
+        self._check_own(own)
         with _repeatable(self._device), torch.no_grad():
             try:
-                run = self._run_of(base, [_tensors(data) for data in clients], seeds, training)
+                tensors = [_tensors(data) for data in clients]
+                plans = [
+                    _plan_of_gradient(len(targets), training)
+                    if gradient
+                    else _plan(len(targets), training, seed, most)
+                    for (_, targets), seed, most in zip(
+                        tensors, seeds, steps_max or [0] * len(clients), strict=True
+                    )
+                ]
+                run = self._run_of(base, tensors, plans, training, own, gradient=gradient)
                 self._descend(run)
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 raise NotTogether(_first_sentence(error)) from error
-        return [self._result(run, base, i) for i in range(len(clients))]
+        starts = [base | its for its in own] if own else [base] * len(clients)
+        return [self._result(run, start, i) for i, start in enumerate(starts)]
 
     def _check(self, base: Weights) -> None:
         own = dict(self._model.named_parameters())
@@ -89,17 +108,20 @@ class Group:
         if len(list(self._model.named_parameters(remove_duplicate=False))) != len(own):
             raise NotTogether("two layers of the model share one tensor")
 
+    def _check_own(self, own: Sequence[Weights]) -> None:
+        if still := {name for its in own for name in its} - set(self._names):
+            raise NotTogether(f"clients differ in {min(still)}, which is not trained")
+
     def _run_of(
         self,
         base: Weights,
         clients: Sequence[tuple[Tensor, Tensor]],
-        seeds: Sequence[int],
+        plans: Sequence["_Plan"],
         training: Training,
+        own: Sequence[Weights],
+        *,
+        gradient: bool,
     ) -> "_Run":
-        plans = [
-            _plan(len(targets), training, seed)
-            for (_, targets), seed in zip(clients, seeds, strict=True)
-        ]
         # Who has the most steps comes first, so that those who are not yet finished are the first
         # rows of every tensor, which can be had without a copy.
         order = sorted(range(len(clients)), key=lambda i: -plans[i].full_count(training))
@@ -110,12 +132,18 @@ class Group:
             .clone()
             for name in self._names
         ]
+        for row, i in enumerate(order if own else ()):
+            for name, p in zip(self._names, parameters, strict=True):
+                if name in own[i]:
+                    p[row] = torch.from_numpy(np.array(own[i][name]))
         return _Run(
             training,
             [plans[i] for i in order],
             [order.index(i) for i in range(len(clients))],
             parameters,
             [torch.zeros_like(p) for p in parameters] if training.momentum else None,
+            [p.clone() for p in parameters] if training.proximal else None,
+            [torch.zeros_like(p) for p in parameters] if gradient else None,
             torch.cat([clients[i][0] for i in order]).to(self._device),
             torch.cat([clients[i][1] for i in order]).to(self._device),
         )
@@ -134,7 +162,7 @@ class Group:
                 if key not in self._steps:
                     self._steps[key] = record(self._loss, parameters, inputs, targets)
                 gradients, losses = self._steps[key](parameters, inputs, targets)
-                run.update(slice(begin, end), gradients)
+                run.update(slice(begin, end), gradients, batch_size)
                 for row, loss in zip(range(begin, end), losses.unbind(), strict=True):
                     run.losses[row].append((loss, batch_size))
 
@@ -148,10 +176,18 @@ class Group:
             loss = run.mean_loss(row)
         except TaskError as error:
             return str(error)
-        weights = dict(base)
-        for name, p in zip(self._names, run.parameters, strict=True):
-            weights[name] = p[row].cpu().numpy()
-        return Trained(weights, run.plans[row].sample_count, {"loss": loss})
+        plan, metrics = run.plans[row], {"loss": loss}
+        if run.sums is not None:
+            found = {name: np.zeros_like(array) for name, array in base.items()}
+            found |= self._named(run.gradients(row))
+            return Trained(found, plan.sample_count, metrics, steps=1)
+        weights = base | self._named([p[row] for p in run.parameters])
+        return Trained(weights, plan.sample_count, metrics, len(plan.batches))
+
+    def _named(self, tensors: Sequence[Tensor]) -> Weights:
+        return {
+            name: tensor.cpu().numpy() for name, tensor in zip(self._names, tensors, strict=True)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +210,8 @@ class _Run:
     row_of: list[int]
     parameters: list[Tensor]  # each (clients, ...)
     velocities: list[Tensor] | None
+    bases: list[Tensor] | None  # as `parameters`: where they began, for a proximal term
+    sums: list[Tensor] | None  # as `parameters`: of the gradients, where nothing else is asked for
     inputs: Tensor  # of all clients, one after the other
     targets: Tensor
     losses: list[list[tuple[Tensor, int]]] = field(init=False)
@@ -201,46 +239,71 @@ class _Run:
             with torch.enable_grad():
                 loss = loss_of(leaves, self.inputs[chosen], self.targets[chosen])
                 gradients = torch.autograd.grad(loss, leaves)
-            self.update(slice(row, row + 1), [gradient.unsqueeze(0) for gradient in gradients])
+            together = [gradient.unsqueeze(0) for gradient in gradients]
+            self.update(slice(row, row + 1), together, len(batch))
             losses.append((loss.detach(), len(batch)))
 
-    def update(self, rows: slice, gradients: Sequence[Tensor | Product]) -> None:
-        """Momentum and weight decay as `TorchTask` has them."""
-        rate, decay = self.training.learning_rate, self.training.weight_decay
+    def update(self, rows: slice, gradients: Sequence[Tensor | Product], samples: int) -> None:
+        """Momentum, weight decay and proximal term as `TorchTask` has them. `gradients` are means
+        over so many samples of each client."""
+        training = self.training
+        rate, decay = training.learning_rate, training.weight_decay
         for i, gradient in enumerate(gradients):
+            if self.sums is not None:
+                _add(self.sums[i][rows], gradient, keep=1, times=samples)
+                continue
             p = self.parameters[i][rows]
+            away = None if self.bases is None else p - self.bases[i][rows]
             if self.velocities is None:
                 _add(p, gradient, keep=1 - rate * decay, times=-rate)
+                if away is not None:
+                    p.add_(away, alpha=-rate * training.proximal)
                 continue
             velocity = self.velocities[i][rows]
-            _add(velocity, gradient, keep=self.training.momentum, times=1.0)
+            _add(velocity, gradient, keep=training.momentum, times=1.0)
             if decay:
                 velocity.add_(p, alpha=decay)
+            if away is not None:
+                velocity.add_(away, alpha=training.proximal)
             p.add_(velocity, alpha=-rate)
 
+    def gradients(self, row: int) -> list[Tensor]:
+        """Means over all samples of one client, with weight decay."""
+        assert self.sums is not None
+        count, decay = self.plans[row].sample_count, self.training.weight_decay
+        return [
+            (total[row] / count).add_(p[row], alpha=decay)
+            for total, p in zip(self.sums, self.parameters, strict=True)
+        ]
+
     def mean_loss(self, row: int) -> float:
-        """Of the last epoch. Raises `TaskError` where a loss of any epoch is not finite."""
+        """Of the last epoch, as far as it went. Raises `TaskError` where a loss of any epoch is not
+        finite."""
         plan = self.plans[row]
         values = torch.stack([loss for loss, _ in self.losses[row]]).tolist()
-        total = 0.0
+        total, seen = 0.0, 0
         for (epoch, batch), loss in zip(plan.batches, values, strict=True):
             if not np.isfinite(loss):
                 raise diverged(loss, epoch, self.training)
-            if epoch == self.training.epochs - 1:
+            if epoch == plan.batches[-1][0]:
                 total += loss * len(batch)
-        return total / plan.sample_count
+                seen += len(batch)
+        return total / seen
 
 
-def _plan(sample_count: int, training: Training, seed: int) -> _Plan:
+def _plan(sample_count: int, training: Training, seed: int, steps_max: int) -> _Plan:
     shuffling = torch.Generator().manual_seed(seed)
-    return _Plan(
-        sample_count,
-        [
-            (epoch, batch)
-            for epoch in range(training.epochs)
-            for batch in shuffled(sample_count, training.batch_size, shuffling)
-        ],
-    )
+    batches = [
+        (epoch, batch)
+        for epoch in range(training.epochs)
+        for batch in shuffled(sample_count, training.batch_size, shuffling)
+    ]
+    return _Plan(sample_count, batches[:steps_max] if steps_max else batches)
+
+
+def _plan_of_gradient(sample_count: int, training: Training) -> _Plan:
+    batches = cut(torch.arange(sample_count), training.batch_size)
+    return _Plan(sample_count, [(0, batch) for batch in batches])
 
 
 def _full_batches(run: _Run) -> Tensor:

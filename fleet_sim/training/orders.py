@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from fedmqtt.messages import Purpose, Training
+from fedmqtt.messages import PLAIN, Method, Purpose, Training
 from fedmqtt.weights import Weights
 from learning_tasks.seam import Evaluated, Trained
 
@@ -16,6 +16,10 @@ class TrainJob(msgspec.Struct, frozen=True):
 
     client: str
     seed: int
+    steps_max: int = 0
+    """It has time for so many steps; 0: for all."""
+    own: bytes = b""
+    """The layers that it keeps for itself, float32 in the model's order; empty: it has none yet."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     purpose: Purpose
     jobs: tuple[TrainJob, ...]
     training: Training = Training()
+    method: Method = PLAIN
     together: bool = False
     check: bool = False
     """Train some of them alone too, and refuse to train together where that makes a difference."""

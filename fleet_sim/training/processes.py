@@ -150,8 +150,8 @@ def _result(
     kept: InMemory | Measured | Missing, layout: Layout, memory: Memory, row: int
 ) -> Result:
     match kept:
-        case InMemory(sample_count, metrics):
-            return Trained(memory.get(layout, row), sample_count, metrics)
+        case InMemory(sample_count, metrics, steps, base_loss):
+            return Trained(memory.get(layout, row), sample_count, metrics, steps, base_loss)
         case Measured(sample_count, metrics, confusion):
             return Evaluated(sample_count, metrics, confusion)
         case Missing(reason):

@@ -19,13 +19,15 @@ from typing import Literal, Self, cast
 
 import msgspec
 
-from fedmqtt.messages import Training
+from fedmqtt.messages import PLAIN, Method, Training
 from fedmqtt.weights import Weights
 from fleet_sim.training.orders import Answer, Order, TrainJob, Verdict, Workers
 from fleet_sim.training.processes import Processes
 from learning_tasks.seam import Evaluated, Trained
 
 _log = logging.getLogger(__name__)
+
+_UNTRAINED = Training()
 
 Together = int | Literal["auto"]
 Progress = Callable[[float], None]
@@ -61,7 +63,7 @@ class Trainers:
         self._device = device
         self._make = workers
         self._workers: Workers | None = None
-        self._verdicts: dict[Training, Verdict] = {}
+        self._verdicts: dict[tuple[Training, Method], Verdict] = {}
         self._said: set[str] = set()
 
     def train(
@@ -70,17 +72,25 @@ class Trainers:
         jobs: Sequence[TrainJob],
         training: Training,
         progress: Progress = lambda fraction: None,
+        method: Method = PLAIN,
     ) -> list[Trained | str]:
         """In the order of the jobs; a sentence where a client could not be trained.
 
         Raises `TaskError` where the task itself cannot be loaded.
         """
         size = self._group_size(base, len(jobs))
-        verdict = self._verdicts.get(training, Verdict())
+        asked = (training, method)
+        verdict = self._verdicts.get(asked, Verdict())
         if verdict.refusal:
             size = 1
         orders = [
-            Order(purpose="train", jobs=tuple(group), training=training, together=size > 1)
+            Order(
+                purpose="train",
+                jobs=tuple(group),
+                training=training,
+                method=method,
+                together=size > 1,
+            )
             for group in _cut(jobs, size)
         ]
         count = 0
@@ -90,9 +100,9 @@ class Trainers:
 
         first: list[Answer] = []
         if size > 1 and not verdict.is_checked:
-            first = self._try(base, orders, training, tell)
+            first = self._try(base, orders, asked, tell)
             count = sum(len(answer.results) for answer in first)
-            if orders and self._verdicts[training].refusal:
+            if orders and self._verdicts[asked].refusal:
                 orders = [_alone(order) for order in orders]
         rest = self._run(base, orders[len(first) :], tell)
         results = [result for answer in [*first, *rest] for result in answer.results]
@@ -101,12 +111,21 @@ class Trainers:
     def evaluate(
         self,
         weights: Weights,
-        clients: Sequence[str],
+        clients: Sequence[str | TrainJob],
         progress: Progress = lambda fraction: None,
+        training: Training = _UNTRAINED,
+        method: Method = PLAIN,
     ) -> list[Evaluated | str]:
-        """Each client's measurement on its own held-out data, exactly as the real client's."""
-        jobs = [TrainJob(client, 0) for client in clients]
-        orders = [Order(purpose="evaluate", jobs=tuple(group)) for group in _cut(jobs, 4)]
+        """Each client's measurement on its own held-out data, exactly as the real client's.
+
+        A job in place of a name says more of the client: its own layers, and for fine-tuning, which
+        goes by `training`, its seed.
+        """
+        jobs = [TrainJob(one, 0) if isinstance(one, str) else one for one in clients]
+        orders = [
+            Order(purpose="evaluate", jobs=tuple(group), training=training, method=method)
+            for group in _cut(jobs, 4)
+        ]
         answers = self._run(weights, orders, lambda done: progress(done / len(jobs)))
         return cast(list[Evaluated | str], [r for answer in answers for r in answer.results])
 
@@ -141,7 +160,7 @@ class Trainers:
         self,
         base: Weights,
         orders: list[Order],
-        training: Training,
+        asked: tuple[Training, Method],
         progress: Callable[[int], None],
     ) -> list[Answer]:
         """Train groups with a check whether they may be groups, until one can say."""
@@ -152,7 +171,7 @@ class Trainers:
             tried += self._run(base, [checked], lambda done: None)
             count += len(order.jobs)
             progress(count)
-            verdict = self._verdicts[training] = tried[-1].verdict
+            verdict = self._verdicts[asked] = tried[-1].verdict
             if verdict.refusal or verdict.is_checked:
                 break
         return tried

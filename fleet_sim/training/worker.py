@@ -42,6 +42,8 @@ class InMemory(msgspec.Struct, frozen=True, tag=True):
 
     sample_count: int
     metrics: dict[str, float]
+    steps: int
+    base_loss: float | None
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
@@ -160,11 +162,11 @@ def _kept(
     result: Result, layout: Layout, memory: Memory, row: int
 ) -> InMemory | Measured | Missing:
     match result:
-        case Trained(weights, sample_count, metrics):
+        case Trained(weights, sample_count, metrics, steps, base_loss):
             if layout_of(weights) != layout:
                 return Missing("the task failed: it gave back other weights than it was given")
             memory.put(layout, row, weights)
-            return InMemory(sample_count, metrics)
+            return InMemory(sample_count, metrics, steps, base_loss)
         case Evaluated(sample_count, metrics, confusion):
             return Measured(sample_count, metrics, confusion)
         case str():

@@ -88,6 +88,9 @@ def update(offer: Offer, change: Sequence[float], samples: int = 10, **wrong: An
         "fingerprint": offer.model.fingerprint,
         "sample_count": samples,
         "codec": offer.codec,
+        "method": messages.method_name(offer.training, offer.method),
+        "steps": 1,
+        "base_loss": abs(change[0]) if offer.method.tells_loss else None,
         "payload": memoryview(np.array(change, "<f4").tobytes()),
     }
     return Update(**(fields | wrong))

@@ -27,7 +27,7 @@ from tests.coordinator.test_restart import (
 pytestmark = pytest.mark.broker
 
 PAUSE = ["--set", "rounds.pause_s=1000"]
-MOMENTS = ["fedadam", "centered_clipping"]
+MOMENTS = ["fedadam", "centered_clipping", "qfedavg"]
 START = np.linspace(-1, 1, SIZE, dtype=np.float32)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 import learning_tasks.phonewatch as phonewatch
+from edge_client.local_training import for_steps
 from fedmqtt.messages import Training
 from fleet_sim.training.group import TOLERANCE, Group, NotTogether, difference
 from learning_tasks.seam import TaskError, Trained
@@ -223,3 +225,90 @@ def test_a_gpu_gives_what_the_processor_gives_within_the_tolerance() -> None:
     for one, other in zip(alone(task, clients, training), there, strict=True):
         assert isinstance(one, Trained) and isinstance(other, Trained)
         assert difference(one.weights, other.weights, base) < TOLERANCE
+
+
+@pytest.mark.parametrize("build", [dense, picture, with_lengths, frozen])
+@pytest.mark.parametrize(
+    "training",
+    [
+        Training(epochs=2, batch_size=10, proximal=0.5),
+        Training(epochs=2, batch_size=4, weight_decay=0.1, proximal=0.3, momentum=0.5),
+    ],
+)
+def test_a_proximal_term_pulls_together_as_alone(
+    build: Callable[[], nn.Module], training: Training
+) -> None:
+    task = TorchTask(File(build))
+    base = task.initial_weights(1)
+    clients = [samples(count, seed=count) for count in (2, 10, 31, 40, 7, 1)]
+    together = Group(task).train(base, clients, range(len(clients)), training)
+    pulled = 0
+    for one, other in zip(alone(task, clients, training), together, strict=True):
+        assert isinstance(one, Trained) and isinstance(other, Trained)
+        assert difference(one.weights, other.weights, base) < TOLERANCE / 100
+        assert other.steps == one.steps
+        free = alone(task, clients, replace(training, proximal=0.0))[0]
+        assert isinstance(free, Trained)
+        pulled += difference(free.weights, other.weights, base) > TOLERANCE
+    assert pulled
+
+
+@pytest.mark.parametrize("build", [dense, picture, with_lengths, frozen])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_gradients_together_are_those_alone(
+    build: Callable[[], nn.Module], weight_decay: float
+) -> None:
+    task, training = TorchTask(File(build)), Training(batch_size=8, weight_decay=weight_decay)
+    base = task.initial_weights(1)
+    nothing = {name: np.zeros_like(array) for name, array in base.items()}
+    clients = [samples(count, seed=count) for count in (2, 8, 33, 40, 7, 1)]
+    together = Group(task).train(base, clients, range(len(clients)), training, gradient=True)
+    for data, other in zip(clients, together, strict=True):
+        one = task.gradient(base, data, training, 0, lambda f: None)
+        assert isinstance(other, Trained)
+        assert list(other.weights) == list(base)
+        assert difference(one.weights, other.weights, nothing) < TOLERANCE / 100
+        assert other.metrics["loss"] == pytest.approx(one.metrics["loss"], rel=1e-4)
+        assert (other.sample_count, other.steps) == (one.sample_count, 1)
+
+
+def test_each_stops_after_the_steps_that_it_has_time_for() -> None:
+    task, training = TorchTask(File(dense)), Training(epochs=3, batch_size=5, momentum=0.5)
+    base = task.initial_weights(1)
+    clients = [samples(count, seed=count) for count in (31, 12, 40, 7)]
+    steps_max = [4, 0, 1, 100]
+    together = Group(task).train(base, clients, range(4), training, steps_max=steps_max)
+    made = []
+    for i, other in enumerate(together):
+        progress = for_steps(steps_max[i] or 1000, lambda f: None)
+        one = task.train(base, clients[i], training, i, progress)
+        assert isinstance(other, Trained)
+        assert difference(one.weights, other.weights, base) < TOLERANCE / 100
+        assert other.metrics["loss"] == pytest.approx(one.metrics["loss"], rel=1e-4)
+        assert other.steps == one.steps
+        made.append(other.steps)
+    assert made == [4, 9, 1, 6]
+
+
+def test_each_begins_with_layers_of_its_own() -> None:
+    task, training = TorchTask(File(dense)), Training(epochs=2, batch_size=5, proximal=0.1)
+    base = task.initial_weights(1)
+    clients = [samples(count, seed=count) for count in (31, 12, 40)]
+    chance = np.random.default_rng(0)
+    own = [
+        {"2.weight": chance.standard_normal((3, 8)).astype(np.float32)} if i else {}
+        for i in range(3)
+    ]
+    together = Group(task).train(base, clients, range(3), training, own=own)
+    for i, other in enumerate(together):
+        one = task.train(base | own[i], clients[i], training, i, lambda f: None)
+        assert isinstance(other, Trained)
+        assert difference(one.weights, other.weights, base | own[i]) < TOLERANCE / 100
+
+
+def test_clients_that_differ_in_what_is_not_trained_are_not_trained_together() -> None:
+    task = TorchTask(File(frozen))
+    base = task.initial_weights(1)
+    own = [{"0.weight": base["0.weight"] + 1}, {}]
+    with pytest.raises(NotTogether, match=r"clients differ in 0\.weight, which is not trained"):
+        Group(task).train(base, [samples(5), samples(6)], [0, 1], Training(), own=own)

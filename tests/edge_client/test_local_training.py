@@ -1,0 +1,257 @@
+"""What a federation asks beyond plain local SGD: done, or refused in a sentence; never left out."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_client import local_training, personal_layers, trainer
+from edge_client.outbox import Outbox
+from edge_client.training_job import Job
+from fedmqtt import personal, weights
+from fedmqtt.messages import (
+    Evaluation,
+    FromClient,
+    Method,
+    Training,
+    Update,
+    read_from_client,
+)
+from fedmqtt.topics import RoundId, RunId
+from learning_tasks import linear
+from learning_tasks.seam import TaskError, Trained
+from tests.edge_client.jobs import ANN, flat, job
+
+LAYOUT = weights.layout_of(linear.initial_weights(0))
+GRADIENT, PARTIAL = Method(sends="gradient"), Method(partial=True)
+OWN_BIAS = Method(personal=("bias",))
+
+
+def answer_to(job: Job) -> FromClient:
+    kept = trainer.work(job, lambda fraction: None)
+    return read_from_client(Outbox(Path(job.outbox)).read(kept))
+
+
+def update_to(job: Job) -> Update:
+    found = answer_to(job)
+    assert isinstance(found, Update)
+    return found
+
+
+def data(purpose: str = "train") -> Any:
+    return linear.load_data(Path("none"), ANN, purpose)
+
+
+def a_task(**others: Any) -> Any:
+    """The linear task as somebody else would write it, who knows of nothing but plain SGD."""
+    plain = {name: getattr(linear, name) for name in ("train", "evaluate", "load_data")}
+    return SimpleNamespace(**(plain | others))
+
+
+def trained_by(task: Any, training: Training, method: Method) -> Trained:
+    return local_training.train(
+        task, linear.initial_weights(0), data(), training, method, 0, lambda fraction: None
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "method", "said"),
+    [
+        (Training(proximal=0.1), Method(), "'proximal' in its LOCAL_METHODS"),
+        (Training(), PARTIAL, "'steps' in its LOCAL_METHODS"),
+        (Training(), GRADIENT, r"define gradient\(weights, data, training, seed, progress\)"),
+    ],
+)
+def test_a_task_that_does_not_know_what_is_asked_says_what_to_add(
+    training: Training, method: Method, said: str
+) -> None:
+    with pytest.raises(TaskError, match=said):
+        trained_by(a_task(), training, method)
+    knowing = a_task(LOCAL_METHODS=linear.LOCAL_METHODS, gradient=linear.gradient)
+    trained_by(knowing, training, method)
+
+
+def test_a_task_that_says_it_counts_steps_and_does_not_is_found_out() -> None:
+    def uncounted(*arguments: Any) -> Trained:
+        return replace(linear.train(*arguments), steps=0)
+
+    with pytest.raises(TaskError, match=r"Trained\.steps"):
+        trained_by(a_task(LOCAL_METHODS=("steps",), train=uncounted), Training(), PARTIAL)
+
+
+def test_the_loss_is_told_of_the_base_on_the_training_samples() -> None:
+    found = trained_by(a_task(), Training(), Method(tells_loss=True))
+    # Zeros, and three classes: nobody knows anything.
+    assert found.base_loss == pytest.approx(math.log(3))
+    assert found.metrics["loss"] < math.log(3)
+
+
+def test_a_task_without_a_loss_says_so() -> None:
+    def nameless(*arguments: Any) -> Any:
+        return replace(linear.evaluate(*arguments), metrics={"accuracy": 1.0})
+
+    with pytest.raises(TaskError, match="measures no 'loss'"):
+        trained_by(a_task(evaluate=nameless), Training(), Method(tells_loss=True))
+
+
+def test_a_gradient_travels_as_the_change_that_a_step_of_1_makes(tmp_path: Path) -> None:
+    found = update_to(job(tmp_path, method=GRADIENT))
+    slope = linear.gradient(linear.initial_weights(0), data(), Training(), 0, lambda f: None)
+    np.testing.assert_array_equal(flat(found.payload), -LAYOUT.flatten(slope.weights))
+    assert (found.method, found.steps) == ("gradient", 1)
+
+
+def test_an_update_says_how_it_was_made(tmp_path: Path) -> None:
+    found = update_to(job(tmp_path, training=Training(proximal=0.5, epochs=3), method=PARTIAL))
+    assert (found.method, found.steps) == ("proximal=0.5 partial", 12)
+    assert update_to(job(tmp_path)).method == ""
+
+
+def test_who_has_no_time_makes_one_step_and_says_so(tmp_path: Path) -> None:
+    training = Training(epochs=1000, batch_size=6)
+    found = update_to(job(tmp_path, training=training, method=PARTIAL, stop_at=0.0))
+    assert found.steps == 1
+    # That of the first batch, and not of what it would have come to.
+    whole = update_to(job(tmp_path, training=training, method=PARTIAL, steps_max=1))
+    assert flat(found.payload).tobytes() == flat(whole.payload).tobytes()
+
+
+def test_somebody_who_stops_it_is_heard_however_much_time_there_is(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(fraction: float) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        trainer.work(job(tmp_path, method=PARTIAL, stop_at=1e12, steps_max=3), stop)
+
+
+# Layers of its own
+
+
+def personal_job(folder: Path, **changes: Any) -> Job:
+    given = {"method": OWN_BIAS, "memory": str(folder / "memory")}
+    return job(folder, **(given | changes))
+
+
+def own_bias(folder: Path, run: str = "r") -> Any:
+    division = personal.division(LAYOUT, OWN_BIAS.personal)
+    return personal_layers.read(folder / "memory", RunId(run), division)
+
+
+def test_layers_of_its_own_are_trained_kept_and_never_sent(tmp_path: Path) -> None:
+    found = update_to(personal_job(tmp_path))
+    plain = update_to(job(tmp_path))
+    np.testing.assert_array_equal(flat(found.payload), flat(plain.payload)[:12])
+    np.testing.assert_array_equal(own_bias(tmp_path), flat(plain.payload)[12:])
+    # The model's, so that it is known what model the update is for.
+    assert found.fingerprint == plain.fingerprint
+
+
+def test_the_next_round_goes_on_with_them(tmp_path: Path) -> None:
+    update_to(personal_job(tmp_path))
+    first = own_bias(tmp_path)
+    wanted = personal_job(tmp_path, round=RoundId(2))
+    found = update_to(wanted)
+    start = linear.initial_weights(0) | {"bias": first}
+    seed = trainer.seed_of(wanted)
+    by_hand = linear.train(start, data(), Training(), seed, lambda fraction: None).weights
+    np.testing.assert_array_equal(flat(found.payload), by_hand["weight"].ravel())
+    np.testing.assert_array_equal(own_bias(tmp_path), by_hand["bias"])
+
+
+def test_a_device_measures_the_model_with_its_own_layers(tmp_path: Path) -> None:
+    wanted = personal_job(tmp_path, purpose="evaluate")
+    before = answer_to(wanted)
+    update_to(personal_job(tmp_path))
+    after = answer_to(wanted)
+    assert isinstance(before, Evaluation) and isinstance(after, Evaluation)
+    by_hand = linear.evaluate(linear.initial_weights(0), data("evaluate"))
+    assert before.measures.metrics == by_hand.metrics
+    with_own = linear.initial_weights(0) | {"bias": own_bias(tmp_path)}
+    assert after.measures.metrics == linear.evaluate(with_own, data("evaluate")).metrics
+    assert after.measures.metrics != before.measures.metrics
+
+
+def test_training_that_was_not_finished_keeps_nothing(tmp_path: Path) -> None:
+    def stop(fraction: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        trainer.work(personal_job(tmp_path), stop)
+    assert own_bias(tmp_path) is None
+
+
+def test_another_run_begins_with_its_models_layers_and_takes_their_place(tmp_path: Path) -> None:
+    update_to(personal_job(tmp_path))
+    assert own_bias(tmp_path, "other") is None
+    update_to(personal_job(tmp_path, run=RunId("other")))
+    assert own_bias(tmp_path, "other") is not None
+    assert [one.name for one in (tmp_path / "memory").iterdir()] == ["other.personal"]
+
+
+def test_a_gradient_step_is_taken_on_the_device_where_a_layer_stays_there(tmp_path: Path) -> None:
+    method = Method(sends="gradient", personal=("bias",))
+    found = update_to(personal_job(tmp_path, method=method, training=Training(learning_rate=0.5)))
+    slope = linear.gradient(linear.initial_weights(0), data(), Training(), 0, lambda f: None)
+    np.testing.assert_array_equal(flat(found.payload), -slope.weights["weight"].ravel())
+    np.testing.assert_array_equal(own_bias(tmp_path), -0.5 * slope.weights["bias"])
+
+
+@pytest.mark.parametrize("spoil", ["torn", "flipped", "empty", "foreign"])
+def test_a_file_that_is_not_as_it_was_written_is_taken_for_none(
+    tmp_path: Path, spoil: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    division = personal.division(LAYOUT, OWN_BIAS.personal)
+    personal_layers.keep(tmp_path, RunId("r"), division, np.ones(3, np.float32))
+    path = tmp_path / "r.personal"
+    whole = path.read_bytes()
+    match spoil:
+        case "torn":
+            path.write_bytes(whole[:-1])
+        case "flipped":
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        case "empty":
+            path.write_bytes(b"")
+        case _:
+            other = personal.division(LAYOUT, ["weight"])
+            personal_layers.keep(tmp_path, RunId("r"), other, np.ones(12, np.float32))
+    assert personal_layers.read(tmp_path, RunId("r"), division) is None
+    assert "r.personal" in caplog.text and "anew" in caplog.text
+
+
+# Fine-tuning
+
+
+def test_who_measures_trains_a_copy_first_and_tells_both(tmp_path: Path) -> None:
+    wanted = job(tmp_path, purpose="evaluate", method=Method(fine_tune_epochs=2))
+    found = answer_to(wanted)
+    assert isinstance(found, Evaluation)
+    before = linear.evaluate(linear.initial_weights(0), data("evaluate"))
+    seed = trainer.seed_of(wanted)
+    tuned = linear.train(
+        linear.initial_weights(0), data(), Training(epochs=2), seed, lambda fraction: None
+    )
+    after = linear.evaluate(tuned.weights, data("evaluate"))
+    said = found.measures
+    assert {name: said.metrics[name] for name in ("accuracy", "loss")} == after.metrics
+    assert said.metrics["accuracy_before"] == before.metrics["accuracy"]
+    assert said.metrics["loss_before"] == before.metrics["loss"]
+    assert said.sample_count == 30
+    assert said.confusion == tuple(map(tuple, after.confusion or ()))
+
+
+def test_a_copy_that_was_trained_to_measure_is_not_what_training_begins_with(
+    tmp_path: Path,
+) -> None:
+    tuning = Method(fine_tune_epochs=2)
+    both = update_to(job(tmp_path, measure_base=True, method=tuning))
+    assert flat(both.payload).tobytes() == flat(update_to(job(tmp_path)).payload).tobytes()
+    alone = answer_to(job(tmp_path, purpose="evaluate", method=tuning))
+    assert isinstance(alone, Evaluation)
+    assert both.measures == alone.measures
