@@ -16,10 +16,11 @@ from types import ModuleType
 import numpy as np
 
 from coordinator import aggregation, evaluation, late
-from coordinator.aggregation import Aggregation, KeepModel, Memory, Round
+from coordinator.aggregation import Aggregation, KeepModel, Memory, Round, TakesParts
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
 from fedmqtt import codec_chain, codec_chance, parts, settings
+from fedmqtt.codec_chain import Sent
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
 from fedmqtt.settings import SettingsError
@@ -76,7 +77,7 @@ class Answers:
         self._written: Memory = {}
         """The same, once the open round's model is made."""
         self._tally = _Tally()
-        self._change: Array | None = None
+        self._change: Sent | None = None
         """Of the update that was checked last."""
 
     def begin(self, terms_max: int, number: RoundId = _UNNUMBERED) -> None:
@@ -122,7 +123,7 @@ class Answers:
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
-        self._sum.fold(self._change, samples, Named(client, RoundId(update.round)))
+        self._add(self._sum, self._change, samples, Named(client, RoundId(update.round)))
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
         # Who was not asked to evaluate has no say in how good the model is.
@@ -166,6 +167,13 @@ class Answers:
         """The round is over: what its sum took up is free again."""
         self._sum = None
 
+    @staticmethod
+    def _add(sums: Aggregation, change: Sent, samples: int, named: Named) -> None:
+        if change.places is not None and isinstance(sums, TakesParts):
+            sums.fold_part(change.places, change.values, samples, named)
+        else:
+            sums.fold(change.full(), samples, named)
+
     def _remember(self, memory: Memory) -> None:
         for array in memory.values():
             array.flags.writeable = False
@@ -190,10 +198,11 @@ class Answers:
             )
         chances = codec_chance.of_answer(self._config.seed, update.round, client)
         try:
-            change = self._codec.decode(update.payload, self._size, chances)
+            change = self._codec.unpack(update.payload, self._size, chances)
         except ValueError as bad:
             return f"tensors of other shapes: {bad}"
-        lowest, highest = float(change.min(initial=0)), float(change.max(initial=0))
+        numbers = change.values
+        lowest, highest = float(numbers.min(initial=0)), float(numbers.max(initial=0))
         if not np.isfinite(lowest + highest):
             return "has values that are not finite"
         if max(-lowest, highest) > limits.change_max:

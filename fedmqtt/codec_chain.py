@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec import json
+from numpy.typing import NDArray
 
 from fedmqtt import codecs, parts, settings
 from fedmqtt.codec_chance import Chances
@@ -29,6 +30,26 @@ TEXT_MAX = 200
 """Characters: what an offer has room for."""
 _STAGE = re.compile(r"\s*([a-z0-9_]+)\s*(?:\(([^()]*)\)\s*)?(\+|\Z)")
 _SETTING = re.compile(r"\s*([a-z_]+)\s*=\s*([A-Za-z0-9_.+-]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What an answer's bytes say of `size` numbers."""
+
+    values: Array
+    """float32, perhaps not to be written to."""
+    size: int
+    places: NDArray[np.int64] | None = None
+    """Where each belongs, growing; all others are 0. The same object for all answers of a round,
+    as a rule. None: they are all there."""
+
+    def full(self) -> Array:
+        """float32, shape (size,), perhaps not to be written to."""
+        if self.places is None:
+            return self.values
+        numbers = np.zeros(self.size, np.float32)
+        numbers[self.places] = self.values
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +75,11 @@ class Chain:
         return data if self.squeezed is None else self.squeezed.squeeze(data)
 
     def decode(self, data: bytes | memoryview, size: int, chances: Chances) -> Array:
-        """float32, shape (size,), perhaps not to be written to. Raises ValueError on bytes that
-        `encode` does not make of so many numbers.
+        """float32, shape (size,), perhaps not to be written to. Raises as `unpack`."""
+        return self.unpack(data, size, chances).full()
+
+    def unpack(self, data: bytes | memoryview, size: int, chances: Chances) -> Sent:
+        """Of `size` numbers. Raises ValueError on bytes that `encode` does not make of so many.
 
         However hostile the bytes, it takes no more memory than eight times the `size` numbers have.
         """
@@ -67,7 +91,9 @@ class Chain:
         if len(view) != size_bytes:
             raise ValueError(f"{len(view)} bytes where {size_bytes} belong")
         values = self.numbers.decode(view, kept, chances.own)
-        return values if self.subset is None else self.subset.put(values, size, chances.shared)
+        if self.subset is None:
+            return Sent(values, size)
+        return Sent(values, size, self.subset.places(size, chances.shared))
 
 
 @functools.lru_cache(maxsize=16)

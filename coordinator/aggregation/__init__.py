@@ -7,7 +7,10 @@ which takes from the `Round` what it needs: one running sum, a set of all change
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
@@ -64,3 +67,17 @@ class Aggregation(Protocol):
 
     def finish(self, base: Array) -> Array:
         """The next model, shape (size,), from the one the round started with. Raises KeepModel."""
+
+
+@runtime_checkable
+class TakesParts(Protocol):
+    """Of a strategy that can do with the numbers that were sent, where a codec leaves some out.
+
+    To make all numbers of an update of which a quarter was sent costs the coordinator more than
+    the rest that it does with it.
+    """
+
+    def fold_part(
+        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
+    ) -> None:
+        """As `fold` does a change with `values` at these places, growing, and 0 at all others."""

@@ -13,7 +13,9 @@ Defaults of settings are part of the wire: a chain is written without them.
 from abc import abstractmethod
 from typing import ClassVar
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from fedmqtt.codec_chance import Chance
 from fedmqtt.weights import Array
@@ -34,8 +36,8 @@ class Subset(Struct, frozen=True, forbid_unknown_fields=True):
         """The numbers to send, shape (kept,), from float32 values of shape (n,)."""
 
     @abstractmethod
-    def put(self, values: Array, size: int, shared: Chance) -> Array:
-        """All numbers, float32, shape (size,), from those that were sent."""
+    def places(self, size: int, shared: Chance) -> NDArray[np.int64]:
+        """Where among `size` numbers those belong that were sent: growing, shape (kept,)."""
 
 
 class Numbers(Struct, frozen=True, forbid_unknown_fields=True):

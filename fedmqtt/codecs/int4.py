@@ -65,4 +65,5 @@ def _words() -> NDArray[np.complex128]:
     """The four float32 that 16 bits stand for, as one item: to take those is five times as fast as
     rows of four. Shape (65536,), a megabyte."""
     numbers = np.arange(1 << 16)[:, None] >> np.array([0, 4, 8, 12]) & 15
-    return (numbers - 8).astype(np.float32).view(np.complex128).ravel()
+    words: NDArray[np.complex128] = (numbers - 8).astype(np.float32).view(np.complex128).ravel()
+    return words

@@ -113,6 +113,22 @@ def test_few_bytes_cannot_hide_large_changes() -> None:
     assert fault.endswith("limits.change_max is 2")
 
 
+@pytest.mark.parametrize("aggregation_", ["fedavg", "median"])
+def test_a_part_of_the_numbers_counts_whether_or_not_the_strategy_takes_parts(
+    aggregation_: str,
+) -> None:
+    few = codec_chain.read("part(share=0.3)+full")
+    answers = Answers(config(codec=few.text, aggregation=aggregation_), size=50, terms_max=10)
+    change = np.linspace(-1, 1, 50, dtype=np.float32)
+    chances = codec_chance.of_answer(0, RoundId(1), ANN)
+    one = update([], codec=few.text, payload=memoryview(few.encode(change, chances)))
+    answers.begin(terms_max=1)
+    assert answers.check(ANN, one) == ""
+    answers.fold(ANN, one, evaluates=False)
+    came = few.decode(one.payload, 50, chances)
+    np.testing.assert_allclose(answers.finish(np.zeros(50, np.float32)), came, rtol=1e-6)
+
+
 def test_measures_count_of_those_who_were_asked() -> None:
     answers = Answers(config(), size=1, terms_max=10)
     answers.begin(terms_max=2)
