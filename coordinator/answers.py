@@ -15,16 +15,16 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, evaluation, late
+from coordinator import aggregation, codec_choice, evaluation, late
 from coordinator.aggregation import Aggregation, KeepModel, Memory, Round, TakesParts
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
-from fedmqtt import codec_chain, codec_chance, parts, settings
+from fedmqtt import codec_chance, parts, settings
 from fedmqtt.codec_chain import Sent
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update
 from fedmqtt.settings import SettingsError
-from fedmqtt.status_pages import Figures
+from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
@@ -38,6 +38,7 @@ class _Tally:
     samples: int = 0
     trained: list[tuple[dict[str, float], int]] = field(default_factory=list)
     measures: dict[ClientId, Measures] = field(default_factory=dict)
+    codecs: dict[str, CodecCount] = field(default_factory=dict)
 
 
 class Answers:
@@ -59,7 +60,7 @@ class Answers:
         what the strategy remembered when the run was interrupted."""
         self._config = config
         self._size = size
-        self._codec = codec_chain.read(config.codec)
+        self._codecs = codec_choice.chains(config)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
         self._settings = settings.convert(
             config.aggregation_settings, self._strategy.Settings, "aggregation_settings"
@@ -126,6 +127,8 @@ class Answers:
         self._add(self._sum, self._change, samples, Named(client, RoundId(update.round)))
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
+        before = self._tally.codecs.get(update.codec, CodecCount())
+        self._tally.codecs[update.codec] = before.plus(update.payload.nbytes)
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
             self.take_measures(client, update.measures)
@@ -141,6 +144,11 @@ class Answers:
     def samples(self) -> int:
         """Trained on, over all updates that counted."""
         return self._tally.samples
+
+    @property
+    def codecs(self) -> dict[str, CodecCount]:
+        """Of the updates that counted, by codec."""
+        return dict(self._tally.codecs)
 
     def train_metrics(self) -> dict[str, float]:
         return evaluation.weighted_means(self._tally.trained)
@@ -190,15 +198,15 @@ class Answers:
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
         limits = self._config.limits
-        if update.codec != self._codec.text:
-            return f"codec {update.codec!r}, not {self._codec.text!r}"
+        if (codec := self._codecs.get(update.codec)) is None:
+            return f"codec {update.codec!r}, not {' or '.join(map(repr, self._codecs))}"
         if update.sample_count > limits.samples_max:
             return (
                 f"claims {update.sample_count} samples; limits.samples_max is {limits.samples_max}"
             )
         chances = codec_chance.of_answer(self._config.seed, update.round, client)
         try:
-            change = self._codec.unpack(update.payload, self._size, chances)
+            change = codec.unpack(update.payload, self._size, chances)
         except ValueError as bad:
             return f"tensors of other shapes: {bad}"
         numbers = change.values

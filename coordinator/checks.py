@@ -1,8 +1,9 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, selection
+from coordinator import aggregation, codec_choice, selection
 from coordinator.config import FederationConfig, Tuning
-from fedmqtt import codec_chain, parts
+from coordinator.robust.rule import RobustSettings
+from fedmqtt import parts
 from fedmqtt.settings import SettingsError
 
 _PARTS = (("selection", selection), ("aggregation", aggregation))
@@ -11,7 +12,7 @@ _DEFAULT = Tuning()
 
 def check(config: FederationConfig) -> None:
     """Raises SettingsError; names the keys, their values, and what was expected."""
-    codec_chain.read(config.codec)
+    codec_choice.chains(config)
     for key, folder in _PARTS:
         if getattr(config, key) not in (known := parts.names(folder)):
             raise SettingsError(
@@ -25,6 +26,18 @@ def check(config: FederationConfig) -> None:
         )
     if config.tuning.enabled:
         _check_bounds(config)
+    _check_slow_links(config)
+
+
+def _check_slow_links(config: FederationConfig) -> None:
+    strategy = parts.load(aggregation, config.aggregation)
+    if config.slow_links.codec and issubclass(strategy.Settings, RobustSettings):
+        raise SettingsError(
+            f"slow_links.codec is {config.slow_links.codec!r}, and aggregation ="
+            f" {config.aggregation!r} compares updates with each other: those of clients on slow"
+            " links would stand out by what their codec loses, and be taken for hostile. Let all"
+            " answer by one codec"
+        )
 
 
 def _check_bounds(config: FederationConfig) -> None:

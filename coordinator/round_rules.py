@@ -5,11 +5,11 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import pacing, rounds, selection
+from coordinator import codec_choice, pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
-from fedmqtt import codec_chain, messages, parts, settings
+from fedmqtt import messages, parts, settings
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -84,7 +84,8 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         run=RunId("unknown"),
         task=messages.task_name(config.task),
         training=config.training,
-        codec=codec_chain.read(config.codec).text,
+        codec=codec_choice.main(config),
+        slow_links=codec_choice.slow_links(config),
         lanes=LANES,
         seed=config.seed,
     )

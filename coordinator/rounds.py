@@ -28,7 +28,16 @@ from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.messages import ModelRef, Offer, Presence, Purpose, Receipt, TimeLeft, Training
+from fedmqtt.messages import (
+    ModelRef,
+    Offer,
+    Presence,
+    Purpose,
+    Receipt,
+    SlowLinks,
+    TimeLeft,
+    Training,
+)
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId, RunId
 
 Clients = frozenset[ClientId]
@@ -107,6 +116,7 @@ class Rules:
     task: str = ""
     training: Training = field(default_factory=Training)
     codec: str = "full"
+    slow_links: SlowLinks | None = None
     lanes: int = 1
     seed: int = 0
 
@@ -621,6 +631,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         seed=rules.seed,
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
+        slow_links=rules.slow_links,
     )
 
 

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from edge_client import conditions, session
+from edge_client import conditions, link_quality, session
 from edge_client.config import ClientConfig
+from edge_client.link_quality import LinkQuality
 from edge_client.model_fetch import ModelFetch
 from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.session import Answer, Session
@@ -26,6 +27,7 @@ from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Chunk, Offer, Presence, Purpose, WireError
 from fedmqtt.mqtt_link import (
+    Acknowledged,
     Arrived,
     BrokerUrl,
     LinkDown,
@@ -107,6 +109,8 @@ class Agent:
         self._conditions_timer: Timer | None = None
         self._fetching: session.Fetch | None = None
         self._ticket: Ticket | None = None
+        self._quality = LinkQuality()
+        """Of the link up, as far as this program's life has shown it."""
         self._down_told: tuple[str, Seconds] | None = None
         """Why there is no link, and when the log told so."""
         self._sending: dict[Digest, session.SendChunks] = {}
@@ -191,6 +195,7 @@ class Agent:
             keepalive_s=self._config.link.keepalive_s,
             retry_max_s=self._config.link.retry_max_s,
             tls_ca=self._config.link.tls_ca or None,
+            tell_of=(PresenceOf, UpdatePart),
         )
 
     # What happens
@@ -217,6 +222,10 @@ class Agent:
                 self._happen(session.Disconnected(now, thrown_out, taken_over))
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
+            case Acknowledged(PresenceOf(), _, sent_at):
+                self._quality = link_quality.after_greeting(self._quality, sent_at, now)
+            case Acknowledged(_, size_bytes, sent_at):
+                self._quality = link_quality.after_piece(self._quality, size_bytes, sent_at, now)
             case Arrived():
                 try:
                     self._on_arrival(now, event)
@@ -353,12 +362,19 @@ class Agent:
             measure_base=self._client in offer.evaluate and "evaluate" in self._config.purposes,
             fingerprint=offer.model.fingerprint,
             training=offer.training,
-            codec=offer.codec,
+            codec=self._codec(offer, purpose),
             seed=offer.seed,
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)
         )
+
+    def _codec(self, offer: Offer, purpose: Purpose) -> str:
+        chosen = link_quality.codec(self._quality, offer)
+        if chosen != offer.codec and purpose == "train":
+            kbps = link_quality.kbps(self._quality)
+            self._log.info("the link carries about %.0f kbit/s up: answers by %s", kbps, chosen)
+        return chosen
 
     def _on_trainer(self, run: RunId, round_id: RoundId, said: FromTrainer) -> None:
         now = self._loop.now()

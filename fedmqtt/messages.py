@@ -83,6 +83,14 @@ class ModelRef(Struct, frozen=True, kw_only=True):
     """Of names, shapes and dtypes of the tensors: two models of one task share it."""
 
 
+class SlowLinks(Struct, frozen=True, kw_only=True):
+    """By which codec clients may answer that found their link to be slow."""
+
+    below_kbps: Annotated[float, Meta(gt=0, le=1e9)]
+    """Kilobits per second, from the client to the broker."""
+    codec: Name
+
+
 class Offer(Message, frozen=True, kw_only=True):
     """A round is open: who is invited, from which model, until when."""
 
@@ -108,6 +116,8 @@ class Offer(Message, frozen=True, kw_only=True):
     """Pace hint to all: after a lost connection, return at a random moment within so long."""
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
+    slow_links: SlowLinks | None = None
+    """None: all answer by `codec`."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
