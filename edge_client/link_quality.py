@@ -8,7 +8,6 @@ client's presence, is taken off it, or a long way would seem to be a narrow one.
 """
 
 from dataclasses import dataclass, replace
-from statistics import median
 
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Offer
@@ -57,8 +56,9 @@ def after_piece(
 
 def kbps(quality: LinkQuality) -> float | None:
     """Kilobits per second in the median of the last bursts; None before the first."""
-    rates = _rates(quality)
-    return median(rates) if rates else None
+    rates = sorted(_rates(quality))
+    # The lower one of two; the library's module would cost the device a megabyte.
+    return rates[(len(rates) - 1) // 2] if rates else None
 
 
 def codec(quality: LinkQuality, offer: Offer) -> str:

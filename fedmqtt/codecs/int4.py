@@ -5,7 +5,7 @@ numbers of its block (and up to a 128th more, as scales are sent in 16 bits); ri
 
 Not rotated, unlike `eden`: small blocks do the same for less. A rotation by 1,024 spreads outliers
 over their block, and its error was 0.195 of the norm of a real update; in blocks of 64, where an
-outlier spoils 63 others at most, it was 0.169, and decoding takes a fifth of the time.
+outlier spoils 63 others at most, it was 0.169, and decoding took a tenth of the time.
 
 Alistarh et al., "QSGD", NeurIPS 2017, with the largest magnitude in place of the norm, by blocks as
 in their section 4.
