@@ -15,9 +15,18 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, codec_choice, evaluation, late
-from coordinator.aggregation import Aggregation, KeepModel, Memory, Round, TakesParts
+from coordinator import aggregation, codec_choice, counted, evaluation, late, local_method
+from coordinator.aggregation import (
+    Absorbs,
+    Aggregation,
+    Hears,
+    KeepModel,
+    Memory,
+    Round,
+    TakesParts,
+)
 from coordinator.config import FederationConfig
+from coordinator.counted import Counted
 from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts, settings
 from fedmqtt.codec_chain import Sent
@@ -72,8 +81,12 @@ class Answers:
         self._terms_max = terms_max
         self._folder = folder or Path(gettempdir())
         self._sum: Aggregation | None = None
+        self._method = local_method.asked(config)
+        self._counted = Counted({})
+        self._folded: list[Named] = []
+        """Into the open round's sum."""
         self.memory: Memory = {}
-        """What the strategy remembers from the newest model's round."""
+        """What the strategy remembers from the round that closed last."""
         self._remember(memory or {})
         self._written: Memory = {}
         """The same, once the open round's model is made."""
@@ -93,6 +106,7 @@ class Answers:
         round_ = Round(
             size=self._size,
             bits=self._bits(terms_max),
+            remembered_bits=self._method.fraction_bits,
             terms_max=terms_max,
             seed=int.from_bytes(chance[:8]),
             memory=self._written,
@@ -108,7 +122,8 @@ class Answers:
         if isinstance(answer, Evaluation):
             return self._measures_fault(answer.measures)
         return (
-            self._change_fault(client, answer)
+            self._chain_fault(client, answer)
+            or self._change_fault(client, answer)
             or evaluation.metrics_fault(answer.metrics)
             or self._measures_fault(answer.measures)
         )
@@ -124,7 +139,12 @@ class Answers:
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
-        self._add(self._sum, self._change, samples, Named(client, RoundId(update.round)))
+        named = Named(client, RoundId(update.round))
+        self.take(named)
+        self._folded.append(named)
+        if isinstance(self._sum, Hears):
+            self._sum.hear(named, update)
+        self._add(self._sum, self._change, samples, named)
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
         before = self._tally.codecs.get(update.codec, CodecCount())
@@ -132,6 +152,19 @@ class Answers:
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
             self.take_measures(client, update.measures)
+
+    def take(self, named: Named) -> None:
+        """It was accepted, and is folded now or in a later round."""
+        if self._method.difference:
+            self._counted.take(named)
+
+    def leave_out(self, named: Named) -> None:
+        """It was accepted, and will not be folded after all."""
+        self._counted.drop(named)
+
+    def counted_last(self, client: ClientId) -> RoundId | None:
+        """What a receipt tells where clients send differences: see `messages.Receipt`."""
+        return self._counted.last(client) if self._method.difference else None
 
     def take_measures(self, client: ClientId, measures: Measures) -> None:
         self._tally.measures[client] = measures
@@ -171,8 +204,16 @@ class Answers:
         self._remember(self._written)
         return model
 
+    def keep(self) -> None:
+        """The round keeps its model. What clients remember of it now must not be lost here."""
+        assert self._sum is not None
+        if isinstance(self._sum, Absorbs):
+            self._sum.absorb()
+            self._remember(self._written)
+
     def end(self) -> None:
         """The round is over: what its sum took up is free again."""
+        self._settle()
         self._sum = None
 
     @staticmethod
@@ -182,10 +223,18 @@ class Answers:
         else:
             sums.fold(change.full(), samples, named)
 
+    def _settle(self) -> None:
+        """What was folded is in the memory, or nowhere: a model of it could not be made."""
+        for named in self._folded:
+            self._counted.drop(named)
+        self._folded = []
+
     def _remember(self, memory: Memory) -> None:
         for array in memory.values():
             array.flags.writeable = False
         self.memory = memory
+        if self._method.difference:
+            self._counted.settle(counted.read(memory))
 
     def _bits(self, terms_max: int) -> int:
         limits = self._config.limits
@@ -195,6 +244,19 @@ class Answers:
         if measures is None:
             return ""
         return evaluation.fault(measures, self._config.limits.samples_max)
+
+    def _chain_fault(self, client: ClientId, update: Update) -> str:
+        if not self._method.difference:
+            return ""
+        if self._counted.is_taken(Named(client, RoundId(update.round))):
+            # It was found good when it came; others may have been counted since.
+            return ""
+        last = self._counted.last(client)
+        if update.since != last:
+            return f"goes by round {update.since} as the last that was counted; it was {last}"
+        if update.whole and self._counted.has_waiting(client):
+            return f"cannot take the place of round {last}, which is not added up yet"
+        return ""
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
         limits = self._config.limits

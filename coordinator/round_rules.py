@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import codec_choice, pacing, rounds, selection
+from coordinator import codec_choice, local_method, pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
@@ -84,6 +84,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         run=RunId("unknown"),
         task=messages.task_name(config.task),
         training=config.training,
+        method=local_method.asked(config),
         codec=codec_choice.main(config),
         slow_links=codec_choice.slow_links(config),
         lanes=LANES,

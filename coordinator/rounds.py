@@ -29,6 +29,7 @@ from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
+    Method,
     ModelRef,
     Offer,
     Presence,
@@ -115,6 +116,7 @@ class Rules:
     epoch: int = 0
     task: str = ""
     training: Training = field(default_factory=Training)
+    method: Method = field(default_factory=Method)
     codec: str = "full"
     slow_links: SlowLinks | None = None
     lanes: int = 1
@@ -632,6 +634,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
         slow_links=rules.slow_links,
+        method=rules.method,
     )
 
 

@@ -51,6 +51,8 @@ class RunFolder:
         self._models.mkdir(exist_ok=True)
         self._memory = folder / "memory"
         self._memory.mkdir(exist_ok=True)
+        self._remembered: Memory | None = None
+        """What was written last by this program."""
         self.ledger = Ledger(folder, post, on_failure, durable=durable)
 
     def recover(self) -> Recovered | None:
@@ -93,14 +95,17 @@ class RunFolder:
         strategy: str = "",
         memory: Memory | None = None,
     ) -> None:
-        """`model` is what the next round starts from, new or not; with a new one, the `strategy`
-        that made it may want to remember something."""
+        """`model` is what the next round starts from, new or not. What the `strategy` remembers is
+        written with a new one, and where it has changed without."""
         newest = self.ledger.checkpoint()
         if newest.digest != model.ref.digest or newest.trained_rounds != model.trained_rounds:
             newest = self._save(model, beginning.task)
             if memory:
-                kept = strategy_memory.save(self.path, str(model.trained_rounds), strategy, memory)
-                newest = structs.replace(newest, memory=kept)
+                newest = self._with_memory(newest, str(model.trained_rounds), strategy, memory)
+        elif memory and memory is not self._remembered:
+            # A name of its own: the one before must be there until the ledger names this.
+            name = f"{model.trained_rounds}-{record.round}"
+            newest = self._with_memory(newest, name, strategy, memory)
         self.ledger.close_round(record, held, carried, newest, learned)
         history.append(self.path / "history.jsonl", record)
         self._show(newest)
@@ -133,6 +138,14 @@ class RunFolder:
         # Its answers are used up with it: they were made under settings that hold no more.
         given_up = [named for named in recovered.unused if named.round == open_round.number]
         self.close_round(record, given_up, recovered.carried, model, recovered.beginning)
+
+    def _with_memory(
+        self, newest: Checkpoint, name: str, strategy: str, memory: Memory
+    ) -> Checkpoint:
+        self._remembered = memory
+        return structs.replace(
+            newest, memory=strategy_memory.save(self.path, name, strategy, memory)
+        )
 
     def _save(self, model: PublishedModel, task: str) -> Checkpoint:
         path = self._models / f"{model.trained_rounds}.safetensors"

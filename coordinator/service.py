@@ -337,8 +337,12 @@ class Service:
             open_round,
             recovered.unused,
         )
+        for named in state.past.held:
+            self._answers.take(named)
         if isinstance(state, rounds.Collecting):
             assert open_round is not None
+            for client in sorted(state.answered):
+                self._answers.take(Named(client, state.round))
             self._answers.begin(open_round.opening.terms_max, state.round)
             self._fold_again(state)
             _log.info(
@@ -718,6 +722,7 @@ class Service:
                 self._answers.take_measures(client, self._arrived.measures)
                 self._keep(Named(client, round_id))
             case rounds.Hold(client, round_id):
+                self._answers.take(Named(client, round_id))
                 self._keep(Named(client, round_id))
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
@@ -731,7 +736,21 @@ class Service:
             return
         if effect == _BOARD_CLEARED:
             self._clears += 1
-        self.link.perform(effect)
+        self.link.perform(self._with_counted(effect))
+
+    def _with_counted(self, effect: Publish) -> Publish:
+        """A receipt tells its client what was counted last, where that has to know."""
+        match effect:
+            case Publish(Inbox(client), Receipt(run=self._rules.run) as receipt):
+                if any(named.client == client for named in self._state.past.storing):
+                    # It might be lost yet.
+                    return effect
+                counted = self._answers.counted_last(client)
+                if counted is None:
+                    return effect
+                return Publish(effect.to, structs.replace(receipt, counted=counted))
+            case _:
+                return effect
 
     @property
     def _may_act(self) -> bool:
@@ -829,6 +848,7 @@ class Service:
             # After the rest of this event: the next round must not open within this one's closing.
             self._loop.post(self._average)
         else:
+            self._answers.keep()
             self._conclude(self._model)
 
     def _may_count(self, number: RoundId, closed: RoundId) -> bool:
@@ -858,6 +878,7 @@ class Service:
         staleness = self._closing.round - kept.named.round
         if fault := self._fold_kept(kept, evaluates=False, staleness=staleness):
             self._left_out.add(kept.named)
+            self._answers.leave_out(kept.named)
             client = kept.named.client
             _log.warning("the late answer of %s does not count any more: %s", client, fault)
         return True

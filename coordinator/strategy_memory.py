@@ -1,13 +1,13 @@
 """What a strategy remembers between rounds, as a file beside the model it belongs to.
 
-    <run>/memory/<n>.safetensors     with models/<n>.safetensors; only the newest is kept
+    <run>/memory/<n>.safetensors       with models/<n>.safetensors; only the newest is kept
+    <run>/memory/<n>-<r>.safetensors   of round r, which kept that model, where it changed memory
 
 It is written before the ledger names the model, with its digest, and read when the run goes on: so
 model and memory are always of the same round.
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -17,10 +17,9 @@ from coordinator.aggregation import Memory
 from coordinator.durable import write_whole
 from coordinator.ledger import LedgerDamaged, MemoryFile
 from fedmqtt.topics import Digest
-from fedmqtt.weights import Array
 
 
-def save(run: Path, name: str, strategy: str, memory: Mapping[str, Array]) -> MemoryFile:
+def save(run: Path, name: str, strategy: str, memory: Memory) -> MemoryFile:
     """When this returns, a loss of power would not lose it. Raises OSError."""
     path = run / "memory" / f"{name}.safetensors"
     data = safetensors.numpy.save(dict(memory))

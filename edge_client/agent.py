@@ -9,13 +9,14 @@ It imports neither torch nor numpy: models and answers pass through it as files.
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from edge_client import conditions, link_quality, session
 from edge_client.config import ClientConfig
+from edge_client.device_memory import DeviceMemory
 from edge_client.link_quality import LinkQuality
 from edge_client.model_fetch import ModelFetch
 from edge_client.outbox import AnswerLost, Outbox, sweep
@@ -118,6 +119,7 @@ class Agent:
         self._unsettled: set[Answer] = set()
         """Not known to be on the disk, so that they would survive a loss of power."""
         self._outbox = Outbox(config.state_dir / "outbox")
+        self._memory = DeviceMemory(config.state_dir / "memory")
         self._topics = Topics(config.federation)
         self.link = MqttLink(
             loop, broker, self._topics, self._link_options(), self._on_link, network
@@ -136,7 +138,7 @@ class Agent:
         Raises OSError where it cannot be told what that is: the outbox cannot be read.
         """
         answers, damaged = self._outbox.answers()
-        stuck = sweep(self._outbox.folder) + self._models.stuck
+        stuck = sweep(self._outbox.folder) + self._memory.sweep(answers) + self._models.stuck
         self._happen(session.Started(self._loop.now(), answers))
         for answer in answers:
             self._settle_soon(answer)
@@ -324,9 +326,11 @@ class Agent:
                 # streams go one after the other.
                 self._sending[effect.answer.digest] = effect
                 self.link.stream(self._parts(effect))
-            case session.Forget(answer):
+            case session.Forget(answer, accepted, counted):
                 self._let_go(answer)
                 with self._disk_trouble_told(answer):
+                    # In this order: an answer that is found again is sent and receipted again.
+                    self._memory.settle(answer, accepted, counted)
                     self._outbox.forget(answer)
             case session.Leave(back_at):
                 self._leave(back_at)
@@ -364,6 +368,8 @@ class Agent:
             training=offer.training,
             codec=self._codec(offer, purpose),
             seed=offer.seed,
+            method=offer.method,
+            memory=str(self._memory.folder),
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)
@@ -449,6 +455,9 @@ class Agent:
         except AnswerLost as lost:
             reason = str(lost)
             self._let_go(answer)
+            with suppress(OSError):
+                # Else at the next start: it belongs to no answer then.
+                self._memory.drop(answer)
             self._loop.post(
                 lambda: self._happen(session.AnswerGone(self._loop.now(), answer, reason))
             )

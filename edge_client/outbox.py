@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,8 +42,17 @@ class Outbox:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def put(self, run: RunId, round_id: RoundId, parts: Iterable[bytes | memoryview]) -> Answer:
-        """Keep one answer, given in pieces. Called by the trainer's process."""
+    def put(
+        self,
+        run: RunId,
+        round_id: RoundId,
+        parts: Iterable[bytes | memoryview],
+        before: Callable[[Answer], None] = lambda answer: None,
+    ) -> Answer:
+        """Keep one answer, given in pieces. Called by the trainer's process.
+
+        `before` is told what it is called a moment before it is there.
+        """
         part = self.folder / f"{run}-{round_id}.{os.getpid()}.part"
         hasher, size = hashlib.sha256(), 0
         try:
@@ -53,19 +62,25 @@ class Outbox:
                     hasher.update(piece)
                     size += len(piece)
             answer = Answer(run, round_id, Digest(hasher.hexdigest()), size)
+            before(answer)
             part.replace(self._path(answer))
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         return answer
 
+    def has(self, run: RunId, round_id: RoundId) -> bool:
+        """Whether an answer to this round is there already."""
+        prefix = f"{run}-{round_id}-"
+        return any(path.name.startswith(prefix) for path in files(self.folder, ".answer"))
+
     def settle(self, answer: Answer) -> None:
         """Make the answer survive a loss of power. Raises AnswerLost where it is not there."""
         with self._lost_for_good(answer):
             file = os.open(self._path(answer), os.O_RDONLY)
-        _force_to_disk(file)
+        force_to_disk(file)
         # Its name is in the folder.
-        _force_to_disk(os.open(self.folder, os.O_RDONLY))
+        force_to_disk(os.open(self.folder, os.O_RDONLY))
 
     def answers(self) -> tuple[tuple[Answer, ...], tuple[Path, ...]]:
         """What an earlier life left: whole answers, by run and round, and damaged files.
@@ -182,7 +197,8 @@ class Reading:
         return data
 
 
-def _force_to_disk(file: int) -> None:
+def force_to_disk(file: int) -> None:
+    """An open file's, or a folder's; closes it."""
     try:
         os.fsync(file)
     finally:

@@ -307,9 +307,13 @@ class SendChunks:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove the answer from the outbox: it has its receipt."""
+    """Remove the answer from the outbox: it has its receipt, or nobody waits for it."""
 
     answer: Answer
+    accepted: bool = False
+    """What was to be remembered with it is remembered from now on."""
+    counted: RoundId | None = None
+    """The round of this client's that the coordinator counted last, where it tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -770,7 +774,9 @@ def _settle(
     if receipt.next_round_in_s >= 1:
         outcome += f"; next round in about {receipt.next_round_in_s:.0f} s"
     told = Note("receipt", f"round {receipt.round} {outcome}")
-    forgets: list[Effect] = [Forget(one.answer) for one in settled]
+    forgets: list[Effect] = [
+        Forget(one.answer, receipt.accepted, receipt.counted) for one in settled
+    ]
     state, leaves = _leave_if_idle(state, at + receipt.next_round_in_s, at, rules)
     return state, [*forgets, told, *leaves]
 

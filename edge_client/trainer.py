@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_client import training_job
+from edge_client import local_methods, remembered, training_job
+from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
+from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
-from fedmqtt import codec_chain, codec_chance, weights
+from fedmqtt import codec_chain, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
     Evaluation,
@@ -137,19 +139,36 @@ def work(job: Job, progress: Callable[[float], None]) -> Answer:
         found = _measure(job, layout, base)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
-    return _keep(job, encode_pieces(_train(job, layout, base, progress)))
+    trained, memory = _train(job, layout, base, progress)
+    return _keep(job, encode_pieces(trained), memory)
 
 
-def _keep(job: Job, pieces: Iterable[bytes | memoryview]) -> Answer:
+def _keep(
+    job: Job, pieces: Iterable[bytes | memoryview], memory: Remembered | None = None
+) -> Answer:
     try:
-        return Outbox(Path(job.outbox)).put(job.run, job.round, pieces)
+        outbox = Outbox(Path(job.outbox))
+        if memory is None:
+            return outbox.put(job.run, job.round, pieces)
+        if outbox.has(job.run, job.round):
+            # Nobody could tell later which of the two was counted.
+            raise TaskError(f"round {job.round} is answered already")
+        device = DeviceMemory(Path(job.memory))
+        answer = outbox.put(
+            job.run, job.round, pieces, lambda named: remembered.keep(device, named, memory)
+        )
+        # Before it is sent: an answer that counts, and of which a loss of power leaves nothing
+        # here, would be remembered there alone.
+        outbox.settle(answer)
     except OSError as bad:
         raise TaskError(f"the answer cannot be kept in {job.outbox}: {bad.strerror}") from bad
+    else:
+        return answer
 
 
 def _train(
     job: Job, layout: Layout, base: weights.Array, progress: Callable[[float], None]
-) -> Update:
+) -> tuple[Update, Remembered | None]:
     # Now, not after hours of training.
     codec_chain.read(job.codec)
     measured = _measure(job, layout, base) if job.measure_base else None
@@ -157,23 +176,38 @@ def _train(
     trained = _task(job.task).train(
         layout.unflatten(base), data, job.training, seed_of(job), progress
     )
-    return update(job, layout, base, trained, measured)
+    # Only now: a receipt that came meanwhile has changed it.
+    return update(job, layout, base, trained, measured, _remembered(job))
+
+
+def _remembered(job: Job) -> Remembered:
+    if not local_methods.remembers(job.method):
+        return remembered.NOTHING
+    try:
+        return remembered.read(DeviceMemory(Path(job.memory)), job.run)
+    except OSError as bad:
+        raise TaskError(f"what is remembered in {job.memory}: {bad.strerror}") from bad
 
 
 def update(
-    job: Job, layout: Layout, base: weights.Array, trained: Trained, measures: Measures | None
-) -> Update:
-    """What the client sends: how far training moved the model, and what it measured.
+    job: Job,
+    layout: Layout,
+    base: weights.Array,
+    trained: Trained,
+    measures: Measures | None,
+    before: Remembered = remembered.NOTHING,
+) -> tuple[Update, Remembered | None]:
+    """What the client sends, and what it remembers once that is counted, if anything.
 
+    How far training moved the model, and what was measured. `before` is what it remembers so far.
     Raises TaskError where that cannot be sent.
     """
     change = layout.flatten(trained.weights) - base
-    chances = codec_chance.of_answer(job.seed, job.round, job.client)
     try:
-        payload = codec_chain.read(job.codec).encode(change, chances)
+        outgoing = local_methods.encode(job, change, before)
     except ValueError as bad:
         raise TaskError(f"what training changed cannot be sent: it {bad}") from bad
-    return Update(
+    answer = Update(
         run=job.run,
         round=job.round,
         base=job.base,
@@ -182,8 +216,11 @@ def update(
         codec=job.codec,
         metrics=trained.metrics,
         measures=measures,
-        payload=memoryview(payload),
+        since=outgoing.since,
+        whole=outgoing.whole,
+        payload=memoryview(outgoing.payload),
     )
+    return answer, outgoing.remembered
 
 
 def _measure(job: Job, layout: Layout, base: weights.Array) -> Measures:

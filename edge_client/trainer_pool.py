@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from edge_client import training_job
+from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
@@ -226,6 +227,8 @@ def _forget(job: Job, done: Done) -> None:
     answer = Answer(done.run, done.round, done.digest, done.size_bytes)
     try:
         Outbox(Path(job.outbox)).forget(answer)
+        if job.memory:
+            DeviceMemory(Path(job.memory)).drop(answer)
     except OSError as bad:
         # The next life finds it, and its coordinator says whether it still counts.
         logging.getLogger(f"client.{job.client}").error("outbox: %s", bad)

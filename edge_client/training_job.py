@@ -13,7 +13,7 @@ import msgpack
 import msgspec
 from msgspec import Struct
 
-from fedmqtt.messages import Purpose, Training
+from fedmqtt.messages import Method, Purpose, Training
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 
@@ -35,6 +35,9 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     training: Training
     codec: str
     seed: int
+    method: Method = Method()
+    memory: str = ""
+    """The folder of what is remembered from one round for the next."""
 
 
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):

@@ -38,6 +38,25 @@ def fraction_bits(change_max: float, weight_max: int, terms_max: int) -> int:
     return min(bits, 52)
 
 
+REMEMBERED_MAX = 2**31
+"""What is remembered of one client stays below it, so that an int32 holds it on the device. The sum
+of 2^32 clients then fits 64 bits."""
+
+
+def remembered_bits(change_max: float) -> int:
+    """Of fraction, in what is remembered of a client: twice the largest change fits.
+
+    For 64, the default of `limits.change_max`, steps are 6e-8. Errors do not add up: what a step
+    left over is in the next difference.
+    """
+    return max(0, min(52, 30 - math.ceil(math.log2(change_max))))
+
+
+def on_grid(values: Array, bits: int) -> Total:
+    """Each number as the nearest multiple of 2^-bits, int64: the same on every machine."""
+    return np.rint(np.ldexp(values.astype(np.float64), bits)).astype(np.int64)
+
+
 class ExactSum:
     """One running sum for any number of clients: the same bits in whatever order they come."""
 

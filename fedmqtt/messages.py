@@ -69,6 +69,16 @@ class Training(Struct, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0, le=1e3, description="L2 penalty of local SGD.")] = 0.0
 
 
+class Method(Struct, frozen=True, kw_only=True):
+    """What a strategy asks of clients beyond plain local SGD. By default nothing."""
+
+    difference: bool = False
+    """Send how the change differs from what was counted of this client so far, and remember that
+    and what is sent, once it is counted."""
+    fraction_bits: Annotated[int, Meta(ge=0, le=52)] = 0
+    """What clients remember are multiples of 2^-so many: then both sides add up to the same."""
+
+
 class Message(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
     """Base of every message."""
 
@@ -118,6 +128,7 @@ class Offer(Message, frozen=True, kw_only=True):
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
     slow_links: SlowLinks | None = None
     """None: all answer by `codec`."""
+    method: Method = Method()
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
@@ -149,6 +160,9 @@ class Receipt(Message, frozen=True, kw_only=True):
     reason: Reason = ""
     next_round_in_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """Pace hint: when the next round is expected to open; 0 says nothing."""
+    counted: Round | None = None
+    """Where clients send differences: the round whose answer was counted last of this client, 0 for
+    none. What the client remembers has to be of the same round; None says nothing."""
 
 
 class Presence(Message, frozen=True, kw_only=True):
@@ -201,6 +215,11 @@ class Update(Message, frozen=True, kw_only=True):
     metrics: Metrics = {}
     measures: Measures | None = None
     """Of the base, before training, from a client that was invited to evaluate too."""
+    since: Round = RoundId(0)
+    """The round of this client's that was counted last, as it knows: a difference is one to what
+    has been counted up to there. 0: nothing has."""
+    whole: bool = False
+    """No difference, since what was counted is not remembered here: to count in place of it."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 

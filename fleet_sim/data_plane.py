@@ -8,7 +8,7 @@ clients cost little and every promise can be checked; `lab_tensors.py` has real 
 import hashlib
 from typing import Protocol
 
-from coordinator.rounds import Close, Named
+from coordinator.rounds import Close, Named, State
 from fedmqtt.messages import Evaluation, ModelRef, Offer, Update
 from fedmqtt.topics import ClientId, Digest, RoundId
 
@@ -42,6 +42,15 @@ class DataPlane(Protocol):
     def hold(self, named: Named, answer: Update) -> None:
         """It came late, and will count in the round that names it when it closes."""
 
+    def counted_last(self, client: ClientId) -> RoundId | None:
+        """What receipts tell of it where clients send differences."""
+
+    def keep(self) -> None:
+        """The open round keeps its model."""
+
+    def restart(self, state: State) -> None:
+        """The coordinator was killed, and goes on from there: what was not on its disk is gone."""
+
     def next_model(self, base: Digest, close: Close) -> Digest:
         """The model that the round makes; `base` where its answers make none."""
 
@@ -70,6 +79,15 @@ class Headers:
         pass
 
     def hold(self, named: Named, answer: Update) -> None:
+        pass
+
+    def counted_last(self, client: ClientId) -> RoundId | None:
+        return None
+
+    def keep(self) -> None:
+        pass
+
+    def restart(self, state: State) -> None:
         pass
 
     def next_model(self, base: Digest, close: Close) -> Digest:

@@ -89,6 +89,10 @@ class Device(ABC):
     def _draw(self) -> float:
         """By chance, uniform in [0, 1)."""
 
+    @abstractmethod
+    def _settle(self, forget: session.Forget) -> None:
+        """What it remembers with this answer is committed, or not."""
+
     def _has_lost_power(self) -> bool:
         """At a moment where it matters."""
         return False
@@ -185,6 +189,7 @@ class Device(ABC):
             case session.SendChunks(answer, lane, ranges, chunk_bytes):
                 self._send_chunks(answer, lane, ranges, chunk_bytes)
             case session.Forget(answer):
+                self._settle(effect)
                 del self.disk[answer]
             case session.Leave(back_at):
                 self._leave(back_at)

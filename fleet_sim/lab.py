@@ -25,7 +25,7 @@ from edge_client.config import ClientConfig
 from fedmqtt import messages
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import PURPOSES, Evaluation, Measures, Offer, Presence, Purpose, Update
-from fedmqtt.topics import ClientId, RunId
+from fedmqtt.topics import ClientId, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.clock import Clock
 from fleet_sim.data_plane import DataPlane, Headers
@@ -287,3 +287,8 @@ class HeaderWork:
 
     def named(self, content: Update | Evaluation) -> session.Answer:
         return named_answer(content)
+
+    def settle(
+        self, client: ClientId, answer: session.Answer, accepted: bool, counted: RoundId | None
+    ) -> None:
+        pass

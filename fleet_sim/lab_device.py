@@ -77,6 +77,11 @@ class Work(Protocol):
     def named(self, content: Update | Evaluation) -> session.Answer:
         """What the session knows of an answer."""
 
+    def settle(
+        self, client: ClientId, answer: session.Answer, accepted: bool, counted: RoundId | None
+    ) -> None:
+        """Its receipt has come: see `edge_client/device_memory.py`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
@@ -433,6 +438,9 @@ class LabDevice(Device):
             # A long run would keep every answer that was ever given.
             self._scene.contents.pop((self.name, effect.answer.digest), None)
             self._sending.pop(effect.answer, None)
+
+    def _settle(self, forget: session.Forget) -> None:
+        self._work_of.settle(self.name, forget.answer, forget.accepted, forget.counted)
 
     def _send_chunks(
         self, answer: session.Answer, lane: int, ranges: chunks.Ranges, chunk_bytes: int

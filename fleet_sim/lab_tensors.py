@@ -17,8 +17,9 @@ import msgspec
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.rounds import Close, Named
-from edge_client import trainer
+from coordinator.rounds import Close, Named, State
+from edge_client import local_methods, trainer
+from edge_client.remembered import NOTHING, Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Job
 from fedmqtt import messages, weights
@@ -33,6 +34,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Layout
+from fleet_sim.kept_memory import KeptMemory
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.seam import TaskError, Trained
@@ -97,6 +99,17 @@ class Tensors:
 
     def hold(self, named: Named, answer: Update) -> None:
         self._held[named] = answer
+        self.answers.take(named)
+
+    def counted_last(self, client: ClientId) -> RoundId | None:
+        return self.answers.counted_last(client)
+
+    def keep(self) -> None:
+        self.answers.keep()
+        self.answers.end()
+
+    def restart(self, state: State) -> None:
+        raise AssertionError("nobody kills the lab's coordinator")
 
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
@@ -144,6 +157,15 @@ class _Work:
     measures_base: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """Computed, and not yet made an answer of: what the device remembers may change until then."""
+
+    job: Job
+    result: Trained | str
+    measured: Measures | None
+
+
 @dataclass(slots=True)
 class Cohort:
     """The devices' half: everybody's training, computed together."""
@@ -152,7 +174,11 @@ class Cohort:
     trainers: Trainers
     tensors: Tensors
     _at_work: dict[ClientId, _Work] = field(default_factory=dict)
-    _done: dict[tuple[ClientId, RoundId], Update | Evaluation | str] = field(default_factory=dict)
+    _done: dict[tuple[ClientId, RoundId], Update | Evaluation | _Trained | str] = field(
+        default_factory=dict
+    )
+    _memories: dict[ClientId, KeptMemory] = field(default_factory=dict)
+    """Of those that remember anything, as on their disks."""
 
     def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
         """`measures`: it evaluates the model before it trains."""
@@ -169,9 +195,28 @@ class Cohort:
         offer = self._at_work[client].offer
         if (client, offer.round) not in self._done:
             self._compute(offer)
+        done = self._done.pop((client, offer.round))
+        answer = self._answer_of(client, done) if isinstance(done, _Trained) else done
         del self._at_work[client]
         self.tensors.forget_models(work.offer.model.digest for work in self._at_work.values())
-        return self._done.pop((client, offer.round))
+        return answer
+
+    def settle(
+        self, client: ClientId, answer: Answer, accepted: bool, counted: RoundId | None
+    ) -> None:
+        if memory := self._memories.get(client):
+            memory.settle(answer, accepted, counted)
+
+    def _answer_of(self, client: ClientId, done: _Trained) -> Update | str:
+        layout, base = self.tensors.layout, self.tensors.models[done.job.base].flat
+        memory = self._memories.setdefault(client, KeptMemory())
+        made = _update(done, layout, base, memory.committed)
+        if isinstance(made, str):
+            return made
+        update, remembered = made
+        if remembered is not None:
+            memory.keep(named_answer(update), remembered)
+        return update
 
     def named(self, content: Update | Evaluation) -> Answer:
         return named_answer(content)
@@ -206,11 +251,14 @@ class Cohort:
         results = dict(zip(jobs, trained, strict=True))
         for client in todo:
             mine = measured.get(client)
-            outcome: Update | Evaluation | str
+            outcome: Update | Evaluation | _Trained | str
             if isinstance(mine, str):
                 outcome = mine
             elif client in results:
-                outcome = _update(jobs[client], layout, base, results[client], mine)
+                outcome = one = _Trained(jobs[client], results[client], mine)
+                if not local_methods.remembers(offer.method):
+                    made = _update(one, layout, base, NOTHING)
+                    outcome = made if isinstance(made, str) else made[0]
             else:
                 assert mine is not None
                 outcome = Evaluation(
@@ -235,17 +283,18 @@ class Cohort:
             training=offer.training,
             codec=offer.codec,
             seed=offer.seed,
+            method=offer.method,
         )
 
 
 def _update(
-    job: Job, layout: Layout, base: Array, result: Trained | str, measures: Measures | None
-) -> Update | str:
-    """What the real client would send; why it cannot, as text."""
-    if isinstance(result, str):
-        return result
+    done: _Trained, layout: Layout, base: Array, before: Remembered
+) -> tuple[Update, Remembered | None] | str:
+    """What the real client would send and remember; why it cannot, as text."""
+    if isinstance(done.result, str):
+        return done.result
     try:
-        return trainer.update(job, layout, base, result, measures)
+        return trainer.update(done.job, layout, base, done.result, done.measured, before)
     except TaskError as bad:
         return str(bad)
 

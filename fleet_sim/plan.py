@@ -1,7 +1,7 @@
 """One storm's federation: how many clients, which rules, how fast its coordinator's disk is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordinator import selection
 from coordinator.config import Transfer
@@ -10,7 +10,7 @@ from coordinator.pacing import Bounds
 from coordinator.rounds import Late, Rules
 from fedmqtt import parts
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import Purpose
+from fedmqtt.messages import Method, Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
 from fleet_sim.clock import stream
 from fleet_sim.scene import CHUNK_BYTES
@@ -51,6 +51,7 @@ class Plan:
     greet_s: Seconds
     commit_s: Seconds
     """Mean time that the coordinator's disk takes for one group of answers."""
+    method: Method = field(default_factory=Method)
     uploads_at_once: int = 4
     stall_s: Seconds = 5.0
 
@@ -136,6 +137,7 @@ class Plan:
             run=RunId(f"storm-{self.seed}"),
             epoch=epoch,
             task=TASK,
+            method=self.method,
             lanes=4,
         )
 

@@ -30,12 +30,14 @@ from fedmqtt.messages import (
     ModelRef,
     Offer,
     Presence,
+    Receipt,
     Update,
 )
 from fedmqtt.topics import (
     Address,
     ClientId,
     Digest,
+    Inbox,
     ModelChunk,
     OfferBoard,
     PresenceOf,
@@ -176,6 +178,7 @@ class Server:
         self.roster.knowledge = self.disk.knowledge()
         self._ahead_s = self._chance.uniform(0, CLOCKS_DIFFER_S)
         state = self.disk.recover(self.now, rules)
+        self.data.restart(state)
         self.promises.restarted(self.now, rules, state, self.disk.answers.keys())
         self.state = state
         if self.disk.is_finished:
@@ -259,7 +262,16 @@ class Server:
     def _say(self, address: Address, message: Message) -> None:
         # Without a link nothing is kept for later: what must be said is said at each connect.
         if self._online:
+            if isinstance(address, Inbox) and isinstance(message, Receipt):
+                message = self._with_counted(address.client, message)
             self._scene.broker.publish(COORDINATOR, address, message)
+
+    def _with_counted(self, client: ClientId, receipt: Receipt) -> Receipt:
+        is_storing = any(named.client == client for named in self.state.past.storing)
+        if receipt.run != self.rules.run or is_storing:
+            return receipt
+        counted = self.data.counted_last(client)
+        return receipt if counted is None else msgspec.structs.replace(receipt, counted=counted)
 
     def _receive(
         self, address: Address, message: Message, _left: Seconds | None, _retained: bool
@@ -426,6 +438,7 @@ class Server:
         if close.outcome == "averaged":
             self._scene.clock.after(self._scene.weather.average_s, self._average, self._life)
         else:
+            self.data.keep()
             self._conclude(self.disk.model)
 
     def _average(self, life: int) -> None:

@@ -17,9 +17,11 @@ from fedmqtt.topics import (
     UpdatePart,
     lane_of,
 )
+from fleet_sim import storm_numbers
 from fleet_sim.clock import stream
 from fleet_sim.data_plane import INITIAL_MODEL, NONSENSE
 from fleet_sim.device import Device, Step
+from fleet_sim.kept_memory import KeptMemory
 from fleet_sim.plan import TASK, Plan
 from fleet_sim.scene import CHUNK_BYTES, Scene
 from fleet_sim.server import RETURN_MAX_S
@@ -29,7 +31,7 @@ OTHER_RUN = RunId("an-older-run")
 
 
 class StormDevice(Device):
-    __slots__ = ("_chance", "_lied_about", "_slowness", "stragglers")
+    __slots__ = ("_chance", "_lied_about", "_slowness", "memory", "stragglers")
 
     def __init__(self, scene: Scene, plan: Plan, name: ClientId, step: Step) -> None:
         rules = session.Rules(
@@ -41,6 +43,7 @@ class StormDevice(Device):
         )
         super().__init__(scene, rules, step)
         self.stragglers: set[int] = set()
+        self.memory = KeptMemory()
         self._chance = stream(plan.seed, "client", name)
         self._slowness = self._chance.lognormvariate(0, scene.weather.train_spread)
         self._lied_about: Offer | None = None
@@ -136,6 +139,7 @@ class StormDevice(Device):
     def _reboot(self) -> None:
         self._forget_all()
         self._is_off = False
+        self.memory.sweep(self.disk)
         self.tell(session.Started(self._scene.now, tuple(self.disk)))
 
     def _unplug(self, life: int) -> None:
@@ -190,10 +194,25 @@ class StormDevice(Device):
         digest = Digest(hashlib.sha256(f"{self.name}/{job}".encode()).hexdigest())
         large = self._chance.random() < weather.large_answers
         answer = session.Answer(offer.run, offer.round, digest, 3000 if large else 300)
-        self._put(answer, header(offer, purpose))
+        content = header(offer, purpose)
+        if isinstance(content, Update) and offer.method.difference:
+            if any(one.is_for(offer.run, offer.round) for one in self.disk):
+                why = "it is answered already"
+                self.tell(session.Failed(now, offer.run, offer.round, why))
+                return
+            content, remembered = storm_numbers.difference(
+                self.name, offer, self._draw, self.memory.committed
+            )
+            self.memory.keep(answer, remembered)
+            if self._has_lost_power():
+                return
+        self._put(answer, content)
         # The answer lies in the outbox before the machine hears of it.
         if not self._has_lost_power():
             self.tell(session.Finished(now, answer))
+
+    def _settle(self, forget: session.Forget) -> None:
+        self.memory.settle(forget.answer, forget.accepted, forget.counted)
 
     def _stop(self) -> None:
         if self._chance.random() < self._scene.weather.stragglers:

@@ -21,7 +21,7 @@ from fedmqtt.topics import ClientId, ModelChunk, OfferBoard
 from fleet_sim import device, server
 from fleet_sim.broker import Broker
 from fleet_sim.clock import Clock, stream
-from fleet_sim.data_plane import Headers
+from fleet_sim.data_plane import DataPlane, Headers
 from fleet_sim.disk import Disk
 from fleet_sim.plan import Plan
 from fleet_sim.promises import Broken, hold
@@ -43,13 +43,15 @@ class World:
         client_step: device.Step = session.step,
         told: Callable[[Seconds, rounds.Close], None] = lambda at, close: None,
         disk: Disk | None = None,
+        data: DataPlane | None = None,
     ) -> None:
-        """`told` hears of each round when its end is written down. `disk` is the coordinator's."""
+        """`told` hears of each round when its end is written down. `disk` is the coordinator's;
+        `data` is what answers contain, if more than headers."""
         self.plan = plan
         self.clock = Clock()
         self.broker = Broker(self.clock, stream(plan.seed, "network"), weather)
         self.scene = Scene(plan, weather, self.clock, self.broker)
-        self.server = Server(self.scene, coordinator_step, told, disk or Disk(), Headers())
+        self.server = Server(self.scene, coordinator_step, told, disk or Disk(), data or Headers())
         names = [ClientId(f"c{number:05}") for number in range(plan.clients)]
         self.devices = [StormDevice(self.scene, plan, name, client_step) for name in names]
         self._chance = stream(plan.seed, "broker")

@@ -2,12 +2,13 @@
 
 Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
 which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
+It may define `method(settings)` too: what it asks of clients beyond plain local SGD.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
+from fedmqtt.messages import Update
 from fedmqtt.weights import Array
 
-Memory = dict[str, Array]
+Memory = dict[str, NDArray[Any]]
 """What a strategy keeps from one round for the next: arrays by name, of any shape."""
 
 
@@ -33,6 +35,8 @@ class Round:
     """Numbers in a model."""
     bits: int
     """Of fraction, in an exact sum: what the limits leave room for."""
+    remembered_bits: int = 24
+    """Of fraction, in what clients remember where they are asked for differences."""
     terms_max: int = 1
     """The most changes that may be folded."""
     seed: int = 0
@@ -81,3 +85,19 @@ class TakesParts(Protocol):
         self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
     ) -> None:
         """As `fold` does a change with `values` at these places, growing, and 0 at all others."""
+
+
+@runtime_checkable
+class Hears(Protocol):
+    """A strategy that goes by more than the change."""
+
+    def hear(self, named: Named, update: Update) -> None:
+        """Before each `fold`: what else this update says."""
+
+
+@runtime_checkable
+class Absorbs(Protocol):
+    """A strategy that adds up what clients remember too: none of it may be lost."""
+
+    def absorb(self) -> None:
+        """Instead of `finish`, where the round keeps its model: put into memory what was folded."""

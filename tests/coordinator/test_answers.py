@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from coordinator import aggregation
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig, Limits, SlowLinks
+from coordinator.rounds import Named
 from fedmqtt import codec_chain, codec_chance
 from fedmqtt.messages import Measures, Update
 from fedmqtt.settings import SettingsError
@@ -239,3 +241,88 @@ def test_each_round_has_a_chance_of_its_own_which_is_the_same_again() -> None:
 
     first, second = ([model(Answers(chosen, 1, 9), n) for n in range(12)] for _ in range(2))
     assert first == second and len(set(first)) > 3
+
+
+# Differences to what was counted
+
+
+def adding_up(**more: Any) -> Answers:
+    answers = Answers(config(aggregation="mifa", **more), size=1, terms_max=10)
+    answers.begin(terms_max=10, number=RoundId(1))
+    return answers
+
+
+def difference(change: float, number: int, since: int) -> Update:
+    return msgspec.structs.replace(update([change]), round=RoundId(number), since=RoundId(since))
+
+
+def test_a_difference_counts_only_if_it_is_one_to_what_was_counted_last() -> None:
+    answers = adding_up()
+    first = difference(3.0, 1, since=0)
+    assert answers.check(ANN, first) == "" and answers.counted_last(ANN) == 0
+    answers.fold(ANN, first, evaluates=False)
+    assert answers.counted_last(ANN) == 1
+    assert answers.finish(np.zeros(1, np.float32)).tolist() == [3.0]
+    answers.end()
+    answers.begin(terms_max=10, number=RoundId(2))
+    assert "goes by round 0 as the last that was counted; it was 1" in answers.check(
+        ANN, difference(1.0, 2, since=0)
+    )
+    second = difference(-1.0, 2, since=1)
+    assert answers.check(ANN, second) == "" and answers.counted_last(BOB) == 0
+    answers.fold(ANN, second, evaluates=False)
+    # Ann's change is 2 now.
+    assert answers.finish(np.zeros(1, np.float32)).tolist() == [2.0]
+
+
+def test_a_round_that_keeps_its_model_does_not_lose_what_clients_remember() -> None:
+    answers = adding_up()
+    one = difference(3.0, 1, since=0)
+    assert answers.check(ANN, one) == ""
+    answers.fold(ANN, one, evaluates=False)
+    answers.keep()
+    answers.end()
+    assert answers.counted_last(ANN) == 1
+    answers.begin(terms_max=10, number=RoundId(2))
+    two = difference(1.0, 2, since=0)
+    assert answers.check(BOB, two) == ""
+    answers.fold(BOB, two, evaluates=False)
+    assert answers.finish(np.zeros(1, np.float32)).tolist() == [2.0]
+
+
+def test_an_answer_that_was_accepted_and_is_left_out_was_never_counted() -> None:
+    answers = adding_up()
+    late = Named(ANN, RoundId(1))
+    answers.take(late)
+    assert answers.counted_last(ANN) == 1
+    answers.leave_out(late)
+    assert answers.counted_last(ANN) == 0
+
+
+def test_a_late_answer_that_waits_counts_with_the_newer_one_before_it() -> None:
+    answers = adding_up()
+    early = difference(1.0, 1, since=0)
+    answers.take(Named(ANN, RoundId(1)))
+    newer = difference(5.0, 2, since=1)
+    assert answers.check(ANN, newer) == ""
+    answers.fold(ANN, newer, evaluates=False)
+    answers.finish(np.zeros(1, np.float32))
+    answers.end()
+    answers.begin(terms_max=10, number=RoundId(3))
+    assert answers.counted_last(ANN) == 2
+    assert answers.check(ANN, early) == ""
+    answers.fold(ANN, early, evaluates=False, staleness=2)
+    assert answers.finish(np.zeros(1, np.float32)).tolist() == [6.0]
+
+
+def test_strategies_without_differences_neither_check_nor_tell() -> None:
+    answers = Answers(config(), size=1, terms_max=10)
+    answers.begin(terms_max=2)
+    assert answers.check(ANN, difference(1.0, 1, since=7)) == ""
+    assert answers.counted_last(ANN) is None
+
+
+def test_a_codec_that_multiplies_is_refused_where_differences_are_added_up() -> None:
+    with pytest.raises(SettingsError, match="scaled=false"):
+        adding_up(codec="part(share=0.5)+eden")
+    adding_up(codec="part(share=0.5,scaled=false)+eden")

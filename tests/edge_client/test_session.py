@@ -99,7 +99,8 @@ def test_what_people_are_told_is_cut_to_what_a_message_holds() -> None:
 )
 def test_the_log_tells_what_became_of_an_answer(receipt: Receipt, told: str) -> None:
     _, effects = _after(session.Started(0.0, (OWED,)), session.Received(1.0, receipt))
-    assert effects == [session.Forget(OWED), Note("receipt", told)]
+    forget = session.Forget(OWED, receipt.accepted)
+    assert effects == [forget, Note("receipt", told)]
 
 
 def _offer(run: str, number: int, epoch: int, late_rounds: int = 0) -> Offer:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_client import trainer
+from edge_client import remembered, trainer
+from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
-from fedmqtt.messages import Evaluation, FromClient, Training, Update, read_from_client
+from fedmqtt.messages import Evaluation, FromClient, Method, Training, Update, read_from_client
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import WeightsError
@@ -122,3 +123,44 @@ def test_a_task_that_hands_back_other_tensors_is_refused(tmp_path: Path) -> None
     lines = "trained = again(); del trained.weights['bias']; return trained"
     with pytest.raises(WeightsError, match=r"tensors differ: missing \['bias'\]"):
         _answer(job(tmp_path, task=task_file(tmp_path, "forgets", lines)))
+
+
+def _adding_up(folder: Path, number: int) -> Job:
+    method = Method(difference=True, fraction_bits=24)
+    return job(folder, round=RoundId(number), method=method, memory=str(folder / "memory"))
+
+
+def test_what_is_remembered_with_an_answer_is_there_before_it_and_used_when_it_counted(
+    tmp_path: Path,
+) -> None:
+    first = trainer.work(_adding_up(tmp_path, 1), lambda fraction: None)
+    outbox, memory = Outbox(tmp_path / "outbox"), DeviceMemory(tmp_path / "memory")
+    pending = f"{first.run}-1-{first.digest}.pending"
+    assert [path.name for path in memory.folder.iterdir()] == [pending]
+    whole = read_from_client(outbox.read(first))
+    assert isinstance(whole, Update) and (whole.since, whole.whole) == (0, False)
+
+    memory.settle(first, accepted=True, counted=RoundId(1))
+    second = _update(_adding_up(tmp_path, 2))
+    assert second.since == 1
+    counted = remembered.read(memory, first.run).arrays["counted"]
+    np.testing.assert_array_equal(counted, np.rint(flat(whole.payload) * 2.0**24))
+    # Together they are what a trainer with no memory would have sent.
+    alone = _update(job(tmp_path, round=RoundId(2), outbox=str(tmp_path / "other")))
+    both = np.ldexp(counted.astype(np.float64), -24) + flat(second.payload)
+    np.testing.assert_allclose(both, flat(alone.payload), atol=1e-7)
+
+
+def test_nobody_answers_a_round_twice_and_remembers_both(tmp_path: Path) -> None:
+    trainer.work(_adding_up(tmp_path, 1), lambda fraction: None)
+    with pytest.raises(TaskError, match="answered already"):
+        trainer.work(_adding_up(tmp_path, 1), lambda fraction: None)
+
+
+def test_a_disk_without_room_for_what_is_remembered_has_none_for_the_answer(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "memory").write_bytes(b"in its place")
+    with pytest.raises(TaskError, match="memory"):
+        trainer.work(_adding_up(tmp_path, 1), lambda fraction: None)
+    assert Outbox(tmp_path / "outbox").answers() == ((), ())

@@ -237,7 +237,8 @@ def test_arrays_that_are_remembered_are_not_changed(strategy: ModuleType) -> Non
     memory: Memory = {}
     model: Array = play(strategy, BASE, random_answers(20), memory)
     for array in memory.values():
-        assert array.dtype == np.float32
+        # As exact as what it was made from: sums are whole numbers.
+        assert array.dtype in (np.float32, np.int64, np.uint8)
         array.flags.writeable = False
     before = {name: array.copy() for name, array in memory.items()}
     play(strategy, model, random_answers(20, seed=1), dict(memory))

@@ -1,0 +1,84 @@
+"""What strategies ask of clients beyond local SGD: done to the change, before it is sent.
+
+`Method` in the offer says what. The real trainer and the lab's clients both come here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_client.remembered import NOTHING, Numbers, Remembered
+from edge_client.training_job import Job
+from fedmqtt import codec_chain, codec_chance, fixed_point
+from fedmqtt.codec_chance import Chances
+from fedmqtt.messages import Method
+from fedmqtt.topics import RoundId
+from fedmqtt.weights import Array
+
+_COUNTED = "counted"
+"""The sum of what was counted of this client, int32, shape (size,), in multiples of 2^-bits."""
+_BITS = "fraction_bits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """How a change travels, and what the client remembers once it is counted."""
+
+    payload: bytes | memoryview
+    since: RoundId = NOTHING.round
+    whole: bool = False
+    remembered: Remembered | None = None
+    """None: nothing is to be remembered."""
+
+
+def remembers(method: Method) -> bool:
+    """Whether clients keep anything from one round for the next."""
+    return method.difference
+
+
+def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
+    """`change`: what training changed, float32, shape (size,). `before`: what is remembered.
+
+    Raises ValueError on numbers that cannot be sent.
+    """
+    if job.method.difference:
+        return _difference(job, change, before)
+    return Outgoing(payload=codec_chain.read(job.codec).encode(change, _chances(job)))
+
+
+def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
+    """The client's half of a strategy that adds up differences, as `mifa`."""
+    bits = job.method.fraction_bits
+    counted = _counted(before, change.size, bits)
+    is_known = counted is not None
+    if counted is None:
+        counted = np.zeros(change.size, np.int32)
+    so_far = np.ldexp(counted.astype(np.float64), -bits)
+    chain, chances = codec_chain.read(job.codec), _chances(job)
+    payload = chain.encode((change - so_far).astype(np.float32), chances)
+    # Not what was meant, but what has arrived: a codec's errors are made good next time.
+    arrived = chain.decode(payload, change.size, chances)
+    total = counted + fixed_point.on_grid(arrived, bits)
+    if np.abs(total).max(initial=0) >= fixed_point.REMEMBERED_MAX:
+        raise ValueError("is, together with what was counted before, beyond limits.change_max")
+    remembered = Remembered(
+        round=job.round,
+        facts={_BITS: float(bits)},
+        arrays={_COUNTED: total.astype(np.int32)},
+    )
+    return Outgoing(
+        payload=payload,
+        since=before.round,
+        whole=before.round > 0 and not is_known,
+        remembered=remembered,
+    )
+
+
+def _counted(before: Remembered, size: int, bits: int) -> Numbers | None:
+    counted = before.arrays.get(_COUNTED)
+    fits = counted is not None and counted.size == size and before.facts.get(_BITS) == bits
+    return counted if fits else None
+
+
+def _chances(job: Job) -> Chances:
+    return codec_chance.of_answer(job.seed, job.round, job.client)

@@ -1,0 +1,89 @@
+"""A difference and what is remembered of it: both sides have added up the same, to the bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_client import local_methods
+from edge_client.remembered import NOTHING, Remembered
+from edge_client.training_job import Job
+from fedmqtt import codec_chain, codec_chance, fixed_point
+from fedmqtt.messages import Method
+from fedmqtt.topics import RoundId
+from fedmqtt.weights import Array
+from tests.edge_client.jobs import job
+
+SIZE = 500
+BITS = fixed_point.remembered_bits(64.0)
+
+
+def asked(folder: Path, number: int, codec: str = "full", bits: int = BITS) -> Job:
+    method = Method(difference=True, fraction_bits=bits)
+    return job(folder, round=RoundId(number), codec=codec, method=method)
+
+
+def change(number: int) -> Array:
+    return np.random.default_rng(number).normal(0, 0.01, SIZE).astype(np.float32)
+
+
+def arrived(of: Job, outgoing: local_methods.Outgoing) -> Array:
+    chances = codec_chance.of_answer(of.seed, of.round, of.client)
+    return codec_chain.read(of.codec).decode(outgoing.payload, SIZE, chances)
+
+
+def kept(outgoing: local_methods.Outgoing) -> Remembered:
+    assert outgoing.remembered is not None
+    return outgoing.remembered
+
+
+def test_without_a_method_the_change_itself_is_sent_and_nothing_remembered(tmp_path: Path) -> None:
+    outgoing = local_methods.encode(job(tmp_path), change(1))
+    np.testing.assert_array_equal(arrived(job(tmp_path), outgoing), change(1))
+    assert (outgoing.since, outgoing.whole, outgoing.remembered) == (0, False, None)
+
+
+@pytest.mark.parametrize("codec", ["full", "int8", "eden", "part(share=0.25,scaled=false)+eden"])
+def test_the_coordinator_s_sum_is_what_is_remembered(tmp_path: Path, codec: str) -> None:
+    before, total = NOTHING, np.zeros(SIZE, np.int64)
+    for number in range(1, 40):
+        of = asked(tmp_path, number, codec)
+        outgoing = local_methods.encode(of, change(number), before)
+        assert outgoing.since == before.round and not outgoing.whole
+        total += fixed_point.on_grid(arrived(of, outgoing), BITS)
+        before = kept(outgoing)
+        assert before.round == number
+        np.testing.assert_array_equal(before.arrays["counted"], total)
+
+
+@pytest.mark.parametrize("codec", ["eden", "part(share=0.25,scaled=false)+eden"])
+def test_a_codec_s_errors_are_made_good_by_the_next_difference(tmp_path: Path, codec: str) -> None:
+    """The same change again and again: what is remembered comes ever closer to it."""
+    before, wanted, errors = NOTHING, change(0), []
+    for number in range(1, 120):
+        before = kept(local_methods.encode(asked(tmp_path, number, codec), wanted, before))
+        counted = np.ldexp(before.arrays["counted"].astype(np.float64), -BITS)
+        errors.append(np.linalg.norm(counted - wanted) / np.linalg.norm(wanted))
+    assert errors[0] > 0.3 and errors[-1] < 1e-3
+
+
+def test_who_has_lost_it_says_so_and_sends_all(tmp_path: Path) -> None:
+    lost = Remembered(round=RoundId(7), lost=True)
+    outgoing = local_methods.encode(asked(tmp_path, 8), change(8), lost)
+    assert (outgoing.since, outgoing.whole) == (7, True)
+    np.testing.assert_array_equal(arrived(asked(tmp_path, 8), outgoing), change(8))
+    assert kept(outgoing).round == 8
+
+
+def test_what_is_on_another_grid_or_of_another_model_is_as_good_as_lost(tmp_path: Path) -> None:
+    before = kept(local_methods.encode(asked(tmp_path, 1), change(1)))
+    finer = local_methods.encode(asked(tmp_path, 2, bits=BITS + 1), change(2), before)
+    longer = local_methods.encode(asked(tmp_path, 2), np.zeros(SIZE + 1, np.float32), before)
+    assert [(one.since, one.whole) for one in (finer, longer)] == [(1, True)] * 2
+
+
+def test_more_than_can_be_remembered_is_not_sent(tmp_path: Path) -> None:
+    huge = np.full(SIZE, 100.0, np.float32)
+    before = kept(local_methods.encode(asked(tmp_path, 1), huge))
+    with pytest.raises(ValueError, match="beyond limits"):
+        local_methods.encode(asked(tmp_path, 2), 2 * huge, before)
