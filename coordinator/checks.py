@@ -27,6 +27,7 @@ def check(config: FederationConfig) -> None:
     if config.tuning.enabled:
         _check_bounds(config)
     _check_slow_links(config)
+    _check_memory(config)
 
 
 def _check_slow_links(config: FederationConfig) -> None:
@@ -38,6 +39,18 @@ def _check_slow_links(config: FederationConfig) -> None:
             " links would stand out by what their codec loses, and be taken for hostile. Let all"
             " answer by one codec"
         )
+
+
+def _check_memory(config: FederationConfig) -> None:
+    strategy = parts.load(aggregation, config.aggregation)
+    for codec, chain in codec_choice.chains(config).items():
+        if chain.remembers and issubclass(strategy.Settings, RobustSettings):
+            raise SettingsError(
+                f"codec {codec!r} sends other numbers of each client, and aggregation ="
+                f" {config.aggregation!r} compares updates with each other: most would have"
+                " nothing in common but zeros. Choose a codec without topk, or a strategy that is"
+                " a mean"
+            )
 
 
 def _check_bounds(config: FederationConfig) -> None:

@@ -24,7 +24,7 @@ def asked(config: FederationConfig) -> Method:
     if not method.difference:
         return method
     for codec, chain in codec_choice.chains(config).items():
-        if not getattr(chain.subset, "scaled", False):
+        if not getattr(chain.front, "scaled", False):
             continue
         raise SettingsError(
             f"codec: {codec!r} multiplies what it sends, and with aggregation ="

@@ -256,7 +256,7 @@ class Cohort:
                 outcome = mine
             elif client in results:
                 outcome = one = _Trained(jobs[client], results[client], mine)
-                if not local_methods.remembers(offer.method):
+                if not local_methods.remembers(offer.method, one.job.codec):
                     made = _update(one, layout, base, NOTHING)
                     outcome = made if isinstance(made, str) else made[0]
             else:

@@ -43,6 +43,10 @@ def check(*overrides: str) -> None:
             "slow_links.codec is 'eden', as codec is: leave it out",
         ),
         (
+            ["codec=topk(share=0.01)+int8", "aggregation=median"],
+            "codec 'topk(share=0.01)+int8' sends other numbers of each client",
+        ),
+        (
             ["slow_links.codec=eden", "aggregation=krum"],
             "slow_links.codec is 'eden', and aggregation = 'krum' compares updates",
         ),

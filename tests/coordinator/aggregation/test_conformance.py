@@ -76,15 +76,12 @@ def _round() -> Round:
     return Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX)
 
 
-def _built(name: str) -> Any:
-    strategy = parts.load(aggregation, name)
-    return strategy.build(strategy.Settings(), _round())
-
-
-@pytest.mark.parametrize("name", [one for one in NAMES if isinstance(_built(one), TakesParts)])
-def test_a_part_is_folded_as_the_whole_change_that_it_is_of(name: str) -> None:
+def test_a_part_is_folded_as_the_whole_change_that_it_is_of(strategy: ModuleType) -> None:
     two_rounds = (np.array([0, 2, 5]), np.array([1, 3, 4]))
-    wholes, parts_ = _built(name), _built(name)
+    wholes, parts_ = (strategy.build(strategy.Settings(), _round()) for _ in range(2))
+    takes_parts = isinstance(parts_, TakesParts)
+    if not takes_parts:
+        pytest.skip("it needs all numbers of a change")
     # Late answers come in between, from a round in which other numbers were drawn.
     for n, (change, sample_count, named) in enumerate(random_answers(9)):
         places = two_rounds[n % 3 == 2]
