@@ -26,8 +26,8 @@ def test_one_chain_has_one_spelling(written: str, meant: str) -> None:
 
 ALL = "bfloat16, eden, float16, full, int4, int8, part, topk, zstd"
 ORDER = (
-    "has to be one of bfloat16, eden, float16, full, int4, int8; in front of it may stand part, topk,"
-    " behind it zstd, joined by +"
+    "has to be one of bfloat16, eden, float16, full, int4, int8; in front of it may stand part,"
+    " topk, behind it zstd, joined by +"
 )
 FORM = "; expected stages as in part(share=0.25)+eden+zstd"
 
