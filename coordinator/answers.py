@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, counted, evaluation, late, local_method
+from coordinator import aggregation, codec_choice, counted, evaluation, late, local_method
 from coordinator.aggregation import (
     Absorbs,
     Aggregation,
@@ -24,16 +24,18 @@ from coordinator.aggregation import (
     KeepModel,
     Memory,
     Round,
+    TakesParts,
 )
 from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.counted import Counted
 from coordinator.rounds import Named
-from fedmqtt import codec_chain, codec_chance, parts
+from fedmqtt import codec_chance, parts
+from fedmqtt.codec_chain import Sent
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update, method_name
 from fedmqtt.settings import SettingsError
-from fedmqtt.status_pages import Figures
+from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
@@ -47,6 +49,7 @@ class _Tally:
     samples: int = 0
     trained: list[tuple[dict[str, float], int]] = field(default_factory=list)
     measures: dict[ClientId, Measures] = field(default_factory=dict)
+    codecs: dict[str, CodecCount] = field(default_factory=dict)
 
 
 class Answers:
@@ -68,7 +71,7 @@ class Answers:
         what the strategy remembered when the run was interrupted."""
         self._config = config
         self._size = size
-        self._codec = codec_chain.read(config.codec)
+        self._codecs = codec_choice.chains(config)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
         self._settings = local_method.strategy_settings(config)
         self._training = local_method.training(config)
@@ -92,7 +95,7 @@ class Answers:
         self._written: Memory = {}
         """The same, once the open round's model is made."""
         self._tally = _Tally()
-        self._change: Array | None = None
+        self._change: Sent | None = None
         """Of the update that was checked last."""
 
     def begin(self, terms_max: int, number: RoundId = _UNNUMBERED) -> None:
@@ -150,9 +153,11 @@ class Answers:
         self._folded.append(named)
         if isinstance(self._sum, Hears):
             self._sum.hear(named, update)
-        self._sum.fold(self._change, samples, named)
+        self._add(self._sum, self._change, samples, named)
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
+        before = self._tally.codecs.get(update.codec, CodecCount())
+        self._tally.codecs[update.codec] = before.plus(update.payload.nbytes)
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
             self.take_measures(client, update.measures)
@@ -181,6 +186,11 @@ class Answers:
     def samples(self) -> int:
         """Trained on, over all updates that counted."""
         return self._tally.samples
+
+    @property
+    def codecs(self) -> dict[str, CodecCount]:
+        """Of the updates that counted, by codec."""
+        return dict(self._tally.codecs)
 
     def train_metrics(self) -> dict[str, float]:
         return evaluation.weighted_means(self._tally.trained)
@@ -214,6 +224,13 @@ class Answers:
         """The round is over: what its sum took up is free again."""
         self._settle()
         self._sum = None
+
+    @staticmethod
+    def _add(sums: Aggregation, change: Sent, samples: int, named: Named) -> None:
+        if change.places is not None and isinstance(sums, TakesParts):
+            sums.fold_part(change.places, change.values, samples, named)
+        else:
+            sums.fold(change.full(), samples, named)
 
     def _settle(self) -> None:
         """What was folded is in the memory, or nowhere: a model of it could not be made."""
@@ -268,18 +285,19 @@ class Answers:
             return f"takes part every {update.interval} rounds, as it says; 1 to" + (
                 f" {method.interval_max} are taken"
             )
-        if update.codec != self._codec.text:
-            return f"codec {update.codec!r}, not {self._codec.text!r}"
+        if (codec := self._codecs.get(update.codec)) is None:
+            return f"codec {update.codec!r}, not {' or '.join(map(repr, self._codecs))}"
         if update.sample_count > limits.samples_max:
             return (
                 f"claims {update.sample_count} samples; limits.samples_max is {limits.samples_max}"
             )
         chances = codec_chance.of_answer(self._config.seed, update.round, client)
         try:
-            change = self._codec.decode(update.payload, self._size, chances)
+            change = codec.unpack(update.payload, self._size, chances)
         except ValueError as bad:
             return f"tensors of other shapes: {bad}"
-        lowest, highest = float(change.min(initial=0)), float(change.max(initial=0))
+        numbers = change.values
+        lowest, highest = float(numbers.min(initial=0)), float(numbers.max(initial=0))
         if not np.isfinite(lowest + highest):
             return "has values that are not finite"
         if max(-lowest, highest) > limits.change_max:
@@ -289,7 +307,7 @@ class Answers:
             )
         summing = self._sum
         if summing is not None and isinstance(summing, Judges):
-            fault: str = summing.fault(client, update, change)
+            fault: str = summing.fault(client, update, change.full())
             if fault:
                 return fault
         self._change = change

@@ -1,8 +1,9 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, selection
+from coordinator import aggregation, codec_choice, selection
 from coordinator.config import FederationConfig, Tuning
-from fedmqtt import codec_chain, parts
+from coordinator.robust.rule import RobustSettings
+from fedmqtt import parts
 from fedmqtt.settings import SettingsError
 
 _PARTS = (("selection", selection), ("aggregation", aggregation))
@@ -20,11 +21,36 @@ def check(config: FederationConfig) -> None:
         )
     if config.tuning.enabled:
         _check_bounds(config)
+    _check_slow_links(config)
+    _check_memory(config)
+
+
+def _check_slow_links(config: FederationConfig) -> None:
+    strategy = parts.load(aggregation, config.aggregation)
+    if config.slow_links.codec and issubclass(strategy.Settings, RobustSettings):
+        raise SettingsError(
+            f"slow_links.codec is {config.slow_links.codec!r}, and aggregation ="
+            f" {config.aggregation!r} compares updates with each other: those of clients on slow"
+            " links would stand out by what their codec loses, and be taken for hostile. Let all"
+            " answer by one codec"
+        )
+
+
+def _check_memory(config: FederationConfig) -> None:
+    strategy = parts.load(aggregation, config.aggregation)
+    for codec, chain in codec_choice.chains(config).items():
+        if chain.remembers and issubclass(strategy.Settings, RobustSettings):
+            raise SettingsError(
+                f"codec {codec!r} sends other numbers of each client, and aggregation ="
+                f" {config.aggregation!r} compares updates with each other: most would have"
+                " nothing in common but zeros. Choose a codec without topk, or a strategy that is"
+                " a mean"
+            )
 
 
 def check_parts(config: FederationConfig) -> None:
     """Whether there is each part that is named. Raises SettingsError."""
-    codec_chain.read(config.codec)
+    codec_choice.chains(config)
     for key, folder in _PARTS:
         if getattr(config, key) not in (known := parts.names(folder)):
             raise SettingsError(

@@ -203,6 +203,24 @@ class TrainingSettings(Training, frozen=True, kw_only=True, forbid_unknown_field
     ] = ()
 
 
+class SlowLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    codec: Annotated[
+        str,
+        Meta(
+            description="By which codec clients on slow links answer, each by what it measures of\n"
+            "its own link; empty: all answer by `codec`."
+        ),
+    ] = ""
+    below_kbps: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e9,
+            description="A link is slow that carries fewer kilobits per second to the broker.",
+        ),
+    ] = 256.0
+
+
 class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that `fedmqtt coordinator` knows."""
 
@@ -268,3 +286,4 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     evaluation: Evaluation = field(default_factory=Evaluation)
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
+    slow_links: SlowLinks = field(default_factory=SlowLinks)

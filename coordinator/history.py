@@ -1,6 +1,6 @@
 """What happened, round by round: one JSON object per line in the run's `history.jsonl`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from coordinator.rounds import Close, Named
-from fedmqtt.status_pages import Figures, RoundLine
+from fedmqtt.status_pages import CodecCount, Figures, RoundLine
 from fedmqtt.topics import ClientId, Digest, RoundId
 
 
@@ -41,6 +41,8 @@ class Record(Struct, frozen=True, kw_only=True):
     """Means over the answers, weighted by samples."""
     figures: Figures | None
     """Of the model the round started from."""
+    codecs: dict[str, CodecCount] = {}
+    """Of the updates that counted, by codec."""
     bytes_received: int
     bytes_published: int
 
@@ -57,6 +59,7 @@ class Record(Struct, frozen=True, kw_only=True):
             rejected=len(self.rejected),
             duration_s=self.duration_s,
             train_metrics=self.train_metrics,
+            codecs=self.codecs,
             # A hundred matrices would make a page of megabytes; the newest is on the model's page.
             figures=None if self.figures is None else structs.replace(self.figures, confusion=None),
         )
@@ -99,6 +102,7 @@ def record(
     samples: int,
     train_metrics: dict[str, float],
     figures: Figures | None,
+    codecs: Mapping[str, CodecCount] | None = None,
     bytes_received: int,
     bytes_published: int,
 ) -> Record:
@@ -125,6 +129,7 @@ def record(
         samples=samples,
         train_metrics=train_metrics,
         figures=figures,
+        codecs=dict(codecs or {}),
         bytes_received=bytes_received,
         bytes_published=bytes_published,
     )

@@ -10,9 +10,9 @@ which raise SettingsError where it cannot work with what was set.
 
 from msgspec import Struct, structs
 
-from coordinator import aggregation
+from coordinator import aggregation, codec_choice
 from coordinator.config import FederationConfig
-from fedmqtt import codec_chain, fixed_point, parts, settings
+from fedmqtt import fixed_point, parts, settings
 from fedmqtt.messages import PLAIN, Method, Training
 from fedmqtt.settings import SettingsError
 
@@ -49,10 +49,11 @@ def asked(config: FederationConfig) -> Method:
 
 
 def _with_differences(config: FederationConfig, method: Method) -> Method:
-    subset = codec_chain.read(config.codec).subset
-    if getattr(subset, "scaled", False):
+    for codec, chain in codec_choice.chains(config).items():
+        if not getattr(chain.front, "scaled", False):
+            continue
         raise SettingsError(
-            f"codec: {config.codec!r} multiplies what it sends, and with aggregation ="
+            f"codec: {codec!r} multiplies what it sends, and with aggregation ="
             f" {config.aggregation!r}, which adds up differences, errors would grow without bound;"
             " write part(share=..., scaled=false)"
         )

@@ -5,11 +5,11 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import local_method, one_at_a_time, pacing, rounds, selection
+from coordinator import codec_choice, local_method, one_at_a_time, pacing, rounds, selection
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
-from fedmqtt import codec_chain, messages, parts, settings
+from fedmqtt import messages, parts, settings
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -93,7 +93,8 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         task=messages.task_name(config.task),
         training=local_method.training(config),
         method=local_method.asked(config),
-        codec=codec_chain.read(config.codec).text,
+        codec=codec_choice.main(config),
+        slow_links=codec_choice.slow_links(config),
         lanes=LANES,
         seed=config.seed,
     )

@@ -38,6 +38,7 @@ from fedmqtt.messages import (
     Presence,
     Purpose,
     Receipt,
+    SlowLinks,
     Sortition,
     TimeLeft,
     Training,
@@ -126,6 +127,7 @@ class Rules:
     training: Training = field(default_factory=Training)
     method: Method = PLAIN
     codec: str = "full"
+    slow_links: SlowLinks | None = None
     lanes: int = 1
     seed: int = 0
 
@@ -703,6 +705,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         seed=rules.seed,
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
+        slow_links=rules.slow_links,
         method=rules.method,
         sortition=state.sortition,
     )

@@ -57,6 +57,11 @@ class AdaptiveOptimiser:
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
         self._running.add(change, sample_count)
 
+    def fold_part(
+        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
+    ) -> None:
+        self._running.add_at(places, values, sample_count)
+
     def finish(self, base: Array) -> Array:
         if self._running.weight == 0:
             return base

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import structs
 
 from coordinator import (
+    codec_choice,
     history,
     leadership,
     published_model,
@@ -70,6 +71,7 @@ from fedmqtt.messages import (
     WireError,
 )
 from fedmqtt.mqtt_link import (
+    Acknowledged,
     Arrived,
     LinkDown,
     LinkEvent,
@@ -538,6 +540,9 @@ class Service:
                 self._happen(rounds.LinkDown(self._loop.now()))
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
+            case Acknowledged():
+                # Asked for of nothing: who says it again waits for a reply of the peer's.
+                pass
             case Arrived(ModelChunk(digest, 0), first, retained=True) if first:
                 self._on_old_chunk(digest, first)
             case Arrived(address, payload):
@@ -799,7 +804,7 @@ class Service:
             WIRE_VERSION,
             config.training,
             # A codec's chance comes from the seed: its bytes mean nothing under another.
-            self._rules.codec,
+            tuple(codec_choice.chains(config)),
             config.seed,
             config.aggregation,
             config.aggregation_settings,
@@ -1022,6 +1027,7 @@ class Service:
             samples=self._answers.samples,
             train_metrics=self._answers.train_metrics(),
             figures=self._answers.figures(),
+            codecs=self._answers.codecs,
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
         )

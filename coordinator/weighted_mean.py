@@ -1,6 +1,7 @@
 """The step of all strategies that average: along the mean of the changes, weighted by samples."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.rounds import Named
 from fedmqtt.fixed_point import ExactSum
@@ -17,6 +18,11 @@ class WeightedMean:
 
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
         self._running.add(change, sample_count)
+
+    def fold_part(
+        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
+    ) -> None:
+        self._running.add_at(places, values, sample_count)
 
     def finish(self, base: Array) -> Array:
         if self._running.weight == 0:

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from edge_client import conditions, session, time_budget
+from edge_client import conditions, link_quality, session, time_budget
 from edge_client.config import ClientConfig
 from edge_client.device_memory import DeviceMemory
+from edge_client.link_quality import LinkQuality
 from edge_client.model_fetch import ModelFetch
 from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.session import Answer, Session
@@ -28,6 +29,7 @@ from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import PURPOSES, Chunk, Offer, Presence, Purpose, WireError
 from fedmqtt.mqtt_link import (
+    Acknowledged,
     Arrived,
     BrokerUrl,
     LinkDown,
@@ -109,6 +111,8 @@ class Agent:
         self._conditions_timer: Timer | None = None
         self._fetching: session.Fetch | None = None
         self._ticket: Ticket | None = None
+        self._quality = LinkQuality()
+        """Of the link up, as far as this program's life has shown it."""
         self._down_told: tuple[str, Seconds] | None = None
         """Why there is no link, and when the log told so."""
         self._sending: dict[Digest, session.SendChunks] = {}
@@ -194,6 +198,7 @@ class Agent:
             keepalive_s=self._config.link.keepalive_s,
             retry_max_s=self._config.link.retry_max_s,
             tls_ca=self._config.link.tls_ca or None,
+            tell_of=(PresenceOf, UpdatePart),
         )
 
     # What happens
@@ -220,6 +225,10 @@ class Agent:
                 self._happen(session.Disconnected(now, thrown_out, taken_over))
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
+            case Acknowledged(PresenceOf(), _, sent_at):
+                self._quality = link_quality.after_greeting(self._quality, sent_at, now)
+            case Acknowledged(_, size_bytes, sent_at):
+                self._quality = link_quality.after_piece(self._quality, size_bytes, sent_at, now)
             case Arrived():
                 try:
                     self._on_arrival(now, event)
@@ -361,7 +370,7 @@ class Agent:
             and "evaluate" in self._config.purposes,
             fingerprint=offer.model.fingerprint,
             training=offer.training,
-            codec=offer.codec,
+            codec=self._codec(offer, purpose),
             seed=offer.seed,
             method=offer.method,
             memory=str(self._memory.folder),
@@ -377,6 +386,13 @@ class Agent:
         if not offer.method.partial or not isinstance(working, session.Working):
             return math.inf
         return time_budget.stop_at(self._loop.now(), working.closes_at)
+
+    def _codec(self, offer: Offer, purpose: Purpose) -> str:
+        chosen = link_quality.codec(self._quality, offer)
+        if chosen != offer.codec and purpose == "train":
+            kbps = link_quality.kbps(self._quality)
+            self._log.info("the link carries about %.0f kbit/s up: answers by %s", kbps, chosen)
+        return chosen
 
     def _on_trainer(self, run: RunId, round_id: RoundId, said: FromTrainer) -> None:
         now = self._loop.now()

@@ -3,7 +3,7 @@
 `Method` in the offer says what. The real trainer and the lab's clients both come here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from fedmqtt.weights import Array
 _COUNTED = "counted"
 """The sum of what was counted of this client, int32, shape (size,), in multiples of 2^-bits."""
 _BITS = "fraction_bits"
+_LEFT_OUT = "left out"
+"""What a codec has left out of all answers that were counted, float32, shape (size,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,9 @@ class Outgoing:
     """None: nothing is to be remembered."""
 
 
-def remembers(method: Method) -> bool:
+def remembers(method: Method, codec: str) -> bool:
     """Whether clients keep anything from one round for the next."""
-    return method.difference or method.interval_max > 0
+    return method.difference or method.interval_max > 0 or codec_chain.read(codec).remembers
 
 
 def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
@@ -44,13 +46,22 @@ def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
     Raises ValueError on numbers that cannot be sent.
     """
     if job.method.difference:
+        # What a codec leaves out of one difference is in the next: it needs no other memory.
         return _difference(job, change, before)
-    if job.method.interval_max:
-        interval, facts = participation.answered(before.facts, job.round, job.method.interval_max)
-        remembered = Remembered(round=job.round, facts=facts)
-        payload = codec_chain.read(job.codec).encode(change, _chances(job))
-        return Outgoing(payload=payload, interval=interval, remembered=remembered)
-    return Outgoing(payload=codec_chain.read(job.codec).encode(change, _chances(job)))
+    chain = codec_chain.read(job.codec)
+    if chain.remembers:
+        outgoing = _with_feedback(job, change, before)
+    else:
+        outgoing = Outgoing(payload=chain.encode(change, _chances(job)))
+    return _with_interval(job, outgoing, before) if job.method.interval_max else outgoing
+
+
+def _with_interval(job: Job, outgoing: Outgoing, before: Remembered) -> Outgoing:
+    """With how rarely it takes part, as `fedau` asks."""
+    interval, facts = participation.answered(before.facts, job.round, job.method.interval_max)
+    kept = {} if outgoing.remembered is None else outgoing.remembered.arrays
+    remembered = Remembered(round=job.round, facts=facts, arrays=kept)
+    return replace(outgoing, interval=interval, remembered=remembered)
 
 
 def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
@@ -79,6 +90,22 @@ def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
         whole=before.round > 0 and not is_known,
         remembered=remembered,
     )
+
+
+def _with_feedback(job: Job, change: Array, before: Remembered) -> Outgoing:
+    """What was left out of earlier answers goes with this one, or is left out once more.
+
+    Stich et al., "Sparsified SGD with Memory", NeurIPS 2018, algorithm 1.
+    """
+    left_out = before.arrays.get(_LEFT_OUT)
+    if left_out is None or left_out.size != change.size:
+        left_out = np.zeros(change.size, np.float32)
+    chain, chances = codec_chain.read(job.codec), _chances(job)
+    wanted = change + left_out
+    payload = chain.encode(wanted, chances)
+    rest = wanted - chain.decode(payload, change.size, chances)
+    remembered = Remembered(round=job.round, arrays={_LEFT_OUT: rest})
+    return Outgoing(payload=payload, remembered=remembered)
 
 
 def _counted(before: Remembered, size: int, bits: int) -> Numbers | None:

@@ -207,7 +207,7 @@ def _train(
 
 
 def _remembered(job: Job) -> Remembered:
-    if not local_methods.remembers(job.method):
+    if not local_methods.remembers(job.method, job.codec):
         return remembered.NOTHING
     try:
         return remembered.read(DeviceMemory(Path(job.memory)), job.run)

@@ -122,7 +122,6 @@ def _outcome(
     task: str, codec: str, size: int, played: Sequence[Played], full: Sequence[Played]
 ) -> Outcome:
     chain = codec_chain.read(codec)
-    kept = size if chain.subset is None else chain.subset.kept(size)
     differences = [_latest(one) - _latest(other) for one, other in zip(played, full, strict=True)]
     target = mean(map(_latest, full)) - SLACK
     uplinks = [crossing(smooth(_by_uplink(one), SMOOTHED), target) for one in played]
@@ -130,7 +129,7 @@ def _outcome(
     return Outcome(
         task=task,
         codec=codec,
-        answer_bytes=chain.numbers.size_bytes(kept),
+        answer_bytes=chain.size_bytes(size),
         accuracy=mean(map(_latest, played)),
         difference=mean(differences),
         difference_error=(

@@ -1,6 +1,6 @@
 """A codec as an operator writes it, "part(share=0.25)+eden+zstd": stages in the order of encoding.
 
-    numbers ──[Subset]──▶ fewer numbers ──Numbers──▶ bytes ──[Bytes]──▶ fewer bytes
+    numbers ──[Subset | Largest]──▶ fewer numbers ──Numbers──▶ bytes ──[Bytes]──▶ fewer bytes
 
 One stage makes bytes of numbers; one may stand in front of it, one behind. Settings stand in
 brackets, in TOML's spelling. Which stages there are is told by the files in `codecs/`.
@@ -11,24 +11,47 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import json
+from numpy.typing import NDArray
 
 from fedmqtt import codecs, parts, settings
 from fedmqtt.codec_chance import Chances
-from fedmqtt.codecs import LARGEST, Bytes, Numbers, Subset
+from fedmqtt.codecs import LARGEST, Bytes, Largest, Numbers, Subset
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array
 
-Stage = Subset | Numbers | Bytes
+Front = Subset | Largest
+Stage = Front | Numbers | Bytes
 
 TEXT_MAX = 200
 """Characters: what an offer has room for."""
 _STAGE = re.compile(r"\s*([a-z0-9_]+)\s*(?:\(([^()]*)\)\s*)?(\+|\Z)")
 _SETTING = re.compile(r"\s*([a-z_]+)\s*=\s*([A-Za-z0-9_.+-]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What an answer's bytes say of `size` numbers."""
+
+    values: Array
+    """float32, perhaps not to be written to."""
+    size: int
+    places: NDArray[np.int64] | None = None
+    """Where each belongs, growing; all others are 0. Of a `Subset` the same object for all answers
+    of a round, as a rule. None: they are all there."""
+
+    def full(self) -> Array:
+        """float32, shape (size,), perhaps not to be written to."""
+        if self.places is None:
+            return self.values
+        numbers = np.zeros(self.size, np.float32)
+        numbers[self.places] = self.values
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +61,18 @@ class Chain:
     text: str
     """As it stands in offers and updates: one spelling for one chain."""
     numbers: Numbers
-    subset: Subset | None = None
+    front: Front | None = None
     squeezed: Bytes | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a client has to keep what it left out, for its next answer."""
+        return isinstance(self.front, Largest)
+
+    def size_bytes(self, size: int) -> int:
+        """How many bytes `size` numbers become, before the last stage squeezes those."""
+        kept = size if self.front is None else self.front.kept(size)
+        return self._head_bytes(size) + self.numbers.size_bytes(kept)
 
     def encode(self, values: Array, chances: Chances) -> bytes | memoryview:
         """`values`: float32, shape (n,). Raises ValueError on numbers that cannot be sent."""
@@ -48,26 +81,47 @@ class Chain:
         if not largest <= LARGEST:
             what = "not finite" if not np.isfinite(largest) else f"beyond {LARGEST:.0e}"
             raise ValueError(f"has values that are {what}")
-        if self.subset is not None:
-            values = self.subset.take(values, chances.shared)
-        data = self.numbers.encode(values, chances.own)
+        data: bytes | memoryview
+        match self.front:
+            case None:
+                data = self.numbers.encode(values, chances.own)
+            case Subset():
+                taken = self.front.take(values, chances.shared)
+                data = self.numbers.encode(taken, chances.own)
+            case Largest():
+                places = self.front.choose(values)
+                numbers = self.numbers.encode(values[places], chances.own)
+                data = b"".join((self.front.write(places, values.size), numbers))
         return data if self.squeezed is None else self.squeezed.squeeze(data)
 
     def decode(self, data: bytes | memoryview, size: int, chances: Chances) -> Array:
-        """float32, shape (size,), perhaps not to be written to. Raises ValueError on bytes that
-        `encode` does not make of so many numbers.
+        """float32, shape (size,), perhaps not to be written to. Raises as `unpack`."""
+        return self.unpack(data, size, chances).full()
+
+    def unpack(self, data: bytes | memoryview, size: int, chances: Chances) -> Sent:
+        """Of `size` numbers. Raises ValueError on bytes that `encode` does not make of so many.
 
         However hostile the bytes, it takes no more memory than eight times the `size` numbers have.
         """
         view = memoryview(data).cast("B")
-        kept = size if self.subset is None else self.subset.kept(size)
-        size_bytes = self.numbers.size_bytes(kept)
+        kept = size if self.front is None else self.front.kept(size)
+        head_bytes, size_bytes = self._head_bytes(size), self.size_bytes(size)
         if self.squeezed is not None:
             view = memoryview(self.squeezed.expand(view, size_bytes))
         if len(view) != size_bytes:
             raise ValueError(f"{len(view)} bytes where {size_bytes} belong")
-        values = self.numbers.decode(view, kept, chances.own)
-        return values if self.subset is None else self.subset.put(values, size, chances.shared)
+        values = self.numbers.decode(view[head_bytes:], kept, chances.own)
+        match self.front:
+            case None:
+                return Sent(values, size)
+            case Subset():
+                return Sent(values, size, self.front.places(size, chances.shared))
+            case Largest():
+                return Sent(values, size, self.front.read(view[:head_bytes], size))
+
+    def _head_bytes(self, size: int) -> int:
+        """Those that tell which numbers were sent."""
+        return self.front.size_bytes(size) if isinstance(self.front, Largest) else 0
 
 
 @functools.lru_cache(maxsize=16)
@@ -78,16 +132,16 @@ def read(text: str) -> Chain:
     match [stage for _, stage in named]:
         case [Numbers() as numbers]:
             return Chain(spelt, numbers)
-        case [Subset() as subset, Numbers() as numbers]:
-            return Chain(spelt, numbers, subset)
+        case [Subset() | Largest() as front, Numbers() as numbers]:
+            return Chain(spelt, numbers, front)
         case [Numbers() as numbers, Bytes() as squeezed]:
             return Chain(spelt, numbers, None, squeezed)
-        case [Subset() as subset, Numbers() as numbers, Bytes() as squeezed]:
-            return Chain(spelt, numbers, subset, squeezed)
+        case [Subset() | Largest() as front, Numbers() as numbers, Bytes() as squeezed]:
+            return Chain(spelt, numbers, front, squeezed)
         case _:
             raise SettingsError(
                 f"codec: {text!r} has to be one of {_named(Numbers)}; in front of it may stand"
-                f" {_named(Subset)}, behind it {_named(Bytes)}, joined by +"
+                f" {_named(Subset | Largest)}, behind it {_named(Bytes)}, joined by +"
             )
 
 
@@ -96,7 +150,7 @@ def stages() -> dict[str, type[Stage]]:
     return {name: parts.load(codecs, name).Stage for name in parts.names(codecs)}
 
 
-def _named(kind: type[Stage]) -> str:
+def _named(kind: type[Stage] | UnionType) -> str:
     return ", ".join(name for name, stage in stages().items() if issubclass(stage, kind))
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 from fedmqtt import codec_chain, settings
 from fedmqtt.codec_chain import Stage
-from fedmqtt.codecs import Bytes, Numbers, Subset
+from fedmqtt.codecs import Bytes, Largest, Numbers, Subset
 
 _KINDS: dict[type[Stage], str] = {
     Subset: "In front, if wanted: which numbers are sent",
+    Largest: "Or in front, with a memory on the device: the largest are sent",
     Numbers: "One of these: numbers to bytes",
     Bytes: "Behind, if wanted: fewer bytes",
 }

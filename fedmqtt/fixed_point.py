@@ -61,14 +61,41 @@ class ExactSum:
     """One running sum for any number of clients: the same bits in whatever order they come."""
 
     def __init__(self, size: int, bits: int) -> None:
-        self.total: Total = np.zeros(size, np.int64)
+        self._total: Total = np.zeros(size, np.int64)
+        self._part: tuple[NDArray[np.int64], Total] | None = None
+        """What has been added at some places alone, not yet in the total."""
         self.weight = 0
         self._bits = bits
         self._scaled = np.empty(min(size, _BLOCK), np.float64)
         self._rounded = np.empty(min(size, _BLOCK), np.int64)
 
+    @property
+    def total(self) -> Total:
+        """In units of 2^-bits, shape (size,)."""
+        self._settle()
+        return self._total
+
     def add(self, values: Array, weight: int) -> None:
         """Add `weight * values`; `values` has shape (size,) and is within the agreed bounds."""
+        self._add(self._total, values, weight)
+
+    def add_at(self, places: NDArray[np.int64], values: Array, weight: int) -> None:
+        """The same where `values` are at these places, of which no two are the same, and 0
+        elsewhere. The places of clients that have one array of them in common are looked up once.
+        """
+        if self._part is not None and self._part[0] is not places:
+            self._settle()
+        if self._part is None:
+            self._part = places, np.zeros(places.size, np.int64)
+        self._add(self._part[1], values, weight)
+
+    def _settle(self) -> None:
+        if self._part is not None:
+            places, part = self._part
+            self._total[places] += part
+            self._part = None
+
+    def _add(self, total: Total, values: Array, weight: int) -> None:
         factor = math.ldexp(weight, self._bits)
         for start in range(0, values.size, _BLOCK):
             block = values[start : start + _BLOCK]
@@ -77,7 +104,7 @@ class ExactSum:
             np.multiply(block, factor, out=scaled, dtype=np.float64)
             np.rint(scaled, out=scaled)
             np.copyto(rounded, scaled, casting="unsafe")
-            self.total[start : start + _BLOCK] += rounded
+            total[start : start + _BLOCK] += rounded
         self.weight += weight
 
     def mean(self) -> NDArray[np.float64]:

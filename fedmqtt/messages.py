@@ -154,6 +154,14 @@ class Sortition(Struct, frozen=True, kw_only=True):
     evaluate: Threshold
 
 
+class SlowLinks(Struct, frozen=True, kw_only=True):
+    """By which codec clients may answer that found their link to be slow."""
+
+    below_kbps: Annotated[float, Meta(gt=0, le=1e9)]
+    """Kilobits per second, from the client to the broker."""
+    codec: Name
+
+
 class Offer(Message, frozen=True, kw_only=True):
     """A round is open: who is invited, from which model, until when."""
 
@@ -182,6 +190,8 @@ class Offer(Message, frozen=True, kw_only=True):
     method: Method = PLAIN
     sortition: Sortition | None = None
     """In the place of `train` and `evaluate`, which are empty then."""
+    slow_links: SlowLinks | None = None
+    """None: all answer by `codec`."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

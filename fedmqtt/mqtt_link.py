@@ -158,7 +158,17 @@ def next_try(retry_in_s: Seconds | None) -> str:
     return "stays away" if retry_in_s is None else f"next try in {retry_in_s:.1f} s"
 
 
-LinkEvent = LinkUp | LinkDown | Refused | Arrived
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The broker has taken what we sent there: told of the addresses that the options name."""
+
+    address: Address
+    size_bytes: int
+    sent_at: Seconds
+    """When it was handed over; what was sent before it may still have been on its way."""
+
+
+LinkEvent = LinkUp | LinkDown | Refused | Arrived | Acknowledged
 
 
 class Part(NamedTuple):
@@ -182,6 +192,8 @@ class LinkOptions:
     retry_base_s: Seconds = 0.5
     retry_max_s: Seconds = 60.0
     tls_ca: str | None = None
+    tell_of: tuple[type[Address], ...] = ()
+    """Of messages to such addresses the owner hears when the broker has acknowledged them."""
 
 
 class Network(Protocol):
@@ -244,7 +256,7 @@ class MqttLink:
         self._listening: set[str] = set()
         self._dispensable: dict[str, Callable[[str], None]] = {}
         """Whom to tell when the broker forbids to listen to a filter."""
-        self._on_the_way: dict[int, Address] = {}
+        self._on_the_way: dict[int, Acknowledged] = {}
         self._streaming: set[int] = set()
         self._streams: deque[Iterator[Part]] = deque()
         self._behind: deque[Iterator[Part]] = deque()
@@ -348,7 +360,7 @@ class MqttLink:
     def is_on_its_way(self, address: Address) -> bool:
         """Whether something was published there over this connection that the broker has not
         acknowledged yet. It arrives, or the connection breaks: to send it again is in vain."""
-        return address in self._on_the_way.values()
+        return any(sent.address == address for sent in self._on_the_way.values())
 
     def stream(self, parts: Iterator[Part], *, behind: bool = False) -> None:
         """Publish many parts, a few at a time, each taken from `parts` only when its turn comes.
@@ -399,7 +411,7 @@ class MqttLink:
             properties.MessageExpiryInterval = expiry_s
         retain = CHANNELS[type(address)].retain
         sent = self._client.publish(topic, payload, 1, retain, properties)
-        self._on_the_way[sent.mid] = address
+        self._on_the_way[sent.mid] = Acknowledged(address, len(payload), self._loop.now())
         self.bytes_sent += len(topic) + len(payload)
         return sent.mid
 
@@ -677,9 +689,11 @@ class MqttLink:
     def _on_publish(
         self, client: paho.Client, _data: Any, mid: int, code: ReasonCode, _properties: Any
     ) -> None:
-        address = self._on_the_way.pop(mid, None)
-        if address is not None and code.is_failure:
-            self._post_for(client, lambda: self._tell(Refused(address, str(code))))
+        sent = self._on_the_way.pop(mid, None)
+        if sent is not None and code.is_failure:
+            self._post_for(client, lambda: self._tell(Refused(sent.address, str(code))))
+        elif sent is not None and isinstance(sent.address, self._options.tell_of):
+            self._post_for(client, lambda: self._tell(sent))
         if self._back_in_s is not None:
             self._post_for(client, self._disconnect_when_said)
         if mid in self._streaming:

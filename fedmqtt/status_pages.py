@@ -126,6 +126,16 @@ class ModelPage(Page, frozen=True, kw_only=True):
     """The round in which it was."""
 
 
+class CodecCount(Struct, frozen=True, kw_only=True):
+    """How many updates came by one codec, and how many bytes their numbers took."""
+
+    updates: int = 0
+    bytes: int = 0
+
+    def plus(self, size_bytes: int) -> "CodecCount":
+        return CodecCount(updates=self.updates + 1, bytes=self.bytes + size_bytes)
+
+
 class RoundLine(Struct, frozen=True, kw_only=True):
     """One closed round, compact."""
 
@@ -144,6 +154,8 @@ class RoundLine(Struct, frozen=True, kw_only=True):
     train_metrics: dict[str, float]
     figures: Figures | None = None
     """Of the model the round started from."""
+    codecs: dict[str, CodecCount] = {}
+    """Of the updates that counted, by codec."""
 
 
 class HistoryPage(Page, frozen=True, kw_only=True):

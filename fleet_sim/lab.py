@@ -247,6 +247,7 @@ class Lab:
             samples=answers.samples if answers else 0,
             train_metrics=answers.train_metrics() if answers else {},
             figures=answers.figures() if answers else None,
+            codecs=answers.codecs if answers else {},
             bytes_received=up,
             bytes_published=down,
         )

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from edge_client import conditions, session, time_budget
+from msgspec import structs
+
+from edge_client import conditions, link_quality, session, time_budget
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
 from edge_client.model_fetch import too_large
 from fedmqtt import chunks, pace, sortition
-from fedmqtt.effects import Seconds
+from fedmqtt.effects import Publish, Seconds
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
@@ -25,13 +27,14 @@ from fedmqtt.messages import (
     Purpose,
     Update,
 )
-from fedmqtt.topics import ClientId, Digest, ModelChunk, RoundId, RunId
+from fedmqtt.topics import ClientId, Digest, ModelChunk, PresenceOf, RoundId, RunId
 from fleet_sim.clock import stream
 from fleet_sim.device import Device, Step
 from fleet_sim.failures import TRAINER_DIED, TrainerCrashes, outages
 from fleet_sim.fleet import Equipment, Faults, FleetConfig
 from fleet_sim.intervals import DAY_S, Interval
 from fleet_sim.lab_broker import LabBroker
+from fleet_sim.lab_uplink import Uplink
 from fleet_sim.links import LinkSettings
 from fleet_sim.scene import Scene
 from fleet_sim.work_time import WorkTime
@@ -122,6 +125,7 @@ class LabDevice(Device):
         "_on_its_way", "_orders",
         "_outages",
         "_sending",
+        "_uplink",
         "_work_of",
     )  # fmt: skip
 
@@ -170,6 +174,7 @@ class LabDevice(Device):
         self._orders = 0
         self._on_its_way: tuple[int, session.Answer, int, Seconds] | None = None
         """What it said last of an answer: over which connection, which chunk, until when."""
+        self._uplink = Uplink()
         broker.lay_line(name, equipment.link, self._cut, is_counted=habits.is_counted)
 
     def begin(self) -> None:
@@ -195,6 +200,8 @@ class LabDevice(Device):
         seen = session.PresenceSeen(0.0, session.presence(self.state, self.rules))
         self.state, _ = self._step(self.state, seen, self.rules)
         self._broker.adopt(self.name, self._receive, Presence(online=False, session=token))
+        # On the plain link that who sleeps has, a presence takes a round trip.
+        self._uplink.says(None, 0.0, self._round_trip_s)
 
     # Coming and going, by the plan
 
@@ -235,7 +242,12 @@ class LabDevice(Device):
         self._vanish(notices_in_s)
         self.tell(session.Disconnected(self._scene.now))
 
+    def _hang_up(self, *, politely: bool) -> None:
+        super()._hang_up(politely=politely)
+        self._uplink.breaks(self._scene.now)
+
     def _vanish(self, notices_in_s: Seconds) -> None:
+        self._uplink.breaks(self._scene.now)
         will_s = notices_in_s + self._habits.link.will_delay_s
         self._broker.disconnect(self.name, politely=False, notices_in_s=will_s)
 
@@ -298,6 +310,7 @@ class LabDevice(Device):
     def _forget_all(self) -> None:
         self._work_of.stop(self.name)
         self._rest()
+        self._uplink = Uplink()
         super()._forget_all()
 
     def _feel_battery(self) -> None:
@@ -377,7 +390,9 @@ class LabDevice(Device):
         measures = purpose == "train" and sortition.invites(offer, self.name, "evaluate")
         measures &= "evaluate" in self.rules.purposes
         steps_max, took_s = self._steps_and_time(offer, purpose, measures=measures)
-        self._work_of.begin(self.name, offer, purpose, measures=measures, steps_max=steps_max)
+        codec = link_quality.codec(self._uplink.quality(now), offer)
+        chosen = structs.replace(offer, codec=codec)
+        self._work_of.begin(self.name, chosen, purpose, measures=measures, steps_max=steps_max)
         hardware.train(now, now + took_s)
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.
@@ -431,10 +446,14 @@ class LabDevice(Device):
         if isinstance(effect, session.Send):
             if self._is_on_its_way(effect.answer, 0):
                 return
+            said_at = self._said_at()
             super()._perform(effect)
-            self._goes(effect.answer, 0)
+            self._goes(effect.answer, 0, effect.answer.size_bytes, said_at)
             return
+        said_at = self._said_at()
         super()._perform(effect)
+        if isinstance(effect, Publish) and isinstance(effect.to, PresenceOf):
+            self._uplink.says(None, said_at, self._acknowledged_at())
         if isinstance(effect, session.Forget):
             # A long run would keep every answer that was ever given.
             self._scene.contents.pop((self.name, effect.answer.digest), None)
@@ -468,15 +487,30 @@ class LabDevice(Device):
             return
         if not self._is_on_its_way(answer, number):
             ranges = ((number, number + 1),)
+            said_at = self._said_at()
             super()._send_chunks(answer, lane, ranges, chunk_bytes)
-            self._goes(answer, number)
+            start, stop = chunks.span(number, answer.size_bytes, chunk_bytes)
+            self._goes(answer, number, stop - start, said_at)
         # Not all at once: what is not on its way yet is not lost with the link, nor sent in vain.
         at = self._broker.free_at(self.name)
         self._scene.clock.at(at, self._send_next, life, order, answer, lane, chunk_bytes, numbers)
 
-    def _goes(self, answer: session.Answer, number: int) -> None:
+    def _goes(self, answer: session.Answer, number: int, size_bytes: int, said_at: Seconds) -> None:
         until = self._broker.free_at(self.name)
         self._on_its_way = (self._connections, answer, number, until)
+        self._uplink.says(size_bytes, said_at, self._acknowledged_at())
+
+    def _said_at(self) -> Seconds:
+        """When what is said now begins to go: after all that was said before."""
+        return max(self._scene.now, self._broker.free_at(self.name))
+
+    def _acknowledged_at(self) -> Seconds:
+        """When the broker's acknowledgement of what was said last is here."""
+        return self._broker.free_at(self.name) + self._round_trip_s
+
+    @property
+    def _round_trip_s(self) -> Seconds:
+        return 2 * self._equipment.link.latency_s
 
     def _is_on_its_way(self, answer: session.Answer, number: int) -> bool:
         """As the real client, it does not say twice what its link is still busy with."""

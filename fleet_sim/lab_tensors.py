@@ -302,7 +302,7 @@ class Cohort:
         start = self._start(trained.job)
         if division.names and isinstance(trained.result, Trained):
             own = trainer.own_layers(division, start, trained.result, trained.job)
-        if local_methods.remembers(trained.job.method):
+        if local_methods.remembers(trained.job.method, trained.job.codec):
             return _Done(trained, own)
         made = _update(trained, division, start, NOTHING)
         return _Done(made if isinstance(made, str) else made[0], own)

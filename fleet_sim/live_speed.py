@@ -18,6 +18,7 @@ _KEEPALIVE_MIN_S, _KEEPALIVE_MAX_S = 5, 1200
 """As `fedmqtt coordinator` takes it."""
 _RESEND_MIN_S = 1.0
 _CHECK_MIN_S = 0.1
+_KBPS_MAX = 1e9
 _WHOLE_S = 1
 """MQTT counts a will's delay and a session's life in whole seconds."""
 
@@ -26,6 +27,7 @@ def federation_at_speed(config: FederationConfig, speed: float) -> FederationCon
     """The same federation on a real clock that runs `speed` times slower than its own."""
     broker, rounds, tuning, transfer = config.broker, config.rounds, config.tuning, config.transfer
     final_deadline_s = config.evaluation.final_deadline_s
+    slow = config.slow_links
     return structs.replace(
         config,
         broker=structs.replace(broker, keepalive_s=_keepalive_s(broker.keepalive_s, speed)),
@@ -39,6 +41,7 @@ def federation_at_speed(config: FederationConfig, speed: float) -> FederationCon
         tuning=structs.replace(tuning, deadline_min_s=tuning.deadline_min_s / speed),
         evaluation=structs.replace(config.evaluation, final_deadline_s=final_deadline_s / speed),
         transfer=structs.replace(transfer, stall_s=transfer.stall_s / speed),
+        slow_links=structs.replace(slow, below_kbps=min(slow.below_kbps * speed, _KBPS_MAX)),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.client_store import ClientStore
@@ -87,6 +88,20 @@ class Aggregation(Protocol):
 
     def finish(self, base: Array) -> Array:
         """The next model, shape (size,), from the one the round started with. Raises KeepModel."""
+
+
+@runtime_checkable
+class TakesParts(Protocol):
+    """Of a strategy that can do with the numbers that were sent, where a codec leaves some out.
+
+    To make all numbers of an update of which a quarter was sent costs the coordinator more than
+    the rest that it does with it.
+    """
+
+    def fold_part(
+        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
+    ) -> None:
+        """As `fold` does a change with `values` at these places, growing, and 0 at all others."""
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
@@ -37,6 +38,11 @@ class FedAvgM:
 
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
         self._running.add(change, sample_count)
+
+    def fold_part(
+        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
+    ) -> None:
+        self._running.add_at(places, values, sample_count)
 
     def finish(self, base: Array) -> Array:
         if self._running.weight == 0:

@@ -2,8 +2,9 @@
 
     part(share=0.25)    +    eden      +     zstd
     Subset: fewer numbers    Numbers: bytes  Bytes: fewer bytes
+    or Largest
 
-Each file defines a `Stage`, a frozen struct of one of the three kinds below; its fields are the
+Each file defines a `Stage`, a frozen struct of one of the four kinds below; its fields are the
 stage's settings. `codec_chain.py` reads a chain and runs it. It has checked what a stage is given:
 values are finite and at most `LARGEST`, data is as long as `size_bytes` says.
 
@@ -13,7 +14,9 @@ Defaults of settings are part of the wire: a chain is written without them.
 from abc import abstractmethod
 from typing import ClassVar
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from fedmqtt.codec_chance import Chance
 from fedmqtt.weights import Array
@@ -34,8 +37,33 @@ class Subset(Struct, frozen=True, forbid_unknown_fields=True):
         """The numbers to send, shape (kept,), from float32 values of shape (n,)."""
 
     @abstractmethod
-    def put(self, values: Array, size: int, shared: Chance) -> Array:
-        """All numbers, float32, shape (size,), from those that were sent."""
+    def places(self, size: int, shared: Chance) -> NDArray[np.int64]:
+        """Where among `size` numbers those belong that were sent: growing, shape (kept,)."""
+
+
+class Largest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Chooses which numbers are sent by their size, each client others. The client remembers what
+    it left out, and adds it to its next change."""
+
+    @abstractmethod
+    def kept(self, size: int) -> int:
+        """How many of `size` numbers."""
+
+    @abstractmethod
+    def choose(self, values: Array) -> NDArray[np.int64]:
+        """Where the numbers lie that are sent, growing, shape (kept,)."""
+
+    @abstractmethod
+    def size_bytes(self, size: int) -> int:
+        """How many bytes tell their places among `size` numbers."""
+
+    @abstractmethod
+    def write(self, places: NDArray[np.int64], size: int) -> bytes:
+        """These places, as that many bytes."""
+
+    @abstractmethod
+    def read(self, data: memoryview, size: int) -> NDArray[np.int64]:
+        """The places, growing, none twice, all below `size`. Raises ValueError on other bytes."""
 
 
 class Numbers(Struct, frozen=True, forbid_unknown_fields=True):

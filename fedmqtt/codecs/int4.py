@@ -1,11 +1,14 @@
-"""15 levels, rounded at random, of a block that is randomly rotated before.
+"""15 levels between plus and minus a small block's largest magnitude, rounded at random.
 
-0.504 bytes a number. On average the square of the error is at most (ln(2 w) + 1) / 98, for a block
-of w = 1,024 numbers 0.088, of the square of the block's norm: each rotated number is within a 7th
-of the largest of them, and those are sums with random signs (Hoeffding's bound on the largest of
-w). Right on average. In the worst case, unlikely as it is, the error is sqrt(w) / 7 of the norm.
+0.531 bytes a number. Each comes back within one level, a 7th of the largest magnitude among the 64
+numbers of its block (and up to a 128th more, as scales are sent in 16 bits); right on average.
 
-Suresh et al., "Distributed Mean Estimation with Limited Communication", ICML 2017, section 3.
+Not rotated, unlike `eden`: small blocks do the same for less. A rotation by 1,024 spreads outliers
+over their block, and its error was 0.195 of the norm of a real update; in blocks of 64, where an
+outlier spoils 63 others at most, it was 0.169, and decoding took a tenth of the time.
+
+Alistarh et al., "QSGD", NeurIPS 2017, with the largest magnitude in place of the norm, by blocks as
+in their section 4.
 """
 
 import math
@@ -13,47 +16,54 @@ import math
 import numpy as np
 
 from fedmqtt import codec_blocks as blocks
-from fedmqtt import rotation
 from fedmqtt.codec_chance import Chance
 from fedmqtt.codecs import Numbers
 from fedmqtt.weights import Array
 
 _LEVELS = 7
-_PAIRS: Array = np.stack(
-    [np.arange(256) % 16 - 8.0, np.arange(256) // 16 - 8.0], axis=1, dtype=np.float32
-)
-"""The two levels that a byte stands for, the lower half's first; shape (256, 2)."""
+_BLOCK = 64
 
 
 class Stage(Numbers, frozen=True):
-    """On the wire: a float32 per block, then two rotated numbers in a byte."""
+    """On the wire: half a float32 per block, then two numbers in a byte: one of the vector's first
+    half in the lower bits, and the one as far into the second half. So each half is decoded as one
+    run of bytes."""
 
     def size_bytes(self, size: int) -> int:
-        return blocks.count(size) * blocks.SCALE_BYTES + rotation.padded(size) // 2
+        return blocks.count(size, _BLOCK) * blocks.SHORT_SCALE_BYTES + _half(size)
 
     def encode(self, values: Array, own: Chance) -> bytes:
-        rotated = rotation.forward(values, own)
-        steps = blocks.steps(rotated, _LEVELS)
-        levels = blocks.round_at_random(rotated, steps, _LEVELS, own)
-        halves = (levels + 8).view(np.uint8)
-        return blocks.write_scales(steps) + (halves[::2] | halves[1::2] << 4).tobytes()
+        steps = _steps(values)
+        levels = np.zeros((2, _half(values.size)), np.uint8)
+        rounded = blocks.round_at_random(values, steps, _LEVELS, own, _BLOCK)
+        levels.reshape(-1)[: values.size] = rounded + np.int8(8)
+        pairs: bytes = (levels[0] | levels[1] << 4).tobytes()
+        return blocks.write_short_scales(steps) + pairs
 
     def decode(self, data: memoryview, size: int, own: Chance) -> Array:
-        number = blocks.count(size)
-        steps = blocks.read_scales(data, number)
-        pairs = np.frombuffer(data[number * blocks.SCALE_BYTES :], np.uint8)
-        numbers = _PAIRS.take(pairs, axis=0).reshape(-1)
-        rotation.inverse(numbers, steps, own)
-        return numbers[:size]
+        number = blocks.count(size, _BLOCK)
+        steps = blocks.read_short_scales(data, number)
+        pairs = np.frombuffer(data[number * blocks.SHORT_SCALE_BYTES :], np.uint8)
+        levels = np.empty((2, pairs.size), np.uint8)
+        np.bitwise_and(pairs, 15, out=levels[0])
+        np.right_shift(pairs, 4, out=levels[1])
+        # It wraps around where a level is below zero, as the other way of reading it does.
+        levels -= np.uint8(8)
+        numbers = levels.view(np.int8).reshape(-1)[:size].astype(np.float32)
+        blocks.scale(numbers, steps, _BLOCK)
+        return numbers
 
     def error_max(self, values: Array) -> float:
-        norms, widths = _shapes(values)
-        return math.sqrt((np.square(norms / _LEVELS) * widths).sum())
+        steps = np.repeat(_steps(values).astype(np.float64), _BLOCK)
+        return math.sqrt(np.square(steps[: values.size]).sum())
 
     def error_square(self, values: Array) -> float:
-        norms, widths = _shapes(values)
-        return float((np.square(norms) * (np.log(2 * widths) + 1)).sum()) / 98
+        return self.error_max(values) ** 2 / 4
 
 
-def _shapes(values: Array) -> tuple[rotation.Doubles, rotation.Doubles]:
-    return blocks.norms(values), rotation.widths(values.size)
+def _steps(values: Array) -> Array:
+    return blocks.shortened(blocks.steps(values, _LEVELS, _BLOCK))
+
+
+def _half(size: int) -> int:
+    return (size + 1) // 2

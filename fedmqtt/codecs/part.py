@@ -39,11 +39,8 @@ class Stage(Subset, frozen=True):
         kept: Array = values[drawn]
         return kept * lengths.astype(np.float32) if self.scaled else kept
 
-    def put(self, values: Array, size: int, shared: Chance) -> Array:
-        drawn, _ = _draw(size, values.size, shared)
-        numbers = np.zeros(size, np.float32)
-        numbers[drawn] = values
-        return numbers
+    def places(self, size: int, shared: Chance) -> _Indices:
+        return _draw(size, self.kept(size), shared)[0]
 
 
 # All answers of a round have the same, and a few rounds' answers may come side by side.

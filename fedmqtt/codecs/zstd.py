@@ -1,6 +1,6 @@
 """Zstandard compression behind the numbers' bytes: exact, and smaller where they repeat.
 
-Of a real update it saved 9% behind `full`, 20% behind `bfloat16`, 16% behind `int8` and 21% behind
+Of a real update it saved 9% behind `full`, 20% behind `bfloat16`, 16% behind `int8` and 20% behind
 `int4`; behind `eden` nothing, as signs are as good as random. Where it saves nothing it costs about
 12 bytes.
 

@@ -10,11 +10,12 @@ import pytest
 from coordinator import aggregation
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
-from coordinator.config import FederationConfig, Limits
+from coordinator.config import FederationConfig, Limits, SlowLinks
 from coordinator.rounds import Named
 from fedmqtt import codec_chain, codec_chance
 from fedmqtt.messages import Measures, Update
 from fedmqtt.settings import SettingsError
+from fedmqtt.status_pages import CodecCount
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
@@ -113,6 +114,40 @@ def test_few_bytes_cannot_hide_large_changes() -> None:
     answers.begin(terms_max=1)
     fault = answers.check(ANN, update([], codec=few.text, payload=payload))
     assert fault.endswith("limits.change_max is 2")
+
+
+@pytest.mark.parametrize("aggregation_", ["fedavg", "median"])
+def test_a_part_of_the_numbers_counts_whether_or_not_the_strategy_takes_parts(
+    aggregation_: str,
+) -> None:
+    few = codec_chain.read("part(share=0.3)+full")
+    answers = Answers(config(codec=few.text, aggregation=aggregation_), size=50, terms_max=10)
+    change = np.linspace(-1, 1, 50, dtype=np.float32)
+    chances = codec_chance.of_answer(0, RoundId(1), ANN)
+    one = update([], codec=few.text, payload=memoryview(few.encode(change, chances)))
+    answers.begin(terms_max=1)
+    assert answers.check(ANN, one) == ""
+    answers.fold(ANN, one, evaluates=False)
+    came = few.decode(one.payload, 50, chances)
+    np.testing.assert_allclose(answers.finish(np.zeros(50, np.float32)), came, rtol=1e-6)
+
+
+def test_clients_may_answer_by_either_codec_that_the_offer_names_and_by_no_other() -> None:
+    chosen = config(codec="full", slow_links=SlowLinks(codec="int8 + zstd(level=3)"))
+    answers = Answers(chosen, size=4, terms_max=10)
+    answers.begin(terms_max=2)
+    change = np.full(4, 0.5, np.float32)
+    for client, text in ((ANN, "full"), (BOB, "int8+zstd")):
+        chances = codec_chance.of_answer(0, RoundId(1), client)
+        payload = memoryview(codec_chain.read(text).encode(change, chances))
+        one = update([], codec=text, payload=payload)
+        assert answers.check(client, one) == ""
+        answers.fold(client, one, evaluates=False)
+    np.testing.assert_allclose(answers.finish(np.zeros(4, np.float32)), change, rtol=1e-2)
+    assert answers.codecs["full"] == CodecCount(updates=1, bytes=16)
+    assert answers.codecs["int8+zstd"].updates == 1
+    other = update([0.5] * 4, codec="int8")
+    assert answers.check(ANN, other) == "codec 'int8', not 'full' or 'int8+zstd'"
 
 
 def test_measures_count_of_those_who_were_asked() -> None:

@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history
-from fedmqtt.messages import Offer
+from fedmqtt.messages import Offer, SlowLinks
+from fedmqtt.status_pages import CodecCount
 from tests.coordinator.guests import Guest, Room, update
 from tests.coordinator.test_restart import CHANGES, SIZE, Federation, come, kill
 
@@ -92,3 +93,28 @@ def test_an_answer_to_a_round_of_other_settings_is_refused_as_late(
                 receipt = cat.receipt()
                 assert receipt.reason == f"late: round {offer.round} had other settings"
             counted(cat, third, 0.5)
+
+
+def test_a_round_of_other_codecs_is_given_up(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    with Room(url, federation_name) as room:
+        ann, _, cat = guests = come(room, *CHANGES)
+        rounds = [*ROUNDS, "--set", "rounds.count=2"]
+        with federation.coordinating(*rounds, "--set", "slow_links.codec=int8") as program:
+            first = ann.offered(1)
+            assert first.slow_links == SlowLinks(below_kbps=256.0, codec="int8")
+            counted(cat, first, 0.5)
+            kill(room, program)
+        with federation.coordinating(*rounds, "--set", "slow_links.codec=bfloat16") as program:
+            program.wait_for("round 1 was opened with other settings")
+            second = ann.offered(2)
+            assert second.slow_links == SlowLinks(below_kbps=256.0, codec="bfloat16")
+            end_round(guests, second)
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0
+    records = history.read(federation.run / "history.jsonl")
+    assert [one.outcome for one in records] == ["kept", "averaged"]
+    assert records[1].codecs == {"full": CodecCount(updates=2, bytes=2 * 4 * SIZE)}

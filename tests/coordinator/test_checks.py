@@ -37,6 +37,19 @@ def check(*overrides: str) -> None:
             ["tuning.deadline_min_s=1000"],
             "tuning.deadline_min_s is 1000, more than rounds.deadline_s = 300",
         ),
+        (["slow_links.codec=zip"], "slow_links.codec: there is no 'zip'; choose one of: "),
+        (
+            ["codec=eden", "slow_links.codec=eden"],
+            "slow_links.codec is 'eden', as codec is: leave it out",
+        ),
+        (
+            ["codec=topk(share=0.01)+int8", "aggregation=median"],
+            "codec 'topk(share=0.01)+int8' sends other numbers of each client",
+        ),
+        (
+            ["slow_links.codec=eden", "aggregation=krum"],
+            "slow_links.codec is 'eden', and aggregation = 'krum' compares updates",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_both_values(
@@ -52,6 +65,7 @@ def test_what_contradicts_itself_is_refused_with_both_values(
     [
         [],
         ["rounds.quorum=10"],
+        ["codec=int8", "slow_links.codec=eden", "slow_links.below_kbps=64"],
         # A bound that nobody chose gives way.
         ["rounds.deadline_s=10"],
         ["rounds.over_selection=5"],

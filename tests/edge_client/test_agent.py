@@ -24,6 +24,7 @@ from fedmqtt.messages import (
     Evaluation,
     Go,
     Presence,
+    SlowLinks,
     Training,
     Update,
     encode,
@@ -469,6 +470,38 @@ def test_over_a_slow_link_nothing_is_said_twice(
             coordinator.link.perform(Publish(Inbox(ANN), go))
         coordinator.answer("ann", str(chunk_count - 1))
         assert agent.link.bytes_sent < 1.5 * chunk_bytes * chunk_count
+
+
+def test_who_finds_its_link_slow_answers_by_the_codec_for_slow_links(
+    loop: EventLoop,
+    coordinator: Coordinator,
+    device: Device,
+    broker: RunningBroker,
+    large_task: str,
+) -> None:
+    model = coordinator.publish_model(_large_model())
+    slow_links = SlowLinks(below_kbps=1_600.0, codec="int8")
+    codecs = []
+    with proxy_to(broker.url) as slow:
+        # 800 kbit/s, and less where the machine is busy.
+        slow.throttle(100_000)
+        device.url = slow.url
+        agent = device.start(task=large_task, link=_link(chunk_bytes=128 * 1024))
+        coordinator.presence("ann", online=True)
+        for number in (1, 2, 3):
+            coordinator.offer(number, model, task_name(large_task), slow_links=slow_links)
+            update = coordinator.answer("ann")
+            assert isinstance(update, Update)
+            codecs.append(update.codec)
+            coordinator.receipt("ann", number)
+            until(loop, lambda: not device.owes(), "an empty outbox")
+        # Where the offer names none, all answer alike.
+        coordinator.offer(4, model, task_name(large_task))
+        update = coordinator.answer("ann")
+        assert isinstance(update, Update)
+        codecs.append(update.codec)
+        agent.stop()
+    assert codecs == ["full", "int8", "int8", "full"]
 
 
 def test_a_damaged_answer_is_set_aside_and_told(

@@ -87,3 +87,35 @@ def test_more_than_can_be_remembered_is_not_sent(tmp_path: Path) -> None:
     before = kept(local_methods.encode(asked(tmp_path, 1), huge))
     with pytest.raises(ValueError, match="beyond limits"):
         local_methods.encode(asked(tmp_path, 2), 2 * huge, before)
+
+
+@pytest.mark.parametrize("codec", ["topk(share=0.02)+full", "topk(share=0.1)+int8+zstd"])
+def test_all_that_arrived_and_what_was_left_out_are_all_changes_together(
+    tmp_path: Path, codec: str
+) -> None:
+    before, came, all_of_it = NOTHING, np.zeros(SIZE), np.zeros(SIZE)
+    left_out = []
+    for number in range(1, 200):
+        of = job(tmp_path, round=RoundId(number), codec=codec)
+        outgoing = local_methods.encode(of, change(number), before)
+        before = kept(outgoing)
+        came += arrived(of, outgoing)
+        all_of_it += change(number)
+        left_out.append(float(np.linalg.norm(before.arrays["left out"])))
+    np.testing.assert_allclose(came + before.arrays["left out"], all_of_it, atol=1e-5)
+    # It does not grow without bound: what was left out becomes the largest.
+    assert max(left_out[100:]) < 1.5 * max(left_out[:100])
+
+
+@pytest.mark.parametrize("codec", ["topk(share=0.02)+full"])
+def test_a_difference_needs_no_other_memory_of_what_a_codec_left_out(
+    tmp_path: Path, codec: str
+) -> None:
+    # Of clients that change by the same in each round, the sum comes to be that.
+    before, same = NOTHING, change(1)
+    for number in range(1, 60):
+        outgoing = local_methods.encode(asked(tmp_path, number, codec), same, before)
+        before = kept(outgoing)
+    assert before.arrays.keys() == {"counted"}
+    counted = np.ldexp(before.arrays["counted"].astype(np.float64), -BITS)
+    np.testing.assert_allclose(counted, same, atol=1e-7)

@@ -9,10 +9,11 @@ from edge_client import remembered, trainer
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
+from fedmqtt import codec_chain, codec_chance
 from fedmqtt.messages import Evaluation, FromClient, Method, Training, Update, read_from_client
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import ClientId, RoundId
-from fedmqtt.weights import WeightsError
+from fedmqtt.topics import ClientId, RoundId, RunId
+from fedmqtt.weights import Array, WeightsError, layout_of
 from learning_tasks import linear
 from learning_tasks.seam import TaskError
 from tests.edge_client.jobs import ANN, flat, job, task_file
@@ -164,3 +165,61 @@ def test_a_disk_without_room_for_what_is_remembered_has_none_for_the_answer(
     with pytest.raises(TaskError, match="memory"):
         trainer.work(_adding_up(tmp_path, 1), lambda fraction: None)
     assert Outbox(tmp_path / "outbox").answers() == ((), ())
+
+
+def _feeding_back(folder: Path, number: int) -> Job:
+    memory = str(folder / "memory")
+    return job(folder, round=RoundId(number), codec="topk(share=0.3)+full", memory=memory)
+
+
+def _sent(update: Update) -> Array:
+    chances = codec_chance.of_answer(7, update.round, ANN)
+    size = layout_of(linear.initial_weights(0)).size
+    return codec_chain.read(update.codec).decode(update.payload, size, chances)
+
+
+def test_what_a_codec_left_out_goes_with_a_later_answer_once_the_one_before_has_counted(
+    tmp_path: Path,
+) -> None:
+    outbox, memory = Outbox(tmp_path / "outbox"), DeviceMemory(tmp_path / "memory")
+
+    def answer(number: int, accepted: bool) -> Array:
+        made = trainer.work(_feeding_back(tmp_path, number), lambda fraction: None)
+        update = read_from_client(outbox.read(made))
+        assert isinstance(update, Update)
+        memory.settle(made, accepted=accepted, counted=None)
+        outbox.forget(made)
+        return _sent(update)
+
+    def change(number: int) -> Array:
+        alone = tmp_path / f"alone-{number}"
+        update = _update(job(tmp_path, round=RoundId(number), outbox=str(alone)))
+        whole: Array = flat(update.payload)
+        return whole
+
+    def left_out() -> Array:
+        found: Array = remembered.read(memory, RunId("r")).arrays["left out"]
+        return found
+
+    first = answer(1, accepted=True)
+    np.testing.assert_array_equal(first + left_out(), change(1))
+    before = left_out().copy()
+    assert np.count_nonzero(before)
+    # It is refused: nothing of it was counted, and nothing is remembered of it.
+    refused = answer(2, accepted=False)
+    assert np.count_nonzero(refused)
+    np.testing.assert_array_equal(left_out(), before)
+    third = answer(3, accepted=True)
+    np.testing.assert_allclose(third + left_out(), change(3) + before, atol=1e-7)
+
+
+def test_what_was_left_out_of_another_model_is_nothing(tmp_path: Path) -> None:
+    memory = DeviceMemory(tmp_path / "memory")
+    made = trainer.work(_feeding_back(tmp_path, 1), lambda fraction: None)
+    strange = {"left out": np.ones(3, np.float32)}
+    remembered.keep(memory, made, remembered.Remembered(round=RoundId(1), arrays=strange))
+    memory.settle(made, accepted=True, counted=None)
+    second = _update(_feeding_back(tmp_path, 2))
+    alone = flat(_update(job(tmp_path, round=RoundId(2), outbox=str(tmp_path / "o"))).payload)
+    sent = _sent(second)
+    np.testing.assert_array_equal(sent[sent != 0], alone[sent != 0])

@@ -24,10 +24,10 @@ def test_one_chain_has_one_spelling(written: str, meant: str) -> None:
     assert codec_chain.read(meant) == codec_chain.read(written)
 
 
-ALL = "bfloat16, eden, float16, full, int4, int8, part, zstd"
+ALL = "bfloat16, eden, float16, full, int4, int8, part, topk, zstd"
 ORDER = (
     "has to be one of bfloat16, eden, float16, full, int4, int8; in front of it may stand part,"
-    " behind it zstd, joined by +"
+    " topk, behind it zstd, joined by +"
 )
 FORM = "; expected stages as in part(share=0.25)+eden+zstd"
 

@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from types import UnionType
 
 import numpy as np
 import pytest
@@ -20,27 +21,28 @@ from numpy.typing import NDArray
 
 from fedmqtt import codec_chain
 from fedmqtt.codec_chance import Chances, of_answer
-from fedmqtt.codecs import LARGEST, Bytes, Numbers, Subset
+from fedmqtt.codecs import LARGEST, Bytes, Largest, Numbers, Subset
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
 Kind = Callable[[int], Array]
 
-FRONT = {"part": "part(share=0.3)"}
+FRONT = {"part": "part(share=0.3)", "topk": "topk(share=0.3)"}
 """What a stage with settings that must be given is called here."""
 
 
-def _names(kind: type[codec_chain.Stage]) -> list[str]:
+def _names(kind: type[codec_chain.Stage] | UnionType) -> list[str]:
     stages = codec_chain.stages().items()
     return [FRONT.get(name, name) for name, stage in stages if issubclass(stage, kind)]
 
 
 NUMBERS = _names(Numbers)
+FRONTS = _names(codec_chain.Front)
 CHAINS = [
     *NUMBERS,
-    *(f"{front}+{numbers}" for front in _names(Subset) for numbers in NUMBERS),
+    *(f"{front}+{numbers}" for front in FRONTS for numbers in NUMBERS),
     *(f"{numbers}+{behind}" for behind in _names(Bytes) for numbers in NUMBERS),
-    *(f"{one}+{n}+{two}" for one in _names(Subset) for n in NUMBERS for two in _names(Bytes)),
+    *(f"{one}+{n}+{two}" for one in FRONTS for n in NUMBERS for two in _names(Bytes)),
 ]
 SIZES = [0, 1, 2, 7, 63, 65, 1000, 1023, 1024, 1025, 5001]
 SEEDS = 500
@@ -157,6 +159,44 @@ def test_a_subset_is_that_of_all_clients_in_a_round_and_another_in_the_next(fron
     assert not np.array_equal(sent("ann", 1), sent("ann", 2))
 
 
+@pytest.mark.parametrize("front", _names(Largest))
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", [normal, spiky, heavy_tailed])
+def test_the_largest_are_sent_and_all_others_are_not(front: str, size: int, kind: Kind) -> None:
+    values, chain = kind(size), codec_chain.read(f"{front}+full")
+    back = round_trip(chain.text, values, chances())
+    kept = math.ceil(0.3 * size)
+    sent = back != 0
+    assert sent.sum() == kept
+    np.testing.assert_array_equal(back[sent], values[sent])
+    if 0 < kept < size:
+        assert np.abs(values[sent]).min() >= np.abs(values[~sent]).max()
+    # As its docstring says, and certain.
+    assert distance(back, values) ** 2 <= (1 - 0.3) * np.linalg.norm(values) ** 2 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("front", _names(Largest))
+def test_hostile_places_are_refused(front: str) -> None:
+    chain = codec_chain.read(f"{front}+full")
+    good = bytearray(chain.encode(normal(1000), chances()))
+    kept = math.ceil(0.3 * 1000)
+    head = len(good) - 4 * kept
+    refused = 0
+    for n in range(head):
+        for bit in range(8):
+            bad = good.copy()
+            bad[n] ^= 1 << bit
+            try:
+                sent = chain.unpack(bytes(bad), 1000, chances())
+            except ValueError:
+                refused += 1
+            else:
+                assert sent.places is not None and sent.places[-1] < 1000
+                assert (np.diff(sent.places) > 0).all()
+    # A bit more or less in the rest of the places is one place too many or too few.
+    assert refused > 4 * head
+
+
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("size", SIZES)
 def test_no_change_stays_no_change(chain: str, size: int) -> None:
@@ -234,8 +274,7 @@ def test_tiny_and_large_changes_come_back_as_finite_ones(chain: str, size: float
 @given(data=st.data(), size=st.integers(0, 70))
 def test_noise_is_numbers_or_a_value_error(chain: str, data: st.DataObject, size: int) -> None:
     codec = codec_chain.read(chain)
-    kept = size if codec.subset is None else codec.subset.kept(size)
-    exact = codec.numbers.size_bytes(kept)
+    exact = codec.size_bytes(size)
     noise = data.draw(st.binary(max_size=64) | st.binary(min_size=exact, max_size=exact))
     if codec.squeezed is not None and data.draw(st.booleans()):
         noise = codec.squeezed.squeeze(noise)

@@ -96,6 +96,26 @@ def test_two_clients_by_hand() -> None:
     assert running.mean().tolist() == [3.25, -0.125]
 
 
+@given(st.lists(st.tuples(VALUES, st.sets(st.integers(0, SIZE - 1)), st.integers(1, WEIGHT_MAX))))
+def test_what_is_added_at_places_is_what_is_added_with_zeros_elsewhere(
+    terms: list[tuple[Array, set[int], int]],
+) -> None:
+    alone, whole = ExactSum(SIZE, BITS), ExactSum(SIZE, BITS)
+    # Clients of a round have one array in common.
+    arrays_of = {frozenset(places): np.array(sorted(places), np.int64) for _, places, _ in terms}
+    for values, chosen, weight in terms:
+        places = arrays_of[frozenset(chosen)]
+        alone.add_at(places, values[places], weight)
+        rest = np.setdiff1d(np.arange(SIZE), places)
+        zeroed = values.copy()
+        zeroed[rest] = 0
+        whole.add(zeroed, weight)
+        alone.add(values, weight)
+        whole.add(values, weight)
+    assert alone.total.tobytes() == whole.total.tobytes()
+    assert alone.weight == whole.weight
+
+
 def test_halves_round_to_even_in_both_directions() -> None:
     values = np.array([0.5, 1.5, -0.5, -1.5, 0.25], np.float32)
     assert sum_of([(values, 1)], bits=0).total.tolist() == [0, 2, 0, -2, 0]

@@ -31,6 +31,7 @@ from fedmqtt.messages import (
     Presence,
     Receipt,
     Seat,
+    SlowLinks,
     Sortition,
     TimeLeft,
     Training,
@@ -62,6 +63,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         seed=7,
         spread_s=2.5,
         late_rounds=5,
+        slow_links=SlowLinks(below_kbps=256.0, codec="eden"),
         method=Method(sends="gradient", personal=("*.bn*", "head.*"), fine_tune_epochs=2),
     ),
     "offer_by_sortition": Offer(

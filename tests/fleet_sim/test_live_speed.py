@@ -28,6 +28,7 @@ FEDERATION = FederationConfig(
     rounds=operator.Rounds(deadline_s=300.0, pause_s=20.0, retry_s=5.0, away_grace_s=10.0),
     evaluation=operator.Evaluation(final_deadline_s=60.0),
     transfer=operator.Transfer(stall_s=5.0),
+    slow_links=operator.SlowLinks(codec="eden", below_kbps=64.0),
 )
 
 
@@ -45,6 +46,8 @@ def test_a_coordinator_in_a_faster_world_has_shorter_waits() -> None:
     assert (rounds.away_grace_s, fast.evaluation.final_deadline_s) == (1.0, 6.0)
     assert (fast.transfer.stall_s, fast.broker.keepalive_s) == (0.5, 10)
     assert (fast.tuning.deadline_min_s, fast.rounds.cohort) == (4.5, FEDERATION.rounds.cohort)
+    # What takes a second of theirs takes a tenth of ours.
+    assert fast.slow_links.below_kbps == 640.0
     assert federation_at_speed(FEDERATION, 1.0) == FEDERATION
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from coordinator import aggregation, strategy_memory
-from coordinator.aggregation import KeepModel, Memory, Round
+from coordinator.aggregation import KeepModel, Memory, Round, TakesParts
 from coordinator.client_store import ClientStore
 from fedmqtt import parts
 from fedmqtt.fixed_point import fraction_bits
@@ -78,6 +78,26 @@ def test_the_order_of_answers_does_not_matter_for_a_single_bit(strategy: ModuleT
     for seed in range(3):
         random.Random(seed).shuffle(folded)
         assert play(strategy, BASE, folded).tobytes() == first
+
+
+def _round() -> Round:
+    return Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX)
+
+
+def test_a_part_is_folded_as_the_whole_change_that_it_is_of(strategy: ModuleType) -> None:
+    two_rounds = (np.array([0, 2, 5]), np.array([1, 3, 4]))
+    wholes, parts_ = (strategy.build(strategy.Settings(), _round()) for _ in range(2))
+    takes_parts = isinstance(parts_, TakesParts)
+    if not takes_parts:
+        pytest.skip("it needs all numbers of a change")
+    # Late answers come in between, from a round in which other numbers were drawn.
+    for n, (change, sample_count, named) in enumerate(random_answers(9)):
+        places = two_rounds[n % 3 == 2]
+        whole = np.zeros(SIZE, np.float32)
+        whole[places] = change[places]
+        wholes.fold(whole, sample_count, named)
+        parts_.fold_part(places, change[places], sample_count, named)
+    assert parts_.finish(BASE).tobytes() == wholes.finish(BASE).tobytes()
 
 
 @pytest.mark.parametrize("before", [["nnm"], ["bucketing"], ["bucketing", "nnm"]], ids="+".join)
