@@ -1,6 +1,6 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, selection
+from coordinator import aggregation, downlink, selection
 from coordinator.config import FederationConfig, Tuning
 from fedmqtt import codec_chain, parts
 from fedmqtt.settings import SettingsError
@@ -12,6 +12,7 @@ _DEFAULT = Tuning()
 def check(config: FederationConfig) -> None:
     """Raises SettingsError; names the keys, their values, and what was expected."""
     codec_chain.read(config.codec)
+    downlink.read(config.downlink_codec)
     for key, folder in _PARTS:
         if getattr(config, key) not in (known := parts.names(folder)):
             raise SettingsError(

@@ -37,10 +37,17 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Chances:
-    """Of one client's answer to one round."""
+    """Of one client's answer to one round, or of one delta of the model."""
 
     own: Chance
     shared: Chance
+
+
+def of_delta(base: str) -> Chances:
+    """Of what is published as a change of the model with this digest."""
+    return Chances(
+        own=Chance(f"codec/delta/own/{base}"), shared=Chance(f"codec/delta/shared/{base}")
+    )
 
 
 def of_answer(seed: int, round_id: RoundId, client: ClientId) -> Chances:

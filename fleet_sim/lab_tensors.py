@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from coordinator import downlink, published_model
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.published_model import PublishedModel
 from coordinator.rounds import Close, Named
 from edge_client import trainer
 from edge_client.session import Answer
@@ -40,6 +42,8 @@ from learning_tasks.seam import TaskError, Trained
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """As clients have it."""
+
     flat: Array
     file: bytes
 
@@ -51,12 +55,14 @@ class Tensors:
         """`terms`: the most answers that any round may fold. Raises SettingsError, UnknownPart."""
         self.layout = layout
         self.models: dict[Digest, Model] = {}
-        self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
         self.answers = Answers(config, flat.size, terms)
         self._held: dict[Named, Update] = {}
-        self.newest = self._initial = self._keep(flat)
+        self._downlink = downlink.read(config.downlink_codec)
+        chunk_bytes = config.transfer.chunk_bytes
+        self._published = published_model.make(layout, flat, 0, chunk_bytes)
+        self.newest = self._initial = self._keep(self._published)
 
     @property
     def initial(self) -> Digest:
@@ -64,16 +70,16 @@ class Tensors:
 
     @property
     def flat(self) -> Array:
-        """The newest model's numbers, shape (size,)."""
-        return self.models[self.newest].flat
+        """The newest model's numbers, shape (size,): the coordinator's own."""
+        return self._published.flat
+
+    @property
+    def trained_rounds(self) -> int:
+        return self._published.trained_rounds
 
     def model(self, digest: Digest, chunk_bytes: int) -> ModelRef:
-        return ModelRef(
-            digest=digest,
-            size_bytes=len(self.models[digest].file),
-            chunk_bytes=chunk_bytes,
-            fingerprint=self.layout.fingerprint,
-        )
+        assert digest == self.newest
+        return published_model.cut(self._published, chunk_bytes).ref
 
     def dress(self, offer: Offer) -> Offer:
         file = self.models[offer.model.digest].file
@@ -106,14 +112,16 @@ class Tensors:
             staleness = close.round - named.round
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
+        old = self._published
         try:
-            self.newest = self._keep(self.answers.finish(self.models[base].flat))
+            flat = self.answers.finish(old.flat)
         except KeepModel as why:
             self.kept_because = str(why)
             return base
         finally:
             self.answers.end()
-        self.trained_rounds += 1
+        self._published = downlink.following(old, flat, self._downlink)
+        self.newest = self._keep(self._published)
         return self.newest
 
     def keep_sent(self, offer: Offer) -> None:
@@ -128,11 +136,9 @@ class Tensors:
         for digest in self.models.keys() - {self.newest, *in_use}:
             del self.models[digest]
 
-    def _keep(self, flat: Array) -> Digest:
-        file = weights.write(self.layout, flat)
-        digest = weights.digest(file)
-        self.models[digest] = Model(flat, file)
-        return digest
+    def _keep(self, model: PublishedModel) -> Digest:
+        self.models[model.ref.digest] = Model(model.published, model.file)
+        return model.ref.digest
 
 
 @dataclass(slots=True)

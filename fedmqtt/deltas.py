@@ -1,0 +1,93 @@
+"""The file that makes one published model of the one before it, in a codec's few bytes.
+
+    delta file:  MessagePack header {format, codec, base, size_bytes}  then the codec's bytes
+
+The coordinator and its clients add what is decoded with the same float32 additions, so that all
+hold the same numbers, and one digest tells whether they do. The codec's chance comes from the
+base's digest: nothing of it is sent.
+"""
+
+from dataclasses import dataclass
+
+import msgpack
+import msgspec
+import numpy as np
+
+from fedmqtt import codec_chain, codec_chance
+from fedmqtt.codec_chain import Chain
+from fedmqtt.messages import DeltaRef, Name, Sha256
+from fedmqtt.settings import SettingsError
+from fedmqtt.topics import Digest
+from fedmqtt.weights import Array, Buffer
+
+FORMAT = "fedmqtt-delta-1"
+_HEADER_BYTES_MAX = 1024
+
+
+class DeltaError(ValueError):
+    """Bytes that are no delta of such a model; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A delta file, and what offers say of it."""
+
+    ref: DeltaRef
+    file: bytes
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: str
+    codec: Name
+    base: Sha256
+    size_bytes: int
+
+
+def write(chain: Chain, base: Digest, change: Array) -> bytes:
+    """The delta file of a change, float32 of shape (n,), of the model with the digest `base`.
+
+    Raises ValueError on numbers that the codec has no bytes for.
+    """
+    data = bytes(chain.encode(change, codec_chance.of_delta(base)))
+    header = _Header(FORMAT, chain.text, base, len(data))
+    return msgspec.msgpack.encode(header) + data
+
+
+def apply(numbers: Array, file: Buffer) -> Array:
+    """The next model's numbers, shape (n,), of those of the one before it. Raises DeltaError.
+
+    Takes no more memory than nine times the `numbers`, whatever the file says.
+    """
+    header, start = _read_header(file)
+    data = memoryview(file)[start:]
+    if len(data) != header.size_bytes:
+        raise DeltaError(f"{len(data)} bytes of a delta where {header.size_bytes} belong")
+    try:
+        chain = codec_chain.read(header.codec)
+        change = chain.decode(data, numbers.size, codec_chance.of_delta(header.base))
+    except (ValueError, SettingsError) as bad:
+        raise DeltaError(f"no delta of this model: {bad}") from bad
+    # What overflows is seen by who looks at the outcome.
+    with np.errstate(all="ignore"):
+        return numbers + change
+
+
+def file_bytes(beginning: Buffer) -> int:
+    """How long the delta file is that begins like this. Raises DeltaError."""
+    header, start = _read_header(beginning)
+    return start + header.size_bytes
+
+
+def _read_header(file: Buffer) -> tuple[_Header, int]:
+    unpacker = msgpack.Unpacker(max_buffer_size=_HEADER_BYTES_MAX, strict_map_key=True)
+    try:
+        # What is fed is copied.
+        unpacker.feed(memoryview(file)[:_HEADER_BYTES_MAX])
+        header = msgspec.convert(unpacker.unpack(), _Header)
+    except (msgpack.UnpackException, ValueError, msgspec.ValidationError) as bad:
+        raise DeltaError(f"no delta header: {bad or type(bad).__name__}") from bad
+    if header.format != FORMAT:
+        raise DeltaError(f"format {header.format!r}; this program reads {FORMAT!r}")
+    if header.size_bytes < 0:
+        raise DeltaError("a negative size")
+    return header, unpacker.tell()
