@@ -121,7 +121,7 @@ class Agent:
         # Until an offer says how many we are.
         self.link.spread_s = min(pace.UNTOLD_SPREAD_S, config.link.retry_max_s)
         folder, size_max = config.state_dir / "models", config.model_bytes_max
-        self._models = Models(loop, self.link, folder, size_max, trainers)
+        self._models = Models(loop, self.link, folder, size_max, trainers, self._log)
 
     @property
     def state(self) -> Session:

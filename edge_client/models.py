@@ -9,6 +9,7 @@
 The agent knows no tensors: the model is made by the process that trains, as files.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from msgspec import structs
 from edge_client.delta_route import Route, route
 from edge_client.model_fetch import DELTA, ModelFetch, too_large
 from edge_client.trainer_pool import Report, Ticket
-from edge_client.training_job import FromTrainer, Rebuild, Rebuilt
+from edge_client.training_job import Failed, FromTrainer, Rebuild, Rebuilt
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import DeltaRef, ModelRef
 from fedmqtt.mqtt_link import MqttLink
@@ -61,9 +62,11 @@ class Models:
         folder: Path,
         size_max: int,
         rebuilders: Rebuilders,
+        log: logging.Logger,
     ) -> None:
         self._loop = loop
         self._rebuilders = rebuilders
+        self._log = log
         self._size_max = size_max
         self._fetch = ModelFetch(link, folder, size_max)
         self._way: _Way | None = None
@@ -140,7 +143,7 @@ class Models:
 
         def fetched(fault: str) -> None:
             if fault:
-                self._give_way_up(way)
+                self._give_way_up(way, fault)
             else:
                 self._fetch_next(way, left[1:])
 
@@ -159,18 +162,25 @@ class Models:
     def _heard(self, way: _Way, said: FromTrainer) -> None:
         if not isinstance(said, Rebuilt):
             self._failures += 1
-            self._give_way_up(way)
+            why = said.reason if isinstance(said, Failed) else f"a {type(said).__name__}"
+            self._give_way_up(way, why)
             return
         self._failures = 0
         self._way = None
+        deltas = way.route.deltas
+        took_bytes = sum(delta.size_bytes for delta in deltas)
+        whole_bytes = way.model.size_bytes
+        told = "model by deltas (%d): %d bytes, whole %d"
+        self._log.info(told, len(deltas), took_bytes, whole_bytes)
         # What cannot be removed is in nobody's way.
         with suppress(OSError):
             self._fetch.adopt(way.model.digest)
         # At once: a trainer that has made the model is still there to train it.
         way.done("")
 
-    def _give_way_up(self, way: _Way) -> None:
+    def _give_way_up(self, way: _Way, why: str) -> None:
         if way is self._way:
+            self._log.warning("no model of these deltas, so it is fetched whole: %s", why)
             self._way = None
             self._whole_only = way.model.digest
             self._fetch_whole(way.model, way.done)
