@@ -57,7 +57,7 @@ def following(old: PublishedModel, flat: Array, chain: Chain | None) -> Publishe
     trained, chunk_bytes = old.trained_rounds + 1, old.ref.chunk_bytes
     if chain is not None and len(old.file) > SMALL_MODEL_BYTES:
         try:
-            file = deltas.write(chain, old.ref.digest, flat - old.published)
+            file = deltas.write(chain, old.ref.digest, trained, flat - old.published)
         except ValueError:
             return published_model.make(old.layout, flat, trained, chunk_bytes)
         published = deltas.apply(old.published, file)

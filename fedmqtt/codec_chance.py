@@ -43,10 +43,11 @@ class Chances:
     shared: Chance
 
 
-def of_delta(base: str) -> Chances:
-    """Of what is published as a change of the model with this digest."""
+def of_delta(base: str, number: int) -> Chances:
+    """Of what makes the model with this number of the one with the digest `base`."""
     return Chances(
-        own=Chance(f"codec/delta/own/{base}"), shared=Chance(f"codec/delta/shared/{base}")
+        own=Chance(f"codec/delta/own/{base}/{number}"),
+        shared=Chance(f"codec/delta/shared/{base}/{number}"),
     )
 
 

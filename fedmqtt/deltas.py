@@ -1,20 +1,25 @@
 """The file that makes one published model of the one before it, in a codec's few bytes.
 
-    delta file:  MessagePack header {format, codec, base, size_bytes}  then the codec's bytes
+    delta file:  MessagePack header {format, codec, base, number, size_bytes}
+                 then the codec's bytes
 
 The coordinator and its clients add what is decoded with the same float32 additions, so that all
 hold the same numbers, and one digest tells whether they do. The codec's chance comes from the
-base's digest: nothing of it is sent.
+base's digest and the number of the model that is made: after a model in which nothing was new, the
+same numbers must not be drawn again.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgpack
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from fedmqtt import codec_chain, codec_chance
 from fedmqtt.codec_chain import Chain
+from fedmqtt.codec_chance import Chances
 from fedmqtt.messages import DeltaRef, Name, Sha256
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import Digest
@@ -40,16 +45,22 @@ class _Header(msgspec.Struct, frozen=True):
     format: str
     codec: Name
     base: Sha256
-    size_bytes: int
+    number: Annotated[int, Meta(ge=0, le=2**53)]
+    size_bytes: Annotated[int, Meta(ge=0, le=2**40)]
+
+    @property
+    def chances(self) -> Chances:
+        return codec_chance.of_delta(self.base, self.number)
 
 
-def write(chain: Chain, base: Digest, change: Array) -> bytes:
-    """The delta file of a change, float32 of shape (n,), of the model with the digest `base`.
+def write(chain: Chain, base: Digest, number: int, change: Array) -> bytes:
+    """The delta file of a change, float32 of shape (n,), of the model with the digest `base`. It
+    makes the one with this number.
 
     Raises ValueError on numbers that the codec has no bytes for.
     """
-    data = bytes(chain.encode(change, codec_chance.of_delta(base)))
-    header = _Header(FORMAT, chain.text, base, len(data))
+    data = bytes(chain.encode(change, codec_chance.of_delta(base, number)))
+    header = _Header(FORMAT, chain.text, base, number, len(data))
     return msgspec.msgpack.encode(header) + data
 
 
@@ -64,7 +75,7 @@ def apply(numbers: Array, file: Buffer) -> Array:
         raise DeltaError(f"{len(data)} bytes of a delta where {header.size_bytes} belong")
     try:
         chain = codec_chain.read(header.codec)
-        change = chain.decode(data, numbers.size, codec_chance.of_delta(header.base))
+        change = chain.decode(data, numbers.size, header.chances)
     except (ValueError, SettingsError) as bad:
         raise DeltaError(f"no delta of this model: {bad}") from bad
     # What overflows is seen by who looks at the outcome.
@@ -88,6 +99,4 @@ def _read_header(file: Buffer) -> tuple[_Header, int]:
         raise DeltaError(f"no delta header: {bad or type(bad).__name__}") from bad
     if header.format != FORMAT:
         raise DeltaError(f"format {header.format!r}; this program reads {FORMAT!r}")
-    if header.size_bytes < 0:
-        raise DeltaError("a negative size")
     return header, unpacker.tell()
