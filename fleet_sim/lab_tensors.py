@@ -61,8 +61,9 @@ class Tensors:
         self._held: dict[Named, Update] = {}
         self._downlink = downlink.read(config.downlink_codec)
         chunk_bytes = config.transfer.chunk_bytes
-        self._published = published_model.make(layout, flat, 0, chunk_bytes)
-        self.newest = self._initial = self._keep(self._published)
+        self.published = published_model.make(layout, flat, 0, chunk_bytes)
+        """The newest model."""
+        self.newest = self._initial = self._keep(self.published)
 
     @property
     def initial(self) -> Digest:
@@ -71,15 +72,15 @@ class Tensors:
     @property
     def flat(self) -> Array:
         """The newest model's numbers, shape (size,): the coordinator's own."""
-        return self._published.flat
+        return self.published.flat
 
     @property
     def trained_rounds(self) -> int:
-        return self._published.trained_rounds
+        return self.published.trained_rounds
 
     def model(self, digest: Digest, chunk_bytes: int) -> ModelRef:
         assert digest == self.newest
-        return published_model.cut(self._published, chunk_bytes).ref
+        return published_model.cut(self.published, chunk_bytes).ref
 
     def dress(self, offer: Offer) -> Offer:
         file = self.models[offer.model.digest].file
@@ -112,7 +113,7 @@ class Tensors:
             staleness = close.round - named.round
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
-        old = self._published
+        old = self.published
         try:
             flat = self.answers.finish(old.flat)
         except KeepModel as why:
@@ -120,8 +121,8 @@ class Tensors:
             return base
         finally:
             self.answers.end()
-        self._published = downlink.following(old, flat, self._downlink)
-        self.newest = self._keep(self._published)
+        self.published = downlink.following(old, flat, self._downlink)
+        self.newest = self._keep(self.published)
         return self.newest
 
     def keep_sent(self, offer: Offer) -> None:
