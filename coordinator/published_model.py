@@ -38,6 +38,11 @@ class PublishedModel:
         """Whether clients have other numbers than the coordinator."""
         return self.ref.digest != self.digest
 
+    @property
+    def delta_bytes(self) -> int:
+        """Of the one that leads from the model before it; 0 where none does."""
+        return self.deltas[-1].ref.size_bytes if self.deltas else 0
+
     def refs(self) -> Iterator[ModelRef]:
         """Of every file of it on the broker."""
         return refs(self.ref)

@@ -1033,6 +1033,7 @@ class Service:
         facts.model = ModelPage(
             digest=self._model.ref.digest,
             size_bytes=self._model.ref.size_bytes,
+            delta_bytes=self._model.delta_bytes,
             parameters=self._model.flat.size,
             trained_rounds=self._model.trained_rounds,
             figures=self._totals.figures,
