@@ -27,7 +27,7 @@ from edge_client.rebuild import rebuild
 from edge_client.training_job import Rebuild
 from fedmqtt.weights import Layout
 
-CODECS = ("full", "int8", "int4", "eden", "part(share=0.25,scaled=false)+eden")
+CODECS = ("full", "int8", "int4", "eden", "part(share=0.25)+eden")
 
 
 def main() -> int:

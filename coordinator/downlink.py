@@ -40,11 +40,6 @@ def read(codec: str) -> Chain | None:
         chain = codec_chain.read(codec)
     except SettingsError as bad:
         raise SettingsError(f"downlink_codec: {str(bad).removeprefix('codec: ')}") from bad
-    if chain.subset is not None and not chain.subset.adds_up:
-        raise SettingsError(
-            f"downlink_codec: {codec!r} multiplies what it sends, and what is lost would grow from"
-            " model to model without bound; add scaled=false"
-        )
     return None if chain.text == FULL else chain
 
 
@@ -57,10 +52,9 @@ def following(old: PublishedModel, flat: Array, chain: Chain | None) -> Publishe
     trained, chunk_bytes = old.trained_rounds + 1, old.ref.chunk_bytes
     if chain is not None and len(old.file) > SMALL_MODEL_BYTES:
         try:
-            file = deltas.write(chain, old.ref.digest, trained, flat - old.published)
+            file, published = deltas.write(chain, old.ref.digest, trained, old.published, flat)
         except ValueError:
             return published_model.make(old.layout, flat, trained, chunk_bytes)
-        published = deltas.apply(old.published, file)
         if np.abs(published).max(initial=0) <= LARGEST:
             kept = old.deltas
             # Of a change that is too small for any bit nobody needs a file.

@@ -60,7 +60,7 @@ CODECS = (
     "full/int8",
     "full/int4",
     "full/eden",
-    "full/part(share=0.25, scaled=false)+eden",
+    "full/part(share=0.25)+eden",
     "eden/eden",
 )
 LATEST = 10

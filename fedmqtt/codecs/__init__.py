@@ -25,12 +25,6 @@ LARGEST = 1e9
 class Subset(Struct, frozen=True, forbid_unknown_fields=True):
     """Chooses which numbers are sent, the same for all clients of a round."""
 
-    @property
-    def adds_up(self) -> bool:
-        """Whether what was left out can be sent later, and the rest shrinks: what comes back is
-        never further from the numbers than nothing is."""
-        return True
-
     @abstractmethod
     def kept(self, size: int) -> int:
         """How many of `size` numbers."""

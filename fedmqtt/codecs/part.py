@@ -31,10 +31,6 @@ class Stage(Subset, frozen=True):
         bool, Meta(description="Multiply them, so that the average over rounds stays right.")
     ] = True
 
-    @property
-    def adds_up(self) -> bool:
-        return not self.scaled or self.share == 1
-
     def kept(self, size: int) -> int:
         return math.ceil(self.share * size)
 

@@ -18,7 +18,7 @@ from fedmqtt.weights import Array, Layout
 SIZE = 5000
 LAYOUT = Layout((("w", (SIZE,)),))
 
-FRONT = {"part": "part(share=0.4, scaled=false)"}
+FRONT = {"part": "part(share=0.4)"}
 NUMBERS = [name for name, stage in codec_chain.stages().items() if issubclass(stage, Numbers)]
 SUBSETS = [name for name, stage in codec_chain.stages().items() if issubclass(stage, Subset)]
 CODECS = [
@@ -76,12 +76,13 @@ def test_what_was_lost_comes_with_the_next(codec: str, goal: Callable[[], Array]
     """Once the coordinator's model stands still, clients come to have it."""
     models = followed([goal()] * 60, codec)
     lost = [float(np.linalg.norm(one.flat - one.published)) for one in models]
-    assert lost[1] == max(lost)
+    # Each delta is nearer than none, but for the last digits.
+    assert all(after <= before + 1e-4 for before, after in pairwise(lost[1:]))
     assert lost[60] <= 1e-2 * float(np.linalg.norm(goal()))
     assert all(one.flat.tobytes() == goal().tobytes() for one in models[1:])
 
 
-@pytest.mark.parametrize("codec", ["int8", "int4", "eden", "part(share=0.4,scaled=false)+int4"])
+@pytest.mark.parametrize("codec", ["int8", "int4", "eden", "part(share=0.4)+int4"])
 def test_errors_do_not_add_up_over_rounds(codec: str) -> None:
     """Without feedback they would after 100 rounds be ten times those of one."""
     lost = [float(np.linalg.norm(one.flat - one.published)) for one in followed(walk(100), codec)]
@@ -133,7 +134,7 @@ def test_a_model_that_stays_the_same_needs_no_delta() -> None:
     ("codec", "kept"),
     [
         # 1.25 kB each, of 20 kB, whose 64th has room for a list of six.
-        ("part(share=0.25,scaled=false)+int8", 6),
+        ("part(share=0.25)+int8", 6),
         # 5 kB: four would be the whole model.
         ("int8", 3),
         # Never less than the one that most clients want, while it is less than the model.
@@ -157,12 +158,6 @@ def test_of_a_large_model_no_more_are_listed_than_an_offer_has_room_for() -> Non
     for n in range(DELTAS_MAX + 3):
         model = following(model, normal(40_000, n), read("eden"))
     assert len(model.deltas) == DELTAS_MAX
-
-
-def test_a_codec_whose_losses_would_grow_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"downlink_codec: .*scaled=false"):
-        read("part(share=0.25)+eden")
-    assert read("part(share=1)+eden") is not None
 
 
 def test_a_codec_that_is_not_there_is_told_by_the_settings_name() -> None:

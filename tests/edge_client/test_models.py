@@ -28,6 +28,10 @@ LAYOUT = Layout((("w", (SIZE,)),))
 CHUNK = 1024
 
 
+_SEVEN = np.zeros(7, np.float32)
+OF_ANOTHER, _ = deltas.write(codec_chain.read("full"), Digest("ab" * 32), 1, _SEVEN, _SEVEN)
+
+
 @dataclass(frozen=True)
 class Published:
     """A coordinator's models, each a change of the one before it."""
@@ -60,9 +64,9 @@ def publish(count: int, *, wrong: bool = False) -> Published:
     flat = chance.normal(size=SIZE).astype(np.float32)
     files, changes = [weights.write(LAYOUT, flat)], []
     for number in range(1, count):
-        change = chance.normal(size=SIZE).astype(np.float32)
-        file = deltas.write(chain, weights.digest(files[-1]), number, change)
-        flat = deltas.apply(flat, file) + np.float32(wrong)
+        new = flat + chance.normal(size=SIZE).astype(np.float32)
+        file, flat = deltas.write(chain, weights.digest(files[-1]), number, flat, new)
+        flat = flat + np.float32(wrong)
         changes.append(file)
         files.append(weights.write(LAYOUT, flat))
     return Published(files, changes)
@@ -244,7 +248,7 @@ def _asked_whole(device: Device, model: ModelRef) -> bool:
     "hostile",
     [
         b"junk" * 100,
-        deltas.write(codec_chain.read("full"), Digest("ab" * 32), 1, np.zeros(7, "f4")),
+        OF_ANOTHER,
     ],
     ids=["junk", "of another model"],
 )

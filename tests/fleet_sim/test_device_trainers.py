@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edge_client.outbox import Outbox
@@ -82,8 +81,8 @@ def test_a_model_is_made_of_deltas_in_no_time_of_the_device(device: Device) -> N
     trainers = device.trainers(100.0)
     old, new = model_file(), model_file(plus=1.0)
     (device.folder / "old").write_bytes(old)
-    ones = np.ones(weights.read(old)[1].size, np.float32)
-    delta = deltas.write(codec_chain.read("full"), weights.digest(old), 1, ones)
+    chain, (_, before), (_, after) = codec_chain.read("full"), weights.read(old), weights.read(new)
+    delta, _ = deltas.write(chain, weights.digest(old), 1, before, after)
     (device.folder / "delta").write_bytes(delta)
     order = Rebuild(
         base_path=str(device.folder / "old"),
