@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from edge_client import trainer
 from edge_client.agent import Agent
 from edge_client.config import ClientConfig
+from edge_client.rebuild import rebuild
 from edge_client.trainer_pool import Report, Ticket
-from edge_client.training_job import Done, Job
+from edge_client.training_job import Done, Job, Rebuild, Rebuilt
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import parse_broker_url
 
@@ -27,7 +28,7 @@ class InProcessTrainer:
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
 
-    def submit(self, job: Job, report: Report) -> Ticket:
+    def submit(self, job: Job | Rebuild, report: Report) -> Ticket:
         ticket = Ticket(job, report)
         self._loop.post(lambda: self._work(ticket))
         return ticket
@@ -37,6 +38,10 @@ class InProcessTrainer:
 
     def _work(self, ticket: Ticket) -> None:
         if ticket.report is None:
+            return
+        if isinstance(ticket.job, Rebuild):
+            rebuild(ticket.job)
+            ticket.report(Rebuilt())
             return
         answer = trainer.work(ticket.job, lambda fraction: None)
         done = Done(

@@ -1,6 +1,6 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, codec_choice, selection
+from coordinator import aggregation, codec_choice, downlink, selection
 from coordinator.config import FederationConfig, Tuning
 from coordinator.robust.rule import RobustSettings
 from fedmqtt import parts
@@ -51,6 +51,7 @@ def _check_memory(config: FederationConfig) -> None:
 def check_parts(config: FederationConfig) -> None:
     """Whether there is each part that is named. Raises SettingsError."""
     codec_choice.chains(config)
+    downlink.read(config.downlink_codec)
     for key, folder in _PARTS:
         if getattr(config, key) not in (known := parts.names(folder)):
             raise SettingsError(

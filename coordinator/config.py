@@ -263,6 +263,13 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "part(share=0.25)+eden+zstd. `fedmqtt codecs` lists them."
         ),
     ] = "full"
+    downlink_codec: Annotated[
+        str,
+        Meta(
+            description="How models go to clients: full, or as deltas by a codec such as int4 or\n"
+            "eden, for clients that hold one of the models before."
+        ),
+    ] = "full"
     broker: Broker = field(default_factory=Broker)
     rounds: Rounds = field(default_factory=Rounds)
     tuning: Tuning = field(default_factory=Tuning)

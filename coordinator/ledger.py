@@ -33,7 +33,7 @@ from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import ModelRef, Sortition
+from fedmqtt.messages import DeltaRef, ModelRef, Sortition
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 VERSION = 1
@@ -134,6 +134,13 @@ class MemoryFile(Struct, frozen=True, kw_only=True):
     """Of the file."""
 
 
+class PublishedFiles(Struct, frozen=True, kw_only=True):
+    """What clients were given for the newest model, where it is not that model itself."""
+
+    digest: Digest
+    deltas: list[DeltaRef]
+
+
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """The newest model."""
 
@@ -142,6 +149,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     digest: Digest
     trained_rounds: int
     memory: MemoryFile | None = None
+    published: PublishedFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@ cleared.
 
 What we know of, such as the last rounds' models, is cleared by what we know. Of a stranger's the
 first chunk tells how many there are: it has the size of all but the last, and begins with the
-model file's header. Chunks are published from the first to the last and cleared from the last to
-the first, so whatever lies there has its first.
+header of a model's file or of a delta's. Chunks are published from the first to the last and
+cleared from the last to the first, so whatever lies there has its first.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from coordinator import published_model
-from fedmqtt import chunks, weights
+from fedmqtt import chunks, deltas, weights
+from fedmqtt.deltas import DeltaError
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import ModelRef
@@ -81,10 +82,17 @@ def as_it_lies(ref: ModelRef, first: bytes) -> ModelRef:
     return published_model.in_more_chunks(ref, max(CHUNK_BYTES_MIN, len(first)))
 
 
+def _file_bytes(first: bytes) -> int:
+    try:
+        return weights.file_bytes(first)
+    except WeightsError:
+        return deltas.file_bytes(first)
+
+
 def _strangers(digest: Digest, first: bytes) -> ModelRef | None:
     try:
-        size_bytes = weights.file_bytes(first)
-    except WeightsError:
+        size_bytes = _file_bytes(first)
+    except (WeightsError, DeltaError):
         return None
     if len(first) < min(size_bytes, CHUNK_BYTES_MIN):
         return None

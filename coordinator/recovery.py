@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator import checkpoint, pacing, rounds, strategy_memory
+from coordinator import checkpoint, pacing, published_files, rounds, strategy_memory
 from coordinator.aggregation import Memory
 from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
@@ -22,6 +22,7 @@ from coordinator.ledger import (
 )
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from fedmqtt import weights
+from fedmqtt.deltas import Delta
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Layout
@@ -44,6 +45,8 @@ class Recovered:
     open_round: OpenRound | None
     settings: tuple[tuple[RoundId, str], ...]
     """Under which each of the last rounds was opened, and the open one."""
+    published: tuple[Array, tuple[Delta, ...]] | None
+    """What clients were given for the model, where it is not the model itself."""
     unused: tuple[Named, ...]
     """Accepted answers that no model contains yet, in the order in which they came."""
     known: dict[ClientId, Known]
@@ -66,6 +69,7 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
     layout = Layout(tuple((name, tuple(shape)) for name, shape in beginning.tensors))
     newest = ledger.checkpoint()
     flat = _newest_model(folder, newest, layout)
+    given = newest.published
     ledger.tidy()
     closed, open_round = ledger.closed_rounds(), ledger.open_round_now()
     # Not the answers: all of them may be more than there is memory.
@@ -80,6 +84,7 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         trained_rounds=newest.trained_rounds,
         strategy=newest.memory.strategy if newest.memory else "",
         memory=strategy_memory.load(folder, newest.memory) if newest.memory else {},
+        published=published_files.load(folder, given, layout) if given else None,
         records=ledger.records(),
         carried=ledger.carried(),
         settled=tuple(

@@ -3,6 +3,7 @@
 <run>/ledger.db, answers/    what is decided, and what is owed to it (`ledger.py`)
 <run>/models/<n>.safetensors the model after n averaged rounds; only the newest is kept
 <run>/memory/<n>.safetensors what the strategy remembers, where it does (`strategy_memory.py`)
+<run>/published/             what clients were given, where that is not the model itself
 <run>/model.safetensors      the same file, under a name that does not change
 <run>/history.jsonl          the rounds, for people; made from the ledger
 <run>/federation.toml        the settings the run began with
@@ -18,7 +19,7 @@ from types import MappingProxyType
 
 from msgspec import structs
 
-from coordinator import checkpoint, history, recovery, strategy_memory
+from coordinator import checkpoint, history, published_files, recovery, strategy_memory
 from coordinator.aggregation import Memory
 from coordinator.history import Record
 from coordinator.known import Learned
@@ -53,6 +54,8 @@ class RunFolder:
         self._memory.mkdir(exist_ok=True)
         self._remembered: Memory | None = None
         """What was written last by this program."""
+        self._published = published_files.folder(folder)
+        self._published.mkdir(exist_ok=True)
         self.ledger = Ledger(folder, post, on_failure, durable=durable)
 
     def recover(self) -> Recovered | None:
@@ -98,7 +101,7 @@ class RunFolder:
         """`model` is what the next round starts from, new or not. What the `strategy` remembers is
         written with a new one, and where it has changed without."""
         newest = self.ledger.checkpoint()
-        if newest.digest != model.ref.digest or newest.trained_rounds != model.trained_rounds:
+        if newest.digest != model.digest or newest.trained_rounds != model.trained_rounds:
             newest = self._save(model, beginning.task)
             if memory:
                 newest = self._with_memory(newest, str(model.trained_rounds), strategy, memory)
@@ -151,10 +154,15 @@ class RunFolder:
         path = self._models / f"{model.trained_rounds}.safetensors"
         about = {"task": task, "run": self.path.name, "trained_rounds": str(model.trained_rounds)}
         checkpoint.save(path, model.layout, model.flat, about)
+        published = None
+        if model.is_off or model.deltas:
+            given = (model.ref.digest, model.file, model.deltas)
+            published = published_files.save(self.path, *given)
         return Checkpoint(
             file=str(path.relative_to(self.path)),
-            digest=model.ref.digest,
+            digest=model.digest,
             trained_rounds=model.trained_rounds,
+            published=published,
         )
 
     def _show(self, newest: Checkpoint) -> None:
@@ -162,9 +170,11 @@ class RunFolder:
         path = self.path / newest.file
         checkpoint.show(self.path / "model.safetensors", path)
         memory = self.path / newest.memory.file if newest.memory else None
-        for other in (*self._models.iterdir(), *self._memory.iterdir()):
-            if other not in (path, memory):
-                other.unlink()
+        named = {path, memory, *published_files.paths(self.path, newest.published)}
+        for folder in (self._models, self._memory, self._published):
+            for other in folder.iterdir():
+                if other not in named:
+                    other.unlink()
 
 
 def _run_id(folder: str) -> RunId:

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from msgspec import structs
 
 from coordinator import (
     codec_choice,
+    downlink,
     history,
     leadership,
     published_model,
@@ -181,6 +182,8 @@ class Service:
         """Answers to the rounds up to this one were made under settings that hold no more."""
         self._retained: dict[Digest, ModelRef] = {}
         """Models of ours that lie on the broker, in the most chunks that may be there."""
+        self._lying: set[Digest] = set()
+        """Deltas of ours that were published whole on this connection."""
         self._streams = 0
         """How many times a model was published: only the newest stream goes on."""
         self._clears = 0
@@ -201,6 +204,7 @@ class Service:
             started=datetime.now(UTC),
         )
         recovered = self._folder.recover() if initial is None else None
+        self._downlink = downlink.read(config.downlink_codec)
         self._model = self._first_model(initial or recovered)
         self._rules = round_rules.from_config(config)
         invited_max = round_rules.invited_max(config)
@@ -306,10 +310,13 @@ class Service:
         match source:
             case None:
                 raise LedgerDamaged(f"{self._folder.path} holds no run to go on with")
-            case Recovered(layout=layout, flat=flat, trained_rounds=trained, open_round=opened):
+            case Recovered(layout=layout, flat=flat, trained_rounds=trained) as found:
+                opened = found.open_round
                 # An open round's offer has gone out with chunks of that size.
                 size = chunk_bytes if opened is None else opened.opening.model.chunk_bytes
-                return published_model.make(layout, flat, trained, size)
+                if found.published is None:
+                    return published_model.make(layout, flat, trained, size)
+                return published_model.make_off(layout, flat, *found.published, trained, size)
             case layout, flat:
                 return published_model.make(layout, flat, 0, chunk_bytes)
 
@@ -553,14 +560,15 @@ class Service:
         limit = room_for(self._config.transfer.chunk_bytes, self._packet_bytes_max)
         self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, self._packet_bytes_max)
         if limit != self._model.ref.chunk_bytes:
-            old = self._model
-            self._model = published_model.make(old.layout, old.flat, old.trained_rounds, limit)
+            self._model = published_model.cut(self._model, limit)
         # Before we publish: our own first chunk would hide in how many chunks the model lies there.
-        self._old_models.look(closed.model for closed in self._state.past.settled)
+        settled = self._state.past.settled
+        self._old_models.look(
+            ref for closed in settled for ref in published_model.refs(closed.model)
+        )
+        self._lying.clear()
         self._publish_model()
-        for ref in list(self._retained.values()):
-            if ref.digest != self._model.ref.digest:
-                self.link.stream(self._clearing(ref), behind=True)
+        self._clear(list(self._retained.values()))
         self._status.forget()
         now = self._loop.now()
         # While averaging, the next model is about to be ready: this one is done with.
@@ -871,9 +879,7 @@ class Service:
         self._conclude(self._next_model())
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
-        if old.ref.digest != self._model.ref.digest:
-            lying = self._retained.get(old.ref.digest, old.ref)
-            self.link.stream(self._clearing(lying), behind=True)
+        self._clear(self._retained.get(ref.digest, ref) for ref in old.refs())
 
     def _fold_next(self) -> bool:
         """Whether there was another late answer to fold."""
@@ -903,7 +909,7 @@ class Service:
             self._left_out.update(self._closing.held)
             return old
         flat = self._division.with_shared(old.flat, shared)
-        return published_model.make(old.layout, flat, old.trained_rounds + 1, old.ref.chunk_bytes)
+        return downlink.following(old, flat, self._downlink)
 
     def _conclude(self, model: published_model.PublishedModel) -> None:
         """The round has come out like this; `model` is what the next one starts from."""
@@ -997,18 +1003,33 @@ class Service:
         return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
 
     def _publish_model(self) -> None:
-        model, ref = self._model, self._model.ref
-        lying = self._retained.get(ref.digest, ref)
-        self._retained[ref.digest] = published_model.in_more_chunks(lying, ref.chunk_bytes)
+        model = self._model
+        for ref in model.refs():
+            lying = self._retained.get(ref.digest, ref)
+            self._retained[ref.digest] = published_model.in_more_chunks(lying, ref.chunk_bytes)
         self._streams = number = self._streams + 1
-        self.link.stream(published_model.parts(model, lambda: self._is_wanted(number)))
+        self.link.stream(
+            published_model.parts(
+                model, lambda: self._is_wanted(number), self._lying, self._lying.add
+            )
+        )
 
     def _is_wanted(self, stream: int) -> bool:
         return stream == self._streams and not self._ending and self._may_act
 
+    def _clear(self, lying: Iterable[ModelRef]) -> None:
+        """What the newest model does not need any more."""
+        for ref in lying:
+            if not self._is_ours(ref):
+                self.link.stream(self._clearing(ref), behind=True)
+
+    def _is_ours(self, ref: ModelRef) -> bool:
+        return any(ref.digest == ours.digest for ours in self._model.refs())
+
     def _clearing(self, ref: ModelRef) -> Iterator[Part]:
+        self._lying.discard(ref.digest)
         for part in published_model.cleared(ref):
-            if not self._may_act or ref.digest == self._model.ref.digest:
+            if not self._may_act or self._is_ours(ref):
                 # It may be the model that a successor offers, or ours again.
                 return
             yield part
@@ -1046,6 +1067,7 @@ class Service:
         facts.model = ModelPage(
             digest=self._model.ref.digest,
             size_bytes=self._model.ref.size_bytes,
+            delta_bytes=self._model.delta_bytes,
             parameters=self._model.flat.size,
             trained_rounds=self._model.trained_rounds,
             figures=self._totals.figures,

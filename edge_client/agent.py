@@ -19,11 +19,11 @@ from edge_client import conditions, link_quality, session, time_budget
 from edge_client.config import ClientConfig
 from edge_client.device_memory import DeviceMemory
 from edge_client.link_quality import LinkQuality
-from edge_client.model_fetch import ModelFetch
+from edge_client.models import Models
 from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
-from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
+from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
 from fedmqtt import __version__, chunks, messages, pace, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
@@ -66,7 +66,7 @@ _SAY_AGAIN_S = 600.0
 class Trainers(Protocol):
     """Where work is done: `TrainerPool`, or what a benchmark puts in its place."""
 
-    def submit(self, job: Job, report: Report) -> Ticket: ...
+    def submit(self, job: Job | Rebuild, report: Report) -> Ticket: ...
 
     def cancel(self, ticket: Ticket) -> None: ...
 
@@ -127,7 +127,8 @@ class Agent:
         )
         # Until an offer says how many we are.
         self.link.spread_s = min(pace.UNTOLD_SPREAD_S, config.link.retry_max_s)
-        self._models = ModelFetch(self.link, config.state_dir / "models", config.model_bytes_max)
+        folder, size_max = config.state_dir / "models", config.model_bytes_max
+        self._models = Models(loop, self.link, folder, size_max, trainers, self._log)
 
     @property
     def state(self) -> Session:
@@ -309,11 +310,7 @@ class Agent:
                 self._log.info("%s: %s", what, about)
             case session.Fetch():
                 self._fetching = effect
-                # Posted: a model that is here already must not start an event within this one.
-                self._models.start(
-                    effect.model,
-                    lambda fault: self._loop.post(lambda: self._fetched(effect, fault)),
-                )
+                self._models.start(effect.model, lambda fault: self._fetched(effect, fault))
             case session.Work(offer, purpose):
                 self._work(offer, purpose)
             case session.Stop():
@@ -404,6 +401,8 @@ class Agent:
                 answer = Answer(said.run, said.round, said.digest, said.size_bytes)
                 self._happen(session.Finished(now, answer))
                 self._settle_soon(answer)
+            case Rebuilt():
+                raise AssertionError("said to who makes models, and to nobody else")
             case Failed(reason=reason):
                 self._ticket = None
                 self._happen(session.Failed(now, run, round_id, reason))

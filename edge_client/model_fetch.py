@@ -1,4 +1,4 @@
-"""Getting a model's file from the broker, chunk by chunk, straight to disk.
+"""Getting a model's file from the broker, or a delta's, chunk by chunk, straight to disk.
 
 Every chunk is a retained message on a topic of its own, so subscribing to it is a GET that needs no
 coordinator. A few chunks are asked for at a time: the device fetches at its own pace and the broker
@@ -20,6 +20,10 @@ from fedmqtt.messages import ModelRef
 from fedmqtt.mqtt_link import MqttLink
 from fedmqtt.topics import Digest, ModelChunk
 
+MODEL = ".model"
+DELTA = ".delta"
+"""How the names of files end: a model's, and those of what makes it of another one."""
+
 BATCH = 4
 """Chunks per SUBSCRIBE packet; two batches are on the way at a time."""
 _BATCHES_AHEAD = 2
@@ -40,6 +44,7 @@ class _Fetch:
     file: FileIO
     missing: chunks.Missing
     done: Callable[[str], None]
+    ending: str
     is_wanted: bool = True
     batches: list[_Batch] = field(default_factory=list)
     asked_below: int = 0
@@ -62,13 +67,21 @@ class ModelFetch:
         self.stuck = sweep(folder)
         """What an earlier life left half fetched and could not be removed, and why."""
 
-    def path(self, digest: Digest) -> Path:
-        return self._folder / f"{digest}.model"
+    def path(self, digest: Digest, ending: str = MODEL) -> Path:
+        return self._folder / f"{digest}{ending}"
 
-    def start(self, model: ModelRef, done: Callable[[str], None]) -> None:
+    def held(self) -> list[Digest]:
+        """Of the models that lie here, whole or not. Raises OSError."""
+        return [Digest(path.name.removesuffix(MODEL)) for path in files(self._folder, MODEL)]
+
+    def has(self, digest: Digest) -> bool:
+        """Whether this model is here, whole. Raises OSError."""
+        return self._is_here(digest, MODEL)
+
+    def start(self, model: ModelRef, done: Callable[[str], None], ending: str = MODEL) -> None:
         """Fetch a model, or go on with it after the link came back or the round was another."""
         try:
-            if self._is_here(model.digest):
+            if self._is_here(model.digest, ending):
                 done("")
                 return
             if self._fetch is None or self._fetch.model != model:
@@ -77,7 +90,7 @@ class ModelFetch:
                 if fault:
                     done(fault)
                     return
-                self._fetch = self._begin(model, done)
+                self._fetch = self._begin(model, done, ending)
         except OSError as bad:
             done(self._disk_fault(bad))
             return
@@ -92,14 +105,20 @@ class ModelFetch:
         if hashlib.sha256(file).hexdigest() != model.digest:
             return
         try:
-            if not self._is_here(model.digest):
+            if not self._is_here(model.digest, MODEL):
                 self._discard()
                 part = self._part(model)
                 part.write_bytes(file)
-                self._keep(part, model.digest)
+                self._keep(part, model.digest, MODEL)
         except OSError:
             # It will be fetched like any other, and that tells what is wrong with the disk.
             return
+
+    def adopt(self, digest: Digest) -> None:
+        """This model was made here, whole, at its `path`. Raises OSError."""
+        self._discard()
+        self._sweep_but(self.path(digest))
+        self._whole = {digest}
 
     def stop(self) -> None:
         """Ask for no more. What is here stays, in case the next round offers the same model."""
@@ -136,8 +155,8 @@ class ModelFetch:
             self._discard()
             fetch.done(self._disk_fault(bad))
 
-    def _is_here(self, digest: Digest) -> bool:
-        path = self.path(digest)
+    def _is_here(self, digest: Digest, ending: str) -> bool:
+        path = self.path(digest, ending)
         if digest not in self._whole and path.exists() and sha256_of(path) == digest:
             self._whole.add(digest)
         return digest in self._whole and path.exists()
@@ -145,10 +164,10 @@ class ModelFetch:
     def _disk_fault(self, bad: OSError) -> str:
         return f"the model cannot be kept in {self._folder}: {bad.strerror}"
 
-    def _begin(self, model: ModelRef, done: Callable[[str], None]) -> _Fetch:
+    def _begin(self, model: ModelRef, done: Callable[[str], None], ending: str) -> _Fetch:
         path = self._part(model)
         missing = chunks.Missing(model.size_bytes, model.chunk_bytes)
-        return _Fetch(model, path, path.open("wb", buffering=0), missing, done)
+        return _Fetch(model, path, path.open("wb", buffering=0), missing, done, ending)
 
     def _discard(self) -> None:
         fetch, self._fetch = self._fetch, None
@@ -191,7 +210,7 @@ class ModelFetch:
             self._discard()
             fetch.done("the model arrived damaged: its SHA-256 is not the offered one")
             return
-        self._keep(fetch.path, digest)
+        self._keep(fetch.path, digest, fetch.ending)
         fetch.file.close()
         self._fetch = None
         fetch.done("")
@@ -199,11 +218,19 @@ class ModelFetch:
     def _part(self, model: ModelRef) -> Path:
         return self._folder / f"{model.digest}.part"
 
-    def _keep(self, part: Path, digest: Digest) -> None:
-        for older in files(self._folder, ".model"):
-            older.unlink()
-        part.replace(self.path(digest))
-        self._whole = {digest}
+    def _keep(self, part: Path, digest: Digest, ending: str) -> None:
+        path = self.path(digest, ending)
+        if ending == MODEL:
+            self._sweep_but(path)
+            self._whole.clear()
+        part.replace(path)
+        self._whole.add(digest)
+
+    def _sweep_but(self, newest: Path) -> None:
+        """Models before it, and what led to it."""
+        for older in (*files(self._folder, MODEL), *files(self._folder, DELTA)):
+            if older != newest:
+                older.unlink()
 
 
 def too_large(model: ModelRef, size_max: int) -> str:

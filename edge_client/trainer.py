@@ -26,9 +26,10 @@ import numpy as np
 from edge_client import local_methods, local_training, personal_layers, remembered, training_job
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
+from edge_client.rebuild import RebuildError, rebuild
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
-from edge_client.training_job import Done, Failed, Job, Progress, Stop
+from edge_client.training_job import Done, Failed, Job, Progress, Rebuild, Rebuilt, Stop
 from fedmqtt import codec_chain, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
@@ -65,13 +66,13 @@ class _Agent:
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | Rebuild | None] = queue.SimpleQueue()
         self._is_busy = False
         self._is_stopped = False
         self._reported = 0.0
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> Job | Rebuild | None:
         """Wait for one; None when the agent is gone."""
         self._is_busy = False
         job = self._jobs.get()
@@ -99,7 +100,7 @@ class _Agent:
             for message in reader.to_trainer():
                 # A Stop that crossed with the end of its job means nothing to the next one.
                 self._is_stopped = isinstance(message, Stop)
-                if isinstance(message, Job):
+                if not isinstance(message, Stop):
                     self._jobs.put(message)
         if self._is_busy:
             os._exit(0)
@@ -110,10 +111,14 @@ def run(agent: _Agent) -> None:
     """Do jobs until the agent is gone."""
     while (job := agent.next_job()) is not None:
         try:
+            if isinstance(job, Rebuild):
+                rebuild(job)
+                agent.say(Rebuilt())
+                continue
             answer = work(job, agent.progress)
         except _Stopped:
             agent.say(Failed(reason=training_job.STOPPED))
-        except (TaskError, WeightsError, SettingsError) as bad:
+        except (TaskError, WeightsError, SettingsError, RebuildError) as bad:
             agent.say(Failed(reason=str(bad)))
         except MemoryError:
             agent.say(Failed(reason="the device has not enough memory for this"))

@@ -18,7 +18,7 @@ from edge_client import training_job
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.session import Answer
-from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
+from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
 
@@ -26,14 +26,14 @@ STOP_GRACE_S = 5.0
 """How long a trainer may take to notice that its job was stopped, before it is killed."""
 
 Report = Callable[[FromTrainer], None]
-"""Called with each Progress, and last with Done or Failed. Not called after `cancel`."""
+"""Called with each Progress, and last with Done, Rebuilt or Failed. Not called after `cancel`."""
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
     """One job on its way through the pool."""
 
-    job: Job
+    job: Job | Rebuild
     report: Report | None
 
 
@@ -48,7 +48,7 @@ class _Trainer:
 
 
 class TrainerPool:
-    """`size` jobs at a time, at low priority; of those that wait evaluations first, then any.
+    """`size` jobs at a time, at low priority; of those that wait the short ones first, then any.
 
     Not in order of arrival: where clients share a pool, the same ones would always come first, and
     a round that is complete without the last would never hear those.
@@ -71,7 +71,7 @@ class TrainerPool:
         self._queue: list[Ticket] = []
         self._chance = Random(0)
 
-    def submit(self, job: Job, report: Report) -> Ticket:
+    def submit(self, job: Job | Rebuild, report: Report) -> Ticket:
         ticket = Ticket(job, report)
         self._queue.append(ticket)
         self._assign()
@@ -114,8 +114,9 @@ class TrainerPool:
             self._write(trainer, training_job.pack(trainer.ticket.job))
 
     def _draw(self) -> Ticket:
-        # Evaluations take a fraction of a training's time, and a round does not wait for them.
-        short = [ticket for ticket in self._queue if ticket.job.purpose == "evaluate"]
+        # Those take a fraction of a training's time. No round waits for evaluations, and who makes
+        # a model has not begun.
+        short = [ticket for ticket in self._queue if _is_short(ticket.job)]
         ticket = self._chance.choice(short or self._queue)
         self._queue.remove(ticket)
         return ticket
@@ -176,7 +177,7 @@ class TrainerPool:
             self._rest(trainer)
         if ticket.report is not None:
             ticket.report(message)
-        elif isinstance(message, Done):
+        elif isinstance(message, Done) and isinstance(ticket.job, Job):
             # Finished in the moment in which it was cancelled: nobody will send it.
             _forget(ticket.job, message)
 
@@ -221,6 +222,10 @@ class TrainerPool:
         if trainer.timer is not None:
             trainer.timer.cancel()
             trainer.timer = None
+
+
+def _is_short(job: Job | Rebuild) -> bool:
+    return isinstance(job, Rebuild) or job.purpose == "evaluate"
 
 
 def _forget(job: Job, done: Done) -> None:

@@ -1,7 +1,7 @@
 """What the agent and a trainer's process say to each other, as a stream of MessagePack.
 
-    agent ──▶ trainer    Job, Stop
-    trainer ──▶ agent    Progress, Done, Failed
+    agent ──▶ trainer    Job, Rebuild, Stop
+    trainer ──▶ agent    Progress, Done, Rebuilt, Failed
 
 The pipe has no frames of its own: MessagePack values follow one another, and msgpack's Unpacker
 finds where each ends.
@@ -46,6 +46,16 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     """After so many steps too; 0: as many as it takes. For devices that are played."""
 
 
+class Rebuild(Struct, frozen=True, kw_only=True, tag="rebuild"):
+    """Make the model at `model_path` of the one at `base_path`, by deltas in their order."""
+
+    base_path: str
+    delta_paths: list[str]
+    model_path: str
+    digest: Digest
+    """Of the model's file."""
+
+
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     """Give up the job; `Failed` with `STOPPED` follows, unless it was done already."""
 
@@ -63,14 +73,18 @@ class Done(Struct, frozen=True, kw_only=True, tag="done"):
     size_bytes: int
 
 
+class Rebuilt(Struct, frozen=True, kw_only=True, tag="rebuilt"):
+    """The model lies there, and is the one that was wanted."""
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     reason: str
 
 
 STOPPED = "stopped"
 
-ToTrainer = Job | Stop
-FromTrainer = Progress | Done | Failed
+ToTrainer = Job | Rebuild | Stop
+FromTrainer = Progress | Done | Rebuilt | Failed
 
 
 def pack(message: ToTrainer | FromTrainer) -> bytes:

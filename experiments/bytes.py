@@ -1,4 +1,4 @@
-"""How few bytes must clients send? Each codec's accuracy, and its uplink to the accuracy of `full`.
+"""How few bytes must cross, up and down? Each codec's accuracy, and its bytes to that of `full`.
 
 HAR by person (21 people with a phone at the waist; --har says where its data is) and phones and
 watches (34 devices of 17 people; the data comes along). Nobody leaves; a cohort is five; all is
@@ -7,8 +7,12 @@ judged on people who never train. For each codec:
   an answer    bytes of an update's numbers, and how many times fewer than those of `full`
   accuracy     mean of the last ten models, over the seeds; and the difference to `full` with its
                standard error, each seed beside the same seed
-  to target    megabytes that all clients sent until the mean accuracy of five models in a row was
-               that of `full` at its end, less half a point; as many times fewer than `full` needed
+  to target    megabytes that all clients sent, and that they were sent, until the mean accuracy of
+               five models in a row was that of `full` at its end, less half a point; as many times
+               fewer than `full` needed
+
+A codec stands for updates alone, two with a slash between for updates and for models on their way
+down: full/int4.
 
 A run on HAR takes 8 s on one core, one on phones and watches 20 s. A run that was made is not made
 again: an interrupted experiment is gone on with by the same command. What came of it is in
@@ -34,7 +38,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from coordinator import checkpoint
+from coordinator import checkpoint, downlink
 from experiments.cells import Bars, Played, add_running_arguments, bars, play
 from experiments.curves import Curve, by_round, by_uplink, crossing, smooth
 from experiments.people import Task, fleet_of, tasks
@@ -53,6 +57,11 @@ CODECS = (
     "part(share=0.25)+eden",
     "part(share=0.1)+eden",
     "part(share=0.25)+int8",
+    "full/int8",
+    "full/int4",
+    "full/eden",
+    "full/part(share=0.25)+eden",
+    "eden/eden",
 )
 LATEST = 10
 SMOOTHED = 5
@@ -71,7 +80,8 @@ class Outcome:
     difference_error: float | None
     """Its standard error; None with one seed."""
     target_mb: float | None
-    """Mean over the seeds; None where not all reached it."""
+    """Up, mean over the seeds; None where not all reached it."""
+    target_down_mb: float | None
     seeds: int
 
 
@@ -109,7 +119,10 @@ def _play(
     name: str, task: Task, codec: str, seed: int, arguments: argparse.Namespace, bar: Bars
 ) -> Played:
     plain = re.sub(r"[^a-z0-9.]+", "-", codec).strip("-")
-    sets = ["connectivity.kind=always", f"federation.codec={codec}"]
+    up, down = _ways(codec)
+    sets = ["connectivity.kind=always", f"federation.codec={up}"]
+    if down != "full":
+        sets.append(f"federation.downlink_codec={down}")
     if arguments.rounds:
         sets.append(f"federation.rounds.count={arguments.rounds}")
     cell = fleet_of(task, f"{name}-{plain}-seed-{seed}", seed, sets)
@@ -121,11 +134,12 @@ def _play(
 def _outcome(
     task: str, codec: str, size: int, played: Sequence[Played], full: Sequence[Played]
 ) -> Outcome:
-    chain = codec_chain.read(codec)
+    up, _ = _ways(codec)
+    chain = codec_chain.read(up)
     differences = [_latest(one) - _latest(other) for one, other in zip(played, full, strict=True)]
     target = mean(map(_latest, full)) - SLACK
     uplinks = [crossing(smooth(_by_uplink(one), SMOOTHED), target) for one in played]
-    reached = [one for one in uplinks if one is not None]
+    downlinks = [crossing(smooth(_by_downlink(one), SMOOTHED), target) for one in played]
     return Outcome(
         task=task,
         codec=codec,
@@ -135,7 +149,8 @@ def _outcome(
         difference_error=(
             stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
         ),
-        target_mb=mean(reached) / 1e6 if len(reached) == len(uplinks) else None,
+        target_mb=_megabytes(uplinks),
+        target_down_mb=_megabytes(downlinks),
         seeds=len(played),
     )
 
@@ -148,6 +163,21 @@ def _by_uplink(one: Played) -> Curve:
     return by_uplink(one.records, [mark.bytes_up for mark in one.page.rounds])
 
 
+def _by_downlink(one: Played) -> Curve:
+    return by_uplink(one.records, [mark.bytes_down for mark in one.page.rounds])
+
+
+def _megabytes(crossings: Sequence[float | None]) -> float | None:
+    reached = [one for one in crossings if one is not None]
+    return mean(reached) / 1e6 if len(reached) == len(crossings) else None
+
+
+def _ways(codec: str) -> tuple[str, str]:
+    """Of updates, and of models."""
+    up, _, down = codec.partition("/")
+    return up, down or "full"
+
+
 def _table(outcomes: Sequence[Outcome]) -> str:
     full = {one.task: one for one in outcomes if one.codec == "full"}
     rows = []
@@ -158,14 +188,19 @@ def _table(outcomes: Sequence[Outcome]) -> str:
         row.append(f"{plain.answer_bytes / one.answer_bytes:.1f}")
         row.append(f"{one.accuracy:.3f}")
         row.append("" if one is plain else f"{100 * one.difference:+.1f}{error}")
-        if one.target_mb is None:
-            row += ["not reached", ""]
-        else:
-            times = "" if plain.target_mb is None else f"{plain.target_mb / one.target_mb:.0f}"
-            row += [f"{one.target_mb:.3g}", times]
+        row += _target(one.target_mb, plain.target_mb)
+        row += _target(one.target_down_mb, plain.target_down_mb)
         rows.append(row)
     head = ["task", "codec", "an answer", "times fewer", "accuracy", "to full, points"]
-    return markdown([*head, "MB to target", "times fewer"], rows) + "\n"
+    head += ["MB up to target", "times fewer", "MB down to target", "times fewer"]
+    return markdown(head, rows) + "\n"
+
+
+def _target(mb: float | None, plain_mb: float | None) -> list[str]:
+    if mb is None:
+        return ["not reached", ""]
+    times = "" if plain_mb is None else f"{plain_mb / mb:.3g}"
+    return [f"{mb:.3g}", times]
 
 
 def _parse() -> argparse.Namespace:
@@ -191,10 +226,13 @@ def _parse() -> argparse.Namespace:
 
 
 def _codec(text: str) -> str:
+    up, down = _ways(text)
     try:
-        return codec_chain.read(text).text
+        chain = downlink.read(down)
+        up = codec_chain.read(up).text
     except SettingsError as bad:
         raise argparse.ArgumentTypeError(str(bad)) from bad
+    return up if chain is None else f"{up}/{chain.text}"
 
 
 if __name__ == "__main__":

@@ -37,10 +37,18 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Chances:
-    """Of one client's answer to one round."""
+    """Of one client's answer to one round, or of one delta of the model."""
 
     own: Chance
     shared: Chance
+
+
+def of_delta(base: str, number: int) -> Chances:
+    """Of what makes the model with this number of the one with the digest `base`."""
+    return Chances(
+        own=Chance(f"codec/delta/own/{base}/{number}"),
+        shared=Chance(f"codec/delta/shared/{base}/{number}"),
+    )
 
 
 def of_answer(seed: int, round_id: RoundId, client: ClientId) -> Chances:

@@ -1,8 +1,9 @@
 """The stages of which a codec is made, each with one line about it and with its settings.
 
 A codec is a chain of them, in the order of encoding: codec = "part(share=0.25)+eden+zstd" in
-federation.toml. One makes bytes of numbers; before it one may choose numbers, behind it one may
-make fewer bytes. docs/codecs.md says what each costs and saves.
+federation.toml, for updates; downlink_codec = "int4", for models. One makes bytes of numbers;
+before it one may choose numbers, behind it one may make fewer bytes. docs/codecs.md says what each
+costs and saves.
 """
 
 import argparse

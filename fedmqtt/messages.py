@@ -130,7 +130,36 @@ class Message(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower
     """Base of every message."""
 
 
-class ModelRef(Struct, frozen=True, kw_only=True):
+BASE_BYTES = 8
+"""Of a digest, that tell a delta's base from the few models that a client may hold."""
+
+DELTAS_MAX = 16
+"""That lead to one model, one after the other."""
+
+
+class DeltaRef(Struct, frozen=True, array_like=True):
+    """A file of changes, in chunks as a model's: it makes one model of the one before it.
+
+    Without names, and the digests as bytes: it stands in each offer, which goes to every client.
+    """
+
+    base: Annotated[bytes, Meta(min_length=BASE_BYTES, max_length=BASE_BYTES)]
+    """How the digest of the model begins that it changes. What is made of another is found out by
+    the digest of the outcome."""
+    sha256: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+
+    @property
+    def digest(self) -> Digest:
+        """Of the file, as in topics."""
+        return Digest(self.sha256.hex())
+
+    def changes(self, model: Digest) -> bool:
+        """Whether this is the model that it starts from."""
+        return model.startswith(self.base.hex())
+
+
+class ModelRef(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a model's file can be fetched, and how to know that it arrived whole."""
 
     digest: Sha256
@@ -138,6 +167,13 @@ class ModelRef(Struct, frozen=True, kw_only=True):
     chunk_bytes: Annotated[int, Meta(ge=1024, le=2**28)]
     fingerprint: Name
     """Of names, shapes and dtypes of the tensors: two models of one task share it."""
+    deltas: Annotated[tuple[DeltaRef, ...], Meta(max_length=DELTAS_MAX)] = ()
+    """Fewer bytes for who holds one of the models before: each makes the next one's base, and the
+    last this model."""
+
+    def file_of(self, delta: DeltaRef) -> "ModelRef":
+        """Where a delta's file can be fetched: beside the model's, in the same way."""
+        return structs.replace(self, digest=delta.digest, size_bytes=delta.size_bytes, deltas=())
 
 
 EVERYBODY = 2**56

@@ -117,6 +117,8 @@ class Figures(Struct, frozen=True, kw_only=True):
 class ModelPage(Page, frozen=True, kw_only=True):
     digest: str
     size_bytes: int
+    delta_bytes: int = 0
+    """What who holds the model before fetches instead; 0 where there is no such thing."""
     parameters: int
     trained_rounds: int
     """Rounds whose average went into it."""

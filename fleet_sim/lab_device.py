@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec import structs
 
-from edge_client import conditions, link_quality, session, time_budget
+from edge_client import conditions, delta_route, link_quality, session, time_budget
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
 from edge_client.model_fetch import too_large
@@ -117,6 +117,7 @@ class LabDevice(Device):
         "_habits",
         "_has_chunks",
         "_has_failed",
+        "_holds",
         "_intervals",
         "_is_empty",
         "_is_out",
@@ -165,8 +166,10 @@ class LabDevice(Device):
         """Its battery is, until it is charged."""
         self._is_out = True
         """Its plan says that it is offline."""
+        self._holds: tuple[Digest, ...] = ()
+        """The model that lies on its disk."""
         self._has_chunks: dict[Digest, int] = {}
-        """How many chunks of the model it fetched last lie on its disk."""
+        """How many chunks of what it fetches lie there too: of a model, or of deltas."""
         self._looks = 0
         """Counts looks at the battery: one that was planned before another is not made."""
         self._sending: dict[session.Answer, int] = {}
@@ -357,26 +360,49 @@ class LabDevice(Device):
             failed = session.Failed(self._scene.now, run, round_id, fault)
             self._scene.clock.after(0.0, self._fail, self._job, failed)
             return
-        if model.digest not in self._has_chunks:
-            self._has_chunks = {model.digest: 0}
-        self._fetch_next(self._job, model, asks=True)
+        self._fetch_files(self._job, model, self._files(model))
 
-    def _fetch_next(self, job: int, model: ModelRef, *, asks: bool) -> None:
-        have = self._has_chunks[model.digest]
-        if have == chunks.count(model.size_bytes, model.chunk_bytes):
+    def _files(self, model: ModelRef) -> list[ModelRef]:
+        """What is to be fetched for it: deltas, itself, or nothing."""
+        if model.digest in self._holds:
+            return []
+        found = delta_route.route(model, self._holds)
+        if found is None:
+            return [structs.replace(model, deltas=())]
+        return [model.file_of(delta) for delta in found.deltas]
+
+    def _fetch_files(self, job: int, model: ModelRef, files: list[ModelRef]) -> None:
+        if not files:
+            self._holds = (model.digest,)
+            self._has_chunks.clear()
             self._scene.clock.after(0.0, self._fetched, job, model.digest)
             return
-        start, stop = chunks.span(have, model.size_bytes, model.chunk_bytes)
+        file = files[0]
+        is_delta = file.digest != model.digest
+        if file.digest not in self._has_chunks:
+            # Of models that are begun, it keeps the newest; of what leads to one, all.
+            self._has_chunks = (
+                {**self._has_chunks, file.digest: 0} if is_delta else {file.digest: 0}
+            )
+        self._fetch_next(job, model, files, asks=True)
+
+    def _fetch_next(self, job: int, model: ModelRef, files: list[ModelRef], *, asks: bool) -> None:
+        file = files[0]
+        have = self._has_chunks[file.digest]
+        if have == chunks.count(file.size_bytes, file.chunk_bytes):
+            self._fetch_files(job, model, files[1:])
+            return
+        start, stop = chunks.span(have, file.size_bytes, file.chunk_bytes)
         life = self._life
         took_s = self._broker.download_s(self.name, stop - start, self._scene.now, asks=asks)
-        self._scene.clock.after(took_s, self._take_chunk, job, life, model)
+        self._scene.clock.after(took_s, self._take_chunk, job, life, model, files)
 
-    def _take_chunk(self, job: int, life: int, model: ModelRef) -> None:
+    def _take_chunk(self, job: int, life: int, model: ModelRef, files: list[ModelRef]) -> None:
         there = ModelChunk(model.digest, 0) in self._broker.retained
         if job != self._job or life != self._life or not there:
             return
-        self._has_chunks[model.digest] += 1
-        self._fetch_next(job, model, asks=False)
+        self._has_chunks[files[0].digest] += 1
+        self._fetch_next(job, model, files, asks=False)
 
     def _fetched(self, job: int, digest: Digest) -> None:
         if job == self._job:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from coordinator import local_method
+from coordinator import downlink, local_method, published_model
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.published_model import PublishedModel
 from coordinator.rounds import Close, Named, State
 from edge_client import local_methods, trainer
 from edge_client.remembered import NOTHING, Remembered
@@ -44,6 +45,8 @@ from learning_tasks.seam import TaskError, Trained
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """As clients have it."""
+
     flat: Array
     file: bytes
 
@@ -55,13 +58,16 @@ class Tensors:
         """`terms`: the most answers that any round may fold. Raises SettingsError, UnknownPart."""
         self.layout = layout
         self.models: dict[Digest, Model] = {}
-        self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
         self.division = personal.division(layout, local_method.asked(config).personal)
         self.answers = Answers(config, self.division.size, terms)
         self._held: dict[Named, Update] = {}
-        self.newest = self._initial = self._keep(flat)
+        self._downlink = downlink.read(config.downlink_codec)
+        chunk_bytes = config.transfer.chunk_bytes
+        self.published = published_model.make(layout, flat, 0, chunk_bytes)
+        """The newest model."""
+        self.newest = self._initial = self._keep(self.published)
 
     @property
     def initial(self) -> Digest:
@@ -69,16 +75,16 @@ class Tensors:
 
     @property
     def flat(self) -> Array:
-        """The newest model's numbers, shape (size,)."""
-        return self.models[self.newest].flat
+        """The newest model's numbers, shape (size,): the coordinator's own."""
+        return self.published.flat
+
+    @property
+    def trained_rounds(self) -> int:
+        return self.published.trained_rounds
 
     def model(self, digest: Digest, chunk_bytes: int) -> ModelRef:
-        return ModelRef(
-            digest=digest,
-            size_bytes=len(self.models[digest].file),
-            chunk_bytes=chunk_bytes,
-            fingerprint=self.layout.fingerprint,
-        )
+        assert digest == self.newest
+        return published_model.cut(self.published, chunk_bytes).ref
 
     def dress(self, offer: Offer) -> Offer:
         file = self.models[offer.model.digest].file
@@ -122,16 +128,17 @@ class Tensors:
             staleness = close.round - named.round
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
+        old = self.published
         try:
-            flat = self.models[base].flat
-            shared = self.answers.finish(self.division.shared_of(flat))
-            self.newest = self._keep(self.division.with_shared(flat, shared))
+            shared = self.answers.finish(self.division.shared_of(old.flat))
+            flat = self.division.with_shared(old.flat, shared)
         except KeepModel as why:
             self.kept_because = str(why)
             return base
         finally:
             self.answers.end()
-        self.trained_rounds += 1
+        self.published = downlink.following(old, flat, self._downlink)
+        self.newest = self._keep(self.published)
         return self.newest
 
     def keep_sent(self, offer: Offer) -> None:
@@ -146,11 +153,9 @@ class Tensors:
         for digest in self.models.keys() - {self.newest, *in_use}:
             del self.models[digest]
 
-    def _keep(self, flat: Array) -> Digest:
-        file = weights.write(self.layout, flat)
-        digest = weights.digest(file)
-        self.models[digest] = Model(flat, file)
-        return digest
+    def _keep(self, model: PublishedModel) -> Digest:
+        self.models[model.ref.digest] = Model(model.published, model.file)
+        return model.ref.digest
 
 
 @dataclass(slots=True)

@@ -17,14 +17,14 @@ from tempfile import TemporaryDirectory
 from msgspec import structs
 
 from broker_config.local_broker import start_broker
-from coordinator import ledger
+from coordinator import downlink, ledger
 from coordinator.history import Record
 from edge_client.config import ClientConfig, Trainer
 from edge_client.trainer_pool import TrainerPool
 from edge_client.training_job import Job
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import PURPOSES, Purpose
+from fedmqtt.messages import DELTAS_MAX, PURPOSES, Purpose
 from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.topics import ClientId
 from fleet_sim.children import Child, child, run_until_one_ends
@@ -36,6 +36,7 @@ from fleet_sim.live_rounds import LiveRounds
 from fleet_sim.live_speed import federation_at_speed, out_of_scale
 from fleet_sim.live_swarm import LiveSwarm, allow_descriptors
 from fleet_sim.outcome import Outcome
+from fleet_sim.shared_models import MODELS_KEPT
 from learning_tasks.split_data import JUDGE
 
 _LOOK_EVERY_S = 0.05
@@ -96,6 +97,7 @@ def run_live(
             scratch / "clients",
             seed=fleet.config.seed,
             speed=speed,
+            models_kept=_models_kept(fleet),
             watch=rounds.see,
         )
         words = ["-m", "fedmqtt", "coordinator", str(config), "--run", str(folder)]
@@ -153,6 +155,13 @@ def _quiet(name: str) -> Iterator[None]:
     log.setLevel(logging.ERROR)
     yield
     log.setLevel(before)
+
+
+def _models_kept(fleet: Fleet) -> int:
+    """Who missed rounds goes on from the model that it holds, as far back as deltas lead."""
+    if downlink.read(fleet.federation.downlink_codec) is None:
+        return MODELS_KEPT
+    return DELTAS_MAX + 1
 
 
 def _template(fleet: Fleet, url: str) -> ClientConfig:

@@ -26,7 +26,7 @@ from fleet_sim.device_trainers import Overruns
 from fleet_sim.live_client import LiveClient, LivePlan, Surroundings, Watch
 from fleet_sim.live_clock import LiveClock
 from fleet_sim.live_speed import client_at_speed
-from fleet_sim.shared_models import SharedModels
+from fleet_sim.shared_models import MODELS_KEPT, SharedModels
 
 _DESCRIPTORS_BESIDE = 512
 """Models that are just being written, answers that are being read, trainers' pipes."""
@@ -58,6 +58,7 @@ class LiveSwarm:
         seed: int = 0,
         speed: float = 1.0,
         connects_at_once: int = CONNECTS_AT_ONCE,
+        models_kept: int = MODELS_KEPT,
         watch: Watch = lambda client, event: None,
     ) -> None:
         self._plans = tuple(plans)
@@ -73,7 +74,7 @@ class LiveSwarm:
         self._seed = seed
         self._speed = speed
         self._watch = watch
-        self._models = SharedModels()
+        self._models = SharedModels(models_kept)
         self.gate = ConnectGate(loop, connects_at_once)
         self.overruns = Overruns()
         self.clients: dict[ClientId, LiveClient] = {}

@@ -404,6 +404,8 @@ def _traffic(board: Board) -> _Section:
     )
     if model is not None:
         text.append("   model ", "dim").append(units.size(model.size_bytes))
+        if model.delta_bytes:
+            text.append(", delta ", "dim").append(units.size(model.delta_bytes))
     return _Section("Bytes", [text])
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Runs in a process of its own, and is the one place on the device that loads torch.
-TRAINER_MODULES = {"edge_client.trainer"}
+# Run in a process of their own, the one place on the device that loads numpy and torch.
+TRAINER_MODULES = {"edge_client.trainer", "edge_client.rebuild"}
 
 
 def _settings() -> dict[str, Any]:

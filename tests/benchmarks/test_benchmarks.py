@@ -83,6 +83,15 @@ def test_a_codec_has_its_cost() -> None:
     assert all(value > 0 for cost in (full, few) for value in cost.values())
 
 
+def test_a_codec_for_models_has_its_cost_on_both_sides() -> None:
+    words = ["--params", "5000", "--repeats", "2", "--codecs", "full", "int8"]
+    found = figures("downlink_cost.py", *words)
+    full, coded = found["codecs"].values()
+    assert list(full) == ["publish_ms"]
+    assert 1 < coded["bytes_per_number"] < 1.1
+    assert all(value > 0 for cost in (full, coded) for value in cost.values())
+
+
 def test_an_idle_client_has_its_footprint() -> None:
     found = figures("agent_footprint.py", "--seconds", "0.2")
     assert list(found) == ["rss_mb", "cpu_percent", "start_s", "watched_s", "broker"]

@@ -24,11 +24,30 @@ def test_few_bytes_are_told_beside_those_of_full_precision(tmp_path: Path) -> No
     assert answers * few["answer_bytes"] < sent < answers * (few["answer_bytes"] + 1500)
 
 
+def test_what_models_cost_on_their_way_down_is_told_too(tmp_path: Path) -> None:
+    words = ["--tasks", "phonewatch", "--rounds", "8", "--seeds", "1", "--processes", "1"]
+    words += ["--runs", str(tmp_path), "--codecs", "full / eden"]
+    full, coded = result("bytes.py", words)["codecs"]
+    assert (full["codec"], coded["codec"]) == ("full", "full/eden")
+    assert coded["answer_bytes"] == full["answer_bytes"]
+    found = {}
+    for name in ("full", "full-eden"):
+        page = (tmp_path / f"phonewatch-{name}-seed-1" / "lab.json").read_bytes()
+        found[name] = msgspec.json.decode(page, type=LabPage).rounds[-1]
+    assert found["full-eden"].bytes_up == found["full"].bytes_up
+    # Who comes again is sent less; first models are the same.
+    assert found["full-eden"].bytes_down < 0.9 * found["full"].bytes_down
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--tasks", "har"], "needs --har, the folder with its data"),
         (["--tasks", "phonewatch", "--codecs", "gzip"], "codec: there is no 'gzip'"),
+        (
+            ["--tasks", "phonewatch", "--codecs", "full/gzip"],
+            "downlink_codec: there is no 'gzip'",
+        ),
     ],
 )
 def test_a_mistake_is_told(words: list[str], complaint: str, tmp_path: Path) -> None:

@@ -184,6 +184,63 @@ def test_a_field_of_a_newer_version_is_ignored() -> None:
     assert messages.read_from_client(newer) == EXAMPLES["update"]
 
 
+def offer_with_deltas(**changes: Any) -> dict[str, Any]:
+    """As MessagePack sees it: a model of the two before it, in two deltas."""
+    offer = msgpack.unpackb(messages.encode(EXAMPLES["offer"]))
+    deltas = changes.pop("deltas", [[b"\1" * 8, b"\2" * 32, 500], [b"\3" * 8, b"\4" * 32, 600]])
+    return {**offer, "model": offer["model"] | {"deltas": deltas}}
+
+
+def test_deltas_of_a_model_are_few_bytes_in_its_offer() -> None:
+    data = msgpack.packb(offer_with_deltas())
+    offer = messages.read_offer(data)
+    assert [delta.digest for delta in offer.model.deltas] == ["02" * 32, "04" * 32]
+    assert offer.model.deltas[1].changes(Digest("03" * 8 + "ff" * 24))
+    assert not offer.model.deltas[1].changes(Digest("03" * 7 + "ff" * 25))
+    assert messages.encode(offer) == data
+    plain = messages.encode(EXAMPLES["offer"])
+    assert len(data) - len(plain) <= 2 * 50 + 8
+    assert offer.model.file_of(offer.model.deltas[0]) == msgspec.structs.replace(
+        offer.model, digest=Digest("02" * 32), size_bytes=500, deltas=()
+    )
+
+
+def test_a_client_of_before_reads_an_offer_with_deltas_as_one_without() -> None:
+    class ModelRef(msgspec.Struct):
+        digest: str
+
+    class Offer(msgspec.Struct, tag_field="kind", tag="offer"):
+        model: ModelRef
+
+    told = msgspec.msgpack.decode(msgpack.packb(offer_with_deltas()), type=Offer)
+    offer = EXAMPLES["offer"]
+    assert isinstance(offer, messages.Offer) and told.model.digest == offer.model.digest
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        [b"\1" * 7, b"\2" * 32, 500],
+        [b"\1" * 9, b"\2" * 32, 500],
+        [b"\1" * 8, b"\2" * 31, 500],
+        [b"\1" * 8, b"\2" * 32, 0],
+        [b"\1" * 8, b"\2" * 32, 2**40 + 1],
+        ["12345678", b"\2" * 32, 500],
+        [b"\1" * 8, b"\2" * 32],
+    ],
+)
+def test_a_delta_that_cannot_be_is_refused(delta: list[object]) -> None:
+    with pytest.raises(WireError):
+        messages.read_offer(msgpack.packb(offer_with_deltas(deltas=[delta])))
+
+
+def test_more_deltas_than_an_offer_has_room_for_are_refused() -> None:
+    many = [[b"\1" * 8, b"\2" * 32, 500]] * (messages.DELTAS_MAX + 1)
+    with pytest.raises(WireError):
+        messages.read_offer(msgpack.packb(offer_with_deltas(deltas=many)))
+    messages.read_offer(msgpack.packb(offer_with_deltas(deltas=many[:-1])))
+
+
 def test_the_payload_is_a_view_and_not_a_copy() -> None:
     data = messages.encode(EXAMPLES["update"])
     update = messages.read_from_client(data)

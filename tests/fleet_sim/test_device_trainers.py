@@ -7,7 +7,8 @@ import pytest
 
 from edge_client.outbox import Outbox
 from edge_client.trainer_pool import TrainerPool
-from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress
+from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
+from fedmqtt import codec_chain, deltas, weights
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Training
 from fleet_sim.device_trainers import Device as Played
@@ -15,7 +16,7 @@ from fleet_sim.device_trainers import DeviceTrainers, Overruns
 from fleet_sim.failures import TRAINER_DIED
 from fleet_sim.hardware import Battery, Charge, Hardware
 from fleet_sim.live_clock import LiveClock
-from tests.edge_client.jobs import job, task_file
+from tests.edge_client.jobs import job, model_file, task_file
 from tests.fleet_sim.hand_clock import HandLoop
 
 
@@ -74,6 +75,30 @@ def test_an_answer_is_told_of_when_the_devices_time_has_passed(device: Device) -
     (answer,), damaged = Outbox(device.folder / "outbox").answers()
     assert (answer.digest, damaged) == (done.digest, ())
     assert device.overruns.jobs == 0
+
+
+def test_a_model_is_made_of_deltas_in_no_time_of_the_device(device: Device) -> None:
+    trainers = device.trainers(100.0)
+    old, new = model_file(), model_file(plus=1.0)
+    (device.folder / "old").write_bytes(old)
+    chain, (_, before), (_, after) = codec_chain.read("full"), weights.read(old), weights.read(new)
+    delta, _ = deltas.write(chain, weights.digest(old), 1, before, after)
+    (device.folder / "delta").write_bytes(delta)
+    order = Rebuild(
+        base_path=str(device.folder / "old"),
+        delta_paths=[str(device.folder / "delta")],
+        model_path=str(device.folder / "new.model"),
+        digest=weights.digest(new),
+    )
+    trainers.submit(order, device.said.append)
+    device.loop.until(lambda: bool(device.said))
+    assert device.said == [Rebuilt()]
+    assert (device.folder / "new.model").read_bytes() == new
+    # One that is given up is heard of no more: the next job's answer comes alone.
+    trainers.cancel(trainers.submit(order, device.said.append))
+    trainers.submit(job(device.folder), device.said.append)
+    device.works(trainers)
+    assert device.said[1:] == [one for one in device.said[1:] if isinstance(one, Progress)]
 
 
 def test_the_devices_time_runs_at_the_swarms_speed(device: Device) -> None:

@@ -81,6 +81,13 @@ def test_all_that_matters_is_on_the_screen(width: int, height: int) -> None:
     assert "\x1b" not in text
 
 
+def test_what_a_model_is_to_those_who_hold_the_last_one_is_told() -> None:
+    pages = mid_round()
+    pages["model"] = structs.replace(model(), delta_bytes=21_000)
+    text = "\n".join(_screen(board_of(pages), 120, 40))
+    assert "model 167 kB, delta 21.0 kB" in text
+
+
 def test_each_client_has_a_cell_that_says_what_it_does_without_colour() -> None:
     text = "\n".join(_screen(board_of(mid_round())))
     cells = ("✓ ann", "✓ bob", "✗ cat", "● dan", "– eve", "◆ fay", "○ gus", "! hal")
