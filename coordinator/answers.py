@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, evaluation, late
+from coordinator import aggregation, evaluation, evaluation_groups, late
 from coordinator.aggregation import Aggregation, KeepModel, Memory, Round
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
@@ -146,7 +146,7 @@ class Answers:
 
     def figures(self) -> Figures | None:
         """Of the model the round started from."""
-        return evaluation.summarise(self._tally.measures)
+        return evaluation_groups.summarise(self._tally.measures)
 
     def finish(self, base: Array) -> Array:
         """The next model's numbers, shape (size,), from those the round started with.

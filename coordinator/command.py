@@ -18,7 +18,15 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checkpoint, checks, ledger, round_rules, run_search
+from coordinator import (
+    aggregation,
+    checkpoint,
+    checks,
+    figures_table,
+    ledger,
+    round_rules,
+    run_search,
+)
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledger import LedgerDamaged, LedgerError
@@ -316,7 +324,7 @@ def _report(service: Service, folder: Path) -> None:
     lines = [
         f"{done} after {totals.rounds} rounds: {totals.answered} of {totals.invited} invited"
         f" answered, {totals.dropped} dropped, {totals.rejected} rejected, {totals.late} late",
-        *(f"  {name} {value:.4f}" for name, value in (figures.metrics if figures else {}).items()),
+        *(f"  {line}" for line in (figures_table.lines(figures) if figures else [])),
         f"model and history: {folder}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -269,7 +269,9 @@ def _halved(page: Page) -> Page:
             return HistoryPage(rounds=lines[-(len(lines) // 2) :] if len(lines) > 1 else [])
         case ModelPage(figures=Figures() as figures):
             without = structs.replace(figures, confusion=None)
-            return structs.replace(page, figures=without if figures.confusion else None)
+            if not figures.confusion:
+                without = figures.without_details()
+            return structs.replace(page, figures=without if without != figures else None)
         case RoundPage() | ClientsPage():
             fields = structs.asdict(page).items()
             return structs.replace(page, **{name: _first_half(value) for name, value in fields})

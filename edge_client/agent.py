@@ -355,6 +355,7 @@ class Agent:
             training=offer.training,
             codec=offer.codec,
             seed=offer.seed,
+            label=self._config.label,
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)

@@ -188,15 +188,16 @@ def update(
 
 def _measure(job: Job, layout: Layout, base: weights.Array) -> Measures:
     data = _data(job.task, job.data_dir, job.client, "evaluate")
-    return measures(_task(job.task).evaluate(layout.unflatten(base), data))
+    return measures(_task(job.task).evaluate(layout.unflatten(base), data), job.label)
 
 
-def measures(found: Evaluated) -> Measures:
+def measures(found: Evaluated, label: str) -> Measures:
     """What the client tells of what it measured."""
     return Measures(
         sample_count=found.sample_count,
         metrics=found.metrics,
         confusion=_confusion(found),
+        label=label,
     )
 
 

@@ -35,6 +35,8 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     training: Training
     codec: str
     seed: int
+    label: str = ""
+    """What the owner calls this kind of device."""
 
 
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):

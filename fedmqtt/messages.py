@@ -176,6 +176,9 @@ class Measures(Struct, frozen=True, kw_only=True):
     """Means over the client's samples."""
     confusion: Confusion | None = None
     """For tasks that classify."""
+    label: Label = ""
+    """Of its sender, as in its presence: said here too, for figures by group are the same after a
+    restart whoever is there."""
 
 
 class Update(Message, frozen=True, kw_only=True):

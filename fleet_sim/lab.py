@@ -260,7 +260,9 @@ class HeaderWork:
     def __init__(self) -> None:
         self._at_work: dict[ClientId, tuple[Offer, Purpose]] = {}
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
+    def begin(
+        self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool, label: str = ""
+    ) -> None:
         self._at_work[client] = (offer, purpose)
 
     def stop(self, client: ClientId) -> None:

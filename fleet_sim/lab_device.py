@@ -62,7 +62,9 @@ def can_sleep(config: FleetConfig) -> bool:
 class Work(Protocol):
     """Where answers come from: `lab_tensors.Cohort`, or headers where nothing is learned."""
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
+    def begin(
+        self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool, label: str = ""
+    ) -> None:
         """The device is at work."""
 
     def stop(self, client: ClientId) -> None:
@@ -363,7 +365,7 @@ class LabDevice(Device):
         measures = purpose == "train" and self.name in offer.evaluate
         measures &= "evaluate" in self.rules.purposes
         took_s = self._takes_s(offer, purpose, measures=measures)
-        self._work_of.begin(self.name, offer, purpose, measures=measures)
+        self._work_of.begin(self.name, offer, purpose, measures=measures, label=self.rules.label)
         hardware.train(now, now + took_s)
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.

@@ -142,6 +142,7 @@ class _Work:
     offer: Offer
     purpose: Purpose
     measures_base: bool
+    label: str
 
 
 @dataclass(slots=True)
@@ -154,10 +155,12 @@ class Cohort:
     _at_work: dict[ClientId, _Work] = field(default_factory=dict)
     _done: dict[tuple[ClientId, RoundId], Update | Evaluation | str] = field(default_factory=dict)
 
-    def begin(self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool) -> None:
+    def begin(
+        self, client: ClientId, offer: Offer, purpose: Purpose, *, measures: bool, label: str = ""
+    ) -> None:
         """`measures`: it evaluates the model before it trains."""
         self.tensors.keep_sent(offer)
-        self._at_work[client] = _Work(offer, purpose, measures)
+        self._at_work[client] = _Work(offer, purpose, measures, label)
 
     def stop(self, client: ClientId) -> None:
         work = self._at_work.pop(client, None)
@@ -193,7 +196,7 @@ class Cohort:
         ]
         found = self.trainers.evaluate(named, measure) if measure else []
         measured: dict[ClientId, Measures | str] = {
-            client: one if isinstance(one, str) else trainer.measures(one)
+            client: one if isinstance(one, str) else trainer.measures(one, todo[client].label)
             for client, one in zip(measure, found, strict=True)
         }
         jobs = {
