@@ -27,7 +27,7 @@ from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
-_UNNUMBERED = RoundId(0)
+UNNUMBERED = RoundId(0)
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Answers:
         self._change: Array | None = None
         """Of the update that was checked last."""
 
-    def begin(self, terms_max: int, number: RoundId = _UNNUMBERED) -> None:
+    def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         """Round `number` is open. What its sum can resolve follows from how many answers may come.
 
         Raises NoRoom where the strategy needs more of the disk than there is.
@@ -96,7 +96,7 @@ class Answers:
             memory=self._written,
             folder=self._folder,
         )
-        self._sum = self._strategy.build(self._settings, round_)
+        self._sum = self._build(round_)
         self._tally = _Tally()
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
@@ -165,6 +165,10 @@ class Answers:
     def end(self) -> None:
         """The round is over: what its sum took up is free again."""
         self._sum = None
+
+    def _build(self, round_: Round) -> Aggregation:
+        strategy: Aggregation = self._strategy.build(self._settings, round_)
+        return strategy
 
     def _remember(self, memory: Memory) -> None:
         for array in memory.values():

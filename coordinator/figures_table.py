@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedmqtt.logs import printable
-from fedmqtt.status_pages import Figures
+from fedmqtt.status_pages import Figures, GroupFigures
 
 _SHOWN_MAX = 6
 """Metrics side by side; all are in the history."""
@@ -14,10 +14,11 @@ def lines(figures: Figures) -> list[str]:
     """Columns of equal width, without line breaks. Where all is one group there is one row."""
     names = _shown(figures)
     rows = [["", "clients", "samples", *names]]
-    told = [("all", figures), *figures.groups.items()]
+    whole = GroupFigures(clients=figures.clients, samples=figures.samples, metrics=figures.metrics)
+    told = {"all": whole} | figures.groups
     rows += [
         [printable(label), f"{one.clients:,}", f"{one.samples:,}", *_values(one.metrics, names)]
-        for label, one in told
+        for label, one in told.items()
     ]
     found = _set(rows)
     if any(name in figures.spread for name in names):

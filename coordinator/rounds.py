@@ -71,6 +71,9 @@ class Rules:
     """Knobs of a federation's rounds, and what its offers say."""
 
     select: Select
+    purpose: Purpose = "train"
+    """What the run is for: whom its rounds invite to do what. With evaluate, there is the last
+    evaluation alone."""
     rounds: int
     """How many to run; 0 runs until stopped."""
     cohort: int
@@ -538,16 +541,17 @@ def _open_if_ready(
     if state.model is None or at < state.opens_from:
         return state, []
     roster.end_rests(at)
-    if rules.rounds and state.round > rules.rounds:
-        return _open_last_evaluation(state, state.model, at, rules, roster)
+    is_over = rules.rounds and state.round > rules.rounds
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
-    if roster.willing_count("train") < max(1, rules.clients_min):
+    if not is_over and roster.willing_count(rules.purpose) < max(1, rules.clients_min):
         return state, []
-    willing = roster.willing("train")
+    if is_over or rules.purpose == "evaluate":
+        return _open_last_evaluation(state, state.model, at, rules, roster)
+    willing = roster.willing(rules.purpose)
     pace = state.past.pace
     wanted = pacing.invite_count(pace, rules.cohort, len(willing))
     known = roster.knowledge.clients
-    train = frozenset(rules.select(willing, wanted, state.round, "train", known))
+    train = frozenset(rules.select(willing, wanted, state.round, rules.purpose, known))
     evaluate = _evaluators(state.round, roster, rules)
     return _open(state, state.model, train, evaluate, at, pace.deadline_s, rules, roster)
 
@@ -606,13 +610,15 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
     a phone after a reboot, must not train in vain.
     """
     owing = {client for client in state.train | state.evaluate if state.owes(client)}
+    describes = rules.purpose == "describe"
     return Offer(
         epoch=rules.epoch,
         run=rules.run,
         round=state.round,
         task=rules.task,
         model=state.model,
-        train=tuple(sorted(state.train & owing)),
+        train=() if describes else tuple(sorted(state.train & owing)),
+        describe=tuple(sorted(state.train & owing)) if describes else (),
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
         training=rules.training,

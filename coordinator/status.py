@@ -178,9 +178,10 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
         case rounds.Waiting(model=None):
             return "starting", "preparing the first model"
         case rounds.Waiting():
-            willing, needed = roster.willing_count("train"), rules.clients_min
+            willing, needed = roster.willing_count(rules.purpose), rules.clients_min
             if willing < needed:
-                return "waiting", f"waiting for clients: {willing} willing, {needed} needed"
+                what = " to describe their data" if rules.purpose == "describe" else ""
+                return "waiting", f"waiting for clients: {willing} willing{what}, {needed} needed"
             return "waiting", "pausing before the next round"
         case rounds.Collecting() if state.is_last_evaluation:
             return "collecting", (

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_client import training_job
+from edge_client import describing, training_job
 from edge_client.outbox import Outbox
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Stop
@@ -36,6 +36,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Layout, WeightsError
+from learning_tasks import features
 from learning_tasks.loading import load_task
 from learning_tasks.seam import Evaluated, Task, TaskError, Trained
 
@@ -137,6 +138,8 @@ def work(job: Job, progress: Callable[[float], None]) -> Answer:
         found = _measure(job, layout, base)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
+    if job.purpose == "describe":
+        return _keep(job, encode_pieces(_describe(job, layout, base)))
     return _keep(job, encode_pieces(_train(job, layout, base, progress)))
 
 
@@ -160,6 +163,15 @@ def _train(
     return update(job, layout, base, trained, measured)
 
 
+def _describe(job: Job, layout: Layout, base: weights.Array) -> Update:
+    task = _task(job.task)
+    named = features.named(task)
+    # What the device learns from is what it describes.
+    data = _data(job.task, job.data_dir, job.client, "train")
+    sums, samples = describing.answer(layout.unflatten(base), named, features.values(task, data))
+    return _packed(job, layout, sums, samples)
+
+
 def update(
     job: Job, layout: Layout, base: weights.Array, trained: Trained, measures: Measures | None
 ) -> Update:
@@ -168,6 +180,17 @@ def update(
     Raises TaskError where that cannot be sent.
     """
     change = layout.flatten(trained.weights) - base
+    return _packed(job, layout, change, trained.sample_count, trained.metrics, measures)
+
+
+def _packed(
+    job: Job,
+    layout: Layout,
+    change: weights.Array,
+    samples: int,
+    metrics: dict[str, float] | None = None,
+    measures: Measures | None = None,
+) -> Update:
     chances = codec_chance.of_answer(job.seed, job.round, job.client)
     try:
         payload = codec_chain.read(job.codec).encode(change, chances)
@@ -178,9 +201,9 @@ def update(
         round=job.round,
         base=job.base,
         fingerprint=layout.fingerprint,
-        sample_count=trained.sample_count,
+        sample_count=samples,
         codec=job.codec,
-        metrics=trained.metrics,
+        metrics=metrics or {},
         measures=measures,
         payload=memoryview(payload),
     )

@@ -30,8 +30,12 @@ WIRE_VERSION = 1
 SMALL_MODEL_BYTES = 4096
 """A model file up to this size comes with its offer: fetching it would take more bytes."""
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "evaluate", "describe"]
+"""To describe is to answer questions about the data with sums (`data_query.py`)."""
+ALL_PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "describe")
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
+"""What a client does unless its owner says otherwise. Who lets a model learn from the data has not
+said that the data may be described."""
 
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
@@ -108,6 +112,8 @@ class Offer(Message, frozen=True, kw_only=True):
     """Pace hint to all: after a lost connection, return at a random moment within so long."""
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
+    describe: tuple[ClientId, ...] = ()
+    """Invited to describe their data; `model` holds the questions then, and nobody trains."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
@@ -156,6 +162,12 @@ class Presence(Message, frozen=True, kw_only=True):
     """What its owner calls the kind of device, so that each kind gets its share of the rounds."""
     note: Reason = ""
     """For people: why it does not take part, what went wrong last."""
+    describes: bool = False
+    """Whether it is willing to describe its data: not one of `purposes`, which a program of before
+    could not read."""
+
+    def would(self, purpose: Purpose) -> bool:
+        return self.describes if purpose == "describe" else purpose in self.purposes
 
 
 CLASSES_MAX = 256
