@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Runs in a process of its own, and is the one place on the device that loads torch.
-TRAINER_MODULES = {"edge_client.trainer"}
+TRAINER_MODULES = {"edge_client.trainer", "edge_client.describing"}
 
 
 def _settings() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 rules quorum=2 pause_s=5      starts anew with these; else see `RULES`, `PACE` and `DISK`
 model m1 [chunk=1024]         the model of this digest can be fetched, in chunks of so many bytes
-come ann [session=..] [task=..] [wire=..] [willing=train,evaluate]
+come ann [session=..] [task=..] [wire=..] [willing=train,evaluate,describe]
 leave ann [session=..]
 update ann 1 [base=m0] [fingerprint=f] [fault=..] [run=r]
 evaluation ann 1 [base=m0] [fault=..] [run=r]
@@ -154,6 +154,7 @@ class Table:
             session=self.sessions[client],
             task=options.get("task", "digits"),
             purposes=tuple(p for p in ("train", "evaluate") if p in willing),
+            describes="describe" in willing,
         )
 
     def _tell(self, event: rounds.Event) -> list[str]:
@@ -285,6 +286,8 @@ def tell_offer(offer: Offer) -> str:
     assert offer.run == "r"
     told = f"offer {offer.round} from {offer.model.digest} for {offer.closes_in_s:g} s:"
     told += f" train {names(offer.train)}, evaluate {names(offer.evaluate)}"
+    if offer.describe:
+        told += f", describe {names(offer.describe)}"
     if offer.model.chunk_bytes != 1024:
         told += f", in chunks of {offer.model.chunk_bytes}"
     if offer.epoch:
