@@ -178,7 +178,7 @@ class Statistics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=2,
-            le=1_000_000,
+            le=100_000,
             description="Of fewer clients nothing is told, and a round waits for as many.",
         ),
     ] = 3

@@ -790,9 +790,10 @@ class Service:
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
         self._folder.ledger.open_round(state.round, opening)
         _log.info(
-            "round %d: invited %d to train, %d to evaluate",
+            "round %d: invited %d to %s, %d to evaluate",
             state.round,
             len(state.train),
+            "describe" if self._rules.purpose == "describe" else "train",
             len(state.evaluate),
         )
 

@@ -10,6 +10,7 @@ The task names its features (docs/statistics.md). Stopped and started again, it 
 """
 
 import argparse
+import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from coordinator.service import Service
 from coordinator.statistics import findings, job, table
 
 RESULT = "statistics.json"
+
+_log = logging.getLogger("coordinator")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _first_questions(config: FederationConfig, folder: Path) -> command.Model:
-    return job.first_questions(config)
+    questions = job.first_questions(config)
+    _log.info(
+        "waiting for %d clients whose owners allow it: with describe among their purposes",
+        config.rounds.clients_min,
+    )
+    return questions
 
 
 def _report(service: Service, config: FederationConfig, folder: Path, *, as_json: bool) -> int:

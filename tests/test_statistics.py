@@ -11,7 +11,7 @@ import pytest
 
 from broker_config.local_broker import RunningBroker
 from learning_tasks import linear, phonewatch
-from tests.programs import Program, running
+from tests.programs import Program, running, wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -203,3 +203,16 @@ def test_a_model_is_evaluated_as_it_is_and_by_kind_of_device(
     (record,) = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
     assert record["outcome"] == "evaluated" and record["invited"] == []
     assert record["figures"]["groups"].keys() == {"phone", "watch"}
+
+
+def test_a_run_of_one_kind_is_not_gone_on_with_as_another(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, federation_name, LINEAR)
+    where = (str(config), "--broker", mosquitto_broker.url, "--run", str(tmp_path / "run"))
+    with running(tmp_path, "fedmqtt", "statistics", *where) as waiting:
+        wait_until((tmp_path / "run" / "federation.toml").exists)
+        waiting.process.kill()
+    with running(tmp_path, "fedmqtt", "coordinator", *where) as coordinator:
+        assert coordinator.wait() == 2
+    assert "is of another kind: `fedmqtt statistics` goes on with those" in coordinator.log

@@ -66,7 +66,7 @@ def test_the_order_of_the_answers_changes_no_bit(tmp_path: Path) -> None:
     forwards, backwards = (Asking(VALUE, Statistics(), tmp_path) for _ in range(2))
     for _ in range(3):
         forwards.round(fleet)
-        backwards.round(dict(reversed(fleet.items())))
+        backwards.round({name: fleet[name] for name in reversed(list(fleet))})
         assert forwards.asked.tobytes() == backwards.asked.tobytes()
     assert forwards.found() == backwards.found()
 
@@ -92,7 +92,7 @@ def test_categories_are_counted(tmp_path: Path) -> None:
 def test_a_feature_of_too_few_clients_is_not_told_nor_asked_closer(tmp_path: Path) -> None:
     features = {"value": (), "rare": (), "odd": ("a", "b"), "nowhere": ()}
     asking = Asking(features, Statistics(), tmp_path)
-    fleet = {
+    fleet: Fleet = {
         "ann": {"value": [1.0, 2.0], "rare": [5.0], "odd": [0]},
         "bob": {"value": [3.0], "rare": [6.0]},
         "cat": {"value": [4.0]},
@@ -137,7 +137,8 @@ def test_quantiles_are_caught_again_when_the_clients_change(tmp_path: Path) -> N
     for one in found.quantiles:
         exact = np.quantile(values, one.share, method="inverted_cdf")
         assert one.low <= exact < one.high and one.high - one.low < 0.2
-    assert (found.samples, found.mean) == (4000, pytest.approx(values.mean(), rel=1e-12))
+    assert found.samples == 4000
+    assert found.mean == pytest.approx(values.mean(), rel=1e-12)
 
 
 def test_samples_that_come_from_far_outside_are_taken_in_with_the_next_round(
