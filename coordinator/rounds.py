@@ -610,15 +610,13 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
     a phone after a reboot, must not train in vain.
     """
     owing = {client for client in state.train | state.evaluate if state.owes(client)}
-    describes = rules.purpose == "describe"
     return Offer(
         epoch=rules.epoch,
         run=rules.run,
         round=state.round,
         task=rules.task,
         model=state.model,
-        train=() if describes else tuple(sorted(state.train & owing)),
-        describe=tuple(sorted(state.train & owing)) if describes else (),
+        train=tuple(sorted(state.train & owing)),
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
         training=rules.training,
@@ -627,6 +625,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         seed=rules.seed,
         spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
+        describes=rules.purpose == "describe",
     )
 
 

@@ -244,7 +244,7 @@ class Agent:
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)
                 self.link.spread_s = offer.spread_s
-                invited = self._client in offer.train + offer.evaluate + offer.describe
+                invited = self._client in offer.train + offer.evaluate
                 # An old offer that is delivered again must not put its model in the newer one's
                 # place.
                 waits = session.outlives(self._state.job, offer)

@@ -585,9 +585,7 @@ def _is_for(job: Job, run: RunId, round_id: RoundId) -> bool:
 
 def _purpose(offer: Offer, rules: Rules) -> Purpose | None:
     if rules.client in offer.train:
-        return "train"
-    if rules.client in offer.describe:
-        return "describe"
+        return "describe" if offer.describes else "train"
     return "evaluate" if rules.client in offer.evaluate else None
 
 

@@ -112,8 +112,9 @@ class Offer(Message, frozen=True, kw_only=True):
     """Pace hint to all: after a lost connection, return at a random moment within so long."""
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
-    describe: tuple[ClientId, ...] = ()
-    """Invited to describe their data; `model` holds the questions then, and nobody trains."""
+    describes: bool = False
+    """Whoever is in `train` is to describe its data, and `model` holds the questions. (A program of
+    before is not invited, as it says nothing of this; should it be, no task trains on questions.)"""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

@@ -285,9 +285,8 @@ def tell(effect: rounds.Effect) -> list[str]:
 def tell_offer(offer: Offer) -> str:
     assert offer.run == "r"
     told = f"offer {offer.round} from {offer.model.digest} for {offer.closes_in_s:g} s:"
-    told += f" train {names(offer.train)}, evaluate {names(offer.evaluate)}"
-    if offer.describe:
-        told += f", describe {names(offer.describe)}"
+    trains = "describe" if offer.describes else "train"
+    told += f" {trains} {names(offer.train)}, evaluate {names(offer.evaluate)}"
     if offer.model.chunk_bytes != 1024:
         told += f", in chunks of {offer.model.chunk_bytes}"
     if offer.epoch:
