@@ -327,7 +327,7 @@ class Service:
         if self._rules.purpose != "describe":
             return Answers(config, model.flat.size, terms_max, folder, remembered)
         return SumsOfData(
-            config, model.layout, terms_max, folder, remembered, lambda: self._model.flat
+            config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
         )
 
     # The run that is gone on with

@@ -165,10 +165,18 @@ def _train(
 
 def _describe(job: Job, layout: Layout, base: weights.Array) -> Update:
     task = _task(job.task)
-    named = features.named(task)
     # What the device learns from is what it describes.
     data = _data(job.task, job.data_dir, job.client, "train")
-    sums, samples = describing.answer(layout.unflatten(base), named, features.values(task, data))
+    return description(job, layout, base, task, data)
+
+
+def description(job: Job, layout: Layout, base: weights.Array, task: Task, data: Any) -> Update:
+    """What the client sends of its data, as `load_data` gave it, to the questions in `base`.
+
+    Raises TaskError where that cannot be summed up.
+    """
+    named, values = features.named(task), features.values(task, data)
+    sums, samples = describing.answer(layout.unflatten(base), named, values)
     return _packed(job, layout, sums, samples)
 
 

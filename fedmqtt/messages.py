@@ -114,7 +114,7 @@ class Offer(Message, frozen=True, kw_only=True):
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
     describes: bool = False
     """Whoever is in `train` is to describe its data, and `model` holds the questions. (A program of
-    before is not invited, as it says nothing of this; should it be, no task trains on questions.)"""
+    before says nothing of this and is not invited; should it be, no task trains on questions.)"""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

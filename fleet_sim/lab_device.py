@@ -370,7 +370,7 @@ class LabDevice(Device):
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.
         self._look()
-        dies_after = self._crashes.next(offer.round) if purpose == "train" else None
+        dies_after = self._crashes.next(offer.round) if purpose != "evaluate" else None
         if dies_after is not None:
             crashed = session.Failed(now, offer.run, offer.round, TRAINER_DIED)
             self._scene.clock.after(took_s * dies_after, self._fail, job, crashed)
@@ -379,8 +379,10 @@ class LabDevice(Device):
 
     def _takes_s(self, offer: Offer, purpose: Purpose, *, measures: bool) -> Seconds:
         hardware, samples = self._equipment.hardware, self._habits.samples
-        if purpose == "evaluate":
-            return hardware.evaluate_s(samples(self.name, "evaluate"))
+        if purpose != "train":
+            data: Purpose = "train" if purpose == "describe" else "evaluate"
+            # To sum up takes no longer than to evaluate.
+            return hardware.evaluate_s(samples(self.name, data))
         seconds = hardware.train_s(samples(self.name, "train"), offer.training.epochs)
         if measures:
             # The trainer has started by then.

@@ -8,9 +8,11 @@ the first answer of a round is due; then everybody at work on the same model is 
 What is computed for a device that vanishes meanwhile is not used, as on the device itself.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -18,10 +20,11 @@ from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.rounds import Close, Named
+from coordinator.statistics.sums import SumsOfData
 from edge_client import trainer
 from edge_client.session import Answer
 from edge_client.training_job import Job
-from fedmqtt import messages, weights
+from fedmqtt import data_query, messages, weights
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
@@ -35,6 +38,7 @@ from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
+from learning_tasks.loading import load_task
 from learning_tasks.seam import TaskError, Trained
 
 
@@ -54,9 +58,13 @@ class Tensors:
         self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
-        self.answers = Answers(config, flat.size, terms)
         self._held: dict[Named, Update] = {}
         self.newest = self._initial = self._keep(flat)
+        self.answers = (
+            SumsOfData(config, layout, terms, asked=lambda: self.flat)
+            if data_query.is_layout(layout)
+            else Answers(config, flat.size, terms)
+        )
 
     @property
     def initial(self) -> Digest:
@@ -152,6 +160,8 @@ class Cohort:
     task: str
     trainers: Trainers
     tensors: Tensors
+    folder: Path = Path()
+    """Of the clients' data, for who describes it: what is trained is the trainers' business."""
     _at_work: dict[ClientId, _Work] = field(default_factory=dict)
     _done: dict[tuple[ClientId, RoundId], Update | Evaluation | str] = field(default_factory=dict)
 
@@ -212,6 +222,8 @@ class Cohort:
             outcome: Update | Evaluation | str
             if isinstance(mine, str):
                 outcome = mine
+            elif todo[client].purpose == "describe":
+                outcome = self._described(client, todo[client], base)
             elif client in results:
                 outcome = _update(jobs[client], layout, base, results[client], mine)
             else:
@@ -220,6 +232,14 @@ class Cohort:
                     run=offer.run, round=offer.round, base=offer.model.digest, measures=mine
                 )
             self._done[client, offer.round] = outcome
+
+    def _described(self, client: ClientId, work: _Work, base: Array) -> Update | str:
+        job, task = self._job(client, work), _task(self.task)
+        try:
+            data = task.load_data(self.folder, client, "train")
+            return trainer.description(job, self.tensors.layout, base, task, data)
+        except TaskError as bad:
+            return str(bad)
 
     def _job(self, client: ClientId, work: _Work) -> Job:
         offer = work.offer
@@ -239,6 +259,10 @@ class Cohort:
             codec=offer.codec,
             seed=offer.seed,
         )
+
+
+# A file would be run again for each client.
+_task = functools.lru_cache(maxsize=4)(load_task)
 
 
 def _update(

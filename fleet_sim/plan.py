@@ -48,6 +48,7 @@ class Plan:
     late_batch: int
     late_rounds_max: int
     selection: str = "uniform"
+    purpose: Purpose = "train"
     greet_s: Seconds
     commit_s: Seconds
     """Mean time that the coordinator's disk takes for one group of answers."""
@@ -111,6 +112,7 @@ class Plan:
     def round_rules(self, epoch: int) -> Rules:
         return Rules(
             select=self._select,
+            purpose=self.purpose,
             rounds=self.rounds,
             cohort=self.cohort,
             pace=Bounds(

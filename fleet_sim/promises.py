@@ -15,7 +15,7 @@ from coordinator.roster import Roster
 from coordinator.rounds import HELD_PER_COHORT, SETTLED_ROUNDS, Named
 from edge_client import session
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.messages import PURPOSES, Announce, ModelRef, Offer, Receipt
+from fedmqtt.messages import ALL_PURPOSES, Announce, ModelRef, Offer, Receipt
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 
 
@@ -145,7 +145,7 @@ class CoordinatorPromises:
         for client in offer.train:
             entry = roster.clients[client]
             hold(entry.online, f"{client} invited to train while away")
-            hold("train" in entry.presence.purposes, f"{client} invited against its will")
+            hold(entry.presence.would(rules.purpose), f"{client} invited against its will")
         pace, invited = self._pace, len(offer.train)
         limit = pacing.invite_limit(pace.over_selection, rules.cohort)
         hold(invited <= limit, f"invited {invited}; at most {limit} are allowed")
@@ -504,8 +504,8 @@ def recount(roster: Roster) -> None:
         for client in online
         if not roster.clients[client].hindrance and not roster.is_resting(client)
     ]
-    for purpose in PURPOSES:
-        willing = sorted(c for c in usable if purpose in roster.clients[c].presence.purposes)
+    for purpose in ALL_PURPOSES:
+        willing = sorted(c for c in usable if roster.clients[c].presence.would(purpose))
         hold(roster.willing(purpose) == willing, f"willing to {purpose}: not who says so")
         hold(roster.willing_count(purpose) == len(willing), f"miscounted who would {purpose}")
 
@@ -578,7 +578,7 @@ def _invites(event: session.Event | None, client: ClientId, job: session.Job) ->
     if not isinstance(event, session.Offered):
         return False
     offer = event.offer
-    invited = offer.train if job.purpose == "train" else offer.evaluate
+    invited = offer.evaluate if job.purpose == "evaluate" else offer.train
     return client in invited and (job.offer.run, job.offer.round) == (offer.run, offer.round)
 
 

@@ -25,8 +25,9 @@ class SumsOfData(Answers):
         config: FederationConfig,
         layout: Layout,
         terms_max: int,
-        folder: Path,
-        memory: Memory,
+        folder: Path | None = None,
+        memory: Memory | None = None,
+        *,
         asked: Callable[[], Array],
     ) -> None:
         """`asked` gives the open questions, shape (size,), when a round begins."""

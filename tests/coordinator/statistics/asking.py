@@ -44,7 +44,7 @@ class Asking:
     def restart(self, memory: Memory) -> None:
         """As after a crash between two rounds: with what was remembered, and nothing else."""
         self.sums = SumsOfData(
-            self.config, self.layout, 1000, self._folder, memory, lambda: self.asked
+            self.config, self.layout, 1000, self._folder, memory, asked=lambda: self.asked
         )
 
     def answer(self, client: str, data: Data) -> Update:
