@@ -15,7 +15,15 @@ from types import ModuleType
 
 import numpy as np
 
-from coordinator import aggregation, codec_choice, counted, evaluation, late, local_method
+from coordinator import (
+    aggregation,
+    codec_choice,
+    counted,
+    evaluation,
+    evaluation_groups,
+    late,
+    local_method,
+)
 from coordinator.aggregation import (
     Absorbs,
     Aggregation,
@@ -39,7 +47,7 @@ from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
-_UNNUMBERED = RoundId(0)
+UNNUMBERED = RoundId(0)
 
 
 @dataclass(slots=True)
@@ -98,7 +106,7 @@ class Answers:
         self._change: Sent | None = None
         """Of the update that was checked last."""
 
-    def begin(self, terms_max: int, number: RoundId = _UNNUMBERED) -> None:
+    def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         """Round `number` is open. What its sum can resolve follows from how many answers may come.
 
         Raises NoRoom where the strategy needs more of the disk than there is.
@@ -120,7 +128,7 @@ class Answers:
             is_awaited=self._counted.has_waiting,
             training=self._training,
         )
-        self._sum = self._strategy.build(self._settings, round_)
+        self._sum = self._build(round_)
         self._tally = _Tally()
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
@@ -197,7 +205,7 @@ class Answers:
 
     def figures(self) -> Figures | None:
         """Of the model the round started from."""
-        return evaluation.summarise(self._tally.measures)
+        return evaluation_groups.summarise(self._tally.measures)
 
     def finish(self, base: Array) -> Array:
         """The next model's numbers, shape (size,), from those the round started with.
@@ -237,6 +245,10 @@ class Answers:
         for named in self._folded:
             self._counted.drop(named)
         self._folded = []
+
+    def _build(self, round_: Round) -> Aggregation:
+        strategy: Aggregation = self._strategy.build(self._settings, round_)
+        return strategy
 
     def _remember(self, memory: Memory) -> None:
         for array in memory.values():

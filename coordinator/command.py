@@ -11,6 +11,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from coordinator import (
     aggregation,
     checkpoint,
     checks,
+    figures_table,
     ledger,
     one_at_a_time,
     round_rules,
@@ -34,6 +36,7 @@ from coordinator.service import RunElsewhere, SeatTaken, Service
 from fedmqtt import parts, settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
+from fedmqtt.messages import Purpose
 from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
@@ -75,17 +78,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+Model = tuple[Layout, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is for, what it starts from, and what is told of it in the end."""
+
+    command: str
+    purpose: Purpose
+    begin: Callable[[FederationConfig, Path], Model]
+    """A new run in this folder starts from this. Raises SettingsError, CheckpointError."""
+    report: Callable[[Service, FederationConfig, Path], int]
+    """Writes what came of it; the exit code of a run that is finished."""
+
+
 def run(arguments: argparse.Namespace) -> int:
+    return run_job(
+        arguments, lambda config: config, Job("coordinator", "train", initial_model, _report)
+    )
+
+
+def run_job(
+    arguments: argparse.Namespace,
+    settle: Callable[[FederationConfig], FederationConfig],
+    job: Job,
+) -> int:
+    """Exit code of a command whose settings are those that `settle` makes of the file's."""
     loop = EventLoop()
     loop.stop_on_signals()
     try:
-        config = _config(arguments)
+        config = settle(_config(arguments))
         if arguments.print_config:
             sys.stdout.write(settings.render(with_strategy_settings(config)))
             return 0
-        return _coordinate(loop, config, arguments)
+        return coordinate(loop, config, arguments, job)
     except (SettingsError, BrokerUrlError, CheckpointError, LedgerError, SeatTaken) as bad:
-        sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
+        sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
         return 2
     finally:
         loop.close()
@@ -98,13 +127,16 @@ class NothingToTakeOver(Exception):
         super().__init__(f"the run in {folder} is finished: there is nothing to take over")
 
 
-def _coordinate(loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace) -> int:
+def coordinate(
+    loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace, job: Job
+) -> int:
     """Exit code of the program."""
     awaited: Path | None = None
     try:
         while (place := _place(loop, config, arguments, awaited)) is not None:
             try:
-                return _run_in(place, _service(loop, config, place, arguments))
+                service = _service(loop, config, place, arguments, job)
+                return _run_in(place, service, config, job)
             except RunElsewhere as elsewhere:
                 if loop.stop_signal is not None:
                     break
@@ -130,23 +162,24 @@ def _remedy(folder: Path, arguments: argparse.Namespace) -> str:
     return f"put back a copy of what is damaged in {folder}, or {anew}"
 
 
-def _run_in(place: "_Place", service: Service) -> int:
+def _run_in(place: "_Place", service: Service, config: FederationConfig, job: Job) -> int:
     try:
         service.run()
     except LedgerDamaged:
         raise
     except (OSError, LedgerError) as bad:
-        sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
+        sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
         if service.has_begun:
             sys.stderr.write(
                 "nothing that was received is lost: start it again when that is mended, and the"
                 f" run in {place.folder} goes on\n"
             )
         return 1
-    _report(service, place.folder)
-    if not service.is_finished:
+    if not service.has_begun:
+        sys.stdout.write("stopped before the run began\n")
         return _STOPPED
-    return 0 if service.has_learned else 1
+    code = job.report(service, config, place.folder)
+    return code if service.is_finished else _STOPPED
 
 
 def _config(arguments: argparse.Namespace) -> FederationConfig:
@@ -267,19 +300,24 @@ def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
 
 
 def _service(
-    loop: EventLoop, config: FederationConfig, place: _Place, arguments: argparse.Namespace
+    loop: EventLoop,
+    config: FederationConfig,
+    place: _Place,
+    arguments: argparse.Namespace,
+    job: Job,
 ) -> Service:
     folder = place.folder
     # Without the broker's password: run folders are shown around.
     broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
     settled = settings.render(structs.replace(with_strategy_settings(config), broker=broker))
     try:
-        initial = None if place.goes_on else _initial_model(config, folder)
+        initial = None if place.goes_on else job.begin(config, folder)
         service = Service(
             loop,
             config,
             initial,
             folder,
+            purpose=job.purpose,
             standby=arguments.standby,
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.
@@ -302,7 +340,7 @@ def _keep_settings(folder: Path, settled: str) -> None:
         path.write_text(settled)
 
 
-def _initial_model(config: FederationConfig, folder: Path) -> tuple[Layout, Array]:
+def initial_model(config: FederationConfig, folder: Path) -> Model:
     if config.initial_model:
         return checkpoint.load(Path(config.initial_model))
     # In a process of its own: the task may need torch, which the coordinator never does.
@@ -316,17 +354,15 @@ def _initial_model(config: FederationConfig, folder: Path) -> tuple[Layout, Arra
     return checkpoint.load(out)
 
 
-def _report(service: Service, folder: Path) -> None:
-    if not service.has_begun:
-        sys.stdout.write("stopped before the run began\n")
-        return
+def _report(service: Service, config: FederationConfig, folder: Path) -> int:
     totals = service.totals
     done = "finished" if service.is_finished else "stopped"
     figures = totals.figures
     lines = [
         f"{done} after {totals.rounds} rounds: {totals.answered} of {totals.invited} invited"
         f" answered, {totals.dropped} dropped, {totals.rejected} rejected, {totals.late} late",
-        *(f"  {name} {value:.4f}" for name, value in (figures.metrics if figures else {}).items()),
+        *(f"  {line}" for line in (figures_table.lines(figures) if figures else [])),
         f"model and history: {folder}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if service.has_learned else 1

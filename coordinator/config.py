@@ -172,6 +172,51 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 1_000_000
 
 
+class Statistics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    rounds: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=50,
+            description="How often clients are asked. The first time finds the powers of two\n"
+            "between which data lies; each further one makes the brackets of quantiles up to 32\n"
+            "times narrower.",
+        ),
+    ] = 5
+    clients_min: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=100_000,
+            description="Of fewer clients nothing is told, and a round waits for as many.",
+        ),
+    ] = 3
+    samples_min: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="No quantile's bracket is narrowed to fewer samples, over all clients.",
+        ),
+    ] = 10
+    features: Annotated[
+        tuple[str, ...],
+        Meta(description="Which of the task's features; empty: all of them."),
+    ] = ()
+    quantiles: Annotated[
+        tuple[Annotated[float, Meta(gt=0, lt=1)], ...],
+        Meta(max_length=20, description="Which quantiles, as shares of the samples."),
+    ] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    bins: Annotated[int, Meta(ge=4, le=256, description="Of each histogram, of equal width.")] = 64
+    ranges: Annotated[
+        dict[str, tuple[float, float]],
+        Meta(
+            description="Of histograms, by feature: from where to where, as [-2.0, 2.0].\n"
+            "Others are found."
+        ),
+    ] = field(default_factory=dict)
+
+
 class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunk_bytes: Annotated[
         int,
@@ -291,6 +336,9 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         field(default_factory=TrainingSettings)
     )
     evaluation: Evaluation = field(default_factory=Evaluation)
+    statistics: Annotated[
+        Statistics, Meta(description="What `fedmqtt statistics` asks; training goes without it.")
+    ] = field(default_factory=Statistics)
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
     slow_links: SlowLinks = field(default_factory=SlowLinks)

@@ -38,17 +38,25 @@ def summarise(measured: Mapping[ClientId, Measures]) -> Figures | None:
     ordered = [measured[client] for client in sorted(measured)]
     if not ordered:
         return None
-    means = weighted_means([(one.metrics, one.sample_count) for one in ordered])
-    confusion = _total_confusion(ordered)
-    if confusion is not None:
-        means["accuracy"] = metrics.accuracy(confusion)
-        means["macro_f1"] = metrics.macro_f1(confusion)
+    means, confusion = combined(ordered)
     return Figures(
         clients=len(ordered),
         samples=sum(one.sample_count for one in ordered),
         metrics=means,
         confusion=confusion,
     )
+
+
+def combined(
+    measured: Sequence[Measures],
+) -> tuple[dict[str, float], tuple[tuple[int, ...], ...] | None]:
+    """Metrics and confusion matrix of several clients, of one at least."""
+    means = weighted_means([(one.metrics, one.sample_count) for one in measured])
+    confusion = _total_confusion(measured)
+    if confusion is not None:
+        means["accuracy"] = metrics.accuracy(confusion)
+        means["macro_f1"] = metrics.macro_f1(confusion)
+    return means, confusion
 
 
 def _total_confusion(measured: Sequence[Measures]) -> tuple[tuple[int, ...], ...] | None:

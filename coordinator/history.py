@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from coordinator.rounds import Close, Named
 from fedmqtt.status_pages import CodecCount, Figures, RoundLine
@@ -61,7 +61,7 @@ class Record(Struct, frozen=True, kw_only=True):
             train_metrics=self.train_metrics,
             codecs=self.codecs,
             # A hundred matrices would make a page of megabytes; the newest is on the model's page.
-            figures=None if self.figures is None else structs.replace(self.figures, confusion=None),
+            figures=None if self.figures is None else self.figures.without_details(),
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from coordinator.known import Knowledge
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import PURPOSES, WIRE_VERSION, Presence, Purpose
+from fedmqtt.messages import ALL_PURPOSES, WIRE_VERSION, Presence, Purpose
 from fedmqtt.topics import ClientId
 
 
@@ -40,7 +40,7 @@ class Roster:
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
     """Until when such a client is not invited."""
     _willing: Mapping[Purpose, dict[ClientId, None]] = field(
-        default_factory=lambda: {purpose: {} for purpose in PURPOSES}
+        default_factory=lambda: {purpose: {} for purpose in ALL_PURPOSES}
     )
 
     def came(self, at: Seconds, client: ClientId, presence: Presence) -> None:
@@ -109,7 +109,7 @@ class Roster:
         return sorted(
             client
             for client, entry in self.clients.items()
-            if not entry.hindrance and purpose in entry.presence.purposes
+            if not entry.hindrance and entry.presence.would(purpose)
         )
 
     def is_online(self, client: ClientId) -> bool:
@@ -126,7 +126,7 @@ class Roster:
         entry = self.clients[client]
         usable = entry.online and not entry.hindrance and client not in self._resting
         for purpose, clients in self._willing.items():
-            if usable and purpose in entry.presence.purposes:
+            if usable and entry.presence.would(purpose):
                 clients[client] = None
             else:
                 clients.pop(client, None)

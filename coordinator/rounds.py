@@ -90,6 +90,9 @@ class Rules:
     select: Select
     by_sortition: bool = False
     """Clients see for themselves whether they are invited; `select` is not asked."""
+    purpose: Purpose = "train"
+    """What the run is for: whom its rounds invite to do what. With evaluate, there is the last
+    evaluation alone."""
     rounds: int
     """How many to run; 0 runs until stopped."""
     cohort: int
@@ -573,16 +576,17 @@ def _open_if_ready(
     if state.model is None or at < state.opens_from:
         return state, []
     roster.end_rests(at)
-    if rules.rounds and state.round > rules.rounds:
-        return _open_last_evaluation(state, state.model, at, rules, roster)
+    is_over = rules.rounds and state.round > rules.rounds
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
-    if roster.willing_count("train") < max(1, rules.clients_min):
+    if not is_over and roster.willing_count(rules.purpose) < max(1, rules.clients_min):
         return state, []
-    willing = roster.willing("train")
+    if is_over or rules.purpose == "evaluate":
+        return _open_last_evaluation(state, state.model, at, rules, roster)
+    willing = roster.willing(rules.purpose)
     pace = state.past.pace
     wanted = pacing.invite_count(pace, rules.cohort, len(willing))
     salt = _salt(state.model, rules)
-    train = _invite(willing, wanted, state.round, "train", salt, rules, roster)
+    train = _invite(willing, wanted, state.round, rules.purpose, salt, rules, roster)
     evaluate = _evaluators(state.round, salt, rules, roster)
     return _open(state, state.model, train, evaluate, at, pace.deadline_s, rules, roster)
 
@@ -708,6 +712,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         slow_links=rules.slow_links,
         method=rules.method,
         sortition=state.sortition,
+        describes=rules.purpose == "describe",
     )
 
 

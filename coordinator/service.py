@@ -31,7 +31,7 @@ from coordinator import (
     skew,
     status,
 )
-from coordinator.aggregation import KeepModel
+from coordinator.aggregation import KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
@@ -52,8 +52,9 @@ from coordinator.round_rules import LANES
 from coordinator.rounds import Named
 from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
+from coordinator.statistics.sums import SumsOfData
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, messages, personal
+from fedmqtt import __version__, data_query, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
@@ -66,6 +67,7 @@ from fedmqtt.messages import (
     Evaluation,
     ModelRef,
     Offer,
+    Purpose,
     Receipt,
     Seat,
     Update,
@@ -136,6 +138,7 @@ class Service:
         folder: Path,
         on_round: Callable[[Record], None] = lambda record: None,
         *,
+        purpose: Purpose = "train",
         standby: bool = False,
         on_begin: Callable[[], None] = lambda: None,
         elsewhere: Callable[[], Path | None] = lambda: None,
@@ -144,6 +147,8 @@ class Service:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
 
+        `purpose` is what the run is for: to train; to evaluate the model that it begins with; to
+        describe the clients' data, with questions in the model's place (`statistics/`).
         `on_round` hears of each round when it has closed. A `standby` waits while another
         coordinator runs the federation. A new run begins when the seat is ours, and not before;
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
@@ -206,7 +211,7 @@ class Service:
         recovered = self._folder.recover() if initial is None else None
         self._downlink = downlink.read(config.downlink_codec)
         self._model = self._first_model(initial or recovered)
-        self._rules = round_rules.from_config(config)
+        self._rules = replace(round_rules.from_config(config), purpose=purpose)
         invited_max = round_rules.invited_max(config)
         # What waits already finds room too, also where less may wait from now on.
         waiting = len(recovered.unused) if recovered is not None else 0
@@ -215,7 +220,7 @@ class Service:
         if recovered is not None and recovered.strategy == config.aggregation:
             remembered = recovered.memory
         self._division = personal.division(self._model.layout, self._rules.method.personal)
-        self._answers = Answers(config, self._division.size, terms_max, folder, remembered)
+        self._answers = self._data_plane(terms_max, remembered)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
         else:
@@ -265,6 +270,15 @@ class Service:
     def has_learned(self) -> bool:
         """Whether any round made a model."""
         return self._model.trained_rounds > 0
+
+    @property
+    def remembered(self) -> Memory:
+        """By the strategy, of the newest round that made a model."""
+        return self._answers.memory
+
+    @property
+    def layout(self) -> Layout:
+        return self._model.layout
 
     @property
     def totals(self) -> Totals:
@@ -320,6 +334,14 @@ class Service:
             case layout, flat:
                 return published_model.make(layout, flat, 0, chunk_bytes)
 
+    def _data_plane(self, terms_max: int, remembered: Memory) -> Answers:
+        config, folder, model = self._config, self._folder.path, self._model
+        if self._rules.purpose != "describe":
+            return Answers(config, self._division.size, terms_max, folder, remembered)
+        return SumsOfData(
+            config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
+        )
+
     # The run that is gone on with
 
     def _resume(self, recovered: Recovered) -> rounds.State:
@@ -327,6 +349,11 @@ class Service:
             raise SettingsError(
                 f"task is {self._config.task!r}; the run in {self._folder.path} learns"
                 f" {recovered.beginning.task!r}. Go on with that, or begin a run with --new"
+            )
+        if data_query.is_layout(recovered.layout) != (self._rules.purpose == "describe"):
+            raise SettingsError(
+                f"the run in {self._folder.path} is of another kind: `fedmqtt statistics` goes on"
+                " with those that describe data, `fedmqtt coordinator` with those that train"
             )
         rules = replace(self._rules, run=recovered.beginning.run)
         recovered = self._without_outdated(recovered)
@@ -402,6 +429,8 @@ class Service:
 
     def _is_last_too_soon(self, open_round: OpenRound) -> bool:
         """Whether a run's last round, which nobody trains in, is open where others are to come."""
+        if self._rules.purpose == "evaluate":
+            return False
         count = self._rules.rounds
         return not open_round.opening.train and (count == 0 or open_round.number <= count)
 
@@ -799,9 +828,10 @@ class Service:
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
         self._folder.ledger.open_round(state.round, opening)
         _log.info(
-            "round %d: invited %d to train, %d to evaluate",
+            "round %d: invited %d to %s, %d to evaluate",
             state.round,
             len(state.train),
+            "describe" if self._rules.purpose == "describe" else "train",
             len(state.evaluate),
         )
 
@@ -817,6 +847,7 @@ class Service:
             config.aggregation,
             config.aggregation_settings,
             config.limits,
+            *([config.statistics] if self._rules.purpose == "describe" else []),
         )
         return msgspec.json.encode(said, order="sorted").decode()
 
@@ -931,7 +962,8 @@ class Service:
         self._model = model
         self._totals = self._totals.plus(record)
         self._facts.lines.append(record.line())
-        there, answered = self._roster.willing("train"), [client for client, _ in close.counted]
+        there = self._roster.willing(self._rules.purpose)
+        answered = [client for client, _ in close.counted]
         self._look_for_skew(there, close.invited, answered)
         _log.info("%s", history.sentence(record))
         self._on_round(record)

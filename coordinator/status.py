@@ -178,9 +178,10 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
         case rounds.Waiting(model=None):
             return "starting", "preparing the first model"
         case rounds.Waiting():
-            willing, needed = roster.willing_count("train"), rules.clients_min
+            willing, needed = roster.willing_count(rules.purpose), rules.clients_min
             if willing < needed:
-                return "waiting", f"waiting for clients: {willing} willing, {needed} needed"
+                what = " to describe their data" if rules.purpose == "describe" else ""
+                return "waiting", f"waiting for clients: {willing} willing{what}, {needed} needed"
             return "waiting", "pausing before the next round"
         case rounds.Collecting() if state.is_last_evaluation:
             return "collecting", (
@@ -269,7 +270,9 @@ def _halved(page: Page) -> Page:
             return HistoryPage(rounds=lines[-(len(lines) // 2) :] if len(lines) > 1 else [])
         case ModelPage(figures=Figures() as figures):
             without = structs.replace(figures, confusion=None)
-            return structs.replace(page, figures=without if figures.confusion else None)
+            if not figures.confusion:
+                without = figures.without_details()
+            return structs.replace(page, figures=without if without != figures else None)
         case RoundPage() | ClientsPage():
             fields = structs.asdict(page).items()
             return structs.replace(page, **{name: _first_half(value) for name, value in fields})

@@ -372,6 +372,7 @@ class Agent:
             method=offer.method,
             memory=str(self._memory.folder),
             stop_at=self._stop_at(offer),
+            label=self._config.label,
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)

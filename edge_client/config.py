@@ -112,7 +112,11 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = ""
     purposes: Annotated[
         tuple[Purpose, ...],
-        Meta(min_length=1, description="What this device is willing to do: train, evaluate."),
+        Meta(
+            min_length=1,
+            description="What this device is willing to do. describe: tell counts, means and\n"
+            "histograms of its data, summed up over all of its samples.",
+        ),
     ] = PURPOSES
     model_bytes_max: Annotated[
         int, Meta(ge=1, description="Larger models are declined, before anything is fetched.")

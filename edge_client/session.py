@@ -359,11 +359,13 @@ def outlives(job: Job | None, offer: Offer) -> bool:
 
 def presence(state: Session, rules: Rules) -> Presence:
     """What this client says of itself while it is connected."""
+    willing = () if state.hindrance else rules.purposes
     return Presence(
         online=True,
         session=state.token,
         task=rules.task,
-        purposes=() if state.hindrance else rules.purposes,
+        purposes=tuple(purpose for purpose in willing if purpose != "describe"),
+        describes="describe" in willing,
         program=rules.program,
         label=rules.label,
         draws=True,
@@ -600,7 +602,7 @@ def _purpose(offer: Offer, rules: Rules) -> Purpose | None:
         # Whoever is invited by name was willing a moment ago, and tells that it is not any more.
         would = offer.sortition is None or purpose in rules.purposes
         if would and sortition.invites(offer, rules.client, purpose):
-            return purpose
+            return "describe" if purpose == "train" and offer.describes else purpose
     return None
 
 
@@ -610,14 +612,15 @@ def _why_not(state: Session, offer: Offer, purpose: Purpose, rules: Rules) -> st
     if offer.task != rules.task:
         return f"this client runs task {rules.task!r}, not {offer.task!r}"
     if purpose not in rules.purposes:
-        return f"this client's owner does not let it {purpose}"
+        what = "describe its data" if purpose == "describe" else purpose
+        return f"this client's owner does not let it {what}"
     return state.hindrance or _no_room(state, offer, purpose, rules)
 
 
 def _no_room(state: Session, offer: Offer, purpose: Purpose, rules: Rules) -> str:
     # What an update will take is known when it is there; the model's size is close, or more. What
     # was measured takes next to nothing.
-    next_bytes = offer.model.size_bytes if purpose == "train" else 0
+    next_bytes = 0 if purpose == "evaluate" else offer.model.size_bytes
     owed_bytes = sum(one.answer.size_bytes for one in state.owed)
     if owed_bytes + next_bytes <= rules.outbox_bytes_max:
         return ""

@@ -23,14 +23,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edge_client import local_methods, local_training, personal_layers, remembered, training_job
+from edge_client import (
+    describing,
+    local_methods,
+    local_training,
+    personal_layers,
+    remembered,
+    training_job,
+)
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.rebuild import RebuildError, rebuild
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Rebuild, Rebuilt, Stop
-from fedmqtt import codec_chain, personal, weights
+from fedmqtt import codec_chain, codec_chance, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
     Evaluation,
@@ -43,7 +50,8 @@ from fedmqtt.messages import (
 )
 from fedmqtt.personal import Division
 from fedmqtt.settings import SettingsError
-from fedmqtt.weights import WeightsError
+from fedmqtt.weights import Layout, WeightsError
+from learning_tasks import features
 from learning_tasks.loading import load_task
 from learning_tasks.seam import Evaluated, Task, TaskError, Trained
 from learning_tasks.seam import Progress as Heard
@@ -146,6 +154,8 @@ def work(job: Job, progress: Heard) -> Answer:
     with Path(job.model_path).open("rb") as file:
         # Mapped, not read: the numbers are used where the system keeps the file.
         layout, base = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if job.purpose == "describe":
+        return _keep(job, encode_pieces(_describe(job, layout, base)))
     division = personal.division(layout, job.method.personal)
     base = division.with_personal(base, _own_layers(job, division))
     if job.purpose == "evaluate":
@@ -245,6 +255,32 @@ def own_layers(
     return division.personal_of(base) - np.float32(job.training.learning_rate) * found
 
 
+def _describe(job: Job, layout: Layout, base: weights.Array) -> Update:
+    task = _task(job.task)
+    # What the device learns from is what it describes.
+    data = _data(job.task, job.data_dir, job.client, "train")
+    return description(job, layout, base, task, data)
+
+
+def description(job: Job, layout: Layout, base: weights.Array, task: Task, data: Any) -> Update:
+    """What the client sends of its data, as `load_data` gave it, to the questions in `base`.
+
+    Raises TaskError where that cannot be summed up.
+    """
+    named, values = features.named(task), features.values(task, data)
+    sums, samples = describing.answer(layout.unflatten(base), named, values)
+    chances = codec_chance.of_answer(job.seed, job.round, job.client)
+    return Update(
+        run=job.run,
+        round=job.round,
+        base=job.base,
+        fingerprint=layout.fingerprint,
+        sample_count=samples,
+        codec=job.codec,
+        payload=memoryview(codec_chain.read(job.codec).encode(sums, chances)),
+    )
+
+
 def update(
     job: Job,
     division: Division,
@@ -258,7 +294,6 @@ def update(
     How far training moved what is shared of the model, or would move it, and what was measured.
     `base` has the device's own layers in it; `before` is what it remembers so far.
 
-    How far training moved the model, and what was measured. `before` is what it remembers so far.
     Raises TaskError where that cannot be sent.
     """
     found = division.layout.flatten(trained.weights)
@@ -300,15 +335,16 @@ def _measure(job: Job, division: Division, base: weights.Array, progress: Heard)
         lambda: _data(job.task, job.data_dir, job.client, "train"),
         progress,
     )
-    return measures(found)
+    return measures(found, job.label)
 
 
-def measures(found: Evaluated) -> Measures:
+def measures(found: Evaluated, label: str) -> Measures:
     """What the client tells of what it measured."""
     return Measures(
         sample_count=found.sample_count,
         metrics=found.metrics,
         confusion=_confusion(found),
+        label=label,
     )
 
 

@@ -44,6 +44,8 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     share."""
     steps_max: int = 0
     """After so many steps too; 0: as many as it takes. For devices that are played."""
+    label: str = ""
+    """What the owner calls this kind of device."""
 
 
 class Rebuild(Struct, frozen=True, kw_only=True, tag="rebuild"):

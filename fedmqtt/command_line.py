@@ -28,6 +28,8 @@ COMMANDS = {
         "round_monitor.report_command",
         "one page from one or several runs, to look at offline",
     ),
+    "evaluate": ("coordinator.evaluate_command", "how well a model does on the clients' data"),
+    "statistics": ("coordinator.statistics_command", "describe the clients' data, without a model"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "broker": ("broker_config.command", "a small broker to try things with"),
     "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
@@ -90,7 +92,9 @@ _EXTRAS = {
     "broker": "broker",
     "codecs": "coordinator",
     "init": "coordinator",
+    "evaluate": "coordinator",
     "selections": "coordinator",
+    "statistics": "coordinator",
     "strategies": "coordinator",
 }
 

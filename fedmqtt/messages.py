@@ -30,8 +30,12 @@ WIRE_VERSION = 1
 SMALL_MODEL_BYTES = 4096
 """A model file up to this size comes with its offer: fetching it would take more bytes."""
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "evaluate", "describe"]
+"""To describe is to answer questions about the data with sums (`data_query.py`)."""
+ALL_PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "describe")
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
+"""What a client does unless its owner says otherwise. Who lets a model learn from the data has not
+said that the data may be described."""
 
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
@@ -228,6 +232,9 @@ class Offer(Message, frozen=True, kw_only=True):
     """In the place of `train` and `evaluate`, which are empty then."""
     slow_links: SlowLinks | None = None
     """None: all answer by `codec`."""
+    describes: bool = False
+    """Whoever is in `train` is to describe its data, and `model` holds the questions. (A program of
+    before says nothing of this and is not invited; should it be, no task trains on questions.)"""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
@@ -281,6 +288,12 @@ class Presence(Message, frozen=True, kw_only=True):
     """Whether it understands an offer's `sortition`."""
     note: Reason = ""
     """For people: why it does not take part, what went wrong last."""
+    describes: bool = False
+    """Whether it is willing to describe its data: not one of `purposes`, which a program of before
+    could not read."""
+
+    def would(self, purpose: Purpose) -> bool:
+        return self.describes if purpose == "describe" else purpose in self.purposes
 
 
 CLASSES_MAX = 256
@@ -301,6 +314,9 @@ class Measures(Struct, frozen=True, kw_only=True):
     """Means over the client's samples."""
     confusion: Confusion | None = None
     """For tasks that classify."""
+    label: Label = ""
+    """Of its sender, as in its presence: said here too, for figures by group are the same after a
+    restart whoever is there."""
 
 
 class Update(Message, frozen=True, kw_only=True):

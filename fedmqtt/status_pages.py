@@ -12,7 +12,7 @@ traffic       bytes that crossed the coordinator's own connection
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fedmqtt.topics import ClientId, RoundId
 
@@ -104,6 +104,29 @@ class PacePage(Page, frozen=True, kw_only=True):
     deadline_reason: str
 
 
+OTHERS = "others"
+"""The group of those who have no label, and of groups too small to be told of by themselves."""
+
+
+class GroupFigures(Struct, frozen=True, kw_only=True):
+    """How a model did for the clients of one label: means weighted by samples."""
+
+    clients: int
+    samples: int
+    metrics: dict[str, float]
+
+
+class Spread(Struct, frozen=True, kw_only=True):
+    """How one metric differs between clients, each counting once."""
+
+    clients: int
+    mean: float
+    lowest_tenth: float
+    """The mean over the tenth of the clients that have the lowest values, three at least."""
+    median: float
+    highest_tenth: float
+
+
 class Figures(Struct, frozen=True, kw_only=True):
     """How one model did on clients' own data: means weighted by samples."""
 
@@ -112,6 +135,13 @@ class Figures(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     """With a confusion matrix, `accuracy` and `macro_f1` are among them."""
     confusion: tuple[tuple[int, ...], ...] | None = None
+    groups: dict[str, GroupFigures] = {}
+    """By the clients' label, `OTHERS` last."""
+    spread: dict[str, Spread] = {}
+
+    def without_details(self) -> "Figures":
+        """The fleet's figures alone."""
+        return structs.replace(self, confusion=None, groups={}, spread={})
 
 
 class ModelPage(Page, frozen=True, kw_only=True):

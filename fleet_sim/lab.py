@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import Protocol
 
 from coordinator import history, round_rules, rounds
@@ -22,7 +23,7 @@ from coordinator.rounds import Named, Rules
 from edge_client import session
 from edge_client.conditions import Conditions
 from edge_client.config import ClientConfig
-from fedmqtt import messages
+from fedmqtt import data_query, messages
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import PURPOSES, Evaluation, Measures, Offer, Presence, Purpose, Update
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -74,11 +75,14 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What is learned, where anything is: the first model, and who trains."""
+    """What is learned, where anything is: the first model, and who trains. With questions about the
+    clients' data in the model's place, they are asked instead."""
 
     layout: Layout
     flat: Array
     trainers: Trainers
+    folder: Path = Path()
+    """Of the clients' data, for those who describe it."""
 
 
 class Lab:
@@ -109,7 +113,9 @@ class Lab:
         self._on_round = on_round
         self._begins = _MONDAY + timedelta(seconds=seconds_of(config.starts))
         self._hours_max = config.hours_max
-        rules = round_rules.from_config(federation)
+        describes = lesson is not None and data_query.is_layout(lesson.layout)
+        purpose: Purpose = "describe" if describes else "train"
+        rules = replace(round_rules.from_config(federation), purpose=purpose)
         run = RunId(f"{federation.name}-seed-{config.seed}")
         plan = LabPlan(seed=config.seed, run=run, rules=rules, transfer=federation.transfer)
         weather = Weather(average_s=0.0, counts_down=True)
@@ -120,7 +126,7 @@ class Lab:
         if lesson is not None:
             terms = rounds.terms_max(round_rules.invited_max(federation), rules)
             self.tensors = Tensors(federation, lesson.layout, lesson.flat, terms)
-            cohort = Cohort(federation.task, lesson.trainers, self.tensors)
+            cohort = Cohort(federation.task, lesson.trainers, self.tensors, lesson.folder)
             data, work = self.tensors, cohort
         self.server = Server(self._scene, rounds.step, self._told, Disk(), data)
         # At each round's end; with a million clients that would be most of what is done.
@@ -137,6 +143,8 @@ class Lab:
         )
         judged = config.data.evaluate == "test"
         self._purposes: tuple[Purpose, ...] = ("train",) if judged else PURPOSES
+        if describes:
+            self._purposes = ("describe",)
         self._crew, self._habits, self._work = crew, habits, work
         self.devices: list[LabDevice] = []
         """Those that anything has happened to, in the order in which it did."""
@@ -217,7 +225,8 @@ class Lab:
                 online=True,
                 session=birth_token(client),
                 task=self._habits.task,
-                purposes=self._purposes,
+                purposes=tuple(one for one in self._purposes if one != "describe"),
+                describes="describe" in self._purposes,
                 label=label_of(self._crew.config.device, name),
                 draws=True,
             )
@@ -270,6 +279,7 @@ class HeaderWork:
         *,
         measures: bool,
         steps_max: int = 0,
+        label: str = "",
     ) -> None:
         self._at_work[client] = (offer, purpose)
 

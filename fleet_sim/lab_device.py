@@ -74,6 +74,7 @@ class Work(Protocol):
         *,
         measures: bool,
         steps_max: int = 0,
+        label: str = "",
     ) -> None:
         """The device is at work, and has time for so many steps; 0: for all."""
 
@@ -418,12 +419,19 @@ class LabDevice(Device):
         steps_max, took_s = self._steps_and_time(offer, purpose, measures=measures)
         codec = link_quality.codec(self._uplink.quality(now), offer)
         chosen = structs.replace(offer, codec=codec)
-        self._work_of.begin(self.name, chosen, purpose, measures=measures, steps_max=steps_max)
+        self._work_of.begin(
+            self.name,
+            chosen,
+            purpose,
+            measures=measures,
+            steps_max=steps_max,
+            label=self.rules.label,
+        )
         hardware.train(now, now + took_s)
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.
         self._look()
-        dies_after = self._crashes.next(offer.round) if purpose == "train" else None
+        dies_after = self._crashes.next(offer.round) if purpose != "evaluate" else None
         if dies_after is not None:
             crashed = session.Failed(now, offer.run, offer.round, TRAINER_DIED)
             self._scene.clock.after(took_s * dies_after, self._fail, job, crashed)

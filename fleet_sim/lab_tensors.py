@@ -8,9 +8,11 @@ the first answer of a round is due; then everybody at work on the same model is 
 What is computed for a device that vanishes meanwhile is not used, as on the device itself.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -20,11 +22,12 @@ from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.published_model import PublishedModel
 from coordinator.rounds import Close, Named, State
+from coordinator.statistics.sums import SumsOfData
 from edge_client import local_methods, trainer
 from edge_client.remembered import NOTHING, Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Job
-from fedmqtt import messages, personal, weights
+from fedmqtt import data_query, messages, personal, weights
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
@@ -40,6 +43,7 @@ from fedmqtt.weights import Array, Layout
 from fleet_sim.kept_memory import KeptMemory
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
+from learning_tasks.loading import load_task
 from learning_tasks.seam import TaskError, Trained
 
 
@@ -61,13 +65,17 @@ class Tensors:
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
         self.division = personal.division(layout, local_method.asked(config).personal)
-        self.answers = Answers(config, self.division.size, terms)
         self._held: dict[Named, Update] = {}
         self._downlink = downlink.read(config.downlink_codec)
         chunk_bytes = config.transfer.chunk_bytes
         self.published = published_model.make(layout, flat, 0, chunk_bytes)
         """The newest model."""
         self.newest = self._initial = self._keep(self.published)
+        self.answers = (
+            SumsOfData(config, layout, terms, asked=lambda: self.flat)
+            if data_query.is_layout(layout)
+            else Answers(config, self.division.size, terms)
+        )
 
     @property
     def initial(self) -> Digest:
@@ -165,6 +173,7 @@ class _Work:
     offer: Offer
     purpose: Purpose
     measures_base: bool
+    label: str
     steps_max: int
 
 
@@ -192,6 +201,8 @@ class Cohort:
     task: str
     trainers: Trainers
     tensors: Tensors
+    folder: Path = Path()
+    """Of the clients' data, for who describes it: what is trained is the trainers' business."""
     _at_work: dict[ClientId, _Work] = field(default_factory=dict)
     _done: dict[tuple[ClientId, RoundId], _Done] = field(default_factory=dict)
     _own: dict[ClientId, Array] = field(default_factory=dict)
@@ -207,11 +218,12 @@ class Cohort:
         *,
         measures: bool,
         steps_max: int = 0,
+        label: str = "",
     ) -> None:
         """`measures`: it evaluates the model before it trains. `steps_max`: it has time for so many
         steps; 0: for all."""
         self.tensors.keep_sent(offer)
-        self._at_work[client] = _Work(offer, purpose, measures, steps_max)
+        self._at_work[client] = _Work(offer, purpose, measures, label, steps_max)
 
     def stop(self, client: ClientId) -> None:
         work = self._at_work.pop(client, None)
@@ -277,7 +289,9 @@ class Cohort:
         asked = offer.training, offer.method
         found = self.trainers.evaluate(named, measure, _unheard, *asked) if measure else []
         measured: dict[str, Measures | str] = {
-            order.client: one if isinstance(one, str) else trainer.measures(one)
+            order.client: one
+            if isinstance(one, str)
+            else trainer.measures(one, todo[ClientId(order.client)].label)
             for order, one in zip(measure, found, strict=True)
         }
         train = [orders[client] for client, work in todo.items() if work.purpose == "train"]
@@ -291,6 +305,8 @@ class Cohort:
             mine = measured.get(client)
             if isinstance(mine, str):
                 done = _Done(mine)
+            elif todo[client].purpose == "describe":
+                done = _Done(self._described(client, todo[client], base))
             elif client in results:
                 done = self._done_of(_Trained(jobs[client], results[client], mine))
             else:
@@ -317,6 +333,14 @@ class Cohort:
         kept = b"" if own is None else own.tobytes()
         return TrainJob(job.client, trainer.seed_of(job), job.steps_max, kept)
 
+    def _described(self, client: ClientId, work: _Work, base: Array) -> Update | str:
+        job, task = self._job(client, work), _task(self.task)
+        try:
+            data = task.load_data(self.folder, client, "train")
+            return trainer.description(job, self.tensors.layout, base, task, data)
+        except TaskError as bad:
+            return str(bad)
+
     def _job(self, client: ClientId, work: _Work) -> Job:
         offer = work.offer
         return Job(
@@ -337,6 +361,10 @@ class Cohort:
             method=offer.method,
             steps_max=work.steps_max,
         )
+
+
+# A file would be run again for each client.
+_task = functools.lru_cache(maxsize=4)(load_task)
 
 
 def _update(

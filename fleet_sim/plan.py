@@ -48,6 +48,7 @@ class Plan:
     late_batch: int
     late_rounds_max: int
     selection: str = "uniform"
+    purpose: Purpose = "train"
     greet_s: Seconds
     commit_s: Seconds
     """Mean time that the coordinator's disk takes for one group of answers."""
@@ -113,6 +114,7 @@ class Plan:
         return Rules(
             select=self._select,
             by_sortition=getattr(parts.load(selection, self.selection), "BY_SORTITION", False),
+            purpose=self.purpose,
             rounds=self.rounds,
             cohort=self.cohort,
             pace=Bounds(

@@ -16,7 +16,7 @@ from coordinator.rounds import HELD_PER_COHORT, SETTLED_ROUNDS, Named
 from edge_client import session
 from fedmqtt import sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.messages import PURPOSES, Announce, ModelRef, Offer, Purpose, Receipt
+from fedmqtt.messages import ALL_PURPOSES, Announce, ModelRef, Offer, Purpose, Receipt
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 
 
@@ -157,7 +157,7 @@ class CoordinatorPromises:
         for client in invited.train:
             entry = roster.clients[client]
             hold(entry.online, f"{client} invited to train while away")
-            hold("train" in entry.presence.purposes, f"{client} invited against its will")
+            hold(entry.presence.would(rules.purpose), f"{client} invited against its will")
         pace, count = self._pace, len(invited.train)
         limit = pacing.invite_limit(pace.over_selection, rules.cohort)
         hold(count <= limit, f"invited {count}; at most {limit} are allowed")
@@ -570,8 +570,8 @@ def recount(roster: Roster) -> None:
         for client in online
         if not roster.clients[client].hindrance and not roster.is_resting(client)
     ]
-    for purpose in PURPOSES:
-        willing = sorted(c for c in usable if purpose in roster.clients[c].presence.purposes)
+    for purpose in ALL_PURPOSES:
+        willing = sorted(c for c in usable if roster.clients[c].presence.would(purpose))
         hold(roster.willing(purpose) == willing, f"willing to {purpose}: not who says so")
         hold(roster.willing_count(purpose) == len(willing), f"miscounted who would {purpose}")
 
@@ -644,7 +644,8 @@ def _invites(event: session.Event | None, client: ClientId, job: session.Job) ->
     if not isinstance(event, session.Offered):
         return False
     offer = event.offer
-    invited = sortition.invites(offer, client, job.purpose)
+    purpose: Purpose = "evaluate" if job.purpose == "evaluate" else "train"
+    invited = sortition.invites(offer, client, purpose)
     return invited and (job.offer.run, job.offer.round) == (offer.run, offer.round)
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from edge_client import session
 from fedmqtt import pace
-from fedmqtt.messages import Evaluation, Measures, ModelRef, Offer, Purpose, Update
+from fedmqtt.messages import ALL_PURPOSES, Evaluation, Measures, ModelRef, Offer, Purpose, Update
 from fedmqtt.topics import (
     ClientId,
     Digest,
@@ -37,6 +37,7 @@ class StormDevice(Device):
         rules = session.Rules(
             client=name,
             task=TASK,
+            purposes=ALL_PURPOSES,
             resend_s=plan.resend_s,
             resend_max_s=plan.resend_max_s,
             leave_from_s=plan.leave_from_s,

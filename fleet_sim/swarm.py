@@ -56,7 +56,14 @@ class Swarm:
     ) -> None:
         plans = (
             # Whether it is there is decided as we go.
-            LivePlan(name=name, purposes=(purpose,), data=template.data, intervals=())
+            LivePlan(
+                name=name,
+                purposes=(purpose,),
+                # As phone-07 and watch-07 are called.
+                label=name.partition("-")[0],
+                data=template.data,
+                intervals=(),
+            )
             for name, purpose in clients.items()
         )
         self.live = LiveSwarm(

@@ -8,7 +8,7 @@ each, so that clients differ as real ones do.
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
 FEATURES = 4
 CLASSES = 3
 LOCAL_METHODS = ("proximal", "steps")
+FEATURE_NAMES: dict[str, tuple[str, ...]] = {
+    **{f"measurement {n}": () for n in range(1, FEATURES + 1)},
+    "class": ("0", "1", "2"),
+}
 
 # So near each other that the best model is right about 0.86 of the time: there is something to see.
 _CENTRES = np.array([[2, 0, 0, 1], [0, 2, 0, -1], [0, 0, 2, 0]], np.float32)
@@ -113,6 +117,12 @@ def _descend(
             if progress((epoch + (start + len(rows)) / count) / training.epochs):
                 return steps
     return steps
+
+
+def features(data: Samples) -> dict[str, NDArray[Any]]:
+    """For statistics: each measurement, and the class, over the client's rows."""
+    columns = zip(FEATURE_NAMES, data.inputs.T, strict=False)
+    return {**dict(columns), "class": data.classes}
 
 
 def _gradient(weights: Weights, batch: Samples) -> Weights:

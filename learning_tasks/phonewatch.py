@@ -21,9 +21,11 @@ Data: Matey-Sanz, Casteleyn, Granell, Data in Brief 2023, 109809; CC BY 4.0, see
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -107,6 +109,26 @@ def load_data(data_dir: Path, client: str, purpose: str) -> TensorDataset:
         return _windows(recordings, range(last), _TRAIN_STRIDE)
     first = 0 if client in UNSEEN_CLIENTS else last
     return _windows(recordings, range(first, last + 1), _EVALUATE_STRIDE)
+
+
+FEATURE_NAMES: dict[str, tuple[str, ...]] = {
+    **{f"acceleration {axis}": () for axis in "xyz"},
+    **{f"rotation {axis}": () for axis in "xyz"},
+    "activity": CLASS_NAMES,
+}
+
+
+def features(data: TensorDataset) -> dict[str, NDArray[Any]]:
+    """For statistics: acceleration in g, angular velocity in rad/s, and the windows' activities.
+
+    Of each window its beginning, up to where the next one begins: no measurement counts twice.
+    """
+    windows, classes = (tensor.numpy() for tensor in data.tensors)
+    found = {
+        name: windows[:, channel, :_TRAIN_STRIDE].ravel()
+        for channel, name in enumerate(list(FEATURE_NAMES)[:6])
+    }
+    return {**found, "activity": classes}
 
 
 def load_pool(data_dir: Path, purpose: str) -> Pool:

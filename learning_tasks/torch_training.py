@@ -6,7 +6,7 @@ device: they count what this device did, and a mean of counters means nothing.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
-from learning_tasks import split_data
+from learning_tasks import default_features, split_data
 from learning_tasks.pool import LoadPool, Pool, kept_pool
 from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
 
@@ -50,6 +50,19 @@ class TorchTask:
         self._metrics: _Metrics | None = getattr(file, "metrics", None)
         self._load_data: _LoadData | None = getattr(file, "load_data", None)
         self._load_pool: LoadPool | None = getattr(file, "load_pool", None)
+
+    @property
+    def FEATURE_NAMES(self) -> Any:
+        theirs = getattr(self.file, "FEATURE_NAMES", None)
+        return default_features.names(self._class_names) if theirs is None else theirs
+
+    def features(self, data: Dataset[Any]) -> Mapping[str, Any]:
+        """The values of each feature over one client's data, one number a sample."""
+        if hasattr(self.file, "FEATURE_NAMES"):
+            found: Mapping[str, Any] = cast(Any, self.file).features(data)
+            return found
+        batches = _batches(data, _in_order(_count(data), _EVALUATION_BATCH))
+        return default_features.values(batches, classes=bool(self._class_names))
 
     @property
     def class_names(self) -> tuple[str, ...]:

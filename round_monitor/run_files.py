@@ -48,7 +48,31 @@ class ReportError(Exception):
     """There is nothing to report from, or it cannot be read or written; a sentence for people."""
 
 
-class _Figures(Struct, frozen=True):
+class Group(Struct, frozen=True):
+    """What the clients of one label came to."""
+
+    clients: int
+    samples: int
+    metrics: dict[str, float | None] = {}
+
+
+class Spread(Struct, frozen=True):
+    """How a metric differs between clients."""
+
+    mean: float | None = None
+    lowest_tenth: float | None = None
+    median: float | None = None
+    highest_tenth: float | None = None
+
+
+class Served(Struct, frozen=True):
+    """For whom a model does how well."""
+
+    groups: dict[str, Group] = {}
+    spread: dict[str, Spread] = {}
+
+
+class _Figures(Served, frozen=True, kw_only=True):
     # JSON has no NaN: it is written as null.
     metrics: dict[str, float | None]
 
@@ -168,6 +192,8 @@ class Run:
     lab: Lab | None
     settings: dict[str, str]
     """The text of each settings file, by its name. Passwords in addresses are struck out."""
+    served: Served | None = None
+    """By the newest model that was evaluated."""
 
     @property
     def is_virtual(self) -> bool:
@@ -213,6 +239,7 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
     marks = {mark.round: mark for mark in lab.rounds} if lab else {}
     tallies = Tallies()
     rounds: list[Round] = []
+    served: Served | None = None
     clock, meter = _Clock(), _Meter()
     speed = lab.speed if lab else 1.0
     for told in _lines(folder / HISTORY, progress):
@@ -226,9 +253,10 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
         if rounds:
             at_s, moved = max(at_s, rounds[-1].at_s), max(moved, rounds[-1].bytes_moved)
         rounds.append(_round(line, at_s, moved))
+        served = line.figures or served
     if not rounds:
         raise ReportError(f"{folder / HISTORY}: no round has been closed in this run")
-    return Run(folder, rounds, tallies, lab, _read_settings(folder))
+    return Run(folder, rounds, tallies, lab, _read_settings(folder), served)
 
 
 def _lines(path: Path, progress: Callable[[int], None]) -> Iterator[_Line]:

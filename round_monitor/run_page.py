@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmqtt import __version__
-from round_monitor import markup, run_charts, run_figures, run_people, svg, units
+from round_monitor import markup, run_charts, run_figures, run_groups, run_people, svg, units
 from round_monitor.markup import Html, element, join
 from round_monitor.run_charts import Shown, run_heading
 from round_monitor.run_figures import ACCURACY, TARGETS, Point
@@ -140,6 +140,8 @@ def _sections(shown: Sequence[Shown]) -> list[Html]:
         _section("Rounds", run_charts.round_charts(shown)),
         _section("Who took part", run_people.participation(shown)),
     ]
+    if served := run_groups.served(shown):
+        sections.append(_section("Whom the last model serves how well", served))
     if split := run_people.data_split(shown):
         sections.append(_section("Who holds what", split))
     sections.append(_section("Settings, and how to run it again", _settings(shown)))

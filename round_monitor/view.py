@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from fedmqtt.status_pages import LISTED_CLIENTS, RoundPage
+from fedmqtt.status_pages import LISTED_CLIENTS, Figures, RoundPage
 from round_monitor import units
 from round_monitor.board import Board
 from round_monitor.events import Event, Kind, count, merged
@@ -36,6 +36,8 @@ _REASONS_FROM_HEIGHT = 30
 
 _EVENTS_WITHOUT_LIMIT = 10
 _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+
+_GROUPS_MAX = 6
 
 
 def render(
@@ -370,7 +372,26 @@ def _model(board: Board, layout: _Layout) -> _Section:
     ]
     text = f"on {count(figures.samples, 'sample')} of {count(figures.clients, 'client')}"
     when = "" if page.figures_round is None else f", at the start of round {page.figures_round}"
-    return _Section("Model", [*lines, Text(text + when, style="dim")])
+    groups = _groups(figures, layout)
+    return _Section("Model", [*lines, Text(text + when, style="dim"), *groups])
+
+
+def _groups(figures: Figures, layout: _Layout) -> list[Text]:
+    """A line for each kind of device, as long as there is room for them."""
+    room = _GROUPS_MAX if layout.height is None or layout.height >= _REASONS_FROM_HEIGHT else 2
+    lines = []
+    for label, group in list(figures.groups.items())[:room]:
+        known = [name for name in _FIGURES if name in group.metrics]
+        told = "  ".join(
+            f"{_FIGURES.get(name, name)} {group.metrics[name]:.3f}"
+            for name in known or sorted(group.metrics)[:2]
+        )
+        lines.append(
+            Text.assemble(f"{label:12.12}  ", told, (f"  {count(group.clients, 'client')}", "dim"))
+        )
+    if missing := len(figures.groups) - len(lines):
+        lines.append(Text(f"and {count(missing, 'more group')}", style="dim"))
+    return lines
 
 
 def _metric(board: Board, name: str, value: float, layout: _Layout) -> Text:

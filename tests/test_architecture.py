@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Run in a process of their own, the one place on the device that loads numpy and torch.
-TRAINER_MODULES = {"edge_client.trainer", "edge_client.rebuild"}
+TRAINER_MODULES = {"edge_client.trainer", "edge_client.rebuild", "edge_client.describing"}
 
 
 def _settings() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 rules quorum=2 pause_s=5      starts anew with these; else see `RULES`, `PACE` and `DISK`
 model m1 [chunk=1024]         the model of this digest can be fetched, in chunks of so many bytes
-come ann [session=..] [task=..] [wire=..] [willing=train,evaluate] [draws=1]
+come ann [session=..] [task=..] [wire=..] [willing=train,evaluate,describe] [draws=1]
 leave ann [session=..]
 update ann 1 [base=m0] [fingerprint=f] [fault=..] [run=r]
 evaluation ann 1 [base=m0] [fault=..] [run=r]
@@ -160,6 +160,7 @@ class Table:
             task=options.get("task", "digits"),
             purposes=tuple(p for p in ("train", "evaluate") if p in willing),
             draws=options.get("draws", "1") == "1",
+            describes="describe" in willing,
         )
 
     def _tell(self, event: rounds.Event) -> list[str]:
@@ -292,7 +293,8 @@ def tell(effect: rounds.Effect) -> list[str]:
 def tell_offer(offer: Offer) -> str:
     assert offer.run == "r"
     told = f"offer {offer.round} from {offer.model.digest} for {offer.closes_in_s:g} s:"
-    told += f" train {names(offer.train)}, evaluate {names(offer.evaluate)}"
+    trains = "describe" if offer.describes else "train"
+    told += f" {trains} {names(offer.train)}, evaluate {names(offer.evaluate)}"
     if offer.model.chunk_bytes != 1024:
         told += f", in chunks of {offer.model.chunk_bytes}"
     if offer.epoch:

@@ -8,7 +8,7 @@ offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..
                               [wire=..] [lanes=..]
                               [late=0] [spread=0] [drawn=train,evaluate]
 offer 1 train lies            it lay there before this connection
-offer 1 evaluate, offer 1 both, offer 1 others
+offer 1 evaluate, offer 1 both, offer 1 describe, offer 1 others
 withdraw                      the offer board is empty
 fetched m0
 finished 1 [size=100]
@@ -35,6 +35,7 @@ import pytest
 from edge_client import session
 from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import (
+    ALL_PURPOSES,
     EVERYBODY,
     PURPOSES,
     WIRE_VERSION,
@@ -79,7 +80,7 @@ class Table:
         self.rules = session.Rules(
             client=ANN,
             task="digits",
-            purposes=tuple(purpose for purpose in PURPOSES if purpose in does),
+            purposes=tuple(purpose for purpose in ALL_PURPOSES if purpose in does),
             resend_s=float(options.get("resend_s", 20)),
             resend_max_s=float(options.get("resend_max_s", 60)),
             outbox_bytes_max=int(options.get("outbox", 1000_000)),
@@ -181,8 +182,9 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
             fingerprint="f",
         ),
         sortition=drawn(options["drawn"]) if "drawn" in options else None,
-        train=(ANN, BOB) if purpose in ("train", "both") else (BOB,),
+        train=(ANN, BOB) if purpose in ("train", "both", "describe") else (BOB,),
         evaluate=(ANN,) if purpose in ("evaluate", "both") else (),
+        describes=purpose == "describe",
         closes_in_s=float(options.get("closes", 60)),
         training=Training(),
         codec="full",
@@ -210,7 +212,8 @@ def name(run: RunId, number: RoundId) -> str:
 def tell(effect: session.Effect) -> list[str]:
     """One effect in few words. Notes are for the log, and their wording is nobody's promise."""
     match effect:
-        case Publish(PresenceOf(), Presence(session=token, purposes=purposes, note=note)):
+        case Publish(PresenceOf(), Presence(session=token, note=note) as said):
+            purposes = [purpose for purpose in ALL_PURPOSES if said.would(purpose)]
             able = f"will {' and '.join(purposes)}" if purposes else "will do nothing"
             return [f"say here as {token}, {able}" + (f" ({note})" if note else "")]
         case Publish(UpdatePart(lane, _, number, _), Decline(run=run, reason=reason)):

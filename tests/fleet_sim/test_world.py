@@ -121,6 +121,21 @@ def test_a_seed_repeats_its_run_whatever_the_hash_seed(seed: int) -> None:
     assert f"seed={seed}\n" in told.pop()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_describes_data_is_promised_the_same(seed: int) -> None:
+    plan = replace(Plan.from_seed(seed, clients=12), purpose="describe", evaluate_every=0)
+    world = World(plan, Weather.from_seed(seed))
+    world.run()
+    offers = world.server.promises.offers.values()
+    assert offers and all(offer.describes for offer in offers)
+
+
+def test_in_fair_weather_all_describe_their_data() -> None:
+    world = World(replace(PLAN, purpose="describe", evaluate_every=0), FAIR)
+    world.run()
+    assert [close.outcome for close in world.closed] == ["averaged"] * PLAN.rounds
+
+
 def test_seeds_differ() -> None:
     traces = set()
     for seed in range(5):

@@ -43,6 +43,20 @@ def _figures(accuracy: float) -> dict[str, object]:
     return {"clients": 1, "samples": 10, "metrics": {"accuracy": accuracy}}
 
 
+def test_the_page_tells_whom_the_last_model_serves_how_well(tmp_path: Path) -> None:
+    group = {"clients": 3, "samples": 30, "metrics": {"accuracy": 0.5, "loss": None}}
+    ends = {"clients": 9, "mean": 0.6, "lowest_tenth": 0.1, "median": 0.7, "highest_tenth": 0.9}
+    told = {**_figures(0.9), "groups": {"<b>pi": group}, "spread": {"accuracy": ends}}
+    lines = [line(1, 60, figures=_figures(0.5)), line(2, 120, figures=told)]
+    page = _page(write_run(tmp_path / "ward", lines))
+    text = _Text(page)
+    assert "Whom the last model serves how well" in text.pieces and "<b>pi" not in page
+    assert text.after("<b>pi", 4) == ["3", "30", "0.5", "–"]
+    assert text.after("each client once", 9)[-4:] == ["0.6", "0.1", "0.7", "0.9"]
+    plain = _page(write_run(tmp_path / "plain", lines[:1]))
+    assert "serves how well" not in plain
+
+
 def test_the_summary_tells_what_each_accuracy_cost(tmp_path: Path) -> None:
     lines = [
         line(1, 60, duration_s=60, figures=_figures(0.5), bytes_received=10**6, bytes_published=0),

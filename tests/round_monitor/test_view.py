@@ -7,12 +7,13 @@ from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 
-from fedmqtt.status_pages import ClientsPage, HistoryPage, Page, encode
+from fedmqtt.status_pages import ClientsPage, GroupFigures, HistoryPage, Page, encode
 from round_monitor.board import Board
 from round_monitor.view import render
 from tests.round_monitor.pages import (
     board_of,
     coordinator,
+    figures,
     line,
     mid_round,
     model,
@@ -178,6 +179,30 @@ def test_figures_of_another_kind_are_shown_by_their_names() -> None:
     assert page.figures is not None
     other = structs.replace(page, figures=structs.replace(page.figures, metrics={"mse": 0.125}))
     assert "mse       0.125" in "\n".join(_screen(board_of({"model": other})))
+
+
+def with_groups(count: int) -> dict[str, Page]:
+    found = model()
+    assert found.figures is not None
+    groups = {
+        f"kind {n}": GroupFigures(clients=3 + n, samples=9, metrics=figures(0.5).metrics)
+        for n in range(count)
+    }
+    told = structs.replace(found.figures, groups=groups)
+    return {**mid_round(), "model": structs.replace(found, figures=told)}
+
+
+def test_each_kind_of_device_has_a_line_of_figures() -> None:
+    text = "\n".join(_screen(board_of(with_groups(2)), 120, 40))
+    assert "kind 0        accuracy 0.500  macro-F1 0.250  3 clients" in text
+    assert "kind 1        accuracy 0.500  macro-F1 0.250  4 clients" in text
+
+
+def test_many_kinds_of_devices_do_not_fill_the_screen() -> None:
+    text = "\n".join(_screen(board_of(with_groups(20)), 120, 50))
+    assert "kind 5" in text and "kind 6" not in text
+    assert "and 14 more groups" in text
+    assert len(_screen(board_of(with_groups(20)), 80, 24)) <= 24
 
 
 def test_what_went_wrong_is_counted() -> None:

@@ -1,0 +1,98 @@
+"""What makes a run of statistics out of a federation's settings, and its first questions."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from msgspec import structs
+
+from coordinator.config import (
+    Evaluation,
+    FederationConfig,
+    LateAnswers,
+    Limits,
+    SlowLinks,
+    TrainingSettings,
+    Tuning,
+)
+from coordinator.statistics import refine
+from fedmqtt import data_query
+from fedmqtt.data_query import VALUE_MAX
+from fedmqtt.settings import SettingsError
+from fedmqtt.weights import Array, Layout
+from fedmqtt.whole_numbers import DIGIT_MAX
+
+FOLDER = "statistics"
+"""Below `runs`: an unfinished run of one kind must not be gone on with as one of the other."""
+
+_ALL = 100_000
+"""Clients in a round: more than are there, mostly. With so many the sums still fit."""
+
+
+def settle(config: FederationConfig) -> FederationConfig:
+    """Whatever the file says of training, here everybody is asked, and each answer is exact."""
+    asked = config.statistics
+    for name, (low, high) in asked.ranges.items():
+        if not -VALUE_MAX < low < high < VALUE_MAX:
+            raise SettingsError(
+                f"statistics.ranges: {name!r} goes from {low:g} to {high:g}; it must begin before"
+                f" it ends, within {VALUE_MAX:.3g}"
+            )
+    return structs.replace(
+        config,
+        runs=f"{config.runs}/{FOLDER}",
+        initial_model="",
+        # Most digits are zeros.
+        codec="full + zstd",
+        rounds=structs.replace(
+            config.rounds,
+            count=asked.rounds,
+            cohort=_ALL,
+            over_selection=1.0,
+            quorum=asked.clients_min,
+            clients_min=asked.clients_min,
+        ),
+        tuning=Tuning(enabled=False),
+        late=LateAnswers(),
+        selection="uniform",
+        selection_settings={},
+        aggregation="fedavg",
+        aggregation_settings={},
+        evaluation=Evaluation(every=0),
+        # Nobody trains: what is asked of those who do would be asked in vain.
+        training=TrainingSettings(),
+        slow_links=SlowLinks(),
+        downlink_codec="full",
+        limits=Limits(change_max=DIGIT_MAX, samples_max=2**28),
+    )
+
+
+def first_questions(config: FederationConfig) -> tuple[Layout, Array]:
+    """About the features of the task that the settings name. Raises SettingsError."""
+    there = features(config.task)
+    for key, names in (("features", config.statistics.features), ("ranges", _ranged(config))):
+        if unknown := [name for name in names if name not in there]:
+            raise SettingsError(
+                f"statistics.{key}: the task {config.task} has no feature {unknown[0]!r}; choose"
+                f" from: {', '.join(there)}"
+            )
+    chosen = config.statistics.features or tuple(there)
+    queries = {name: refine.first(len(there[name]), config.statistics) for name in chosen}
+    return data_query.layout(queries), data_query.write_queries(queries)
+
+
+def features(task: str) -> Mapping[str, Sequence[str]]:
+    """Those that the task names, each with its categories. Raises SettingsError."""
+    # In a process of its own: the task may need torch, which the coordinator never does.
+    words = [sys.executable, "-m", "learning_tasks.features", task]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        raise SettingsError(f"no statistics: {told.stderr.strip() or told.returncode}")
+    # The task may print; its features are the last line.
+    found: dict[str, list[str]] = json.loads(told.stdout.splitlines()[-1])
+    return found
+
+
+def _ranged(config: FederationConfig) -> Sequence[str]:
+    return tuple(config.statistics.ranges)

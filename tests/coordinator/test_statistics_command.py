@@ -1,0 +1,78 @@
+"""`fedmqtt statistics` and `fedmqtt evaluate` as people meet them: a sentence for each mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coordinator.config import FederationConfig
+from fedmqtt import settings
+from tests.coordinator.guests import WITHIN_S
+
+GOOD = 'name = "ward-7"\ntask = "learning_tasks.linear"\n'
+
+
+def run(folder: Path, command: str, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    path = folder / "federation.toml"
+    path.write_text(text + f'runs = "{folder / "runs"}"\n')
+    return subprocess.run(
+        [sys.executable, "-m", "fedmqtt", command, str(path), *words],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ["--set", 'statistics.features=["age"]'],
+            "statistics.features: the task learning_tasks.linear has no feature 'age'; choose from:"
+            " measurement 1, measurement 2",
+        ),
+        (
+            ["--set", "statistics.ranges={age = [0.0, 1.0]}"],
+            "statistics.ranges: the task learning_tasks.linear has no feature 'age'",
+        ),
+        (
+            ["--set", "statistics.ranges={class = [1.0, 1.0]}"],
+            "statistics.ranges: 'class' goes from 1 to 1; it must begin before it ends",
+        ),
+        (["--set", "statistics.quantiles=[1.5]"], "statistics.quantiles: expected"),
+        (["--set", "statistics.clients_min=1"], "statistics.clients_min: expected"),
+        (["--set", "task=no.such"], "no statistics: there is no module no"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    words: list[str], complaint: str, tmp_path: Path
+) -> None:
+    told = run(tmp_path, "statistics", GOOD, *words)
+    assert told.returncode == 2
+    assert told.stderr.startswith("fedmqtt statistics: ") and complaint in told.stderr
+    # What was begun for nothing is taken away.
+    assert not list((tmp_path / "runs").glob("statistics/*"))
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    told = run(tmp_path, "evaluate", GOOD, "--model", "nowhere.safetensors")
+    assert told.returncode == 2
+    assert told.stderr == ("fedmqtt evaluate: initial model nowhere.safetensors: no such file\n")
+
+
+def test_training_settings_do_not_reach_into_statistics(tmp_path: Path) -> None:
+    told = run(
+        tmp_path,
+        "statistics",
+        GOOD,
+        *("--set", "codec=eden", "--set", "rounds.count=99", "--set", "aggregation=krum"),
+        *("--set", "late.policy=weigh", "--print-config"),
+    )
+    assert told.returncode == 0, told.stderr
+    path = tmp_path / "told.toml"
+    path.write_text(told.stdout)
+    found = settings.read(path, [], FederationConfig)
+    assert (found.codec, found.rounds.count, found.late.policy) == ("full + zstd", 5, "discard")
+    assert (found.rounds.quorum, found.rounds.clients_min) == (3, 3)
