@@ -151,6 +151,7 @@ class Answers:
     def finish(self, base: Array) -> Array:
         """The next model's numbers, shape (size,), from those the round started with.
 
+        May run in a thread beside others that `check`, and nothing more, until it is done.
         Raises KeepModel where these answers make none, and why.
         """
         assert self._sum is not None
