@@ -28,6 +28,7 @@ def test_few_bytes_are_told_beside_those_of_full_precision(tmp_path: Path) -> No
     ("words", "complaint"),
     [
         (["--tasks", "har"], "needs --har, the folder with its data"),
+        (["--tasks", "mnist"], "needs --mnist, the folder with its data"),
         (["--tasks", "phonewatch", "--codecs", "gzip"], "codec: there is no 'gzip'"),
     ],
 )
