@@ -52,7 +52,7 @@ RATES: dict[str, tuple[float, ...]] = {
 }
 """The server rates that are tried, by optimiser."""
 
-ROUNDS = {"har": 40, "digits": 100, "seldom": 60}
+ROUNDS = {"har": 30, "digits": 60, "seldom": 60}
 LATEST = 10
 SMOOTHED = 5
 SLACK = 0.02

@@ -58,7 +58,7 @@ CODECS = (
 )
 TWO_SHARDS = (
     "data.split=shards",
-    "federation.rounds.count=100",
+    "federation.rounds.count=60",
     "federation.training.batch_size=20",
     # Measuring costs as much as training here.
     "federation.evaluation.every=2",
@@ -192,7 +192,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--codecs", nargs="+", type=_codec, default=list(CODECS), help="`full` is run too"
     )
-    parser.add_argument("--rounds", type=int, default=0, help="a run (default: 40, 50, 100)")
+    parser.add_argument("--rounds", type=int, default=0, help="a run (default: 40, 50, 60)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     add_running_arguments(parser, "bytes")
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@ def test_what_ruins_the_mean_does_not_ruin_a_robust_rule_and_is_run_once(tmp_pat
     words = ["--har", str(made_up_har(tmp_path)), "--fleets", "har", "--rounds", "6"]
     words += ["--strategies", "mean", "norm clipping", "--attacks", "ipm10", "--shares", "0.2"]
     words += ["--runs", str(tmp_path / "runs")]
-    found = result("attack.py", words)
+    found = result("attack.py", words)["outcomes"]
     accuracy = {(one["strategy"], one["attack"]): one["accuracy"] for one in found}
     assert set(accuracy) == {
         (strategy, attack) for strategy in ("mean", "norm clipping") for attack in ("none", "ipm10")
@@ -19,11 +19,11 @@ def test_what_ruins_the_mean_does_not_ruin_a_robust_rule_and_is_run_once(tmp_pat
     assert accuracy["mean", "none"] > 0.8
     (file,) = (tmp_path / "runs").glob("har-mean-ipm10-*.json")
     written = file.stat().st_mtime_ns
-    assert result("attack.py", words) == found
+    assert result("attack.py", words)["outcomes"] == found
     assert file.stat().st_mtime_ns == written
     # Another run under the same name is not taken for it.
     words[words.index("6")] = "1"
-    assert result("attack.py", words) != found
+    assert result("attack.py", words)["outcomes"] != found
     assert file.stat().st_mtime_ns > written
 
 

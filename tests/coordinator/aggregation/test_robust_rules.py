@@ -81,10 +81,10 @@ def test_the_spectral_filter_leaves_out_who_stands_out_and_nobody_where_none_doe
     honest = [[2, 0], [-2, 0], [0, 2], [0, -6], [0, 0]]
     assert result("spectral_filter", [*honest, [9, 9], [9, 9]], f=2).tolist() == [0, 0]
     # Variances 5 and 4.5: nobody is left out. Lengths 2, 2, 1 and 1 are cut to 1.5.
-    alike = [[2, 0], [0, 2], [-1, 0], [0, -1]]
+    alike = [[2.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [0.0, -1.0]]
     assert result("spectral_filter", alike, f=1).tolist() == [0.125, 0.125]
     # Where the gap asks for less, the one that lies farthest along the diagonal goes.
-    alike[0] = [2.5, 0]
+    alike[0] = [2.5, 0.0]
     np.testing.assert_allclose(
         result("spectral_filter", alike, f=1, gap=1.0), [-1 / 3, 0.5 / 3], rtol=1e-6
     )
