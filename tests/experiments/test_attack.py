@@ -7,7 +7,7 @@ from tests.experiments.programs import result, run
 
 
 def test_what_ruins_the_mean_does_not_ruin_a_robust_rule_and_is_run_once(tmp_path: Path) -> None:
-    words = ["--har", str(made_up_har(tmp_path)), "--fleets", "har", "--rounds", "6"]
+    words = ["--har", str(made_up_har(tmp_path)), "--fleets", "har", "--rounds", "4"]
     words += ["--strategies", "mean", "norm clipping", "--attacks", "ipm10", "--shares", "0.2"]
     words += ["--runs", str(tmp_path / "runs")]
     found = result("attack.py", words)["outcomes"]
@@ -19,11 +19,12 @@ def test_what_ruins_the_mean_does_not_ruin_a_robust_rule_and_is_run_once(tmp_pat
     assert accuracy["mean", "none"] > 0.8
     (file,) = (tmp_path / "runs").glob("har-mean-ipm10-*.json")
     written = file.stat().st_mtime_ns
-    assert result("attack.py", words)["outcomes"] == found
+    words.remove("norm clipping")
+    assert result("attack.py", words)["outcomes"] == found[:2]
     assert file.stat().st_mtime_ns == written
     # Another run under the same name is not taken for it.
-    words[words.index("6")] = "1"
-    assert result("attack.py", words)["outcomes"] != found
+    words[words.index("4")] = "1"
+    assert result("attack.py", words)["outcomes"] != found[:2]
     assert file.stat().st_mtime_ns > written
 
 
