@@ -207,9 +207,15 @@ class Answers:
         """Of the model the round started from."""
         return evaluation_groups.summarise(self._tally.measures)
 
+    @property
+    def judges(self) -> bool:
+        """Whether an answer is judged by what the sum holds: none can be while it is finished."""
+        return isinstance(self._sum, Judges)
+
     def finish(self, base: Array) -> Array:
         """The next model's numbers, shape (size,), from those the round started with.
 
+        May run in a thread beside others that `check`, and nothing more, until it is done.
         Raises KeepModel where these answers make none, and why.
         """
         assert self._sum is not None

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +172,8 @@ class Service:
             config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
         )
         self._ending = False
+        self._stopping = False
+        """A model that is being made is yet finished; no other round opens."""
         self._acting = False
         """Whether the seat is ours on this connection: nothing is published before."""
         self._failure: Exception | None = None
@@ -179,6 +182,10 @@ class Service:
         self._source: bytes | Path = b""
         """What the answer that has just come was read from."""
         self._closing: rounds.Close | None = None
+        """Of the round whose model is being made."""
+        self._averager = ThreadPoolExecutor(1, "averaging")
+        """Beside the loop: a rule that compares all answers takes seconds, and others have their
+        turn meanwhile. numpy works without the interpreter's lock."""
         self._folding: Iterator[Kept] = iter(())
         """Late answers that the round which is closing takes up, and that are not in its sum."""
         self._left_out: set[Named] = set()
@@ -293,6 +300,7 @@ class Service:
         try:
             self.link.open()
             self._loop.run()
+            self._finish_averaging()
             if self._failure is not None:
                 raise self._failure
             self._end()
@@ -310,7 +318,15 @@ class Service:
             self.link.close(self._last_words())
             raise
         finally:
+            self._averager.shutdown()
             self._folder.ledger.close()
+
+    def _finish_averaging(self) -> None:
+        """The answers of a round that is closed are all there: the next start need not average."""
+        self._stopping = True
+        # The loop goes on meanwhile: who holds the seat says so.
+        while self._closing is not None and self._failure is None:
+            self._loop.run_once()
 
     def _fail(self, failure: Exception) -> None:
         self._failure = failure
@@ -906,8 +922,22 @@ class Service:
         if self._fold_next():
             self._loop.post(self._average)
             return
+        shared = self._division.shared_of(self._model.flat)
+        if self._answers.judges:
+            # What it would be judged by is being changed.
+            self._averaged(_at_once(self._answers.finish, shared))
+            return
+        made = self._averager.submit(self._answers.finish, shared)
+        made.add_done_callback(lambda _: self._loop.post_from_thread(lambda: self._averaged(made)))
+
+    def _averaged(self, made: Future[Array]) -> None:
+        if self._ending:
+            return
+        # Looked at now: meanwhile it may have been cut anew, for a broker with other limits.
         old = self._model
-        self._conclude(self._next_model())
+        self._conclude(self._next_model(made))
+        if self._stopping:
+            return
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
         self._clear(self._retained.get(ref.digest, ref) for ref in old.refs())
@@ -926,12 +956,12 @@ class Service:
             _log.warning("the late answer of %s does not count any more: %s", client, fault)
         return True
 
-    def _next_model(self) -> published_model.PublishedModel:
-        """Made of the answers that are folded; the old one where the strategy makes none."""
+    def _next_model(self, made: Future[Array]) -> published_model.PublishedModel:
+        """Of the numbers that the strategy made; the old one where it makes none."""
         assert self._closing is not None
         old = self._model
         try:
-            shared = self._answers.finish(self._division.shared_of(old.flat))
+            shared = made.result()
         except KeepModel as why:
             self._closing = replace(self._closing, outcome="kept", reason=str(why))
             if self._facts.last_round is not None:
@@ -1110,11 +1140,6 @@ class Service:
 
     def _end(self) -> None:
         self._ending = True
-        if isinstance(self._state, rounds.Averaging) and self._closing is not None:
-            # Its answers are all there: the next start need not make it.
-            while self._fold_next():
-                pass
-            self._conclude(self._next_model())
         self._withdraw()
 
     def _withdraw(self) -> None:
@@ -1133,6 +1158,15 @@ class Service:
 
     def _last_words(self) -> list[Publish]:
         return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
+
+
+def _at_once(finish: Callable[[Array], Array], base: Array) -> Future[Array]:
+    made: Future[Array] = Future()
+    try:
+        made.set_result(finish(base))
+    except KeepModel as why:
+        made.set_exception(why)
+    return made
 
 
 def _whose(seat: Seat, federation: str) -> str:

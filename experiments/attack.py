@@ -1,22 +1,27 @@
 """What do hostile clients cost, by strategy? With 20% and 30% of the clients hostile.
 
-Two fleets in the lab, where nobody is ever away:
+Fleets in the lab, where nobody is ever away:
 
   har      21 people with a phone at the waist, all of them in each round, judged on nine others
-  mnist    50 clients with the digits of two shards each (two classes, mostly), 20 of them a round
+  iid      small MNIST: 50 clients with 240 digits each, dealt at random; all of them in each round
+  shards   the same in two shards for each client (two digits, mostly)
+  drawn    shards, where 20 of the 50 are drawn for each round
 
 and what the hostile ones send: see experiments/attacks.py. A strategy is told the true share (`f`).
-A run's accuracy is the mean of its last five models. On one core a run on HAR takes 6 s, one on
-MNIST a minute and a half.
+A run's accuracy is the mean of the last five models that were measured. On one core a run on HAR
+takes 6 s, one on MNIST 2 to 20 s; a table of `iid` takes 4 minutes, one of `shards` 15. A run that
+was made is not made again: an interrupted experiment is gone on with by the same command. What
+came of it is in docs/strategies.md.
 
-  python experiments/attack.py --har path/to/har
-  python experiments/attack.py --mnist path/to/mnist --strategies norm_clipping --rounds 100
+  python experiments/attack.py --har path/to/har --mnist path/to/mnist
+  python experiments/attack.py --mnist path/to/mnist --fleets iid --strategies "norm clipping"
 
 Prints a table for each fleet and share, and the result as JSON on the last line.
 """
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +30,9 @@ from pathlib import Path
 from random import Random
 from statistics import mean
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -54,11 +62,14 @@ STRATEGIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "geometric median": ("geometric_median", ()),
     "centred clipping": ("centered_clipping", ()),
     "norm clipping": ("norm_clipping", ()),
+    "spectral filter": ("spectral_filter", ()),
     "NNM + trimmed mean": ("trimmed_mean", ("nnm",)),
     "NNM + geometric median": ("geometric_median", ("nnm",)),
+    "NNM + centred clipping": ("centered_clipping", ("nnm",)),
     "NNM + norm clipping": ("norm_clipping", ("nnm",)),
     "bucketing + geometric median": ("geometric_median", ("bucketing",)),
     "bucketing + centred clipping": ("centered_clipping", ("bucketing",)),
+    "bucketing + spectral filter": ("spectral_filter", ("bucketing",)),
 }
 """What people call it: the strategy, and what goes before."""
 
@@ -69,14 +80,41 @@ LATEST = 5
 class Place:
     """A fleet and its data."""
 
+    data: str
+    """The argument that says where it lies."""
     task: str
     mislabelled: str
     sets: tuple[str, ...]
     rounds: int
 
 
+def _digits(split: str, rounds: int, *sets: str) -> Place:
+    return Place(
+        "mnist",
+        "experiments.small_mnist",
+        "experiments.mislabelled_small_mnist",
+        (
+            "federation.rounds.clients_min=50",
+            "clients=50",
+            f"data.split={split}",
+            *sets,
+        ),
+        rounds,
+    )
+
+
+_ALL_OF_50 = ("federation.rounds.cohort=50", "federation.rounds.quorum=50")
+_SOME_OF_50 = ("federation.rounds.cohort=20", "federation.rounds.quorum=20")
+_FOUR_STEPS = (
+    # The less clients do, the less those with other digits drift apart.
+    "federation.training.batch_size=60",
+    "federation.training.learning_rate=0.6",
+    "federation.evaluation.every=5",
+)
+
 PLACES = {
     "har": Place(
+        "har",
         "learning_tasks.har",
         "experiments.mislabelled_har",
         (
@@ -91,18 +129,9 @@ PLACES = {
         ),
         20,
     ),
-    "mnist": Place(
-        "learning_tasks.mnist_2nn",
-        "experiments.mislabelled_mnist",
-        (
-            "federation.rounds.cohort=20",
-            "federation.rounds.quorum=20",
-            "federation.rounds.clients_min=50",
-            "clients=50",
-            "data.split=shards",
-        ),
-        100,
-    ),
+    "iid": _digits("iid", 30, *_ALL_OF_50, *_FOUR_STEPS),
+    "shards": _digits("shards", 150, *_ALL_OF_50, *_FOUR_STEPS),
+    "drawn": _digits("shards", 150, *_SOME_OF_50, *_FOUR_STEPS),
 }
 
 
@@ -116,44 +145,55 @@ class Outcome:
     """None where the strategy makes no model against so many."""
 
 
+class _Done(Struct, frozen=True, kw_only=True):
+    """A run's file, in the folder of runs."""
+
+    settings: list[str]
+    """All that decides what comes of it."""
+    accuracy: float | None
+
+
 def main() -> int:
     arguments = _parse()
     outcomes: list[Outcome] = []
+    fleets_there = [one for one in arguments.fleets if getattr(arguments, PLACES[one].data)]
     try:
-        for name, data in _places(arguments):
-            for strategy in arguments.strategies or STRATEGIES:
-                for attack, share in _attacks(arguments.shares):
-                    one = _outcome(name, data, strategy, attack, share, arguments)
+        arguments.runs.mkdir(parents=True, exist_ok=True)
+        for name in fleets_there:
+            for strategy in arguments.strategies:
+                for attack, share in _attacks(arguments):
+                    one = _outcome(name, strategy, attack, share, arguments)
                     outcomes.append(one)
                     said = "no model" if one.accuracy is None else f"{one.accuracy:.3f}"
                     sys.stderr.write(f"{name} {strategy} {attack} {share:.0%}: {said}\n")
     except (SettingsError, TaskError, OSError) as bad:
         sys.stderr.write(f"attack.py: {in_words(bad)}\n")
         return 2
-    for name, _ in _places(arguments):
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
+        return 130
+    for name in fleets_there:
         for share in arguments.shares:
             print(f"{name}, {share:.0%} hostile\n\n{_table(outcomes, name, share)}\n")
-    print(json.dumps(rounded([asdict(one) for one in outcomes])))
+    result = {"experiment": "attack", "outcomes": [asdict(one) for one in outcomes]}
+    print(json.dumps(rounded(result)))
     return 0
 
 
-def _places(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    for name in PLACES:
-        if (data := getattr(arguments, name)) is not None:
-            yield name, data.resolve()
-
-
-def _attacks(shares: list[float]) -> Iterator[tuple[str, float]]:
-    yield "none", shares[0]
-    for share in shares:
-        yield from ((attack, share) for attack in ATTACKS)
+def _attacks(arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
+    for share in arguments.shares:
+        # A strategy that is told of more gives up more, also where nobody attacks.
+        yield "none", share
+        yield from ((attack, share) for attack in arguments.attacks)
 
 
 def _outcome(
-    name: str, data: Path, strategy: str, attack: str, share: float, arguments: argparse.Namespace
+    name: str, strategy: str, attack: str, share: float, arguments: argparse.Namespace
 ) -> Outcome:
+    place = PLACES[name]
+    data, rounds = getattr(arguments, place.data).resolve(), arguments.rounds or place.rounds
     found = [
-        _accuracy(PLACES[name], data, strategy, attack, share, seed, arguments.rounds)
+        _accuracy(name, data, strategy, attack, share, seed, rounds, arguments.runs)
         for seed in arguments.seeds
     ]
     known = [one for one in found if one is not None]
@@ -161,17 +201,36 @@ def _outcome(
 
 
 def _accuracy(
-    place: Place, data: Path, strategy: str, attack: str, share: float, seed: int, rounds: int
+    name: str,
+    data: Path,
+    strategy: str,
+    attack: str,
+    share: float,
+    seed: int,
+    rounds: int,
+    runs: Path,
 ) -> float | None:
-    fleet = _fleet(place, data, strategy, share, seed, rounds or place.rounds)
+    place = PLACES[name]
+    settings = [*_sets(place, data, strategy, share, seed, rounds), attack]
+    plain = re.sub(r"[^a-z]+", "-", strategy.lower())
+    file = runs / f"{name}-{plain}-{attack}-{share:g}-seed-{seed}.json"
+    if file.exists():
+        done = msgspec.json.decode(file.read_bytes(), type=_Done)
+        if done.settings == settings:
+            return done.accuracy
+    fleet = fleets.read(ROOT / "experiments" / "fleets" / "mnist.toml", settings[:-1])
     with tempfile.TemporaryDirectory(prefix="fedmqtt-attack-") as folder:
         lab = _played(fleet, place, Path(folder), attack, share)
-    if not any(record.outcome == "averaged" for record in lab.records):
-        return None
-    return mean(accuracy for _, accuracy in by_round(lab.records)[-LATEST:])
+    accuracy = None
+    if any(record.outcome == "averaged" for record in lab.records):
+        accuracy = mean(accuracy for _, accuracy in by_round(lab.records)[-LATEST:])
+    file.write_bytes(msgspec.json.encode(_Done(settings=settings, accuracy=accuracy)))
+    return accuracy
 
 
-def _fleet(place: Place, data: Path, strategy: str, share: float, seed: int, rounds: int) -> Fleet:
+def _sets(
+    place: Place, data: Path, strategy: str, share: float, seed: int, rounds: int
+) -> list[str]:
     aggregation, before = STRATEGIES[strategy]
     sets = [f"federation.task={place.task}", *place.sets, f"data.path={json.dumps(str(data))}"]
     sets += [f"federation.aggregation={aggregation}", f"federation.rounds.count={rounds}"]
@@ -180,7 +239,7 @@ def _fleet(place: Place, data: Path, strategy: str, share: float, seed: int, rou
         sets.append(f"federation.aggregation_settings.f={share}")
     if before:
         sets.append(f"federation.aggregation_settings.before={json.dumps(before)}")
-    return fleets.read(ROOT / "experiments" / "fleets" / "mnist.toml", sets)
+    return sets
 
 
 def _played(fleet: Fleet, place: Place, folder: Path, attack: str, share: float) -> Lab:
@@ -218,15 +277,15 @@ def _table(outcomes: list[Outcome], name: str, share: float) -> str:
     found = {
         (one.strategy, one.attack): one.accuracy
         for one in outcomes
-        if one.fleet == name and (one.share == share or one.attack == "none")
+        if one.fleet == name and one.share == share
     }
-    columns = ("none", *ATTACKS)
+    columns = list(dict.fromkeys(attack for _, attack in found))
     rows = []
     for strategy in dict.fromkeys(strategy for strategy, _ in found):
         cells = [found.get((strategy, attack)) for attack in columns]
         known = [cell for cell in cells[1:] if cell is not None]
         # A run that makes no model against so many has no worst.
-        cells.append(min(known) if len(known) == len(ATTACKS) else None)
+        cells.append(min(known) if len(known) == len(cells) - 1 else None)
         rows.append([strategy, *("–" if cell is None else f"{100 * cell:.1f}" for cell in cells)])
     return markdown(["accuracy, %", *columns, "worst"], rows)
 
@@ -237,12 +296,16 @@ def _parse() -> Any:
     )
     parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
     parser.add_argument("--mnist", type=Path, help="folder with MNIST's four files")
-    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES))
+    parser.add_argument("--fleets", nargs="+", choices=list(PLACES), default=list(PLACES))
+    strategies = list(STRATEGIES)
+    parser.add_argument("--strategies", nargs="+", choices=strategies, default=strategies)
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
     parser.add_argument("--shares", nargs="+", type=float, default=[0.2, 0.3])
     parser.add_argument("--rounds", type=int, default=0, help="instead of the fleet's own count")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "attack")
     arguments = parser.parse_args()
-    if arguments.har is None and arguments.mnist is None:
+    if not any(getattr(arguments, PLACES[one].data) for one in arguments.fleets):
         parser.error("say where data is: --har, --mnist")
     return arguments
 

@@ -1,4 +1,4 @@
-"""The two fleets of people that `dropout.py` runs: what they learn, and from what data."""
+"""The fleets that experiments run: what they learn, and from what data."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ class Task:
     data: Path | None
     """None: it brings its own."""
     sets: tuple[str, ...]
+    fleet: Path = FLEETS / "people.toml"
 
 
 def tasks(har: Path | None) -> dict[str, Task]:
@@ -38,4 +39,4 @@ def tasks(har: Path | None) -> dict[str, Task]:
 def fleet_of(task: Task, name: str, seed: int, sets: Sequence[str]) -> Cell:
     data = () if task.data is None else (f"data.path={json.dumps(str(task.data))}",)
     seeds = (f"federation.seed={seed}", f"seed={seed}")
-    return Cell(name, FLEETS / "people.toml", (*data, *task.sets, *sets, *seeds))
+    return Cell(name, task.fleet, (*data, *task.sets, *sets, *seeds))

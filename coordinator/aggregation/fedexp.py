@@ -6,7 +6,9 @@ d is the mean of the changes d_k, weighted by p_k = n_k / n.
 
 Source: Jhunjhunwala, Wang and Joshi, "FedExP: Speeding Up Federated Averaging via Extrapolation",
 ICLR 2023, algorithm 1; clients have the same weight there. `rate_max` is ours: changes that cancel
-each other, by chance or on purpose, would throw the model out of the world.
+each other, by chance or on purpose, would throw the model out of the world. Left out: as single
+models swing, the paper evaluates the average of the last two. Here what is evaluated is what
+clients train from next, and no strategy knows which round is the last.
 """
 
 from fractions import Fraction

@@ -43,6 +43,7 @@ def test_what_models_cost_on_their_way_down_is_told_too(tmp_path: Path) -> None:
     ("words", "complaint"),
     [
         (["--tasks", "har"], "needs --har, the folder with its data"),
+        (["--tasks", "mnist"], "needs --mnist, the folder with its data"),
         (["--tasks", "phonewatch", "--codecs", "gzip"], "codec: there is no 'gzip'"),
         (
             ["--tasks", "phonewatch", "--codecs", "full/gzip"],
