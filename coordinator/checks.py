@@ -2,6 +2,7 @@
 
 from coordinator import aggregation, selection
 from coordinator.config import FederationConfig, Tuning
+from coordinator.rounds import SETTLED_ROUNDS
 from fedmqtt import codec_chain, parts
 from fedmqtt.settings import SettingsError
 
@@ -25,6 +26,22 @@ def check(config: FederationConfig) -> None:
         )
     if config.tuning.enabled:
         _check_bounds(config)
+    _check_mode(config)
+
+
+def _check_mode(config: FederationConfig) -> None:
+    late = config.late
+    if config.rounds.mode == "asynchronous":
+        if late.policy == "buffer":
+            raise SettingsError(
+                'late.policy is "buffer" and rounds.mode is "asynchronous", where rounds.cohort ='
+                f" {config.rounds.cohort} is the buffer: leave late.policy out"
+            )
+    elif late.rounds_max >= SETTLED_ROUNDS:
+        raise SettingsError(
+            f"late.rounds_max is {late.rounds_max}: more than {SETTLED_ROUNDS - 1} need"
+            ' rounds.mode = "asynchronous"'
+        )
 
 
 def _check_bounds(config: FederationConfig) -> None:

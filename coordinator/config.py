@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from coordinator.concurrency import Mode
 from coordinator.rounds import Late
 from fedmqtt.messages import Training
 from fedmqtt.topics import NAME_PATTERN
@@ -24,6 +25,22 @@ class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="synchronous: a round invites its clients and waits for a cohort of them.\n"
+            "asynchronous: no round waits for anybody. A round is a version of the model, over as\n"
+            "soon as `cohort` answers to any version have come; docs/strategies.md tells when."
+        ),
+    ] = "synchronous"
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="With asynchronous: how many clients are at work at any time.",
+        ),
+    ] = 20
     count: Annotated[
         int, Meta(ge=0, le=1_000_000, description="Rounds to run; 0 runs until stopped.")
     ] = 20
@@ -106,7 +123,8 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(
             description="Learn over-selection and deadline from how many answer, and how fast.\n"
-            "What was chosen, and why, is on the status page `pace`."
+            "What was chosen, and why, is on the status page `pace`. Nothing is learned where\n"
+            "rounds are asynchronous."
         ),
     ] = True
     over_selection_min: Annotated[
@@ -132,14 +150,20 @@ class LateAnswers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Meta(
             description="Of answers whose round has closed. discard: they are refused. weigh:\n"
             "they count in the round that closes next, the older the less. buffer: so too, but\n"
-            "`batch` of them at a time."
+            "`batch` of them at a time. Where rounds are asynchronous, all answers count."
         ),
     ] = "discard"
     batch: Annotated[
         int, Meta(ge=1, le=1_000_000, description="With buffer: how many are taken up at a time.")
     ] = 10
     rounds_max: Annotated[
-        int, Meta(ge=1, le=15, description="Answers that are older by more rounds are refused.")
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Answers that are older by more rounds are refused. At most 15, where\n"
+            "rounds are synchronous.",
+        ),
     ] = 5
 
 

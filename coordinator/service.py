@@ -155,7 +155,13 @@ class Service:
         self._on_round = on_round
         self._on_begin = on_begin
         self._elsewhere = elsewhere
-        self._folder = RunFolder(folder, loop.post_from_thread, self._fail, durable=durable)
+        self._folder = RunFolder(
+            folder,
+            loop.post_from_thread,
+            self._fail,
+            durable=durable,
+            remembers=round_rules.remembered_rounds(config),
+        )
         self._roster = Roster(messages.task_name(config.task))
         self._uploads = Uploads(
             config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
@@ -177,6 +183,8 @@ class Service:
         """Answers to the rounds up to this one were made under settings that hold no more."""
         self._retained: dict[Digest, ModelRef] = {}
         """Models of ours that lie on the broker, in the most chunks that may be there."""
+        self._being_cleared: set[Digest] = set()
+        """Those of them that are on their way from it, on this connection."""
         self._streams = 0
         """How many times a model was published: only the newest stream goes on."""
         self._clears = 0
@@ -206,9 +214,18 @@ class Service:
         remembered = {}
         if recovered is not None and recovered.strategy == config.aggregation:
             remembered = recovered.memory
-        self._answers = Answers(config, self._model.flat.size, terms_max, folder, remembered)
+        self._answers = Answers(
+            config,
+            self._model.flat.size,
+            terms_max,
+            folder,
+            remembered,
+            lambda number: self._folder.base_of(number, self._model.layout),
+        )
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
+            # They lie there still, unless the broker has lost them.
+            self._retained |= {ref.digest: ref for ref in rounds.older_models(self._state)}
         else:
             self._beginning = self._folder.name_run(config.task, self._model.layout)
             self._state = rounds.begin(self._rules)
@@ -545,9 +562,8 @@ class Service:
         # Before we publish: our own first chunk would hide in how many chunks the model lies there.
         self._old_models.look(closed.model for closed in self._state.past.settled)
         self._publish_model()
-        for ref in list(self._retained.values()):
-            if ref.digest != self._model.ref.digest:
-                self.link.stream(self._clearing(ref), behind=True)
+        self._being_cleared.clear()
+        self._clear_unwanted()
         self._status.forget()
         now = self._loop.now()
         # While averaging, the next model is about to be ready: this one is done with.
@@ -685,7 +701,13 @@ class Service:
 
     def _outdated_fault(self, number: RoundId) -> str:
         # Late answers are checked as if they were for the open round, and added to its sum.
-        return f"late: round {number} had other settings" if number <= self._outdated else ""
+        if number <= self._outdated:
+            return f"late: round {number} had other settings"
+        is_late = not isinstance(self._state, rounds.Finished) and number < self._state.round
+        if is_late and self._answers.needs_bases and not self._folder.has_base(number):
+            # Kept for fewer rounds, before the settings were changed.
+            return f"late: the model of round {number} is gone"
+        return ""
 
     # What to do about it
 
@@ -714,6 +736,8 @@ class Service:
                 self._keep(Named(client, round_id))
             case rounds.Hold(client, round_id):
                 self._keep(Named(client, round_id))
+            case rounds.Invite():
+                self._invite_more(effect)
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
@@ -750,7 +774,21 @@ class Service:
         state = self._state
         assert isinstance(state, rounds.Collecting)
         self._answers.begin(state.terms_max, state.round)
-        opening = Opening(
+        if self._answers.needs_bases:
+            late = (named.round for named in state.past.held)
+            oldest = min([RoundId(state.round - self._rules.late_rounds_max), *late])
+            self._folder.keep_base(state.round, oldest)
+        # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
+        self._folder.ledger.open_round(state.round, self._opening(state))
+        _log.info(
+            "round %d: invited %d to train, %d to evaluate",
+            state.round,
+            len(state.train),
+            len(state.evaluate),
+        )
+
+    def _opening(self, state: rounds.Collecting) -> Opening:
+        return Opening(
             model=state.model,
             train=sorted(state.train),
             evaluate=sorted(state.evaluate),
@@ -758,14 +796,14 @@ class Service:
             terms_max=state.terms_max,
             settings=self._settings(),
         )
-        # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
-        self._folder.ledger.open_round(state.round, opening)
-        _log.info(
-            "round %d: invited %d to train, %d to evaluate",
-            state.round,
-            len(state.train),
-            len(state.evaluate),
-        )
+
+    def _invite_more(self, invite: rounds.Invite) -> None:
+        state = self._state
+        assert isinstance(state, rounds.Collecting)
+        # Before they hear of it, as when a round opens.
+        self._folder.ledger.invite(invite.round, self._opening(state))
+        _log.debug("round %d: invited %d more to train", invite.round, len(invite.clients))
+        self._say_offer()
 
     def _settings(self) -> str:
         """All that decides whether two answers add up."""
@@ -836,13 +874,10 @@ class Service:
         if self._fold_next():
             self._loop.post(self._average)
             return
-        old = self._model
         self._conclude(self._next_model())
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
-        if old.ref.digest != self._model.ref.digest:
-            lying = self._retained.get(old.ref.digest, old.ref)
-            self.link.stream(self._clearing(lying), behind=True)
+        self._clear_unwanted()
 
     def _fold_next(self) -> bool:
         """Whether there was another late answer to fold."""
@@ -968,19 +1003,34 @@ class Service:
         lying = self._retained.get(ref.digest, ref)
         self._retained[ref.digest] = published_model.in_more_chunks(lying, ref.chunk_bytes)
         self._streams = number = self._streams + 1
-        self.link.stream(published_model.parts(model, lambda: self._is_wanted(number)))
+        self.link.stream(published_model.parts(model, lambda: self._is_wanted(number, ref.digest)))
 
-    def _is_wanted(self, stream: int) -> bool:
-        return stream == self._streams and not self._ending and self._may_act
+    def _is_wanted(self, stream: int, digest: Digest) -> bool:
+        is_older = digest != self._model.ref.digest and digest in self._wanted()
+        return (stream == self._streams or is_older) and not self._ending and self._may_act
+
+    def _wanted(self) -> set[Digest]:
+        """The models that somebody may be fetching."""
+        older = {ref.digest for ref in rounds.older_models(self._state)}
+        return older | {self._model.ref.digest}
+
+    def _clear_unwanted(self) -> None:
+        wanted = self._wanted() | self._being_cleared
+        for digest, ref in list(self._retained.items()):
+            if digest not in wanted:
+                self._being_cleared.add(digest)
+                self.link.stream(self._clearing(ref), behind=True)
 
     def _clearing(self, ref: ModelRef) -> Iterator[Part]:
         for part in published_model.cleared(ref):
-            if not self._may_act or ref.digest == self._model.ref.digest:
+            if not self._may_act or ref.digest in self._wanted():
                 # It may be the model that a successor offers, or ours again.
+                self._being_cleared.discard(ref.digest)
                 return
             yield part
         # Only now: when the link breaks in between, the rest is cleared at the end.
         self._retained.pop(ref.digest, None)
+        self._being_cleared.discard(ref.digest)
 
     # For people
 

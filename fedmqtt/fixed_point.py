@@ -48,9 +48,13 @@ class ExactSum:
         self._scaled = np.empty(min(size, _BLOCK), np.float64)
         self._rounded = np.empty(min(size, _BLOCK), np.int64)
 
-    def add(self, values: Array, weight: int) -> None:
-        """Add `weight * values`; `values` has shape (size,) and is within the agreed bounds."""
-        factor = math.ldexp(weight, self._bits)
+    def add(self, values: Array, weight: int, share: float = 1.0) -> None:
+        """Add `weight * share * values`; `values` has shape (size,) and is within the agreed bounds.
+
+        In the mean it weighs `weight`: a share below 1 makes it count for less, and nothing else
+        for more.
+        """
+        factor = math.ldexp(weight * share, self._bits)
         for start in range(0, values.size, _BLOCK):
             block = values[start : start + _BLOCK]
             scaled, rounded = self._scaled[: block.size], self._rounded[: block.size]

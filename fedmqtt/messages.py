@@ -108,6 +108,9 @@ class Offer(Message, frozen=True, kw_only=True):
     """Pace hint to all: after a lost connection, return at a random moment within so long."""
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
+    asynchronous: bool = False
+    """No round waits for anybody: an older model can be fetched by whom it was offered to, and an
+    open round's offer comes again with more that are invited."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

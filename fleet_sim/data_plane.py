@@ -6,6 +6,7 @@ clients cost little and every promise can be checked; `lab_tensors.py` has real 
 """
 
 import hashlib
+from collections.abc import Collection
 from typing import Protocol
 
 from coordinator.rounds import Close, Named
@@ -42,6 +43,9 @@ class DataPlane(Protocol):
     def hold(self, named: Named, answer: Update) -> None:
         """It came late, and will count in the round that names it when it closes."""
 
+    def keep(self, fetched: Collection[Digest]) -> None:
+        """These are the models that somebody may be fetching."""
+
     def next_model(self, base: Digest, close: Close) -> Digest:
         """The model that the round makes; `base` where its answers make none."""
 
@@ -70,6 +74,9 @@ class Headers:
         pass
 
     def hold(self, named: Named, answer: Update) -> None:
+        pass
+
+    def keep(self, fetched: Collection[Digest]) -> None:
         pass
 
     def next_model(self, base: Digest, close: Close) -> Digest:

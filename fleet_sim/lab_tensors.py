@@ -9,7 +9,7 @@ What is computed for a device that vanishes meanwhile is not used, as on the dev
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -54,8 +54,12 @@ class Tensors:
         self.trained_rounds = 0
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
-        self.answers = Answers(config, flat.size, terms)
+        self.answers = Answers(config, flat.size, terms, base_of=self._base_of)
         self._held: dict[Named, Update] = {}
+        self._fetched: frozenset[Digest] = frozenset()
+        self._late_rounds_max = config.late.rounds_max
+        self._bases: dict[RoundId, Array] = {}
+        """Of the last rounds, where the strategy needs them."""
         self.newest = self._initial = self._keep(flat)
 
     @property
@@ -83,6 +87,11 @@ class Tensors:
 
     def begin(self, number: RoundId, terms_max: int) -> None:
         self.kept_because = ""
+        if self.answers.needs_bases:
+            held = (named.round for named in self._held)
+            oldest = min([number - self._late_rounds_max, *held])
+            self._bases[number] = self.flat
+            self._bases = {n: base for n, base in self._bases.items() if n >= oldest}
         self.answers.begin(terms_max, number)
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
@@ -97,6 +106,9 @@ class Tensors:
 
     def hold(self, named: Named, answer: Update) -> None:
         self._held[named] = answer
+
+    def keep(self, fetched: Collection[Digest]) -> None:
+        self._fetched = frozenset(fetched)
 
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
@@ -124,9 +136,12 @@ class Tensors:
             self.models[offer.model.digest] = Model(flat, bytes(offer.model_file))
 
     def forget_models(self, in_use: Iterable[Digest]) -> None:
-        """All but the newest and these."""
-        for digest in self.models.keys() - {self.newest, *in_use}:
+        """All but the newest, these, and those that somebody may be fetching."""
+        for digest in self.models.keys() - {self.newest, *in_use} - self._fetched:
             del self.models[digest]
+
+    def _base_of(self, number: RoundId) -> Array:
+        return self._bases[number]
 
     def _keep(self, flat: Array) -> Digest:
         file = weights.write(self.layout, flat)

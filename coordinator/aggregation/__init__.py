@@ -2,8 +2,13 @@
 
 Each defines `Settings`, a struct whose every field has a default, and `build(settings, round)`,
 which takes from the `Round` what it needs: one running sum, a set of all changes on disk, memory.
+
+An answer that comes when its round has closed is stale, and its count of samples is made smaller
+before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;
+with `NEEDS_BASES = True` it can have the models that stale answers were trained from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
@@ -12,6 +17,7 @@ from typing import Protocol
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
+from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array
 
 Memory = dict[str, Array]
@@ -20,6 +26,10 @@ Memory = dict[str, Array]
 
 class KeepModel(Exception):
     """No model can be made of these answers, and the round keeps its own: why, in one sentence."""
+
+
+def _no_base(number: RoundId) -> Array:
+    raise KeyError(number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +49,13 @@ class Round:
     happens to the program in between. The arrays in it are read-only: put in new ones."""
     folder: Path = field(default_factory=lambda: Path(gettempdir()))
     """Where an update set lies."""
+    number: RoundId = RoundId(0)
+    base_of: Callable[[RoundId], Array] = _no_base
+    """The model that an earlier round started from, shape (size,), for who `NEEDS_BASES`."""
+
+    def staleness(self, named: Named) -> int:
+        """How many rounds ago the round was closed that this answers; 0 for one in time."""
+        return max(0, self.number - named.round)
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""

@@ -59,6 +59,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         seed=7,
         spread_s=2.5,
         late_rounds=5,
+        asynchronous=True,
     ),
     "time_left": TimeLeft(run=RUN, round=ONE, closes_in_s=12.5),
     "go": Go(run=RUN, round=ONE, digest=B, ranges=((0, 3), (7, 8))),
