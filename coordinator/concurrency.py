@@ -2,7 +2,8 @@
 
     invited ──▶ a place ──┬── its answer came, or it declined ──▶ the place is free, and filled
                           ├── silent for as long as a round may take
-                          └── gone for longer than the grace
+                          ├── gone for longer than the grace
+                          └── at work on what is too old to count by now
 
 An answer still counts that comes when its sender's place is another's: a place only says for whom
 no other is invited instead. Pure.
@@ -72,13 +73,22 @@ def next_end(places: Places, grace_s: Seconds) -> Seconds | None:
     return min((ends_at(place, grace_s) for place in places.values()), default=None)
 
 
-def cleared(places: Places, at: Seconds, grace_s: Seconds) -> tuple[Places, list[ClientId]]:
-    """Without those whose place has ended, and who of them was silent though it seemed there."""
-    over = sorted(one for one, place in places.items() if ends_at(place, grace_s) <= at)
+def cleared(
+    places: Places, at: Seconds, grace_s: Seconds, oldest: int
+) -> tuple[Places, list[ClientId]]:
+    """Without those whose place has ended, and who of them was silent though it seemed there.
+
+    Who began with a version before the `oldest` gives up, as its answer would not count.
+    """
+
+    def is_over(place: Place) -> bool:
+        return place.round < oldest or ends_at(place, grace_s) <= at
+
+    over = sorted(one for one, place in places.items() if is_over(place))
     if not over:
         return places, []
-    kept = {one: place for one, place in places.items() if ends_at(place, grace_s) > at}
-    return kept, [one for one in over if places[one].away_since is None]
+    silent = [one for one in over if places[one].away_since is None and places[one].round >= oldest]
+    return {one: place for one, place in places.items() if not is_over(place)}, silent
 
 
 def heard_again(places: Places, deaf_s: Seconds, until: Seconds) -> Places:

@@ -260,6 +260,7 @@ class Finished:
 
 State = Waiting | Collecting | Averaging | Finished
 S = TypeVar("S", bound=State)
+OpenSoon = TypeVar("OpenSoon", Waiting, Collecting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -737,9 +738,10 @@ def _with_places(past: Past, clients: Clients, number: RoundId, at: Seconds) -> 
     return replace(past, at_work=places)
 
 
-def _clear_places(state: S, at: Seconds, rules: Rules, roster: Roster) -> S:
+def _clear_places(state: OpenSoon, at: Seconds, rules: Rules, roster: Roster) -> OpenSoon:
     """Who was silent or away for too long is waited for no more."""
-    places, silent = concurrency.cleared(state.past.at_work, at, rules.away_grace_s)
+    oldest = state.round - rules.late_rounds_max
+    places, silent = concurrency.cleared(state.past.at_work, at, rules.away_grace_s, oldest)
     for client in silent:
         roster.missed(at, client, state.past.pace.deadline_s)
     return _with_at_work(state, places)

@@ -202,8 +202,10 @@ class CoordinatorPromises:
         """Whether it surely has a place: it may have one that was away meanwhile."""
         if client not in self.at_work:
             return False
+        number, invited_at = self.at_work[client]
+        is_too_old = len(self.closed) + 1 - number > self.rules.late_rounds_max
         # The deadline is a difference of two moments.
-        return at < self.at_work[client][1] + self._pace.deadline_s * (1 - 1e-6)
+        return not is_too_old and at < invited_at + self._pace.deadline_s * (1 - 1e-6)
 
     def _is_done(self, event: _OfClient) -> None:
         if isinstance(event, rounds.ClientCame | rounds.ClientLeft):
