@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from coordinator import aggregation, evaluation, late
-from coordinator.aggregation import Aggregation, KeepModel, Memory, Round
+from coordinator.aggregation import UNNUMBERED, Aggregation, KeepModel, Memory, Round
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
 from fedmqtt import codec_chain, codec_chance, parts, settings
@@ -27,8 +27,6 @@ from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
-
-_UNNUMBERED = RoundId(0)
 
 
 @dataclass(slots=True)
@@ -86,7 +84,7 @@ class Answers:
         self._change: Array | None = None
         """Of the update that was checked last."""
 
-    def begin(self, terms_max: int, number: RoundId = _UNNUMBERED) -> None:
+    def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         """Round `number` is open. What its sum can resolve follows from how many answers may come.
 
         Raises NoRoom where the strategy needs more of the disk than there is.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from coordinator import checkpoint, concurrency, pacing, rounds, strategy_memory
 from coordinator.aggregation import Memory
-from coordinator.concurrency import Places
 from coordinator.checkpoint import CheckpointError
+from coordinator.concurrency import Places
 from coordinator.history import Record
 from coordinator.known import Answer, Knowledge, Known, Report
 from coordinator.ledger import (

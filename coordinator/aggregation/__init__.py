@@ -28,6 +28,9 @@ class KeepModel(Exception):
     """No model can be made of these answers, and the round keeps its own: why, in one sentence."""
 
 
+UNNUMBERED = RoundId(0)
+
+
 def _no_base(number: RoundId) -> Array:
     raise KeyError(number)
 
@@ -49,7 +52,7 @@ class Round:
     happens to the program in between. The arrays in it are read-only: put in new ones."""
     folder: Path = field(default_factory=lambda: Path(gettempdir()))
     """Where an update set lies."""
-    number: RoundId = RoundId(0)
+    number: RoundId = UNNUMBERED
     base_of: Callable[[RoundId], Array] = _no_base
     """The model that an earlier round started from, shape (size,), for who `NEEDS_BASES`."""
 
