@@ -25,22 +25,6 @@ class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    mode: Annotated[
-        Mode,
-        Meta(
-            description="synchronous: a round invites its clients and waits for a cohort of them.\n"
-            "asynchronous: no round waits for anybody. A round is a version of the model, over as\n"
-            "soon as `cohort` answers to any version have come; docs/strategies.md tells when."
-        ),
-    ] = "synchronous"
-    concurrency: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1_000_000,
-            description="With asynchronous: how many clients are at work at any time.",
-        ),
-    ] = 20
     count: Annotated[
         int, Meta(ge=0, le=1_000_000, description="Rounds to run; 0 runs until stopped.")
     ] = 20
@@ -90,6 +74,22 @@ class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="With a quorum, a round stops waiting for clients gone for so long.",
         ),
     ] = 10.0
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="synchronous: a round invites its clients and waits for a cohort of them.\n"
+            "asynchronous: no round waits for anybody. A round is a version of the model, over as\n"
+            "soon as `cohort` answers to any version have come; docs/strategies.md tells when."
+        ),
+    ] = "synchronous"
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="With asynchronous: how many clients are at work at any time.",
+        ),
+    ] = 20
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
