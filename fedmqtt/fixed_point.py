@@ -49,10 +49,10 @@ class ExactSum:
         self._rounded = np.empty(min(size, _BLOCK), np.int64)
 
     def add(self, values: Array, weight: int, share: float = 1.0) -> None:
-        """Add `weight * share * values`; `values` has shape (size,) and is within the agreed bounds.
+        """Add `weight * share * values`; `values` has shape (size,), within the agreed bounds.
 
-        In the mean it weighs `weight`: a share below 1 makes it count for less, and nothing else
-        for more.
+        It weighs `weight` in the mean: a share below 1 moves that less, and makes nothing else
+        count for more.
         """
         factor = math.ldexp(weight * share, self._bits)
         for start in range(0, values.size, _BLOCK):

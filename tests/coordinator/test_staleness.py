@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.staleness import StalenessSettings, weight
+from coordinator.staleness import Curve, StalenessSettings, weight
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_weights_by_hand(settings: StalenessSettings, weights: list[float]) -> N
 
 
 @pytest.mark.parametrize("curve", ["hinge", "polynomial"])
-def test_nothing_counts_for_nothing_however_old(curve: str) -> None:
+def test_nothing_counts_for_nothing_however_old(curve: Curve) -> None:
     settings = StalenessSettings(staleness=curve, decay=100.0)
     weights = [weight(settings, u) for u in (0, 4, 10, 1000)]
     assert weights == sorted(weights, reverse=True)
