@@ -8,6 +8,7 @@ to the next in `memory`.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
@@ -25,6 +26,7 @@ from coordinator import (
     local_method,
 )
 from coordinator.aggregation import (
+    UNNUMBERED,
     Absorbs,
     Aggregation,
     Hears,
@@ -46,8 +48,6 @@ from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
-
-UNNUMBERED = RoundId(0)
 
 
 @dataclass(slots=True)
@@ -73,10 +73,12 @@ class Answers:
         terms_max: int,
         folder: Path | None = None,
         memory: Memory | None = None,
+        base_of: Callable[[RoundId], Array] | None = None,
     ) -> None:
         """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
         keep a round's updates; the system's for what is temporary, where none is given. `memory`:
-        what the strategy remembered when the run was interrupted."""
+        what the strategy remembered when the run was interrupted. `base_of`: the model that an
+        earlier round started from, for strategies that need it."""
         self._config = config
         self._size = size
         self._codecs = codec_choice.chains(config)
@@ -88,6 +90,10 @@ class Answers:
             self._bits(terms_max)
         except ValueError as bad:
             raise SettingsError(str(bad)) from bad
+        self._weighs_staleness: bool = getattr(self._strategy, "WEIGHS_STALENESS", False)
+        self.needs_bases: bool = getattr(self._strategy, "NEEDS_BASES", False)
+        """Whether `base_of` is asked for the models of earlier rounds."""
+        self._base_of = base_of
         self._terms_max = terms_max
         self._folder = folder or Path(gettempdir())
         self._store: ClientStore | None = None
@@ -127,6 +133,7 @@ class Answers:
             store=self._store,
             is_awaited=self._counted.has_waiting,
             training=self._training,
+            **({} if self._base_of is None else {"base_of": self._base_of}),
         )
         self._sum = self._build(round_)
         self._tally = _Tally()
@@ -155,7 +162,9 @@ class Answers:
         assert self._change is not None and self._sum is not None
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
-        samples = late.weight(update.sample_count, staleness) if staleness else update.sample_count
+        samples = update.sample_count
+        if staleness and not self._weighs_staleness:
+            samples = late.weight(samples, staleness)
         named = Named(client, RoundId(update.round))
         self.take(named)
         self._folded.append(named)

@@ -3,6 +3,7 @@
 from coordinator import aggregation, codec_choice, downlink, selection
 from coordinator.config import FederationConfig, Tuning
 from coordinator.robust.rule import RobustSettings
+from coordinator.rounds import SETTLED_ROUNDS
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError
 
@@ -23,6 +24,7 @@ def check(config: FederationConfig) -> None:
         _check_bounds(config)
     _check_slow_links(config)
     _check_memory(config)
+    _check_mode(config)
 
 
 def _check_slow_links(config: FederationConfig) -> None:
@@ -57,6 +59,26 @@ def check_parts(config: FederationConfig) -> None:
             raise SettingsError(
                 f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
             )
+
+
+def _check_mode(config: FederationConfig) -> None:
+    late = config.late
+    if config.rounds.mode == "asynchronous":
+        if getattr(parts.load(selection, config.selection), "BY_SORTITION", False):
+            raise SettingsError(
+                f'selection is {config.selection!r} and rounds.mode is "asynchronous", where clients'
+                " are invited one by one as places become free: choose another selection"
+            )
+        if late.policy == "buffer":
+            raise SettingsError(
+                'late.policy is "buffer" and rounds.mode is "asynchronous", where rounds.cohort ='
+                f" {config.rounds.cohort} is the buffer: leave late.policy out"
+            )
+    elif late.rounds_max >= SETTLED_ROUNDS:
+        raise SettingsError(
+            f"late.rounds_max is {late.rounds_max}: more than {SETTLED_ROUNDS - 1} need"
+            ' rounds.mode = "asynchronous"'
+        )
 
 
 def _check_bounds(config: FederationConfig) -> None:

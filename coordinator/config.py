@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from coordinator.concurrency import Mode
 from coordinator.rounds import Late
 from fedmqtt.messages import FINE_TUNE_EPOCHS_MAX, LAYER_PATTERNS_MAX, LayerPattern, Training
 from fedmqtt.topics import NAME_PATTERN
@@ -73,6 +74,22 @@ class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="With a quorum, a round stops waiting for clients gone for so long.",
         ),
     ] = 10.0
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="synchronous: a round invites its clients and waits for a cohort of them.\n"
+            "asynchronous: no round waits for anybody. A round is a version of the model, over as\n"
+            "soon as `cohort` answers to any version have come; docs/strategies.md tells when."
+        ),
+    ] = "synchronous"
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="With asynchronous: how many clients are at work at any time.",
+        ),
+    ] = 20
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,7 +132,8 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(
             description="Learn over-selection and deadline from how many answer, and how fast.\n"
-            "What was chosen, and why, is on the status page `pace`."
+            "What was chosen, and why, is on the status page `pace`. Nothing is learned where\n"
+            "rounds are asynchronous."
         ),
     ] = True
     over_selection_min: Annotated[
@@ -141,14 +159,20 @@ class LateAnswers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Meta(
             description="Of answers whose round has closed. discard: they are refused. weigh:\n"
             "they count in the round that closes next, the older the less. buffer: so too, but\n"
-            "`batch` of them at a time."
+            "`batch` of them at a time. Where rounds are asynchronous, all answers count."
         ),
     ] = "discard"
     batch: Annotated[
         int, Meta(ge=1, le=1_000_000, description="With buffer: how many are taken up at a time.")
     ] = 10
     rounds_max: Annotated[
-        int, Meta(ge=1, le=15, description="Answers that are older by more rounds are refused.")
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Answers that are older by more rounds are refused. At most 15, where\n"
+            "rounds are synchronous.",
+        ),
     ] = 5
 
 

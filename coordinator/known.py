@@ -33,7 +33,8 @@ class Report(Struct, frozen=True, gc=False):
     loss: float | None = None
     """Mean over its training samples; None where its task reports none."""
     took_s: Seconds | None = None
-    """From the round's opening; None for an answer that came late."""
+    """From the round's opening, or from its own invitation where rounds are asynchronous; None for
+    a late answer to a synchronous one, and where it is not known any more."""
 
 
 class Known(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -48,7 +49,7 @@ class Known(Struct, frozen=True, omit_defaults=True, gc=False):
     answered_last: RoundId = RoundId(0)
     """The newest round it has answered; 0: never."""
     took_s: tuple[Seconds, ...] = ()
-    """Of its last answers in time, oldest first; at most `TIMES`."""
+    """Of its last answers of which it is known, oldest first; at most `TIMES`."""
     samples: int = 0
     """Of its last answer; 0: it has never given one."""
     loss: float | None = None

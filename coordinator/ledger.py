@@ -216,12 +216,15 @@ class Ledger:
         on_failure: Callable[[LedgerError], None] = lambda failure: None,
         *,
         durable: bool = True,
+        remembers: int = SETTLED_ROUNDS,
     ) -> None:
-        """`durable=False` does not force anything to the disk: to measure what that costs."""
+        """`remembers`: of so many closed rounds, whose answers counted. `durable=False` does not
+        force anything to the disk: to measure what that costs."""
         self._folder = folder
         self._post = post
         self._on_failure = on_failure
         self._durable = durable
+        self._remembers = remembers
         self._queue = _Queue()
         self.answers_folder = folder / "answers"
         try:
@@ -285,6 +288,11 @@ class Ledger:
     def open_round(self, number: RoundId, opening: Opening) -> None:
         row = (number, msgspec.json.encode(opening), opening.deadline_s)
         self._now(lambda db: _run(db, "INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row))
+
+    def invite(self, number: RoundId, opening: Opening) -> None:
+        """More are invited to the open round: from now on it is as if it had begun like this."""
+        row = (msgspec.json.encode(opening), number)
+        self._now(lambda db: _run(db, "UPDATE round SET opening = ? WHERE number = ?", row))
 
     def keep(
         self, answer: Kept, closes_in_s: Seconds | None, then: Callable[[Names], None] | None
@@ -361,7 +369,7 @@ class Ledger:
         answered = {*record.answered, *record.evaluated}
         taken = [(number, number, client) for client in sorted(answered)]
         taken += [(number, named.round, named.client) for named in held]
-        forgotten = number - SETTLED_ROUNDS
+        forgotten = number - self._remembers
 
         def write(db: sqlite3.Connection) -> None:
             _run(
@@ -417,7 +425,7 @@ class Ledger:
         """The last of them: how each began, and whose answers counted in it or are to count."""
         rows = self._rows(
             "SELECT number, opening FROM round WHERE record IS NOT NULL"
-            f" ORDER BY number DESC LIMIT {SETTLED_ROUNDS}"
+            f" ORDER BY number DESC LIMIT {self._remembers}"
         )
         return [
             (RoundId(number), self._decode(blob, Opening), self._answered(RoundId(number)))

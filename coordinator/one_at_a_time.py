@@ -14,6 +14,7 @@ from fedmqtt import parts
 from fedmqtt.settings import SettingsError
 
 _NEEDED = (
+    ("rounds", "mode", "synchronous"),
     ("rounds", "cohort", 1),
     ("rounds", "quorum", 1),
     ("rounds", "over_selection", 1.0),

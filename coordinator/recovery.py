@@ -4,12 +4,20 @@
 """
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator import checkpoint, pacing, published_files, rounds, strategy_memory
+from coordinator import (
+    checkpoint,
+    concurrency,
+    pacing,
+    published_files,
+    rounds,
+    strategy_memory,
+)
 from coordinator.aggregation import Memory
 from coordinator.checkpoint import CheckpointError
+from coordinator.concurrency import Places
 from coordinator.history import Record
 from coordinator.known import Answer, Knowledge, Known, Report
 from coordinator.ledger import (
@@ -141,6 +149,7 @@ def state(
     )
     if open_round is None:
         following = settled[-1].round + 1 if settled else 1
+        past = replace(past, at_work=_at_work(at, rules, past, None))
         return Waiting(RoundId(following), past)
     opening = open_round.opening
     train, evaluate = frozenset(opening.train), frozenset(opening.evaluate)
@@ -150,7 +159,7 @@ def state(
         evaluate = (evaluate - (updates - train)) | (heard - updates)
         train |= updates
     closes_at = at + open_round.closes_in_s
-    return rounds.resume(
+    resumed = rounds.resume(
         Collecting(
             round=open_round.number,
             model=opening.model,
@@ -170,6 +179,20 @@ def state(
         ),
         at,
     )
+    return replace(resumed, past=replace(past, at_work=_at_work(at, rules, past, resumed)))
+
+
+def _at_work(at: Seconds, rules: Rules, past: Past, open_round: Collecting | None) -> Places:
+    if open_round is not None and open_round.is_last_evaluation:
+        return {}
+    invitations = [
+        (one.round, one.train, one.answered)
+        for one in reversed(past.settled[-rules.late_rounds_max :])
+    ]
+    if open_round is not None:
+        done = open_round.train - open_round.outstanding
+        invitations.insert(0, (open_round.round, open_round.train, done))
+    return concurrency.recovered(invitations, rules.concurrency, at, past.pace.deadline_s)
 
 
 def _is_of(named: Named, open_round: OpenRound | None) -> bool:

@@ -19,16 +19,27 @@ GREET_S: Seconds = 2.0
 """Retained presences come at once; this is for a slow link to the broker."""
 
 
+def concurrency_of(config: FederationConfig) -> int:
+    """How many clients are at work where rounds are asynchronous; 0 where they are not."""
+    return config.rounds.concurrency if config.rounds.mode == "asynchronous" else 0
+
+
+def remembered_rounds(config: FederationConfig) -> int:
+    """Of how many closed rounds it is remembered whose answers counted."""
+    return rounds.remembered_rounds(config.late.rounds_max if concurrency_of(config) else 0)
+
+
 def bounds(config: FederationConfig) -> pacing.Bounds:
     """Between which over-selection and deadline may be learned."""
     start, longest = config.rounds.over_selection, config.rounds.deadline_s
     tuning = config.tuning
+    learns = tuning.enabled and not concurrency_of(config)
     return pacing.Bounds(
         over_selection=start,
-        over_selection_min=min(start, tuning.over_selection_min) if tuning.enabled else start,
-        over_selection_max=max(start, tuning.over_selection_max) if tuning.enabled else start,
+        over_selection_min=min(start, tuning.over_selection_min) if learns else start,
+        over_selection_max=max(start, tuning.over_selection_max) if learns else start,
         deadline_s=longest,
-        deadline_min_s=min(longest, tuning.deadline_min_s) if tuning.enabled else longest,
+        deadline_min_s=min(longest, tuning.deadline_min_s) if learns else longest,
         deadline_max_s=longest,
     )
 
@@ -86,7 +97,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         evaluators=config.evaluation.clients,
         final_deadline_s=config.evaluation.final_deadline_s,
         greet_s=GREET_S,
-        late=config.late.policy,
+        late="weigh" if concurrency_of(config) else config.late.policy,
         late_batch=config.late.batch,
         late_rounds_max=config.late.rounds_max,
         run=RunId("unknown"),
@@ -97,4 +108,5 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         slow_links=codec_choice.slow_links(config),
         lanes=LANES,
         seed=config.seed,
+        concurrency=concurrency_of(config),
     )

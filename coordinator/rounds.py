@@ -16,14 +16,19 @@ the answer, and no round closes while an answer that counts is still on its way 
        │◀──────────────── fewer answers than the quorum: model kept ───┘        │ ModelReady
        │◀───────────────────────────────────────────────────────────────────────┘
        └──▶ Finished, after the last round and a last evaluation
+
+Where rounds are asynchronous (`Rules.concurrency`), a round is a version of the model: it is over
+with its cohort of answers to any version, `coordinator/concurrency.py` tells who is at work, and a
+place that is free is given to another at once, by `Invite`.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-from coordinator import pacing
+from coordinator import concurrency, pacing
+from coordinator.concurrency import Places
 from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
@@ -133,6 +138,28 @@ class Rules:
     slow_links: SlowLinks | None = None
     lanes: int = 1
     seed: int = 0
+    concurrency: int = 0
+    """How many clients are at work at any time, whatever version they began with; 0: rounds are
+    synchronous, and what is begun in one is waited for."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        return self.concurrency > 0
+
+    @property
+    def held_max(self) -> int:
+        """Late answers that may wait to be folded."""
+        return HELD_PER_COHORT * max(self.cohort, self.concurrency)
+
+    @property
+    def remembered_rounds(self) -> int:
+        """Closed rounds that are remembered."""
+        # Versions are small, and many of them may pass until a slow client answers.
+        return remembered_rounds(self.late_rounds_max if self.is_asynchronous else 0)
+
+
+def remembered_rounds(late_rounds_max: int) -> int:
+    return max(SETTLED_ROUNDS, late_rounds_max + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +199,8 @@ class Past:
     """Without a link nobody can be heard: what waits for clients waits for the link."""
     greets_until: Seconds = 0.0
     """Who has just got a link opens no round before: it would invite the first few it hears of."""
+    at_work: Places = field(default_factory=dict)
+    """Where rounds are asynchronous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +289,8 @@ class Finished:
 
 
 State = Waiting | Collecting | Averaging | Finished
+S = TypeVar("S", bound=State)
+OpenSoon = TypeVar("OpenSoon", Waiting, Collecting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +435,16 @@ class Hold:
     round: RoundId
 
 
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """More clients are invited to train in the open round: write down who was, and say its offer
+    again."""
+
+    round: RoundId
+    clients: Clients
+    """The new ones."""
+
+
 Outcome = Literal["averaged", "kept", "evaluated"]
 
 
@@ -420,7 +461,8 @@ class Close:
     declined: Mapping[ClientId, str]
     rejected: Mapping[ClientId, str]
     surplus: Clients
-    """There and at work when the round was complete without them: over-selection's price."""
+    """There and at work when the round was complete without them: over-selection's price. Where
+    rounds are asynchronous, they go on."""
     duration_s: Seconds
     held: tuple[Named, ...] = ()
     """Late answers to fold into this round's sum before the model is made."""
@@ -446,7 +488,9 @@ class Finish:
     """Nothing more will happen: withdraw what is retained, and end."""
 
 
-Effect = Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Hold | Close | Finish
+Effect = (
+    Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Hold | Invite | Close | Finish
+)
 
 
 def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
@@ -463,7 +507,10 @@ def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[Stat
 
 def terms_max(invited: int, rules: Rules) -> int:
     """How many answers may be folded into a round that invites so many."""
-    return invited + (0 if rules.late == "discard" else HELD_PER_COHORT * rules.cohort)
+    if rules.is_asynchronous:
+        # More are invited while it is open.
+        invited = max(invited, rules.held_max)
+    return invited + (0 if rules.late == "discard" else rules.held_max)
 
 
 def room(invited: int) -> int:
@@ -495,6 +542,14 @@ def has_counted(state: State, client: ClientId, round_id: RoundId) -> bool:
         return client in state.answered or client in state.evaluated
     settled = _settled(state, round_id)
     return settled is not None and client in settled.answered
+
+
+def older_models(state: State) -> tuple[ModelRef, ...]:
+    """Those from which somebody who is at work began, or may be fetching, oldest first."""
+    if isinstance(state, Finished):
+        return ()
+    numbers = {place.round for place in state.past.at_work.values()}
+    return tuple(one.model for one in state.past.settled if one.round in numbers)
 
 
 def _settled(state: State, round_id: RoundId) -> Settled | None:
@@ -534,16 +589,21 @@ def _take_in(
             ), []
         case AnnounceCame(at, client):
             roster.heard(at, client)
-            return _take_announce(_forget_away(state, client), event, rules)
+            state, effects = _take_announce(_forget_away(state, client), event, rules)
+            if Admit(client, event.round) not in effects:
+                state = _done(state, client, event.run, event.round, rules)
+            return state, effects
         case UpdateCame(at, client):
             roster.heard(at, client)
-            return _take_update(_forget_away(state, client), event, rules, roster)
+            state, effects = _take_update(_forget_away(state, client), event, rules, roster)
+            return _done(state, client, event.run, event.round, rules), effects
         case EvaluationCame(at, client):
             roster.heard(at, client)
             return _take_evaluation(_forget_away(state, client), event, rules)
         case Declined(at, client):
             roster.heard(at, client)
-            return _take_decline(_forget_away(state, client), event, rules), []
+            state = _take_decline(_forget_away(state, client), event, rules)
+            return _done(state, client, event.run, event.round, rules), []
         case Stored(at, answers):
             return _take_stored(state, at, answers, rules)
         case ModelReady(at, model):
@@ -557,12 +617,16 @@ def _take_in(
 
 
 def _advance(state: State, at: Seconds, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
-    """Open or close a round if the time has come."""
+    """Open or close a round if the time has come; invite more to an asynchronous one."""
     match state:
         case Waiting():
-            return _open_if_ready(state, at, rules, roster)
+            return _open_if_ready(_clear_places(state, at, rules, roster), at, rules, roster)
         case Collecting():
-            return _close_if_due(state, at, rules, roster)
+            state, invites = _invite_more(
+                _clear_places(state, at, rules, roster), at, rules, roster
+            )
+            following, effects = _close_if_due(state, at, rules, roster)
+            return following, [*invites, *effects]
         case Averaging() | Finished():
             return state, []
 
@@ -582,18 +646,27 @@ def _open_if_ready(
         return state, []
     if is_over or rules.purpose == "evaluate":
         return _open_last_evaluation(state, state.model, at, rules, roster)
-    willing = roster.willing(rules.purpose)
-    pace = state.past.pace
-    wanted = pacing.invite_count(pace, rules.cohort, len(willing))
-    salt = _salt(state.model, rules)
-    train = _invite(willing, wanted, state.round, rules.purpose, salt, rules, roster)
+    pace, model = state.past.pace, state.model
+    salt = _salt(model, rules)
+    if rules.is_asynchronous:
+        train = _Invited(_for_free_places(state, NOBODY, rules.concurrency, rules, roster))
+        if not train.clients:
+            # All who would are at work: the first of them to be done is the first to be invited.
+            return state, []
+        state = replace(state, past=_with_places(state.past, train.clients, state.round, at))
+    else:
+        willing = roster.willing(rules.purpose)
+        wanted = pacing.invite_count(pace, rules.cohort, len(willing))
+        train = _invite(willing, wanted, state.round, rules.purpose, salt, rules, roster)
     evaluate = _evaluators(state.round, salt, rules, roster)
-    return _open(state, state.model, train, evaluate, at, pace.deadline_s, rules, roster)
+    return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
 
 
 def _open_last_evaluation(
     state: Waiting, model: ModelRef, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
+    # Nothing that is late counts any more.
+    state = replace(state, past=replace(state.past, at_work={}))
     able = roster.able("evaluate") if rules.evaluate_every else []
     if not able:
         return Finished(state.past), [Publish(OfferBoard(), None), Finish()]
@@ -713,6 +786,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         method=rules.method,
         sortition=state.sortition,
         describes=rules.purpose == "describe",
+        asynchronous=rules.is_asynchronous,
     )
 
 
@@ -756,6 +830,81 @@ def _let_in(state: Collecting, client: ClientId, purpose: Purpose) -> Collecting
     return state
 
 
+# Places at work, where rounds are asynchronous
+
+
+def _invite_more(
+    state: Collecting, at: Seconds, rules: Rules, roster: Roster
+) -> tuple[Collecting, list[Effect]]:
+    """Fill the places that have become free."""
+    is_over = state.is_last_evaluation or at >= state.closes_at or _has_cohort(state, rules)
+    if not rules.is_asynchronous or is_over:
+        return state, []
+    roster.end_rests(at)
+    # An answer is named by its round and client: nobody is asked twice for one.
+    asked = state.train | state.evaluate
+    room = state.terms_max - rules.held_max - len(state.train)
+    more = _for_free_places(state, asked, room, rules, roster)
+    if not more:
+        return state, []
+    past = _with_places(state.past, more, state.round, at)
+    state = replace(state, train=state.train | more, past=past)
+    return state, [Invite(state.round, more)]
+
+
+def _for_free_places(
+    state: Waiting | Collecting, asked: Clients, room: int, rules: Rules, roster: Roster
+) -> Clients:
+    places = state.past.at_work
+    free = min(room, rules.concurrency - len(places))
+    if free <= 0:
+        return NOBODY
+    candidates = [one for one in roster.willing("train") if one not in places and one not in asked]
+    if not candidates:
+        return NOBODY
+    count, known = min(free, len(candidates)), roster.knowledge.clients
+    return frozenset(rules.select(candidates, count, state.round, "train", known))
+
+
+def _with_places(past: Past, clients: Clients, number: RoundId, at: Seconds) -> Past:
+    places = concurrency.taken(past.at_work, clients, number, at, past.pace.deadline_s)
+    return replace(past, at_work=places)
+
+
+def _clear_places(state: OpenSoon, at: Seconds, rules: Rules, roster: Roster) -> OpenSoon:
+    """Who was silent or away for too long is waited for no more."""
+    oldest = state.round - rules.late_rounds_max
+    places, silent = concurrency.cleared(state.past.at_work, at, rules.away_grace_s, oldest)
+    for client in silent:
+        roster.missed(at, client, state.past.pace.deadline_s)
+    return _with_at_work(state, places)
+
+
+def _done(state: S, client: ClientId, run: RunId, number: RoundId, rules: Rules) -> S:
+    """The client has said its last word on this round."""
+    if run != rules.run:
+        return state
+    return _with_at_work(state, concurrency.left(state.past.at_work, client, number))
+
+
+def _with_at_work(state: S, places: Places) -> S:
+    if places is state.past.at_work:
+        return state
+    return replace(state, past=replace(state.past, at_work=places))
+
+
+def _worked_s(
+    state: State, client: ClientId, number: RoundId, at: Seconds, rules: Rules
+) -> Seconds | None:
+    """How long the client took for its answer; None where that is not known."""
+    if isinstance(state, Collecting) and number == state.round and not rules.is_asynchronous:
+        return at - state.opened_at
+    place = state.past.at_work.get(client)
+    if place is None or place.round != number or place.invited_at is None:
+        return None
+    return at - place.invited_at
+
+
 # Clients that come and go
 
 
@@ -779,12 +928,14 @@ def _welcome(
 
 def _mark_away(state: State, at: Seconds, client: ClientId) -> State:
     # A client that leaves may still deliver: the broker can hold its update, or it comes back.
+    state = _with_at_work(state, concurrency.away(state.past.at_work, client, at))
     if isinstance(state, Collecting) and state.owes(client):
         return replace(state, away={**state.away, client: at})
     return state
 
 
 def _forget_away(state: State, client: ClientId) -> State:
+    state = _with_at_work(state, concurrency.away(state.past.at_work, client, None))
     if isinstance(state, Collecting) and client in state.away:
         return replace(state, away={c: at for c, at in state.away.items() if c != client})
     return state
@@ -825,8 +976,8 @@ def _take_update(
         return _take_late(state, event, rules, roster)
     if reason := _update_fault(state, event):
         return _reject(state, event, reason, rules)
-    took_s = event.at - state.opened_at
-    roster.took_s.append(took_s)
+    took_s = _worked_s(state, client, round_id, event.at, rules)
+    roster.took_s.append(event.at - state.opened_at)
     roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss, took_s)
     state = _let_in(_pardon(state, client), client, "train")
     state = replace(
@@ -930,7 +1081,8 @@ def _take_late(
         return _refuse(state, event, reason, rules)
     if reason := _content_fault(settled.model, event):
         return _refuse(state, event, reason, rules)
-    roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss)
+    took_s = _worked_s(state, client, round_id, event.at, rules)
+    roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss, took_s)
     counted = replace(settled, answered=settled.answered | {client})
     past = replace(
         state.past,
@@ -953,7 +1105,7 @@ def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules)
         return f"late: round {round_id} closed too long ago"
     if client not in settled.train and not _is_drawn(settled, client, "train"):
         return f"not invited to train in round {round_id}"
-    if len(state.past.held) >= HELD_PER_COHORT * rules.cohort:
+    if len(state.past.held) >= rules.held_max:
         return f"late: round {round_id} is closed, and too many late answers wait already"
     return ""
 
@@ -1057,13 +1209,17 @@ def _close_if_due(
     if not reason or state.past.storing:
         return state, []
     if reason == DEADLINE:
-        for client in sorted(state.outstanding | state.evaluations_outstanding):
+        # At work on a version, a client has its own time.
+        waited_for = NOBODY if rules.is_asynchronous else state.outstanding
+        for client in sorted(waited_for | state.evaluations_outstanding):
             if client not in state.away:
                 roster.missed(at, client, state.closes_at - state.opened_at)
     outcome = _outcome(state, rules)
     surplus = state.outstanding - state.away.keys() if reason == COMPLETE else NOBODY
+    if rules.is_asynchronous:
+        surplus = state.outstanding & state.past.at_work.keys()
     pace = state.past.pace
-    if not state.is_last_evaluation:
+    if not state.is_last_evaluation and not rules.is_asynchronous:
         pace = pacing.learn(pace, rules.pace, _seen(state, reason, outcome, rules, roster))
     close = Close(
         round=state.round,
@@ -1109,12 +1265,14 @@ def _due_late(state: Collecting, rules: Rules) -> tuple[Named, ...]:
     enough = 1
     if rules.late == "buffer" and not is_last:
         # No more than that are held: a larger batch would never come together.
-        enough = min(rules.late_batch, HELD_PER_COHORT * rules.cohort, room)
+        enough = min(rules.late_batch, rules.held_max, room)
     return held if len(held) >= enough else ()
 
 
 def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
     # Before the deadline, which may pass while the last answer is on its way to the disk.
+    if rules.is_asynchronous and not state.is_last_evaluation:
+        return _why_over(state, at, rules)
     if reason := _why_complete(state, rules):
         return reason
     if at >= state.closes_at:
@@ -1132,6 +1290,26 @@ def _why_complete(state: Collecting, rules: Rules) -> str:
     return "nobody left to answer" if nobody_is_left else ""
 
 
+def _why_over(state: Collecting, at: Seconds, rules: Rules) -> str:
+    """Why an asynchronous round closes. Its free places have been filled."""
+    if _has_cohort(state, rules):
+        return COMPLETE
+    if at >= state.closes_at:
+        return DEADLINE
+    if not state.past.at_work and (_has_quorum(state, rules) or not state.outstanding):
+        return "nobody left to answer"
+    return ""
+
+
+def _has_cohort(state: Collecting, rules: Rules) -> bool:
+    return len(state.answered) + len(state.past.held) >= rules.cohort
+
+
+def _has_quorum(state: Collecting, rules: Rules) -> bool:
+    late = len(_due_late(state, rules)) if rules.is_asynchronous else 0
+    return len(state.answered) + late >= max(1, rules.quorum)
+
+
 def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
     """When the last of the missing has been gone for long enough; never while one is there."""
     if state.is_surely_missing_more_than(len(state.away)):
@@ -1143,7 +1321,7 @@ def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
 def _outcome(state: Collecting, rules: Rules) -> Outcome:
     if state.is_last_evaluation:
         return "evaluated"
-    return "averaged" if len(state.answered) >= max(1, rules.quorum) else "kept"
+    return "averaged" if _has_quorum(state, rules) else "kept"
 
 
 def _after_close(
@@ -1154,7 +1332,7 @@ def _after_close(
     past = replace(
         state.past,
         pace=close.pace,
-        settled=(*state.past.settled[1 - SETTLED_ROUNDS :], closed),
+        settled=(*state.past.settled[1 - rules.remembered_rounds :], closed),
         held=state.past.held[len(close.held) :],
         typical_s=_smoothed(state.past.typical_s, close.duration_s),
     )
@@ -1203,7 +1381,9 @@ def _hear_again(state: State, at: Seconds, rules: Rules) -> State:
     if since is None:
         return state
     until = at + rules.greet_s
-    state = replace(state, past=replace(state.past, deaf_since=None, greets_until=until))
+    at_work = concurrency.heard_again(state.past.at_work, at - since, until)
+    past = replace(state.past, deaf_since=None, greets_until=until, at_work=at_work)
+    state = replace(state, past=past)
     if not isinstance(state, Collecting):
         return state
     opened_at, closes_at = state.opened_at + at - since, state.closes_at + at - since
@@ -1223,7 +1403,9 @@ def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Second
         case Waiting(opens_from=opens_from, model=model) if model and opens_from > now:
             return opens_from
         case Waiting():
-            return roster.rest_ends_at()
+            return _next_free_at(state, rules, roster)
+        case Collecting() if rules.is_asynchronous and not state.is_last_evaluation:
+            return _wake_version_at(state, now, rules, roster)
         case Collecting(past=Past(storing=storing), closes_at=closes_at) if (
             storing and closes_at <= now
         ):
@@ -1237,3 +1419,26 @@ def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Second
             return state.closes_at
         case _:
             return None
+
+
+def _wake_version_at(
+    state: Collecting, now: Seconds, rules: Rules, roster: Roster
+) -> Seconds | None:
+    if state.past.storing and (state.closes_at <= now or _has_cohort(state, rules)):
+        # It closes as soon as what counts is stored.
+        return state.closes_at if state.closes_at > now else None
+    if _has_cohort(state, rules):
+        # Late answers that waited were enough when it opened.
+        return now
+    next_free_at = _next_free_at(state, rules, roster)
+    return state.closes_at if next_free_at is None else min(state.closes_at, next_free_at)
+
+
+def _next_free_at(state: State, rules: Rules, roster: Roster) -> Seconds | None:
+    """When there may be somebody to invite though nobody says anything: a rest is over, or a
+    client that is at work has been silent for too long."""
+    moments = [
+        roster.rest_ends_at(),
+        concurrency.next_end(state.past.at_work, rules.away_grace_s),
+    ]
+    return min((one for one in moments if one is not None), default=None)

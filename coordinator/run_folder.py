@@ -4,6 +4,7 @@
 <run>/models/<n>.safetensors the model after n averaged rounds; only the newest is kept
 <run>/memory/<n>.safetensors what the strategy remembers, where it does (`strategy_memory.py`)
 <run>/published/             what clients were given, where that is not the model itself
+<run>/bases/<n>.safetensors  the model that round n started from, where the strategy needs it
 <run>/model.safetensors      the same file, under a name that does not change
 <run>/history.jsonl          the rounds, for people; made from the ledger
 <run>/federation.toml        the settings the run began with
@@ -21,14 +22,15 @@ from msgspec import structs
 
 from coordinator import checkpoint, history, published_files, recovery, strategy_memory
 from coordinator.aggregation import Memory
+from coordinator.durable import force
 from coordinator.history import Record
 from coordinator.known import Learned
 from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, LedgerError, OpenRound
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
-from coordinator.rounds import Named
-from fedmqtt.topics import RunId
-from fedmqtt.weights import Layout
+from coordinator.rounds import SETTLED_ROUNDS, Named
+from fedmqtt.topics import RoundId, RunId
+from fedmqtt.weights import Array, Layout
 
 _NOT_IN_RUNS = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -43,8 +45,9 @@ class RunFolder:
         on_failure: Callable[[LedgerError], None],
         *,
         durable: bool = True,
+        remembers: int = SETTLED_ROUNDS,
     ) -> None:
-        """`post` takes the ledger's news into the event loop."""
+        """`post` takes the ledger's news into the event loop; `remembers` is the ledger's."""
         self.path = folder
         self.uploads = folder / "uploads"
         self._models = folder / "models"
@@ -56,7 +59,8 @@ class RunFolder:
         """What was written last by this program."""
         self._published = published_files.folder(folder)
         self._published.mkdir(exist_ok=True)
-        self.ledger = Ledger(folder, post, on_failure, durable=durable)
+        self._bases = folder / "bases"
+        self.ledger = Ledger(folder, post, on_failure, durable=durable, remembers=remembers)
 
     def recover(self) -> Recovered | None:
         """Where the run was; None when it has not begun."""
@@ -112,6 +116,26 @@ class RunFolder:
         self.ledger.close_round(record, held, carried, newest, learned)
         history.append(self.path / "history.jsonl", record)
         self._show(newest)
+
+    def keep_base(self, number: RoundId, oldest: RoundId) -> None:
+        """The newest model is what round `number` starts from. Those of rounds before the `oldest`
+        are not needed any more."""
+        self._bases.mkdir(exist_ok=True)
+        checkpoint.show(self._base(number), self.path / self.ledger.checkpoint().file)
+        for other in self._bases.glob("*.safetensors"):
+            if int(other.stem) < oldest:
+                other.unlink()
+        force(self._bases)
+
+    def has_base(self, number: RoundId) -> bool:
+        return self._base(number).exists()
+
+    def base_of(self, number: RoundId, layout: Layout) -> Array:
+        """The model that round `number` started from. Raises CheckpointError."""
+        return checkpoint.load_as(self._base(number), layout)
+
+    def _base(self, number: RoundId) -> Path:
+        return self._bases / f"{number}.safetensors"
 
     def give_up(
         self, open_round: OpenRound, recovered: Recovered, model: PublishedModel, reason: str

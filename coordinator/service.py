@@ -11,10 +11,11 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -164,7 +165,13 @@ class Service:
         self._on_round = on_round
         self._on_begin = on_begin
         self._elsewhere = elsewhere
-        self._folder = RunFolder(folder, loop.post_from_thread, self._fail, durable=durable)
+        self._folder = RunFolder(
+            folder,
+            loop.post_from_thread,
+            self._fail,
+            durable=durable,
+            remembers=round_rules.remembered_rounds(config),
+        )
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
         )
@@ -196,6 +203,8 @@ class Service:
         """Models of ours that lie on the broker, in the most chunks that may be there."""
         self._lying: set[Digest] = set()
         """Deltas of ours that were published whole on this connection."""
+        self._being_cleared: set[Digest] = set()
+        """Those of them that are on their way from it, on this connection."""
         self._streams = 0
         """How many times a model was published: only the newest stream goes on."""
         self._clears = 0
@@ -230,6 +239,9 @@ class Service:
         self._answers = self._data_plane(terms_max, remembered)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
+            # They lie there still, unless the broker has lost them.
+            for model in rounds.older_models(self._state):
+                self._retained |= {ref.digest: ref for ref in published_model.refs(model)}
         else:
             self._beginning = self._folder.name_run(config.task, self._model.layout)
             self._state = rounds.begin(self._rules)
@@ -353,10 +365,16 @@ class Service:
     def _data_plane(self, terms_max: int, remembered: Memory) -> Answers:
         config, folder, model = self._config, self._folder.path, self._model
         if self._rules.purpose != "describe":
-            return Answers(config, self._division.size, terms_max, folder, remembered)
+            return Answers(
+                config, self._division.size, terms_max, folder, remembered, self._base_of
+            )
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
         )
+
+    def _base_of(self, number: RoundId) -> Array:
+        """What is shared of the model that an earlier round started from."""
+        return self._division.shared_of(self._folder.base_of(number, self._model.layout))
 
     # The run that is gone on with
 
@@ -613,7 +631,8 @@ class Service:
         )
         self._lying.clear()
         self._publish_model()
-        self._clear(list(self._retained.values()))
+        self._being_cleared.clear()
+        self._clear_unwanted()
         self._status.forget()
         now = self._loop.now()
         # While averaging, the next model is about to be ready: this one is done with.
@@ -751,7 +770,13 @@ class Service:
 
     def _outdated_fault(self, number: RoundId) -> str:
         # Late answers are checked as if they were for the open round, and added to its sum.
-        return f"late: round {number} had other settings" if number <= self._outdated else ""
+        if number <= self._outdated:
+            return f"late: round {number} had other settings"
+        is_late = not isinstance(self._state, rounds.Finished) and number < self._state.round
+        if is_late and self._answers.needs_bases and not self._folder.has_base(number):
+            # Kept for fewer rounds, before the settings were changed.
+            return f"late: the model of round {number} is gone"
+        return ""
 
     # What to do about it
 
@@ -782,6 +807,8 @@ class Service:
             case rounds.Hold(client, round_id):
                 self._answers.take(Named(client, round_id))
                 self._keep(Named(client, round_id))
+            case rounds.Invite():
+                self._invite_more(effect)
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
@@ -832,7 +859,22 @@ class Service:
         state = self._state
         assert isinstance(state, rounds.Collecting)
         self._answers.begin(state.terms_max, state.round)
-        opening = Opening(
+        if self._answers.needs_bases:
+            late = (named.round for named in state.past.held)
+            oldest = min([RoundId(state.round - self._rules.late_rounds_max), *late])
+            self._folder.keep_base(state.round, oldest)
+        # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
+        self._folder.ledger.open_round(state.round, self._opening(state))
+        _log.info(
+            "round %d: invited %d to %s, %d to evaluate",
+            state.round,
+            len(state.train),
+            "describe" if self._rules.purpose == "describe" else "train",
+            len(state.evaluate),
+        )
+
+    def _opening(self, state: rounds.Collecting) -> Opening:
+        return Opening(
             model=state.model,
             train=sorted(state.train),
             evaluate=sorted(state.evaluate),
@@ -841,15 +883,14 @@ class Service:
             settings=self._settings(),
             sortition=state.sortition,
         )
-        # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
-        self._folder.ledger.open_round(state.round, opening)
-        _log.info(
-            "round %d: invited %d to %s, %d to evaluate",
-            state.round,
-            len(state.train),
-            "describe" if self._rules.purpose == "describe" else "train",
-            len(state.evaluate),
-        )
+
+    def _invite_more(self, invite: rounds.Invite) -> None:
+        state = self._state
+        assert isinstance(state, rounds.Collecting)
+        # Before they hear of it, as when a round opens.
+        self._folder.ledger.invite(invite.round, self._opening(state))
+        _log.debug("round %d: invited %d more to train", invite.round, len(invite.clients))
+        self._say_offer()
 
     def _settings(self) -> str:
         """All that decides whether two answers add up."""
@@ -933,14 +974,12 @@ class Service:
     def _averaged(self, made: Future[Array]) -> None:
         if self._ending:
             return
-        # Looked at now: meanwhile it may have been cut anew, for a broker with other limits.
-        old = self._model
         self._conclude(self._next_model(made))
         if self._stopping:
             return
         self._publish_model()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
-        self._clear(self._retained.get(ref.digest, ref) for ref in old.refs())
+        self._clear_unwanted()
 
     def _fold_next(self) -> bool:
         """Whether there was another late answer to fold."""
@@ -1072,31 +1111,40 @@ class Service:
         self._streams = number = self._streams + 1
         self.link.stream(
             published_model.parts(
-                model, lambda: self._is_wanted(number), self._lying, self._lying.add
+                model,
+                lambda: self._is_wanted(number, model.ref.digest),
+                self._lying,
+                self._lying.add,
             )
         )
 
-    def _is_wanted(self, stream: int) -> bool:
-        return stream == self._streams and not self._ending and self._may_act
+    def _is_wanted(self, stream: int, digest: Digest) -> bool:
+        is_older = digest != self._model.ref.digest and digest in self._wanted()
+        return (stream == self._streams or is_older) and not self._ending and self._may_act
 
-    def _clear(self, lying: Iterable[ModelRef]) -> None:
-        """What the newest model does not need any more."""
-        for ref in lying:
-            if not self._is_ours(ref):
+    def _wanted(self) -> set[Digest]:
+        """The models that somebody may be fetching."""
+        older = (published_model.refs(model) for model in rounds.older_models(self._state))
+        return {ref.digest for ref in chain(*older, self._model.refs())}
+
+    def _clear_unwanted(self) -> None:
+        wanted = self._wanted() | self._being_cleared
+        for digest, ref in list(self._retained.items()):
+            if digest not in wanted:
+                self._being_cleared.add(digest)
                 self.link.stream(self._clearing(ref), behind=True)
-
-    def _is_ours(self, ref: ModelRef) -> bool:
-        return any(ref.digest == ours.digest for ours in self._model.refs())
 
     def _clearing(self, ref: ModelRef) -> Iterator[Part]:
         self._lying.discard(ref.digest)
         for part in published_model.cleared(ref):
-            if not self._may_act or self._is_ours(ref):
+            if not self._may_act or ref.digest in self._wanted():
                 # It may be the model that a successor offers, or ours again.
+                self._being_cleared.discard(ref.digest)
                 return
             yield part
         # Only now: when the link breaks in between, the rest is cleared at the end.
         self._retained.pop(ref.digest, None)
+        self._being_cleared.discard(ref.digest)
 
     # For people
 

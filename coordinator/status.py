@@ -117,7 +117,7 @@ def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> Ro
         open=True,
         opened=_clock_time(state.opened_at, at),
         closes=_clock_time(state.closes_at, at),
-        wanted=min(rules.cohort, len(state.train)),
+        wanted=rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train)),
         quorum=rules.quorum,
         invited=_listed(state.train),
         answered=_listed(state.answered),
@@ -166,6 +166,7 @@ def _coordinator(
         clients_known=len(roster.clients),
         late_updates=state.past.late,
         late_held=len(state.past.held),
+        at_work=len(state.past.at_work),
         unreadable_messages=facts.unreadable,
         skew=facts.skew,
         refusals=[printable(one)[:200] for one in facts.refusals],
@@ -182,10 +183,19 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             if willing < needed:
                 what = " to describe their data" if rules.purpose == "describe" else ""
                 return "waiting", f"waiting for clients: {willing} willing{what}, {needed} needed"
+            at_work = len(state.past.at_work)
+            if at_work and at_work >= min(willing, rules.concurrency):
+                return "waiting", f"waiting for one of {at_work} at work, or for other clients"
             return "waiting", "pausing before the next round"
         case rounds.Collecting() if state.is_last_evaluation:
             return "collecting", (
                 f"last evaluation: {len(state.evaluated)} of {len(state.evaluate)} clients"
+            )
+        case rounds.Collecting() if rules.is_asynchronous:
+            count, late = len(state.answered), len(state.past.held)
+            return "collecting", (
+                f"round {state.round}: {count + late} of {rules.cohort} answers, {late} of them"
+                f" to older rounds; {len(state.past.at_work)} at work"
             )
         case rounds.Collecting():
             wanted = min(rules.cohort, len(state.train))

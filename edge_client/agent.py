@@ -262,7 +262,8 @@ class Agent:
                 )
                 # An old offer that is delivered again must not put its model in the newer one's
                 # place.
-                waits = session.outlives(self._state.job, offer)
+                is_asked = self._client in offer.train
+                waits = session.outlives(self._state.job, offer, is_asked=is_asked)
                 if (
                     offer.model_file
                     and invited

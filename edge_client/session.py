@@ -6,8 +6,9 @@
                 └─────────────────────────┴───────────────────────────────────────┘
 
 Where late answers count (`late_rounds` in the offer), who trains goes on when its round is over,
-and an invitation to a newer one waits for so long. An invitation by sortition waits for the owner's
-conditions too: nobody else knows of it.
+and an invitation to a newer one waits for so long. Where rounds are asynchronous, so does who
+fetches; and an offer that comes again may invite those that it passed over before. An invitation by
+sortition waits for the owner's conditions too: nobody else knows of it.
 
 An answer that is finished is *owed* until its receipt comes, whatever happens to the link: it lies
 in the outbox on disk, and is sent at each connect and again when no receipt comes.
@@ -130,6 +131,8 @@ class Session:
     """Of the newest coordinator whose offer came over this connection."""
     seen: tuple[RunId, RoundId] | None = None
     """Run and round of the last offer that was taken or turned down; each is considered once."""
+    passed_over: bool = False
+    """That offer asked this client for nothing. One of an asynchronous round may yet."""
     owed: tuple[Owed, ...] = ()
     invitation: "Offered | None" = None
     """To a newer round, while the answer to an older one is being made that counts still. Or by
@@ -347,11 +350,14 @@ def is_past(state: Session, offer: Offer) -> bool:
     return state.seen is not None and offer.run == state.seen[0] and offer.round < state.seen[1]
 
 
-def outlives(job: Job | None, offer: Offer) -> bool:
-    """Whether work is gone on with although this offer is about a newer round."""
+def outlives(job: Job | None, offer: Offer, *, is_asked: bool = False) -> bool:
+    """Whether work is gone on with although this offer is about a newer round, to train in which
+    the client `is_asked`."""
     return (
-        isinstance(job, Working)
-        and job.purpose == "train"
+        job is not None
+        and _may_be_late(job)
+        # What has not begun had better begin with the newer model.
+        and not (is_asked and isinstance(job, Fetching))
         and offer.run == job.offer.run
         and 0 < offer.round - job.offer.round <= job.offer.late_rounds
     )
@@ -514,7 +520,8 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
         # Of a coordinator that another one has replaced, and that does not know it yet.
         return state, [Note("offer of an older coordinator ignored", f"round {offer.round}")]
     is_of_a_new_one = 0 < state.epoch < offer.epoch
-    is_said_now = not event.retained and _owes(state, offer)
+    # (An asynchronous round's comes again whenever more are invited.)
+    is_said_now = not event.retained and not offer.asynchronous and _owes(state, offer)
     state = replace(state, epoch=offer.epoch, spread_s=offer.spread_s)
     if is_of_a_new_one or is_said_now:
         # A coordinator has just come, or come back: what was sent while there was none, and what
@@ -529,10 +536,14 @@ def _take_up(state: Session, event: Offered, rules: Rules) -> tuple[Session, lis
     offer = event.offer
     # Offers come again at each connect, and QoS 1 may repeat an old one after a newer one. The run
     # tells round 1 of a new beginning from the old one.
+    is_asked = rules.client in offer.train
     if state.seen is not None and offer.run == state.seen[0] and offer.round <= state.seen[1]:
-        return _renew(state, event)
-    state = replace(state, seen=(offer.run, offer.round), invitation=None)
-    if outlives(state.job, offer):
+        # What was said of it before was that others are asked.
+        is_news = is_asked and offer.asynchronous and offer.round == state.seen[1]
+        if not is_news or not (state.passed_over or _fetches_older(state.job, offer)):
+            return _renew(state, event)
+    state = replace(state, seen=(offer.run, offer.round), passed_over=False, invitation=None)
+    if outlives(state.job, offer, is_asked=is_asked):
         # One thing at a time: what is half done first, and then this, if it is open still.
         return replace(state, invitation=event), []
     state, effects = _drop_job(state)
@@ -546,7 +557,9 @@ def _follow(
     """Take the offer up or turn it down. It has come at `event.at`, and no other is worked on."""
     offer = event.offer
     purpose = _purpose(offer, rules)
-    if purpose is None or _owes(state, offer):
+    if purpose is None:
+        return replace(state, passed_over=True), []
+    if _owes(state, offer):
         return state, []
     if offer.sortition is not None and state.hindrance:
         # Nobody counts on it, and it may come in yet. To decline would be a message of each client
@@ -664,7 +677,12 @@ def _forget_invitation(state: Session) -> Session:
 
 
 def _may_be_late(job: Job) -> bool:
-    return isinstance(job, Working) and job.purpose == "train" and job.offer.late_rounds > 0
+    goes_on = isinstance(job, Working) or job.offer.asynchronous
+    return goes_on and job.purpose == "train" and job.offer.late_rounds > 0
+
+
+def _fetches_older(job: Job | None, offer: Offer) -> bool:
+    return isinstance(job, Fetching) and job.offer.round < offer.round
 
 
 def _drop_job(state: Session) -> tuple[Session, list[Effect]]:

@@ -75,9 +75,13 @@ class ExactSum:
         self._settle()
         return self._total
 
-    def add(self, values: Array, weight: int) -> None:
-        """Add `weight * values`; `values` has shape (size,) and is within the agreed bounds."""
-        self._add(self._total, values, weight)
+    def add(self, values: Array, weight: int, share: float = 1.0) -> None:
+        """Add `weight * share * values`; `values` has shape (size,), within the agreed bounds.
+
+        It weighs `weight` in the mean: a share below 1 moves that less, and makes nothing else
+        count for more.
+        """
+        self._add(self._total, values, weight, share)
 
     def add_at(self, places: NDArray[np.int64], values: Array, weight: int) -> None:
         """The same where `values` are at these places, of which no two are the same, and 0
@@ -95,8 +99,8 @@ class ExactSum:
             self._total[places] += part
             self._part = None
 
-    def _add(self, total: Total, values: Array, weight: int) -> None:
-        factor = math.ldexp(weight, self._bits)
+    def _add(self, total: Total, values: Array, weight: int, share: float = 1.0) -> None:
+        factor = math.ldexp(weight * share, self._bits)
         for start in range(0, values.size, _BLOCK):
             block = values[start : start + _BLOCK]
             scaled, rounded = self._scaled[: block.size], self._rounded[: block.size]

@@ -235,6 +235,9 @@ class Offer(Message, frozen=True, kw_only=True):
     describes: bool = False
     """Whoever is in `train` is to describe its data, and `model` holds the questions. (A program of
     before says nothing of this and is not invited; should it be, no task trains on questions.)"""
+    asynchronous: bool = False
+    """No round waits for anybody: an older model can be fetched by whom it was offered to, and an
+    open round's offer comes again with more that are invited."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):

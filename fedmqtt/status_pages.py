@@ -60,6 +60,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     late_updates: int
     late_held: int = 0
     """Those of them that wait to be taken up by a round."""
+    at_work: int = 0
+    """Where rounds are asynchronous: how many clients are, whatever model they began with."""
     unreadable_messages: int
     skew: str = ""
     """Where a few clients give most of the answers: how few, and what to do about it."""

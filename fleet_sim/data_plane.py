@@ -6,6 +6,7 @@ clients cost little and every promise can be checked; `lab_tensors.py` has real 
 """
 
 import hashlib
+from collections.abc import Collection
 from typing import Protocol
 
 from coordinator.rounds import Close, Named, State
@@ -51,6 +52,9 @@ class DataPlane(Protocol):
     def restart(self, state: State) -> None:
         """The coordinator was killed, and goes on from there: what was not on its disk is gone."""
 
+    def still_fetched(self, fetched: Collection[Digest]) -> None:
+        """These are the models that somebody may be fetching."""
+
     def next_model(self, base: Digest, close: Close) -> Digest:
         """The model that the round makes; `base` where its answers make none."""
 
@@ -88,6 +92,9 @@ class Headers:
         pass
 
     def restart(self, state: State) -> None:
+        pass
+
+    def still_fetched(self, fetched: Collection[Digest]) -> None:
         pass
 
     def next_model(self, base: Digest, close: Close) -> Digest:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from coordinator import pacing, recovery
 from coordinator.known import Knowledge, Known, Report
 from coordinator.ledger import Carried, Opening, OpenRound, Refusals
-from coordinator.rounds import SETTLED_ROUNDS, Close, Collecting, Named, Rules, Settled, Waiting
+from coordinator.rounds import Close, Collecting, Named, Rules, Settled, Waiting
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fleet_sim.clock import Clock
@@ -57,6 +57,10 @@ class Disk:
         self.closes_in_s = opening.deadline_s
         self.refusals = _NOBODY
 
+    def invite(self, number: RoundId, opening: Opening) -> None:
+        assert number == len(self.openings) == self.closed_count + 1
+        self.openings[-1] = opening
+
     def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
         assert named not in self.answers, "a name is unique"
         self.answers[named] = None
@@ -98,7 +102,7 @@ class Disk:
             at,
             rules,
             self.carried,
-            self._settled(),
+            self._settled(rules.remembered_rounds),
             self._open_round(),
             [named for named, counted_in in self.answers.items() if counted_in is None],
             self.knowledge().reports,
@@ -113,7 +117,7 @@ class Disk:
         }
         return Knowledge(dict(self.known), reports)
 
-    def _settled(self) -> list[Settled]:
+    def _settled(self, count: int) -> list[Settled]:
         return [
             Settled(
                 RoundId(number),
@@ -122,9 +126,7 @@ class Disk:
                 frozenset(self.openings[number - 1].train),
                 self.openings[number - 1].sortition,
             )
-            for number in range(
-                max(1, self.closed_count + 1 - SETTLED_ROUNDS), self.closed_count + 1
-            )
+            for number in range(max(1, self.closed_count + 1 - count), self.closed_count + 1)
         ]
 
     def _open_round(self) -> OpenRound | None:

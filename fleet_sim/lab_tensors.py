@@ -10,7 +10,7 @@ What is computed for a device that vanishes meanwhile is not used, as on the dev
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,10 @@ class Tensors:
         """Why the round that closed last made no model of its answers; empty where it did."""
         self.division = personal.division(layout, local_method.asked(config).personal)
         self._held: dict[Named, Update] = {}
+        self._fetched: frozenset[Digest] = frozenset()
+        self._late_rounds_max = config.late.rounds_max
+        self._bases: dict[RoundId, Array] = {}
+        """Of the last rounds, where the strategy needs them."""
         self._downlink = downlink.read(config.downlink_codec)
         chunk_bytes = config.transfer.chunk_bytes
         self.published = published_model.make(layout, flat, 0, chunk_bytes)
@@ -74,7 +78,7 @@ class Tensors:
         self.answers = (
             SumsOfData(config, layout, terms, asked=lambda: self.flat)
             if data_query.is_layout(layout)
-            else Answers(config, self.division.size, terms)
+            else Answers(config, self.division.size, terms, base_of=self._base_of)
         )
 
     @property
@@ -102,6 +106,11 @@ class Tensors:
 
     def begin(self, number: RoundId, terms_max: int) -> None:
         self.kept_because = ""
+        if self.answers.needs_bases:
+            held = (named.round for named in self._held)
+            oldest = min([number - self._late_rounds_max, *held])
+            self._bases[number] = self.flat
+            self._bases = {n: base for n, base in self._bases.items() if n >= oldest}
         self.answers.begin(terms_max, number)
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
@@ -127,6 +136,9 @@ class Tensors:
 
     def restart(self, state: State) -> None:
         raise AssertionError("nobody kills the lab's coordinator")
+
+    def still_fetched(self, fetched: Collection[Digest]) -> None:
+        self._fetched = frozenset(fetched)
 
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
@@ -157,9 +169,12 @@ class Tensors:
             self.models[offer.model.digest] = Model(flat, bytes(offer.model_file))
 
     def forget_models(self, in_use: Iterable[Digest]) -> None:
-        """All but the newest and these."""
-        for digest in self.models.keys() - {self.newest, *in_use}:
+        """All but the newest, these, and those that somebody may be fetching."""
+        for digest in self.models.keys() - {self.newest, *in_use} - self._fetched:
             del self.models[digest]
+
+    def _base_of(self, number: RoundId) -> Array:
+        return self._bases[number]
 
     def _keep(self, model: PublishedModel) -> Digest:
         self.models[model.ref.digest] = Model(model.published, model.file)

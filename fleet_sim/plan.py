@@ -55,12 +55,15 @@ class Plan:
     method: Method = field(default_factory=Method)
     uploads_at_once: int = 4
     stall_s: Seconds = 5.0
+    concurrency: int = 0
+    """Of an asynchronous federation; 0: its rounds are synchronous."""
 
     @classmethod
     def from_seed(
         cls, seed: int, clients: int | None = None, round_count: int | None = None
     ) -> "Plan":
         chance, uploads = stream(seed, "plan"), stream(seed, "uploads")
+        mode = stream(seed, "mode")
         drawn_clients = chance.choice([3, 10, 40, chance.randint(3, 80)])
         drawn_rounds = chance.choice([1, 6, 12])
         clients = clients or drawn_clients
@@ -69,6 +72,8 @@ class Plan:
         quorum = chance.choice([1, max(1, cohort // 2), cohort])
         over_selection = chance.choice([1.0, 1.3, 1.6])
         leave_from_s = chance.choice([0.0, 0.0, 10.0])
+        # With fewer at work, a cohort would not be in time.
+        concurrency = mode.choice([0, 0, 0, 0, 1 + cohort // 2, cohort, 3 * cohort])
         clients_min = max(1, round(clients * chance.choice([0.0, 0.1, 0.5])))
         return cls(
             seed=seed,
@@ -92,7 +97,7 @@ class Plan:
             over_selection_max=chance.choice([over_selection, 2.0]),
             deadline_min_s=deadline_s * chance.choice([1.0, 0.5, 0.1]),
             deadline_max_s=deadline_s * chance.choice([1.0, 1.0, 3.0]),
-            late=chance.choice(["discard", "weigh", "buffer"]),
+            late=_late(chance.choice(["discard", "weigh", "buffer"]), concurrency),
             late_batch=chance.choice([1, 2, 5]),
             late_rounds_max=chance.choice([1, 5, 40]),
             # A stream of its own: a new file in the folder changes nothing else of a seed's storm.
@@ -102,6 +107,7 @@ class Plan:
             # So few that the slots are fought for, and not so few that a cohort cannot be in time.
             uploads_at_once=uploads.choice([1 + cohort // 4, 4 + cohort // 4, 100]),
             stall_s=uploads.choice([0.5, 5.0]),
+            concurrency=concurrency,
         )
 
     @property
@@ -142,6 +148,7 @@ class Plan:
             task=TASK,
             method=self.method,
             lanes=4,
+            concurrency=self.concurrency,
         )
 
     def _select(
@@ -158,3 +165,7 @@ class Plan:
             candidates, count, chance, known, policy.Settings()
         )
         return invited
+
+
+def _late(drawn: Late, concurrency: int) -> Late:
+    return "weigh" if concurrency else drawn

@@ -6,13 +6,15 @@ when it was killed it must know when it is back, and nothing else.
 """
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from msgspec import structs
 
 from coordinator import pacing, rounds
 from coordinator.pacing import Pace
 from coordinator.roster import Roster
-from coordinator.rounds import HELD_PER_COHORT, SETTLED_ROUNDS, Named
+from coordinator.rounds import Named
 from edge_client import session
 from fedmqtt import sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -50,7 +52,7 @@ class CoordinatorPromises:
     rules: rounds.Rules
     model: ModelRef | None = None
     offers: dict[RoundId, Offer] = field(default_factory=dict)
-    """As each round was opened."""
+    """As each round was opened, with whom it invited later."""
     invited: dict[RoundId, Invited] = field(default_factory=dict)
     """When each round was opened, as far as was known."""
     trained: dict[RoundId, set[ClientId]] = field(default_factory=dict)
@@ -69,6 +71,9 @@ class CoordinatorPromises:
     finished: bool = False
     births: dict[ClientId, str] = field(default_factory=dict)
     """Of which session each client's last one was."""
+    at_work: dict[ClientId, tuple[RoundId, Seconds]] = field(default_factory=dict)
+    """Where rounds are asynchronous: to which round, and when, those were invited who have been
+    there without a word since."""
     there: set[ClientId] = field(default_factory=set)
     """Who has given a sign of life, and not left with its last session."""
     greeted_at: Seconds = 0.0
@@ -78,6 +83,8 @@ class CoordinatorPromises:
     recounts: bool = True
     """Whether the roster is counted anew when a round closes."""
     _openings_on_disk: int = 0
+    _train_on_disk: dict[RoundId, tuple[ClientId, ...]] = field(default_factory=dict)
+    """Who is known to have been invited to each of the rounds, should it be killed now."""
     _closings_on_disk: int = 0
 
     def check(
@@ -106,6 +113,8 @@ class CoordinatorPromises:
                     self._closes(event.at, effect, roster)
                 case Publish(OfferBoard(), Offer() as offer):
                     self._opens(event.at, offer, roster)
+                case rounds.Invite():
+                    self._invites_more(event.at, effect, roster)
                 case rounds.Finish():
                     fair = self._has_evaluated or event.at >= self.greeted_at
                     hold(fair, "finished unevaluated before anybody was heard of")
@@ -122,6 +131,7 @@ class CoordinatorPromises:
         match event:
             case rounds.LinkDown(at) if self.deaf_since is None:
                 self.deaf_since = at
+                self.at_work.clear()
             case rounds.LinkUp(at) if self.deaf_since is not None:
                 self.deaf_since = None
                 self.greeted_at = at + self.rules.greet_s
@@ -139,6 +149,9 @@ class CoordinatorPromises:
                     self.there.discard(client)
             case _:
                 self.there.update({client} & self.births.keys())
+                self._is_done(event)
+        if client not in self.there:
+            self.at_work.pop(client, None)
         is_there = client in self.there
         hold(roster.is_online(client) == is_there, f"{client} is there: {is_there}; not believed")
 
@@ -154,12 +167,11 @@ class CoordinatorPromises:
         hold((offer.run, offer.epoch) == (rules.run, rules.epoch), "offered as somebody else")
         hold(not self._has_evaluated, f"round {number} opened after the last evaluation")
         invited = self.invited[offer.round] = _invited(offer, roster)
-        for client in invited.train:
-            entry = roster.clients[client]
-            hold(entry.online, f"{client} invited to train while away")
-            hold(entry.presence.would(rules.purpose), f"{client} invited against its will")
+        self._asks(at, offer.round, sorted(invited.train), roster)
         pace, count = self._pace, len(invited.train)
         limit = pacing.invite_limit(pace.over_selection, rules.cohort)
+        if rules.is_asynchronous:
+            limit = rules.concurrency
         hold(count <= limit, f"invited {count}; at most {limit} are allowed")
         if offer.sortition is not None:
             hold(not offer.train and not offer.evaluate, "invited by name, and by sortition")
@@ -171,6 +183,54 @@ class CoordinatorPromises:
         hold(abs(waits_s - wanted_s) < 1e-6 * (1 + wanted_s), f"open for {waits_s}, not {wanted_s}")
         self.offers[offer.round] = offer
         self.counted[offer.round], self.trained[offer.round] = set(), set()
+
+    def _asks(
+        self, at: Seconds, number: RoundId, clients: Iterable[ClientId], roster: Roster
+    ) -> None:
+        """They are invited to train."""
+        rules = self.rules
+        for client in clients:
+            entry = roster.clients[client]
+            hold(entry.online, f"{client} invited to train while away")
+            hold(entry.presence.would(rules.purpose), f"{client} invited against its will")
+            if rules.is_asynchronous:
+                hold(not self._works(at, client), f"{client} invited while at work")
+                self.at_work[client] = (number, at)
+        if rules.is_asynchronous:
+            count = sum(self._works(at, client) for client in self.at_work)
+            hold(count <= rules.concurrency, f"{count} clients are at work")
+
+    def _invites_more(self, at: Seconds, invite: rounds.Invite, roster: Roster) -> None:
+        rules, number = self.rules, invite.round
+        hold(rules.is_asynchronous, f"round {number} invites more, and is synchronous")
+        hold(self.deaf_since is None, f"round {number} invites more without a link")
+        is_open = number in self.offers and number == len(self.closed) + 1
+        hold(is_open, f"round {number} invites more and is not open")
+        offer, more = self.offers[number], set(invite.clients)
+        hold(bool(offer.train), f"round {number} invites to train, and is the last evaluation")
+        hold(bool(more), f"round {number} invites nobody more")
+        twice = more & {*offer.train, *offer.evaluate}
+        hold(not twice, f"round {number} invites {_some(twice)} twice")
+        self._asks(at, number, sorted(more), roster)
+        self.offers[number] = structs.replace(offer, train=(*offer.train, *sorted(more)))
+        before = self.invited[number]
+        self.invited[number] = replace(before, train=before.train | more)
+
+    def _works(self, at: Seconds, client: ClientId) -> bool:
+        """Whether it surely has a place: it may have one that was away meanwhile."""
+        if client not in self.at_work:
+            return False
+        number, invited_at = self.at_work[client]
+        is_too_old = len(self.closed) + 1 - number > self.rules.late_rounds_max
+        # The deadline is a difference of two moments.
+        return not is_too_old and at < invited_at + self._pace.deadline_s * (1 - 1e-6)
+
+    def _is_done(self, event: _OfClient) -> None:
+        if isinstance(event, rounds.ClientCame | rounds.ClientLeft):
+            return
+        number, _ = self.at_work.get(event.client, (math.inf, 0.0))
+        if event.run == self.rules.run and event.round >= number:
+            del self.at_work[event.client]
 
     def offered(self, offer: Offer) -> None:
         """An offer is said, for the first time or again."""
@@ -237,13 +297,13 @@ class CoordinatorPromises:
             return "late answers are discarded"
         if named.round not in self.offers or named.round >= current:
             return "its round has not been closed"
-        if current - named.round > min(rules.late_rounds_max, SETTLED_ROUNDS):
+        if current - named.round > min(rules.late_rounds_max, rules.remembered_rounds):
             return "its round closed too long ago"
         if rules.rounds and current > rules.rounds:
             return "no round will take it up"
         if not sortition.invites(self.offers[named.round], named.client, "train"):
             return "it is uninvited"
-        if len(self.held) >= HELD_PER_COHORT * rules.cohort:
+        if len(self.held) >= rules.held_max:
             return "too many wait already"
         return ""
 
@@ -340,7 +400,7 @@ class CoordinatorPromises:
             hold(not receipt.accepted, f"{what}, of run {event.run}: accepted")
             return
         counts = self._has_counted(named)
-        remembered = event.round > len(self.closed) - SETTLED_ROUNDS
+        remembered = event.round > len(self.closed) - self.rules.remembered_rounds
         if receipt.accepted or remembered:
             hold(receipt.accepted == counts, f"{what} counts: {counts}; told: {receipt.accepted}")
 
@@ -366,13 +426,20 @@ class CoordinatorPromises:
         hold(evaluated == close.evaluated, f"round {number} closed with other evaluations")
         hold(not close.answered & close.declined.keys(), "answered and declined")
         hold(not close.answered & close.rejected.keys(), "answered and rejected")
+        # Where rounds are asynchronous, what is late counts as what is in time.
+        count = len(answered) + (len(self.held) if rules.is_asynchronous else 0)
         if close.outcome == "averaged":
-            enough = len(answered) >= max(1, rules.quorum)
-            hold(enough, f"round {number} averaged {len(answered)} answers")
+            enough = count >= max(1, rules.quorum)
+            hold(enough, f"round {number} averaged {count} answers")
         if close.outcome == "kept":
-            few = len(answered) < max(1, rules.quorum)
-            hold(few, f"round {number} kept its model despite {len(answered)} answers")
-        hold((close.outcome == "evaluated") != _trains(offer), f"round {number} came out wrong")
+            few = count < max(1, rules.quorum)
+            hold(few, f"round {number} kept its model despite {count} answers")
+        if rules.is_asynchronous and _trains(offer):
+            complete = count >= rules.cohort
+            hold(complete == (close.reason == rounds.COMPLETE), f"{count} made it {close.reason}")
+        hold(
+            (close.outcome == "evaluated") == (not _trains(offer)), f"round {number} came out wrong"
+        )
         taken = self._due_late(close)
         hold(list(close.held) == taken, f"round {number} took up {close.held}, not {taken}")
         del self.held[: len(taken)]
@@ -392,7 +459,7 @@ class CoordinatorPromises:
             return []
         is_last = close.round == self.rules.rounds
         gathers = self.rules.late == "buffer" and not is_last
-        batch = min(self.rules.late_batch, HELD_PER_COHORT * self.rules.cohort) if gathers else 1
+        batch = min(self.rules.late_batch, self.rules.held_max) if gathers else 1
         return list(self.held) if len(self.held) >= batch else []
 
     def ended(self) -> None:
@@ -416,6 +483,8 @@ class CoordinatorPromises:
                     hold(bool(self.storing), f"round {number} is open after its deadline")
                     return
                 hold(alarm_at is not None and alarm_at <= closes_at, f"no alarm for round {number}")
+                if self.rules.is_asynchronous and after.train and self.recounts:
+                    self._has_filled_places(after, roster)
             case rounds.Waiting(model=model, not_before=not_before, round=number) if model:
                 opens_from = max(not_before, self.greeted_at)
                 if event.at < opens_from:
@@ -423,6 +492,8 @@ class CoordinatorPromises:
                     hold(soon, f"no alarm for round {number}")
                     return
                 enough = roster.willing_count("train") >= max(1, self.rules.clients_min)
+                if self.rules.is_asynchronous:
+                    enough &= bool(self._free_places(after, roster))
                 hold(not enough, f"round {number} could open and does not")
                 rest = roster.rest_ends_at()
                 again = rest is None or (alarm_at is not None and alarm_at <= max(rest, event.at))
@@ -430,11 +501,32 @@ class CoordinatorPromises:
             case _:
                 pass
 
+    def _has_filled_places(self, after: rounds.Collecting, roster: Roster) -> None:
+        rules, answers = self.rules, len(after.answered) + len(after.past.held)
+        room = after.terms_max - rules.held_max - len(after.train)
+        if answers < rules.cohort and room > 0:
+            asked = after.train | after.evaluate
+            idle = [one for one in self._free_places(after, roster) if one not in asked]
+            hold(not idle, f"{_some(idle)} could be at work and is not asked")
+
+    def _free_places(
+        self, after: rounds.Waiting | rounds.Collecting, roster: Roster
+    ) -> list[ClientId]:
+        """Who could be given one, if there are any."""
+        places = after.past.at_work
+        if len(places) >= self.rules.concurrency:
+            return []
+        return [one for one in roster.willing("train") if one not in places]
+
     # Crashes
 
     def opening_is_on_disk(self, number: RoundId) -> None:
         hold(number in self.offers, f"round {number} was written down unopened")
         self._openings_on_disk = number
+        self._train_on_disk[number] = self.offers[number].train
+
+    def inviting_is_on_disk(self, invite: rounds.Invite) -> None:
+        self._train_on_disk[invite.round] += tuple(sorted(invite.clients))
 
     def closing_is_on_disk(self, number: RoundId) -> None:
         hold(number == self._closings_on_disk + 1, f"round {number} was written down out of order")
@@ -485,7 +577,11 @@ class CoordinatorPromises:
         # What came for a round after its closing, which was not written, is in time again.
         closed = len(self.closed)
         self.held = [one for one in self.held if one in on_disk and one.round <= closed]
-        self.offers = {n: one for n, one in self.offers.items() if n <= self._openings_on_disk}
+        self.offers = {
+            n: structs.replace(one, train=self._train_on_disk[n])
+            for n, one in self.offers.items()
+            if n <= self._openings_on_disk
+        }
         self.counted = {
             number: {client for client in self.counted[number] if Named(client, number) in on_disk}
             for number in self.offers
@@ -493,13 +589,13 @@ class CoordinatorPromises:
         self.trained = {
             number: self.trained[number] & clients for number, clients in self.counted.items()
         }
-        for of_one_life in (self.storing, self.births, self.there):
+        for of_one_life in (self.storing, self.births, self.there, self.at_work):
             of_one_life.clear()
         self.finished = False
         self.deaf_since, self.greeted_at = at, math.inf
 
     def _remembers_closed(self, settled: tuple[rounds.Settled, ...]) -> None:
-        numbers = [close.round for close in self.closed[-SETTLED_ROUNDS:]]
+        numbers = [close.round for close in self.closed[-self.rules.remembered_rounds :]]
         hold([one.round for one in settled] == numbers, f"back, and remembers not {numbers}")
         for one in settled:
             offer = self.offers[one.round]

@@ -99,6 +99,8 @@ class Server:
         """Of models, on this connection."""
         self._alarm_at: Seconds | None = None
         self._closing: rounds.Close | None = None
+        self._lying: set[Digest] = set()
+        """Models that it knows to lie on the broker."""
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
         self._uploads = self._new_uploads()
@@ -164,6 +166,7 @@ class Server:
         self._queue.lose_power()
         self._alarm_at = None
         self._closing = None
+        self._lying.clear()
         self._uploads, self._watches_uploads = self._new_uploads(), False
         if self._online:
             self._lose_link()
@@ -230,7 +233,7 @@ class Server:
         scene = self._scene
         if scene.weather.limits_vary:
             self._chunk_bytes = self._chance.choice([CHUNK_BYTES, CHUNK_BYTES * 2])
-        self._say(ModelChunk(self.disk.model, 0), _MODEL)
+        self._publish_model()
         self._clear_old_models(self._link)
         # What an earlier life said may arrive yet.
         scene.clock.after(OLD_MODELS_WITHIN_S, self._clear_old_models, self._link)
@@ -250,9 +253,27 @@ class Server:
             self._say_offer(self.state)
 
     def _clear_old_models(self, link: int) -> None:
+        wanted = self._wanted()
         for address in list(self._scene.broker.retained) if link == self._link else []:
-            if isinstance(address, ModelChunk) and address.digest != self.disk.model:
+            if isinstance(address, ModelChunk) and address.digest in wanted:
+                self._lying.add(address.digest)
+            elif isinstance(address, ModelChunk):
                 self._say(address, None)
+
+    def _publish_model(self) -> None:
+        self._lying.add(self.disk.model)
+        self._say(ModelChunk(self.disk.model, 0), _MODEL)
+
+    def _clear_unwanted(self) -> None:
+        self.data.still_fetched(self._wanted())
+        for digest in sorted(self._lying - self._wanted()):
+            self._lying.remove(digest)
+            self._say(ModelChunk(digest, 0), None)
+
+    def _wanted(self) -> set[Digest]:
+        """The models that somebody may be fetching."""
+        older = {ref.digest for ref in rounds.older_models(self.state)}
+        return older | {self.disk.model}
 
     def _say_offer(self, state: rounds.Collecting) -> None:
         offer = rounds.offer(state, self.now, self.rules, self.roster)
@@ -386,11 +407,14 @@ class Server:
                 assert isinstance(self._arrived, Update)
                 self.data.hold(Named(client, round_id), self._arrived)
                 self._keep(Named(client, round_id))
+            case rounds.Invite():
+                self._invite_more(effect)
             case rounds.Close():
                 self._close(effect)
             case rounds.Finish():
                 self._queue.now(self.disk.finish)
                 self.is_finished = True
+                self._clear_unwanted()
             case Note():
                 pass
 
@@ -398,19 +422,18 @@ class Server:
         state = self.state
         assert isinstance(state, rounds.Collecting)
         self.data.begin(state.round, state.terms_max)
-        opening = Opening(
-            model=state.model,
-            train=sorted(state.train),
-            evaluate=sorted(state.evaluate),
-            deadline_s=state.closes_at - state.opened_at,
-            terms_max=state.terms_max,
-            settings="",
-            sortition=state.sortition,
-        )
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
-        self._queue.now(partial(self.disk.open_round, state.round, opening))
+        self._queue.now(partial(self.disk.open_round, state.round, _opening(state)))
         self.promises.opening_is_on_disk(state.round)
         self.opened_at[state.round] = self._scene.now
+        if not self._has_died():
+            self._say_offer(state)
+
+    def _invite_more(self, invite: rounds.Invite) -> None:
+        state = self.state
+        assert isinstance(state, rounds.Collecting)
+        self._queue.now(partial(self.disk.invite, invite.round, _opening(state)))
+        self.promises.inviting_is_on_disk(invite)
         if not self._has_died():
             self._say_offer(state)
 
@@ -452,10 +475,10 @@ class Server:
         self._conclude(self.data.next_model(old, close))
         if self._has_died():
             return
-        self._say(ModelChunk(self.disk.model, 0), _MODEL)
+        self._publish_model()
         self.tell(rounds.ModelReady(self.now, self._model_ref()))
-        if life == self._life and old != self.disk.model:
-            self._say(ModelChunk(old, 0), None)
+        if life == self._life:
+            self._clear_unwanted()
 
     def _conclude(self, model: Digest) -> None:
         """The round has come out like this; `model` is what the next one starts from."""
@@ -489,6 +512,8 @@ class Server:
                 | rounds.Hold(client, round_id)
             ):
                 told = f"{client} {round_id}"
+            case rounds.Invite(round_id, clients):
+                told = f"{round_id} {sorted(clients)}"
             case rounds.Close():
                 told = f"{effect.round} {effect.outcome} {sorted(effect.answered)} {effect.held}"
             case WakeAt(at):
@@ -499,6 +524,18 @@ class Server:
 
     def _say_in_trace(self, told: str) -> None:
         self.trace.update(f"{self._scene.now:.6f} {told}\n".encode())
+
+
+def _opening(state: rounds.Collecting) -> Opening:
+    return Opening(
+        model=state.model,
+        train=sorted(state.train),
+        evaluate=sorted(state.evaluate),
+        deadline_s=state.closes_at - state.opened_at,
+        terms_max=state.terms_max,
+        settings="",
+        sortition=state.sortition,
+    )
 
 
 # Nobody reads it: what counts is whether it hangs at the broker.

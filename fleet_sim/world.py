@@ -143,7 +143,15 @@ class World:
 
     def _run_takes_at_most(self) -> Seconds:
         plan = self.plan
-        one = plan.deadline_max_s + plan.pause_s + plan.retry_s + self.scene.weather.average_s
+        # All who would may be at work when a round is to open, and keep silent.
+        waits_s = plan.deadline_max_s if plan.concurrency else 0.0
+        one = (
+            waits_s
+            + plan.deadline_max_s
+            + plan.pause_s
+            + plan.retry_s
+            + self.scene.weather.average_s
+        )
         return self._calm_takes + (plan.rounds + 2) * (one + 10 * plan.commit_s + 1)
 
     def _settle_debts(self) -> None:

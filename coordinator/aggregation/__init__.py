@@ -7,6 +7,10 @@ One that asks something of clients says so with `method(settings)` and `training
 training)` (see `coordinator/local_method.py`), and with `fault(settings, training, update)` what is
 wrong with an answer that does not give it: a sentence, or nothing. `stores(settings)` tells whether
 it needs a store of vectors by client.
+
+An answer that comes when its round has closed is stale, and its count of samples is made smaller
+before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;
+with `NEEDS_BASES = True` it can have the models that stale answers were trained from.
 """
 
 from collections.abc import Callable
@@ -34,7 +38,11 @@ class KeepModel(Exception):
     """No model can be made of these answers, and the round keeps its own: why, in one sentence."""
 
 
-_UNNUMBERED = RoundId(0)
+UNNUMBERED = RoundId(0)
+
+
+def _no_base(number: RoundId) -> Array:
+    raise KeyError(number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +64,19 @@ class Round:
     happens to the program in between. The arrays in it are read-only: put in new ones."""
     folder: Path = field(default_factory=lambda: Path(gettempdir()))
     """Where an update set lies."""
-    number: RoundId = _UNNUMBERED
+    number: RoundId = UNNUMBERED
     store: ClientStore | None = None
     """Of vectors by client, for a strategy whose `stores(settings)` asks for one."""
     is_awaited: Callable[[ClientId], bool] = lambda client: False
     """Whether an answer of this client was accepted that is to be folded in a later round."""
     training: Training = field(default_factory=Training)
     """As clients were asked to train."""
+    base_of: Callable[[RoundId], Array] = _no_base
+    """The model that an earlier round started from, shape (size,), for who `NEEDS_BASES`."""
+
+    def staleness(self, named: Named) -> int:
+        """How many rounds ago the round was closed that this answers; 0 for one in time."""
+        return max(0, self.number - named.round)
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""

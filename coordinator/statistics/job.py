@@ -47,6 +47,7 @@ def settle(config: FederationConfig) -> FederationConfig:
         codec="full + zstd",
         rounds=structs.replace(
             config.rounds,
+            mode="synchronous",
             count=asked.rounds,
             cohort=_ALL,
             over_selection=1.0,

@@ -7,8 +7,8 @@ believed: as with a model, a hostile client counts for as much as it claims to h
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator.aggregation import Aggregation, Memory, Round
-from coordinator.answers import UNNUMBERED, Answers
+from coordinator.aggregation import UNNUMBERED, Aggregation, Memory, Round
+from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.statistics.strategy import Described
 from fedmqtt import data_query

@@ -63,6 +63,8 @@ class Remembered:
                 self._close(effect, after, self.disk.model)
             case Publish(OfferBoard(), Offer() as offer):
                 self.disk.open_round(offer.round, _opening(after))
+            case rounds.Invite(number):
+                self.disk.invite(number, _opening(after))
             case rounds.Finish():
                 self.disk.finish()
             case _:

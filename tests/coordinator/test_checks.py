@@ -50,6 +50,15 @@ def check(*overrides: str) -> None:
             ["slow_links.codec=eden", "aggregation=krum"],
             "slow_links.codec is 'eden', and aggregation = 'krum' compares updates",
         ),
+        (
+            ["rounds.mode=asynchronous", "selection=sortition"],
+            "selection is 'sortition' and rounds.mode is \"asynchronous\"",
+        ),
+        (["late.rounds_max=16"], "late.rounds_max is 16: more than 15 need rounds.mode ="),
+        (
+            ["rounds.mode=asynchronous", "late.policy=buffer"],
+            'late.policy is "buffer" and rounds.mode is "asynchronous", where rounds.cohort = 10',
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_both_values(
@@ -71,6 +80,8 @@ def test_what_contradicts_itself_is_refused_with_both_values(
         ["rounds.over_selection=5"],
         ["tuning.deadline_min_s=300", "tuning.over_selection_min=1.3"],
         ["tuning.over_selection_max=1.3"],
+        ["late.rounds_max=15"],
+        ["rounds.mode=asynchronous", "late.rounds_max=1000", "late.policy=weigh"],
         # Nothing is learned: the bounds bound nothing.
         ["tuning.enabled=false", "tuning.over_selection_min=3", "tuning.deadline_min_s=1000"],
     ],

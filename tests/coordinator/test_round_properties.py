@@ -72,7 +72,8 @@ class Rounds(RuleBasedStateMachine):
         evaluate=st.sampled_from([(0, 0), (1, 0), (1, 4), (2, 1)]),
         count=st.sampled_from([0, 2, 4]),
         late=st.sampled_from([("discard", 1), ("weigh", 1), ("buffer", 2), ("buffer", 4)]),
-        late_rounds_max=st.sampled_from([1, 2, 15]),
+        late_rounds_max=st.sampled_from([1, 2, 15, 30]),
+        concurrency=st.sampled_from([0, 0, 1, 2, 4]),
         greet=st.sampled_from([0.0, 8.0]),
         there=st.sampled_from([5, 4, 3, 0]),
         slow_disk=st.booleans(),
@@ -92,6 +93,7 @@ class Rounds(RuleBasedStateMachine):
         count: int,
         late: tuple[Late, int],
         late_rounds_max: int,
+        concurrency: int,
         greet: float,
         there: int,
         slow_disk: bool,
@@ -111,9 +113,10 @@ class Rounds(RuleBasedStateMachine):
             away_grace_s=grace,
             evaluate_every=evaluate[0],
             evaluators=evaluate[1],
-            late=late[0],
+            late="weigh" if concurrency else late[0],
             late_batch=late[1],
             late_rounds_max=late_rounds_max,
+            concurrency=concurrency,
             greet_s=greet,
             run=THIS_RUN,
             epoch=1,
@@ -185,6 +188,10 @@ class Rounds(RuleBasedStateMachine):
                 assert list(offer.train) == sorted(offer.train)
                 assert list(offer.evaluate) == sorted(offer.evaluate)
                 self.answered_before = 0
+            case rounds.Invite():
+                self.promises.inviting_is_on_disk(effect)
+                # It is said again.
+                self.say_the_offer_again()
             case rounds.Close() if effect.outcome != "averaged":
                 self.promises.closing_is_on_disk(effect.round)
             case _:

@@ -39,6 +39,7 @@ from typing import Any
 import pytest
 
 from coordinator import rounds
+from coordinator.concurrency import Places
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named
@@ -278,6 +279,8 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"count {client} {number}"]
         case rounds.Hold(client, number):
             return [f"hold {client} {number}"]
+        case rounds.Invite(number, clients):
+            return [f"invite {names(clients)} to {number} too"]
         case rounds.Close():
             return [close(effect)]
         case rounds.Finish():
@@ -337,6 +340,10 @@ def names(clients: Iterable[ClientId]) -> str:
     return " ".join(sorted(clients)) or "nobody"
 
 
+def at_work(places: Places) -> str:
+    return ", ".join(f"{client} {place.round}" for client, place in sorted(places.items()))
+
+
 def answers(named: Iterable[Named]) -> str:
     return ", ".join(f"{one.client} {one.round}" for one in named)
 
@@ -348,6 +355,8 @@ def show(state: rounds.State) -> list[str]:
         told += f", holding {answers(past.held)}"
     if past.storing:
         told += f", storing {answers(sorted(past.storing, key=lambda one: one.client))}"
+    if past.at_work:
+        told += f", at work {at_work(past.at_work)}"
     if past.late:
         told += f", {past.late} late"
     return [told]

@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from coordinator import rounds, status
+from coordinator.concurrency import Place
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named
@@ -150,6 +151,21 @@ def test_a_pause_with_enough_clients_is_called_a_pause() -> None:
     page = pages(rounds.Waiting(RoundId(2), PAST, MODEL, not_before=30.0), roster(ANN, BOB))
     told = page["coordinator"]
     assert isinstance(told, CoordinatorPage) and told.says == "pausing before the next round"
+
+
+def test_an_asynchronous_round_tells_how_many_are_at_work_on_any() -> None:
+    rules = replace(RULES, concurrency=3, cohort=10)
+    place = Place(RoundId(1), 0.0, until=30.0)
+    past = replace(OPEN.past, at_work={BOB: place, DAN: place})
+    built = status.pages(replace(OPEN, past=past), roster(ANN), rules, facts(), 14.0)
+    told, page = built["coordinator"], built["round"]
+    assert isinstance(told, CoordinatorPage) and isinstance(page, RoundPage)
+    assert told.says == "round 3: 3 of 10 answers, 2 of them to older rounds; 2 at work"
+    assert told.at_work == 2 and page.wanted == 10
+    waiting = rounds.Waiting(RoundId(4), past, MODEL)
+    told = status.pages(waiting, roster(BOB, DAN), rules, facts(), 14.0)["coordinator"]
+    assert isinstance(told, CoordinatorPage)
+    assert told.says == "waiting for one of 2 at work, or for other clients"
 
 
 def test_an_open_round_tells_who_is_awaited_and_why_others_are_not() -> None:

@@ -6,7 +6,7 @@ connect t1 [chunk=1000]       a connection of this token
 disconnect, disconnect thrown out, disconnect taken over
 offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
                               [wire=..] [lanes=..]
-                              [late=0] [spread=0] [drawn=train,evaluate]
+                              [late=0] [spread=0] [drawn=train,evaluate] [asynchronous=0]
 offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 describe, offer 1 others
 withdraw                      the offer board is empty
@@ -192,6 +192,7 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
         seed=0,
         late_rounds=int(options.get("late", 0)),
         spread_s=float(options.get("spread", 0)),
+        asynchronous=options.get("asynchronous") == "1",
     )
 
 

@@ -63,6 +63,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         seed=7,
         spread_s=2.5,
         late_rounds=5,
+        asynchronous=True,
         slow_links=SlowLinks(below_kbps=256.0, codec="eden"),
         method=Method(sends="gradient", personal=("*.bn*", "head.*"), fine_tune_epochs=2),
     ),

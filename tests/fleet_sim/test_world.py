@@ -14,7 +14,7 @@ from msgspec import structs
 
 from coordinator import rounds
 from coordinator.known import Report
-from coordinator.ledger import Carried
+from coordinator.ledger import Carried, Opening
 from coordinator.roster import Roster
 from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from edge_client import session
@@ -446,6 +446,39 @@ def notices(words: str, **broken: Any) -> bool:
     return False
 
 
+def asks_who_is_at_work(
+    state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
+) -> Stepped:
+    return rounds.step(replace(state, past=replace(state.past, at_work={})), event, rules, roster)
+
+
+def leaves_places_free(
+    state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
+) -> Stepped:
+    few = replace(rules, concurrency=1) if rules.is_asynchronous else rules
+    return rounds.step(state, event, few, roster)
+
+
+def gives_away_too_many_places(
+    state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
+) -> Stepped:
+    many = replace(rules, concurrency=1000) if rules.is_asynchronous else rules
+    return rounds.step(state, event, many, roster)
+
+
+def waits_for_the_open_round_alone(
+    state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
+) -> Stepped:
+    following, effects = rounds.step(state, event, rules, roster)
+    if rules.is_asynchronous and any(isinstance(one, Close) and one.held for one in effects):
+        # It closes, but not for what came late.
+        effects = [
+            replace(one, reason=rounds.DEADLINE) if isinstance(one, Close) else one
+            for one in effects
+        ]
+    return following, effects
+
+
 BROKEN_COORDINATORS: dict[Callable[..., Any], str] = {
     quorum_off_by_one: "averaged",
     counts_copies: "counted twice",
@@ -467,6 +500,10 @@ BROKEN_COORDINATORS: dict[Callable[..., Any], str] = {
     does_not_greet: "before its clients were heard of",
     speaks_for_an_old_epoch: "as somebody else",
     learns_beyond_its_bounds: "out of bounds",
+    asks_who_is_at_work: "invited while at work",
+    leaves_places_free: "could be at work and is not asked",
+    gives_away_too_many_places: "clients are at work",
+    waits_for_the_open_round_alone: "made it deadline",
 }
 BROKEN_CLIENTS: dict[Callable[..., Any], str] = {
     loses_what_it_owes: "lost its answer",
@@ -583,6 +620,11 @@ class OpensTheRoundAgain(Recovering):
         return Waiting(state.round, state.past) if isinstance(state, Collecting) else state
 
 
+class ForgetsWhoWasInvitedLater(Disk):
+    def invite(self, number: RoundId, opening: Opening) -> None:
+        pass
+
+
 BROKEN_DISKS: dict[type[Disk], str] = {
     LosesOneAnswer: "had receipts, and were lost",
     InventsAnAnswer: "never accepted",
@@ -595,6 +637,7 @@ BROKEN_DISKS: dict[type[Disk], str] = {
     ForgetsWhoAnsweredBefore: "remembers not",
     ForgetsItsPace: "back with pace",
     OpensTheRoundAgain: "is open no more",
+    ForgetsWhoWasInvitedLater: "is back with others to train",
 }
 
 
