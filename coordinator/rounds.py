@@ -822,12 +822,12 @@ def _is_drawn(state: Collecting | Settled, client: ClientId, purpose: Purpose) -
 
 
 def _let_in(state: Collecting, client: ClientId, purpose: Purpose) -> Collecting:
-    if purpose == "train" and client not in state.train:
-        # By its update alone nobody could tell, after a restart, that it was to evaluate.
-        return replace(state, train=state.train | {client}, evaluate=state.evaluate - {client})
-    if purpose == "evaluate" and client not in state.evaluate:
+    if purpose == "evaluate":
         return replace(state, evaluate=state.evaluate | {client})
-    return state
+    if client in state.train:
+        return state
+    # By its update alone nobody could tell, after a restart, that it was to evaluate.
+    return replace(state, train=state.train | {client}, evaluate=state.evaluate - {client})
 
 
 # Places at work, where rounds are asynchronous

@@ -19,12 +19,14 @@ from fedmqtt import pace, weights
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import (
+    EVERYBODY,
     Chunk,
     Decline,
     Evaluation,
     Go,
     Presence,
     SlowLinks,
+    Sortition,
     Training,
     Update,
     encode,
@@ -233,6 +235,33 @@ def test_who_is_not_invited_does_nothing(
     coordinator.presence("ann", online=True)
     model = coordinator.publish_model(model_file())
     coordinator.offer(1, model, task_name(LINEAR), train=(ClientId("bob"),))
+    until(loop, lambda: device.has_seen(session.Offered))
+    assert agent.state.job is None
+
+
+def test_who_sees_by_sortition_that_it_is_invited_needs_no_name(
+    coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    assert coordinator.presence("ann", online=True).draws
+    # It comes with its offer, and lies nowhere else.
+    file = model_file()
+    drawn = Sortition(salt="s", train=EVERYBODY, evaluate=EVERYBODY)
+    nobody: dict[str, Any] = {"train": (), "evaluate": (), "model_file": file}
+    coordinator.offer(1, coordinator.ref(file), task_name(LINEAR), sortition=drawn, **nobody)
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update)
+    assert update.measures is not None and update.measures.sample_count == 30
+
+
+def test_who_is_not_drawn_does_nothing(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    agent = device.start()
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    drawn = Sortition(salt="s", train=0, evaluate=0)
+    coordinator.offer(1, model, task_name(LINEAR), sortition=drawn)
     until(loop, lambda: device.has_seen(session.Offered))
     assert agent.state.job is None
 

@@ -1,11 +1,22 @@
 """What the stories leave out: whole messages, and lines for the log."""
 
 import pytest
+from msgspec import structs
 
 from edge_client import session
 from edge_client.session import Rules, Session
 from fedmqtt.effects import Note, Publish
-from fedmqtt.messages import Decline, ModelRef, Offer, Presence, Purpose, Receipt, Training
+from fedmqtt.messages import (
+    EVERYBODY,
+    Decline,
+    ModelRef,
+    Offer,
+    Presence,
+    Purpose,
+    Receipt,
+    Sortition,
+    Training,
+)
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
 
 ANN, RUN = ClientId("ann"), RunId("r")
@@ -120,6 +131,21 @@ def _offer(run: str, number: int, epoch: int, late_rounds: int = 0) -> Offer:
         seed=0,
         late_rounds=late_rounds,
     )
+
+
+def test_the_log_tells_why_it_stops_what_it_has_answered_before() -> None:
+    everybody = Sortition(salt="s", train=EVERYBODY, evaluate=EVERYBODY)
+    offer = structs.replace(_offer("r", 1, 1), sortition=everybody)
+    receipt = Receipt(run=RUN, round=RoundId(1), accepted=True)
+    _, effects = _after(
+        session.Connected(0.0, "t1", 1000),
+        session.Offered(1.0, offer),
+        session.Received(2.0, receipt),
+    )
+    assert effects == [
+        session.Stop(RUN, RoundId(1)),
+        Note("answered before", "round 1"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ TESTS: dict[str, Sequence[str]] = {
         "tests/coordinator/test_leadership_properties.py",
     ),
     "coordinator/late.py": ("tests/coordinator/test_late.py",),
+    "fedmqtt/sortition.py": ("tests/fedmqtt/test_sortition.py",),
     "edge_client/session.py": SESSION,
     "edge_client/own_presence.py": SESSION,
 }
