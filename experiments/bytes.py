@@ -53,6 +53,10 @@ CODECS = (
     "part(share=0.25)+eden",
     "part(share=0.1)+eden",
     "part(share=0.25)+int8",
+    "part(share=0.25)+int4",
+    "topk(share=0.05)+int8",
+    "topk(share=0.01)+full",
+    "topk(share=0.01)+int8",
 )
 LATEST = 10
 SMOOTHED = 5
