@@ -38,6 +38,7 @@ CODECS = (
     "int8",
     "int8+zstd",
     "int4",
+    "int4+zstd",
     "eden",
     "part(share=0.5)+eden",
     "part(share=0.25)+int8",
@@ -45,6 +46,8 @@ CODECS = (
     "part(share=0.25)+eden",
     "part(share=0.25)+eden+zstd",
     "part(share=0.1)+eden",
+    "topk(share=0.05)+int8",
+    "topk(share=0.01)+int8",
 )
 ANN = ClientId("ann")
 TERMS_MAX = 2**20

@@ -226,10 +226,8 @@ class Agent:
                 self._happen(session.Disconnected(now, thrown_out, taken_over))
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
-            case Acknowledged(PresenceOf(), _, sent_at):
-                self._quality = link_quality.after_greeting(self._quality, sent_at, now)
             case Acknowledged(_, size_bytes, sent_at):
-                self._quality = link_quality.after_piece(self._quality, size_bytes, sent_at, now)
+                self._quality = link_quality.after(self._quality, size_bytes, sent_at, now)
             case Arrived():
                 try:
                     self._on_arrival(now, event)

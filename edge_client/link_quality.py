@@ -3,8 +3,8 @@
     acknowledged messages ──▶ bursts of an answer ──▶ kbit/s of each ──▶ their median ──▶ codec
 
 A burst is what went one after the other without a pause, so that the bytes of its messages share
-its time: an answer, as a rule. How long the broker takes to acknowledge a few bytes, the
-client's presence, is taken off it, or a long way would seem to be a narrow one.
+its time: an answer, as a rule. How long the broker takes to acknowledge a few bytes, such as a
+presence, is taken off it, or a long way would seem to be a narrow one.
 """
 
 from dataclasses import dataclass, replace
@@ -16,9 +16,12 @@ BITS_PER_KBIT = 1000
 _KEPT = 5
 """So many bursts and round trips are remembered: one bad minute decides nothing, an hour does."""
 
+_SMALL_BYTES = 512
+"""A message up to this size tells how long the way is, and nothing of its width."""
+
 _TRANSFER_SHARE_MIN = 0.1
-"""Of a burst's time, at least so much is taken for its transfer: beside a long round trip, what a
-few bytes took cannot be told, and the link is as wide as that at least."""
+"""Of a burst's time. Beside a longer round trip, what its bytes took cannot be told: only that the
+link is at least as wide as if they had taken this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +41,10 @@ class LinkQuality:
     burst: _Burst | None = None
 
 
-def after_greeting(quality: LinkQuality, sent_at: Seconds, at: Seconds) -> LinkQuality:
-    """The broker has acknowledged a message of a few bytes."""
-    return replace(quality, round_trips_s=(*quality.round_trips_s, at - sent_at)[-_KEPT:])
-
-
-def after_piece(
-    quality: LinkQuality, size_bytes: int, sent_at: Seconds, at: Seconds
-) -> LinkQuality:
-    """The broker has acknowledged a piece of an answer, or a whole one."""
+def after(quality: LinkQuality, size_bytes: int, sent_at: Seconds, at: Seconds) -> LinkQuality:
+    """The broker has acknowledged a message, in the order in which they were sent."""
+    if size_bytes <= _SMALL_BYTES:
+        return replace(quality, round_trips_s=(*quality.round_trips_s, at - sent_at)[-_KEPT:])
     burst = quality.burst
     if burst is not None and sent_at < burst.ended_at:
         burst = _Burst(burst.size_bytes + size_bytes, burst.began_at, at)
@@ -56,9 +54,7 @@ def after_piece(
 
 def kbps(quality: LinkQuality) -> float | None:
     """Kilobits per second in the median of the last bursts; None before the first."""
-    rates = sorted(_rates(quality))
-    # The lower one of two; the library's module would cost the device a megabyte.
-    return rates[(len(rates) - 1) // 2] if rates else None
+    return _median(_rates(quality))
 
 
 def codec(quality: LinkQuality, offer: Offer) -> str:
@@ -70,13 +66,23 @@ def codec(quality: LinkQuality, offer: Offer) -> str:
 
 
 def _rates(quality: LinkQuality) -> tuple[float, ...]:
-    burst = quality.burst
+    burst, known = quality.burst, quality.kbps
     if burst is None:
-        return quality.kbps
+        return known
     took_s = burst.ended_at - burst.began_at
-    transfer_s = max(took_s - min(quality.round_trips_s, default=0.0), took_s * _TRANSFER_SHARE_MIN)
+    transfer_s = took_s - min(quality.round_trips_s, default=0.0)
+    least_s = took_s * _TRANSFER_SHARE_MIN
     # A clock that has not moved between the two tells nothing.
-    if transfer_s <= 0:
-        return quality.kbps
-    rate = burst.size_bytes * 8 / BITS_PER_KBIT / transfer_s
-    return (*quality.kbps, rate)[-_KEPT:]
+    if least_s <= 0:
+        return known
+    rate = burst.size_bytes * 8 / BITS_PER_KBIT / max(transfer_s, least_s)
+    median = _median(known)
+    if transfer_s < least_s and (median is None or rate < median):
+        # No less than this; that much was known.
+        return known
+    return (*known, rate)[-_KEPT:]
+
+
+def _median(rates: tuple[float, ...]) -> float | None:
+    # The lower one of two. The library's module would cost the device a megabyte.
+    return sorted(rates)[(len(rates) - 1) // 2] if rates else None

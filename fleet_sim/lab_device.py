@@ -46,6 +46,10 @@ _LOOK_AHEAD_S: Seconds = DAY_S
 """How far ahead a device looks for the next change of its battery."""
 
 
+_PRESENCE_BYTES = 200
+"""About; it is small, as far as a link's width goes."""
+
+
 def birth_token(client: ClientId) -> str:
     """Of a client's first connection."""
     return f"{client}-1"
@@ -205,7 +209,7 @@ class LabDevice(Device):
         self.state, _ = self._step(self.state, seen, self.rules)
         self._broker.adopt(self.name, self._receive, Presence(online=False, session=token))
         # On the plain link that who sleeps has, a presence takes a round trip.
-        self._uplink.says(None, 0.0, self._round_trip_s)
+        self._uplink.says(_PRESENCE_BYTES, 0.0, self._round_trip_s)
 
     # Coming and going, by the plan
 
@@ -487,7 +491,7 @@ class LabDevice(Device):
         said_at = self._said_at()
         super()._perform(effect)
         if isinstance(effect, Publish) and isinstance(effect.to, PresenceOf):
-            self._uplink.says(None, said_at, self._acknowledged_at())
+            self._uplink.says(_PRESENCE_BYTES, said_at, self._acknowledged_at())
         if isinstance(effect, session.Forget):
             # A long run would keep every answer that was ever given.
             self._scene.contents.pop((self.name, effect.answer.digest), None)

@@ -13,8 +13,7 @@ from fedmqtt.effects import Seconds
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    size_bytes: int | None
-    """Of a piece of an answer; None: a presence."""
+    size_bytes: int
     at: Seconds
     acknowledged_at: Seconds
 
@@ -27,7 +26,7 @@ class Uplink:
     _said: list[_Said] = field(default_factory=list)
     """What the broker has not acknowledged yet, or what has not been looked at since."""
 
-    def says(self, size_bytes: int | None, at: Seconds, acknowledged_at: Seconds) -> None:
+    def says(self, size_bytes: int, at: Seconds, acknowledged_at: Seconds) -> None:
         self._said.append(_Said(size_bytes, at, acknowledged_at))
 
     def breaks(self, now: Seconds) -> None:
@@ -39,12 +38,7 @@ class Uplink:
         """As far as the broker has acknowledged what was said."""
         for said in self._said:
             if said.acknowledged_at <= now:
-                self._quality = _after(self._quality, said)
+                size, acknowledged_at = said.size_bytes, said.acknowledged_at
+                self._quality = link_quality.after(self._quality, size, said.at, acknowledged_at)
         self._said = [said for said in self._said if said.acknowledged_at > now]
         return self._quality
-
-
-def _after(quality: LinkQuality, said: _Said) -> LinkQuality:
-    if said.size_bytes is None:
-        return link_quality.after_greeting(quality, said.at, said.acknowledged_at)
-    return link_quality.after_piece(quality, said.size_bytes, said.at, said.acknowledged_at)

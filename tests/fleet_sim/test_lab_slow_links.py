@@ -68,7 +68,7 @@ def test_without_a_choice_nobody_makes_one(tmp_path: Path) -> None:
 
 def test_what_was_under_way_when_the_link_broke_tells_nothing() -> None:
     uplink = Uplink()
-    uplink.says(None, 0.0, 0.5)
+    uplink.says(100, 0.0, 0.5)
     uplink.says(1_000, 1.0, 9.0)
     uplink.breaks(5.0)
     assert uplink.quality(10.0).kbps == () and uplink.quality(10.0).burst is None
