@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Runs in a process of its own, and is the one place on the device that loads torch.
-TRAINER_MODULES = {"edge_client.trainer"}
+# Runs in a process of its own, and is the one place on the device that loads torch; with what only
+# it imports.
+TRAINER_MODULES = {"edge_client.trainer", "edge_client.local_methods", "edge_client.remembered"}
 
 
 def _settings() -> dict[str, Any]:
