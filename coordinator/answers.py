@@ -42,7 +42,7 @@ from coordinator.counted import Counted
 from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
-from fedmqtt.fixed_point import fraction_bits
+from fedmqtt.fixed_point import fraction_bits, remembered_bits
 from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update, method_name
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount, Figures
@@ -105,7 +105,9 @@ class Answers:
         """Into the open round's sum."""
         self.memory: Memory = {}
         """What the strategy remembers from the round that closed last."""
-        self._remember(memory or {})
+        # Other limits, another grid: sums on both do not add up, and all is learned anew.
+        fits = memory is not None and counted.fits(memory, self._remembered_bits)
+        self._remember(memory if memory is not None and fits else {})
         self._written: Memory = {}
         """The same, once the open round's model is made."""
         self._tally = _Tally()
@@ -124,7 +126,7 @@ class Answers:
         round_ = Round(
             size=self._size,
             bits=self._bits(terms_max),
-            remembered_bits=self._method.fraction_bits,
+            remembered_bits=self._remembered_bits,
             terms_max=terms_max,
             seed=int.from_bytes(chance[:8]),
             memory=self._written,
@@ -271,6 +273,10 @@ class Answers:
         self.memory = memory
         if self._method.difference:
             self._counted.settle(counted.read(memory))
+
+    @property
+    def _remembered_bits(self) -> int:
+        return remembered_bits(self._config.limits.change_max)
 
     def _bits(self, terms_max: int) -> int:
         limits = self._config.limits

@@ -66,8 +66,8 @@ def _check_mode(config: FederationConfig) -> None:
     if config.rounds.mode == "asynchronous":
         if getattr(parts.load(selection, config.selection), "BY_SORTITION", False):
             raise SettingsError(
-                f'selection is {config.selection!r} and rounds.mode is "asynchronous", where clients'
-                " are invited one by one as places become free: choose another selection"
+                f'selection is {config.selection!r} and rounds.mode is "asynchronous", where'
+                " clients are invited one by one, as places become free: choose another selection"
             )
         if late.policy == "buffer":
             raise SettingsError(

@@ -17,7 +17,7 @@ from coordinator.rounds import Named
 from fedmqtt.topics import ClientId, RoundId
 
 _NONE = RoundId(0)
-_NAMES, _ROUNDS = "clients", "rounds"
+_NAMES, _ROUNDS, _BITS = "clients", "rounds", "fraction_bits"
 
 
 class Counted:
@@ -65,8 +65,19 @@ def read(memory: Memory) -> dict[ClientId, RoundId]:
     return dict(zip(map(ClientId, names), rounds, strict=True))
 
 
-def written(settled: Mapping[ClientId, RoundId]) -> Memory:
-    """As arrays, to be remembered; in the order of names. There must be one."""
+def written(settled: Mapping[ClientId, RoundId], bits: int) -> Memory:
+    """As arrays, to be remembered; in the order of names. There must be one.
+
+    `bits`: of fraction, in all that is remembered of them.
+    """
     names = sorted(settled)
-    joined = np.frombuffer("\n".join(names).encode(), np.uint8)
-    return {_NAMES: joined, _ROUNDS: np.array([settled[name] for name in names], np.int64)}
+    return {
+        _NAMES: np.frombuffer("\n".join(names).encode(), np.uint8),
+        _ROUNDS: np.array([settled[name] for name in names], np.int64),
+        _BITS: np.array([bits], np.int64),
+    }
+
+
+def fits(memory: Memory, bits: int) -> bool:
+    """Whether what is remembered, if it is of this kind, has so many bits of fraction."""
+    return _BITS not in memory or int(memory[_BITS][0]) == bits

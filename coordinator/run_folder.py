@@ -2,6 +2,7 @@
 
 <run>/ledger.db, answers/    what is decided, and what is owed to it (`ledger.py`)
 <run>/models/<n>.safetensors the model after n averaged rounds; only the newest is kept
+<run>/clients                what each client gave, where the strategy needs it (`client_store.py`)
 <run>/memory/<n>.safetensors what the strategy remembers, where it does (`strategy_memory.py`)
 <run>/published/             what clients were given, where that is not the model itself
 <run>/bases/<n>.safetensors  the model that round n started from, where the strategy needs it

@@ -1050,7 +1050,9 @@ class Service:
         self._turnout.closed(there, invited, sorted(set(answered)))
         found = self._turnout.skew()
         said = (
-            found.sentence(self._config.selection, self._config.rounds.cohort)
+            found.sentence(
+                self._config.selection, self._config.rounds.cohort, self._config.aggregation
+            )
             if found is not None
             else ""
         )

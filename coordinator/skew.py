@@ -56,10 +56,11 @@ class Skew:
     by_chance: float
     """J, were everybody as likely to be invited as any other."""
 
-    def sentence(self, policy: str, cohort: int) -> str:
+    def sentence(self, policy: str, cohort: int, aggregation: str = "fedavg") -> str:
         """What is the case, and what to do, where this policy selects for cohorts of this size."""
         is_selected = policy != "round_robin" and cohort < self.clients
-        advice = _ADVICE.get(policy, _IN_TURN) if is_selected else _SELDOM_THERE
+        seldom_there = _SELDOM_COUNTED if aggregation in _CURES else _SELDOM_THERE
+        advice = _ADVICE.get(policy, _IN_TURN) if is_selected else seldom_there
         return (
             f"{self.few} of {self.clients} clients gave half of the answers of the last"
             f" {self.rounds} rounds (fairness {self.fairness:.2f}, {self.by_chance:.2f} by chance"
@@ -69,8 +70,14 @@ class Skew:
 
 _IN_TURN = 'set selection = "round_robin", which invites first who was invited least recently'
 _SELDOM_THERE = (
-    "the others are seldom there when a round opens, or drop out; lengthen rounds.pause_s or"
+    "the others are seldom there when a round opens, or drop out; set aggregation ="
+    ' "mifa", by which they count as much all the same, or lengthen rounds.pause_s or'
     " rounds.deadline_s until they can take part"
+)
+_CURES = ("mifa", "fedvarp", "fedau", "inverse_participation")
+_SELDOM_COUNTED = (
+    "the others are seldom there when a round opens, or drop out; this aggregation makes up for"
+    " much of it, and longer rounds.pause_s or rounds.deadline_s would let them take part"
 )
 _ADVICE = dict.fromkeys(
     ("by_speed", "power_of_choice", "oort"),

@@ -14,7 +14,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Run in a process of their own, the one place on the device that loads numpy and torch.
-TRAINER_MODULES = {"edge_client.trainer", "edge_client.rebuild", "edge_client.describing"}
+TRAINER_MODULES = {
+    "edge_client.describing",
+    "edge_client.local_methods",
+    "edge_client.local_training",
+    "edge_client.personal_layers",
+    "edge_client.rebuild",
+    "edge_client.remembered",
+    "edge_client.trainer",
+}
 
 
 def _settings() -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Round:
     bits: int
     """Of fraction, in an exact sum: what the limits leave room for."""
     remembered_bits: int = 24
-    """Of fraction, in what clients remember where they are asked for differences."""
+    """Of fraction, in what is remembered of each client, here or there."""
     terms_max: int = 1
     """The most changes that may be folded."""
     seed: int = 0

@@ -96,7 +96,7 @@ class FedVARP:
         direction = mean + (self._scaled(self._came) - self._strangers * mean) / self._answers
         self._forget_some()
         self._memory["sum"] = self._before + self._added
-        self._memory.update(counted.written(self._rounds))
+        self._memory.update(counted.written(self._rounds, self._bits))
         self._store.force()
         return (base + self._settings.rate * direction).astype(np.float32)
 

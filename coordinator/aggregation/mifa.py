@@ -102,7 +102,9 @@ class Mifa:
             return
         self._expire()
         before = self._memory.get("sum", np.zeros(1, np.int64))
-        self._memory.update({"sum": before + self._added, **counted.written(self._rounds)})
+        self._memory.update(
+            {"sum": before + self._added, **counted.written(self._rounds, self._bits)}
+        )
         self._parts.force()
 
     def finish(self, base: Array) -> Array:

@@ -326,3 +326,25 @@ def test_a_codec_that_multiplies_is_refused_where_differences_are_added_up() -> 
     with pytest.raises(SettingsError, match="scaled=false"):
         adding_up(codec="part(share=0.5)+eden")
     adding_up(codec="part(share=0.5,scaled=false)+eden")
+
+
+def test_other_limits_make_another_grid_and_all_is_learned_anew() -> None:
+    answers = adding_up()
+    one = difference(3.0, 1, since=0)
+    assert answers.check(ANN, one) == ""
+    answers.fold(ANN, one, evaluates=False)
+    answers.finish(np.zeros(1, np.float32))
+    wider = Limits(change_max=1000.0)
+    for limits, counted in ((Limits(), 1), (wider, 0)):
+        again = config(aggregation="mifa", limits=limits)
+        memory = dict(answers.memory)
+        assert Answers(again, 1, 10, memory=memory).counted_last(ANN) == counted
+
+
+@pytest.mark.parametrize("interval", [0.5, 50.5, float("nan"), float("inf")])
+def test_nobody_claims_to_be_there_more_seldom_than_is_taken(interval: float) -> None:
+    answers = Answers(config(aggregation="fedau"), size=1, terms_max=10)
+    answers.begin(terms_max=2)
+    assert answers.check(ANN, update([1.0], interval=50.0)) == ""
+    fault = answers.check(ANN, update([1.0], interval=interval))
+    assert f"takes part every {interval} rounds" in fault and "1 to 50 are taken" in fault

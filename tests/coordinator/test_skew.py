@@ -128,9 +128,9 @@ FOUND = Skew(clients=40, rounds=100, few=5, fairness=0.412, by_chance=0.95)
         ("uniform", 10, 'set selection = "round_robin"'),
         ("stratified", 10, 'set selection = "round_robin"'),
         ("oort", 10, "raise selection_settings.explore or"),
-        ("round_robin", 10, "lengthen rounds.pause_s or rounds.deadline_s"),
+        ("round_robin", 10, 'set aggregation = "mifa"'),
         # Everybody is invited as it is.
-        ("uniform", 40, "lengthen rounds.pause_s or rounds.deadline_s"),
+        ("uniform", 40, "or lengthen rounds.pause_s or rounds.deadline_s"),
     ],
 )
 def test_what_to_do_is_said_in_a_sentence(policy: str, cohort: int, advice: str) -> None:
@@ -140,3 +140,9 @@ def test_what_to_do_is_said_in_a_sentence(policy: str, cohort: int, advice: str)
         " chance alone): "
     )
     assert advice in said
+
+
+def test_whoever_makes_up_for_it_already_is_not_told_to() -> None:
+    for aggregation in ("mifa", "fedvarp", "fedau", "inverse_participation"):
+        said = FOUND.sentence("round_robin", 10, aggregation)
+        assert "set aggregation" not in said and "longer rounds.pause_s" in said

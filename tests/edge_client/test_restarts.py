@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,16 @@ from broker_config.local_broker import RunningBroker
 from edge_client.outbox import Outbox
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import Chunk, FromClient, Go, Update, encode, read_from_client, task_name
+from fedmqtt.messages import (
+    Chunk,
+    FromClient,
+    Go,
+    Method,
+    Update,
+    encode,
+    read_from_client,
+    task_name,
+)
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId
 from tests.edge_client.client_process import Client, client
 from tests.edge_client.coordinator_side import RUN, Coordinator
@@ -53,9 +63,9 @@ class Phone:
         words = ("--data", str(self._folder), *more)
         return client(self._url, self._federation, self._folder / "state", *words, task=task)
 
-    def offer(self, number: int, task: str = LINEAR) -> None:
+    def offer(self, number: int, task: str = LINEAR, **changes: Any) -> None:
         model = self.coordinator.publish_model(model_file())
-        self.coordinator.offer(number, model, task_name(task))
+        self.coordinator.offer(number, model, task_name(task), **changes)
 
     def owes(self) -> list[str]:
         return sorted(path.name for path in self.outbox.glob("*.answer"))
@@ -204,3 +214,31 @@ def test_finished_without_a_broker_and_kept_through_many_lives_without_one(
         phone.coordinator.connect()
         phone.deliver(loop, read_from_client(outbox.read(answer)))
         coordinator.link.close()
+
+
+def test_what_it_remembers_outlives_it_and_waits_for_the_receipt(
+    loop: EventLoop, phone: Phone
+) -> None:
+    method = Method(difference=True, fraction_bits=24)
+    memory = phone.outbox.with_name("memory")
+    with phone.life() as killed:
+        phone.offer(1, method=method)
+        first = phone.coordinator.answer("ann")
+        assert isinstance(first, Update) and first.since == 0
+        killed.end_by(signal.SIGKILL)
+    (pending,) = memory.iterdir()
+    assert pending.suffix == ".pending"
+    phone.coordinator.link.perform(Publish(OfferBoard(), None))
+    with phone.life() as killed:
+        assert phone.coordinator.answer("ann") == first
+        phone.receive(loop, 1)
+        killed.end_by(signal.SIGKILL)
+    assert [path.name for path in memory.iterdir()] == [f"{RUN}.memory"]
+    with phone.life():
+        phone.offer(2, method=method)
+        second = phone.coordinator.answer("ann")
+        assert isinstance(second, Update) and second.since == 1
+        # It is refused, and what it belongs to goes with it.
+        phone.coordinator.receipt("ann", 2, accepted=False)
+        until(loop, lambda: not phone.owes(), "an empty outbox")
+    assert [path.name for path in memory.iterdir()] == [f"{RUN}.memory"]

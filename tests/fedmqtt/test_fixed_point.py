@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedmqtt.fixed_point import ExactSum, fraction_bits, squared_norm
+from fedmqtt.fixed_point import (
+    REMEMBERED_MAX,
+    ExactSum,
+    fraction_bits,
+    on_grid,
+    remembered_bits,
+    squared_norm,
+)
 from fedmqtt.weights import Array
 
 CHANGE_MAX, WEIGHT_MAX, TERMS_MAX = 4.0, 1000, 20
@@ -150,3 +157,15 @@ def test_a_squared_norm_is_the_same_wherever_the_numbers_lie_in_memory() -> None
         moved = np.frombuffer(bytes(offset) + values.tobytes(), np.uint8)[offset:].view(np.float32)
         assert squared_norm(moved) == wanted
     assert squared_norm(np.empty(0, np.float32)) == 0.0
+
+
+@pytest.mark.parametrize("change_max", [1e-6, 0.3, 1.0, 64.0, 65.0, 1e9])
+def test_twice_the_largest_change_can_be_remembered_as_finely_as_fits(change_max: float) -> None:
+    bits = remembered_bits(change_max)
+    largest = int(on_grid(np.array([change_max], np.float32), bits)[0])
+    assert 2 * largest <= REMEMBERED_MAX < 4 * largest + 4
+
+
+def test_the_grid_is_the_nearest_whole_multiple() -> None:
+    values = np.array([0.25, -0.3, 0.375, 0.125, 100.0], np.float32)
+    assert on_grid(values, 2).tolist() == [1, -1, 2, 0, 400]
