@@ -14,7 +14,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Runs in a process of its own, and is the one place on the device that loads torch.
-TRAINER_MODULES = {"edge_client.trainer"}
+# And what only it imports.
+TRAINER_MODULES = {
+    "edge_client.trainer",
+    "edge_client.local_methods",
+    "edge_client.local_training",
+    "edge_client.personal_layers",
+    "edge_client.remembered",
+}
 
 
 def _settings() -> dict[str, Any]:
