@@ -48,6 +48,12 @@ def asked(config: FederationConfig) -> Method:
     return _with_differences(config, method) if method.difference else method
 
 
+def remembering(config: FederationConfig) -> str:
+    """Whose memory it is that a strategy leaves: of another strategy, or where other layers travel,
+    it means nothing."""
+    return " without ".join([config.aggregation, *config.training.personal])
+
+
 def _with_differences(config: FederationConfig, method: Method) -> Method:
     for codec, chain in codec_choice.chains(config).items():
         if not getattr(chain.front, "scaled", False):

@@ -26,6 +26,7 @@ from coordinator import (
     downlink,
     history,
     leadership,
+    local_method,
     published_model,
     recovery,
     round_rules,
@@ -233,7 +234,7 @@ class Service:
         waiting = len(recovered.unused) if recovered is not None else 0
         terms_max = max(rounds.terms_max(invited_max, self._rules), invited_max + waiting)
         remembered = {}
-        if recovered is not None and recovered.strategy == config.aggregation:
+        if recovered is not None and recovered.strategy == local_method.remembering(config):
             remembered = recovered.memory
         self._division = personal.division(self._model.layout, self._rules.method.personal)
         self._answers = self._data_plane(terms_max, remembered)
@@ -1025,7 +1026,7 @@ class Service:
             model,
             self._beginning,
             learned,
-            self._config.aggregation,
+            local_method.remembering(self._config),
             self._answers.memory,
         )
         self._model = model

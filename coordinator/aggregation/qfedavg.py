@@ -1,11 +1,12 @@
 """q-FedAvg: clients with a high loss count for more, so that the model serves all of them alike.
 
     D_k = L (w - w_k)        h_k = q F_k^(q-1) |D_k|^2 + L F_k^q        L = 1 / learning_rate
-    w_next = w - sum_k p_k F_k^q D_k / sum_k p_k h_k
+    w_next = w - rate * sum_k p_k F_k^q D_k / sum_k p_k h_k
 
 F_k is the loss of the round's model over the samples that the client trains on, which it measures
 before it trains. With q = 0 it is fedavg. The larger q, the more the worst count, and the smaller
-the steps. p_k = n_k / n here; the paper samples clients with these probabilities instead.
+the steps, which many local steps make smaller still: `rate`, 1 in the paper, makes up for that. p_k
+= n_k / n here; the paper samples clients with these probabilities instead.
 
 Who claims a high loss counts for more. A loss counts as no more than twice the highest of the round
 before, which is remembered, and `loss_max` bounds it in any case; that is ours. Robust rules are
@@ -35,6 +36,10 @@ _HIGHEST = "highest_loss"
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     q: Annotated[
         float, Meta(ge=0, le=20, description="How much the worst count for more; 0 is averaging.")
+    ] = 1.0
+    rate: Annotated[
+        float,
+        Meta(gt=0, le=100, description="How many of the paper's steps to take; 1 is its own."),
     ] = 1.0
     loss_max: Annotated[
         float, Meta(gt=0, le=1e6, description="Updates that claim a higher loss are rejected.")
@@ -92,7 +97,8 @@ class QFedAvg:
             return base
         self._memory[_HIGHEST] = np.array([self._highest], np.float32)
         # Both divided by L, and by the largest F^q.
-        return (base + self._running.mean() / float(self._h / weight)).astype(np.float32)
+        step = self._running.mean() / float(self._h / weight)
+        return (base + self._settings.rate * step).astype(np.float32)
 
 
 def build(settings: Settings, round_: Round) -> QFedAvg:

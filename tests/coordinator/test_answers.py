@@ -10,7 +10,7 @@ import pytest
 from coordinator import aggregation
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
-from coordinator.config import FederationConfig, Limits, SlowLinks
+from coordinator.config import FederationConfig, Limits, SlowLinks, TrainingSettings
 from coordinator.rounds import Named
 from fedmqtt import codec_chain, codec_chance
 from fedmqtt.messages import Measures, Update
@@ -348,3 +348,46 @@ def test_nobody_claims_to_be_there_more_seldom_than_is_taken(interval: float) ->
     assert answers.check(ANN, update([1.0], interval=50.0)) == ""
     fault = answers.check(ANN, update([1.0], interval=interval))
     assert f"takes part every {interval} rounds" in fault and "1 to 50 are taken" in fault
+
+
+@pytest.mark.parametrize(
+    ("aggregation_", "said"),
+    [("fedsgd", "not by 'gradient'"), ("fedprox", "not by 'proximal=0.01'")],
+)
+def test_an_older_program_that_did_not_do_what_was_asked_is_found_out(
+    aggregation_: str, said: str
+) -> None:
+    answers = Answers(config(aggregation=aggregation_), size=1, terms_max=10)
+    answers.begin(terms_max=2)
+    fault = answers.check(ANN, update([1.0]))
+    assert fault.startswith("was made by 'plain local SGD', ") and said in fault
+    asked = said.split("'")[1]
+    assert answers.check(ANN, update([1.0], method=asked)) == ""
+
+
+def test_nor_does_anything_count_that_was_not_asked_for() -> None:
+    answers = Answers(config(), size=1, terms_max=10)
+    answers.begin(terms_max=2)
+    fault = answers.check(ANN, update([1.0], method="gradient"))
+    assert fault.startswith("was made by 'gradient', not by 'plain local SGD'")
+
+
+def test_what_a_strategy_needs_of_an_update_and_does_not_get_is_told_to_its_sender() -> None:
+    answers = Answers(config(aggregation="qfedavg"), size=1, terms_max=10)
+    answers.begin(terms_max=2)
+    lossless = update([1.0], method="tells-loss")
+    assert "tells a loss of None before training" in answers.check(ANN, lossless)
+
+
+def test_a_late_answer_of_partial_work_counts_for_less_and_for_the_steps_that_it_made() -> None:
+    # Two steps a pass: 64 samples in batches of 32.
+    training = TrainingSettings(batch_size=32)
+    answers = Answers(config(aggregation="fednova", training=training), size=1, terms_max=10)
+    answers.begin(terms_max=2)
+    for client, samples, steps, change, staleness in ((ANN, 64, 2, 4.0, 0), (BOB, 64, 1, 4.0, 3)):
+        one = update([change], samples, method="partial", steps=steps)
+        assert answers.check(client, one) == ""
+        answers.fold(client, one, evaluates=False, staleness=staleness)
+    # Bob's 64 samples count as 32 after 3 rounds. The mean change of a step, times mean steps.
+    expected = (64 * 2 + 32 * 4) / 96 * (64 * 2 + 32 * 1) / 96
+    assert answers.finish(np.zeros(1, np.float32)) == pytest.approx(expected)

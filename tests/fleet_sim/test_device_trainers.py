@@ -10,7 +10,7 @@ from edge_client.trainer_pool import TrainerPool
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
 from fedmqtt import codec_chain, deltas, weights
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import Training
+from fedmqtt.messages import Method, Training, Update, read_from_client
 from fleet_sim.device_trainers import Device as Played
 from fleet_sim.device_trainers import DeviceTrainers, Overruns
 from fleet_sim.failures import TRAINER_DIED
@@ -193,3 +193,26 @@ def test_work_takes_as_long_as_there_is_data(tmp_path: Path) -> None:
     assert played.work_s(job(tmp_path, training=epochs, measure_base=True)) == 5.0 + 6.0 + 0.2
     assert played.work_s(job(tmp_path, purpose="evaluate")) == 5.0 + 0.2
     assert Played().work_s(job(tmp_path)) == 0.0
+
+
+def test_who_is_too_slow_makes_the_steps_that_its_device_has_time_for(device: Device) -> None:
+    # 60 samples in 6 batches, 10 s each: 63 s with the start of the trainer.
+    played = Played(Hardware(1000.0, 3.0), train_samples=60)
+    clock = LiveClock(device.loop, 1.0)
+    trainers = DeviceTrainers(clock, device.pool, played, lambda job: None, device.overruns)
+    work = job(
+        device.folder,
+        training=Training(batch_size=10),
+        method=Method(partial=True),
+        stop_at=clock.now() + 47.0,
+    )
+    trainers.submit(work, device.said.append)
+    device.works(trainers)
+    device.loop.pass_until(42.0)
+    assert device.ends == []
+    device.loop.pass_until(43.0)
+    (done,) = device.ends
+    assert isinstance(done, Done)
+    (answer,), _ = Outbox(device.folder / "outbox").answers()
+    update = read_from_client(Outbox(device.folder / "outbox").read(answer))
+    assert isinstance(update, Update) and update.steps == 4

@@ -153,13 +153,14 @@ def test_qfedavg_is_the_papers_step(q: float) -> None:
         training,
         q=q,
         loss_max=4.0,
+        rate=3.0 if q else 1.0,
     )
     lipschitz, top, bottom = 4.0, np.zeros(SIZE), 0.0
     for count, loss, change in zip(SAMPLES, losses, CHANGES.astype(np.float64), strict=True):
         delta = -lipschitz * change
         top += count * loss**q * delta
         bottom += count * (q * loss ** (q - 1) * delta @ delta + lipschitz * loss**q)
-    np.testing.assert_allclose(found, BASE - top / bottom, rtol=1e-5)
+    np.testing.assert_allclose(found, BASE - (3.0 if q else 1.0) * top / bottom, rtol=1e-5)
     if q == 0:
         np.testing.assert_allclose(found, BASE + np.average(CHANGES, 0, SAMPLES), rtol=1e-5)
 

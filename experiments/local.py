@@ -1,0 +1,218 @@
+"""What clients do locally, under strategies that ask more of them than plain local SGD.
+
+  fair      HAR in shards of two activities: q-FedAvg beside FedAvg. What counts: the accuracy of
+            the tenth of clients for which the last model is worst, each on its own held-out data.
+  slow      HAR by person on devices of very different speed, with a deadline that many miss:
+            FedNova, to which partial work counts, beside FedAvg. The seconds are the fleet's.
+  personal  HAR by person, and in shards: layers that stay on the device, and fine-tuning, beside
+            one model for all. Each client is judged on its own held-out data.
+
+Prints a table for each, and the result as JSON on the last line. What came of it is in
+docs/strategies.md and docs/personalisation.md. A run takes some 10 s on one core; an interrupted
+experiment is gone on with.
+
+  python experiments/local.py --har path/to/har
+  python experiments/local.py --har path/to/har --parts fair --seeds 1
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from safetensors.numpy import load_file
+
+from experiments.cells import Bars, Played, add_running_arguments, bars, play
+from experiments.people import Task, fleet_of, tasks
+from experiments.tables import in_words, markdown, rounded
+from fleet_sim.simulate_command import Mistake
+from fleet_sim.training.trainers import Trainers
+from learning_tasks import split_data
+from learning_tasks.seam import Evaluated
+
+SHARDS = ("data.split=shards", "clients=21")
+OWN_DATA = (
+    "data.evaluate=clients",
+    "data.held_out=0.25",
+    "federation.evaluation.clients=0",
+    # Fine-tuning takes longer than training does, as all clients measure.
+    "federation.evaluation.every=5",
+)
+NOVA = "federation.aggregation=fednova"
+FAIR = "federation.aggregation=qfedavg"
+HEAD = 'federation.training.personal=["3.*"]'
+TUNED = "federation.evaluation.fine_tune_epochs={}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    sets: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]]
+
+
+PERSONAL: dict[str, tuple[str, ...]] = {
+    "one model for all": (),
+    "fine-tuned, 1 epoch": (TUNED.format(1),),
+    "fine-tuned, 5 epochs": (TUNED.format(5),),
+    "own last layer": (HEAD,),
+    "own last layer, fine-tuned, 1 epoch": (HEAD, TUNED.format(1)),
+}
+PARTS = {
+    "fair": Part(
+        (*SHARDS, *OWN_DATA, "federation.rounds.count=60"),
+        {
+            "fedavg": (),
+            "qfedavg, q = 1": (FAIR,),
+            "qfedavg, q = 2": (FAIR, "federation.aggregation_settings.q=2.0"),
+            "qfedavg, q = 5": (FAIR, "federation.aggregation_settings.q=5.0"),
+        },
+    ),
+    "slow": Part(
+        (
+            *OWN_DATA,
+            "federation.rounds.count=40",
+            "federation.rounds.deadline_s=40.0",
+            "federation.rounds.cohort=10",
+            "device.spread=0.8",
+        ),
+        {
+            "fedavg": (),
+            "fednova, whole work only": (NOVA, "federation.aggregation_settings.partial=false"),
+            "fednova": (NOVA,),
+        },
+    ),
+    "personal-people": Part((*OWN_DATA, "federation.rounds.count=40"), PERSONAL),
+    "personal-shards": Part((*SHARDS, *OWN_DATA, "federation.rounds.count=60"), PERSONAL),
+}
+_LAST = 3
+"""Measurements over which accuracies are means, each by all clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Of one variant, over its seeds."""
+
+    part: str
+    variant: str
+    accuracy: float
+    """Over all clients' held-out samples, as they measured it."""
+    accuracy_before: float | None
+    """The same before fine-tuning."""
+    worst_tenth: float | None
+    """Mean accuracy of the clients for which the last model is worst; None where each has its
+    own."""
+    answers: float
+    """A round."""
+    seeds: int
+
+
+def main() -> int:
+    arguments = _parse()
+    task = tasks(arguments.har)["har"]
+    count = sum(len(PARTS[name].variants) for name in arguments.parts)
+    outcomes: list[Outcome] = []
+    try:
+        with bars(count * len(arguments.seeds)) as bar:
+            for name in arguments.parts:
+                for variant in PARTS[name].variants:
+                    outcomes.append(_outcome(name, variant, task, arguments, bar))
+    except Mistake as bad:
+        sys.stderr.write(f"local.py: {in_words(bad)}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
+        return 130
+    for name in arguments.parts:
+        print(f"{name}\n\n{_table([one for one in outcomes if one.part == name])}")
+    result: dict[str, Any] = {"experiment": "local", "outcomes": list(map(asdict, outcomes))}
+    print(json.dumps(rounded(result)))
+    return 0
+
+
+def _outcome(
+    name: str, variant: str, task: Task, arguments: argparse.Namespace, bar: Bars
+) -> Outcome:
+    part = PARTS[name]
+    sets = (*part.sets, *part.variants[variant])
+    place = list(part.variants).index(variant)
+    played = []
+    for seed in arguments.seeds:
+        cell = fleet_of(task, f"{name}-{place}-seed-{seed}", seed, sets)
+        one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
+        bar.end(f"{name}, {variant}, seed {seed}: {one.wall_s:.0f} s")
+        played.append(one)
+    is_shared = not name.startswith("personal")
+    return Outcome(
+        part=name,
+        variant=variant,
+        accuracy=mean(_accuracy(one, "accuracy") for one in played),
+        accuracy_before=mean(_accuracy(one, "accuracy_before") for one in played)
+        if any("fine_tune" in word for word in sets)
+        else None,
+        worst_tenth=mean(_worst_tenth(one, "learning_tasks.har") for one in played)
+        if is_shared
+        else None,
+        answers=mean(
+            len(record.answered)
+            for one in played
+            for record in one.records
+            if record.outcome != "evaluated"
+        ),
+        seeds=len(played),
+    )
+
+
+def _accuracy(played: Played, metric: str) -> float:
+    measured = [one.figures for one in played.records if one.figures is not None]
+    return mean(figures.metrics[metric] for figures in measured[-_LAST:])
+
+
+def _worst_tenth(played: Played, task: str) -> float:
+    data = played.folder / "data"
+    model = load_file(played.folder / "model.safetensors")
+    with Trainers(task, data, processes=0) as trainers:
+        found = trainers.evaluate(model, split_data.read(data).clients)
+    accuracies = sorted(one.metrics["accuracy"] for one in found if isinstance(one, Evaluated))
+    return mean(accuracies[: max(1, round(len(accuracies) / 10))])
+
+
+def _table(outcomes: list[Outcome]) -> str:
+    head = ["", "accuracy", "before", "worst tenth", "answers a round"]
+    return markdown(
+        head,
+        [
+            [
+                one.variant,
+                _percent(one.accuracy),
+                _percent(one.accuracy_before),
+                _percent(one.worst_tenth),
+                f"{one.answers:.1f}",
+            ]
+            for one in outcomes
+        ],
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--har", type=Path, required=True, help="the folder with HAR's data")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    add_running_arguments(parser, "local")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
