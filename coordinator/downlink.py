@@ -56,11 +56,11 @@ def following(old: PublishedModel, flat: Array, chain: Chain | None) -> Publishe
         except ValueError:
             return published_model.make(old.layout, flat, trained, chunk_bytes)
         if np.abs(published).max(initial=0) <= LARGEST:
-            kept = old.deltas
-            # Of a change that is too small for any bit nobody needs a file.
-            if not np.array_equal(published, old.published):
-                newest = Delta(_ref(old.ref.digest, file), file)
-                kept = _kept((*old.deltas, newest), len(old.file))
+            newest = Delta(_ref(old.ref.digest, file), file)
+            kept = _kept((*old.deltas, newest), len(old.file))
+            if np.array_equal(published, old.published):
+                # Too small a change for any number: nobody needs a file for the sign of a zero.
+                published, kept = old.published, old.deltas
             return published_model.make_off(old.layout, flat, published, kept, trained, chunk_bytes)
     return published_model.make(old.layout, flat, trained, chunk_bytes)
 

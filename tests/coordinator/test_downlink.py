@@ -130,6 +130,15 @@ def test_a_model_that_stays_the_same_needs_no_delta() -> None:
     assert after.trained_rounds == before.trained_rounds + 1
 
 
+def test_the_sign_of_a_zero_makes_no_other_model() -> None:
+    start = np.full(SIZE, -0.0, np.float32)
+    old = following(first(start), start + np.float32(1), read("int8"))
+    minus = following(old, old.published.copy(), read("int8"))
+    same = following(first(start), start.copy(), read("int8"))
+    assert same.ref.digest == first(start).ref.digest and not same.deltas
+    assert minus.ref.digest == old.ref.digest and minus.ref.deltas == old.ref.deltas
+
+
 @pytest.mark.parametrize(
     ("codec", "kept"),
     [
@@ -161,8 +170,8 @@ def test_of_a_large_model_no_more_are_listed_than_an_offer_has_room_for() -> Non
 
 
 def test_a_codec_that_is_not_there_is_told_by_the_settings_name() -> None:
-    with pytest.raises(SettingsError, match=r"^downlink_codec: there is no 'edn'"):
-        read("edn")
+    with pytest.raises(SettingsError, match=r"^downlink_codec: there is no 'gzip'"):
+        read("gzip")
 
 
 def test_deltas_go_out_first_and_those_that_lie_there_not_again() -> None:

@@ -45,7 +45,7 @@ def test_the_same_file_makes_the_same_bits_and_another_bases_chance_others(codec
 
 
 @pytest.mark.parametrize(
-    "codec", [*CODECS, "eden", "part(share=0.1)+eden", "part(share=0.01)+int8"]
+    "codec", [*CODECS, "eden", "part(share=0.1)+eden", "part(share=0.002)+int8"]
 )
 def test_what_is_made_is_nearer_than_what_was_there(codec: str) -> None:
     for number in range(20):
