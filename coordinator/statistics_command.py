@@ -51,13 +51,14 @@ def _first_questions(config: FederationConfig, folder: Path) -> command.Model:
 
 def _report(service: Service, config: FederationConfig, folder: Path, *, as_json: bool) -> int:
     """The findings are in the run's folder too."""
+    rounds = folder / "history.jsonl"
     found = findings.findings(
         federation=config.name,
         task=config.task,
         run=folder.name,
         layout=service.layout,
         memory=service.remembered,
-        records=history.read(folder / "history.jsonl"),
+        records=history.read(rounds) if rounds.exists() else [],
         categories=job.features(config.task),
         settings=config.statistics,
     )

@@ -20,6 +20,9 @@ from fedmqtt.settings import without_passwords
 _NO_SECTION = "fleet"
 """Where options stand that are in no section."""
 
+_NOT_TRAINING = "federation.statistics."
+"""What is asked of data: no simulation depends on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -31,7 +34,7 @@ class Option:
 
 def options(config: Struct) -> list[Option]:
     """In the order of the file, defaults included."""
-    return list(_walk("", config))
+    return [option for option in _walk("", config) if not option.name.startswith(_NOT_TRAINING)]
 
 
 def show(console: Console, config: Struct) -> None:

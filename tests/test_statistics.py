@@ -130,8 +130,9 @@ def test_devices_with_data_that_has_holes_say_so_and_the_others_are_described(
     assert statistics.said == ""
 
 
+@pytest.mark.parametrize("moment", ["round 2 averaged", "round 3: invited 3 to describe"])
 def test_a_coordinator_that_is_killed_goes_on_with_the_same_questions(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, moment: str
 ) -> None:
     config = write_config(tmp_path, federation_name, LINEAR)
     words = ("fedmqtt", "statistics", str(config), "--broker", mosquitto_broker.url, "--json")
@@ -142,7 +143,7 @@ def test_a_coordinator_that_is_killed_goes_on_with_the_same_questions(
             assert steady.wait() == 0, steady.log
         those["ann"].wait_for("round 5: describe")
         with running(tmp_path, *words, "--run", str(tmp_path / "killed")) as killed:
-            killed.wait_for("round 2 averaged")
+            killed.wait_for(moment)
             killed.process.kill()
         with running(tmp_path, *words, "--run", str(tmp_path / "killed")) as again:
             assert again.wait() == 0, again.log
@@ -216,3 +217,17 @@ def test_a_run_of_one_kind_is_not_gone_on_with_as_another(
     with running(tmp_path, "fedmqtt", "coordinator", *where) as coordinator:
         assert coordinator.wait() == 2
     assert "is of another kind: `fedmqtt statistics` goes on with those" in coordinator.log
+
+
+@pytest.mark.parametrize("command", ["statistics", "evaluate"])
+def test_one_that_is_stopped_while_nobody_is_there_says_so(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, command: str
+) -> None:
+    config = write_config(tmp_path, federation_name, LINEAR)
+    where = (str(config), "--broker", mosquitto_broker.url, "--run", str(tmp_path / "run"))
+    with running(tmp_path, "fedmqtt", command, *where) as program:
+        wait_until((tmp_path / "run" / "federation.toml").exists)
+        program.process.terminate()
+        assert program.wait() == 130
+    told = {"statistics": "in no round 3 clients", "evaluate": "no client has measured the model"}
+    assert told[command] in program.log and "Traceback" not in program.log

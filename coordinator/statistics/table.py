@@ -8,6 +8,7 @@ from coordinator.statistics.findings import (
     Findings,
     Histogram,
     NumberFindings,
+    Quantile,
     Withheld,
 )
 from fedmqtt.logs import printable
@@ -67,9 +68,8 @@ def _cells(found: NumberFindings, shares: Sequence[float]) -> list[str]:
     ]
 
 
-def _middle(quantile: object) -> float | None:
-    low, high = getattr(quantile, "low", None), getattr(quantile, "high", None)
-    return None if low is None or high is None else (low + high) / 2
+def _middle(quantile: Quantile | None) -> float | None:
+    return None if quantile is None else (quantile.low + quantile.high) / 2
 
 
 def _picture(found: NumberFindings, ascii_only: bool) -> str:

@@ -12,6 +12,7 @@ from msgspec import structs
 from coordinator.config import Statistics
 from coordinator.statistics import findings, job
 from coordinator.statistics.findings import CategoryFindings, Findings, NumberFindings
+from fedmqtt.weights import layout_of
 from fleet_sim.fleet import Fleet
 from fleet_sim.lab import Lab, Lesson
 from fleet_sim.training.trainers import Trainers
@@ -78,3 +79,18 @@ def test_the_same_seed_tells_the_same_to_the_last_bit(tmp_path: Path) -> None:
             lab.run()
         told.append((lab.trace, found_in(lab)))
     assert told[0] == told[1]
+
+
+def test_a_simulated_fleet_has_figures_for_each_kind_of_device(tmp_path: Path) -> None:
+    text = 'clients = 7\n[device]\nlabels = "names"\n'
+    of = fleet(tmp_path, text, rounds=ROUNDS + "count = 1\n", every=1)
+    crew = of.crew([*(f"phone-{n}" for n in range(3)), *(f"watch-{n}" for n in range(4))])
+    weights = linear.initial_weights(0)
+    layout = layout_of(weights)
+    with Trainers(LINEAR, tmp_path, together=1, processes=0) as trainers:
+        lesson = Lesson(layout=layout, flat=layout.flatten(weights), trainers=trainers)
+        lab = Lab(of, crew, samples, lesson)
+        lab.run()
+    last = lab.records[-1].figures
+    assert last is not None and last.clients == 7
+    assert {label: one.clients for label, one in last.groups.items()} == {"watch": 4, "phone": 3}
