@@ -129,7 +129,7 @@ PLACES = {
         ),
         20,
     ),
-    "iid": _digits("iid", 30, *_ALL_OF_50, *_FOUR_STEPS),
+    "iid": _digits("iid", 100, *_ALL_OF_50, *_FOUR_STEPS),
     "shards": _digits("shards", 150, *_ALL_OF_50, *_FOUR_STEPS),
     "drawn": _digits("shards", 150, *_SOME_OF_50, *_FOUR_STEPS),
 }
