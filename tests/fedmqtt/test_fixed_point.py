@@ -130,3 +130,11 @@ def test_a_squared_norm_is_the_same_wherever_the_numbers_lie_in_memory() -> None
         moved = np.frombuffer(bytes(offset) + values.tobytes(), np.uint8)[offset:].view(np.float32)
         assert squared_norm(moved) == wanted
     assert squared_norm(np.empty(0, np.float32)) == 0.0
+
+
+def test_a_share_moves_less_and_makes_nothing_else_count_for_more() -> None:
+    # By hand: (2 * 4 * 0.25 + 6 * 1) / (2 + 6) = 1
+    running = ExactSum(1, BITS)
+    running.add(np.array([4], np.float32), 2, 0.25)
+    running.add(np.array([1], np.float32), 6)
+    assert running.mean().tolist() == [1.0]
