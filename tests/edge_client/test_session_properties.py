@@ -139,6 +139,7 @@ class Device(RuleBasedStateMachine):
         wrong=st.integers(0, 9),
         closes=st.sampled_from([60.0, 60.0, 10.0, 0.0]),
         expires=st.sampled_from([None, None, 1000.0, 5.0, 0.0]),
+        late=st.sampled_from([(0, False), (0, False), (2, False), (1, True), (9, True)]),
     )
     def offer(
         self,
@@ -151,6 +152,7 @@ class Device(RuleBasedStateMachine):
         wrong: int,
         closes: float,
         expires: float | None,
+        late: tuple[int, bool],
     ) -> None:
         self.epoch = max(self.epoch, self.epoch + newer)
         number = RoundId(max(1, self.latest + ahead))
@@ -175,6 +177,8 @@ class Device(RuleBasedStateMachine):
             lanes=8,
             seed=0,
             sortition=drawn and Sortition(salt="s", train=drawn[0], evaluate=drawn[1]),
+            late_rounds=late[0],
+            asynchronous=late[1],
         )
         before, is_old = self.state, offer.epoch < self.state.epoch
         self.tell(session.Offered(self.now, offer, expires))

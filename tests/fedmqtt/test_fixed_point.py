@@ -169,3 +169,11 @@ def test_twice_the_largest_change_can_be_remembered_as_finely_as_fits(change_max
 def test_the_grid_is_the_nearest_whole_multiple() -> None:
     values = np.array([0.25, -0.3, 0.375, 0.125, 100.0], np.float32)
     assert on_grid(values, 2).tolist() == [1, -1, 2, 0, 400]
+
+
+def test_a_share_moves_less_and_makes_nothing_else_count_for_more() -> None:
+    # By hand: (2 * 4 * 0.25 + 6 * 1) / (2 + 6) = 1
+    running = ExactSum(1, BITS)
+    running.add(np.array([4], np.float32), 2, 0.25)
+    running.add(np.array([1], np.float32), 6)
+    assert running.mean().tolist() == [1.0]
