@@ -65,12 +65,25 @@ PERSONAL: dict[str, tuple[str, ...]] = {
 }
 PARTS = {
     "fair": Part(
-        (*SHARDS, *OWN_DATA, "federation.rounds.count=60"),
+        (
+            *SHARDS,
+            *OWN_DATA,
+            "federation.rounds.count=150",
+            "federation.rounds.cohort=21",
+            "federation.rounds.clients_min=21",
+            # Few local steps: many make those of q-FedAvg small.
+            "federation.training.epochs=1",
+            "federation.training.batch_size=64",
+            "federation.training.learning_rate=0.1",
+        ),
         {
             "fedavg": (),
-            "qfedavg, q = 1": (FAIR,),
-            "qfedavg, q = 2": (FAIR, "federation.aggregation_settings.q=2.0"),
-            "qfedavg, q = 5": (FAIR, "federation.aggregation_settings.q=5.0"),
+            "qfedavg, q = 1, rate = 4": (FAIR, "federation.aggregation_settings.rate=4.0"),
+            "qfedavg, q = 2, rate = 8": (
+                FAIR,
+                "federation.aggregation_settings.q=2.0",
+                "federation.aggregation_settings.rate=8.0",
+            ),
         },
     ),
     "slow": Part(

