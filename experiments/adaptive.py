@@ -112,9 +112,9 @@ def main() -> int:
     for fleet in known:
         print(_table([one for one in outcomes if one.fleet == fleet]))
     told = [asdict(one) for one in outcomes]
-    for one in told:
+    for line in told:
         # Thousands of numbers; the run folders have them.
-        one["seeds"] = len(one.pop("curves"))
+        line["seeds"] = len(line.pop("curves"))
     print(json.dumps(rounded({"experiment": "adaptive", "outcomes": told})))
     return 0
 
