@@ -12,9 +12,7 @@ def test_each_optimiser_is_told_at_its_best_rate(tmp_path: Path) -> None:
     words += ["--processes", "1", "--runs", str(tmp_path / "runs")]
     found = {one["optimiser"]: one for one in result("adaptive.py", words)["outcomes"]}
     assert set(found) == {"fedadam", "fedexp"}
-    for one in found.values():
-        # The last round closes, and then the last model is measured.
-        assert [len(curve) for curve in one["curves"]] == [4, 4]
+    assert all(one["seeds"] == 2 and 0 < one["accuracy"] <= 1 for one in found.values())
     assert found["fedexp"]["rate"] is None and found["fedexp"]["tried"] == {}
     tried, best = found["fedadam"]["tried"], f"{found['fedadam']['rate']:g}"
     assert len(tried) == 3 and tried[best] == max(tried.values())
