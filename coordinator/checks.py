@@ -48,6 +48,14 @@ def _check_memory(config: FederationConfig) -> None:
                 " nothing in common but zeros. Choose a codec without topk, or a strategy that is"
                 " a mean"
             )
+        are_mixed = config.rounds.mode == "asynchronous" or config.late.policy != "discard"
+        if chain.front is not None and are_mixed and issubclass(strategy.Settings, RobustSettings):
+            raise SettingsError(
+                f"codec {codec!r} sends other numbers in each round, and aggregation ="
+                f" {config.aggregation!r} would compare answers to different rounds, which have few"
+                " numbers in common. Choose a codec without part, a strategy that is a mean, or"
+                ' synchronous rounds with late.policy = "discard"'
+            )
 
 
 def check_parts(config: FederationConfig) -> None:

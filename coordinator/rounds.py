@@ -658,7 +658,7 @@ def _open_if_ready(
         willing = roster.willing(rules.purpose)
         wanted = pacing.invite_count(pace, rules.cohort, len(willing))
         train = _invite(willing, wanted, state.round, rules.purpose, salt, rules, roster)
-    evaluate = _evaluators(state.round, salt, rules, roster)
+    evaluate = _evaluators(state.round, train.clients, salt, rules, roster)
     return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
 
 
@@ -678,11 +678,17 @@ def _open_last_evaluation(
     return _open(state, model, _NO_INVITATION, evaluate, at, deadline_s, rules, roster)
 
 
-def _evaluators(round_id: RoundId, salt: str, rules: Rules, roster: Roster) -> "_Invited":
+def _evaluators(
+    round_id: RoundId, train: Clients, salt: str, rules: Rules, roster: Roster
+) -> "_Invited":
     # The first round's model is the initial one: its figures are the line everything starts from.
     if not rules.evaluate_every or (round_id - 1) % rules.evaluate_every:
         return _NO_INVITATION
     willing = roster.willing("evaluate")
+    if rules.is_asynchronous:
+        # Whoever measures a version and was not invited to train in it cannot be any more, since an
+        # answer is named by its round: in a small fleet nobody would be left to invite.
+        willing = [one for one in willing if one in train or not roster.is_willing(one, "train")]
     count = min(len(willing), rules.evaluators or len(willing))
     return _invite(willing, count, round_id, "evaluate", salt, rules, roster)
 

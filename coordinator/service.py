@@ -49,6 +49,7 @@ from coordinator.ledger import (
     Refusals,
 )
 from coordinator.old_models import OldModels, as_it_lies
+from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
 from coordinator.round_rules import LANES
@@ -345,9 +346,7 @@ class Service:
         self._failure = failure
         self._loop.stop()
 
-    def _first_model(
-        self, source: tuple[Layout, Array] | Recovered | None
-    ) -> published_model.PublishedModel:
+    def _first_model(self, source: tuple[Layout, Array] | Recovered | None) -> PublishedModel:
         """Of a new run, or the newest of one that is gone on with."""
         chunk_bytes = self._config.transfer.chunk_bytes
         match source:
@@ -964,15 +963,20 @@ class Service:
         if self._fold_next():
             self._loop.post(self._average)
             return
-        shared = self._division.shared_of(self._model.flat)
         if self._answers.judges:
             # What it would be judged by is being changed.
-            self._averaged(_at_once(self._answers.finish, shared))
+            self._averaged(_at_once(self._made_of, self._model))
             return
-        made = self._averager.submit(self._answers.finish, shared)
+        made = self._averager.submit(self._made_of, self._model)
         made.add_done_callback(lambda _: self._loop.post_from_thread(lambda: self._averaged(made)))
 
-    def _averaged(self, made: Future[Array]) -> None:
+    def _made_of(self, old: PublishedModel) -> PublishedModel:
+        """The next model, and what clients will fetch of it. Raises KeepModel."""
+        shared = self._answers.finish(self._division.shared_of(old.flat))
+        flat = self._division.with_shared(old.flat, shared)
+        return downlink.following(old, flat, self._downlink)
+
+    def _averaged(self, made: Future[PublishedModel]) -> None:
         if self._ending:
             return
         self._conclude(self._next_model(made))
@@ -996,12 +1000,13 @@ class Service:
             _log.warning("the late answer of %s does not count any more: %s", client, fault)
         return True
 
-    def _next_model(self, made: Future[Array]) -> published_model.PublishedModel:
-        """Of the numbers that the strategy made; the old one where it makes none."""
+    def _next_model(self, made: Future[PublishedModel]) -> PublishedModel:
+        """The old one where the strategy makes none."""
         assert self._closing is not None
         old = self._model
         try:
-            shared = made.result()
+            # It may have been cut anew meanwhile, for a broker with other limits.
+            return published_model.cut(made.result(), old.ref.chunk_bytes)
         except KeepModel as why:
             self._closing = replace(self._closing, outcome="kept", reason=str(why))
             if self._facts.last_round is not None:
@@ -1009,10 +1014,8 @@ class Service:
             # They are used up with the others, and went into no model.
             self._left_out.update(self._closing.held)
             return old
-        flat = self._division.with_shared(old.flat, shared)
-        return downlink.following(old, flat, self._downlink)
 
-    def _conclude(self, model: published_model.PublishedModel) -> None:
+    def _conclude(self, model: PublishedModel) -> None:
         """The round has come out like this; `model` is what the next one starts from."""
         close, self._closing = self._closing, None
         assert close is not None
@@ -1211,10 +1214,12 @@ class Service:
         return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
 
 
-def _at_once(finish: Callable[[Array], Array], base: Array) -> Future[Array]:
-    made: Future[Array] = Future()
+def _at_once(
+    make: Callable[[PublishedModel], PublishedModel], old: PublishedModel
+) -> Future[PublishedModel]:
+    made: Future[PublishedModel] = Future()
     try:
-        made.set_result(finish(base))
+        made.set_result(make(old))
     except KeepModel as why:
         made.set_exception(why)
     return made

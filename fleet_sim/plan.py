@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from coordinator import selection
 from coordinator.config import Transfer
@@ -101,7 +102,7 @@ class Plan:
             late_batch=chance.choice([1, 2, 5]),
             late_rounds_max=chance.choice([1, 5, 40]),
             # A stream of its own: a new file in the folder changes nothing else of a seed's storm.
-            selection=stream(seed, "selection").choice(parts.names(selection)),
+            selection=_selection(stream(seed, "selection"), concurrency),
             greet_s=chance.choice([0.0, 2.0, 10.0]),
             commit_s=chance.choice([0.0, 0.01, 0.5, 5.0]),
             # So few that the slots are fought for, and not so few that a cohort cannot be in time.
@@ -119,7 +120,7 @@ class Plan:
     def round_rules(self, epoch: int) -> Rules:
         return Rules(
             select=self._select,
-            by_sortition=getattr(parts.load(selection, self.selection), "BY_SORTITION", False),
+            by_sortition=_draws(self.selection),
             purpose=self.purpose,
             rounds=self.rounds,
             cohort=self.cohort,
@@ -165,6 +166,16 @@ class Plan:
             candidates, count, chance, known, policy.Settings()
         )
         return invited
+
+
+def _selection(chance: Random, concurrency: int) -> str:
+    names = parts.names(selection)
+    # Where rounds are asynchronous, clients are invited by name (`coordinator/checks.py`).
+    return chance.choice([name for name in names if not (concurrency and _draws(name))])
+
+
+def _draws(policy: str) -> bool:
+    return bool(getattr(parts.load(selection, policy), "BY_SORTITION", False))
 
 
 def _late(drawn: Late, concurrency: int) -> Late:

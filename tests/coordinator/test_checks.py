@@ -54,6 +54,14 @@ def check(*overrides: str) -> None:
             ["rounds.mode=asynchronous", "selection=sortition"],
             "selection is 'sortition' and rounds.mode is \"asynchronous\"",
         ),
+        (
+            ["codec=part(share=0.25)+eden", "aggregation=multi_krum", "late.policy=weigh"],
+            "codec 'part(share=0.25)+eden' sends other numbers in each round, and aggregation =",
+        ),
+        (
+            ["codec=part(share=0.25)+eden", "aggregation=median", "rounds.mode=asynchronous"],
+            "codec 'part(share=0.25)+eden' sends other numbers in each round, and aggregation =",
+        ),
         (["late.rounds_max=16"], "late.rounds_max is 16: more than 15 need rounds.mode ="),
         (
             ["rounds.mode=asynchronous", "late.policy=buffer"],
@@ -81,6 +89,7 @@ def test_what_contradicts_itself_is_refused_with_both_values(
         ["tuning.deadline_min_s=300", "tuning.over_selection_min=1.3"],
         ["tuning.over_selection_max=1.3"],
         ["late.rounds_max=15"],
+        ["codec=part(share=0.25)+eden", "aggregation=multi_krum"],
         ["rounds.mode=asynchronous", "late.rounds_max=1000", "late.policy=weigh"],
         # Nothing is learned: the bounds bound nothing.
         ["tuning.enabled=false", "tuning.over_selection_min=3", "tuning.deadline_min_s=1000"],

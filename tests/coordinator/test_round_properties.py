@@ -102,7 +102,8 @@ class Rounds(RuleBasedStateMachine):
     ) -> None:
         self.knobs = rounds.Rules(
             select=first_of_all,
-            by_sortition=by_sortition,
+            # Where rounds are asynchronous, clients are invited by name.
+            by_sortition=by_sortition and not concurrency,
             rounds=count,
             cohort=cohort,
             quorum=min(quorum, cohort),
@@ -125,7 +126,7 @@ class Rounds(RuleBasedStateMachine):
         self.now = 0.0
         self.alarm: float | None = None
         self.state: rounds.State = rounds.begin(self.knobs)
-        self.roster = Roster("digits", by_sortition=by_sortition)
+        self.roster = Roster("digits", by_sortition=self.knobs.by_sortition)
         self.promises = CoordinatorPromises(self.knobs)
         self.remembered = Remembered()
         self.written: list[Named] = []
