@@ -198,7 +198,7 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
         " charging, battery_min, load_max, temperature_max, unmetered, metered_links, check_s"
     )
     assert _mistake(*needed, "--set", 'purposes=["cook"]') == (
-        "the command line: purposes cannot be 'cook'; choose from: evaluate, train"
+        "the command line: purposes cannot be 'cook'; choose from: describe, evaluate, train"
     )
     assert _mistake(*needed, "--id", "a/b") == (
         "the command line: id: not allowed (This device's name: A-Z a-z 0-9 . _ -, up to 64)"
