@@ -582,6 +582,13 @@ class CoordinatorPromises:
             for n, one in self.offers.items()
             if n <= self._openings_on_disk
         }
+        self.invited = {
+            # By sortition nobody is invited later by name.
+            n: self.invited[n]
+            if offer.sortition is not None
+            else replace(self.invited[n], train=frozenset(offer.train))
+            for n, offer in self.offers.items()
+        }
         self.counted = {
             number: {client for client in self.counted[number] if Named(client, number) in on_disk}
             for number in self.offers
