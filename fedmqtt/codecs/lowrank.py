@@ -30,7 +30,8 @@ from fedmqtt.codecs import Factors
 from fedmqtt.weights import Array, Shapes
 
 _ITERATIONS = 4
-"""More do not bring a real update's product noticeably nearer to it."""
+"""Of a real update the first leaves out 0.87 of the norm at rank 1 and the fourth 0.76, where 0.74
+is the least there can be; at rank 4 it is 0.51, 0.34 and 0.33."""
 _SCALE_BYTES = 4
 _SCALE_MAX = 2.0**64
 """Far above what a change within bounds leads to."""
