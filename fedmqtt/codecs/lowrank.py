@@ -13,6 +13,9 @@ Vogels et al., "PowerSGD: Practical Low-Rank Gradient Compression for Distribute
 NeurIPS 2019, algorithms 1 and 2. Theirs sums P over the workers before it computes Q, and begins
 with the Q of the step before. Clients that come and go send both factors at once, and begin with
 chance: the few iterations that take the place of the warm start are cheap beside training.
+
+To encode, a machine's own matrix products do, whose last digits differ from one to another. What
+comes back is a function of the bytes alone, the same on every machine.
 """
 
 import functools
@@ -176,8 +179,8 @@ def _factors(matrix: Array, start: Array) -> tuple[Array, Array]:
 def _best_scales(matrix: Array, left: Array, right: Array) -> NDArray[np.float64]:
     """Of the products of `left`, (rank, rows), and `right`, (rank, columns), that together are
     the nearest to the matrix: least squares, shape (rank,)."""
+    shares = np.multiply(matrix @ right.T, left.T, dtype=np.float64).sum(axis=0)
     left, right = left.astype(np.float64), right.astype(np.float64)
-    shares = ((matrix @ right.T) * left.T).sum(axis=0)
     overlaps = (left @ left.T) * (right @ right.T)
     best: NDArray[np.float64] = np.linalg.lstsq(overlaps, shares)[0]
     return best

@@ -1,7 +1,6 @@
 """A real coordinator process, killed by -9 and started again: it goes on as if nothing had been."""
 
 import json
-import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,14 +40,21 @@ def url(mosquitto_broker: RunningBroker) -> str:
 class Federation:
     """One federation's settings, its folder of runs, and its coordinators."""
 
-    def __init__(self, url: str, name: str, folder: Path, *shape: int, more: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        folder: Path,
+        size: int = SIZE,
+        more: str = "",
+        shape: tuple[int, ...] = (),
+    ) -> None:
         self.folder = folder
         self.runs = folder / "runs"
         self._url = url
         start, self._config = folder / "start.safetensors", folder / "federation.toml"
-        shape = shape or (SIZE,)
-        start_numbers = np.linspace(-1, 1, math.prod(shape), dtype=np.float32)
-        save_file({"w": start_numbers.reshape(shape)}, start)
+        numbers = np.linspace(-1, 1, size, dtype=np.float32)
+        save_file({"w": numbers.reshape(shape or (size,))}, start)
         self._config.write_text(
             f'name = "{name}"\ntask = "{TASK}"\nruns = "{self.runs}"\ninitial_model = "{start}"\n'
             "[evaluation]\nevery = 0\n[tuning]\nenabled = false\n"
@@ -162,7 +168,7 @@ def test_what_was_accepted_in_few_bits_is_folded_again_to_the_last_bit(
     shape, size, seed = (60, 50), 3000, 11
     codec = codec_chain.read(text)
     average = ExactSum(size, fraction_bits(64.0, 1_000_000, 3))
-    federation = Federation(url, federation_name, tmp_path, *shape)
+    federation = Federation(url, federation_name, tmp_path, size, shape=shape)
     words = ("--set", f"codec={codec.text}", "--set", f"seed={seed}", "--set", "rounds.count=1")
     with Room(url, federation_name) as room:
         ann, bob, cat = come(room, *CHANGES)
