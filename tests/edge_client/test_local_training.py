@@ -160,8 +160,8 @@ def test_factors_are_of_the_layers_that_travel(tmp_path: Path) -> None:
     assert shapes == ((4, 3),)
     chances = codec_chance.of_answer(7, found.round, ANN)
     sent = codec_chain.read(found.codec).decode(found.payload, 12, chances, shapes)
-    left_out = np.linalg.norm(plain - sent)
-    assert left_out == pytest.approx(_beyond_rank_1(plain.reshape(4, 3)), rel=0.01)
+    least = _beyond_rank_1(plain.reshape(4, 3))
+    assert 0.999 * least <= np.linalg.norm(plain - sent) <= 1.05 * least
 
 
 def _beyond_rank_1(matrix: weights.Array) -> float:
