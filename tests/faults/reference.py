@@ -83,6 +83,7 @@ class Reference:
                 data_dir=folder,
                 model_path=str(model),
                 outbox=str(outbox.folder),
+                memory=str(Path(folder) / "memory"),
                 run=RunId("reference"),
                 round=RoundId(number),
                 base=digest,
