@@ -9,6 +9,7 @@ repetitions, as everything that disturbs only adds.
 import argparse
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -28,7 +29,7 @@ from coordinator.config import FederationConfig
 from fedmqtt import codec_chain, codec_chance, messages
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
 CODECS = (
     "full",
@@ -48,6 +49,9 @@ CODECS = (
     "part(share=0.1)+eden",
     "topk(share=0.05)+int8",
     "topk(share=0.01)+int8",
+    "lowrank(rank=1)+int8",
+    "lowrank(rank=2)+int8",
+    "lowrank(rank=4)+int8",
 )
 ANN = ClientId("ann")
 TERMS_MAX = 2**20
@@ -78,10 +82,12 @@ def main() -> int:
 def _cost(codec: str, change: Array, repeats: int) -> dict[str, float]:
     chain = codec_chain.read(codec)
     config = FederationConfig(name="cost", task="learning_tasks.linear", codec=codec)
-    answers = Answers(config, change.size, TERMS_MAX)
+    shapes = _shapes(change.size)
+    answers = Answers(config, change.size, TERMS_MAX, shapes=shapes)
     answers.begin(TERMS_MAX)
     chances = codec_chance.of_answer(config.seed, RoundId(1), ANN)
-    data = messages.encode(_update(chain.text, memoryview(chain.encode(change, chances))))
+    payload = memoryview(chain.encode(change, chances, shapes))
+    data = messages.encode(_update(chain.text, payload))
 
     def fold(update: Update) -> None:
         assert not answers.check(ANN, update)
@@ -98,6 +104,12 @@ def _cost(codec: str, change: Array, repeats: int) -> dict[str, float]:
         "fold_s": _least_s(lambda: fold(update), repeats),
         "answer_s": _least_s(take, repeats),
     }
+
+
+def _shapes(params: int) -> Shapes:
+    """Of one large layer and a bias, for codecs that go by them."""
+    side = math.isqrt(params)
+    return (side, side), (params - side * side,)
 
 
 def _least_s(work: Callable[[], None], repeats: int) -> float:

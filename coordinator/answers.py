@@ -47,7 +47,7 @@ from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update, method_
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
 
 @dataclass(slots=True)
@@ -74,13 +74,16 @@ class Answers:
         folder: Path | None = None,
         memory: Memory | None = None,
         base_of: Callable[[RoundId], Array] | None = None,
+        shapes: Shapes = (),
     ) -> None:
         """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
         keep a round's updates; the system's for what is temporary, where none is given. `memory`:
         what the strategy remembered when the run was interrupted. `base_of`: the model that an
-        earlier round started from, for strategies that need it."""
+        earlier round started from, for strategies that need it. `shapes`: of the tensors of
+        which the numbers are made, for codecs that go by them."""
         self._config = config
         self._size = size
+        self._shapes = shapes
         self._codecs = codec_choice.chains(config)
         self._strategy: ModuleType = parts.load(aggregation, config.aggregation)
         self._settings = local_method.strategy_settings(config)
@@ -326,7 +329,7 @@ class Answers:
             )
         chances = codec_chance.of_answer(self._config.seed, update.round, client)
         try:
-            change = codec.unpack(update.payload, self._size, chances)
+            change = codec.unpack(update.payload, self._size, chances, self._shapes)
         except ValueError as bad:
             return f"tensors of other shapes: {bad}"
         numbers = change.values

@@ -45,8 +45,8 @@ def _check_memory(config: FederationConfig) -> None:
             raise SettingsError(
                 f"codec {codec!r} sends other numbers of each client, and aggregation ="
                 f" {config.aggregation!r} compares updates with each other: most would have"
-                " nothing in common but zeros. Choose a codec without topk, or a strategy that is"
-                " a mean"
+                " nothing in common but zeros. Choose a codec without topk and lowrank, or a"
+                " strategy that is a mean"
             )
         are_mixed = config.rounds.mode == "asynchronous" or config.late.policy != "discard"
         if chain.front is not None and are_mixed and issubclass(strategy.Settings, RobustSettings):

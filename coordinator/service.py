@@ -366,7 +366,13 @@ class Service:
         config, folder, model = self._config, self._folder.path, self._model
         if self._rules.purpose != "describe":
             return Answers(
-                config, self._division.size, terms_max, folder, remembered, self._base_of
+                config,
+                self._division.size,
+                terms_max,
+                folder,
+                remembered,
+                self._base_of,
+                self._division.shared.shapes,
             )
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat

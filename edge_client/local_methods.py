@@ -14,7 +14,7 @@ from fedmqtt import codec_chain, codec_chance, fixed_point
 from fedmqtt.codec_chance import Chances
 from fedmqtt.messages import Method
 from fedmqtt.topics import RoundId
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
 _COUNTED = "counted"
 """The sum of what was counted of this client, int32, shape (size,), in multiples of 2^-bits."""
@@ -40,19 +40,20 @@ def remembers(method: Method, codec: str) -> bool:
     return method.difference or method.interval_max > 0 or codec_chain.read(codec).remembers
 
 
-def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
-    """`change`: what training changed, float32, shape (size,). `before`: what is remembered.
+def encode(job: Job, change: Array, before: Remembered = NOTHING, shapes: Shapes = ()) -> Outgoing:
+    """`change`: what training changed, float32, shape (size,), of tensors of these `shapes`.
+    `before`: what is remembered.
 
     Raises ValueError on numbers that cannot be sent.
     """
     if job.method.difference:
         # What a codec leaves out of one difference is in the next: it needs no other memory.
-        return _difference(job, change, before)
+        return _difference(job, change, before, shapes)
     chain = codec_chain.read(job.codec)
     if chain.remembers:
-        outgoing = _with_feedback(job, change, before)
+        outgoing = _with_feedback(job, change, before, shapes)
     else:
-        outgoing = Outgoing(payload=chain.encode(change, _chances(job)))
+        outgoing = Outgoing(payload=chain.encode(change, _chances(job), shapes))
     return _with_interval(job, outgoing, before) if job.method.interval_max else outgoing
 
 
@@ -64,7 +65,7 @@ def _with_interval(job: Job, outgoing: Outgoing, before: Remembered) -> Outgoing
     return replace(outgoing, interval=interval, remembered=remembered)
 
 
-def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
+def _difference(job: Job, change: Array, before: Remembered, shapes: Shapes) -> Outgoing:
     """The client's half of a strategy that adds up differences, as `mifa`."""
     bits = job.method.fraction_bits
     counted = _counted(before, change.size, bits)
@@ -73,9 +74,9 @@ def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
         counted = np.zeros(change.size, np.int32)
     so_far = np.ldexp(counted.astype(np.float64), -bits)
     chain, chances = codec_chain.read(job.codec), _chances(job)
-    payload = chain.encode((change - so_far).astype(np.float32), chances)
+    payload = chain.encode((change - so_far).astype(np.float32), chances, shapes)
     # Not what was meant, but what has arrived: a codec's errors are made good next time.
-    arrived = chain.decode(payload, change.size, chances)
+    arrived = chain.decode(payload, change.size, chances, shapes)
     total = counted + fixed_point.on_grid(arrived, bits)
     if np.abs(total).max(initial=0) >= fixed_point.REMEMBERED_MAX:
         raise ValueError("is, together with what was counted before, beyond limits.change_max")
@@ -92,7 +93,7 @@ def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
     )
 
 
-def _with_feedback(job: Job, change: Array, before: Remembered) -> Outgoing:
+def _with_feedback(job: Job, change: Array, before: Remembered, shapes: Shapes) -> Outgoing:
     """What was left out of earlier answers goes with this one, or is left out once more.
 
     Stich et al., "Sparsified SGD with Memory", NeurIPS 2018, algorithm 1.
@@ -102,8 +103,8 @@ def _with_feedback(job: Job, change: Array, before: Remembered) -> Outgoing:
         left_out = np.zeros(change.size, np.float32)
     chain, chances = codec_chain.read(job.codec), _chances(job)
     wanted = change + left_out
-    payload = chain.encode(wanted, chances)
-    rest = wanted - chain.decode(payload, change.size, chances)
+    payload = chain.encode(wanted, chances, shapes)
+    rest = wanted - chain.decode(payload, change.size, chances, shapes)
     remembered = Remembered(round=job.round, arrays={_LEFT_OUT: rest})
     return Outgoing(payload=payload, remembered=remembered)
 

@@ -33,5 +33,5 @@ def _made(order: Rebuild) -> bytes:
     with Path(order.base_path).open("rb") as file:
         layout, numbers = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     for path in order.delta_paths:
-        numbers = deltas.apply(numbers, Path(path).read_bytes())
+        numbers = deltas.apply(numbers, Path(path).read_bytes(), layout.shapes)
     return weights.write(layout, numbers)

@@ -277,7 +277,7 @@ def description(job: Job, layout: Layout, base: weights.Array, task: Task, data:
         fingerprint=layout.fingerprint,
         sample_count=samples,
         codec=job.codec,
-        payload=memoryview(codec_chain.read(job.codec).encode(sums, chances)),
+        payload=memoryview(codec_chain.read(job.codec).encode(sums, chances, layout.shapes)),
     )
 
 
@@ -300,7 +300,8 @@ def update(
     # A gradient travels as the change that a step with rate 1 makes.
     change = -found if job.method.sends == "gradient" else found - base
     try:
-        outgoing = local_methods.encode(job, division.shared_of(change), before)
+        shared = division.shared_of(change)
+        outgoing = local_methods.encode(job, shared, before, division.shared.shapes)
     except ValueError as bad:
         raise TaskError(f"what training changed cannot be sent: it {bad}") from bad
     answer = Update(

@@ -46,6 +46,7 @@ from experiments.people import Task, fleet_of, tasks
 from experiments.tables import in_words, markdown, rounded
 from fedmqtt import codec_chain
 from fedmqtt.settings import SettingsError
+from fedmqtt.weights import Layout
 from fleet_sim.simulate_command import Mistake
 
 TASKS = ("phonewatch", "har", "mnist")
@@ -63,6 +64,9 @@ CODECS = (
     "topk(share=0.05)+int8",
     "topk(share=0.01)+full",
     "topk(share=0.01)+int8",
+    "lowrank(rank=1)+int8",
+    "lowrank(rank=2)+int8",
+    "lowrank(rank=4)+int8",
     "full/int8",
     "full/int4",
     "full/eden",
@@ -127,7 +131,7 @@ def _of_task(name: str, task: Task, arguments: argparse.Namespace, bar: Bars) ->
     }
     full = played["full"]
     layout, _ = checkpoint.load(full[0].folder / "initial_model.safetensors")
-    return [_outcome(name, codec, layout.size, played[codec], full) for codec in played]
+    return [_outcome(name, codec, layout, played[codec], full) for codec in played]
 
 
 def _play(
@@ -147,7 +151,7 @@ def _play(
 
 
 def _outcome(
-    task: str, codec: str, size: int, played: Sequence[Played], full: Sequence[Played]
+    task: str, codec: str, layout: Layout, played: Sequence[Played], full: Sequence[Played]
 ) -> Outcome:
     up, _ = _ways(codec)
     chain = codec_chain.read(up)
@@ -158,7 +162,7 @@ def _outcome(
     return Outcome(
         task=task,
         codec=codec,
-        answer_bytes=chain.size_bytes(size),
+        answer_bytes=chain.size_bytes(layout.size, layout.shapes),
         accuracy=mean(map(_latest, played)),
         difference=mean(differences),
         difference_error=(

@@ -111,7 +111,9 @@ class Run:
         """Round and model, after each round in which anybody was there."""
         # The same for all methods.
         chance = Random(f"{self.seed}/{pattern}")
-        answers = Answers(self.config, self.world.layout.size, CLIENTS)
+        answers = Answers(
+            self.config, self.world.layout.size, CLIENTS, shapes=self.world.layout.shapes
+        )
         model = self.world.initial
         for number in range(1, count + 1):
             there = sorted(there_in(number, pattern, self.world, chance))

@@ -1,9 +1,12 @@
 """A codec as an operator writes it, "part(share=0.25)+eden+zstd": stages in the order of encoding.
 
-    numbers ──[Subset | Largest]──▶ fewer numbers ──Numbers──▶ bytes ──[Bytes]──▶ fewer bytes
+    numbers ──[Subset | Largest | Factors]──▶ fewer numbers ──Numbers──▶ bytes ──[Bytes]──▶ fewer
 
 One stage makes bytes of numbers; one may stand in front of it, one behind. Settings stand in
 brackets, in TOML's spelling. Which stages there are is told by the files in `codecs/`.
+
+`shapes` are those of the tensors that lie one after the other in the numbers, for stages that go by
+them; both sides have them from the model's layout. Empty: the numbers are one vector.
 """
 
 import functools
@@ -21,11 +24,11 @@ from numpy.typing import NDArray
 
 from fedmqtt import codecs, parts, settings
 from fedmqtt.codec_chance import Chances
-from fedmqtt.codecs import LARGEST, Bytes, Largest, Numbers, Subset
+from fedmqtt.codecs import LARGEST, Bytes, Factors, Largest, Numbers, Subset
 from fedmqtt.settings import SettingsError
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
-Front = Subset | Largest
+Front = Subset | Largest | Factors
 Stage = Front | Numbers | Bytes
 
 TEXT_MAX = 200
@@ -67,14 +70,14 @@ class Chain:
     @property
     def remembers(self) -> bool:
         """Whether a client has to keep what it left out, for its next answer."""
-        return isinstance(self.front, Largest)
+        return isinstance(self.front, Largest | Factors)
 
-    def size_bytes(self, size: int) -> int:
+    def size_bytes(self, size: int, shapes: Shapes = ()) -> int:
         """How many bytes `size` numbers become, before the last stage squeezes those."""
-        kept = size if self.front is None else self.front.kept(size)
-        return self._head_bytes(size) + self.numbers.size_bytes(kept)
+        kept = self._kept(size, shapes)
+        return self._head_bytes(size, shapes) + self.numbers.size_bytes(kept)
 
-    def encode(self, values: Array, chances: Chances) -> bytes | memoryview:
+    def encode(self, values: Array, chances: Chances, shapes: Shapes = ()) -> bytes | memoryview:
         """`values`: float32, shape (n,). Raises ValueError on numbers that cannot be sent."""
         largest = float(np.abs(values).max(initial=0))
         # Written so that "not a number" fails it too.
@@ -92,20 +95,30 @@ class Chain:
                 places = self.front.choose(values)
                 numbers = self.numbers.encode(values[places], chances.own)
                 data = b"".join((self.front.write(places, values.size), numbers))
+            case Factors():
+                factors = self.front.factor(values, shapes, chances.shared)
+                numbers = self.numbers.encode(factors, chances.own)
+                # As the other side has them: what is lost there is made up for here.
+                factors = self.numbers.decode(memoryview(numbers), factors.size, chances.own)
+                data = b"".join((self.front.scale(values, factors, shapes), numbers))
         return data if self.squeezed is None else self.squeezed.squeeze(data)
 
-    def decode(self, data: bytes | memoryview, size: int, chances: Chances) -> Array:
+    def decode(
+        self, data: bytes | memoryview, size: int, chances: Chances, shapes: Shapes = ()
+    ) -> Array:
         """float32, shape (size,), perhaps not to be written to. Raises as `unpack`."""
-        return self.unpack(data, size, chances).full()
+        return self.unpack(data, size, chances, shapes).full()
 
-    def unpack(self, data: bytes | memoryview, size: int, chances: Chances) -> Sent:
+    def unpack(
+        self, data: bytes | memoryview, size: int, chances: Chances, shapes: Shapes = ()
+    ) -> Sent:
         """Of `size` numbers. Raises ValueError on bytes that `encode` does not make of so many.
 
         However hostile the bytes, it takes no more memory than eight times the `size` numbers have.
         """
         view = memoryview(data).cast("B")
-        kept = size if self.front is None else self.front.kept(size)
-        head_bytes, size_bytes = self._head_bytes(size), self.size_bytes(size)
+        kept, head_bytes = self._kept(size, shapes), self._head_bytes(size, shapes)
+        size_bytes = self.size_bytes(size, shapes)
         if self.squeezed is not None:
             view = memoryview(self.squeezed.expand(view, size_bytes))
         if len(view) != size_bytes:
@@ -118,10 +131,28 @@ class Chain:
                 return Sent(values, size, self.front.places(size, chances.shared))
             case Largest():
                 return Sent(values, size, self.front.read(view[:head_bytes], size))
+            case Factors():
+                return Sent(self.front.multiply(view[:head_bytes], values, size, shapes), size)
 
-    def _head_bytes(self, size: int) -> int:
-        """Those that tell which numbers were sent."""
-        return self.front.size_bytes(size) if isinstance(self.front, Largest) else 0
+    def _kept(self, size: int, shapes: Shapes) -> int:
+        """How many numbers are sent."""
+        match self.front:
+            case None:
+                return size
+            case Factors():
+                return self.front.kept(size, shapes)
+            case _:
+                return self.front.kept(size)
+
+    def _head_bytes(self, size: int, shapes: Shapes) -> int:
+        """Those that tell what the numbers are that were sent."""
+        match self.front:
+            case Largest():
+                return self.front.size_bytes(size)
+            case Factors():
+                return self.front.size_bytes(size, shapes)
+            case _:
+                return 0
 
 
 @functools.lru_cache(maxsize=16)
@@ -132,16 +163,20 @@ def read(text: str) -> Chain:
     match [stage for _, stage in named]:
         case [Numbers() as numbers]:
             return Chain(spelt, numbers)
-        case [Subset() | Largest() as front, Numbers() as numbers]:
+        case [Subset() | Largest() | Factors() as front, Numbers() as numbers]:
             return Chain(spelt, numbers, front)
         case [Numbers() as numbers, Bytes() as squeezed]:
             return Chain(spelt, numbers, None, squeezed)
-        case [Subset() | Largest() as front, Numbers() as numbers, Bytes() as squeezed]:
+        case [
+            Subset() | Largest() | Factors() as front,
+            Numbers() as numbers,
+            Bytes() as squeezed,
+        ]:
             return Chain(spelt, numbers, front, squeezed)
         case _:
             raise SettingsError(
                 f"codec: {text!r} has to be one of {_named(Numbers)}; in front of it may stand"
-                f" {_named(Subset | Largest)}, behind it {_named(Bytes)}, joined by +"
+                f" {_named(Front)}, behind it {_named(Bytes)}, joined by +"
             )
 
 

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 
 from fedmqtt import codec_chain, settings
 from fedmqtt.codec_chain import Stage
-from fedmqtt.codecs import Bytes, Largest, Numbers, Subset
+from fedmqtt.codecs import Bytes, Factors, Largest, Numbers, Subset
 
 _KINDS: dict[type[Stage], str] = {
     Subset: "In front, if wanted: which numbers are sent",
     Largest: "Or in front, with a memory on the device: the largest are sent",
+    Factors: "Or in front, with such a memory too: what matrices are made of is sent",
     Numbers: "One of these: numbers to bytes",
     Bytes: "Behind, if wanted: fewer bytes",
 }

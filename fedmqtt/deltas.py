@@ -29,7 +29,7 @@ from fedmqtt.codec_chance import Chances
 from fedmqtt.messages import DeltaRef, Name, Sha256
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import Digest
-from fedmqtt.weights import Array, Buffer
+from fedmqtt.weights import Array, Buffer, Shapes
 
 FORMAT = "fedmqtt-delta-1"
 SCALE_MAX = 4.0
@@ -63,21 +63,24 @@ class _Header(msgspec.Struct, frozen=True):
         return codec_chance.of_delta(self.base, self.number)
 
 
-def write(chain: Chain, base: Digest, number: int, old: Array, new: Array) -> tuple[bytes, Array]:
+def write(
+    chain: Chain, base: Digest, number: int, old: Array, new: Array, shapes: Shapes = ()
+) -> tuple[bytes, Array]:
     """The delta file that leads from `old`, float32 of shape (n,), with the digest `base`, towards
-    `new`; and the numbers that it makes, those of the model with this number.
+    `new`; and the numbers that it makes, those of the model with this number. `shapes`: of the
+    model's tensors.
 
     Raises ValueError on numbers that the codec has no bytes for.
     """
     change, chances = new - old, codec_chance.of_delta(base, number)
-    data = bytes(chain.encode(change, chances))
-    decoded = chain.decode(data, change.size, chances)
+    data = bytes(chain.encode(change, chances, shapes))
+    decoded = chain.decode(data, change.size, chances, shapes)
     scale = _best_scale(change, decoded)
     header = _Header(FORMAT, chain.text, base, number, scale, len(data))
     return msgspec.msgpack.encode(header) + data, _moved(old, decoded, scale)
 
 
-def apply(numbers: Array, file: Buffer) -> Array:
+def apply(numbers: Array, file: Buffer, shapes: Shapes = ()) -> Array:
     """The next model's numbers, shape (n,), of those of the one before it. Raises DeltaError.
 
     Takes no more memory than ten times the `numbers`, whatever the file says.
@@ -88,7 +91,7 @@ def apply(numbers: Array, file: Buffer) -> Array:
         raise DeltaError(f"{len(data)} bytes of a delta where {header.size_bytes} belong")
     try:
         chain = codec_chain.read(header.codec)
-        change = chain.decode(data, numbers.size, header.chances)
+        change = chain.decode(data, numbers.size, header.chances, shapes)
     except (ValueError, SettingsError) as bad:
         raise DeltaError(f"no delta of this model: {bad}") from bad
     return _moved(numbers, change, header.scale)

@@ -39,10 +39,15 @@ class Division:
         """Of the personal tensors alone, in the model's order."""
         return Layout(tuple(one for one in self.layout.tensors if one[0] in self.names))
 
+    @cached_property
+    def shared(self) -> Layout:
+        """Of the tensors that travel, in the model's order."""
+        return Layout(tuple(one for one in self.layout.tensors if one[0] not in self.names))
+
     @property
     def size(self) -> int:
         """How many numbers travel."""
-        return self.layout.size - self.personal.size
+        return self.shared.size
 
     def shared_of(self, flat: Array) -> Array:
         """What travels of a model, shape (size,): the model itself where that is all of it."""

@@ -26,6 +26,8 @@ Array = NDArray[np.float32]
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 Weights = dict[str, Array]
 """Parameter name to float32 array."""
+Shapes = tuple[tuple[int, ...], ...]
+"""Of tensors that lie one after the other."""
 
 FORMAT = "fedmqtt-weights-1"
 _HEADER_BYTES_MAX = 4 * 1024 * 1024
@@ -56,6 +58,10 @@ class Layout:
     def size(self) -> int:
         """How many numbers a flat vector of this layout has."""
         return sum(math.prod(shape) for _, shape in self.tensors)
+
+    @property
+    def shapes(self) -> Shapes:
+        return tuple(shape for _, shape in self.tensors)
 
     @property
     def fingerprint(self) -> str:

@@ -78,7 +78,13 @@ class Tensors:
         self.answers = (
             SumsOfData(config, layout, terms, asked=lambda: self.flat)
             if data_query.is_layout(layout)
-            else Answers(config, self.division.size, terms, base_of=self._base_of)
+            else Answers(
+                config,
+                self.division.size,
+                terms,
+                base_of=self._base_of,
+                shapes=self.division.shared.shapes,
+            )
         )
 
     @property

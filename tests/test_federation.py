@@ -177,6 +177,26 @@ def test_a_few_bits_for_each_number_make_the_model_that_they_should(
     assert second.bytes_received - first.bytes_received < 32_008 + 3 * 2000
 
 
+def test_factors_of_layers_make_the_model_that_they_should(
+    broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    # One round: what clients remember of it is theirs, and would be in the next.
+    config = write_config(tmp_path, federation_name, LINEAR, three_of_all(1))
+    run = tmp_path / "run"
+    thin = ("--set", "codec=lowrank(rank=1)+int8")
+    with (
+        clients(tmp_path, broker.url, federation_name, LINEAR),
+        running(tmp_path, *coordinator_of(config, broker.url, run), *thin) as coordinator,
+    ):
+        assert coordinator.wait() == 0, coordinator.log
+    reference = Reference(settings.read(run / "federation.toml", [], FederationConfig))
+    wanted = reference.layout.unflatten(reference.next(reference.initial, 1, NAMES, len(NAMES)))
+    model = load_file(run / "model.safetensors")
+    assert {name: array.tobytes() for name, array in model.items()} == {
+        name: array.tobytes() for name, array in wanted.items()
+    }
+
+
 def test_clients_of_one_run_take_part_in_round_1_of_the_next(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:

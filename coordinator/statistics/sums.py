@@ -34,7 +34,7 @@ class SumsOfData(Answers):
         self._layout = layout
         self._asked = asked
         self._queries: Queries = {}
-        super().__init__(config, layout.size, terms_max, folder, memory)
+        super().__init__(config, layout.size, terms_max, folder, memory, shapes=layout.shapes)
 
     def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         self._queries = data_query.read_queries(self._layout.unflatten(self._asked()))

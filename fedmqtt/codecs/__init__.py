@@ -2,7 +2,7 @@
 
     part(share=0.25)    +    eden      +     zstd
     Subset: fewer numbers    Numbers: bytes  Bytes: fewer bytes
-    or Largest
+    or Largest, or Factors
 
 Each file defines a `Stage`, a frozen struct of one of the four kinds below; its fields are the
 stage's settings. `codec_chain.py` reads a chain and runs it. It has checked what a stage is given:
@@ -19,7 +19,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fedmqtt.codec_chance import Chance
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
 LARGEST = 1e9
 """No change of a parameter may be larger: no federation takes it, and squares stay finite."""
@@ -64,6 +64,34 @@ class Largest(Struct, frozen=True, forbid_unknown_fields=True):
     @abstractmethod
     def read(self, data: memoryview, size: int) -> NDArray[np.int64]:
         """The places, growing, none twice, all below `size`. Raises ValueError on other bytes."""
+
+
+class Factors(Struct, frozen=True, forbid_unknown_fields=True):
+    """Makes fewer numbers of which matrices can be made again, nearly. The client remembers what
+    they leave out, and adds it to its next change. `shapes` are those of the tensors of which the
+    vector is made, `size` numbers in all; empty: it is one."""
+
+    @abstractmethod
+    def kept(self, size: int, shapes: Shapes) -> int:
+        """How many numbers are sent."""
+
+    @abstractmethod
+    def size_bytes(self, size: int, shapes: Shapes) -> int:
+        """How many bytes tell their scales."""
+
+    @abstractmethod
+    def factor(self, values: Array, shapes: Shapes, shared: Chance) -> Array:
+        """The numbers to send, shape (kept,), about 1 on average."""
+
+    @abstractmethod
+    def scale(self, values: Array, factors: Array, shapes: Shapes) -> bytes:
+        """The scales that bring what is made of `factors`, as they arrive, nearest to `values`:
+        it is then never further from them than nothing is."""
+
+    @abstractmethod
+    def multiply(self, scales: memoryview, factors: Array, size: int, shapes: Shapes) -> Array:
+        """float32, shape (size,), the same bits on every machine. Raises ValueError on bytes that
+        are no scales."""
 
 
 class Numbers(Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from fedmqtt.messages import Measures, Update
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount
 from fedmqtt.topics import ClientId, RoundId
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 DIGEST = "0" * 64
@@ -130,6 +130,25 @@ def test_a_part_of_the_numbers_counts_whether_or_not_the_strategy_takes_parts(
     answers.fold(ANN, one, evaluates=False)
     came = few.decode(one.payload, 50, chances)
     np.testing.assert_allclose(answers.finish(np.zeros(50, np.float32)), came, rtol=1e-6)
+
+
+def test_a_codec_of_factors_goes_by_the_shapes_of_the_model() -> None:
+    few, shapes = codec_chain.read("lowrank(rank=1)+full"), ((12, 10), (5,))
+    answers = Answers(config(codec=few.text), size=125, terms_max=10, shapes=shapes)
+    change = np.concatenate([np.outer(np.arange(12), np.arange(10)).ravel(), np.ones(5)]) / 128
+    chances = codec_chance.of_answer(0, RoundId(1), ANN)
+
+    def sent(shapes: Shapes) -> Update:
+        payload = few.encode(change.astype(np.float32), chances, shapes)
+        return update([], codec=few.text, payload=memoryview(payload))
+
+    answers.begin(terms_max=1)
+    assert answers.check(ANN, sent(())).startswith("tensors of other shapes: ")
+    one = sent(shapes)
+    assert one.payload.nbytes == 4 * (12 + 10 + 5) + 4 * 2
+    assert answers.check(ANN, one) == ""
+    answers.fold(ANN, one, evaluates=False)
+    np.testing.assert_allclose(answers.finish(np.zeros(125, np.float32)), change, atol=1e-6)
 
 
 def test_clients_may_answer_by_either_codec_that_the_offer_names_and_by_no_other() -> None:

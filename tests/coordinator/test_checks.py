@@ -47,6 +47,10 @@ def check(*overrides: str) -> None:
             "codec 'topk(share=0.01)+int8' sends other numbers of each client",
         ),
         (
+            ["codec=lowrank(rank=2)+int8", "aggregation=krum"],
+            "codec 'lowrank(rank=2)+int8' sends other numbers of each client",
+        ),
+        (
             ["slow_links.codec=eden", "aggregation=krum"],
             "slow_links.codec is 'eden', and aggregation = 'krum' compares updates",
         ),

@@ -16,7 +16,7 @@ from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
 
 SIZE = 5000
-LAYOUT = Layout((("w", (SIZE,)),))
+LAYOUT = Layout((("w", (60, 80)), ("b", (200,))))
 
 FRONT = {"part": "part(share=0.4)"}
 NUMBERS = [name for name, stage in codec_chain.stages().items() if issubclass(stage, Numbers)]
@@ -25,6 +25,8 @@ CODECS = [
     *(name for name in NUMBERS if name != downlink.FULL),
     *(f"{FRONT.get(front, front)}+{name}" for front in SUBSETS for name in NUMBERS),
     "int4+zstd",
+    "lowrank(rank=8)+int8",
+    "lowrank(rank=8)+int4+zstd",
 ]
 
 
@@ -63,7 +65,7 @@ def test_who_follows_by_deltas_has_what_the_offer_names(codec: str) -> None:
         assert newest.ref.digest == weights.digest(newest.file)
         assert newest.ref.size_bytes == len(newest.file)
         _, held = weights.read(old.file)
-        made = weights.write(LAYOUT, deltas.apply(held, newest.file))
+        made = weights.write(LAYOUT, deltas.apply(held, newest.file, LAYOUT.shapes))
         assert weights.digest(made) == new.ref.digest
         assert made == new.file and len(made) == new.ref.size_bytes
         assert new.published.tobytes() == made[-4 * SIZE :]

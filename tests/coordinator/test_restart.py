@@ -40,12 +40,21 @@ def url(mosquitto_broker: RunningBroker) -> str:
 class Federation:
     """One federation's settings, its folder of runs, and its coordinators."""
 
-    def __init__(self, url: str, name: str, folder: Path, size: int = SIZE, more: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        folder: Path,
+        size: int = SIZE,
+        more: str = "",
+        shape: tuple[int, ...] = (),
+    ) -> None:
         self.folder = folder
         self.runs = folder / "runs"
         self._url = url
         start, self._config = folder / "start.safetensors", folder / "federation.toml"
-        save_file({"w": np.linspace(-1, 1, size, dtype=np.float32)}, start)
+        numbers = np.linspace(-1, 1, size, dtype=np.float32)
+        save_file({"w": numbers.reshape(shape or (size,))}, start)
         self._config.write_text(
             f'name = "{name}"\ntask = "{TASK}"\nruns = "{self.runs}"\ninitial_model = "{start}"\n'
             "[evaluation]\nevery = 0\n[tuning]\nenabled = false\n"
@@ -152,13 +161,14 @@ def test_killed_twice_it_goes_on_with_the_round_and_the_model_is_the_same_to_the
     assert federation.model == undisturbed(url, f"{federation_name}-u", tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("text", ["part(share=0.5)+eden+zstd", "lowrank(rank=3)+int8"])
 def test_what_was_accepted_in_few_bits_is_folded_again_to_the_last_bit(
-    url: str, federation_name: str, tmp_path: Path
+    url: str, federation_name: str, tmp_path: Path, text: str
 ) -> None:
-    size, seed = 3000, 11
-    codec = codec_chain.read("part(share=0.5)+eden+zstd")
+    shape, size, seed = (60, 50), 3000, 11
+    codec = codec_chain.read(text)
     average = ExactSum(size, fraction_bits(64.0, 1_000_000, 3))
-    federation = Federation(url, federation_name, tmp_path, size)
+    federation = Federation(url, federation_name, tmp_path, size, shape=shape)
     words = ("--set", f"codec={codec.text}", "--set", f"seed={seed}", "--set", "rounds.count=1")
     with Room(url, federation_name) as room:
         ann, bob, cat = come(room, *CHANGES)
@@ -167,8 +177,8 @@ def test_what_was_accepted_in_few_bits_is_folded_again_to_the_last_bit(
             for guest in (ann, bob, cat):
                 change = np.random.default_rng(len(guest.offers)).normal(size=size)
                 chances = codec_chance.of_answer(seed, offer.round, guest.client)
-                payload = codec.encode(change.astype(np.float32), chances)
-                average.add(codec.decode(payload, size, chances), 10)
+                payload = codec.encode(change.astype(np.float32), chances, (shape,))
+                average.add(codec.decode(payload, size, chances, (shape,)), 10)
                 if guest is cat:
                     kill(room, program)
                     break

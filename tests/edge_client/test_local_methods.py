@@ -15,6 +15,7 @@ from fedmqtt.weights import Array
 from tests.edge_client.jobs import job
 
 SIZE = 500
+SHAPES = ((24, 20), (20,))
 BITS = fixed_point.remembered_bits(64.0)
 
 
@@ -29,7 +30,7 @@ def change(number: int) -> Array:
 
 def arrived(of: Job, outgoing: local_methods.Outgoing) -> Array:
     chances = codec_chance.of_answer(of.seed, of.round, of.client)
-    return codec_chain.read(of.codec).decode(outgoing.payload, SIZE, chances)
+    return codec_chain.read(of.codec).decode(outgoing.payload, SIZE, chances, SHAPES)
 
 
 def kept(outgoing: local_methods.Outgoing) -> Remembered:
@@ -89,7 +90,17 @@ def test_more_than_can_be_remembered_is_not_sent(tmp_path: Path) -> None:
         local_methods.encode(asked(tmp_path, 2), 2 * huge, before)
 
 
-@pytest.mark.parametrize("codec", ["topk(share=0.02)+full", "topk(share=0.1)+int8+zstd"])
+@pytest.mark.parametrize(
+    "codec",
+    [
+        "topk(share=0.02)+full",
+        "topk(share=0.1)+int8+zstd",
+        "lowrank(rank=1)+full",
+        "lowrank(rank=2)+int8+zstd",
+        # Each factor in a bit: scales keep what is left out from growing.
+        "lowrank(rank=4)+eden",
+    ],
+)
 def test_all_that_arrived_and_what_was_left_out_are_all_changes_together(
     tmp_path: Path, codec: str
 ) -> None:
@@ -97,24 +108,24 @@ def test_all_that_arrived_and_what_was_left_out_are_all_changes_together(
     left_out = []
     for number in range(1, 200):
         of = job(tmp_path, round=RoundId(number), codec=codec)
-        outgoing = local_methods.encode(of, change(number), before)
+        outgoing = local_methods.encode(of, change(number), before, SHAPES)
         before = kept(outgoing)
         came += arrived(of, outgoing)
         all_of_it += change(number)
         left_out.append(float(np.linalg.norm(before.arrays["left out"])))
     np.testing.assert_allclose(came + before.arrays["left out"], all_of_it, atol=1e-5)
-    # It does not grow without bound: what was left out becomes the largest.
+    # It does not grow without bound: what was left out becomes the largest, or the strongest.
     assert max(left_out[100:]) < 1.5 * max(left_out[:100])
 
 
-@pytest.mark.parametrize("codec", ["topk(share=0.02)+full"])
+@pytest.mark.parametrize("codec", ["topk(share=0.02)+full", "lowrank(rank=1)+full"])
 def test_a_difference_needs_no_other_memory_of_what_a_codec_left_out(
     tmp_path: Path, codec: str
 ) -> None:
     # Of clients that change by the same in each round, the sum comes to be that.
     before, same = NOTHING, change(1)
     for number in range(1, 60):
-        outgoing = local_methods.encode(asked(tmp_path, number, codec), same, before)
+        outgoing = local_methods.encode(asked(tmp_path, number, codec), same, before, SHAPES)
         before = kept(outgoing)
     assert before.arrays.keys() == {"counted"}
     counted = np.ldexp(before.arrays["counted"].astype(np.float64), -BITS)

@@ -12,7 +12,7 @@ import pytest
 from edge_client import local_training, personal_layers, trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
-from fedmqtt import personal, weights
+from fedmqtt import codec_chain, codec_chance, personal, weights
 from fedmqtt.messages import (
     Evaluation,
     FromClient,
@@ -151,6 +151,21 @@ def test_layers_of_its_own_are_trained_kept_and_never_sent(tmp_path: Path) -> No
     np.testing.assert_array_equal(own_bias(tmp_path), flat(plain.payload)[12:])
     # The model's, so that it is known what model the update is for.
     assert found.fingerprint == plain.fingerprint
+
+
+def test_factors_are_of_the_layers_that_travel(tmp_path: Path) -> None:
+    plain = flat(update_to(job(tmp_path, outbox=str(tmp_path / "plain"))).payload)[:12]
+    found = update_to(personal_job(tmp_path, codec="lowrank(rank=1)+full"))
+    shapes = personal.division(LAYOUT, OWN_BIAS.personal).shared.shapes
+    assert shapes == ((4, 3),)
+    chances = codec_chance.of_answer(7, found.round, ANN)
+    sent = codec_chain.read(found.codec).decode(found.payload, 12, chances, shapes)
+    least = _beyond_rank_1(plain.reshape(4, 3))
+    assert 0.999 * least <= np.linalg.norm(plain - sent) <= 1.05 * least
+
+
+def _beyond_rank_1(matrix: weights.Array) -> float:
+    return float(np.linalg.norm(np.linalg.svd(matrix, compute_uv=False)[1:]))
 
 
 def test_the_next_round_goes_on_with_them(tmp_path: Path) -> None:

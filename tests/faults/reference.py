@@ -58,7 +58,7 @@ class Reference:
             update = self._answer(base, client, number)
             named = Named(ClientId(client), RoundId(number))
             chances = codec_chance.of_answer(config.seed, named.round, named.client)
-            change = codec.decode(update.payload, base.size, chances)
+            change = codec.decode(update.payload, base.size, chances, self.layout.shapes)
             average.fold(change, update.sample_count, named)
         return average.finish(base)
 
@@ -83,6 +83,7 @@ class Reference:
                 data_dir=folder,
                 model_path=str(model),
                 outbox=str(outbox.folder),
+                memory=str(Path(folder) / "memory"),
                 run=RunId("reference"),
                 round=RoundId(number),
                 base=digest,

@@ -24,10 +24,10 @@ def test_one_chain_has_one_spelling(written: str, meant: str) -> None:
     assert codec_chain.read(meant) == codec_chain.read(written)
 
 
-ALL = "bfloat16, eden, float16, full, int4, int8, part, topk, zstd"
+ALL = "bfloat16, eden, float16, full, int4, int8, lowrank, part, topk, zstd"
 ORDER = (
-    "has to be one of bfloat16, eden, float16, full, int4, int8; in front of it may stand part,"
-    " topk, behind it zstd, joined by +"
+    "has to be one of bfloat16, eden, float16, full, int4, int8; in front of it may stand lowrank,"
+    " part, topk, behind it zstd, joined by +"
 )
 FORM = "; expected stages as in part(share=0.25)+eden+zstd"
 
@@ -47,6 +47,9 @@ FORM = "; expected stages as in part(share=0.25)+eden+zstd"
         ("../eden", f"codec: '../eden' is not understood from character 1 on{FORM}"),
         ("part(share=(1))+eden", "codec: 'part(share=(1))+eden' is not understood"),
         ("part+eden", "codec: part: missing key share (Of the numbers that are sent)"),
+        ("lowrank+eden", "codec: lowrank: missing key rank (Columns of each factor)"),
+        ("lowrank(rank=0)+int8", "codec: lowrank: rank: expected a"),
+        ("lowrank(rank=1)+part(share=1)+int8", "codec: 'lowrank(rank=1)+part(share=1)+int8' has"),
         ("part(share=2)+eden", "codec: part: share: expected a number <= 1.0"),
         ("part(share=0)+eden", "codec: part: share: expected a number >= 0.001"),
         ("part(share=nan)+eden", "codec: part: share: expected a number"),

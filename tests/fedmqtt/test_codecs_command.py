@@ -21,11 +21,17 @@ def test_each_stage_has_one_line_and_stands_where_it_may() -> None:
     assert [kind.split(":")[0] for kind in kinds] == [
         "In front, if wanted",
         "Or in front, with a memory on the device",
+        "Or in front, with such a memory too",
         "One of these",
         "Behind, if wanted",
         "Example",
     ]
-    assert at["part"] == 0 and at["topk"] == 1 and at["zstd"] == len(first_words) - 1
+    assert (
+        at["part"] == 0
+        and at["topk"] == 1
+        and at["lowrank"] == 2
+        and at["zstd"] == len(first_words) - 1
+    )
 
 
 def test_settings_are_told_with_what_they_are_otherwise() -> None:

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from fedmqtt import codec_chain
 from fedmqtt.codec_chance import Chances, of_answer
-from fedmqtt.codecs import LARGEST, Bytes, Largest, Numbers, Subset
+from fedmqtt.codecs import LARGEST, Bytes, Factors, Largest, Numbers, Subset
 from fedmqtt.topics import ClientId, RoundId
-from fedmqtt.weights import Array
+from fedmqtt.weights import Array, Shapes
 
 Kind = Callable[[int], Array]
 
-FRONT = {"part": "part(share=0.3)", "topk": "topk(share=0.3)"}
+FRONT = {"part": "part(share=0.3)", "topk": "topk(share=0.3)", "lowrank": "lowrank(rank=2)"}
 """What a stage with settings that must be given is called here."""
 
 
@@ -73,13 +73,21 @@ def heavy_tailed(size: int) -> Array:
     return (np.random.default_rng(size).laplace(size=size) ** 3).astype(np.float32)
 
 
+def shapes(size: int) -> Shapes:
+    """Of a layer, a bias, and a layer with four dimensions, as far as the numbers suffice."""
+    side = math.isqrt(size // 3)
+    layers = ((side, side), (side,), (side, 1, 1, side))
+    return (*layers, (size - 2 * side * side - side,))
+
+
 def distance(one: Array, other: Array) -> float:
     return float(np.linalg.norm(one.astype(np.float64) - other))
 
 
 def round_trip(text: str, values: Array, seeds: Chances) -> Array:
     chain = codec_chain.read(text)
-    return chain.decode(bytes(chain.encode(values, seeds)), values.size, seeds)
+    of = shapes(values.size)
+    return chain.decode(bytes(chain.encode(values, seeds, of)), values.size, seeds, of)
 
 
 @pytest.mark.parametrize("stage", codec_chain.stages().values(), ids=codec_chain.stages())
@@ -197,6 +205,31 @@ def test_hostile_places_are_refused(front: str) -> None:
     assert refused > 4 * head
 
 
+@pytest.mark.parametrize("front", _names(Factors))
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", [normal, spiky, heavy_tailed])
+def test_what_factors_leave_out_is_never_more_than_there_was(
+    front: str, numbers: str, size: int, kind: Kind
+) -> None:
+    values = kind(size)
+    back = round_trip(f"{front}+{numbers}", values, chances())
+    # As its kind says, and certain: else what is left out would grow from round to round.
+    assert distance(back, values) <= (1 + 1e-6) * float(np.linalg.norm(values))
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("size", [1, 65, 1025])
+def test_without_shapes_the_numbers_are_one_vector(chain: str, size: int) -> None:
+    codec, values = codec_chain.read(chain), normal(size)
+    data = bytes(codec.encode(values, chances()))
+    assert data == bytes(codec.encode(values, chances(), ((size,),)))
+    assert codec.squeezed is not None or len(data) == codec.size_bytes(size)
+    np.testing.assert_array_equal(
+        codec.decode(data, size, chances()), codec.decode(data, size, chances(), ((size,),))
+    )
+
+
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("size", SIZES)
 def test_no_change_stays_no_change(chain: str, size: int) -> None:
@@ -207,9 +240,10 @@ def test_no_change_stays_no_change(chain: str, size: int) -> None:
 @pytest.mark.parametrize("chain", CHAINS)
 def test_it_is_a_function_of_numbers_and_seed(chain: str) -> None:
     codec, values = codec_chain.read(chain), normal(1025)
-    first = bytes(codec.encode(values, chances()))
-    assert first == bytes(codec.encode(values.copy(), chances()))
-    once, again = (codec.decode(first, values.size, chances()) for _ in range(2))
+    of = shapes(values.size)
+    first = bytes(codec.encode(values, chances(), of))
+    assert first == bytes(codec.encode(values.copy(), chances(), of))
+    once, again = (codec.decode(first, values.size, chances(), of) for _ in range(2))
     assert once.tobytes() == again.tobytes()
 
 
@@ -228,27 +262,28 @@ def test_another_process_makes_the_same_bits() -> None:
 
 def _fingerprint(chain: str) -> tuple[int, int]:
     codec, values = codec_chain.read(chain), heavy_tailed(3001)
-    data = bytes(codec.encode(values, chances()))
-    return zlib.crc32(data), zlib.crc32(codec.decode(data, values.size, chances()).tobytes())
+    of = shapes(values.size)
+    data = bytes(codec.encode(values, chances(), of))
+    return zlib.crc32(data), zlib.crc32(codec.decode(data, values.size, chances(), of).tobytes())
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("size", [1, 65, 1025])
 def test_bytes_of_another_size_are_refused(chain: str, size: int) -> None:
     codec = codec_chain.read(chain)
-    data = bytes(codec.encode(normal(size), chances()))
+    data = bytes(codec.encode(normal(size), chances(), shapes(size)))
     for wrong in {data + b"\x00", data + bytes(4), data * 2, data[:-1], data[:-4], b""} - {data}:
         with pytest.raises(ValueError, match=r"belong|zstd|scale|number"):
-            codec.decode(wrong, size, chances())
+            codec.decode(wrong, size, chances(), shapes(size))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_bytes_for_more_or_fewer_numbers_are_refused(chain: str) -> None:
     codec = codec_chain.read(chain)
-    data = bytes(codec.encode(normal(1025), chances()))
+    data = bytes(codec.encode(normal(1025), chances(), shapes(1025)))
     for size in (0, 1, 100, 3000):
         with pytest.raises(ValueError, match="belong"):
-            codec.decode(data, size, chances())
+            codec.decode(data, size, chances(), shapes(size))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -274,12 +309,12 @@ def test_tiny_and_large_changes_come_back_as_finite_ones(chain: str, size: float
 @given(data=st.data(), size=st.integers(0, 70))
 def test_noise_is_numbers_or_a_value_error(chain: str, data: st.DataObject, size: int) -> None:
     codec = codec_chain.read(chain)
-    exact = codec.size_bytes(size)
+    exact = codec.size_bytes(size, shapes(size))
     noise = data.draw(st.binary(max_size=64) | st.binary(min_size=exact, max_size=exact))
     if codec.squeezed is not None and data.draw(st.booleans()):
         noise = codec.squeezed.squeeze(noise)
     try:
-        back = codec.decode(noise, size, chances())
+        back = codec.decode(noise, size, chances(), shapes(size))
     except ValueError:
         return
     assert back.shape == (size,)
@@ -291,10 +326,10 @@ def test_noise_is_numbers_or_a_value_error(chain: str, data: st.DataObject, size
 @given(where=st.integers(0, 10**6), becomes=st.integers(0, 255))
 def test_a_damaged_answer_is_numbers_or_a_value_error(chain: str, where: int, becomes: int) -> None:
     codec = codec_chain.read(chain)
-    data = bytearray(codec.encode(heavy_tailed(1100), chances()))
+    data = bytearray(codec.encode(heavy_tailed(1100), chances(), shapes(1100)))
     data[where % len(data)] = becomes
     try:
-        back = codec.decode(bytes(data), 1100, chances())
+        back = codec.decode(bytes(data), 1100, chances(), shapes(1100))
     except ValueError:
         return
     assert back.shape == (1100,)
@@ -304,11 +339,11 @@ def test_a_damaged_answer_is_numbers_or_a_value_error(chain: str, where: int, be
 def test_decoding_takes_no_more_memory_than_it_says(chain: str) -> None:
     size = 2_000_000
     codec = codec_chain.read(chain)
-    data = bytes(codec.encode(normal(size), chances()))
+    data = bytes(codec.encode(normal(size), chances(), shapes(size)))
     tracemalloc.start()
     try:
         # Of another round, so that nothing is known yet of which numbers were sent.
-        codec.decode(data, size, chances(number=2))
+        codec.decode(data, size, chances(number=2), shapes(size))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

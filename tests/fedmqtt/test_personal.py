@@ -15,6 +15,7 @@ def test_what_matches_stays_and_the_rest_travels_in_the_models_order() -> None:
     found = personal.division(LAYOUT, ["*bn*", "he?d"])
     assert found.names == {"bn1.weight", "bn1.mean", "head"}
     assert found.personal.tensors == LAYOUT.tensors[1:]
+    assert found.shared.tensors == LAYOUT.tensors[:1]
     assert found.size == 4
     assert found.shared_of(MODEL).tolist() == [0, 1, 2, 3]
     assert found.personal_of(MODEL).tolist() == [4, 5, 6, 7, 8, 9, 10]
@@ -33,7 +34,7 @@ def test_parts_are_put_back_where_they_were_and_nothing_else_is_changed() -> Non
 
 def test_without_patterns_the_model_is_passed_on_as_it_is() -> None:
     found = personal.division(LAYOUT, [])
-    assert found.size == LAYOUT.size and not found.names
+    assert found.shared == LAYOUT and found.size == LAYOUT.size and not found.names
     assert found.shared_of(MODEL) is MODEL
     other = MODEL + 1
     assert found.with_shared(MODEL, other) is other
