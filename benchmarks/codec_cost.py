@@ -52,6 +52,8 @@ CODECS = (
     "lowrank(rank=1)+int8",
     "lowrank(rank=2)+int8",
     "lowrank(rank=4)+int8",
+    "lowrank(rank=4)+int4",
+    "lowrank(rank=8)+int4",
 )
 ANN = ClientId("ann")
 TERMS_MAX = 2**20

@@ -67,6 +67,8 @@ CODECS = (
     "lowrank(rank=1)+int8",
     "lowrank(rank=2)+int8",
     "lowrank(rank=4)+int8",
+    "lowrank(rank=4)+int4",
+    "lowrank(rank=8)+int4",
     "full/int8",
     "full/int4",
     "full/eden",
