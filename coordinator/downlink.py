@@ -52,7 +52,9 @@ def following(old: PublishedModel, flat: Array, chain: Chain | None) -> Publishe
     trained, chunk_bytes = old.trained_rounds + 1, old.ref.chunk_bytes
     if chain is not None and len(old.file) > SMALL_MODEL_BYTES:
         try:
-            file, published = deltas.write(chain, old.ref.digest, trained, old.published, flat)
+            file, published = deltas.write(
+                chain, old.ref.digest, trained, old.published, flat, old.layout.spans()
+            )
         except ValueError:
             return published_model.make(old.layout, flat, trained, chunk_bytes)
         if np.abs(published).max(initial=0) <= LARGEST:

@@ -12,6 +12,7 @@ import hashlib
 import math
 import mmap
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Annotated, Any
 
 import msgpack
@@ -62,6 +63,11 @@ class Layout:
         """Short hash of names, shapes and dtype, in order."""
         text = ";".join(f"{name}:{'x'.join(map(str, shape))}:f4" for name, shape in self.tensors)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def spans(self) -> list[tuple[int, int]]:
+        """From where and to before where in a flat vector each tensor is."""
+        stops = list(accumulate(math.prod(shape) for _, shape in self.tensors))
+        return list(pairwise((0, *stops)))
 
     def flatten(self, weights: Weights) -> Array:
         """One vector, shape (size,), in this layout's order whatever the order in `weights`.

@@ -190,7 +190,7 @@ def test_a_model_is_measured_with_the_layers_that_were_trained_in_another_run(
     assert found.measures == trained.measures
     # Of several that fit, the newest. One of other layers does not fit.
     division = personal.division(LAYOUT, OWN_BIAS.personal)
-    memory, newest = tmp_path / "memory", np.float32([3, 2, 1])
+    memory, newest = tmp_path / "memory", np.array([3, 2, 1], np.float32)
     old = (memory / "r.personal").rename(memory / "old")
     personal_layers.keep(memory, RunId("a"), division, newest)
     old.rename(memory / "r.personal")
