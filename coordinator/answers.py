@@ -343,7 +343,7 @@ class Answers:
             )
         summing = self._sum
         if summing is not None and isinstance(summing, Judges):
-            fault: str = summing.fault(client, update, change.full())
+            fault: str = summing.judge(client, update, change.full())
             if fault:
                 return fault
         self._change = change

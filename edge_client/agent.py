@@ -380,7 +380,7 @@ class Agent:
     def _stop_at(self, offer: Offer) -> Seconds:
         """When training has to end with what it has."""
         working = self._state.job
-        if not offer.method.partial or not isinstance(working, session.Working):
+        if not time_budget.ends_with_round(offer) or not isinstance(working, session.Working):
             return math.inf
         return time_budget.stop_at(self._loop.now(), working.closes_at)
 

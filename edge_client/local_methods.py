@@ -60,7 +60,8 @@ def encode(job: Job, change: Array, before: Remembered = NOTHING, shapes: Shapes
 def _with_interval(job: Job, outgoing: Outgoing, before: Remembered) -> Outgoing:
     """With how rarely it takes part, as `fedau` asks."""
     interval, facts = participation.answered(before.facts, job.round, job.method.interval_max)
-    kept = {} if outgoing.remembered is None else outgoing.remembered.arrays
+    # A codec that leaves nothing out has no use for what others have left, and none of it is sent.
+    kept = before.arrays if outgoing.remembered is None else outgoing.remembered.arrays
     remembered = Remembered(round=job.round, facts=facts, arrays=kept)
     return replace(outgoing, interval=interval, remembered=remembered)
 

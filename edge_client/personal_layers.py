@@ -4,7 +4,8 @@
 
 They are this device's own, so they are kept when training is finished, whatever becomes of the
 answer. A file that is torn, or of another model, is taken for none: the device begins with the
-layers of the published model again.
+layers of the published model again. So does who trains in another run; a device that only measures
+a model does so with the newest layers that it has, of whichever run (`read_newest`).
 """
 
 import hashlib
@@ -26,7 +27,52 @@ _log = logging.getLogger("client.personal")
 
 def read(folder: Path, run: RunId, division: Division) -> Array | None:
     """Shape (division.personal.size,); None where there are none yet. Raises OSError."""
-    path = folder / f"{run}{_ENDING}"
+    return _read(_path(folder, run), division)
+
+
+def read_newest(folder: Path, run: RunId, division: Division) -> Array | None:
+    """As `read`, and where this run has none those that were kept last of any other and fit.
+
+    A model that is measured has a run of its own, in which nobody trains. Raises OSError.
+    """
+    path = _path(folder, run)
+    if not folder.is_dir():
+        return None
+    others = [other for other in files(folder, _ENDING) if other != path]
+    newest_first = sorted(others, key=lambda other: other.stat().st_mtime_ns, reverse=True)
+    for one in (path, *newest_first):
+        if (found := _read(one, division)) is not None:
+            return found
+    return None
+
+
+def keep(folder: Path, run: RunId, division: Division, flat: Array) -> None:
+    """These take the place of what was there, also of other runs. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = weights.write(division.personal, flat)
+    path = _path(folder, run)
+    part = folder / f"{path.name}.{os.getpid()}.part"
+    try:
+        with part.open("wb") as file:
+            file.write(hashlib.sha256(data).digest())
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    for other in files(folder, _ENDING):
+        if other != path:
+            # Of a run that is over.
+            other.unlink(missing_ok=True)
+
+
+def _path(folder: Path, run: RunId) -> Path:
+    return folder / f"{run}{_ENDING}"
+
+
+def _read(path: Path, division: Division) -> Array | None:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -44,25 +90,3 @@ def read(folder: Path, run: RunId, division: Division) -> Array | None:
         _log.warning("%s has other layers than were asked for; they begin anew", path)
         return None
     return flat
-
-
-def keep(folder: Path, run: RunId, division: Division, flat: Array) -> None:
-    """These take the place of what was there, also of other runs. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data = weights.write(division.personal, flat)
-    path = folder / f"{run}{_ENDING}"
-    part = folder / f"{path.name}.{os.getpid()}.part"
-    try:
-        with part.open("wb") as file:
-            file.write(hashlib.sha256(data).digest())
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    for other in files(folder, _ENDING):
-        if other != path:
-            # Of a run that is over.
-            other.unlink(missing_ok=True)

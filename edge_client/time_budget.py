@@ -2,15 +2,23 @@
 
 |◀─────────── until the round closes ───────────▶|
 |◀── trains ─────────────────────▶|◀── sends ───▶|
+
+An asynchronous round that closes ends nothing: who is at work on it answers later and counts.
 """
 
 import math
 
 from fedmqtt.effects import Seconds
+from fedmqtt.messages import Offer
 
 _KEPT = 0.1
 """Of the time that is left: for sending."""
 _KEPT_MIN_S: Seconds = 1.0
+
+
+def ends_with_round(offer: Offer) -> bool:
+    """Whether who trains for this offer has to have something to send before its round closes."""
+    return offer.method.partial and not offer.asynchronous
 
 
 def stop_at(now: Seconds, closes_at: Seconds) -> Seconds:

@@ -169,8 +169,10 @@ def work(job: Job, progress: Heard) -> Answer:
 def _own_layers(job: Job, division: Division) -> weights.Array | None:
     if not division.names:
         return None
+    # Who only measures changes none of them, and knows them better than the model's first values.
+    read = personal_layers.read_newest if job.purpose == "evaluate" else personal_layers.read
     try:
-        return personal_layers.read(Path(job.memory), job.run, division)
+        return read(Path(job.memory), job.run, division)
     except OSError as bad:
         raise TaskError(f"the layers in {job.memory} cannot be read: {bad.strerror}") from bad
 

@@ -179,7 +179,7 @@ class TrainerPool:
             ticket.report(message)
         elif isinstance(message, Done) and isinstance(ticket.job, Job):
             # Finished in the moment in which it was cancelled: nobody will send it.
-            _forget(ticket.job, message)
+            forget_unsent(ticket.job, message)
 
     def _rest(self, trainer: _Trainer) -> None:
         if self._queue:
@@ -228,7 +228,8 @@ def _is_short(job: Job | Rebuild) -> bool:
     return isinstance(job, Rebuild) or job.purpose == "evaluate"
 
 
-def _forget(job: Job, done: Done) -> None:
+def forget_unsent(job: Job, done: Done) -> None:
+    """Remove an answer that nobody will send, and what was to be remembered with it."""
     answer = Answer(done.run, done.round, done.digest, done.size_bytes)
     try:
         Outbox(Path(job.outbox)).forget(answer)

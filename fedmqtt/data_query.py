@@ -38,6 +38,8 @@ VALUE_MAX = 2.0**_EXPONENTS
 """Features whose values are larger are refused."""
 COUNTS_MAX = 2048
 """Of one feature in one answer: more bins would come near to the data itself."""
+CATEGORIES_MAX = COUNTS_MAX - 1
+"""Of one feature: beside them is told whether the client has any sample."""
 
 _UPWARDS = [2.0**e for e in range(-_EXPONENTS, _EXPONENTS + 1)]
 POWER_EDGES: Numbers = np.array([-edge for edge in reversed(_UPWARDS)] + _UPWARDS)
@@ -187,7 +189,7 @@ def read_queries(tensors: Weights) -> dict[str, Query]:
 
 def _read_category_query(name: str, tensor: Array) -> CategoryQuery:
     if tensor.ndim != 2 or not 1 < len(tensor) <= COUNTS_MAX:
-        raise QueryError(f"1 to {COUNTS_MAX} categories of {name!r} can be counted")
+        raise QueryError(f"1 to {CATEGORIES_MAX} categories of {name!r} can be counted")
     return CategoryQuery(len(tensor) - 1)
 
 

@@ -3,6 +3,11 @@
     delta file:  MessagePack header {format, codec, base, number, scale, size_bytes}
                  then the codec's bytes
 
+Before these stand the stretches of the model that are to be left as they are, and those that must
+not fall below zero, where there are any; the header counts them (`delta_spans.py`). The codec's
+bytes are of the other numbers then. (A program that knows of neither finds bytes of another length
+and fetches the model whole.)
+
 The coordinator and its clients add what is decoded with the same float32 additions, so that all
 hold the same numbers, and one digest tells whether they do. The codec's chance comes from the
 base's digest and the number of the model that is made: after a model in which nothing was new, the
@@ -14,7 +19,9 @@ lost (a contractive compressor; Richtarik et al., "EF21", NeurIPS 2021). `eden` 
 right on average, would lose 0.57 of a change's square; scaled it loses 0.36.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,9 +30,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from fedmqtt import codec_chain, codec_chance
+from fedmqtt import codec_chain, codec_chance, delta_spans
 from fedmqtt.codec_chain import Chain
 from fedmqtt.codec_chance import Chances
+from fedmqtt.delta_spans import SPAN_BYTES, SPANS_MAX, Span
 from fedmqtt.messages import DeltaRef, Name, Sha256
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import Digest
@@ -50,13 +58,17 @@ class Delta:
     file: bytes
 
 
-class _Header(msgspec.Struct, frozen=True):
+class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str
     codec: Name
     base: Sha256
     number: Annotated[int, Meta(ge=0, le=2**53)]
     scale: Annotated[float, Meta(ge=0, le=SCALE_MAX)]
     size_bytes: Annotated[int, Meta(ge=0, le=2**40)]
+    """Of all that follows."""
+    unchanged: Annotated[int, Meta(ge=0, le=SPANS_MAX)] = 0
+    not_negative: Annotated[int, Meta(ge=0, le=SPANS_MAX)] = 0
+    """How many stretches of these kinds come before the codec's bytes, in this order."""
 
     @property
     def chances(self) -> Chances:
@@ -70,31 +82,54 @@ def write(
     `new`; and the numbers that it makes, those of the model with this number. `shapes`: of the
     model's tensors.
 
+    Tensors that are the same in both stay as they are, and those without a negative number in `new`
+    come to have none.
+
     Raises ValueError on numbers that the codec has no bytes for.
     """
-    change, chances = new - old, codec_chance.of_delta(base, number)
-    data = bytes(chain.encode(change, chances, shapes))
-    decoded = chain.decode(data, change.size, chances, shapes)
+    chances = codec_chance.of_delta(base, number)
+    tensors = _spans(shapes)
+    unchanged = delta_spans.unchanged(tensors, old, new)
+    change = _coded(new - old, unchanged)
+    coded = _coded_shapes(shapes, unchanged)
+    data = bytes(chain.encode(change, chances, coded))
+    decoded = chain.decode(data, change.size, chances, coded)
     scale = _best_scale(change, decoded)
-    header = _Header(FORMAT, chain.text, base, number, scale, len(data))
-    return msgspec.msgpack.encode(header) + data, _moved(old, decoded, scale)
+    made = _moved(old, decoded, scale, unchanged)
+    not_negative = delta_spans.fallen(tensors, new, made)
+    delta_spans.lift(made, not_negative)
+    body = delta_spans.write(unchanged) + delta_spans.write(not_negative) + data
+    header = _Header(
+        FORMAT, chain.text, base, number, scale, len(body), len(unchanged), len(not_negative)
+    )
+    return msgspec.msgpack.encode(header) + body, made
 
 
 def apply(numbers: Array, file: Buffer, shapes: Shapes = ()) -> Array:
     """The next model's numbers, shape (n,), of those of the one before it. Raises DeltaError.
 
-    Takes no more memory than ten times the `numbers`, whatever the file says.
+    Takes no more memory than ten times the `numbers`, and half a megabyte, whatever the file says.
     """
     header, start = _read_header(file)
     data = memoryview(file)[start:]
     if len(data) != header.size_bytes:
         raise DeltaError(f"{len(data)} bytes of a delta where {header.size_bytes} belong")
+    middle = SPAN_BYTES * header.unchanged
+    end = middle + SPAN_BYTES * header.not_negative
+    if len(data) < end:
+        raise DeltaError(f"{len(data)} bytes of a delta that begins with {end} of stretches")
     try:
+        unchanged = delta_spans.read(data[:middle], numbers.size)
+        not_negative = delta_spans.read(data[middle:end], numbers.size)
         chain = codec_chain.read(header.codec)
-        change = chain.decode(data, numbers.size, header.chances, shapes)
+        size = numbers.size - sum(stop - start for start, stop in unchanged)
+        coded = _coded_shapes(shapes, unchanged)
+        change = chain.decode(data[end:], size, header.chances, coded)
     except (ValueError, SettingsError) as bad:
         raise DeltaError(f"no delta of this model: {bad}") from bad
-    return _moved(numbers, change, header.scale)
+    made = _moved(numbers, change, header.scale, unchanged)
+    delta_spans.lift(made, not_negative)
+    return made
 
 
 def file_bytes(beginning: Buffer) -> int:
@@ -113,10 +148,34 @@ def _best_scale(change: Array, decoded: Array) -> float:
     return math.ldexp(round(math.ldexp(mantissa, _SCALE_BITS)), exponent - _SCALE_BITS)
 
 
-def _moved(numbers: Array, change: Array, scale: float) -> Array:
+def _spans(shapes: Shapes) -> list[Span]:
+    """Where each tensor lies in the vector."""
+    stops = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    return list(itertools.pairwise((0, *stops)))
+
+
+def _coded_shapes(shapes: Shapes, unchanged: Sequence[Span]) -> Shapes:
+    """Of the tensors that do not stay as they are."""
+    return tuple(
+        shape
+        for shape, (start, stop) in zip(shapes, _spans(shapes), strict=True)
+        if not any(first <= start and stop <= last for first, last in unchanged)
+    )
+
+
+def _coded(change: Array, unchanged: Sequence[Span]) -> Array:
+    """What the codec sees of it."""
+    return change[delta_spans.outside(unchanged, change.size)] if unchanged else change
+
+
+def _moved(numbers: Array, change: Array, scale: float, unchanged: Sequence[Span]) -> Array:
     # What overflows is seen by who looks at the outcome.
     with np.errstate(all="ignore"):
-        return numbers + change * np.float32(scale)
+        if not unchanged:
+            return numbers + change * np.float32(scale)
+        made = numbers.copy()
+        made[delta_spans.outside(unchanged, made.size)] += change * np.float32(scale)
+    return made
 
 
 def _read_header(file: Buffer) -> tuple[_Header, int]:

@@ -3,14 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec import structs
 
 from edge_client.agent import Trainers
-from edge_client.outbox import Outbox
-from edge_client.session import Answer
-from edge_client.trainer_pool import Report, Ticket
+from edge_client.trainer_pool import Report, Ticket, forget_unsent
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Rebuild
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import Timer
@@ -148,7 +145,7 @@ class DeviceTrainers:
             self._trainers.cancel(work.real)
         else:
             assert isinstance(ticket.job, Job)
-            _forget(ticket.job, work.done)
+            forget_unsent(ticket.job, work.done)
         if work.timer is not None:
             work.timer.cancel()
 
@@ -190,7 +187,3 @@ class DeviceTrainers:
 def _report(ticket: Ticket, said: FromTrainer) -> None:
     if ticket.report is not None:
         ticket.report(said)
-
-
-def _forget(job: Job, done: Done) -> None:
-    Outbox(Path(job.outbox)).forget(Answer(done.run, done.round, done.digest, done.size_bytes))

@@ -459,7 +459,8 @@ class LabDevice(Device):
             method=offer.method,
         )
         working, now = self.state.job, self._scene.now
-        if purpose == "train" and offer.method.partial and isinstance(working, session.Working):
+        is_bounded = purpose == "train" and time_budget.ends_with_round(offer)
+        if is_bounded and isinstance(working, session.Working):
             return work.within(time_budget.stop_at(now, working.closes_at) - now)
         return 0, work.total_s
 

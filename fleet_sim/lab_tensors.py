@@ -180,7 +180,7 @@ class Tensors:
             del self.models[digest]
 
     def _base_of(self, number: RoundId) -> Array:
-        return self._bases[number]
+        return self.division.shared_of(self._bases[number])
 
     def _keep(self, model: PublishedModel) -> Digest:
         self.models[model.ref.digest] = Model(model.published, model.file)

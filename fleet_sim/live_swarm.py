@@ -26,7 +26,7 @@ from fleet_sim.device_trainers import Overruns
 from fleet_sim.live_client import LiveClient, LivePlan, Surroundings, Watch
 from fleet_sim.live_clock import LiveClock
 from fleet_sim.live_speed import client_at_speed
-from fleet_sim.shared_models import MODELS_KEPT, SharedModels
+from fleet_sim.shared_models import MODELS_KEPT, KeepingTrainers, SharedModels
 
 _DESCRIPTORS_BESIDE = 512
 """Models that are just being written, answers that are being read, trainers' pipes."""
@@ -69,12 +69,12 @@ class LiveSwarm:
         self._loop = loop
         self._broker = broker
         self._template = client_at_speed(template, speed)
-        self._trainers = trainers
         self._state = state
         self._seed = seed
         self._speed = speed
         self._watch = watch
         self._models = SharedModels(models_kept)
+        self._trainers = KeepingTrainers(self._models, trainers)
         self.gate = ConnectGate(loop, connects_at_once)
         self.overruns = Overruns()
         self.clients: dict[ClientId, LiveClient] = {}

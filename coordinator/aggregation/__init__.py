@@ -130,7 +130,7 @@ class Hears(Protocol):
 class Judges(Protocol):
     """A strategy that cannot take every change that is within the limits."""
 
-    def fault(self, client: ClientId, update: Update, change: Array) -> str:
+    def judge(self, client: ClientId, update: Update, change: Array) -> str:
         """What is wrong with it, for its sender; nothing if it may count. Nothing changes here."""
 
 

@@ -71,7 +71,7 @@ class Mifa:
         if round_.store is not None:
             round_.store.begin(self._rounds)
 
-    def fault(self, client: ClientId, update: Update, change: Array) -> str:
+    def judge(self, client: ClientId, update: Update, change: Array) -> str:
         part = self._parts.of(client, is_new=update.whole or client not in self._rounds)
         if part is None:
             return ""

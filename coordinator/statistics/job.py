@@ -18,7 +18,7 @@ from coordinator.config import (
 )
 from coordinator.statistics import refine
 from fedmqtt import data_query
-from fedmqtt.data_query import VALUE_MAX
+from fedmqtt.data_query import CATEGORIES_MAX, VALUE_MAX
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
 from fedmqtt.whole_numbers import DIGIT_MAX
@@ -79,6 +79,13 @@ def first_questions(config: FederationConfig) -> tuple[Layout, Array]:
                 f" from: {', '.join(there)}"
             )
     chosen = config.statistics.features or tuple(there)
+    for name in chosen:
+        if len(there[name]) > CATEGORIES_MAX:
+            raise SettingsError(
+                f"statistics.features: {name!r} of the task {config.task} has"
+                f" {len(there[name])} categories, and at most {CATEGORIES_MAX} can be counted; list"
+                " the features to be described, without it"
+            )
     queries = {name: refine.first(len(there[name]), config.statistics) for name in chosen}
     return data_query.layout(queries), data_query.write_queries(queries)
 

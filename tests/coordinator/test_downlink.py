@@ -99,6 +99,25 @@ def test_the_coordinators_own_model_is_never_rounded() -> None:
         assert one.is_off
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_layers_that_stay_on_devices_and_running_variances_bear_any_codec(codec: str) -> None:
+    layout = Layout((("w", (SIZE,)), ("own", (300,)), ("bn.running_var", (124,))))
+    chance = np.random.default_rng(1)
+    flat = np.concatenate([normal(), np.full(300, 1e-2), np.full(124, 1e-2)]).astype(np.float32)
+    model = first(flat, layout)
+    for n in range(5):
+        flat = flat.copy()
+        flat[:SIZE] += 0.05 * normal(seed=n)
+        flat[SIZE + 300 :] = np.abs(chance.normal(0, 1e-2, 124))
+        before, model = model, following(model, flat, read(codec))
+        if model.deltas:
+            made = deltas.apply(before.published, model.deltas[-1].file)
+            assert made.tobytes() == model.published.tobytes()
+        held = layout.unflatten(model.published)
+        np.testing.assert_array_equal(held["own"], np.float32(1e-2))
+        assert held["bn.running_var"].min() >= 0
+
+
 def test_full_sends_each_model_as_it_is() -> None:
     for flat, one in zip(walk(3), followed(walk(3), "full")[1:], strict=True):
         assert one.published.tobytes() == flat.tobytes()

@@ -5,12 +5,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from coordinator.config import FederationConfig
-from fedmqtt import settings
+from coordinator.config import FederationConfig, Statistics
+from coordinator.statistics import job
+from fedmqtt import data_query, settings
+from fedmqtt.data_query import CATEGORIES_MAX
+from fedmqtt.settings import SettingsError
 from tests.coordinator.guests import WITHIN_S
 
 GOOD = 'name = "ward-7"\ntask = "learning_tasks.linear"\n'
+
+_MANY = """
+from learning_tasks.linear import evaluate, initial_weights, load_data, train
+
+FEATURE_NAMES = {{"age": (), "town": tuple(map(str, range({count})))}}
+
+def features(data):
+    raise AssertionError("the coordinator has no data")
+"""
 
 
 def run(folder: Path, command: str, text: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +67,23 @@ def test_a_mistake_is_told_in_one_sentence(
     assert told.stderr.startswith("fedmqtt statistics: ") and complaint in told.stderr
     # What was begun for nothing is taken away.
     assert not list((tmp_path / "runs").glob("statistics/*"))
+
+
+def test_a_feature_with_more_categories_than_can_be_counted_is_named(tmp_path: Path) -> None:
+    task = tmp_path / "many.py"
+    for count, is_too_many in ((CATEGORIES_MAX, False), (CATEGORIES_MAX + 1, True)):
+        task.write_text(_MANY.format(count=count))
+        config = FederationConfig(name="ward-7", task=str(task))
+        if is_too_many:
+            wanted = r"statistics.features: 'town' of the task .* has 2048 categories, and at most"
+            with pytest.raises(SettingsError, match=wanted):
+                job.first_questions(config)
+            chosen = Statistics(features=("age",))
+            job.first_questions(structs.replace(config, statistics=chosen))
+        else:
+            layout, flat = job.first_questions(config)
+            asked = data_query.read_queries(layout.unflatten(flat))
+            assert asked["town"] == data_query.CategoryQuery(count)
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from fedmqtt.messages import (
     Decline,
     Evaluation,
     Go,
+    Method,
     Presence,
     SlowLinks,
     Sortition,
@@ -179,6 +180,20 @@ def test_a_round_from_the_offer_to_the_receipt(
     assert device.owes() == [1]
     coordinator.receipt("ann", 1)
     until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_an_asynchronous_round_that_is_about_to_close_stops_nobody_in_partial_work(
+    coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    asked = {"method": Method(partial=True), "asynchronous": True, "late_rounds": 9}
+    # All of what is left is for sending.
+    coordinator.offer(1, model, task_name(LINEAR), closes_in_s=1.0, **asked)
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update)
+    assert update.steps == Training().steps(60) > 1
 
 
 def test_its_owners_label_comes_with_its_presence(coordinator: Coordinator, device: Device) -> None:

@@ -130,3 +130,14 @@ def test_a_difference_needs_no_other_memory_of_what_a_codec_left_out(
     assert before.arrays.keys() == {"counted"}
     counted = np.ldexp(before.arrays["counted"].astype(np.float64), -BITS)
     np.testing.assert_allclose(counted, same, atol=1e-7)
+
+
+def test_an_answer_by_a_codec_without_memory_leaves_what_others_left_out(tmp_path: Path) -> None:
+    method = Method(interval_max=50)
+    first = job(tmp_path, codec="topk(share=0.02)+full", method=method)
+    before = kept(local_methods.encode(first, change(1)))
+    # Its link has become slow, and it answers by the codec for those.
+    second = job(tmp_path, round=RoundId(2), codec="int8", method=method)
+    after = kept(local_methods.encode(second, change(2), before))
+    np.testing.assert_array_equal(after.arrays["left out"], before.arrays["left out"])
+    assert after.facts["answered_last"] == 2

@@ -1,6 +1,7 @@
 """What a federation asks beyond plain local SGD: done, or refused in a sentence; never left out."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,6 +192,33 @@ def test_a_device_measures_the_model_with_its_own_layers(tmp_path: Path) -> None
     with_own = linear.initial_weights(0) | {"bias": own_bias(tmp_path)}
     assert after.measures.metrics == linear.evaluate(with_own, data("evaluate")).metrics
     assert after.measures.metrics != before.measures.metrics
+
+
+def test_a_model_is_measured_with_the_layers_that_were_trained_in_another_run(
+    tmp_path: Path,
+) -> None:
+    update_to(personal_job(tmp_path))
+    trained = answer_to(personal_job(tmp_path, purpose="evaluate"))
+    wanted = personal_job(tmp_path, purpose="evaluate", run=RunId("evaluation"))
+    found = answer_to(wanted)
+    assert isinstance(found, Evaluation) and isinstance(trained, Evaluation)
+    assert found.measures == trained.measures
+    # Of several that fit, the newest. One of other layers does not fit.
+    division = personal.division(LAYOUT, OWN_BIAS.personal)
+    memory, newest = tmp_path / "memory", np.array([3, 2, 1], np.float32)
+    old = (memory / "r.personal").rename(memory / "old")
+    personal_layers.keep(memory, RunId("a"), division, newest)
+    old.rename(memory / "r.personal")
+    other = personal.division(LAYOUT, ["weight"])
+    others = tmp_path / "others"
+    personal_layers.keep(others, RunId("z"), other, np.ones(12, np.float32))
+    (others / "z.personal").rename(memory / "z.personal")
+    for name, moment in (("r", 1), ("a", 2), ("z", 3)):
+        os.utime(memory / f"{name}.personal", (moment, moment))
+    with_newest = answer_to(wanted)
+    assert isinstance(with_newest, Evaluation)
+    start = linear.initial_weights(0) | {"bias": newest}
+    assert with_newest.measures.metrics == linear.evaluate(start, data("evaluate")).metrics
 
 
 def test_training_that_was_not_finished_keeps_nothing(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 import math
 
 import pytest
+from msgspec import structs
 
-from edge_client.time_budget import steps_within, stop_at
+from edge_client.time_budget import ends_with_round, steps_within, stop_at
+from fedmqtt.messages import PLAIN, Method
+from tests.fleet_sim.offers import offer
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,10 @@ def test_training_ends_before_the_round_does(closes_at: float, ends_at: float) -
 )
 def test_steps_are_whole(count: int, takes_s: float, has_s: float, made: int) -> None:
     assert steps_within(count, takes_s, has_s) == made
+
+
+def test_only_partial_work_ends_with_its_round_and_only_where_rounds_are_waited_for() -> None:
+    partial = structs.replace(offer(1), method=Method(partial=True))
+    assert ends_with_round(partial)
+    assert not ends_with_round(structs.replace(partial, asynchronous=True, late_rounds=5))
+    assert not ends_with_round(structs.replace(offer(1), method=PLAIN))

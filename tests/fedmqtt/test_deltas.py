@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmqtt import codec_chain, deltas
+from fedmqtt import codec_chain, delta_spans, deltas
 from fedmqtt.deltas import DeltaError
 from fedmqtt.topics import Digest
 from fedmqtt.weights import Array
@@ -25,6 +25,62 @@ def numbers(seed: int) -> Array:
 def file_of(codec: str, change: Array, base: Digest = BASE) -> bytes:
     old = np.zeros_like(change)
     return deltas.write(codec_chain.read(codec), base, 1, old, change)[0]
+
+
+SHAPES = ((20, 30), (100,), (2, 100), (SIZE - 900,))
+
+
+def stretches(codec: str) -> tuple[Array, Array, bytes, Array]:
+    """Numbers, what they are to become, the file and what it makes of them.
+
+    The second tensor and the third stay, and the last has no negative number.
+    """
+    old, new = numbers(1), numbers(2)
+    new[600:900] = old[600:900]
+    old[900:], new[900:] = 1e-3, np.abs(new[900:]) * 1e-3
+    return old, new, *deltas.write(codec_chain.read(codec), BASE, 1, old, new, SHAPES)
+
+
+@pytest.mark.parametrize("codec", [*CODECS, "eden", "lowrank(rank=2)+int8"])
+def test_what_has_not_changed_stays_and_what_is_not_negative_does_not_become_so(codec: str) -> None:
+    old, new, file, made = stretches(codec)
+    assert made.tobytes() == deltas.apply(old, file, SHAPES).tobytes()
+    assert made[600:900].tobytes() == old[600:900].tobytes()
+    assert (made[900:] >= 0).all() and np.linalg.norm(new - made) < np.linalg.norm(new - old)
+
+
+def test_a_delta_without_stretches_is_as_it_always_was() -> None:
+    file = file_of("int8", numbers(1))
+    header = msgspec.msgpack.decode(file[: file.index(b"size_bytes") + 13])
+    assert list(header) == ["format", "codec", "base", "number", "scale", "size_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "why"),
+    [
+        ([(5, 5)], "before it begins"),
+        ([(7, 5)], "before it begins"),
+        ([(0, 9), (8, 20)], "out of order"),
+        ([(0, SIZE + 1)], "larger model"),
+        ([(0, 2**64 - 1)], "larger model"),
+        # Nothing follows.
+        ([(n, n + 1) for n in range(4096)], "begins with"),
+        # More numbers than are left to be changed.
+        ([(0, 9)], "no delta of this model"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["unchanged", "not_negative"])
+def test_stretches_that_cannot_be_are_refused(
+    spans: list[tuple[int, int]], why: str, kind: str
+) -> None:
+    is_cut = len(spans) > 9
+    body = b"" if is_cut else delta_spans.write(spans) + bytes(4 * SIZE)
+    if kind == "not_negative" and why.startswith("no delta"):
+        body += bytes(4)
+    told = {"format": deltas.FORMAT, "codec": "full", "base": BASE, "number": 1, "scale": 1.0}
+    told |= {"size_bytes": len(body), kind: len(spans)}
+    with pytest.raises(DeltaError, match=why):
+        deltas.apply(numbers(1), msgspec.msgpack.encode(told) + body)
 
 
 def test_a_change_in_full_precision_is_added_to_the_numbers() -> None:
@@ -76,8 +132,8 @@ def test_its_beginning_tells_how_long_it_is(codec: str) -> None:
 def test_a_damaged_file_makes_numbers_or_a_delta_error(
     codec: str, where: int, becomes: int, cut: int
 ) -> None:
-    file = bytearray(file_of(codec, numbers(1)))
-    file[where % len(file)] = becomes
+    file = bytearray(stretches(codec)[2] if where % 2 else file_of(codec, numbers(1)))
+    file[where // 2 % len(file)] = becomes
     try:
         made = deltas.apply(numbers(2), bytes(file[: len(file) - cut]))
     except DeltaError:
@@ -104,6 +160,8 @@ def test_noise_is_no_delta(noise: bytes) -> None:
         ({"scale": float("inf")}, "header"),
         ({"size_bytes": 2**40}, "belong"),
         ({"codec": 7}, "header"),
+        ({"unchanged": -1}, "header"),
+        ({"not_negative": 4097}, "header"),
     ],
 )
 def test_a_header_that_lies_is_refused(change: dict[str, object], why: str) -> None:

@@ -121,6 +121,16 @@ def test_who_stops_before_its_time_has_no_answer(device: Device) -> None:
     assert device.ends == []
 
 
+def test_what_would_be_remembered_with_an_answer_goes_with_it(device: Device) -> None:
+    trainers, memory = device.trainers(100.0), device.folder / "memory"
+    remembers = job(device.folder, codec="topk(share=0.5)+full", memory=str(memory))
+    ticket = trainers.submit(remembers, device.said.append)
+    device.works(trainers)
+    assert len(list(memory.iterdir())) == 1
+    trainers.cancel(ticket)
+    assert device.answers == 0 and list(memory.iterdir()) == []
+
+
 def test_who_stops_while_it_works_in_truth_hears_nothing(device: Device) -> None:
     task = task_file(device.folder, "slow", "for n in range(10**9):\n    progress(0.0)")
     trainers = device.trainers(100.0)

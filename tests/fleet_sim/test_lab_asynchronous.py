@@ -8,6 +8,9 @@ import pytest
 
 from coordinator import aggregation
 from fedmqtt import parts
+from fedmqtt.messages import Evaluation, Update
+from fedmqtt.topics import ClientId
+from fleet_sim import fleet as fleets
 from fleet_sim.lab import Lab
 from tests.fleet_sim.lab_fleets import (
     STORMY,
@@ -115,3 +118,46 @@ def test_in_all_weathers_it_learns_and_is_the_same_again(tmp_path: Path) -> None
     lab, again = ran(), ran()
     assert lab.is_finished and lab.trace == again.trace
     assert any(record.late_counted for record in lab.records)
+
+
+def test_layers_of_ones_own_are_no_part_of_the_models_that_stale_answers_are_mixed_with(
+    tmp_path: Path,
+) -> None:
+    of = fleet(
+        tmp_path,
+        "clients = 6\n[device]\nms_per_sample = 10.0\nspread = 1.0\n",
+        rounds="count = 4\ncohort = 3\nconcurrency = 5\n" + MODE,
+        federation="aggregation = 'fedasync'\n" + LATE,
+    )
+    of = fleets.read(of.folder / "fleet.toml", ['federation.training.personal=["bias"]'])
+    with learning(of) as lab:
+        lab.run()
+        assert lab.tensors is not None
+        named = lab.tensors.layout.unflatten(lab.tensors.flat)
+    assert [record.outcome for record in lab.records] == ["averaged"] * 4
+    assert any(record.late_counted for record in lab.records)
+    assert not named["bias"].any() and named["weight"].any()
+
+
+def test_a_version_that_closes_stops_nobody_where_partial_work_counts(tmp_path: Path) -> None:
+    # About 20 s on each device; a version ends after some seconds.
+    of = fleet(
+        tmp_path,
+        "clients = 6\n[device]\nms_per_sample = 200.0\nspread = 0.3\nstart_s = 1.0\n",
+        rounds="count = 6\ncohort = 2\nconcurrency = 5\ndeadline_s = 8.0\n" + MODE,
+        federation="aggregation = 'fednova'\n" + LATE,
+    )
+    steps: list[int | None] = []
+    with learning(of) as lab:
+        tensors = lab.tensors
+        assert tensors is not None
+        check = tensors.check
+
+        def seen(client: ClientId, answer: Update | Evaluation) -> str:
+            assert isinstance(answer, Update)
+            steps.append(answer.steps)
+            return check(client, answer)
+
+        tensors.check = seen  # type: ignore[method-assign]
+        lab.run()
+    assert set(steps) == {6}, "all 60 samples of the linear task in batches of ten"

@@ -36,8 +36,8 @@ def storm(seed: int, data: Differences, told: Callable[[World, int], None] | Non
     weather = replace(Weather.from_seed(seed), liars=0.0)
     plan = replace(Plan.from_seed(seed), method=data.method)
     if plan.selection == "sortition":
-        # Who was refused for lack of room may be counted after all, should the coordinator be killed
-        # and a copy of the answer come afterwards (ARCHITECTURE.md, "Not there yet").
+        # Who was refused for lack of room may be counted after all, should the coordinator be
+        # killed and a copy of the answer come afterwards (ARCHITECTURE.md, "Not there yet").
         plan = replace(plan, selection="uniform")
     world = World(plan, weather, data=data, told=closed)
     world.run()

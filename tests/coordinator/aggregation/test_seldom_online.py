@@ -158,10 +158,10 @@ def test_mifa_lets_nobody_pile_up_more_than_a_client_may_remember() -> None:
     built = running.opened()
     limit = 2.0 ** (31 - REMEMBERED)
     within, beyond = (np.array([limit - less], np.float32) for less in (10.5, 10.0))
-    assert built.fault(ANN, told(ANN, 2), within) == ""
-    assert "more than twice limits.change_max" in built.fault(ANN, told(ANN, 2), beyond)
-    assert built.fault(ANN, told(ANN, 2, whole=True), beyond) == ""
-    assert built.fault(BOB, told(BOB, 2), beyond) == ""
+    assert built.judge(ANN, told(ANN, 2), within) == ""
+    assert "more than twice limits.change_max" in built.judge(ANN, told(ANN, 2), beyond)
+    assert built.judge(ANN, told(ANN, 2, whole=True), beyond) == ""
+    assert built.judge(BOB, told(BOB, 2), beyond) == ""
 
 
 # FedVARP
