@@ -80,13 +80,15 @@ def test_the_order_of_answers_does_not_matter_for_a_single_bit(strategy: ModuleT
         assert play(strategy, BASE, folded).tobytes() == first
 
 
-def _round() -> Round:
-    return Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX)
+def _opened(strategy: ModuleType) -> Any:
+    settings = strategy.Settings()
+    store = store_for(strategy, settings, SIZE)
+    return strategy.build(settings, Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX, store=store))
 
 
 def test_a_part_is_folded_as_the_whole_change_that_it_is_of(strategy: ModuleType) -> None:
     two_rounds = (np.array([0, 2, 5]), np.array([1, 3, 4]))
-    wholes, parts_ = (strategy.build(strategy.Settings(), _round()) for _ in range(2))
+    wholes, parts_ = (_opened(strategy) for _ in range(2))
     takes_parts = isinstance(parts_, TakesParts)
     if not takes_parts:
         pytest.skip("it needs all numbers of a change")
