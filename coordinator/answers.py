@@ -104,7 +104,7 @@ class Answers:
             self._store = ClientStore(folder and folder / "clients", size)
         self._sum: Aggregation | None = None
         self._counted = Counted({})
-        self._folded: list[Named] = []
+        self._folded: set[Named] = set()
         """Into the open round's sum."""
         self.memory: Memory = {}
         """What the strategy remembers from the round that closed last."""
@@ -136,7 +136,7 @@ class Answers:
             folder=self._folder,
             number=number,
             store=self._store,
-            is_awaited=self._counted.has_waiting,
+            is_awaited=self._is_awaited,
             training=self._training,
             **({} if self._base_of is None else {"base_of": self._base_of}),
         )
@@ -172,7 +172,7 @@ class Answers:
             samples = late.weight(samples, staleness)
         named = Named(client, RoundId(update.round))
         self.take(named)
-        self._folded.append(named)
+        self._folded.add(named)
         if isinstance(self._sum, Hears):
             self._sum.hear(named, update)
         self._add(self._sum, self._change, samples, named)
@@ -264,7 +264,7 @@ class Answers:
         """What was folded is in the memory, or nowhere: a model of it could not be made."""
         for named in self._folded:
             self._counted.drop(named)
-        self._folded = []
+        self._folded = set()
 
     def _build(self, round_: Round) -> Aggregation:
         strategy: Aggregation = self._strategy.build(self._settings, round_)
@@ -276,6 +276,9 @@ class Answers:
         self.memory = memory
         if self._method.difference:
             self._counted.settle(counted.read(memory))
+
+    def _is_awaited(self, client: ClientId) -> bool:
+        return self._counted.has_waiting(client, but=self._folded)
 
     @property
     def _remembered_bits(self) -> int:

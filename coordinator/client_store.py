@@ -9,6 +9,9 @@
 What the memory names is never written over before the ledger names the memory after it. So a crash
 at any moment leaves each vector that is named, and whatever else lies there is nobody's. No list of
 free slots is kept anywhere: each slot says whose it is.
+
+For that, a client and a round must name one vector for ever. Only of what was never named may there
+be several with the same: a round that is folded again, after a kill, writes its own once more.
 """
 
 import hashlib
@@ -18,10 +21,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator import durable
+from coordinator.ledger import LedgerDamaged
 from fedmqtt.topics import ClientId, RoundId
 
 Vector = NDArray[np.int32]
@@ -30,7 +36,10 @@ _NAME_BYTES, _HASH_BYTES = 64, 16
 _HEADER_BYTES = 16 + _NAME_BYTES + _HASH_BYTES
 
 
-class StoreDamaged(OSError):
+_NONE: Mapping[ClientId, RoundId] = MappingProxyType({})
+
+
+class StoreDamaged(LedgerDamaged):
     """What lies in the store is not what was written; says where."""
 
 
@@ -42,7 +51,7 @@ class _Slot:
 
 
 class ClientStore:
-    """Raises OSError when the disk does."""
+    """Raises OSError when the disk does, StoreDamaged where it holds something else."""
 
     def __init__(self, path: Path | None, size: int) -> None:
         """In that file, whatever lies there already; or in one without a name, gone with this."""
@@ -52,29 +61,44 @@ class ClientStore:
         else:
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
         weakref.finalize(self, self._file.close)
+        self._is_name_forced = path is None
         self._size = size
         self._slot_bytes = _HEADER_BYTES + 4 * size
         self._count = os.fstat(self._descriptor).st_size // self._slot_bytes
         self._named: dict[ClientId, _Slot] = {}
         """As the strategy's memory has it."""
+        self._earlier: dict[ClientId, _Slot] = {}
         self._new: dict[ClientId, _Slot] = {}
         """Since."""
         self._found = self._scanned()
         self._sequence = max((slot.sequence for slot in self._found.values()), default=0)
         self._free: list[int] = []
 
-    def begin(self, named: Mapping[ClientId, RoundId]) -> None:
-        """A round opens. What does not belong to these clients' rounds may be written over."""
-        slots = {**{(client, one.round): one for client, one in self._named.items()}, **self._found}
-        slots |= {(client, one.round): one for client, one in self._new.items()}
-        self._named = {
-            client: slots[client, number]
-            for client, number in named.items()
-            if (client, number) in slots
-        }
+    def begin(
+        self, named: Mapping[ClientId, RoundId], earlier: Mapping[ClientId, RoundId] = _NONE
+    ) -> None:
+        """A round opens. What does not belong to these clients' rounds may be written over.
+
+        Of some clients an `earlier` vector is kept too. Raises StoreDamaged where one is missing.
+        """
+        there = dict(self._found)
+        for slots in (self._new, self._earlier, self._named):
+            there |= {(client, one.round): one for client, one in slots.items()}
+        self._named = self._among(there, named)
+        self._earlier = self._among(there, earlier)
         self._new, self._found = {}, {}
-        taken = {slot.number for slot in self._named.values()}
+        taken = {slot.number for slot in (*self._named.values(), *self._earlier.values())}
         self._free = [number for number in range(self._count, -1, -1) if number not in taken]
+
+    def _among(
+        self, there: Mapping[tuple[ClientId, RoundId], _Slot], named: Mapping[ClientId, RoundId]
+    ) -> dict[ClientId, _Slot]:
+        if lost := sorted(client for client in named if (client, named[client]) not in there):
+            raise StoreDamaged(
+                f"{self._path}: what {lost[0]} gave is not there any more"
+                + (f", nor what {len(lost) - 1} others did" if len(lost) > 1 else "")
+            )
+        return {client: there[client, number] for client, number in named.items()}
 
     def __contains__(self, client: ClientId) -> bool:
         return client in self._new or client in self._named
@@ -84,13 +108,20 @@ class ClientStore:
         slot = self._named.get(client)
         return None if slot is None else self._read(client, slot)
 
+    def earlier(self, client: ClientId) -> Vector | None:
+        """The earlier one that was kept too, shape (size,)."""
+        slot = self._earlier.get(client)
+        return None if slot is None else self._read(client, slot)
+
     def now(self, client: ClientId) -> Vector | None:
         """The same, with what has been put since."""
         slot = self._new.get(client) or self._named.get(client)
         return None if slot is None else self._read(client, slot)
 
     def put(self, client: ClientId, number: RoundId, values: Vector) -> None:
-        """`values`, shape (size,), as of that round."""
+        """`values`, shape (size,), as of that round: not one of which one is named already."""
+        named = (self._named.get(client), self._earlier.get(client))
+        assert all(slot is None or slot.round != number for slot in named), "named already"
         before = self._new.get(client)
         place = before.number if before is not None else self._take_free()
         self._sequence += 1
@@ -108,6 +139,10 @@ class ClientStore:
     def force(self) -> None:
         """When this returns, a loss of power would not lose what was put."""
         os.fsync(self._descriptor)
+        if not self._is_name_forced and self._path is not None:
+            # An earlier life may have ended before it did.
+            durable.force(self._path.parent)
+            self._is_name_forced = True
 
     @property
     def _descriptor(self) -> int:

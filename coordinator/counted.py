@@ -8,7 +8,7 @@ is the one it says. So a client's answers form a chain in the order of their rou
 left out or added twice, whatever is lost or repeated on the way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -36,8 +36,9 @@ class Counted:
         """Whether it was accepted, and is not in the memory yet."""
         return named.round in self._waiting.get(named.client, ())
 
-    def has_waiting(self, client: ClientId) -> bool:
-        return client in self._waiting
+    def has_waiting(self, client: ClientId, but: Collection[Named] = ()) -> bool:
+        """Whether an answer of it was accepted, other than these, that is not in the memory yet."""
+        return any(Named(client, number) not in but for number in self._waiting.get(client, ()))
 
     def take(self, named: Named) -> None:
         """It was accepted."""

@@ -36,6 +36,7 @@ from coordinator import (
 )
 from coordinator.aggregation import KeepModel, Memory
 from coordinator.answers import Answers
+from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
@@ -308,8 +309,8 @@ class Service:
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 
-        Raises SeatTaken or RunElsewhere, and OSError or LedgerError when the run's folder cannot be
-        written.
+        Raises SeatTaken or RunElsewhere, OSError or LedgerError when the run's folder cannot be
+        written, and LedgerError or CheckpointError when what was written there is damaged.
         """
         try:
             self.link.open()
@@ -318,7 +319,7 @@ class Service:
             if self._failure is not None:
                 raise self._failure
             self._end()
-        except (OSError, LedgerError):
+        except (OSError, LedgerError, CheckpointError):
             # What lies on the broker must not outlive the program.
             self._withdraw()
             raise

@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from coordinator import counted, local_method
-from coordinator.aggregation import Memory
+from coordinator.aggregation import UNNUMBERED, Memory
 from coordinator.answers import Answers
-from coordinator.client_store import ClientStore, Vector
+from coordinator.client_parts import ClientParts
+from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.rounds import Close, Collecting, Named, State
 from edge_client import local_methods
 from edge_client.remembered import Remembered
 from edge_client.training_job import Job
+from fedmqtt.fixed_point import Total
 from fedmqtt.messages import Evaluation, Method, Offer, Update
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fleet_sim.data_plane import Headers
@@ -57,12 +59,12 @@ class Differences(Headers):
     def method(self) -> Method:
         return local_method.asked(self._config)
 
-    def parts(self) -> dict[ClientId, Vector]:
+    def parts(self) -> dict[ClientId, Total]:
         """What the sum holds of each client, as on the disk."""
         store = ClientStore(Path(self._folder.name) / "clients", SIZE)
         last = counted.read(self.remembered)
-        store.begin(last)
-        found = {client: store.before(client) for client in last}
+        parts = ClientParts(self.remembered, last, store, SIZE, UNNUMBERED)
+        found = {client: parts.of(client) for client in last}
         return {client: part for client, part in found.items() if part is not None}
 
     def begin(self, number: RoundId, terms_max: int) -> None:

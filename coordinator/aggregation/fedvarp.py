@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from coordinator import counted
 from coordinator.aggregation import Round
-from coordinator.client_store import ClientStore, StoreDamaged
+from coordinator.client_store import ClientStore
 from coordinator.rounds import Named
 from fedmqtt.fixed_point import Total, on_grid
 from fedmqtt.weights import Array
@@ -57,10 +57,6 @@ class FedVARP:
         self._store = store
         self._rounds = counted.read(round_.memory)
         store.begin(self._rounds)
-        if lost := [client for client in sorted(self._rounds) if client not in store]:
-            raise StoreDamaged(
-                f"what {lost[0]} and others gave ({len(lost)}) is not there any more"
-            )
         self._known = len(self._rounds)
         """N, when the round opened."""
         self._before: Total = round_.memory.get("sum", np.zeros(round_.size, np.int64))

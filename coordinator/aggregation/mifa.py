@@ -25,11 +25,11 @@ from msgspec import Meta, Struct
 
 from coordinator import counted
 from coordinator.aggregation import Round
-from coordinator.client_store import ClientStore, Vector
+from coordinator.client_parts import ClientParts
 from coordinator.rounds import Named
 from fedmqtt.fixed_point import REMEMBERED_MAX, Total, on_grid
 from fedmqtt.messages import Method, Update
-from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
 
 
@@ -66,36 +66,33 @@ class Mifa:
         self._bits = round_.remembered_bits
         self._rounds = counted.read(round_.memory)
         self._added: Total = np.zeros(round_.size, np.int64)
-        self._came = 0
-        self._parts = _Parts(round_.store, round_.size)
-        if round_.store is not None:
-            round_.store.begin(self._rounds)
+        self._came: set[ClientId] = set()
+        self._parts = ClientParts(
+            round_.memory, self._rounds, round_.store, round_.size, round_.number
+        )
 
     def judge(self, client: ClientId, update: Update, change: Array) -> str:
-        part = self._parts.of(client, is_new=update.whole or client not in self._rounds)
+        part = self._parts.of(client)
         if part is None:
             return ""
+        if update.whole and (old := self._parts.replaced(client, update.since)) is not None:
+            part -= old
         total = part + on_grid(change, self._bits)
         if np.abs(total).max(initial=0) < REMEMBERED_MAX:
             return ""
         return "adds up, with what was counted before, to more than twice limits.change_max"
 
     def hear(self, named: Named, update: Update) -> None:
-        if not update.whole:
-            return
-        if (part := self._parts.of(named.client, is_new=False)) is not None:
-            self._added -= part
-        self._parts.put(named.client, named.round, np.zeros(self._round.size, np.int64))
+        if update.whole:
+            self._added -= self._parts.begin_anew(named.client, update.since)
 
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
         difference = on_grid(change, self._bits)
         self._added += difference
-        part = self._parts.of(named.client, is_new=named.client not in self._rounds)
+        self._parts.add(named.client, difference)
         before = self._rounds.get(named.client, named.round)
-        self._rounds[named.client] = newest = max(before, named.round)
-        if part is not None:
-            self._parts.put(named.client, newest, part + difference)
-        self._came += 1
+        self._rounds[named.client] = max(before, named.round)
+        self._came.add(named.client)
 
     def absorb(self) -> None:
         if not self._came:
@@ -103,9 +100,12 @@ class Mifa:
         self._expire()
         before = self._memory.get("sum", np.zeros(1, np.int64))
         self._memory.update(
-            {"sum": before + self._added, **counted.written(self._rounds, self._bits)}
+            {
+                "sum": before + self._added,
+                **counted.written(self._rounds, self._bits),
+                **self._parts.written(self._rounds, self._round.is_awaited),
+            }
         )
-        self._parts.force()
 
     def finish(self, base: Array) -> Array:
         if not self._came:
@@ -119,37 +119,13 @@ class Mifa:
             return
         oldest = self._round.number - self._settings.expire_rounds
         for client in sorted(self._rounds):
-            if self._rounds[client] >= oldest or self._round.is_awaited(client):
+            is_expected = client in self._came or self._round.is_awaited(client)
+            if self._rounds[client] >= oldest or is_expected:
                 continue
             # Without its part it cannot be taken out: it came before parts were kept.
-            if (part := self._parts.of(client, is_new=False)) is not None:
+            if (part := self._parts.of(client)) is not None:
                 self._added -= part
                 del self._rounds[client]
-
-
-class _Parts:
-    """What G holds of each client, where that is kept: int64, shape (size,)."""
-
-    def __init__(self, store: ClientStore | None, size: int) -> None:
-        self._store = store
-        self._size = size
-
-    def of(self, client: ClientId, *, is_new: bool) -> Total | None:
-        """None where it is not known."""
-        if self._store is None:
-            return None
-        if is_new:
-            return np.zeros(self._size, np.int64)
-        part: Vector | None = self._store.now(client)
-        return None if part is None else part.astype(np.int64)
-
-    def put(self, client: ClientId, number: RoundId, part: Total) -> None:
-        if self._store is not None:
-            self._store.put(client, number, part.astype(np.int32))
-
-    def force(self) -> None:
-        if self._store is not None:
-            self._store.force()
 
 
 def build(settings: Settings, round_: Round) -> Mifa:

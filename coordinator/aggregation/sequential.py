@@ -9,13 +9,10 @@ Source: Chang et al., "Distributed deep learning networks among institutions for
 Journal of the American Medical Informatics Association 2018 (cyclical weight transfer).
 """
 
-import numpy as np
 from msgspec import Struct
 
 from coordinator.aggregation import Round
-from coordinator.rounds import Named
-from fedmqtt.fixed_point import ExactSum
-from fedmqtt.weights import Array
+from coordinator.weighted_mean import WeightedMean
 
 ONE_AT_A_TIME = True
 
@@ -24,20 +21,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Sequential:
-    """A visit brings one answer. Of several it would be the mean, whatever their order."""
-
-    def __init__(self, running: ExactSum) -> None:
-        self._running = running
-
-    def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        self._running.add(change, sample_count)
-
-    def finish(self, base: Array) -> Array:
-        if self._running.weight == 0:
-            return base
-        return (base + self._running.mean()).astype(np.float32)
-
-
-def build(settings: Settings, round_: Round) -> Sequential:
-    return Sequential(round_.exact_sum())
+def build(settings: Settings, round_: Round) -> WeightedMean:
+    # A visit brings one answer. Of several it would be the mean, whatever their order.
+    return WeightedMean(round_.exact_sum(), rate=1.0)

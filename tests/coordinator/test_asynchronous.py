@@ -189,3 +189,27 @@ def test_an_older_model_can_be_fetched_for_as_long_as_somebody_is_at_work_on_it(
             room.wait(lambda: program.process.poll() is not None)
             assert program.wait() == 0
         room.wait(lambda: room.retained_model_bytes == 0)
+
+
+def test_a_damaged_older_model_is_told_and_nothing_stays_on_the_broker(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    words = [*MODE, "--set", "rounds.cohort=1", "--set", "aggregation=fedasync"]
+    with Room(url, federation_name) as room:
+        ann, bob, _ = come(room, *CHANGES)
+        with federation.coordinating(*words) as program:
+            first = ann.offered(1)
+            answer(ann, first)
+            invited(room, ann, 2)
+            older = federation.run / "bases" / "1.safetensors"
+            # By another name of the file, another model would be damaged with it.
+            older.unlink()
+            older.write_bytes(b"noise")
+            answer(bob, first)
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 2
+        room.wait(lambda: room.retained_model_bytes == 0 and ann.offers[-1] is None)
+    assert f"model {older}: " in program.log and "put back a copy of what is damaged" in program.log
+    assert "Traceback" not in program.log

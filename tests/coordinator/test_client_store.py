@@ -1,6 +1,7 @@
 """What is named by the memory is never written over, whenever the program ends."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,63 @@ def test_half_a_slot_at_the_end_is_nobody_s(tmp_path: Path) -> None:
     put(store, BOB, 1, 2)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 3 // 4])
-    again = opened(path, {ANN: 1, BOB: 1})
+    again = opened(path, {ANN: 1})
     assert value(again, ANN) == 1 and BOB not in again
+
+
+def test_what_is_named_and_is_not_there_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "clients"
+    put(opened(path, {}), ANN, 1, 1)
+    wanted = f"{path}: what bob gave is not there any more, nor what 1 others did"
+    with pytest.raises(StoreDamaged, match=wanted):
+        opened(path, {ANN: 1, BOB: 1, CAT: 1})
+    with pytest.raises(StoreDamaged, match="what ann gave is not there"):
+        opened(path, {ANN: 2})
+
+
+def test_an_earlier_one_is_kept_for_as_long_as_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "clients"
+    store = opened(path, {})
+    put(store, ANN, 1, 1)
+    store.begin(rounds({ANN: 1}))
+    put(store, ANN, 2, 2)
+    for one in (store, again := ClientStore(path, SIZE)):
+        for number in range(3, 6):
+            one.begin(rounds({ANN: 2}), rounds({ANN: 1}))
+            put(one, BOB, number, number)
+            earlier = one.earlier(ANN)
+            assert earlier is not None and earlier.tolist() == [1] * SIZE
+            assert value(one, ANN) == 2
+    again.begin(rounds({ANN: 2}))
+    assert again.earlier(ANN) is None
+
+
+def test_its_name_is_forced_to_the_disk_with_what_each_life_puts_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clients"
+    store = opened(path, {})
+    put(store, ANN, 1, 1)
+    forced = forced_by(store.force, monkeypatch)
+    assert forced == [path, tmp_path]
+    # Once it is there it is there.
+    assert forced_by(store.force, monkeypatch) == [path]
+    # The program may have been killed before that.
+    assert forced_by(opened(path, {ANN: 1}).force, monkeypatch) == [path, tmp_path]
+
+
+def forced_by(force: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    fsync = os.fsync
+    forced: list[Path] = []
+
+    def watched(file: int) -> None:
+        fsync(file)
+        forced.append(Path(f"/proc/self/fd/{file}").readlink())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", watched)
+        force()
+    return forced
 
 
 def test_one_without_a_name_is_gone_with_its_owner() -> None:

@@ -47,7 +47,11 @@ def undisturbed(url: str, name: str, folder: Path, words: Sequence[str]) -> byte
 
 @pytest.mark.parametrize("strategy", MOMENTS)
 def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, strategy: str
+    mosquitto_broker: RunningBroker,
+    federation_name: str,
+    tmp_path: Path,
+    strategy: str,
+    is_open: bool,
 ) -> None:
     url = mosquitto_broker.url
     words = ["--set", f"aggregation={strategy}", "--set", "rounds.count=3"]
@@ -206,6 +210,39 @@ def test_a_damaged_memory_is_refused_by_name(
         with federation.coordinating(*words) as program:
             assert program.wait() == 2
     assert complaint in program.log and "put back a copy" in program.log
+
+
+@pytest.mark.parametrize(
+    ("strategy", "is_open"), [("fedvarp", True), ("mifa", True), ("mifa", False)]
+)
+def test_what_clients_gave_and_is_not_there_any_more_is_told_with_what_can_be_done(
+    mosquitto_broker: RunningBroker,
+    federation_name: str,
+    tmp_path: Path,
+    strategy: str,
+    is_open: bool,
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    words = ["--set", f"aggregation={strategy}"]
+    with Room(url, federation_name) as room:
+        guests = come(room, *CHANGES)
+        with federation.coordinating(*words, *([] if is_open else PAUSE)) as program:
+            for guest in guests:
+                answer(guest, guests[0].offered(1))
+            room.page("model", lambda page: page.trained_rounds == 1)
+            if is_open:
+                guests[0].offered(2)
+            kill(room, program)
+            (federation.run / "clients").unlink()
+        with federation.coordinating(*words) as program:
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 2
+        # Where a round is open it is found before there is a link.
+        room.wait(lambda: is_open or room.retained_model_bytes == 0)
+    wanted = f"{federation.run / 'clients'}: what ann gave is not there any more, nor what 2 others"
+    assert wanted in program.log and "put back a copy of what is damaged" in program.log
+    assert "None" not in program.log and "Traceback" not in program.log
 
 
 def test_a_disk_without_room_for_a_rounds_updates_is_said_when_the_round_opens(

@@ -53,7 +53,7 @@ def play(
     bits: int = BITS,
     change_max: float = 10.0,
     seed: int = 0,
-    number: int = 0,
+    number: int = 1,
     store: ClientStore | None = None,
     is_awaited: Callable[[ClientId], bool] = lambda client: False,
     **given: Any,

@@ -16,6 +16,7 @@ from coordinator.aggregation import KeepModel, Memory, Round, TakesParts
 from coordinator.client_store import ClientStore
 from fedmqtt import parts
 from fedmqtt.fixed_point import fraction_bits
+from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array
 from tests.coordinator.aggregation.folding import (
     BITS,
@@ -80,13 +81,17 @@ def test_the_order_of_answers_does_not_matter_for_a_single_bit(strategy: ModuleT
         assert play(strategy, BASE, folded).tobytes() == first
 
 
-def _round() -> Round:
-    return Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX)
+def _opened(strategy: ModuleType) -> Any:
+    settings = strategy.Settings()
+    store = store_for(strategy, settings, SIZE)
+    return strategy.build(
+        settings, Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX, number=RoundId(1), store=store)
+    )
 
 
 def test_a_part_is_folded_as_the_whole_change_that_it_is_of(strategy: ModuleType) -> None:
     two_rounds = (np.array([0, 2, 5]), np.array([1, 3, 4]))
-    wholes, parts_ = (strategy.build(strategy.Settings(), _round()) for _ in range(2))
+    wholes, parts_ = (_opened(strategy) for _ in range(2))
     takes_parts = isinstance(parts_, TakesParts)
     if not takes_parts:
         pytest.skip("it needs all numbers of a change")
@@ -133,16 +138,26 @@ def test_a_restart_in_the_middle_of_a_round_changes_no_bit(
     whole = ClientStore(None, SIZE)
     for number in range(1, 5):
         folded = random_answers(15, seed=number, number=number)
-        undisturbed = play(strategy, undisturbed, folded, memory, seed=number, store=whole)
+        undisturbed = play(
+            strategy, undisturbed, folded, memory, seed=number, number=number, store=whole
+        )
         # What a killed program had folded is gone, and so is what it remembered since.
         torn = ClientStore(tmp_path / "clients", SIZE)
-        play(strategy, restarted, folded[3:14], dict(kept), seed=number, store=torn)
+        play(
+            strategy,
+            restarted,
+            folded[3:14],
+            dict(kept),
+            seed=number,
+            number=number,
+            store=torn,
+        )
         again = dict(kept)
         for array in again.values():
             array.flags.writeable = False
         store = ClientStore(tmp_path / "clients", SIZE)
         mixed = folded[7:] + folded[:7]
-        restarted = play(strategy, restarted, mixed, again, seed=number, store=store)
+        restarted = play(strategy, restarted, mixed, again, seed=number, number=number, store=store)
         named = strategy_memory.save(tmp_path, str(number), strategy.__name__, again)
         kept = strategy_memory.load(tmp_path, named)
         assert restarted.tobytes() == undisturbed.tobytes()
@@ -176,6 +191,7 @@ def test_extreme_changes_within_the_limits_leave_a_finite_model(
                 memory,
                 bits=fraction_bits(1e9, 1, TERMS_MAX),
                 change_max=1e9,
+                number=number,
                 store=store,
             )
         assert np.isfinite(model).all()
@@ -195,7 +211,8 @@ def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
     try:
         settings = strategy.Settings()
         store = store_for(strategy, settings, size)
-        built = strategy.build(settings, Round(size=size, bits=BITS, terms_max=60, store=store))
+        round_ = Round(size=size, bits=BITS, terms_max=60, number=RoundId(1), store=store)
+        built = strategy.build(settings, round_)
         for folded, sample_count, named in answers([change[:1]] * 60):
             assert folded.size == 1
             built.fold(change, sample_count, named)
@@ -217,7 +234,9 @@ def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
 
 def test_what_lay_on_the_disk_is_gone_with_the_round(strategy: ModuleType, tmp_path: Path) -> None:
     store = store_for(strategy, strategy.Settings(), SIZE)
-    round_ = Round(size=SIZE, bits=BITS, terms_max=20, folder=tmp_path, store=store)
+    round_ = Round(
+        size=SIZE, bits=BITS, terms_max=20, folder=tmp_path, number=RoundId(1), store=store
+    )
     built = strategy.build(strategy.Settings(), round_)
     for change, sample_count, named in random_answers(20):
         built.fold(change, sample_count, named)
@@ -261,6 +280,6 @@ def test_arrays_that_are_remembered_are_not_changed(strategy: ModuleType) -> Non
         array.flags.writeable = False
     before = {name: array.copy() for name, array in memory.items()}
     again = random_answers(20, seed=1, number=2)
-    play(strategy, model, again, dict(memory), store=store)
+    play(strategy, model, again, dict(memory), number=2, store=store)
     for name, array in memory.items():
         np.testing.assert_array_equal(array, before[name])

@@ -134,6 +134,15 @@ def test_mifa_takes_out_who_has_not_answered_for_long() -> None:
     assert running.round(of(ANN, 7, 6.0)) == [4.0]
 
 
+def test_mifa_keeps_who_has_just_answered_a_round_of_long_ago() -> None:
+    running = Running("mifa", expire_rounds=1)
+    running.round()
+    running.round()
+    running.round()
+    # Nobody else is there: without her there would be no mean.
+    assert running.round(of(ANN, 1, 4.0)) == [4.0]
+
+
 def test_mifa_without_expiry_keeps_everybody_and_nothing_on_the_disk() -> None:
     running = Running("mifa", expire_rounds=0)
     running.round(of(ANN, 1, 4.0))
@@ -160,7 +169,7 @@ def test_mifa_lets_nobody_pile_up_more_than_a_client_may_remember() -> None:
     within, beyond = (np.array([limit - less], np.float32) for less in (10.5, 10.0))
     assert built.judge(ANN, told(ANN, 2), within) == ""
     assert "more than twice limits.change_max" in built.judge(ANN, told(ANN, 2), beyond)
-    assert built.judge(ANN, told(ANN, 2, whole=True), beyond) == ""
+    assert built.judge(ANN, told(ANN, 2, since=RoundId(1), whole=True), beyond) == ""
     assert built.judge(BOB, told(BOB, 2), beyond) == ""
 
 
