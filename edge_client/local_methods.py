@@ -12,13 +12,15 @@ from edge_client.remembered import NOTHING, Numbers, Remembered
 from edge_client.training_job import Job
 from fedmqtt import codec_chain, codec_chance, fixed_point
 from fedmqtt.codec_chance import Chances
-from fedmqtt.messages import Method
+from fedmqtt.messages import PLAIN, Method
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array
 
 _COUNTED = "counted"
 """The sum of what was counted of this client, int32, shape (size,), in multiples of 2^-bits."""
 _BITS = "fraction_bits"
+_LEARNING_RATE = "learning_rate"
+"""In whose steps a control is."""
 _LEFT_OUT = "left out"
 """What a codec has left out of all answers that were counted, float32, shape (size,)."""
 
@@ -37,14 +39,19 @@ class Outgoing:
 
 def remembers(method: Method, codec: str) -> bool:
     """Whether clients keep anything from one round for the next."""
-    return method.difference or method.interval_max > 0 or codec_chain.read(codec).remembers
+    return method.is_chained or method.interval_max > 0 or codec_chain.read(codec).remembers
 
 
-def encode(job: Job, change: Array, before: Remembered = NOTHING) -> Outgoing:
+def encode(
+    job: Job, change: Array, before: Remembered = NOTHING, control: Array | None = None
+) -> Outgoing:
     """`change`: what training changed, float32, shape (size,). `before`: what is remembered.
+    `control`: of the same shape, what the client's own is from now on.
 
     Raises ValueError on numbers that cannot be sent.
     """
+    if control is not None:
+        return _difference(job, control, before, ahead=change)
     if job.method.difference:
         # What a codec leaves out of one difference is in the next: it needs no other memory.
         return _difference(job, change, before)
@@ -64,24 +71,38 @@ def _with_interval(job: Job, outgoing: Outgoing, before: Remembered) -> Outgoing
     return replace(outgoing, interval=interval, remembered=remembered)
 
 
-def _difference(job: Job, change: Array, before: Remembered) -> Outgoing:
-    """The client's half of a strategy that adds up differences, as `mifa`."""
+def control(job: Job, before: Remembered, size: int) -> Array | None:
+    """The client's own control, shape (size,), as it was counted; None where it has none."""
+    counted = _counted(job, before, size)
+    if counted is None:
+        return None
+    return np.ldexp(counted.astype(np.float64), -job.method.fraction_bits).astype(np.float32)
+
+
+def _difference(
+    job: Job, change: Array, before: Remembered, ahead: Array | None = None
+) -> Outgoing:
+    """The client's half of a strategy that adds up differences, as `mifa`. What is `ahead` goes
+    before the difference as it is."""
     bits = job.method.fraction_bits
-    counted = _counted(before, change.size, bits)
+    counted = _counted(job, before, change.size)
     is_known = counted is not None
     if counted is None:
         counted = np.zeros(change.size, np.int32)
     so_far = np.ldexp(counted.astype(np.float64), -bits)
     chain, chances = codec_chain.read(job.codec), _chances(job)
-    payload = chain.encode((change - so_far).astype(np.float32), chances)
+    numbers = (change - so_far).astype(np.float32)
+    if ahead is not None:
+        numbers = np.concatenate([ahead, numbers])
+    payload = chain.encode(numbers, chances)
     # Not what was meant, but what has arrived: a codec's errors are made good next time.
-    arrived = chain.decode(payload, change.size, chances)
+    arrived = chain.decode(payload, numbers.size, chances)[-change.size :]
     total = counted + fixed_point.on_grid(arrived, bits)
     if np.abs(total).max(initial=0) >= fixed_point.REMEMBERED_MAX:
         raise ValueError("is, together with what was counted before, beyond limits.change_max")
     remembered = Remembered(
         round=job.round,
-        facts={_BITS: float(bits)},
+        facts=_facts(job),
         arrays={_COUNTED: total.astype(np.int32)},
     )
     return Outgoing(
@@ -108,10 +129,18 @@ def _with_feedback(job: Job, change: Array, before: Remembered) -> Outgoing:
     return Outgoing(payload=payload, remembered=remembered)
 
 
-def _counted(before: Remembered, size: int, bits: int) -> Numbers | None:
+def _counted(job: Job, before: Remembered, size: int) -> Numbers | None:
     counted = before.arrays.get(_COUNTED)
-    fits = counted is not None and counted.size == size and before.facts.get(_BITS) == bits
+    fits = counted is not None and counted.size == size and before.facts == _facts(job)
     return counted if fits else None
+
+
+def _facts(job: Job) -> dict[str, float]:
+    """By what it is told whether what was counted still means the same."""
+    facts = {_BITS: float(job.method.fraction_bits)}
+    if job.method.control != PLAIN.control:
+        facts[_LEARNING_RATE] = job.training.learning_rate
+    return facts
 
 
 def _chances(job: Job) -> Chances:

@@ -2,17 +2,10 @@
 
     w_next = w + rate * G / N        G: the sum of each client's newest change, N: of how many
 
-Each client remembers what was counted of it and sends by how much its new change differs from that;
-the coordinator adds it to G, the one thing it keeps for all clients together. A codec's error is
-part of the next difference, so it does not last.
-
-G is exact: both sides add up whole multiples of 2^-f, below 2^31 each, so that 2^32 clients fit,
-and what a client remembers is to the last bit what G holds of it. Clients have the same weight, as
-in the paper; there, the first round waits for all, and here N grows as they come.
-
-Who left for good is taken out of G after `expire_rounds`. For that its part lies on the disk too,
-which also lets a client that has lost its memory begin anew without counting twice, and bounds what
-a hostile one can pile up, round by round, to twice the largest change.
+Each client remembers what was counted of it and sends by how much its new change differs from that
+(`coordinator/newest_sum.py`). A codec's error is part of the next difference, so it does not last.
+Clients have the same weight, as in the paper; there, the first round waits for all, and here N
+grows as they come. Who left for good is taken out of G after `expire_rounds`.
 
 Source: Gu et al., "Fast Federated Learning in the Presence of Arbitrary Device Unavailability",
 NeurIPS 2021, algorithm 1 (section 4: its efficient implementation by differences).
@@ -23,13 +16,12 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from coordinator import counted
+from coordinator import newest_sum
 from coordinator.aggregation import Round
-from coordinator.client_store import ClientStore, Vector
+from coordinator.newest_sum import NewestSum
 from coordinator.rounds import Named
-from fedmqtt.fixed_point import REMEMBERED_MAX, Total, on_grid
 from fedmqtt.messages import Method, Update
-from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
 
 
@@ -57,99 +49,30 @@ def stores(settings: Settings) -> bool:
 
 
 class Mifa:
-    """One running sum, of each client the round that was counted last, and on disk its part."""
-
     def __init__(self, settings: Settings, round_: Round) -> None:
-        self._settings = settings
-        self._round = round_
+        self._rate = settings.rate
         self._memory = round_.memory
-        self._bits = round_.remembered_bits
-        self._rounds = counted.read(round_.memory)
-        self._added: Total = np.zeros(round_.size, np.int64)
-        self._came = 0
-        self._parts = _Parts(round_.store, round_.size)
-        if round_.store is not None:
-            round_.store.begin(self._rounds)
+        self._newest = NewestSum(round_, settings.expire_rounds)
 
     def fault(self, client: ClientId, update: Update, change: Array) -> str:
-        part = self._parts.of(client, is_new=update.whole or client not in self._rounds)
-        if part is None:
-            return ""
-        total = part + on_grid(change, self._bits)
-        if np.abs(total).max(initial=0) < REMEMBERED_MAX:
-            return ""
-        return "adds up, with what was counted before, to more than twice limits.change_max"
+        return self._newest.fault(client, update, change)
 
     def hear(self, named: Named, update: Update) -> None:
-        if not update.whole:
-            return
-        if (part := self._parts.of(named.client, is_new=False)) is not None:
-            self._added -= part
-        self._parts.put(named.client, named.round, np.zeros(self._round.size, np.int64))
+        self._newest.hear(named, update)
 
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        difference = on_grid(change, self._bits)
-        self._added += difference
-        part = self._parts.of(named.client, is_new=named.client not in self._rounds)
-        before = self._rounds.get(named.client, named.round)
-        self._rounds[named.client] = newest = max(before, named.round)
-        if part is not None:
-            self._parts.put(named.client, newest, part + difference)
-        self._came += 1
+        self._newest.add(change, named)
 
     def absorb(self) -> None:
-        if not self._came:
-            return
-        self._expire()
-        before = self._memory.get("sum", np.zeros(1, np.int64))
-        self._memory.update(
-            {"sum": before + self._added, **counted.written(self._rounds, self._bits)}
-        )
-        self._parts.force()
+        self._newest.absorb()
 
     def finish(self, base: Array) -> Array:
-        if not self._came:
+        if not self._newest.came:
             return base
         self.absorb()
-        mean = np.ldexp(self._memory["sum"].astype(np.float64), -self._bits) / len(self._rounds)
-        return (base + self._settings.rate * mean).astype(np.float32)
-
-    def _expire(self) -> None:
-        if not self._settings.expire_rounds:
-            return
-        oldest = self._round.number - self._settings.expire_rounds
-        for client in sorted(self._rounds):
-            if self._rounds[client] >= oldest or self._round.is_awaited(client):
-                continue
-            # Without its part it cannot be taken out: it came before parts were kept.
-            if (part := self._parts.of(client, is_new=False)) is not None:
-                self._added -= part
-                del self._rounds[client]
-
-
-class _Parts:
-    """What G holds of each client, where that is kept: int64, shape (size,)."""
-
-    def __init__(self, store: ClientStore | None, size: int) -> None:
-        self._store = store
-        self._size = size
-
-    def of(self, client: ClientId, *, is_new: bool) -> Total | None:
-        """None where it is not known."""
-        if self._store is None:
-            return None
-        if is_new:
-            return np.zeros(self._size, np.int64)
-        part: Vector | None = self._store.now(client)
-        return None if part is None else part.astype(np.int64)
-
-    def put(self, client: ClientId, number: RoundId, part: Total) -> None:
-        if self._store is not None:
-            self._store.put(client, number, part.astype(np.int32))
-
-    def force(self) -> None:
-        if self._store is not None:
-            self._store.force()
+        mean = newest_sum.mean(self._memory)
+        assert mean is not None
+        return (base + self._rate * mean).astype(np.float32)
 
 
 def build(settings: Settings, round_: Round) -> Mifa:

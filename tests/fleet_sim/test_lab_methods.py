@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import checkpoint, history, local_method, round_rules, rounds
+from coordinator import checkpoint, history, local_method, published_model, round_rules, rounds
 from coordinator.answers import Answers
 from coordinator.history import Record
 from edge_client import trainer
+from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt import messages, personal, weights
@@ -68,12 +69,14 @@ class ByHand:
         rules = round_rules.from_config(of.federation)
         self._terms = rounds.terms_max(round_rules.invited_max(of.federation), rules)
         self._answers = Answers(of.federation, self._division.size, self._terms)
+        self._control = self._answers.control
         self.updates: list[Update] = []
 
     def play(self, record: Record) -> Figures | None:
         """The figures of the round; `flat` is the model after it."""
         path = self._folder / f"model-{record.round}"
-        path.write_bytes(weights.write(self.layout, self.flat))
+        model = published_model.make(self.layout, self.flat, 0, 1024, self._control)
+        path.write_bytes(model.file)
         assert weights.digest(path.read_bytes()) == record.base
         self._answers.begin(self._terms, record.round)
         # In another order than the lab's.
@@ -91,6 +94,7 @@ class ByHand:
         if record.outcome == "averaged":
             found = self._answers.finish(self._division.shared_of(self.flat))
             self.flat = self._division.with_shared(self.flat, found)
+            self._control = self._answers.control
         return figures
 
     def _answer(self, client: ClientId, record: Record, model: Path) -> Update | Evaluation:
@@ -114,6 +118,8 @@ class ByHand:
             memory=str(state / "memory"),
         )
         kept = trainer.work(job, lambda fraction: None)
+        # What it remembers, where it does, is that of an answer that counted.
+        DeviceMemory(Path(job.memory)).settle(kept, True, record.round)
         answer = messages.read_from_client(Outbox(Path(job.outbox)).read(kept))
         assert isinstance(answer, Update | Evaluation)
         return answer
@@ -136,8 +142,13 @@ def asking(folder: Path, *words: str, task: str = LINEAR, every: int = 0) -> Fle
         (PLAIN, ["aggregation=fedadam", 'training.personal=["2.*"]', "training.proximal=0.1"]),
         (PLAIN, ["evaluation.fine_tune_epochs=2"]),
         (NORMALISED, ["evaluation.fine_tune_epochs=1", 'training.personal=["3.*", "*.bias"]']),
+        (NORMALISED, ["aggregation=scaffold", "training.epochs=3"]),
+        (PLAIN, ["aggregation=scaffold", 'training.personal=["2.*"]', "codec=int8"]),
     ],
-    ids=["prox", "sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
+    ids=[
+        *["prox", "sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
+        *["scaffold", "scaffold-personal"],
+    ],
 )
 def test_the_lab_does_what_real_trainers_do_to_the_last_bit(
     tmp_path: Path, layers: str, words: list[str]
@@ -170,8 +181,9 @@ def test_layers_that_stay_on_the_device_keep_their_first_values_in_the_published
     [
         ["aggregation=fedsgd"],
         ["aggregation=qfedavg", 'training.personal=["2.*"]', "training.proximal=0.1"],
+        ["aggregation=scaffold", "training.epochs=3", "training.weight_decay=0.01"],
     ],
-    ids=["sgd", "fair"],
+    ids=["sgd", "fair", "scaffold"],
 )
 def test_together_they_are_trained_as_alone_within_rounding(
     tmp_path: Path, words: list[str]
