@@ -20,6 +20,7 @@ from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RunId
 from fleet_sim import fleet as fleets
 from fleet_sim.fleet import Fleet
+from fleet_sim.lab_tensors import Tensors
 from fleet_sim.simulate_command import simulate
 from tests.fleet_sim.lab_fleets import LINEAR, fleet, learning
 
@@ -235,3 +236,47 @@ def test_a_pattern_that_matches_no_layer_ends_the_run_before_it_begins(tmp_path:
     of = asking(tmp_path, 'training.personal=["x"]')
     with pytest.raises(SettingsError, match="it has: weight, bias"), learning(of):
         pass
+
+
+_QUADRATIC = """
+import numpy as np
+from learning_tasks.seam import Trained
+
+LOCAL_METHODS = ("steps", "correction")
+
+def initial_weights(seed):
+    return {"w": np.zeros(3000, np.float32)}
+
+def load_data(data_dir, client, purpose):
+    return np.random.default_rng(list(client.encode())).normal(size=3000).astype(np.float32)
+
+def train(weights, data, training, seed, progress, correction=None):
+    w = weights["w"].copy()
+    for _ in range(10):
+        w -= np.float32(training.learning_rate) * (w - data + correction["w"])
+    return Trained({"w": w}, 10, {}, 10, corrected=("w",))
+
+def evaluate(weights, data):
+    raise AssertionError("nobody is asked to evaluate")
+"""
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous"])
+def test_a_control_comes_by_deltas_too_and_in_rounds_of_either_mode(
+    tmp_path: Path, mode: str
+) -> None:
+    task = tmp_path / "quadratic.py"
+    task.write_text(_QUADRATIC)
+    words = ["aggregation=scaffold", "downlink_codec=int8", "codec=int8", "rounds.count=40"]
+    words += ["rounds.cohort=2", "rounds.quorum=1", f'rounds.mode="{mode}"', "rounds.concurrency=4"]
+    with learning(asking(tmp_path, *words, task=str(task))) as lab:
+        lab.run()
+        assert lab.is_finished and isinstance(lab.tensors, Tensors)
+        newest = lab.tensors.published
+    assert newest.trained_rounds == 40 and newest.deltas
+    assert newest.published.size == 2 * newest.flat.size
+    wanted = [
+        np.random.default_rng(list(f"client-{n}".encode())).normal(size=3000) for n in range(5)
+    ]
+    away = np.linalg.norm(newest.flat - np.mean(wanted, axis=0))
+    assert away < 0.05 * np.linalg.norm(np.mean(wanted, axis=0))

@@ -212,7 +212,9 @@ def test_the_control_is_the_mean_of_what_devices_remember_to_the_bit_by_any_code
     remembered = own_controls(here)
     bits = here.job_of(0).method.fraction_bits
     mean = np.ldexp(sum(remembered.values()) / len(remembered), -bits)
-    np.testing.assert_allclose(here.answers.control, mean, rtol=1e-6)
+    control = here.answers.control
+    assert control is not None
+    np.testing.assert_allclose(control, mean, rtol=1e-6)
 
 
 def test_who_is_new_is_not_corrected_and_counts_from_then_on(tmp_path: Path) -> None:
