@@ -1,17 +1,23 @@
 """Client drift: SCAFFOLD and FedProx beside FedAvg where clients' data differs and local work is
-long, with everybody in each round, and with a fifth.
+long.
 
   har      HAR in shards of two activities, 21 clients, judged on nine people who never train
   digits   small MNIST, 50 clients with two shards each (two digits, mostly)
 
-Each client trains five epochs in a round. The local rate is the same for all.
+Each client trains five epochs in a round. The local rate is the same for all. Who is in a round:
+
+  all      everybody
+  fifth    a fifth, drawn at random from all
+  seldom   a fifth, of those who are there: odds of being online from 1:60 to 60:1, and what data a
+           client has decides (as in experiments/seldom_online.py)
 
   accuracy     mean of the last ten models, over the seeds; its spread is the standard deviation
   early        the same of the ten models in the middle of the run
   MB           sent and fetched by all clients together, in a run
 
-A run takes 10 to 40 s on one core, all of it some 15 minutes. A run that was made is not made again: an interrupted experiment
-is gone on with by the same command. What came of it is in docs/strategies.md.
+A run takes 10 to 40 s on one core, all of it some 15 minutes. A run that was made is not made
+again: an interrupted experiment is gone on with by the same command. What came of it is in
+docs/strategies.md.
 
   python experiments/drift.py --har path/to/har --mnist path/to/mnist
   python experiments/drift.py --har path/to/har --cohorts fifth --seeds 1
@@ -34,22 +40,24 @@ sys.path.insert(0, str(ROOT))
 from experiments.cells import FLEETS, Bars, Played, add_running_arguments, bars, play
 from experiments.curves import by_round
 from experiments.people import Task, fleet_of, tasks
+from experiments.seldom_online import WEATHER
 from experiments.tables import in_words, markdown, rounded
 from fleet_sim.simulate_command import Mistake
 
 CLIENTS = {"har": 21, "digits": 50}
 ROUNDS = {"har": 40, "digits": 60}
-COHORTS = {"all": 1, "fifth": 5}
+COHORTS = {"all": 1, "fifth": 5, "seldom": 5}
 """One in so many takes part in a round."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "fedavg": ("aggregation=fedavg",),
     "fedprox, mu = 0.1": ("aggregation=fedprox", "aggregation_settings.mu=0.1"),
     "scaffold": ("aggregation=scaffold",),
     "scaffold, clients = all": ("aggregation=scaffold", "aggregation_settings.clients={clients}"),
+    "mifa": ("aggregation=mifa",),
 }
 LATEST = 10
-_PARTIAL = "scaffold, clients = all"
-"""Only where not everybody is in each round: else it is the same."""
+_PARTIAL = ("scaffold, clients = all", "mifa")
+"""Only where not everybody is in each round: else they are the same as others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +104,7 @@ def main() -> int:
 
 
 def _variants(cohort: str) -> list[str]:
-    return [one for one in VARIANTS if one != _PARTIAL or COHORTS[cohort] > 1]
+    return [one for one in VARIANTS if one not in _PARTIAL or COHORTS[cohort] > 1]
 
 
 def _fleets(arguments: argparse.Namespace) -> dict[str, Task]:
@@ -117,12 +125,16 @@ def _outcome(
 ) -> Outcome:
     clients = CLIENTS[fleet]
     size = clients // COHORTS[cohort]
+    weather: tuple[str, ...] = ()
+    if cohort == "seldom":
+        weather = (*WEATHER["markov"], "connectivity.follows_data=1.0")
     sets = [
         f"clients={clients}",
         f"federation.rounds.count={arguments.rounds or ROUNDS[fleet]}",
         f"federation.rounds.cohort={size}",
         f"federation.rounds.quorum={size}",
-        f"federation.rounds.clients_min={clients}",
+        f"federation.rounds.clients_min={size if weather else clients}",
+        *weather,
         *(f"federation.{word.format(clients=clients)}" for word in VARIANTS[variant]),
     ]
     place = list(VARIANTS).index(variant)
