@@ -34,6 +34,7 @@ from coordinator.aggregation import (
     KeepModel,
     Memory,
     Round,
+    TakesControls,
     TakesParts,
 )
 from coordinator.client_store import ClientStore
@@ -43,7 +44,7 @@ from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
 from fedmqtt.fixed_point import fraction_bits, remembered_bits
-from fedmqtt.messages import WIRE_VERSION, Evaluation, Measures, Update, method_name
+from fedmqtt.messages import PLAIN, WIRE_VERSION, Evaluation, Measures, Update, method_name
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
@@ -116,6 +117,8 @@ class Answers:
         self._tally = _Tally()
         self._change: Sent | None = None
         """Of the update that was checked last."""
+        self._control: Array | None = None
+        """Of the same, where its client has one: by how much it differs."""
 
     def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         """Round `number` is open. What its sum can resolve follows from how many answers may come.
@@ -175,6 +178,8 @@ class Answers:
         self._folded.add(named)
         if isinstance(self._sum, Hears):
             self._sum.hear(named, update)
+        if isinstance(self._sum, TakesControls) and self._control is not None:
+            self._sum.fold_control(self._control, named)
         self._add(self._sum, self._change, samples, named)
         self._tally.samples += samples
         self._tally.trained.append((update.metrics, samples))
@@ -186,7 +191,7 @@ class Answers:
 
     def take(self, named: Named) -> None:
         """It was accepted, and is folded now or in a later round."""
-        if self._method.difference:
+        if self._method.is_chained:
             self._counted.take(named)
 
     def leave_out(self, named: Named) -> None:
@@ -195,14 +200,14 @@ class Answers:
 
     def counted_last(self, client: ClientId) -> RoundId | None:
         """What a receipt tells where clients send differences: see `messages.Receipt`."""
-        return self._counted.last(client) if self._method.difference else None
+        return self._counted.last(client) if self._method.is_chained else None
 
     def take_measures(self, client: ClientId, measures: Measures) -> None:
         self._tally.measures[client] = measures
 
     def let_go(self) -> None:
         """The answer that was checked last is dealt with: its bytes may be used again."""
-        self._change = None
+        self._change = self._control = None
 
     @property
     def samples(self) -> int:
@@ -224,7 +229,15 @@ class Answers:
     @property
     def judges(self) -> bool:
         """Whether an answer is judged by what the sum holds: none can be while it is finished."""
-        return isinstance(self._sum, Judges)
+        return isinstance(self._sum, Judges | TakesControls)
+
+    @property
+    def control(self) -> Array | None:
+        """What goes out with a model that is made now, shape (size,); None where nothing does."""
+        if self._method.control == PLAIN.control:
+            return None
+        found: Array | None = self._strategy.control(self._settings, self.memory)
+        return np.zeros(self._size, np.float32) if found is None else found
 
     def finish(self, base: Array) -> Array:
         """The next model's numbers, shape (size,), from those the round started with.
@@ -274,7 +287,7 @@ class Answers:
         for array in memory.values():
             array.flags.writeable = False
         self.memory = memory
-        if self._method.difference:
+        if self._method.is_chained:
             self._counted.settle(counted.read(memory))
 
     def _is_awaited(self, client: ClientId) -> bool:
@@ -306,7 +319,7 @@ class Answers:
         return said
 
     def _chain_fault(self, client: ClientId, update: Update) -> str:
-        if not self._method.difference:
+        if not self._method.is_chained:
             return ""
         if self._counted.is_taken(Named(client, RoundId(update.round))):
             # It was found good when it came; others may have been counted since.
@@ -332,7 +345,7 @@ class Answers:
             )
         chances = codec_chance.of_answer(self._config.seed, update.round, client)
         try:
-            change = codec.unpack(update.payload, self._size, chances, self._shapes)
+            change = codec.unpack(update.payload, self._sent_size, chances, self._sent_shapes)
         except ValueError as bad:
             return f"tensors of other shapes: {bad}"
         numbers = change.values
@@ -344,10 +357,34 @@ class Answers:
                 f"changes a parameter by {max(-lowest, highest):.4g};"
                 f" limits.change_max is {limits.change_max:g}"
             )
-        summing = self._sum
-        if summing is not None and isinstance(summing, Judges):
-            fault: str = summing.judge(client, update, change.full())
-            if fault:
-                return fault
-        self._change = change
-        return ""
+        change, control = self._divided(change)
+        fault = self._judged(client, update, change, control)
+        if not fault:
+            self._change, self._control = change, control
+        return fault
+
+    def _judged(self, client: ClientId, update: Update, change: Sent, control: Array | None) -> str:
+        if self._sum is None:
+            return ""
+        fault = ""
+        if isinstance(self._sum, Judges):
+            fault = self._sum.judge(client, update, change.full())
+        if isinstance(self._sum, TakesControls) and control is not None:
+            fault = fault or self._sum.judge_control(client, update, control)
+        return fault
+
+    @property
+    def _sent_size(self) -> int:
+        """How many numbers an update has."""
+        return self._size if self._method.control == PLAIN.control else 2 * self._size
+
+    @property
+    def _sent_shapes(self) -> Shapes:
+        return self._shapes if self._sent_size == self._size else 2 * self._shapes
+
+    def _divided(self, sent: Sent) -> tuple[Sent, Array | None]:
+        """Into the change of the weights and that of the control."""
+        if sent.size == self._size:
+            return sent, None
+        numbers = sent.full()
+        return Sent(numbers[: self._size], self._size), numbers[self._size :]

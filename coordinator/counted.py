@@ -82,3 +82,8 @@ def written(settled: Mapping[ClientId, RoundId], bits: int) -> Memory:
 def fits(memory: Memory, bits: int) -> bool:
     """Whether what is remembered, if it is of this kind, has so many bits of fraction."""
     return _BITS not in memory or int(memory[_BITS][0]) == bits
+
+
+def bits(memory: Memory) -> int:
+    """Of fraction, as `written` was told."""
+    return int(memory[_BITS][0])

@@ -18,6 +18,7 @@ import numpy as np
 from coordinator import published_model
 from coordinator.published_model import PublishedModel
 from fedmqtt import codec_chain, deltas, weights
+from fedmqtt import control as controls
 from fedmqtt.codec_chain import Chain
 from fedmqtt.codecs import LARGEST
 from fedmqtt.deltas import Delta
@@ -43,20 +44,26 @@ def read(codec: str) -> Chain | None:
     return None if chain.text == FULL else chain
 
 
-def following(old: PublishedModel, flat: Array, chain: Chain | None) -> PublishedModel:
-    """The model after `old`, of the coordinator's own numbers `flat`, shape (size,).
+def following(
+    old: PublishedModel, flat: Array, chain: Chain | None, control: Array | None = None
+) -> PublishedModel:
+    """The model after `old`, of the coordinator's own numbers `flat`, shape (size,), and with this
+    control, where there is one.
 
     A model that comes with its offer goes out as it is, and so does one that the codec has no bytes
     for.
     """
     trained, chunk_bytes = old.trained_rounds + 1, old.ref.chunk_bytes
-    if chain is not None and len(old.file) > SMALL_MODEL_BYTES:
+    wanted = published_model.beside(flat, control)
+    is_alike = old.published.size == wanted.size
+    if chain is not None and is_alike and len(old.file) > SMALL_MODEL_BYTES:
         try:
+            shapes = controls.beside(old.layout, wanted.size - old.layout.size).shapes
             file, published = deltas.write(
-                chain, old.ref.digest, trained, old.published, flat, old.layout.shapes
+                chain, old.ref.digest, trained, old.published, wanted, shapes
             )
         except ValueError:
-            return published_model.make(old.layout, flat, trained, chunk_bytes)
+            return published_model.make(old.layout, flat, trained, chunk_bytes, control)
         if np.abs(published).max(initial=0) <= LARGEST:
             newest = Delta(_ref(old.ref.digest, file), file)
             kept = _kept((*old.deltas, newest), len(old.file))
@@ -64,7 +71,7 @@ def following(old: PublishedModel, flat: Array, chain: Chain | None) -> Publishe
                 # Too small a change for any number: nobody needs a file for the sign of a zero.
                 published, kept = old.published, old.deltas
             return published_model.make_off(old.layout, flat, published, kept, trained, chunk_bytes)
-    return published_model.make(old.layout, flat, trained, chunk_bytes)
+    return published_model.make(old.layout, flat, trained, chunk_bytes, control)
 
 
 def _ref(base: Digest, file: bytes) -> DeltaRef:

@@ -45,17 +45,25 @@ def asked(config: FederationConfig) -> Method:
         personal=config.training.personal,
         fine_tune_epochs=config.evaluation.fine_tune_epochs,
     )
-    return _with_differences(config, method) if method.difference else method
+    return _with_differences(config, method) if method.is_chained else method
 
 
 def remembering(config: FederationConfig) -> str:
     """Whose memory it is that a strategy leaves: of another strategy, or where other layers travel,
-    it means nothing."""
-    return " without ".join([config.aggregation, *config.training.personal])
+    it means nothing; nor do controls at another learning rate, in whose steps they are."""
+    whose = " without ".join([config.aggregation, *config.training.personal])
+    if asked(config).control == PLAIN.control:
+        return whose
+    return f"{whose} at {training(config).learning_rate!r}"
 
 
 def _with_differences(config: FederationConfig, method: Method) -> Method:
     for codec, chain in codec_choice.chains(config).items():
+        if method.control != PLAIN.control and chain.front is not None:
+            raise SettingsError(
+                f"codec: {codec!r} leaves numbers out, and aggregation = {config.aggregation!r}"
+                " needs all of a change and of a control: write a codec without part and topk"
+            )
         if not getattr(chain.front, "scaled", False):
             continue
         raise SettingsError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coordinator.durable import write_whole
 from coordinator.ledger import LedgerDamaged, PublishedFiles
-from fedmqtt import weights
+from fedmqtt import control, weights
 from fedmqtt.deltas import Delta
 from fedmqtt.messages import DeltaRef
 from fedmqtt.topics import Digest
@@ -32,7 +32,8 @@ def save(run: Path, digest: Digest, file: bytes, deltas: Iterable[Delta]) -> Pub
 
 
 def load(run: Path, named: PublishedFiles, layout: Layout) -> tuple[Array, tuple[Delta, ...]]:
-    """The published numbers, shape (size,), and the deltas that lead to them.
+    """The published numbers, shape (size,), where there is one with their control behind them, and
+    the deltas that lead to them.
 
     Raises LedgerDamaged on any other files than those that were saved.
     """
@@ -41,7 +42,8 @@ def load(run: Path, named: PublishedFiles, layout: Layout) -> tuple[Array, tuple
         found, published = weights.read(_read(path, named.digest))
     except WeightsError as bad:
         raise LedgerDamaged(f"{path}: {bad}") from bad
-    if found != layout:
+    own, _, _ = control.split(found, published)
+    if own != layout:
         raise LedgerDamaged(f"{path} is of another layout than ledger.db tells of")
     deltas = [Delta(ref, _read(_delta_path(run, ref.digest), ref.digest)) for ref in named.deltas]
     return published, tuple(deltas)

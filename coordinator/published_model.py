@@ -6,9 +6,10 @@ What clients fetch may be a little off the coordinator's own numbers: see `downl
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 from msgspec import structs
 
-from fedmqtt import chunks, weights
+from fedmqtt import chunks, control, weights
 from fedmqtt.deltas import Delta
 from fedmqtt.messages import ModelRef
 from fedmqtt.mqtt_link import Part
@@ -24,7 +25,8 @@ class PublishedModel:
     digest: Digest
     """Of those, as a file."""
     published: Array
-    """The numbers that clients have, and train from, shape (size,)."""
+    """The numbers that clients have, and train from, shape (size,); where the strategy has a
+    control, that is behind them (`fedmqtt/control.py`)."""
     file: bytes
     """Of the published numbers."""
     ref: ModelRef
@@ -48,8 +50,17 @@ class PublishedModel:
         return refs(self.ref)
 
 
-def make(layout: Layout, flat: Array, trained_rounds: int, chunk_bytes: int) -> PublishedModel:
-    """A model that is published as it is."""
+def make(
+    layout: Layout,
+    flat: Array,
+    trained_rounds: int,
+    chunk_bytes: int,
+    its_control: Array | None = None,
+) -> PublishedModel:
+    """A model that is published as it is, and behind it its control, if it has one."""
+    if its_control is not None:
+        published = beside(flat, its_control)
+        return make_off(layout, flat, published, (), trained_rounds, chunk_bytes)
     file = weights.write(layout, flat)
     ref = _ref(layout, file, chunk_bytes)
     return PublishedModel(layout, flat, ref.digest, flat, file, ref, trained_rounds)
@@ -64,13 +75,18 @@ def make_off(
     chunk_bytes: int,
 ) -> PublishedModel:
     """A model of which clients have the `published` numbers."""
-    file = weights.write(layout, published)
+    file = weights.write(control.beside(layout, published.size - layout.size), published)
     ref = _ref(layout, file, chunk_bytes)
     ref = structs.replace(ref, deltas=tuple(delta.ref for delta in deltas))
     own = weights.digest(weights.write(layout, flat))
     # The file's numbers, and not a second copy of them.
     _, read = weights.read(file)
     return PublishedModel(layout, flat, own, read, file, ref, trained_rounds, deltas)
+
+
+def beside(flat: Array, its_control: Array | None) -> Array:
+    """What clients are to have of a model: its numbers and its control."""
+    return flat if its_control is None else np.concatenate([flat, its_control])
 
 
 def cut(model: PublishedModel, chunk_bytes: int) -> PublishedModel:

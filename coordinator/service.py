@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from msgspec import structs
 
 from coordinator import (
@@ -229,8 +230,8 @@ class Service:
         )
         recovered = self._folder.recover() if initial is None else None
         self._downlink = downlink.read(config.downlink_codec)
-        self._model = self._first_model(initial or recovered)
         self._rules = replace(round_rules.from_config(config), purpose=purpose)
+        self._model = self._first_model(initial or recovered)
         invited_max = round_rules.invited_max(config)
         # What waits already finds room too, also where less may wait from now on.
         waiting = len(recovered.unused) if recovered is not None else 0
@@ -357,11 +358,21 @@ class Service:
                 opened = found.open_round
                 # An open round's offer has gone out with chunks of that size.
                 size = chunk_bytes if opened is None else opened.opening.model.chunk_bytes
-                if found.published is None:
-                    return published_model.make(layout, flat, trained, size)
+                none_yet = self._no_control(layout)
+                published = published_model.beside(flat, none_yet)
+                if found.published is None or found.published[0].size != published.size:
+                    # With another strategy than before it may have a control now, or none any more.
+                    return published_model.make(layout, flat, trained, size, none_yet)
                 return published_model.make_off(layout, flat, *found.published, trained, size)
             case layout, flat:
-                return published_model.make(layout, flat, 0, chunk_bytes)
+                return published_model.make(layout, flat, 0, chunk_bytes, self._no_control(layout))
+
+    def _no_control(self, layout: Layout) -> Array | None:
+        """As every control begins; None where the strategy has none."""
+        method = self._rules.method
+        if method.control == messages.PLAIN.control:
+            return None
+        return np.zeros(personal.division(layout, method.personal).size, np.float32)
 
     def _data_plane(self, terms_max: int, remembered: Memory) -> Answers:
         config, folder, model = self._config, self._folder.path, self._model
@@ -981,7 +992,7 @@ class Service:
         """The next model, and what clients will fetch of it. Raises KeepModel."""
         shared = self._answers.finish(self._division.shared_of(old.flat))
         flat = self._division.with_shared(old.flat, shared)
-        return downlink.following(old, flat, self._downlink)
+        return downlink.following(old, flat, self._downlink, self._answers.control)
 
     def _averaged(self, made: Future[PublishedModel]) -> None:
         if self._ending:

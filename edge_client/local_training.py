@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from fedmqtt.messages import Method, Training
+from fedmqtt.messages import PLAIN, Method, Training
 from fedmqtt.weights import Weights
 from learning_tasks.seam import Evaluated, Progress, Task, TaskError, Trained
 
@@ -28,8 +28,10 @@ def train(
     method: Method,
     seed: int,
     progress: Progress,
+    correction: Weights | None = None,
 ) -> Trained:
     """What the client sends: weights after training, or a gradient where that is asked for.
+    `correction`: to be added to each gradient of local SGD, where that is asked for.
 
     Raises TaskError, also where the task does not know what is asked.
     """
@@ -40,9 +42,13 @@ def train(
         # Not in the seam's protocol, as few tasks need one: `_lacking` saw that it is there.
         gradient: Callable[..., Trained] = task.gradient  # type: ignore[attr-defined]
         trained = gradient(weights, data, training, seed, progress)
+    elif correction is not None:
+        # Nor is the keyword.
+        correcting: Callable[..., Trained] = task.train
+        trained = correcting(weights, data, training, seed, progress, correction=correction)
     else:
         trained = task.train(weights, data, training, seed, progress)
-    if method.partial and not trained.steps:
+    if (method.partial or correction is not None) and not trained.steps:
         raise TaskError("the task's train does not tell how many steps it made: Trained.steps")
     return replace(trained, base_loss=loss)
 
@@ -120,9 +126,11 @@ def _lacking(task: Task, training: Training, method: Method) -> str:
             "the federation asks for a gradient, and the task has none: define gradient(weights,"
             " data, training, seed, progress)"
         )
+    is_corrected = method.control != PLAIN.control
     asked = {
         "proximal": ("a proximal term", training.proximal > 0),
-        "steps": ("the number of steps that were made", method.partial),
+        "correction": ("steps that are corrected", is_corrected),
+        "steps": ("the number of steps that were made", method.partial or is_corrected),
     }
     for name, (what, is_asked) in asked.items():
         if is_asked and name not in knows:

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edge_client import (
+    control_variates,
     describing,
     local_methods,
     local_training,
@@ -31,13 +32,14 @@ from edge_client import (
     remembered,
     training_job,
 )
+from edge_client.control_variates import Control
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.rebuild import RebuildError, rebuild
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, Job, Progress, Rebuild, Rebuilt, Stop
-from fedmqtt import codec_chain, codec_chance, personal, weights
+from fedmqtt import codec_chain, codec_chance, control, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
     Evaluation,
@@ -153,7 +155,8 @@ def work(job: Job, progress: Heard) -> Answer:
     """
     with Path(job.model_path).open("rb") as file:
         # Mapped, not read: the numbers are used where the system keeps the file.
-        layout, base = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        read = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    layout, base, published = control.split(*read)
     if job.purpose == "describe":
         return _keep(job, encode_pieces(_describe(job, layout, base)))
     division = personal.division(layout, job.method.personal)
@@ -162,7 +165,7 @@ def work(job: Job, progress: Heard) -> Answer:
         found = _measure(job, division, base, progress)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
         return _keep(job, [encode(answer)])
-    trained, memory = _train(job, division, base, progress)
+    trained, memory = _train(job, division, base, published, progress)
     return _keep(job, encode_pieces(trained), memory)
 
 
@@ -201,12 +204,17 @@ def _keep(
 
 
 def _train(
-    job: Job, division: Division, base: weights.Array, progress: Heard
+    job: Job,
+    division: Division,
+    base: weights.Array,
+    published: weights.Array | None,
+    progress: Heard,
 ) -> tuple[Update, Remembered | None]:
     # Now, not after hours of training.
     codec_chain.read(job.codec)
     measured = _measure(job, division, base, progress) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
+    begun = control_variates.begin(job, division, published, _remembered(job))
     trained = local_training.train(
         _task(job.task),
         division.layout.unflatten(base),
@@ -215,9 +223,10 @@ def _train(
         job.method,
         seed_of(job),
         _within(job, progress),
+        None if begun is None else begun.correction(division, job.training.learning_rate),
     )
     # Only now: a receipt that came meanwhile has changed it.
-    made = update(job, division, base, trained, measured, _remembered(job))
+    made = update(job, division, base, trained, measured, _remembered(job), begun)
     if division.names:
         _keep_own_layers(job, division, own_layers(division, base, trained, job))
     return made
@@ -290,20 +299,23 @@ def update(
     trained: Trained,
     measures: Measures | None,
     before: Remembered = remembered.NOTHING,
+    begun: Control | None = None,
 ) -> tuple[Update, Remembered | None]:
     """What the client sends, and what it remembers once that is counted, if anything.
 
     How far training moved what is shared of the model, or would move it, and what was measured.
-    `base` has the device's own layers in it; `before` is what it remembers so far.
+    `base` has the device's own layers in it; `before` is what it remembers so far, and `begun` its
+    control when training began, where it has one.
 
     Raises TaskError where that cannot be sent.
     """
     found = division.layout.flatten(trained.weights)
     # A gradient travels as the change that a step with rate 1 makes.
     change = -found if job.method.sends == "gradient" else found - base
+    shared = division.shared_of(change)
+    own = None if begun is None else begun.after(division, shared, trained)
     try:
-        shared = division.shared_of(change)
-        outgoing = local_methods.encode(job, shared, before, division.shared.shapes)
+        outgoing = local_methods.encode(job, shared, before, division.shared.shapes, own)
     except ValueError as bad:
         raise TaskError(f"what training changed cannot be sent: it {bad}") from bad
     answer = Update(

@@ -108,11 +108,20 @@ class Method(Struct, frozen=True, kw_only=True, omit_defaults=True):
     difference: bool = False
     """Send how the change differs from what was counted of this client so far, and remember that
     and what is sent, once it is counted."""
+    control: Literal["none", "from_mean", "from_zero"] = "none"
+    """Correct each gradient by the control that came with the model, less your own; remember your
+    own, and send behind the change how it differs from what was counted of it. Who has none yet
+    takes the model's for its own, or zeros. See `fedmqtt/control.py`."""
     fraction_bits: Annotated[int, Meta(ge=0, le=52)] = 0
     """What clients remember are multiples of 2^-so many: then both sides add up to the same."""
     interval_max: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """Tell how many rounds lie between your answers, on average, each counted as so many at most;
     0: this is not asked for."""
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether an answer goes by the one of its client that was counted before it."""
+        return self.difference or self.control != "none"
 
 
 PLAIN = Method()
@@ -127,6 +136,7 @@ def method_name(training: Training, method: Method) -> str:
     said += [method.sends] if method.sends != PLAIN.sends else []
     said += ["partial"] if method.partial else []
     said += ["tells-loss"] if method.tells_loss else []
+    said += [] if method.control == PLAIN.control else ["control"]
     return " ".join(said)
 
 
@@ -325,7 +335,8 @@ class Measures(Struct, frozen=True, kw_only=True):
 class Update(Message, frozen=True, kw_only=True):
     """What training changed: trained minus base, encoded by the offer's codec.
 
-    Where layers are personal, of the others alone, in the model's order.
+    Where layers are personal, of the others alone, in the model's order. Where the offer asks for
+    a control, how that changed is behind it.
     """
 
     wire: int = WIRE_VERSION

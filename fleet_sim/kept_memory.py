@@ -21,13 +21,17 @@ class KeptMemory:
         """To be committed when this answer is accepted."""
         self.pending[answer] = remembered
 
+    def of(self, run: RunId) -> Remembered:
+        """What is remembered of this run."""
+        return self.committed if self.run == run else NOTHING
+
     def sweep(self, owed: Collection[Answer]) -> None:
         """At the start: remove what belongs to no answer."""
         self.pending = {one: kept for one, kept in self.pending.items() if one in owed}
 
     def settle(self, answer: Answer, accepted: bool, counted: RoundId | None) -> None:
         pending = self._pending(answer)
-        before = self.committed if self.run == answer.run else NOTHING
+        before = self.of(answer.run)
         commit, is_lost = device_memory.settled(
             answer.round, accepted, counted, before.round, pending
         )

@@ -23,11 +23,12 @@ from coordinator.config import FederationConfig
 from coordinator.published_model import PublishedModel
 from coordinator.rounds import Close, Named, State
 from coordinator.statistics.sums import SumsOfData
-from edge_client import local_methods, trainer
+from edge_client import control_variates, local_methods, trainer
+from edge_client.control_variates import Control
 from edge_client.remembered import NOTHING, Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Job
-from fedmqtt import data_query, messages, personal, weights
+from fedmqtt import control, data_query, messages, personal, weights
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
@@ -53,6 +54,8 @@ class Model:
 
     flat: Array
     file: bytes
+    control: Array | None = None
+    """That came with it, where the strategy has one."""
 
 
 class Tensors:
@@ -72,9 +75,6 @@ class Tensors:
         """Of the last rounds, where the strategy needs them."""
         self._downlink = downlink.read(config.downlink_codec)
         chunk_bytes = config.transfer.chunk_bytes
-        self.published = published_model.make(layout, flat, 0, chunk_bytes)
-        """The newest model."""
-        self.newest = self._initial = self._keep(self.published)
         self.answers = (
             SumsOfData(config, layout, terms, asked=lambda: self.flat)
             if data_query.is_layout(layout)
@@ -86,6 +86,10 @@ class Tensors:
                 shapes=self.division.shared.shapes,
             )
         )
+        its_control = self.answers.control
+        self.published = published_model.make(layout, flat, 0, chunk_bytes, its_control)
+        """The newest model."""
+        self.newest = self._initial = self._keep(self.published)
 
     @property
     def initial(self) -> Digest:
@@ -163,7 +167,7 @@ class Tensors:
             return base
         finally:
             self.answers.end()
-        self.published = downlink.following(old, flat, self._downlink)
+        self.published = downlink.following(old, flat, self._downlink, self.answers.control)
         self.newest = self._keep(self.published)
         return self.newest
 
@@ -171,8 +175,8 @@ class Tensors:
         """A small model came with its offer: who reads that late has it, forgotten here or not."""
         if offer.model.digest not in self.models:
             assert offer.model_file, "larger ones are fetched while they are the newest"
-            _, flat = weights.read(offer.model_file)
-            self.models[offer.model.digest] = Model(flat, bytes(offer.model_file))
+            _, flat, its_control = control.split(*weights.read(offer.model_file))
+            self.models[offer.model.digest] = Model(flat, bytes(offer.model_file), its_control)
 
     def forget_models(self, in_use: Iterable[Digest]) -> None:
         """All but the newest, these, and those that somebody may be fetching."""
@@ -183,7 +187,10 @@ class Tensors:
         return self.division.shared_of(self._bases[number])
 
     def _keep(self, model: PublishedModel) -> Digest:
-        self.models[model.ref.digest] = Model(model.published, model.file)
+        size = model.layout.size
+        flat, rest = model.published[:size], model.published[size:]
+        its_control = rest if rest.size else None
+        self.models[model.ref.digest] = Model(flat, model.file, its_control)
         return model.ref.digest
 
 
@@ -196,6 +203,8 @@ class _Work:
     measures_base: bool
     label: str
     steps_max: int
+    control: Control | None
+    """As the device began with it: what it remembers may change meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +214,7 @@ class _Trained:
     job: Job
     result: Trained | str
     measured: Measures | None
+    control: Control | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +254,13 @@ class Cohort:
         """`measures`: it evaluates the model before it trains. `steps_max`: it has time for so many
         steps; 0: for all."""
         self.tensors.keep_sent(offer)
-        self._at_work[client] = _Work(offer, purpose, measures, label, steps_max)
+        self._at_work[client] = work = _Work(offer, purpose, measures, label, steps_max, None)
+        if purpose == "train":
+            memory = self._memories.get(client)
+            before = NOTHING if memory is None else memory.of(offer.run)
+            came = self.tensors.models[offer.model.digest].control
+            job, division = self._job(client, work), self.tensors.division
+            work.control = control_variates.begin(job, division, came, before)
 
     def stop(self, client: ClientId) -> None:
         work = self._at_work.pop(client, None)
@@ -301,7 +317,7 @@ class Cohort:
         base = self.tensors.models[offer.model.digest].flat
         named = division.layout.unflatten(base)
         jobs = {client: self._job(client, work) for client, work in todo.items()}
-        orders = {client: self._order(job) for client, job in jobs.items()}
+        orders = {client: self._order(job, todo[client].control) for client, job in jobs.items()}
         measure = [
             orders[client]
             for client, work in todo.items()
@@ -329,7 +345,8 @@ class Cohort:
             elif todo[client].purpose == "describe":
                 done = _Done(self._described(client, todo[client], base))
             elif client in results:
-                done = self._done_of(_Trained(jobs[client], results[client], mine))
+                trained_by = todo[client].control
+                done = self._done_of(_Trained(jobs[client], results[client], mine, trained_by))
             else:
                 assert mine is not None
                 done = _Done(
@@ -349,10 +366,14 @@ class Cohort:
         made = _update(trained, division, start, NOTHING)
         return _Done(made if isinstance(made, str) else made[0], own)
 
-    def _order(self, job: Job) -> TrainJob:
-        own = self._own.get(job.client)
+    def _order(self, job: Job, begun: Control | None) -> TrainJob:
+        own, division = self._own.get(job.client), self.tensors.division
         kept = b"" if own is None else own.tobytes()
-        return TrainJob(job.client, trainer.seed_of(job), job.steps_max, kept)
+        correction = b""
+        if begun is not None:
+            named = begun.correction(division, job.training.learning_rate)
+            correction = division.layout.flatten(named).tobytes()
+        return TrainJob(job.client, trainer.seed_of(job), job.steps_max, kept, correction)
 
     def _described(self, client: ClientId, work: _Work, base: Array) -> Update | str:
         job, task = self._job(client, work), _task(self.task)
@@ -395,7 +416,9 @@ def _update(
     if isinstance(done.result, str):
         return done.result
     try:
-        return trainer.update(done.job, division, base, done.result, done.measured, before)
+        return trainer.update(
+            done.job, division, base, done.result, done.measured, before, done.control
+        )
     except TaskError as bad:
         return str(bad)
 

@@ -19,7 +19,7 @@ from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
 
 FEATURES = 4
 CLASSES = 3
-LOCAL_METHODS = ("proximal", "steps")
+LOCAL_METHODS = ("proximal", "steps", "correction")
 FEATURE_NAMES: dict[str, tuple[str, ...]] = {
     **{f"measurement {n}": () for n in range(1, FEATURES + 1)},
     "class": ("0", "1", "2"),
@@ -55,14 +55,17 @@ def train(
     training: Training,
     seed: int,
     progress: Progress,
+    correction: Weights | None = None,
 ) -> Trained:
     """SGD on the cross-entropy; the metric `loss` is the one after training, on the same data."""
     base, weights = weights, {name: array.copy() for name, array in weights.items()}
-    steps = _descend(weights, base, data, training, seed, progress)
+    correction = correction or {}
+    steps = _descend(weights, base, data, training, seed, progress, correction)
     loss = _loss(_probabilities(weights, data.inputs), data.classes)
     if not np.isfinite(loss):
         raise TaskError(f"the loss became {loss}: lower the learning rate or correct the data")
-    return Trained(weights, len(data.classes), {"loss": loss}, steps)
+    corrected = tuple(correction)
+    return Trained(weights, len(data.classes), {"loss": loss}, steps, corrected=corrected)
 
 
 def gradient(
@@ -96,6 +99,7 @@ def _descend(
     training: Training,
     seed: int,
     progress: Progress,
+    correction: Weights,
 ) -> int:
     """Change `weights`, which began as `base`; how many steps that took."""
     chance = np.random.default_rng(seed)
@@ -110,6 +114,8 @@ def _descend(
                 slope[name] += training.weight_decay * array
                 if training.proximal:
                     slope[name] += training.proximal * (array - base[name])
+                if correction:
+                    slope[name] += correction[name]
                 velocity[name] *= training.momentum
                 velocity[name] += slope[name]
                 array -= training.learning_rate * velocity[name]

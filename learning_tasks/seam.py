@@ -39,6 +39,9 @@ class Trained:
     """Of SGD that were made; 0: the task does not say."""
     base_loss: float | None = None
     """Mean loss over the samples before training, where it was asked for."""
+    corrected: tuple[str, ...] = ()
+    """The names of those weights whose gradients had the `correction` added, where one was given:
+    all that SGD moves, and no running statistics."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class Task(Protocol):
 
         LOCAL_METHODS       of "proximal": `train` adds training.proximal * (w - w_base) to each
                             gradient; "steps": `train` ends early when `progress` says so, after one
-                            step at least, and tells how many it made
+                            step at least, and tells how many it made; "correction": `train`
+                            takes a keyword of that name, arrays by the weights' names, adds each to
+                            every gradient of its weight, and tells which it has `corrected`
         gradient(weights, data, training, seed, progress) -> Trained
                             of the mean loss over all samples, in the model's train mode
     """

@@ -42,7 +42,7 @@ class TorchTaskFile(Protocol):
 class TorchTask:
     """The lower seam of a torch task file."""
 
-    LOCAL_METHODS = ("proximal", "steps")
+    LOCAL_METHODS = ("proximal", "steps", "correction")
 
     def __init__(self, file: TorchTaskFile) -> None:
         self.file = file
@@ -135,6 +135,7 @@ class TorchTask:
         training: Training,
         seed: int,
         progress: Progress,
+        correction: Weights | None = None,
     ) -> Trained:
         """SGD on shuffled batches; the metric `loss` is the mean over the last epoch, or over what
         of it was made."""
@@ -143,11 +144,13 @@ class TorchTask:
         # afterwards, so that clients trained in one process do not depend on their order.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            loss, steps = self._descend(model, data, training, seed, progress)
+            sgd = _Sgd(model, training, correction or {})
+            loss, steps = self._descend(model, sgd, data, training, seed, progress)
         after = weights_of(model)
         # In the order they came in: a model file may list its tensors in another than the model.
         trained = {name: after[name] for name in weights}
-        return Trained(trained, _count(data), {"loss": loss}, steps)
+        corrected = () if correction is None else corrected_in(model)
+        return Trained(trained, _count(data), {"loss": loss}, steps, corrected=corrected)
 
     def gradient(
         self,
@@ -193,6 +196,7 @@ class TorchTask:
     def _descend(
         self,
         model: torch.nn.Module,
+        sgd: "_Sgd",
         data: Dataset[Any],
         training: Training,
         seed: int,
@@ -200,7 +204,6 @@ class TorchTask:
     ) -> tuple[float, int]:
         """Change `model` by `training.epochs` passes, or by fewer where `progress` has enough; the
         mean loss of the last one, and how many steps it were."""
-        sgd = _Sgd(model, training)
         shuffling = torch.Generator().manual_seed(seed)
         count = _count(data)
         epoch_loss, seen, steps = 0.0, 0, 0
@@ -266,15 +269,20 @@ class TorchTask:
 
 class _Sgd:
     """Stochastic gradient descent with momentum and weight decay, as `torch.optim.SGD` has it, and
-    with FedProx's proximal term, mu (w - w_base), on the gradient.
+    on the gradient with FedProx's proximal term, mu (w - w_base), or SCAFFOLD's correction.
 
     Written out because the first use of `torch.optim` imports 800 modules (the compiler, sympy):
     0.7 s of CPU where this was measured, in a process that often trains for less than that.
     """
 
-    def __init__(self, model: torch.nn.Module, training: Training) -> None:
+    def __init__(self, model: torch.nn.Module, training: Training, correction: Weights) -> None:
         self._training = training
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._parameters = [p for _, p in named]
+        self._correction = [
+            torch.from_numpy(np.array(correction[name])).to(p.dtype) if name in correction else None
+            for name, p in named
+        ]
         self._velocities = [torch.zeros_like(p) for p in self._parameters]
         # A copy of the model, for who needs one.
         self._base = [p.detach().clone() for p in self._parameters if training.proximal]
@@ -286,9 +294,13 @@ class _Sgd:
         for i, (parameter, velocity) in enumerate(
             zip(self._parameters, self._velocities, strict=True)
         ):
-            if parameter.grad is None:
-                continue
-            gradient = parameter.grad
+            gradient, correction = parameter.grad, self._correction[i]
+            if gradient is None:
+                if correction is None:
+                    continue
+                gradient = torch.zeros_like(parameter)
+            if correction is not None:
+                gradient = gradient.add(correction)
             if training.weight_decay:
                 gradient = gradient.add(parameter, alpha=training.weight_decay)
             if training.proximal:
@@ -326,6 +338,12 @@ def put_weights(model: torch.nn.Module, weights: Weights) -> None:
         for name, entry in entries.items():
             # Copied first: weights from the network are read-only views, which torch warns about.
             entry.copy_(torch.from_numpy(np.array(weights[name])))
+
+
+def corrected_in(model: torch.nn.Module) -> tuple[str, ...]:
+    """The names of what SGD moves, both of a tensor that has two."""
+    named = model.named_parameters(remove_duplicate=False)
+    return tuple(name for name, p in named if p.requires_grad)
 
 
 def _federated(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ which takes from the `Round` what it needs: one running sum, a set of all change
 One that asks something of clients says so with `method(settings)` and `training(settings,
 training)` (see `coordinator/local_method.py`), and with `fault(settings, training, update)` what is
 wrong with an answer that does not give it: a sentence, or nothing. `stores(settings)` tells whether
-it needs a store of vectors by client.
+it needs a store of vectors by client. One whose method asks for controls defines
+`control(settings, memory)`: what goes out with the model, or nothing for zeros.
 
 An answer that comes when its round has closed is stale, and its count of samples is made smaller
 before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;
@@ -132,6 +133,17 @@ class Judges(Protocol):
 
     def judge(self, client: ClientId, update: Update, change: Array) -> str:
         """What is wrong with it, for its sender; nothing if it may count. Nothing changes here."""
+
+
+@runtime_checkable
+class TakesControls(Protocol):
+    """Of a strategy whose method asks for controls: see `fedmqtt/control.py`."""
+
+    def judge_control(self, client: ClientId, update: Update, difference: Array) -> str:
+        """As a `Judges`, of how a client's control differs from what was counted of it."""
+
+    def fold_control(self, difference: Array, named: Named) -> None:
+        """Add that, shape (size,), before each `fold`."""
 
 
 @runtime_checkable

@@ -88,6 +88,7 @@ class Bench:
             steps_max=[job.steps_max for job in jobs],
             own=starts,
             gradient=order.method.sends == "gradient",
+            corrections=[c for job in jobs if (c := _correction_of(base, job)) is not None],
         )
         if not order.method.tells_loss:
             return found
@@ -133,7 +134,14 @@ class Bench:
         try:
             start = base | _own_of(base, job, order.method)
             return local_training.train(
-                self._task, start, data, order.training, order.method, job.seed, progress
+                self._task,
+                start,
+                data,
+                order.training,
+                order.method,
+                job.seed,
+                progress,
+                _correction_of(base, job),
             )
         except Exception as error:
             return _sentence(error)
@@ -195,6 +203,13 @@ def _own_of(base: Weights, job: TrainJob, method: Method) -> Weights:
         return {}
     layout = personal.division(layout_of(base), method.personal).personal
     return layout.unflatten(np.frombuffer(job.own, np.float32))
+
+
+def _correction_of(base: Weights, job: TrainJob) -> Weights | None:
+    """What is added to each of the client's gradients, if anything."""
+    if not job.correction:
+        return None
+    return layout_of(base).unflatten(np.frombuffer(job.correction, np.float32))
 
 
 def _size(data: TensorDataset) -> int:

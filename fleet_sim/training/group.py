@@ -67,12 +67,13 @@ class Group:
         steps_max: Sequence[int] = (),
         own: Sequence[Weights] = (),
         gradient: bool = False,
+        corrections: Sequence[Weights] = (),
     ) -> list[Trained | str]:
         """What `task.train` returns for each client, or with `gradient` what `task.gradient` does,
         or the sentence of its `TaskError`.
 
-        Of each client, where it is given: after how many steps it stops (0: none too many), and the
-        layers of its own, in place of those of the base.
+        Of each client, where it is given: after how many steps it stops (0: none too many), the
+        layers of its own, in place of those of the base, and what is added to each gradient.
 
         Raises NotTogether; then nothing was trained.
         """
@@ -90,7 +91,9 @@ class Group:
                         tensors, seeds, steps_max or [0] * len(clients), strict=True
                     )
                 ]
-                run = self._run_of(base, tensors, plans, training, own, gradient=gradient)
+                run = self._run_of(
+                    base, tensors, plans, training, own, corrections, gradient=gradient
+                )
                 self._descend(run)
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 raise NotTogether(_first_sentence(error)) from error
@@ -119,6 +122,7 @@ class Group:
         plans: Sequence["_Plan"],
         training: Training,
         own: Sequence[Weights],
+        corrections: Sequence[Weights],
         *,
         gradient: bool,
     ) -> "_Run":
@@ -144,9 +148,16 @@ class Group:
             [torch.zeros_like(p) for p in parameters] if training.momentum else None,
             [p.clone() for p in parameters] if training.proximal else None,
             [torch.zeros_like(p) for p in parameters] if gradient else None,
+            self._side_by_side([corrections[i] for i in order]) if corrections else None,
             torch.cat([clients[i][0] for i in order]).to(self._device),
             torch.cat([clients[i][1] for i in order]).to(self._device),
         )
+
+    def _side_by_side(self, of_clients: Sequence[Weights]) -> list[Tensor]:
+        return [
+            torch.from_numpy(np.stack([its[name] for its in of_clients])).to(self._device)
+            for name in self._names
+        ]
 
     def _descend(self, run: "_Run") -> None:
         batch_size = run.training.batch_size
@@ -182,7 +193,9 @@ class Group:
             found |= self._named(run.gradients(row))
             return Trained(found, plan.sample_count, metrics, steps=1)
         weights = base | self._named([p[row] for p in run.parameters])
-        return Trained(weights, plan.sample_count, metrics, len(plan.batches))
+        corrected = () if run.corrections is None else tuple(self._names)
+        steps = len(plan.batches)
+        return Trained(weights, plan.sample_count, metrics, steps, corrected=corrected)
 
     def _named(self, tensors: Sequence[Tensor]) -> Weights:
         return {
@@ -212,6 +225,7 @@ class _Run:
     velocities: list[Tensor] | None
     bases: list[Tensor] | None  # as `parameters`: where they began, for a proximal term
     sums: list[Tensor] | None  # as `parameters`: of the gradients, where nothing else is asked for
+    corrections: list[Tensor] | None  # as `parameters`: what is added to each gradient
     inputs: Tensor  # of all clients, one after the other
     targets: Tensor
     losses: list[list[tuple[Tensor, int]]] = field(init=False)
@@ -244,7 +258,7 @@ class _Run:
             losses.append((loss.detach(), len(batch)))
 
     def update(self, rows: slice, gradients: Sequence[Tensor | Product], samples: int) -> None:
-        """Momentum, weight decay and proximal term as `TorchTask` has them. `gradients` are means
+        """Momentum, weight decay and so on as `TorchTask` has them. `gradients` are means
         over so many samples of each client."""
         training = self.training
         rate, decay = training.learning_rate, training.weight_decay
@@ -254,10 +268,13 @@ class _Run:
                 continue
             p = self.parameters[i][rows]
             away = None if self.bases is None else p - self.bases[i][rows]
+            correction = None if self.corrections is None else self.corrections[i][rows]
             if self.velocities is None:
                 _add(p, gradient, keep=1 - rate * decay, times=-rate)
                 if away is not None:
                     p.add_(away, alpha=-rate * training.proximal)
+                if correction is not None:
+                    p.add_(correction, alpha=-rate)
                 continue
             velocity = self.velocities[i][rows]
             _add(velocity, gradient, keep=training.momentum, times=1.0)
@@ -265,6 +282,8 @@ class _Run:
                 velocity.add_(p, alpha=decay)
             if away is not None:
                 velocity.add_(away, alpha=training.proximal)
+            if correction is not None:
+                velocity.add_(correction)
             p.add_(velocity, alpha=-rate)
 
     def gradients(self, row: int) -> list[Tensor]:

@@ -20,6 +20,8 @@ class TrainJob(msgspec.Struct, frozen=True):
     """It has time for so many steps; 0: for all."""
     own: bytes = b""
     """The layers that it keeps for itself, float32 in the model's order; empty: it has none yet."""
+    correction: bytes = b""
+    """To be added to each gradient, float32 of the whole model; empty: nothing is."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import pytest
 from coordinator import downlink, published_model
 from coordinator.downlink import following, read
 from coordinator.published_model import PublishedModel
-from fedmqtt import codec_chain, deltas, weights
+from fedmqtt import codec_chain, control, deltas, weights
 from fedmqtt.codecs import LARGEST, Numbers, Subset
 from fedmqtt.messages import BASE_BYTES, DELTAS_MAX
 from fedmqtt.settings import SettingsError
@@ -207,3 +207,30 @@ def test_deltas_go_out_first_and_those_that_lie_there_not_again() -> None:
     assert wholly == [new]
     assert [ref.digest for ref in model.refs()] == [old, new, model.ref.digest]
     assert len(model.deltas[0].ref.base) == BASE_BYTES
+
+
+def test_a_control_goes_out_behind_the_model_and_comes_with_its_deltas() -> None:
+    flats, controls = walk(4), walk(4)[::-1]
+    old = published_model.make(LAYOUT, flats[0], 0, 1024, controls[0])
+    assert (old.digest, old.ref.fingerprint) == (first(flats[0]).digest, LAYOUT.fingerprint)
+    for flat, its_control in zip(flats[1:], controls[1:], strict=True):
+        new = following(old, flat, read("int8"), its_control)
+        assert new.flat is flat and new.layout == LAYOUT
+        layout, held = weights.read(old.file)
+        made = weights.write(layout, deltas.apply(held, new.deltas[-1].file))
+        assert made == new.file and weights.digest(made) == new.ref.digest
+        own, numbers, came = control.split(*weights.read(made))
+        assert own == LAYOUT and came is not None
+        np.testing.assert_allclose(numbers, flat, atol=0.2)
+        np.testing.assert_allclose(came, its_control, atol=0.2)
+        old = new
+    # With a strategy that has none it is not there any more.
+    plain = following(old, flats[0], read("int8"))
+    assert plain.file == first(flats[0]).file
+
+
+def test_a_model_with_a_tensor_of_the_controls_name_is_refused_in_a_sentence() -> None:
+    layout = Layout(((control.NAME, (3,)),))
+    flat = np.zeros(3, np.float32)
+    with pytest.raises(SettingsError, match="give the tensor another name"):
+        published_model.make(layout, flat, 0, 1024, flat)

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
+from coordinator import published_model
 from edge_client import local_training, personal_layers, trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
@@ -64,6 +66,7 @@ def trained_by(task: Any, training: Training, method: Method) -> Trained:
     [
         (Training(proximal=0.1), Method(), "'proximal' in its LOCAL_METHODS"),
         (Training(), PARTIAL, "'steps' in its LOCAL_METHODS"),
+        (Training(), Method(control="from_mean"), "'correction' in its LOCAL_METHODS"),
         (Training(), GRADIENT, r"define gradient\(weights, data, training, seed, progress\)"),
     ],
 )
@@ -298,3 +301,21 @@ def test_a_copy_that_was_trained_to_measure_is_not_what_training_begins_with(
     alone = answer_to(job(tmp_path, purpose="evaluate", method=tuning))
     assert isinstance(alone, Evaluation)
     assert both.measures == alone.measures
+
+
+def test_without_a_control_there_is_nothing_to_correct_by(tmp_path: Path) -> None:
+    asked = Method(control="from_mean", fraction_bits=24)
+    with pytest.raises(TaskError, match="came without the control"):
+        trainer.work(job(tmp_path, method=asked), lambda fraction: None)
+
+
+def test_a_control_is_none_of_the_models_business_where_none_is_asked_for(tmp_path: Path) -> None:
+    """To evaluate, or for who describes its data, it is as if it had not come."""
+    plain = job(tmp_path, purpose="evaluate")
+    found = answer_to(plain)
+    initial = linear.initial_weights(0)
+    model = published_model.make(LAYOUT, LAYOUT.flatten(initial), 0, 1024, np.ones(15, np.float32))
+    Path(plain.model_path).write_bytes(model.file)
+    again = answer_to(structs.replace(plain, outbox=str(tmp_path / "again")))
+    assert isinstance(found, Evaluation) and isinstance(again, Evaluation)
+    assert again.measures == found.measures

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import checkpoint, history, local_method, round_rules, rounds
+from coordinator import checkpoint, history, local_method, published_model, round_rules, rounds
 from coordinator.answers import Answers
 from coordinator.history import Record
 from edge_client import trainer
+from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt import messages, personal, weights
@@ -19,6 +20,7 @@ from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RunId
 from fleet_sim import fleet as fleets
 from fleet_sim.fleet import Fleet
+from fleet_sim.lab_tensors import Tensors
 from fleet_sim.simulate_command import simulate
 from tests.fleet_sim.lab_fleets import LINEAR, fleet, learning
 
@@ -68,12 +70,14 @@ class ByHand:
         rules = round_rules.from_config(of.federation)
         self._terms = rounds.terms_max(round_rules.invited_max(of.federation), rules)
         self._answers = Answers(of.federation, self._division.size, self._terms)
+        self._control = self._answers.control
         self.updates: list[Update] = []
 
     def play(self, record: Record) -> Figures | None:
         """The figures of the round; `flat` is the model after it."""
         path = self._folder / f"model-{record.round}"
-        path.write_bytes(weights.write(self.layout, self.flat))
+        model = published_model.make(self.layout, self.flat, 0, 1024, self._control)
+        path.write_bytes(model.file)
         assert weights.digest(path.read_bytes()) == record.base
         self._answers.begin(self._terms, record.round)
         # In another order than the lab's.
@@ -91,6 +95,7 @@ class ByHand:
         if record.outcome == "averaged":
             found = self._answers.finish(self._division.shared_of(self.flat))
             self.flat = self._division.with_shared(self.flat, found)
+            self._control = self._answers.control
         return figures
 
     def _answer(self, client: ClientId, record: Record, model: Path) -> Update | Evaluation:
@@ -114,6 +119,8 @@ class ByHand:
             memory=str(state / "memory"),
         )
         kept = trainer.work(job, lambda fraction: None)
+        # What it remembers, where it does, is that of an answer that counted.
+        DeviceMemory(Path(job.memory)).settle(kept, True, record.round)
         answer = messages.read_from_client(Outbox(Path(job.outbox)).read(kept))
         assert isinstance(answer, Update | Evaluation)
         return answer
@@ -136,8 +143,13 @@ def asking(folder: Path, *words: str, task: str = LINEAR, every: int = 0) -> Fle
         (PLAIN, ["aggregation=fedadam", 'training.personal=["2.*"]', "training.proximal=0.1"]),
         (PLAIN, ["evaluation.fine_tune_epochs=2"]),
         (NORMALISED, ["evaluation.fine_tune_epochs=1", 'training.personal=["3.*", "*.bias"]']),
+        (NORMALISED, ["aggregation=scaffold", "training.epochs=3"]),
+        (PLAIN, ["aggregation=scaffold", 'training.personal=["2.*"]', "codec=int8"]),
     ],
-    ids=["prox", "sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
+    ids=[
+        *["prox", "sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
+        *["scaffold", "scaffold-personal"],
+    ],
 )
 def test_the_lab_does_what_real_trainers_do_to_the_last_bit(
     tmp_path: Path, layers: str, words: list[str]
@@ -170,8 +182,9 @@ def test_layers_that_stay_on_the_device_keep_their_first_values_in_the_published
     [
         ["aggregation=fedsgd"],
         ["aggregation=qfedavg", 'training.personal=["2.*"]', "training.proximal=0.1"],
+        ["aggregation=scaffold", "training.epochs=3", "training.weight_decay=0.01"],
     ],
-    ids=["sgd", "fair"],
+    ids=["sgd", "fair", "scaffold"],
 )
 def test_together_they_are_trained_as_alone_within_rounding(
     tmp_path: Path, words: list[str]
@@ -223,3 +236,47 @@ def test_a_pattern_that_matches_no_layer_ends_the_run_before_it_begins(tmp_path:
     of = asking(tmp_path, 'training.personal=["x"]')
     with pytest.raises(SettingsError, match="it has: weight, bias"), learning(of):
         pass
+
+
+_QUADRATIC = """
+import numpy as np
+from learning_tasks.seam import Trained
+
+LOCAL_METHODS = ("steps", "correction")
+
+def initial_weights(seed):
+    return {"w": np.zeros(3000, np.float32)}
+
+def load_data(data_dir, client, purpose):
+    return np.random.default_rng(list(client.encode())).normal(size=3000).astype(np.float32)
+
+def train(weights, data, training, seed, progress, correction=None):
+    w = weights["w"].copy()
+    for _ in range(10):
+        w -= np.float32(training.learning_rate) * (w - data + correction["w"])
+    return Trained({"w": w}, 10, {}, 10, corrected=("w",))
+
+def evaluate(weights, data):
+    raise AssertionError("nobody is asked to evaluate")
+"""
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous"])
+def test_a_control_comes_by_deltas_too_and_in_rounds_of_either_mode(
+    tmp_path: Path, mode: str
+) -> None:
+    task = tmp_path / "quadratic.py"
+    task.write_text(_QUADRATIC)
+    words = ["aggregation=scaffold", "downlink_codec=int8", "codec=int8", "rounds.count=40"]
+    words += ["rounds.cohort=2", "rounds.quorum=1", f'rounds.mode="{mode}"', "rounds.concurrency=4"]
+    with learning(asking(tmp_path, *words, task=str(task))) as lab:
+        lab.run()
+        assert lab.is_finished and isinstance(lab.tensors, Tensors)
+        newest = lab.tensors.published
+    assert newest.trained_rounds == 40 and newest.deltas
+    assert newest.published.size == 2 * newest.flat.size
+    wanted = [
+        np.random.default_rng(list(f"client-{n}".encode())).normal(size=3000) for n in range(5)
+    ]
+    away = np.linalg.norm(newest.flat - np.mean(wanted, axis=0))
+    assert away < 0.05 * np.linalg.norm(np.mean(wanted, axis=0))

@@ -76,8 +76,10 @@ def slope(weights: dict[str, Any], rows: Any) -> dict[str, Any]:
     return total
 
 
-def descended(training: Training, batches: list[Any]) -> dict[str, Any]:
-    """Local SGD with momentum, weight decay and a proximal term, by the book."""
+def descended(
+    training: Training, batches: list[Any], correction: Weights | None = None
+) -> dict[str, Any]:
+    """Local SGD with momentum, weight decay, a proximal term and a correction, by the book."""
     base = {name: array.astype(np.float64) for name, array in start().items()}
     w = {name: array.copy() for name, array in base.items()}
     velocity = {name: np.zeros_like(array) for name, array in w.items()}
@@ -86,6 +88,7 @@ def descended(training: Training, batches: list[Any]) -> dict[str, Any]:
         for name in w:
             g = found[name] + training.weight_decay * w[name]
             g += training.proximal * (w[name] - base[name])
+            g += correction[name] if correction else 0
             velocity[name] = training.momentum * velocity[name] + g
             w[name] -= training.learning_rate * velocity[name]
     return w
@@ -121,6 +124,50 @@ def test_with_torch_too(training: Training) -> None:
     batches = [order[i : i + 16] for order in orders for i in range(0, 60, 16)]
     near(turned(found.weights), descended(training, batches))
     assert found.steps == STEPS * training.epochs
+
+
+CORRECTION = {name: 3 * array for name, array in reversed(start().items())}
+
+
+@pytest.mark.parametrize("training", TRAININGS[1:])
+def test_a_correction_is_added_to_each_gradient(training: Training) -> None:
+    found = linear.train(start(), ANN, training, 3, lambda fraction: None, CORRECTION)
+    chance = np.random.default_rng(3)
+    orders = [chance.permutation(60) for _ in range(training.epochs)]
+    batches = [order[i : i + 16] for order in orders for i in range(0, 60, 16)]
+    near(found.weights, descended(training, batches, CORRECTION))
+    assert set(found.corrected) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("training", TRAININGS[1:])
+def test_with_torch_it_is_too(training: Training) -> None:
+    task = TorchTask(Softmax())
+    given = turned(start()), SAMPLES, training, 3, lambda fraction: None
+    found = task.train(*given, correction=turned(CORRECTION))
+    chance = torch.Generator().manual_seed(3)
+    orders = [torch.randperm(60, generator=chance).numpy() for _ in range(training.epochs)]
+    batches = [order[i : i + 16] for order in orders for i in range(0, 60, 16)]
+    near(turned(found.weights), descended(training, batches, CORRECTION))
+    assert found.corrected == ("weight", "bias")
+    assert task.train(*given).corrected == ()
+
+
+def test_running_statistics_are_not_corrected_and_a_layer_with_two_names_is_under_both() -> None:
+    training = Training(batch_size=60, learning_rate=0.1)
+    for model, names in (
+        (Normalised(), {"0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"}),
+        (Tied(), {"0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"}),
+    ):
+        task = TorchTask(model)
+        base = task.initial_weights(0)
+        given = base, SAMPLES, training, 0, lambda fraction: None
+        plain = task.train(*given).weights
+        ones = {name: np.ones_like(array) for name, array in base.items()}
+        found = task.train(*given, correction=ones)
+        assert set(found.corrected) == names
+        for name, array in found.weights.items():
+            moved = 0.1 if name in names else 0
+            np.testing.assert_allclose(plain[name] - array, moved, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [60, 16, 59])

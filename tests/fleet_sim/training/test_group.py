@@ -312,3 +312,28 @@ def test_clients_that_differ_in_what_is_not_trained_are_not_trained_together() -
     own = [{"0.weight": base["0.weight"] + 1}, {}]
     with pytest.raises(NotTogether, match=r"clients differ in 0\.weight, which is not trained"):
         Group(task).train(base, [samples(5), samples(6)], [0, 1], Training(), own=own)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_each_has_a_correction_of_its_own(momentum: float) -> None:
+    task = TorchTask(File(dense))
+    base, training = task.initial_weights(0), Training(epochs=2, batch_size=4, momentum=momentum)
+    clients = [samples(count, seed=count) for count in (5, 14, 9)]
+    chance = np.random.default_rng(1)
+    corrections = [
+        {
+            name: chance.normal(0, 0.3, array.shape).astype(np.float32)
+            for name, array in base.items()
+        }
+        for _ in clients
+    ]
+    together = Group(task).train(base, clients, range(3), training, corrections=corrections)
+    for i, found in enumerate(together):
+        one = task.train(
+            base, clients[i], training, i, lambda fraction: None, correction=corrections[i]
+        )
+        assert isinstance(found, Trained)
+        assert difference(one.weights, found.weights, base) < TOLERANCE
+        assert found.corrected == one.corrected == tuple(base)
+        plain = task.train(base, clients[i], training, i, lambda fraction: None)
+        assert difference(plain.weights, found.weights, base) > 0.1
