@@ -73,6 +73,8 @@ CODECS = (
     "full/int4",
     "full/eden",
     "full/part(share=0.25)+eden",
+    "full/lowrank(rank=4)+int4",
+    "full/lowrank(rank=8)+int4",
     "eden/eden",
 )
 TWO_SHARDS = (
