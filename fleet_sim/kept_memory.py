@@ -21,6 +21,10 @@ class KeptMemory:
         """To be committed when this answer is accepted."""
         self.pending[answer] = remembered
 
+    def has(self, answer: Answer) -> bool:
+        """Whether something is to be committed then."""
+        return answer in self.pending
+
     def sweep(self, owed: Collection[Answer]) -> None:
         """At the start: remove what belongs to no answer."""
         self.pending = {one: kept for one, kept in self.pending.items() if one in owed}
