@@ -359,8 +359,7 @@ def _report(service: Service, config: FederationConfig, folder: Path) -> int:
     done = "finished" if service.is_finished else "stopped"
     figures = totals.figures
     lines = [
-        f"{done} after {totals.rounds} rounds: {totals.answered} of {totals.invited} invited"
-        f" answered, {totals.dropped} dropped, {totals.rejected} rejected, {totals.late} late",
+        f"{done} after {totals.rounds} rounds: {totals.sentence()}",
         *(f"  {line}" for line in (figures_table.lines(figures) if figures else [])),
         f"model and history: {folder}",
     ]

@@ -78,6 +78,24 @@ class Totals:
     figures: Figures | None
     """Of the newest model that was evaluated."""
     figures_round: RoundId | None
+    late_counted: int = 0
+    """Answers that came when their round had closed, and went into a later one's model. They are in
+    `late` too."""
+    declined: int = 0
+
+    @property
+    def heard(self) -> int:
+        """Answers that a model was made of."""
+        return self.answered + self.late_counted
+
+    def sentence(self) -> str:
+        """What became of all who were invited to train, for people."""
+        late = f" ({self.late_counted} when their round had closed)" if self.late_counted else ""
+        declined = f" ({self.declined} declined)" if self.declined else ""
+        return (
+            f"{self.heard} of {self.invited} invited answered{late}, {self.dropped}"
+            f" dropped{declined}, {self.rejected} rejected, {self.late - self.late_counted} late"
+        )
 
     def plus(self, record: Record) -> "Totals":
         return Totals(
@@ -89,6 +107,8 @@ class Totals:
             late=self.late + record.late_updates,
             figures=record.figures or self.figures,
             figures_round=record.round if record.figures else self.figures_round,
+            late_counted=self.late_counted + len(record.late_counted),
+            declined=self.declined + len(record.declined),
         )
 
 

@@ -141,7 +141,8 @@ class Agent:
         """
         answers, damaged = self._outbox.answers()
         stuck = sweep(self._outbox.folder) + self._memory.sweep(answers) + self._models.stuck
-        self._happen(session.Started(self._loop.now(), answers))
+        remembering = tuple(filter(self._memory.has, answers))
+        self._happen(session.Started(self._loop.now(), answers, remembering))
         for answer in answers:
             self._settle_soon(answer)
         troubles: list[str] = []
@@ -399,7 +400,7 @@ class Agent:
             case Done():
                 self._ticket = None
                 answer = Answer(said.run, said.round, said.digest, said.size_bytes)
-                self._happen(session.Finished(now, answer))
+                self._happen(session.Finished(now, answer, self._memory.has(answer)))
                 self._settle_soon(answer)
             case Rebuilt():
                 raise AssertionError("said to who makes models, and to nobody else")

@@ -7,6 +7,10 @@
     agent     accepted ──▶ pending takes the place of what was committed, by one rename
               refused, or the answer is lost ──▶ pending is removed
 
+Nobody trains while an answer of the run with something pending is owed (`session.owes_memory`). The
+next one could begin neither with what is committed, which would send again what the first has sent,
+nor with what is pending, which would lose what the first has sent should it be refused.
+
 So a loss of power at any moment leaves what was committed before or after, and what the coordinator
 has counted decides which: a receipt is repeated for as long as the answer lies in the outbox.
 
@@ -92,6 +96,10 @@ class DeviceMemory:
     def keep(self, answer: Answer, header: Header, arrays: Sequence[bytes | memoryview]) -> None:
         """To be committed when this answer is accepted; on the disk when this returns."""
         self._write(self._path(answer), header, arrays)
+
+    def has(self, answer: Answer) -> bool:
+        """Whether something is to be remembered once this answer is accepted."""
+        return self._path(answer).exists()
 
     def settle(self, answer: Answer, accepted: bool, counted: RoundId | None) -> None:
         """The answer has its receipt, which says so."""

@@ -10,6 +10,9 @@ and an invitation to a newer one waits for so long. Where rounds are asynchronou
 fetches; and an offer that comes again may invite those that it passed over before. An invitation by
 sortition waits for the owner's conditions too: nobody else knows of it.
 
+Nobody trains in a run to which an answer is owed that changes what the device remembers: what the
+next one has to begin with is known when that has its receipt. The invitation waits so long.
+
 An answer that is finished is *owed* until its receipt comes, whatever happens to the link: it lies
 in the outbox on disk, and is sent at each connect and again when no receipt comes.
 """
@@ -94,6 +97,8 @@ class Owed:
     lane: int
     send_at: Seconds
     wait_s: Seconds = 0.0
+    remembers: bool = False
+    """What the device remembers is another once this has counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +140,9 @@ class Session:
     """That offer asked this client for nothing. One of an asynchronous round may yet."""
     owed: tuple[Owed, ...] = ()
     invitation: "Offered | None" = None
-    """To a newer round, while the answer to an older one is being made that counts still. Or by
-    sortition, while the owner's conditions do not hold."""
+    """To a newer round, while the answer to an older one is being made that counts still; or while
+    one is owed with which something is remembered. Or by sortition, while the owner's conditions do
+    not hold."""
     spread_s: Seconds = 0.0
     """Within how long the coordinator wants its clients to return."""
 
@@ -152,6 +158,8 @@ class Started:
 
     at: Seconds
     answers: tuple[Answer, ...]
+    remembering: tuple[Answer, ...] = ()
+    """Those of them with which something is to be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,8 @@ class Finished:
 
     at: Seconds
     answer: Answer
+    remembers: bool = False
+    """Something is to be remembered with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +373,11 @@ def outlives(job: Job | None, offer: Offer, *, is_asked: bool = False) -> bool:
     )
 
 
+def owes_memory(state: Session, run: RunId) -> bool:
+    """Whether it is open what the device remembers of the run: an answer without a receipt says."""
+    return any(one.remembers and one.answer.run == run for one in state.owed)
+
+
 def presence(state: Session, rules: Rules) -> Presence:
     """What this client says of itself while it is connected."""
     willing = () if state.hindrance else rules.purposes
@@ -386,8 +401,11 @@ def has_namesake(state: Session) -> bool:
 
 def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
     match event:
-        case Started(at, answers):
-            owed = tuple(Owed(answer, _lane(rules, 1), at) for answer in answers)
+        case Started(at, answers, remembering):
+            owed = tuple(
+                Owed(answer, _lane(rules, 1), at, remembers=answer in remembering)
+                for answer in answers
+            )
             return replace(state, owed=owed), []
         case Connected():
             return _connect(state, event, rules)
@@ -399,8 +417,8 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
             return _forget_offer(_forget_invitation(state))
         case ModelFetched(_, digest):
             return _start_work(state, digest)
-        case Finished(at, answer):
-            return _finish(state, at, answer, rules)
+        case Finished():
+            return _finish(state, event, rules)
         case Failed():
             return _fail(state, event, rules)
         case AnswerGone():
@@ -570,6 +588,8 @@ def _follow(
     closes_at = event.at + _left(event)
     if closes_at <= at:
         return state, [Note("offer is over", str(offer.round))]
+    if purpose == "train" and owes_memory(state, offer.run):
+        return replace(state, invitation=event), []
     return replace(state, job=Fetching(offer, purpose, closes_at)), [_fetch(offer)]
 
 
@@ -702,14 +722,14 @@ def _start_work(state: Session, digest: Digest) -> tuple[Session, list[Effect]]:
             return state, []
 
 
-def _finish(
-    state: Session, at: Seconds, answer: Answer, rules: Rules
-) -> tuple[Session, list[Effect]]:
+def _finish(state: Session, event: Finished, rules: Rules) -> tuple[Session, list[Effect]]:
+    at, answer = event.at, event.answer
     if any(one.answer == answer for one in state.owed):
         return state, []
     if not isinstance(state.job, Working) or not _is_for(state.job, answer.run, answer.round):
         return state, [Forget(answer)]
-    owed = Owed(answer, _lane(rules, state.job.offer.lanes), at)
+    lane = _lane(rules, state.job.offer.lanes)
+    owed = Owed(answer, lane, at, remembers=event.remembers)
     had_trouble = bool(state.trouble)
     state = replace(state, job=None, trouble="", owed=(*state.owed, owed))
     state, sends = _send_due(state, at, rules)
@@ -720,7 +740,7 @@ def _finish(
 
 
 def _take_invitation(state: Session, at: Seconds, rules: Rules) -> tuple[Session, list[Effect]]:
-    if state.invitation is None:
+    if state.invitation is None or state.job is not None:
         return state, []
     return _follow(replace(state, invitation=None), state.invitation, at, rules)
 
@@ -777,7 +797,9 @@ def _give_up(state: Session, event: AnswerGone, rules: Rules) -> tuple[Session, 
     told = f"the answer to round {round_id} is lost: {reason}"
     state, births = _trouble(state, told, rules)
     # Its round may be open still, and need not wait for what will not come.
-    return state, births + _say_no(state, gone.lane, run, round_id, reason, rules)
+    declines = _say_no(state, gone.lane, run, round_id, reason, rules)
+    state, next_work = _take_invitation(state, event.at, rules)
+    return state, births + declines + next_work
 
 
 def _receive(
@@ -819,8 +841,9 @@ def _settle(
     forgets: list[Effect] = [
         Forget(one.answer, receipt.accepted, receipt.counted) for one in settled
     ]
+    state, next_work = _take_invitation(state, at, rules)
     state, leaves = _leave_if_idle(state, at + receipt.next_round_in_s, at, rules)
-    return state, [*forgets, told, *leaves]
+    return state, [*forgets, told, *next_work, *leaves]
 
 
 def _stop_what_counts(

@@ -1,6 +1,6 @@
 """What is won where no round waits: one device in ten takes ten times as long as the others.
 
-46 phones and watches (or people of HAR), always online, 13 at work at a time in every run:
+34 phones and watches (or 21 people of HAR), always online, 13 at work at a time in every run:
 
   synchronous       rounds of 13 that wait for all of them
   over-selection    13 are invited, and a round is complete with ten

@@ -221,7 +221,7 @@ def _result(
         bytes_up=totals.bytes_up,
         bytes_down=totals.bytes_down,
         invited=sum(len(record.invited) for record in records),
-        answered=sum(len(record.answered) for record in records),
+        answered=sum(len(record.answered) + len(record.late_counted) for record in records),
         dropped=sum(len(record.dropped) for record in records),
         surplus=sum(len(record.surplus) for record in records),
         rejected=sum(len(record.rejected) for record in records),

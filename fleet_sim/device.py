@@ -90,6 +90,10 @@ class Device(ABC):
         """By chance, uniform in [0, 1)."""
 
     @abstractmethod
+    def _remembers(self, answer: session.Answer) -> bool:
+        """Whether something is to be remembered with this answer."""
+
+    @abstractmethod
     def _settle(self, forget: session.Forget) -> None:
         """What it remembers with this answer is committed, or not."""
 
@@ -127,6 +131,12 @@ class Device(ABC):
         away_s = max(0.0, back_at - self._scene.now)
         back_in_s = pace.back_in_s(self._draw(), away_s, self._spread_s)
         self._later(back_in_s, self._come)
+
+    def _start(self) -> None:
+        """Its program has, and finds what is on the disk."""
+        answers = tuple(self.disk)
+        remembering = tuple(filter(self._remembers, answers))
+        self.tell(session.Started(self._scene.now, answers, remembering))
 
     def _forget_all(self) -> None:
         """As when its power is lost: nothing is left but the disk."""
@@ -204,6 +214,9 @@ class Device(ABC):
 
     def _put(self, answer: session.Answer, content: Update | Evaluation) -> None:
         self.disk[answer] = self._scene.contents[self.name, answer.digest] = content
+
+    def _finish(self, answer: session.Answer) -> None:
+        self.tell(session.Finished(self._scene.now, answer, self._remembers(answer)))
 
     def _send_chunks(
         self, answer: session.Answer, lane: int, ranges: chunks.Ranges, chunk_bytes: int

@@ -25,6 +25,10 @@ class KeptMemory:
         """What is remembered of this run."""
         return self.committed if self.run == run else NOTHING
 
+    def has(self, answer: Answer) -> bool:
+        """Whether something is to be committed then."""
+        return answer in self.pending
+
     def sweep(self, owed: Collection[Answer]) -> None:
         """At the start: remove what belongs to no answer."""
         self.pending = {one: kept for one, kept in self.pending.items() if one in owed}

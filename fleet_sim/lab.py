@@ -307,6 +307,9 @@ class HeaderWork:
     def named(self, content: Update | Evaluation) -> session.Answer:
         return named_answer(content)
 
+    def remembers(self, client: ClientId, answer: session.Answer) -> bool:
+        return False
+
     def settle(
         self, client: ClientId, answer: session.Answer, accepted: bool, counted: RoundId | None
     ) -> None:

@@ -91,6 +91,9 @@ class Work(Protocol):
     def named(self, content: Update | Evaluation) -> session.Answer:
         """What the session knows of an answer."""
 
+    def remembers(self, client: ClientId, answer: session.Answer) -> bool:
+        """Whether something is to be remembered once it is accepted."""
+
     def settle(
         self, client: ClientId, answer: session.Answer, accepted: bool, counted: RoundId | None
     ) -> None:
@@ -186,7 +189,7 @@ class LabDevice(Device):
         broker.lay_line(name, equipment.link, self._cut, is_counted=habits.is_counted)
 
     def begin(self) -> None:
-        self.tell(session.Started(self._scene.now, ()))
+        self._start()
         self._look()
         self._leaving = stream(self._habits.seed, "leaving", self.name)
         self._intervals = self._equipment.online()
@@ -311,7 +314,7 @@ class LabDevice(Device):
         if self._has_failed or self._is_empty:
             return
         self._is_off = False
-        self.tell(session.Started(self._scene.now, tuple(self.disk)))
+        self._start()
         self._look()
         self._come(self._life)
 
@@ -479,7 +482,7 @@ class LabDevice(Device):
             return
         answer = self._work_of.named(content)
         self._put(answer, content)
-        self.tell(session.Finished(now, answer))
+        self._finish(answer)
 
     def _perform(self, effect: session.Effect) -> None:
         if isinstance(effect, session.Send):
@@ -497,6 +500,9 @@ class LabDevice(Device):
             # A long run would keep every answer that was ever given.
             self._scene.contents.pop((self.name, effect.answer.digest), None)
             self._sending.pop(effect.answer, None)
+
+    def _remembers(self, answer: session.Answer) -> bool:
+        return self._work_of.remembers(self.name, answer)
 
     def _settle(self, forget: session.Forget) -> None:
         self._work_of.settle(self.name, forget.answer, forget.accepted, forget.counted)

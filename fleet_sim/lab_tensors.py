@@ -282,6 +282,10 @@ class Cohort:
             self._own[client] = done.own
         return answer
 
+    def remembers(self, client: ClientId, answer: Answer) -> bool:
+        memory = self._memories.get(client)
+        return memory is not None and memory.has(answer)
+
     def settle(
         self, client: ClientId, answer: Answer, accepted: bool, counted: RoundId | None
     ) -> None:

@@ -701,6 +701,9 @@ def check_client(
             before.invitation, client, after.job
         )
         hold(invited, f"{client} takes up work uninvited")
+        trains, run = after.job.purpose == "train", after.job.offer.run
+        is_open = trains and session.owes_memory(after, run)
+        hold(not is_open, f"{client} takes up work, and it is open what it remembers")
     if isinstance(event, session.Finished) and _is_awaited(before.job, event.answer):
         owed_now = any(one.answer == event.answer for one in after.owed)
         hold(owed_now, f"{client} does not owe what it has just finished")

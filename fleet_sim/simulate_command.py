@@ -193,6 +193,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Rounds that made one."""
     invited: int
     answered: int
+    """Also those whose answer came when their round had closed, and counted."""
     dropped: int
     surplus: int
     """Answered when the round had enough, and were not waited for."""
@@ -506,7 +507,7 @@ def _result(outcome: Outcome, fleet: Fleet, folder: Path) -> Result:
         models=sum(one.outcome == "averaged" for one in outcome.records),
         surplus=sum(len(one.surplus) for one in outcome.records),
         invited=totals.invited,
-        answered=totals.answered,
+        answered=totals.heard,
         dropped=totals.dropped,
         rejected=totals.rejected,
         late=totals.late,

@@ -54,7 +54,7 @@ class StormDevice(Device):
         if self._chance.random() < weather.old_debts:
             self._owe_an_older_run()
         first_s = min(weather.offline_s, 60.0) if weather.online_s < FOREVER else 5.0
-        self.tell(session.Started(self._scene.now, tuple(self.disk)))
+        self._start()
         self._later(self._chance.uniform(0, first_s), self._come)
         if self._chance.random() < weather.liars:
             self._scene.clock.after(self._chance.expovariate(1 / 10), self._lie)
@@ -141,7 +141,7 @@ class StormDevice(Device):
         self._forget_all()
         self._is_off = False
         self.memory.sweep(self.disk)
-        self.tell(session.Started(self._scene.now, tuple(self.disk)))
+        self._start()
 
     def _unplug(self, life: int) -> None:
         if life == self._life:
@@ -210,7 +210,10 @@ class StormDevice(Device):
         self._put(answer, content)
         # The answer lies in the outbox before the machine hears of it.
         if not self._has_lost_power():
-            self.tell(session.Finished(now, answer))
+            self._finish(answer)
+
+    def _remembers(self, answer: session.Answer) -> bool:
+        return self.memory.has(answer)
 
     def _settle(self, forget: session.Forget) -> None:
         self.memory.settle(forget.answer, forget.accepted, forget.counted)

@@ -58,3 +58,28 @@ def test_the_compact_line_counts_and_leaves_the_matrix_out() -> None:
     assert (line.declined, line.rejected) == (1, 1)
     assert line.figures is not None
     assert line.figures.metrics == {"accuracy": 1.0} and line.figures.confusion is None
+
+
+def test_an_answer_that_counts_late_is_one_and_who_declined_is_told() -> None:
+    waited = history.NOTHING.plus(RECORD)
+    assert waited.sentence() == (
+        "1 of 3 invited answered, 1 dropped (1 declined), 1 rejected, 2 late"
+    )
+    # The next version of an asynchronous run takes up one of the two.
+    later = structs.replace(
+        RECORD,
+        round=RoundId(2),
+        invited=[ANN, CAT],
+        answered=[ANN, CAT],
+        dropped=[],
+        declined={},
+        rejected={},
+        late_updates=0,
+        late_counted=[(BOB, RoundId(1))],
+    )
+    both = waited.plus(later)
+    assert (both.answered, both.late_counted, both.heard, both.late) == (3, 1, 4, 2)
+    assert both.sentence() == (
+        "4 of 5 invited answered (1 when their round had closed), 1 dropped (1 declined),"
+        " 1 rejected, 1 late"
+    )

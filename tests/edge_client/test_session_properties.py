@@ -69,6 +69,8 @@ class Device(RuleBasedStateMachine):
         self.working: Offer | None = None
         # What an earlier life left on the disk.
         self.disk = {session.Answer(R, RoundId(n + 1), DIGESTS[n], 100) for n in range(left)}
+        self.pending: set[session.Answer] = set()
+        """Of the disk's those with which something is to be remembered."""
         self.tell(session.Started(self.now, tuple(sorted(self.disk, key=lambda one: one.round))))
 
     def tell(self, event: session.Event) -> None:
@@ -200,13 +202,19 @@ class Device(RuleBasedStateMachine):
             self.tell(session.ModelFetched(self.now, digest))
 
     @precondition(lambda self: self.working is not None)
-    @rule(size=st.sampled_from([100, 1024, 1025, 5000]), digest=st.sampled_from(DIGESTS))
-    def finish_working(self, size: int, digest: Digest) -> None:
+    @rule(
+        size=st.sampled_from([100, 1024, 1025, 5000]),
+        digest=st.sampled_from(DIGESTS),
+        remembers=st.booleans(),
+    )
+    def finish_working(self, size: int, digest: Digest, remembers: bool) -> None:
         assert self.working is not None
         answer = session.Answer(self.working.run, self.working.round, digest, size)
         self.working = None
         self.disk.add(answer)
-        self.tell(session.Finished(self.now, answer))
+        if remembers:
+            self.pending.add(answer)
+        self.tell(session.Finished(self.now, answer, remembers))
 
     @rule(run=RUNS, back=BACK, digest=st.sampled_from(DIGESTS))
     def finish_when_it_was_stopped(self, run: RunId, back: int, digest: Digest) -> None:
@@ -300,7 +308,8 @@ class Device(RuleBasedStateMachine):
         self.state, self.alarm = session.Session(), None
         self.tokens_before = self.tokens
         self.fetching = self.working = None
-        self.tell(session.Started(self.now, tuple(sorted(self.disk, key=lambda x: x.digest))))
+        answers = tuple(sorted(self.disk, key=lambda x: x.digest))
+        self.tell(session.Started(self.now, answers, tuple(self.pending & self.disk)))
 
     @invariant()
     def what_is_owed_is_what_lies_on_the_disk(self) -> None:

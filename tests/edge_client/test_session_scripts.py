@@ -1,7 +1,7 @@
 """Stories of one client's session, each in a file of its own in `scripts/`. The client is ann.
 
 rules does=train resend_s=20 resend_max_s=60 outbox=1000 leave=30    starts anew with these
-start 3 4                     with the answers to these rounds in the outbox
+start 3 4 [remembers=1]       with the answers to these rounds in the outbox
 connect t1 [chunk=1000]       a connection of this token
 disconnect, disconnect thrown out, disconnect taken over
 offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
@@ -11,7 +11,7 @@ offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 describe, offer 1 others
 withdraw                      the offer board is empty
 fetched m0
-finished 1 [size=100]
+finished 1 [size=100] [remembers=1]
 failed 1 because
 receipt 1 accepted [next=40], receipt 1 refused
 go a1 0-3 7-8                 send these chunks of the answer to round 1
@@ -112,7 +112,8 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
     run = RunId(options.get("run", "r"))
     match words:
         case ["start", *numbers]:
-            return session.Started(at, tuple(answer(run, int(n)) for n in numbers))
+            found = tuple(answer(run, int(n)) for n in numbers)
+            return session.Started(at, found, found if "remembers" in options else ())
         case ["connect", token]:
             return session.Connected(at, token, int(options.get("chunk", 1000)))
         case ["disconnect"]:
@@ -130,7 +131,8 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
         case ["fetched", digest]:
             return session.ModelFetched(at, Digest(digest))
         case ["finished", number]:
-            return session.Finished(at, answer(run, int(number), int(options.get("size", 100))))
+            made = answer(run, int(number), int(options.get("size", 100)))
+            return session.Finished(at, made, remembers="remembers" in options)
         case ["failed", number, *reason]:
             return session.Failed(at, run, RoundId(int(number)), " ".join(reason))
         case ["receipt", number, outcome]:

@@ -5,6 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator.rounds import Named
+from edge_client.remembered import Remembered
+from fedmqtt import codec_chain, codec_chance
+from fedmqtt.messages import Evaluation, Update
+from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.weights import Array
+from fleet_sim.lab import Lab
+from fleet_sim.lab_tensors import Cohort
 from tests.fleet_sim.lab_fleets import fleet, large_task, learning
 
 
@@ -70,3 +78,69 @@ def test_a_layers_second_direction_comes_after_the_first(
     wanted[:4, :4], wanted[4:8, 4:8] = 1, second
     np.testing.assert_allclose(model["w"], wanted, atol=0.01)
     assert model["bias"].tolist() == [rounds] * 3
+
+
+class Heard:
+    """What a lab's coordinator counted of each client: by round, the numbers that arrived."""
+
+    def __init__(self, lab: Lab, codec: str, size: int) -> None:
+        self.of: dict[ClientId, dict[RoundId, Array]] = {}
+        tensors, chain = lab.tensors, codec_chain.read(codec)
+        assert tensors is not None
+        accept, hold = tensors.accept, tensors.hold
+
+        def hear(client: ClientId, answer: Update | Evaluation) -> None:
+            assert isinstance(answer, Update)
+            chances = codec_chance.of_answer(0, answer.round, client)
+            mine = self.of.setdefault(client, {})
+            assert answer.round not in mine
+            mine[answer.round] = chain.decode(answer.payload, size, chances)
+
+        def accepted(client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
+            hear(client, answer)
+            accept(client, answer, evaluates=evaluates)
+
+        def held(named: Named, answer: Update) -> None:
+            hear(named.client, answer)
+            hold(named, answer)
+
+        tensors.accept, tensors.hold = accepted, held  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedau", "mifa"])
+def test_all_of_it_counts_once_though_the_next_invitation_comes_before_the_receipt(
+    tmp_path: Path, strategy: str
+) -> None:
+    # An answer takes some ten seconds up; others' answers make a new version each second or two,
+    # and who is silent for three is invited again.
+    codec = "topk(share=0.3)+full"
+    of = fleet(
+        tmp_path,
+        "clients = 3\n[link]\nup = { kbps = 1.0, spread = 0.5 }\n[device]\nms_per_sample = 10.0",
+        rounds="count = 25\nmode = 'asynchronous'\ncohort = 1\nconcurrency = 3\nquorum = 1\n"
+        "clients_min = 3\ndeadline_s = 3.0\n",
+        task=large_task(tmp_path, 1_000),
+        federation=f"aggregation = '{strategy}'\ncodec = '{codec}'\n"
+        "late = { rounds_max = 100 }\n",
+    )
+    with learning(of) as lab:
+        heard = Heard(lab, codec, 1_000)
+        lab.run()
+        assert isinstance(lab._work, Cohort)
+        memories = {client: kept.committed for client, kept in lab._work._memories.items()}
+    assert lab.is_finished and len(memories) == 3
+    for client, memory in memories.items():
+        # Those whose receipt was not there when it ended are in neither.
+        came = [one for number, one in heard.of[client].items() if number <= memory.round]
+        assert len(came) > 3
+        if strategy == "mifa":
+            np.testing.assert_allclose(sum(came), _known(memory), atol=1e-6)
+        else:
+            # Each training adds 1 to each number.
+            whole = sum(came) + memory.arrays["left out"]
+            np.testing.assert_allclose(whole, len(came), rtol=1e-5)
+
+
+def _known(memory: Remembered) -> Array:
+    found: Array = np.ldexp(memory.arrays["counted"], -int(memory.facts["fraction_bits"]))
+    return found
