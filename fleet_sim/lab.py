@@ -19,7 +19,7 @@ from typing import Protocol
 from coordinator import history, round_rules, rounds
 from coordinator.config import Transfer
 from coordinator.history import Record
-from coordinator.rounds import Named, Rules
+from coordinator.rounds import Rules
 from edge_client import session
 from edge_client.conditions import Conditions
 from edge_client.config import ClientConfig
@@ -243,13 +243,11 @@ class Lab:
         closed = (self._begins + timedelta(seconds=at)).isoformat(timespec="milliseconds")
         up, down = self.broker.bytes_up, self.broker.bytes_down
         answers = self.tensors.answers if self.tensors else None
-        left_out: tuple[Named, ...] = ()
         if self.tensors and self.tensors.kept_because:
             close = replace(close, outcome="kept", reason=self.tensors.kept_because)
-            left_out = close.held
         record = history.record(
             close,
-            left_out=left_out,
+            left_out=self.tensors.left_out if self.tensors else (),
             closed=closed,
             base=base,
             late_updates=max(0, late),

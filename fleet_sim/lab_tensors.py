@@ -67,6 +67,8 @@ class Tensors:
         self.models: dict[Digest, Model] = {}
         self.kept_because = ""
         """Why the round that closed last made no model of its answers; empty where it did."""
+        self.left_out: set[Named] = set()
+        """Of the late answers that it took up, those that count in no model."""
         self.division = personal.division(layout, local_method.asked(config).personal)
         self._held: dict[Named, Update] = {}
         self._fetched: frozenset[Digest] = frozenset()
@@ -116,6 +118,7 @@ class Tensors:
 
     def begin(self, number: RoundId, terms_max: int) -> None:
         self.kept_because = ""
+        self.left_out = set()
         if self.answers.needs_bases:
             held = (named.round for named in self._held)
             oldest = min([number - self._late_rounds_max, *held])
@@ -153,8 +156,11 @@ class Tensors:
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
             late = self._held.pop(named)
-            fault = self.answers.check(named.client, late)
-            assert not fault, fault
+            if self.answers.check(named.client, late):
+                # What was folded since it was accepted has made it too much.
+                self.left_out.add(named)
+                self.answers.leave_out(named)
+                continue
             staleness = close.round - named.round
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
@@ -164,6 +170,7 @@ class Tensors:
             flat = self.division.with_shared(old.flat, shared)
         except KeepModel as why:
             self.kept_because = str(why)
+            self.left_out.update(close.held)
             return base
         finally:
             self.answers.end()

@@ -99,11 +99,15 @@ class Differences(Headers):
                 self.answers.take(named)
             self.begin(state.round, state.terms_max)
             for named in answered:
-                self._fold(named, 0)
+                fault = self._fold(named, 0)
+                # They were found good when they came, in the same round.
+                assert not fault, fault
 
     def next_model(self, base: Digest, close: Close) -> Digest:
         for named in close.held:
-            self._fold(named, close.round - named.round)
+            if self._fold(named, close.round - named.round):
+                # What was folded since it was accepted has made it too much.
+                self.answers.leave_out(named)
         self.answers.finish(np.zeros(SIZE, np.float32))
         self._end()
         return super().next_model(base, close)
@@ -112,11 +116,13 @@ class Differences(Headers):
         folder = Path(self._folder.name)
         return Answers(self._config, SIZE, _TERMS_MAX, folder, dict(self.remembered))
 
-    def _fold(self, named: Named, staleness: int) -> None:
+    def _fold(self, named: Named, staleness: int) -> str:
+        """What is wrong with it, if anything: then it does not count."""
         update = self._kept[named]
         fault = self.answers.check(named.client, update)
-        assert not fault, fault
-        self.answers.fold(named.client, update, evaluates=False, staleness=staleness)
+        if not fault:
+            self.answers.fold(named.client, update, evaluates=False, staleness=staleness)
+        return fault
 
     def _end(self) -> None:
         self.answers.end()

@@ -101,8 +101,11 @@ def test_who_forgets_and_who_is_forgotten_counts_once_all_the_same(
         if world.plan.late == "discard" and last:
             # A late one is old when it comes.
             assert min(last.values()) >= max(last.values()) - expire_rounds
+        left_over = whose_answer_is_left_over(world)
         for device in world.devices:
             memory = device.memory.committed
+            if device.name in left_over:
+                continue
             if memory.round == last.get(device.name) and not memory.lost:
                 np.testing.assert_array_equal(memory.arrays["counted"], parts[device.name])
                 agreed += 1
