@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Run in a process of their own, the one place on the device that loads numpy and torch.
 TRAINER_MODULES = {
+    "edge_client.control_variates",
     "edge_client.describing",
     "edge_client.local_methods",
     "edge_client.local_training",

@@ -111,7 +111,7 @@ def test_layers_that_stay_on_devices_and_running_variances_bear_any_codec(codec:
         flat[SIZE + 300 :] = np.abs(chance.normal(0, 1e-2, 124))
         before, model = model, following(model, flat, read(codec))
         if model.deltas:
-            made = deltas.apply(before.published, model.deltas[-1].file)
+            made = deltas.apply(before.published, model.deltas[-1].file, before.layout.shapes)
             assert made.tobytes() == model.published.tobytes()
         held = layout.unflatten(model.published)
         np.testing.assert_array_equal(held["own"], np.float32(1e-2))
@@ -217,7 +217,7 @@ def test_a_control_goes_out_behind_the_model_and_comes_with_its_deltas() -> None
         new = following(old, flat, read("int8"), its_control)
         assert new.flat is flat and new.layout == LAYOUT
         layout, held = weights.read(old.file)
-        made = weights.write(layout, deltas.apply(held, new.deltas[-1].file))
+        made = weights.write(layout, deltas.apply(held, new.deltas[-1].file, layout.shapes))
         assert made == new.file and weights.digest(made) == new.ref.digest
         own, numbers, came = control.split(*weights.read(made))
         assert own == LAYOUT and came is not None

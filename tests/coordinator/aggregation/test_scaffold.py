@@ -141,7 +141,7 @@ class Ours:
 
 def ours(folder: Path, *words: str) -> Ours:
     of = config(*words)
-    return Ours(Answers(of, SIZE, 20), folder, of)
+    return Ours(Answers(of, SIZE, 20, folder), folder, of)
 
 
 def samples(rounds: int, each: int, clients: int = len(CLIENTS)) -> Iterator[list[int]]:
@@ -320,7 +320,8 @@ def test_a_restart_in_the_middle_of_a_round_changes_no_bit(tmp_path: Path) -> No
         if memory:
             named_file = strategy_memory.save(tmp_path, str(here.number), "scaffold", memory)
             memory = strategy_memory.load(tmp_path, named_file)
-        again = Ours(Answers(of, SIZE, 20, memory=memory), tmp_path, of, here.w.copy())
+        # With the same disk: what lies there of each client is named by the memory.
+        again = Ours(Answers(of, SIZE, 20, tmp_path, memory), tmp_path, of, here.w.copy())
         again.number = here.number
         again.answers.begin(20, RoundId(again.number))
         for n, (update, _) in reversed(sent.items()):
