@@ -1,5 +1,7 @@
 """SCAFFOLD against a naive one that keeps everything in one place, in float64, as in the paper."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,7 +143,8 @@ class Ours:
 
 def ours(folder: Path, *words: str) -> Ours:
     of = config(*words)
-    return Ours(Answers(of, SIZE, 20, folder), folder, of)
+    disk = Path(tempfile.mkdtemp(prefix="disk-", dir=folder))
+    return Ours(Answers(of, SIZE, 20, disk), folder, of)
 
 
 def samples(rounds: int, each: int, clients: int = len(CLIENTS)) -> Iterator[list[int]]:
@@ -309,6 +312,7 @@ def test_a_round_that_keeps_its_model_keeps_what_clients_were_told_has_counted(
 
 def test_a_restart_in_the_middle_of_a_round_changes_no_bit(tmp_path: Path) -> None:
     here, of = ours(tmp_path), config()
+    (its_disk,) = tmp_path.glob("disk-*")
     (tmp_path / "memory").mkdir()
     for sampled in samples(5, 4):
         here.open()
@@ -320,8 +324,9 @@ def test_a_restart_in_the_middle_of_a_round_changes_no_bit(tmp_path: Path) -> No
         if memory:
             named_file = strategy_memory.save(tmp_path, str(here.number), "scaffold", memory)
             memory = strategy_memory.load(tmp_path, named_file)
-        # With the same disk: what lies there of each client is named by the memory.
-        again = Ours(Answers(of, SIZE, 20, tmp_path, memory), tmp_path, of, here.w.copy())
+        # With a disk as it is now: what lies there of each client is named by the memory.
+        disk = Path(shutil.copytree(its_disk, tmp_path / f"again-{here.number}"))
+        again = Ours(Answers(of, SIZE, 20, disk, memory), tmp_path, of, here.w.copy())
         again.number = here.number
         again.answers.begin(20, RoundId(again.number))
         for n, (update, _) in reversed(sent.items()):
