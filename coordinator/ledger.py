@@ -93,6 +93,8 @@ class Beginning(Struct, frozen=True, kw_only=True):
     task: str
     tensors: list[tuple[str, list[int]]]
     """Names and shapes, in the order in which the model is laid out."""
+    asked: str = ""
+    """By which settings, where the run describes data: see `statistics/asked.py`."""
 
 
 class Opening(Struct, frozen=True, kw_only=True):

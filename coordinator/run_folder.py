@@ -79,12 +79,13 @@ class RunFolder:
         assert recovered is not None
         return recovered
 
-    def name_run(self, task: str, layout: Layout) -> Beginning:
+    def name_run(self, task: str, layout: Layout, asked: str = "") -> Beginning:
         """What a new run in this folder will be known by. Nothing is written."""
         return Beginning(
             run=_run_id(self.path.name),
             task=task,
             tensors=[(name, list(shape)) for name, shape in layout.tensors],
+            asked=asked,
         )
 
     def begin(self, beginning: Beginning, model: PublishedModel, carried: Carried) -> None:

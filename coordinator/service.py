@@ -58,6 +58,7 @@ from coordinator.round_rules import LANES
 from coordinator.rounds import Named
 from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
+from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, data_query, messages, personal
@@ -247,7 +248,8 @@ class Service:
             for model in rounds.older_models(self._state):
                 self._retained |= {ref.digest: ref for ref in published_model.refs(model)}
         else:
-            self._beginning = self._folder.name_run(config.task, self._model.layout)
+            by = asked.written(config.statistics) if purpose == "describe" else ""
+            self._beginning = self._folder.name_run(config.task, self._model.layout, by)
             self._state = rounds.begin(self._rules)
         self._has_begun = recovered is not None
         """A run that was refused the seat has not, and nobody will want to go on with it."""
@@ -406,6 +408,11 @@ class Service:
             raise SettingsError(
                 f"the run in {self._folder.path} is of another kind: `fedmqtt statistics` goes on"
                 " with those that describe data, `fedmqtt coordinator` with those that train"
+            )
+        if self._rules.purpose == "describe":
+            queries = data_query.read_queries(recovered.layout.unflatten(recovered.flat))
+            asked.check(
+                self._folder.path, recovered.beginning.asked, queries, self._config.statistics
             )
         rules = replace(self._rules, run=recovered.beginning.run)
         recovered = self._without_outdated(recovered)
