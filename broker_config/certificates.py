@@ -109,8 +109,9 @@ def serial_of(certificate: str) -> int:
     return x509.load_pem_x509_certificate(certificate.encode()).serial_number
 
 
-def expiry_of(certificate: str) -> datetime:
-    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+def revoked_serials(listed: str) -> set[int]:
+    """Of a list of revocations in PEM."""
+    return {one.serial_number for one in x509.load_pem_x509_crl(listed.encode())}
 
 
 def _builder(

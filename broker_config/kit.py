@@ -1,9 +1,9 @@
 """A broker kit: a folder with all that a secure federation's broker needs, and its devices' keys.
 
     <kit>/kit.toml                 what was asked for, and which accounts there are
-         /ca/ca.pem, ca.key        the federation's own authority: the key never leaves this folder
+         /ca/ca.pem, ca.key        the federation's authority: its key never leaves this folder
          /broker/                  what is copied to the broker: configuration, accounts, rules
-         /accounts/pi-3.toml       what a device needs, one file for each; see fedmqtt/credentials.py
+         /accounts/pi-3.toml       what a device needs, a file for each: fedmqtt/credentials.py
 
 The kit is where accounts are made. The broker's files are written anew with each, whole and by
 rename, so a broker that is told to look again sees the old ones or the new ones.
@@ -259,12 +259,13 @@ def _write_pair(folder: Path, name: str, pair: Pair) -> None:
 
 
 def _write(path: Path, text: str, *, secret: bool = False) -> None:
-    """By rename, whole or not at all; a secret is never readable by others, not even for a moment."""
+    """By rename, whole or not at all; a secret is at no moment readable by others."""
     part = path.with_name(path.name + ".part")
     try:
         part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        mode = 0o600 if secret else 0o644
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
@@ -282,7 +283,7 @@ def _render(plan: Plan) -> str:
 
 
 def _toml(plan: Plan) -> Iterator[str]:
-    yield "# What this kit is for, and its accounts. Written by `fedmqtt enroll` and `fedmqtt revoke`."
+    yield "# What this kit is for, and its accounts. Written by `fedmqtt enroll` and `revoke`."
     for name, value in msgspec.to_builtins(plan).items():
         if name != "accounts":
             yield f"{name} = {_value(value)}"

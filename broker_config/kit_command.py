@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     sys.stdout.write(
         f"{folder} is a kit for federation {arguments.federation} now.\n"
-        f"  broker       mosquitto -c {folder}/broker/mosquitto.conf   (EMQX: {folder}/broker/emqx*)\n"
+        f"  broker       mosquitto -c {folder}/broker/mosquitto.conf"
+        f"   (EMQX: {folder}/broker/emqx*)\n"
         "  coordinator  fedmqtt coordinator federation.toml"
         f" --credentials {folder}/accounts/coordinator.toml\n"
         f"  a device     fedmqtt enroll {folder} pi-3\n"

@@ -60,8 +60,8 @@ def acl(
 ) -> str:
     """Who may write and read what, by account."""
     lines = [
-        f"# Who may do what in federation {federation}. Made by `fedmqtt broker-kit` from the table",
-        "# of topics in the code; do not edit, it is written anew with each device.",
+        f"# Who may do what in federation {federation}. Made by `fedmqtt broker-kit` from the",
+        "# table of topics in the code; do not edit, it is written anew with each device.",
         "",
         "# Every device: its own topics, by its account's name (%u), and what is for all devices.",
         *_lines("pattern", access.of_devices(federation, "%u")),
@@ -114,19 +114,19 @@ def _head(listening: Listening) -> str:
         "",
         "per_listener_settings true",
         "",
-        "# --- Devices ------------------------------------------------------------------------------",
+        "# --- Devices --------------------------------------------------------------------",
         "",
         f"listener {listening.port}",
         *_tls(place),
         "allow_anonymous false",
         *proof,
         f"acl_file {place}/acl",
-        "# The session, too, is named by the account: nobody can throw out another by its client id.",
+        "# The session is named by the account: nobody can throw out another by its client id.",
         "use_username_as_clientid true",
         "# Room for a device's old connection beside its new one.",
         f"max_connections {2 * listening.devices + 20}",
         "",
-        "# --- Coordinators and monitors: several connections of one account ---------------------------",
+        "# --- Coordinators and monitors: several connections of one account ----------------",
         "",
         f"listener {listening.servers_port}",
         *_tls(place),
@@ -138,7 +138,7 @@ def _head(listening: Listening) -> str:
     if listening.websockets_port:
         lines += [
             "",
-            "# --- Web pages, over WebSockets ---------------------------------------------------------",
+            "# --- Web pages, over WebSockets -------------------------------------------------",
             "",
             f"listener {listening.websockets_port}",
             "protocol websockets",
@@ -150,7 +150,7 @@ def _head(listening: Listening) -> str:
         ]
     lines += [
         "",
-        "# --- All of them ---------------------------------------------------------------------------",
+        "# --- All of them ----------------------------------------------------------------",
         "",
         "# What waits for the coordinator while it is away: an answer in chunks, of every device.",
         f"max_queued_messages {max(1000, 20 * listening.devices)}",

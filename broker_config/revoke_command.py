@@ -24,8 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"fedmqtt revoke: {bad}\n")
         return 2
     sys.stdout.write(
-        f"{arguments.id} is revoked: it cannot connect once the broker has looked again (Mosquitto:"
-        " kill -HUP <its id>).\nA connection that is open now ends when the broker is restarted, and"
-        " may do nothing meanwhile.\n"
+        f"{arguments.id} is revoked: once the broker has looked again (Mosquitto: kill -HUP <its"
+        " id>)\nit cannot connect, and a connection that it still has is good for nothing.\n"
     )
     return 0

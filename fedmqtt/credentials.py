@@ -91,7 +91,7 @@ def read(path: Path) -> Credentials:
 def render(credentials: Credentials) -> str:
     """As `read` takes it."""
     lines = [
-        f"# Credentials of {credentials.id} in federation {credentials.federation}, made by fedmqtt.",
+        f"# Credentials of {credentials.id} in federation {credentials.federation}.",
         "# Whoever has this file is that device: keep it to yourself, and off backups of others.",
         "",
     ]

@@ -8,6 +8,8 @@ import pytest
 from broker_config import kit
 from broker_config.kit import Login
 from broker_config.mosquitto import find_mosquitto
+from fedmqtt import credentials
+from fedmqtt.credentials import Credentials
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, look_again, plan, running_kit
 from tests.broker_config.raw_client import RawClient
 
@@ -146,9 +148,9 @@ def test_a_monitor_writes_nothing(broker: KitBroker, coordinator: RawClient) -> 
 def test_without_an_account_nobody_gets_in(broker: KitBroker, tmp_path: Path) -> None:
     stranger = kit.create(tmp_path / "other", plan(tmp_path / "other", broker.kit.plan.login))
     stranger.enroll("mallory")
-    theirs = kit.credentials.read(tmp_path / "other" / "accounts" / "mallory.toml")
+    theirs = credentials.read(tmp_path / "other" / "accounts" / "mallory.toml")
     ours = broker.account("mallory")
-    forged = kit.Credentials(
+    forged = Credentials(
         federation=ours.federation,
         id="mallory",
         broker=ours.broker,
