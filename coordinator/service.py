@@ -71,6 +71,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.mqtt_link import (
     Arrived,
+    BrokerUrl,
     LinkDown,
     LinkEvent,
     LinkOptions,
@@ -114,6 +115,10 @@ class SeatTaken(Exception):
     """Another coordinator runs this federation; says which and where."""
 
 
+class Denied(Exception):
+    """The broker will never let us in, or is not the one it should be; says why."""
+
+
 class RunElsewhere(Exception):
     """A run has begun meanwhile that is to be gone on with: none begins here."""
 
@@ -133,6 +138,7 @@ class Service:
         folder: Path,
         on_round: Callable[[Record], None] = lambda record: None,
         *,
+        broker: BrokerUrl | None = None,
         standby: bool = False,
         on_begin: Callable[[], None] = lambda: None,
         elsewhere: Callable[[], Path | None] = lambda: None,
@@ -141,6 +147,7 @@ class Service:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
 
+        `broker`: with an account, where it is not just `config.broker.url`.
         `on_round` hears of each round when it has closed. A `standby` waits while another
         coordinator runs the federation. A new run begins when the seat is ours, and not before;
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
@@ -225,7 +232,7 @@ class Service:
             owns_run=True,
             epoch_known=self._folder.ledger.epoch(),
         )
-        self._broker = parse_broker_url(config.broker.url)
+        self._broker = broker or parse_broker_url(config.broker.url)
         self.link = MqttLink(
             loop,
             self._broker,
@@ -264,8 +271,8 @@ class Service:
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 
-        Raises SeatTaken or RunElsewhere, and OSError or LedgerError when the run's folder cannot be
-        written.
+        Raises SeatTaken, Denied or RunElsewhere, and OSError or LedgerError when the run's folder
+        cannot be written.
         """
         try:
             self.link.open()
@@ -277,8 +284,8 @@ class Service:
             # What lies on the broker must not outlive the program.
             self._withdraw()
             raise
-        except SeatTaken:
-            # What lies on the broker is another's.
+        except (SeatTaken, Denied):
+            # What lies on the broker is another's, or out of reach.
             self.link.close()
             raise
         except RunElsewhere:
@@ -522,7 +529,10 @@ class Service:
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
                 self._lead(leadership.Connected(self._loop.now()))
-            case LinkDown(reason, retry_in_s):
+            case LinkDown(reason, retry_in_s, hopeless=hopeless):
+                if hopeless:
+                    self._fail(Denied(reason))
+                    return
                 _log.warning("%s; %s", reason, next_try(retry_in_s))
                 self._acting = False
                 self._clears = 0

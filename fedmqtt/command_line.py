@@ -15,6 +15,8 @@ from fedmqtt import __version__, logs
 
 EXIT_USAGE = 2
 """A wrong option or configuration: nothing was started. Also argparse's."""
+EXIT_DENIED = 3
+"""The broker does not let us in, or is not the one it should be: to try again is of no use."""
 EXIT_INTERRUPTED = 130
 """Ended by Ctrl-C before it was done, as shells count it: 128 + SIGINT."""
 

@@ -13,12 +13,14 @@ import ssl
 import stat
 import tempfile
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.topics import NAME_PATTERN
 
 _PEM_MAX = 100_000
@@ -64,6 +66,19 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             file.write(self.certificate + "\n" + self.key)
             file.flush()
             context.load_cert_chain(file.name)
+
+
+def broker_of(path: Path, url: str = "") -> tuple[Credentials, BrokerUrl]:
+    """The account in this file, and its broker; `url` is another way there.
+
+    Raises CredentialsError or BrokerUrlError.
+    """
+    found = read(path)
+    broker = parse_broker_url(url or found.broker)
+    if not broker.tls:
+        raise CredentialsError(f"credentials {path} are for mqtts://, not for {broker}")
+    username, password = (found.username, found.password) if found.password else (None, None)
+    return found, replace(broker, username=username, password=password, context=found.tls_context())
 
 
 def read(path: Path) -> Credentials:

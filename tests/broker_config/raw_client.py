@@ -39,7 +39,9 @@ class RawClient:
         client.on_disconnect = lambda *said: self._answers.put(("disconnect", said[3]))
         client.on_publish = lambda *said: self._answers.put(("publish", said[3]))
         client.on_subscribe = lambda *said: self._answers.put(("subscribe", said[3][0]))
-        client.on_message = lambda _c, _d, one: self.messages.put(Got(one.topic, one.payload))
+        client.on_message = lambda _c, _d, one: self.messages.put(
+            Got(one.topic, bytes(one.payload))
+        )
 
     def __enter__(self) -> Self:
         try:
