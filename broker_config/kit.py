@@ -224,6 +224,8 @@ def create(folder: Path, plan: Plan) -> Kit:
         folder.chmod(stat.S_IRWXU)
         for each in (folders.ca, folders.broker, folders.accounts):
             each.mkdir(mode=stat.S_IRWXU)
+        if Path(plan.data).parent == folder:
+            Path(plan.data).mkdir(mode=stat.S_IRWXU)
     except OSError as bad:
         raise KitError(f"{folder}: {bad.strerror}") from bad
     authority = Authority.new(plan.federation)

@@ -105,8 +105,6 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             f"--place {place!r}: brokers' configurations take no blanks and quotes there"
         )
     data = arguments.data or str(folder / "data")
-    if arguments.data is None:
-        (folder / "data").parent.mkdir(parents=True, exist_ok=True)
     return Plan(
         federation=arguments.federation,
         hosts=tuple(arguments.host),

@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.print_config:
             sys.stdout.write(settings.render(with_strategy_settings(config)))
             return 0
+        if not arguments.insecure and (fault := plaintext_fault(_broker(config))):
+            raise SettingsError(fault)
         return _coordinate(loop, config, arguments)
     except (SettingsError, BrokerUrlError, CheckpointError, LedgerError, SeatTaken) as bad:
         sys.stderr.write(f"fedmqtt coordinator: {bad}\n")
@@ -159,8 +161,6 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
     config = settings.read(arguments.config, overrides, FederationConfig)
     checks.check(config)
     broker = _broker(config)
-    if not arguments.insecure and (fault := plaintext_fault(broker)):
-        raise SettingsError(fault)
     if config.broker.tls_ca and not broker.tls:
         raise SettingsError(
             f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"

@@ -55,8 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         config, broker = _config(arguments)
-        if not arguments.insecure and (fault := plaintext_fault(broker)):
-            raise SettingsError(fault)
         if config.link.tls_ca and not broker.tls:
             raise SettingsError(
                 f"link.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
@@ -67,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         sys.stdout.write(settings.render(config))
         return 0
+    if not arguments.insecure and (fault := plaintext_fault(broker)):
+        return _refuse(fault)
     if find_spec("numpy") is None:
         return _refuse("training needs numpy: pip install 'fedmqtt[train]'")
     if fault := _task_fault(config.task):

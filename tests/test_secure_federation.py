@@ -229,7 +229,7 @@ def test_a_coordinator_too_refuses_what_is_not_encrypted(tmp_path: Path) -> None
     refused = _run(*words)
     assert refused.returncode == 2
     assert "is not encrypted" in refused.stderr
-    assert _run(*words, "--insecure", "--print-config").returncode == 0
+    assert _run(*words, "--print-config").returncode == 0
 
 
 def test_credentials_are_for_one_federation_and_one_device(

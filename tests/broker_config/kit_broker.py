@@ -62,7 +62,6 @@ def running_kit(made: Kit, folder: Path) -> Iterator[KitBroker]:
     """Mosquitto, from the kit's own file. The caller has seen to it that there is one."""
     executable = find_mosquitto()
     assert executable is not None
-    (folder / "data").mkdir(exist_ok=True)
     config = folder / "test.conf"
     # Said in the log that it runs, and readable to it where the tests are run by root.
     more = ["log_type information", *(["user root"] if os.geteuid() == 0 else [])]
