@@ -32,12 +32,14 @@ from coordinator import (
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledger import LedgerDamaged, LedgerError
-from coordinator.service import RunElsewhere, SeatTaken, Service
-from fedmqtt import parts, settings
+from coordinator.service import Denied, RunElsewhere, SeatTaken, Service
+from fedmqtt import credentials, parts, settings
+from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
+from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.messages import Purpose
-from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
+from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
 
@@ -59,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="override a setting, like rounds.count=5; may be repeated",
     )
     parser.add_argument("--broker", help="override broker.url")
+    parser.add_argument("--credentials", metavar="FILE", help="override broker.credentials")
+    parser.add_argument(
+        "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
+    )
     parser.add_argument(
         "--run",
         type=Path,
@@ -112,10 +118,15 @@ def run_job(
         if arguments.print_config:
             sys.stdout.write(settings.render(with_strategy_settings(config)))
             return 0
+        if not arguments.insecure and (fault := plaintext_fault(_broker(config))):
+            raise SettingsError(fault)
         return coordinate(loop, config, arguments, job)
     except (SettingsError, BrokerUrlError, CheckpointError, LedgerError, SeatTaken) as bad:
         sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
-        return 2
+        return EXIT_USAGE
+    except Denied as bad:
+        sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
+        return EXIT_DENIED
     finally:
         loop.close()
 
@@ -186,17 +197,36 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
     overrides = list(arguments.set)
     if arguments.broker is not None:
         overrides.append(settings.override("broker.url", arguments.broker))
+    if arguments.credentials is not None:
+        overrides.append(settings.override("broker.credentials", arguments.credentials))
     config = settings.read(arguments.config, overrides, FederationConfig)
     checks.check_parts(config)
     config = one_at_a_time.applied(config)
     checks.check(config)
-    broker = parse_broker_url(config.broker.url)
+    broker = _broker(config)
     if config.broker.tls_ca and not broker.tls:
         raise SettingsError(
             f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
             " looked at with mqtts:// alone"
         )
     return config
+
+
+def _broker(config: FederationConfig) -> BrokerUrl:
+    """With its account. Raises SettingsError, BrokerUrlError."""
+    broker = parse_broker_url(config.broker.url)
+    if not config.broker.credentials:
+        return broker
+    path = Path(config.broker.credentials)
+    try:
+        account, access = credentials.broker_of(path, config.broker.url if broker.tls else "")
+    except CredentialsError as bad:
+        raise SettingsError(str(bad)) from bad
+    if account.federation != config.name:
+        raise SettingsError(
+            f"name is {config.name!r}, and {path} is for federation {account.federation!r}"
+        )
+    return access
 
 
 def with_strategy_settings(config: FederationConfig) -> FederationConfig:
@@ -318,6 +348,7 @@ def _service(
             initial,
             folder,
             purpose=job.purpose,
+            broker=_broker(config),
             standby=arguments.standby,
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.

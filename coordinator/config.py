@@ -22,6 +22,13 @@ class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_ca: Annotated[
         str, Meta(description="File of the CA that signed the broker's certificate, for mqtts://.")
     ] = ""
+    credentials: Annotated[
+        str,
+        Meta(
+            description="File that `fedmqtt broker-kit` wrote for the coordinator. It names the\n"
+            "broker, unless `url` is an mqtts:// address."
+        ),
+    ] = ""
 
 
 class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -83,6 +83,7 @@ from fedmqtt.messages import (
 from fedmqtt.mqtt_link import (
     Acknowledged,
     Arrived,
+    BrokerUrl,
     LinkDown,
     LinkEvent,
     LinkOptions,
@@ -126,6 +127,10 @@ class SeatTaken(Exception):
     """Another coordinator runs this federation; says which and where."""
 
 
+class Denied(Exception):
+    """The broker will never let us in, or is not the one it should be; says why."""
+
+
 class RunElsewhere(Exception):
     """A run has begun meanwhile that is to be gone on with: none begins here."""
 
@@ -146,6 +151,7 @@ class Service:
         on_round: Callable[[Record], None] = lambda record: None,
         *,
         purpose: Purpose = "train",
+        broker: BrokerUrl | None = None,
         standby: bool = False,
         on_begin: Callable[[], None] = lambda: None,
         elsewhere: Callable[[], Path | None] = lambda: None,
@@ -156,6 +162,7 @@ class Service:
 
         `purpose` is what the run is for: to train; to evaluate the model that it begins with; to
         describe the clients' data, with questions in the model's place (`statistics/`).
+        `broker`: with an account, where it is not just `config.broker.url`.
         `on_round` hears of each round when it has closed. A `standby` waits while another
         coordinator runs the federation. A new run begins when the seat is ours, and not before;
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
@@ -264,7 +271,7 @@ class Service:
             owns_run=True,
             epoch_known=self._folder.ledger.epoch(),
         )
-        self._broker = parse_broker_url(config.broker.url)
+        self._broker = broker or parse_broker_url(config.broker.url)
         self.link = MqttLink(
             loop,
             self._broker,
@@ -312,8 +319,8 @@ class Service:
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 
-        Raises SeatTaken or RunElsewhere, OSError or LedgerError when the run's folder cannot be
-        written, and LedgerError or CheckpointError when what was written there is damaged.
+        Raises SeatTaken, Denied or RunElsewhere, OSError or LedgerError when the run's folder
+        cannot be written, and LedgerError or CheckpointError when what is there is damaged.
         """
         try:
             self.link.open()
@@ -326,8 +333,8 @@ class Service:
             # What lies on the broker must not outlive the program.
             self._withdraw()
             raise
-        except SeatTaken:
-            # What lies on the broker is another's.
+        except (SeatTaken, Denied):
+            # What lies on the broker is another's, or out of reach.
             self.link.close()
             raise
         except RunElsewhere:
@@ -627,7 +634,10 @@ class Service:
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
                 self._lead(leadership.Connected(self._loop.now()))
-            case LinkDown(reason, retry_in_s):
+            case LinkDown(reason, retry_in_s, hopeless=hopeless):
+                if hopeless:
+                    self._fail(Denied(reason))
+                    return
                 _log.warning("%s; %s", reason, next_try(retry_in_s))
                 self._acting = False
                 self._clears = 0

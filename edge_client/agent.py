@@ -83,17 +83,20 @@ class Agent:
         watch: Callable[[session.Event], None] = lambda event: None,
         reading: Callable[[], conditions.Reading] = conditions.read,
         network: Network | None = None,
+        on_denied: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """`watch` hears every event before the machine does: for progress on a screen.
 
         `reading` is where a device keeps its sensors, if not where Linux does; `network` is how it
-        reaches its broker, if not over this machine's.
+        reaches its broker, if not over this machine's; `on_denied` hears why the broker will never
+        let it in.
         """
         self._loop = loop
         self._config = config
         self._trainers = trainers
         self._watch = watch
         self._reading = reading
+        self._on_denied = on_denied
         self._client = ClientId(config.id)
         self._log = logging.getLogger(f"client.{config.id}")
         self._rules = session.Rules(
@@ -222,9 +225,12 @@ class Agent:
                 self._log.info("connected (%s)", protocol)
                 chunk_bytes = room_for(self._config.link.chunk_bytes, packet_bytes_max)
                 self._happen(session.Connected(now, token, chunk_bytes))
-            case LinkDown(reason, retry_in_s, thrown_out, taken_over):
-                self._tell_down(reason, retry_in_s)
+            case LinkDown(reason, retry_in_s, thrown_out, taken_over, hopeless):
+                if not hopeless:
+                    self._tell_down(reason, retry_in_s)
                 self._happen(session.Disconnected(now, thrown_out, taken_over))
+                if hopeless:
+                    self._on_denied(reason)
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
             case Acknowledged(_, size_bytes, sent_at):

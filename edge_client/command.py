@@ -6,16 +6,19 @@ what training changed. The data itself never leaves the device.
 
 import argparse
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
-from fedmqtt import settings
+from fedmqtt import credentials, settings
+from fedmqtt.command_line import EXIT_DENIED
+from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
-from fedmqtt.mqtt_link import BrokerUrlError, parse_broker_url
+from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
 from fedmqtt.settings import SettingsError
 
 _FLAGS = ("broker", "federation", "id", "task", "data", "state")
@@ -24,6 +27,9 @@ _FLAGS = ("broker", "federation", "id", "task", "data", "state")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="?", type=Path, help="a TOML file with these and further settings"
+    )
+    parser.add_argument(
+        "--credentials", type=Path, metavar="FILE", help="as `fedmqtt enroll` wrote it: who we are"
     )
     parser.add_argument("--broker", help="mqtt://[user:password@]host[:port]")
     parser.add_argument("--federation", help="the federation's name")
@@ -39,24 +45,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="any setting, like conditions.charging=true; may be repeated",
     )
     parser.add_argument(
+        "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
+    )
+    parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force, and end"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        config = _config(arguments)
-        broker = parse_broker_url(config.broker)
+        config, broker = _config(arguments)
         if config.link.tls_ca and not broker.tls:
             raise SettingsError(
                 f"link.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
                 " looked at with mqtts:// alone"
             )
-    except (SettingsError, BrokerUrlError) as bad:
+    except (SettingsError, BrokerUrlError, CredentialsError) as bad:
         return _refuse(str(bad))
     if arguments.print_config:
         sys.stdout.write(settings.render(config))
         return 0
+    if not arguments.insecure and (fault := plaintext_fault(broker)):
+        return _refuse(fault)
     if find_spec("numpy") is None:
         return _refuse("training needs numpy: pip install 'fedmqtt[train]'")
     if fault := _task_fault(config.task):
@@ -74,8 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     loop = EventLoop()
     loop.stop_on_signals()
     pool = TrainerPool(loop, 1, config.trainer.keep_warm_s, config.trainer.nice)
+    denied: list[str] = []
+
+    def end(reason: str) -> None:
+        denied.append(reason)
+        loop.stop()
+
     try:
-        agent = Agent(loop, broker, config, pool)
+        agent = Agent(loop, broker, config, pool, on_denied=end)
         agent.start()
     except BrokerUrlError as bad:
         return _refuse(str(bad))
@@ -87,6 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     pool.close()
     loop.close()
     lock.release()
+    if denied:
+        sys.stderr.write(f"fedmqtt client: {denied[0]}\n")
+        return EXIT_DENIED
     # Being stopped is how a client's life ends; there is no other success to report.
     return 0
 
@@ -107,10 +126,24 @@ def _refuse(why: str) -> int:
     return 2
 
 
-def _config(arguments: argparse.Namespace) -> ClientConfig:
-    given = [
-        settings.override(name, value)
-        for name in _FLAGS
-        if (value := getattr(arguments, name)) is not None
-    ]
-    return settings.read(arguments.config, [*given, *arguments.set], ClientConfig)
+def _config(arguments: argparse.Namespace) -> tuple[ClientConfig, BrokerUrl]:
+    given = {name: value for name in _FLAGS if (value := getattr(arguments, name)) is not None}
+    if arguments.credentials is None:
+        config = _read(arguments, given)
+        return config, parse_broker_url(config.broker)
+    account, broker = credentials.broker_of(arguments.credentials, given.get("broker", ""))
+    # Who we are is in the credentials; only the way to the broker may be another one.
+    ours = {"federation": account.federation, "id": account.id, "broker": account.broker}
+    config = _read(arguments, ours | given)
+    for name in ("federation", "id"):
+        if getattr(config, name) != ours[name]:
+            raise SettingsError(
+                f"{name} is {getattr(config, name)!r}, and {arguments.credentials} is for"
+                f" {ours[name]!r}: leave {name} out, or enroll a device of that name"
+            )
+    return config, broker
+
+
+def _read(arguments: argparse.Namespace, given: Mapping[str, str]) -> ClientConfig:
+    overrides = [settings.override(name, value) for name, value in given.items()]
+    return settings.read(arguments.config, [*overrides, *arguments.set], ClientConfig)

@@ -15,6 +15,8 @@ from fedmqtt import __version__, logs
 
 EXIT_USAGE = 2
 """A wrong option or configuration: nothing was started. Also argparse's."""
+EXIT_DENIED = 3
+"""The broker does not let us in, or is not the one it should be: to try again is of no use."""
 EXIT_INTERRUPTED = 130
 """Ended by Ctrl-C before it was done, as shells count it: 128 + SIGINT."""
 
@@ -32,6 +34,12 @@ COMMANDS = {
     "statistics": ("coordinator.statistics_command", "describe the clients' data, without a model"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "broker": ("broker_config.command", "a small broker to try things with"),
+    "broker-kit": (
+        "broker_config.kit_command",
+        "all that a secure federation's broker needs: CA, accounts, rules",
+    ),
+    "enroll": ("broker_config.enroll_command", "an account for one device, as one file"),
+    "revoke": ("broker_config.revoke_command", "end a device's account"),
     "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
     "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
     "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),
@@ -90,6 +98,9 @@ _EXTRAS = {
     "watch": "monitor",
     "report": "monitor",
     "broker": "broker",
+    "broker-kit": "security",
+    "enroll": "security",
+    "revoke": "security",
     "codecs": "coordinator",
     "init": "coordinator",
     "evaluate": "coordinator",

@@ -12,6 +12,7 @@ have been upgraded while we were away.
 """
 
 import contextlib
+import ipaddress
 import random
 import re
 import secrets
@@ -20,7 +21,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -49,6 +50,15 @@ _SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 _UNSUPPORTED_VERSION = {1, 0x84}
 _PROTOCOL_ERROR = 0x82
+_NOT_LET_IN = {4, 5, 0x86, 0x87, 0x8A}
+"""Bad user name or password, not authorised, banned; in 3.1.1 and 5."""
+_DENIED_MAX = 10
+"""Times in a row that who has been let in before tries again: its broker may have been restarted
+with files that are half in place."""
+_NOT_YET_VALID = 9
+"""OpenSSL's number: the certificate is from the future. A device without a battery for its clock
+sees that until it has asked what time it is."""
+_TLS_ALERT = re.compile(r"\[SSL: (\w*ALERT\w*)\]")
 _KEEPALIVE_TIMEOUT = 0x8D
 _TAKEN_OVER = 0x8E
 RECEIVE_BYTES_MAX = 4 * 1024 * 1024
@@ -70,6 +80,16 @@ class BrokerUrl:
     tls: bool = False
     username: str | None = None
     password: str | None = None
+    context: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
+    """How TLS proves who is who, where credentials say; else `LinkOptions.tls_ca` does."""
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether nothing that is sent there leaves the machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         """Without the password: this is for screens and logs."""
@@ -103,6 +123,17 @@ def parse_broker_url(text: str) -> BrokerUrl:
     )
 
 
+def plaintext_fault(broker: BrokerUrl) -> str:
+    """What is wrong with going there unencrypted; nothing where it stays on this machine."""
+    if broker.tls or broker.is_this_machine:
+        return ""
+    return (
+        f"{broker} is not encrypted: whoever is on the way could read and change models and"
+        " answers. Use mqtts:// with --credentials (`fedmqtt broker-kit` makes them), or, in a"
+        " network that you trust, --insecure"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LinkUp:
     """Connected and subscribed."""
@@ -123,6 +154,8 @@ class LinkDown:
     """The other side ended a connection that was up, or something on the way did."""
     taken_over: bool = False
     """The broker says that another has connected under our client id. Mosquitto 2.0.11 does not."""
+    hopeless: bool = False
+    """It does not let us in, or is not who it should be, and trying again will not change that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +271,12 @@ class MqttLink:
         self._topics = topics
         self._options = options
         self._handle = handle
-        self._tls = _tls_context(options.tls_ca) if broker.tls else None
+        self._tls = (broker.context or _tls_context(options.tls_ca)) if broker.tls else None
+        self._alert = ""
+        """What the broker said of our certificate, over this connection."""
+        self._was_let_in = False
+        self._denied = 0
+        """Times in a row."""
         self._is_closed = False
         self._back_in_s: Seconds | None = None
         """Once we have said goodbye, and until the broker has taken it."""
@@ -470,8 +508,14 @@ class MqttLink:
                 self._client.connect(
                     self._broker.host, self._broker.port, self._options.keepalive_s
                 )
+        except ssl.SSLCertVerificationError as bad:
+            is_early = bad.verify_code == _NOT_YET_VALID
+            self._lost(_not_believed(self._broker, bad.verify_message), denied=not is_early)
         except OSError as bad:
-            self._lost(f"cannot reach {self._broker}: {bad.strerror or bad}")
+            if alert := _TLS_ALERT.search(str(bad)):
+                self._lost(_not_let_in(self._broker, _words(alert[1])), denied=True)
+            else:
+                self._lost(f"cannot reach {self._broker}: {bad.strerror or bad}")
         except ValueError as bad:
             # Paho's word for a host name that cannot be one.
             self._lost(f"cannot reach {self._broker}: {bad}")
@@ -501,6 +545,10 @@ class MqttLink:
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_wants_write
+        if self._tls is not None:
+            # With TLS 1.3 the broker looks at our certificate when paho has done with it, and its
+            # verdict is nowhere but in paho's log.
+            client.on_log = self._on_log
         return client
 
     def _set_will(self, client: paho.Client, will: Publish) -> None:
@@ -526,7 +574,8 @@ class MqttLink:
         client._max_inflight_messages = min(in_flight_max, _IN_FLIGHT_MAX)
         if self._options.subscribe:
             self._subscribe(client, list(self._options.subscribe))
-        self._up = True
+        self._up = self._was_let_in = True
+        self._denied = 0
         self._set_timer(client.keepalive / 3, self._keep_alive)
         if self._protocol == _V5:
             self._shut_out = 0
@@ -537,6 +586,8 @@ class MqttLink:
     def _refused(self, code: int, reason: str) -> None:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:
             self._fall_back()
+        elif code in _NOT_LET_IN:
+            self._lost(_not_let_in(self._broker, reason), denied=True)
         else:
             self._lost(f"{self._broker} refused the connection: {reason}")
 
@@ -552,6 +603,9 @@ class MqttLink:
     def _ended(self, code: int, reason: str) -> None:
         if self._back_in_s is not None:
             self._gone()
+            return
+        if self._alert and not self._up:
+            self._lost(_not_let_in(self._broker, self._alert), denied=True)
             return
         # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word. Once may be chance:
         # a proxy does it while the broker behind it starts, and 3.1.1 tells less.
@@ -576,19 +630,29 @@ class MqttLink:
         self._protocol = _V311
         self._set_timer(0.0, self._connect)
 
-    def _lost(self, reason: str, *, thrown_out: bool = False, taken_over: bool = False) -> None:
+    def _lost(
+        self,
+        reason: str,
+        *,
+        thrown_out: bool = False,
+        taken_over: bool = False,
+        denied: bool = False,
+    ) -> None:
         self._drop()
+        self._denied = self._denied + 1 if denied else 0
+        hopeless = denied and (not self._was_let_in or self._denied >= _DENIED_MAX)
         draw, options = random.SystemRandom().random(), self._options
         delay_s = pace.return_in_s(
             draw, self._attempt, options.retry_base_s, options.retry_max_s, self.spread_s
         )
         self._attempt += 1
         self._set_timer(delay_s, self._connect)
-        self._tell(LinkDown(reason, delay_s, thrown_out, taken_over))
+        self._tell(LinkDown(reason, delay_s, thrown_out, taken_over, hopeless))
 
     def _drop(self) -> None:
         """Forget this connection, whatever state it is in."""
         client, self._client = self._client, None
+        self._alert = ""
         self._protocol = _V5
         self._up = False
         self._back_in_s = None
@@ -686,6 +750,10 @@ class MqttLink:
             )
             self._post_for(client, lambda: self._tell(arrived))
 
+    def _on_log(self, client: paho.Client, _data: Any, _level: int, text: str) -> None:
+        if client is self._client and (alert := _TLS_ALERT.search(text)):
+            self._alert = _words(alert[1])
+
     def _on_publish(
         self, client: paho.Client, _data: Any, mid: int, code: ReasonCode, _properties: Any
     ) -> None:
@@ -748,6 +816,25 @@ def _tls_context(ca: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca)
     except OSError as bad:
         raise BrokerUrlError(f"tls_ca {ca!r} is no file of certificates: {bad.strerror}") from bad
+
+
+def _words(alert: str) -> str:
+    """SSLV3_ALERT_CERTIFICATE_REVOKED, as people write it."""
+    return alert.partition("ALERT_")[2].replace("_", " ").lower() or alert
+
+
+def _not_believed(broker: BrokerUrl, why: str) -> str:
+    return (
+        f"{broker} is not the broker that it should be: {why}. Is the host's name right, and the"
+        " CA's certificate the one that signed the broker's?"
+    )
+
+
+def _not_let_in(broker: BrokerUrl, why: str) -> str:
+    return (
+        f"{broker} does not let us in: {why}. The account is unknown there, its password is wrong,"
+        " or it has been revoked: ask for credentials anew"
+    )
 
 
 def _properties(packet_type: int) -> Properties:

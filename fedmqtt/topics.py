@@ -15,8 +15,8 @@ the address looks like on a broker, and `CHANNELS` who writes it, who reads it, 
 
 import re
 import zlib
-from dataclasses import dataclass
-from typing import Literal, NewType
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NewType
 
 ClientId = NewType("ClientId", str)
 RoundId = NewType("RoundId", int)
@@ -190,6 +190,15 @@ class Topics:
                 return self.claim
             case StatusPage(page):
                 return f"{self._prefix}status/{page}"
+
+    def filter(self, kind: type[Address], client: str = "+") -> str:
+        """Matches every address of this kind, where `client` fills the place of a client's name."""
+        if kind is StatusPage:
+            return self.any_status
+        places: dict[str, Any] = {place.name: "+" for place in fields(kind)}
+        if "client" in places:
+            places["client"] = client
+        return self.path(kind(**places))
 
     def parse(self, topic: str) -> Address | None:
         """Reverse of `path`; None for any other topic, of whatever form."""

@@ -33,6 +33,7 @@ from coordinator.config import (
 from coordinator.history import Record
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import parse_broker_url
 from fleet_sim.children import child, run_until_one_ends
 from fleet_sim.demo_clients import TASK, SwarmTotals
 from learning_tasks.phonewatch_devices import (
@@ -99,7 +100,7 @@ def _federate(
     totals = folder / "clients.json"
     loop = EventLoop()
     loop.stop_on_signals()
-    view = LiveView(loop, broker.url, FEDERATION, broker.name, plain)
+    view = LiveView(loop, parse_broker_url(broker.url), FEDERATION, broker.name, plain)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="fedmqtt-demo-")))
         config = _write_config(arguments, broker, scratch)

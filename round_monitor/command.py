@@ -7,11 +7,16 @@ import argparse
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmqtt.command_line import EXIT_DENIED
+
 if TYPE_CHECKING:
+    from fedmqtt.mqtt_link import BrokerUrl
     from round_monitor.feed import Feed
 
+_DEFAULT_BROKER = "mqtt://localhost:1883"
 _PAGES_WITHIN_S = 5.0
 _SILENT_S = 1.0
 """So long a person wonders nothing."""
@@ -21,11 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker",
         metavar="URL",
-        default="mqtt://localhost:1883",
-        help="mqtt://[user:password@]host[:port] (%(default)s)",
+        help=f"mqtt://[user:password@]host[:port] ({_DEFAULT_BROKER})",
+    )
+    parser.add_argument("--federation", metavar="NAME", help="as its coordinator calls it")
+    parser.add_argument(
+        "--credentials",
+        type=Path,
+        metavar="FILE",
+        help="as `fedmqtt broker-kit` wrote it for monitors: federation, broker and account",
     )
     parser.add_argument(
-        "--federation", metavar="NAME", required=True, help="as its coordinator calls it"
+        "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
     )
     parser.add_argument(
         "--plain",
@@ -38,17 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for."""
+    """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for, 3 if
+    the broker does not let us in."""
     # Here, so that `fedmqtt watch --help` works without what the view needs.
+    from fedmqtt.credentials import CredentialsError
     from fedmqtt.mqtt_link import BrokerUrlError
 
     try:
-        return _once(arguments) if arguments.once else _live(arguments)
+        federation, broker = _where(arguments)
+        if arguments.once:
+            return _once(federation, broker, arguments)
+        return _live(federation, broker, arguments)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] != "rich":
             raise
         return _fail("The screen needs rich: pip install 'fedmqtt[monitor]', or use --plain.", 2)
-    except (BrokerUrlError, ValueError) as wrong:
+    except (BrokerUrlError, CredentialsError, ValueError) as wrong:
         return _fail(str(wrong), 2)
     except BrokenPipeError:
         # `| head` has seen enough. What is left in the buffer must not fail again at exit.
@@ -56,15 +72,34 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def _live(arguments: argparse.Namespace) -> int:
+def _where(arguments: argparse.Namespace) -> "tuple[str, BrokerUrl]":
+    """The federation, and its broker. Raises ValueError."""
+    from fedmqtt import credentials
+    from fedmqtt.mqtt_link import parse_broker_url, plaintext_fault
+
+    if arguments.credentials is not None:
+        account, broker = credentials.broker_of(arguments.credentials, arguments.broker or "")
+        if arguments.federation not in (None, account.federation):
+            raise ValueError(
+                f"--federation {arguments.federation}: {arguments.credentials} is for"
+                f" {account.federation!r}"
+            )
+        return account.federation, broker
+    if arguments.federation is None:
+        raise ValueError("give --federation NAME, as its coordinator calls it, or --credentials")
+    broker = parse_broker_url(arguments.broker or _DEFAULT_BROKER)
+    if not arguments.insecure and (fault := plaintext_fault(broker)):
+        raise ValueError(fault)
+    return arguments.federation, broker
+
+
+def _live(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -> int:
     from fedmqtt.event_loop import EventLoop
-    from fedmqtt.mqtt_link import parse_broker_url
     from round_monitor.live import LiveView
 
     loop = EventLoop()
-    broker = parse_broker_url(arguments.broker)
     plain = arguments.plain or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
-    view = LiveView(loop, arguments.broker, arguments.federation, str(broker), plain)
+    view = LiveView(loop, broker, federation, str(broker), plain)
     loop.stop_on_signals()
     try:
         view.start()
@@ -72,18 +107,16 @@ def _live(arguments: argparse.Namespace) -> int:
     finally:
         view.stop()
         loop.close()
-    return 0
+    return _fail(f"fedmqtt watch: {view.denied}", EXIT_DENIED) if view.denied else 0
 
 
-def _once(arguments: argparse.Namespace) -> int:
+def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -> int:
     from fedmqtt.event_loop import EventLoop
-    from fedmqtt.mqtt_link import parse_broker_url
     from round_monitor.feed import Feed, utc_time
     from round_monitor.screen import print_once
 
     loop = EventLoop()
-    broker = parse_broker_url(arguments.broker)
-    feed = Feed(loop, arguments.broker, arguments.federation, on_change=lambda: None)
+    feed = Feed(loop, broker, federation, on_change=lambda: None)
     loop.stop_on_signals()
     # In a thread: connecting blocks while a host does not answer.
     saying = threading.Timer(_SILENT_S, lambda: _say_what_is_missing(feed))
@@ -92,8 +125,10 @@ def _once(arguments: argparse.Namespace) -> int:
         saying.start()
         feed.open()
         feed.wait_for_pages(_PAGES_WITHIN_S)
+        if feed.is_hopeless:
+            return _fail(f"fedmqtt watch: {feed.lost}", EXIT_DENIED)
         if feed.board.is_empty:
-            return _fail(_why_nothing(feed, arguments.federation, str(broker)), 1)
+            return _fail(_why_nothing(feed, federation, str(broker)), 1)
     finally:
         saying.cancel()
         feed.close()

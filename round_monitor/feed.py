@@ -8,12 +8,12 @@ from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import (
     Arrived,
+    BrokerUrl,
     LinkDown,
     LinkEvent,
     LinkOptions,
     LinkUp,
     MqttLink,
-    parse_broker_url,
 )
 from fedmqtt.topics import StatusPage, Topics
 from round_monitor.board import Board
@@ -27,15 +27,15 @@ _QUIET_S = 0.5
 class Feed:
     """`on_change` is called when there is something else to see: a page, or trouble.
 
-    Raises BrokerUrlError or ValueError when the URL or the federation's name is wrong.
+    Raises ValueError when the federation's name is wrong.
     """
 
     def __init__(
-        self, loop: EventLoop, broker_url: str, federation: str, on_change: Callable[[], None]
+        self, loop: EventLoop, broker: BrokerUrl, federation: str, on_change: Callable[[], None]
     ) -> None:
         topics = Topics(federation)
         self._loop = loop
-        self._broker = parse_broker_url(broker_url)
+        self._broker = broker
         self._federation = federation
         self._on_change = on_change
         options = LinkOptions(
@@ -51,6 +51,8 @@ class Feed:
         """Why there may be nothing new, or empty."""
         self.lost = "no answer so far"
         """Why there is no connection, when there is none."""
+        self.is_hopeless = False
+        """Whether to try again is of no use."""
 
     @property
     def is_connected(self) -> bool:
@@ -65,7 +67,7 @@ class Feed:
     def wait_for_pages(self, at_most_s: Seconds) -> None:
         """Until all pages are there, or those that there are, or a signal ends it."""
         ends_at = self._loop.now() + at_most_s
-        while not self.board.is_complete and self._loop.stop_signal is None:
+        while not (self.board.is_complete or self.is_hopeless) and self._loop.stop_signal is None:
             quiet_at = ends_at if self._heard_at is None else self._heard_at + _QUIET_S
             left_s = min(ends_at, quiet_at) - self._loop.now()
             if left_s <= 0:
@@ -77,8 +79,9 @@ class Feed:
             case LinkUp():
                 self.trouble = self._nothing() if self.board.is_empty else ""
                 self._on_change()
-            case LinkDown(reason, _):
+            case LinkDown(reason, _, hopeless=hopeless):
                 self.lost = reason
+                self.is_hopeless = hopeless
                 self.trouble = f"no connection, trying again: {reason}"
                 self._on_change()
             case Arrived(StatusPage(page), payload):

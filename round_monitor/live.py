@@ -4,6 +4,7 @@ import sys
 from typing import Protocol
 
 from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.mqtt_link import BrokerUrl
 from round_monitor.board import Board
 from round_monitor.feed import Feed, clock_time, utc_time
 
@@ -20,16 +21,16 @@ class _Display(Protocol):
 class LiveView:
     """Shows a federation while `loop` runs, between `start` and `stop`.
 
-    Raises ModuleNotFoundError if it is not `plain` and rich is missing, BrokerUrlError or
-    ValueError if the URL or the federation's name is wrong.
+    Raises ModuleNotFoundError if it is not `plain` and rich is missing, ValueError if the
+    federation's name is wrong.
     """
 
     def __init__(
-        self, loop: EventLoop, broker_url: str, federation: str, heading: str, plain: bool
+        self, loop: EventLoop, broker: BrokerUrl, federation: str, heading: str, plain: bool
     ) -> None:
         self._loop = loop
         self._display = _Lines() if plain else _screen(heading)
-        self._feed = Feed(loop, broker_url, federation, self._show_soon)
+        self._feed = Feed(loop, broker, federation, self._show_soon)
         self._drawing: Timer | None = None
         self._ticking: Timer | None = None
         self._drawn_at = -_BETWEEN_DRAWINGS_S
@@ -38,6 +39,11 @@ class LiveView:
     @property
     def board(self) -> Board:
         return self._feed.board
+
+    @property
+    def denied(self) -> str:
+        """Why the broker will never let us in; empty as long as there is hope."""
+        return self._feed.lost if self._feed.is_hopeless else ""
 
     def start(self) -> None:
         self._started = True
@@ -61,6 +67,8 @@ class LiveView:
             self._feed.close()
 
     def _show_soon(self) -> None:
+        if self.denied:
+            self._loop.stop()
         if self._started and self._drawing is None:
             at = max(self._loop.now(), self._drawn_at + _BETWEEN_DRAWINGS_S)
             self._drawing = self._loop.call_at(at, self._show)

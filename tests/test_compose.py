@@ -83,7 +83,7 @@ def test_an_open_broker_is_published_to_this_machine_only() -> None:
 
 
 def test_the_coordinator_connects_to_the_broker_service() -> None:
-    _, config = SERVICES["coordinator"]["command"]
+    _, config, *_ = SERVICES["coordinator"]["command"]
     source, _ = _mounts("coordinator")[config]
     urls = [
         urlsplit(text)
@@ -96,7 +96,7 @@ def test_the_coordinator_connects_to_the_broker_service() -> None:
 
 
 def test_the_command_exists() -> None:
-    subcommand, _ = SERVICES["coordinator"]["command"]
+    subcommand, *_ = SERVICES["coordinator"]["command"]
     run = subprocess.run(
         [sys.executable, "-m", "fedmqtt", subcommand, "--help"],
         cwd=ROOT,

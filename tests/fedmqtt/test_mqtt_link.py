@@ -199,11 +199,22 @@ def test_a_refusal_for_another_reason_is_told(loop: EventLoop, stub: StubBroker)
     peer.link.open()
     connection = _connection(loop, stub)
     connection.receive()
+    connection.send(b"\x20\x03\x00\x97\x00")
+    down = peer.next(LinkDown)
+    assert down.reason == f"{stub.url} refused the connection: Quota exceeded"
+    assert not down.hopeless
+    peer.link.close()
+
+
+def test_who_is_not_let_in_is_told_that_there_is_no_hope(loop: EventLoop, stub: StubBroker) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    connection = _connection(loop, stub)
+    connection.receive()
     connection.send(b"\x20\x03\x00\x86\x00")
-    assert (
-        peer.next(LinkDown).reason
-        == f"{stub.url} refused the connection: Bad user name or password"
-    )
+    down = peer.next(LinkDown)
+    assert down.reason.startswith(f"{stub.url} does not let us in: Bad user name or password. ")
+    assert down.hopeless
     peer.link.close()
 
 

@@ -1,0 +1,59 @@
+"""Who may write and read which topics, as the table of channels has it; each broker's file is made
+of this.
+
+    Account     writes                              reads
+    device      its own presence and update         offer, models, its own inbox and presence
+    coordinator everything of the federation        the same
+    monitor     nothing                             what is for everyone: status and presence
+
+A device's rules name it by a placeholder, which the broker fills with the account that has logged
+in: there is one set of rules, however many devices.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedmqtt.topics import CHANNELS, ROOT, Address, PresenceOf, Topics
+
+Access = Literal["read", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """May read, or write, what this filter matches."""
+
+    access: Access
+    topic_filter: str
+
+
+def of_devices(federation: str, self_placeholder: str) -> list[Rule]:
+    """`self_placeholder`: what the broker replaces with the account's name."""
+    topics = Topics(federation)
+    rules: list[Rule] = []
+    for kind, channel in CHANNELS.items():
+        own = topics.filter(kind, self_placeholder)
+        if channel.writer == "client":
+            rules.append(Rule("write", own))
+        if channel.reader == "client" or _reads_back(kind):
+            rules.append(Rule("read", own))
+    return rules
+
+
+def of_monitors(federation: str) -> list[Rule]:
+    topics = Topics(federation)
+    return [
+        Rule("read", topics.filter(kind))
+        for kind, channel in CHANNELS.items()
+        if channel.reader == "everyone"
+    ]
+
+
+def of_coordinators(federation: str) -> list[Rule]:
+    """Of the whole federation: whoever has this account can end it, whatever else is forbidden."""
+    everything = f"{ROOT}/{federation}/#"
+    return [Rule("read", everything), Rule("write", everything)]
+
+
+def _reads_back(kind: type[Address]) -> bool:
+    # A client looks at its own presence and corrects what an old will made of it.
+    return kind is PresenceOf

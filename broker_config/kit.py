@@ -1,0 +1,301 @@
+"""A broker kit: a folder with all that a secure federation's broker needs, and its devices' keys.
+
+    <kit>/kit.toml                 what was asked for, and which accounts there are
+         /ca/ca.pem, ca.key        the federation's authority: its key never leaves this folder
+         /broker/                  what is copied to the broker: configuration, accounts, rules
+         /accounts/pi-3.toml       what a device needs, a file for each: fedmqtt/credentials.py
+
+The kit is where accounts are made. The broker's files are written anew with each, whole and by
+rename, so a broker that is told to look again sees the old ones or the new ones.
+"""
+
+import os
+import secrets
+import stat
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from broker_config import emqx_files, mosquitto_files
+from broker_config.certificates import Authority, Pair, serial_of
+from broker_config.mosquitto_files import Listening
+from fedmqtt import credentials
+from fedmqtt.credentials import Credentials
+from fedmqtt.topics import NAME_PATTERN, is_name
+
+Login = Literal["password", "certificate"]
+Role = Literal["device", "coordinator", "monitor"]
+
+COORDINATOR, MONITOR = "coordinator", "monitor"
+"""The two accounts that every kit begins with."""
+
+_ACCOUNT_OF = {"device": "{}", "coordinator": "coordinator@{}", "monitor": "monitor@{}"}
+"""By which it logs in. An @ is in no device's name: the rules for devices give it nothing."""
+
+
+class KitError(Exception):
+    """The kit cannot be made or changed; says which file, why, and what to do."""
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """One that may log in, or that might once."""
+
+    id: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    role: Role
+    revoked: bool = False
+    serial: str = ""
+    """Of its certificate, in decimal digits."""
+
+    @property
+    def name(self) -> str:
+        return _ACCOUNT_OF[self.role].format(self.id)
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What the kit is for."""
+
+    federation: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    hosts: tuple[str, ...]
+    """By which the broker is reached; the first is what devices are told."""
+    login: Login
+    port: int
+    servers_port: int
+    websockets_port: int
+    devices: int
+    place: str
+    data: str
+    days: int
+    accounts: tuple[Account, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Folders:
+    kit: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.kit / "kit.toml"
+
+    @property
+    def broker(self) -> Path:
+        return self.kit / "broker"
+
+    @property
+    def ca(self) -> Path:
+        return self.kit / "ca"
+
+    @property
+    def accounts(self) -> Path:
+        return self.kit / "accounts"
+
+
+class Kit:
+    """An existing kit. Raises KitError, as all here do."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folders = _Folders(folder)
+        path = self._folders.plan
+        try:
+            self.plan = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Plan)
+            self._authority = Authority(_read_pair(self._folders.ca, "ca"))
+        except OSError as bad:
+            raise KitError(
+                f"{bad.filename}: {bad.strerror}; `fedmqtt broker-kit {folder}` makes a kit"
+            ) from bad
+        except ValueError as bad:
+            raise KitError(f"{path}: {bad}; put back a copy of it") from bad
+
+    def enroll(self, account_id: str, role: Role = "device") -> Path:
+        """Make an account: the file that is all it needs."""
+        if not is_name(account_id):
+            raise KitError(f"{account_id!r} names no device: 1 to 64 of A-Z a-z 0-9 . _ -")
+        path = self._folders.accounts / f"{account_id}.toml"
+        known = next((one for one in self.plan.accounts if one.id == account_id), None)
+        if known is not None and not known.revoked:
+            raise KitError(f"{account_id} is enrolled already; revoke it first, or use {path}")
+        if path.exists():
+            raise KitError(f"{path} exists, and is never written over; move it away first")
+        account = Account(id=account_id, role=role)
+        password, pair = "", Pair("", "")
+        if self.plan.login == "certificate":
+            pair = self._authority.account(account.name, self.plan.days)
+            account = structs.replace(account, serial=str(serial_of(pair.certificate)))
+        else:
+            password = secrets.token_urlsafe(32)
+        made = Credentials(
+            federation=self.plan.federation,
+            id=account_id,
+            broker=self._url(role),
+            account="" if account.name == account_id else account.name,
+            password=password,
+            certificate=pair.certificate,
+            key=pair.key,
+            ca=self._authority.pair.certificate,
+        )
+        _write(path, credentials.render(made), secret=True)
+        revoked = tuple(one for one in self.plan.accounts if one.id != account_id or one.serial)
+        self._become(structs.replace(self.plan, accounts=(*revoked, account)), password)
+        return path
+
+    def revoke(self, account_id: str) -> Account:
+        """End an account. Its file is removed; the broker must be told to look again."""
+        account = next(
+            (one for one in self.plan.accounts if one.id == account_id and not one.revoked), None
+        )
+        if account is None:
+            raise KitError(f"{account_id} is not enrolled; enrolled are: {self._names()}")
+        ended = structs.replace(account, revoked=True)
+        accounts = tuple(ended if one is account else one for one in self.plan.accounts)
+        self._become(structs.replace(self.plan, accounts=accounts))
+        (self._folders.accounts / f"{account_id}.toml").unlink(missing_ok=True)
+        return ended
+
+    def _names(self) -> str:
+        return ", ".join(one.id for one in self.plan.accounts if not one.revoked) or "none"
+
+    def _url(self, role: Role) -> str:
+        port = self.plan.port if role == "device" else self.plan.servers_port
+        host = self.plan.hosts[0]
+        return f"mqtts://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _become(self, plan: Plan, password: str = "") -> None:
+        """Write what follows from the plan; `password` is that of the newest account.
+
+        The accounts first, then the broker's rules: what is half done can be done again.
+        """
+        self.plan = plan
+        self._write_accounts(plan.accounts[-1] if password else None, password)
+        broker = self._folders.broker
+        live = [one for one in plan.accounts if not one.revoked]
+        names = {one.name for one in live}
+        revoked = [one.name for one in plan.accounts if one.revoked and one.name not in names]
+        lists = (
+            plan.federation,
+            [one.name for one in live if one.role == "coordinator"],
+            [one.name for one in live if one.role == "monitor"],
+            revoked,
+        )
+        _write(broker / "acl", mosquitto_files.acl(*lists))
+        _write(broker / "emqx-acl.conf", emqx_files.acl(*lists))
+        serials = [int(one.serial) for one in plan.accounts if one.revoked and one.serial]
+        _write(broker / "revoked.pem", self._authority.revocations(serials))
+        _write(self._folders.plan, _render(plan))
+
+    def _write_accounts(self, newest: Account | None, password: str) -> None:
+        """Passwords are known when an account is made, and never again: lines are kept."""
+        live = {one.name for one in self.plan.accounts if not one.revoked}
+        passwords, users = (
+            self._folders.broker / "passwords",
+            self._folders.broker / "emqx-users.csv",
+        )
+        added = newest.name if newest is not None else ""
+        kept = [
+            line
+            for line in _lines(passwords)
+            if (name := line.rpartition(":$7$")[0]) in live and name != added
+        ]
+        kept_users = [
+            line
+            for line in _lines(users)[1:]
+            if (name := line.partition(",")[0]) in live and name != added
+        ]
+        if added:
+            kept.append(mosquitto_files.password_line(added, password))
+            kept_users.append(emqx_files.user_line(added, password))
+        _write(passwords, "".join(kept), secret=True)
+        _write(users, emqx_files.users_header() + "".join(kept_users), secret=True)
+
+
+def create(folder: Path, plan: Plan) -> Kit:
+    """A new kit, with an account for a coordinator and one for a monitor.
+
+    Raises KitError, also where something lies in the folder: nothing is ever written over.
+    """
+    folders = _Folders(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise KitError(f"{folder} is not empty, and nothing in it is written over")
+        folder.chmod(stat.S_IRWXU)
+        for each in (folders.ca, folders.broker, folders.accounts):
+            each.mkdir(mode=stat.S_IRWXU)
+        if Path(plan.data).parent == folder:
+            Path(plan.data).mkdir(mode=stat.S_IRWXU)
+    except OSError as bad:
+        raise KitError(f"{folder}: {bad.strerror}") from bad
+    authority = Authority.new(plan.federation)
+    _write_pair(folders.ca, "ca", authority.pair)
+    _write(folders.broker / "ca.pem", authority.pair.certificate)
+    _write_pair(folders.broker, "broker", authority.broker(plan.hosts, plan.days))
+    listening = Listening(
+        federation=plan.federation,
+        port=plan.port,
+        servers_port=plan.servers_port,
+        websockets_port=plan.websockets_port,
+        with_certificates=plan.login == "certificate",
+        devices=plan.devices,
+        place=plan.place,
+        data=plan.data,
+    )
+    _write(folders.broker / "mosquitto.conf", mosquitto_files.config(listening))
+    _write(folders.broker / "emqx.conf", emqx_files.config(plan.place))
+    _write(folders.plan, _render(plan))
+    kit = Kit(folder)
+    kit.enroll(COORDINATOR, "coordinator")
+    kit.enroll(MONITOR, "monitor")
+    return kit
+
+
+def _read_pair(folder: Path, name: str) -> Pair:
+    return Pair((folder / f"{name}.pem").read_text(), (folder / f"{name}.key").read_text())
+
+
+def _write_pair(folder: Path, name: str, pair: Pair) -> None:
+    _write(folder / f"{name}.pem", pair.certificate)
+    _write(folder / f"{name}.key", pair.key, secret=True)
+
+
+def _write(path: Path, text: str, *, secret: bool = False) -> None:
+    """By rename, whole or not at all; a secret is at no moment readable by others."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.unlink(missing_ok=True)
+        mode = 0o600 if secret else 0o644
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        part.replace(path)
+    except OSError as bad:
+        raise KitError(f"{path}: {bad.strerror}") from bad
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+
+
+def _render(plan: Plan) -> str:
+    return "\n".join(_toml(plan)) + "\n"
+
+
+def _toml(plan: Plan) -> Iterator[str]:
+    yield "# What this kit is for, and its accounts. Written by `fedmqtt enroll` and `revoke`."
+    for name, value in msgspec.to_builtins(plan).items():
+        if name != "accounts":
+            yield f"{name} = {_value(value)}"
+    for account in plan.accounts:
+        yield ""
+        yield "[[accounts]]"
+        for name, value in msgspec.to_builtins(account).items():
+            yield f"{name} = {_value(value)}"
+
+
+def _value(value: str | bool | int | Sequence[str]) -> str:
+    # JSON's strings, numbers, booleans and lists are TOML's.
+    return msgspec.json.encode(value).decode()

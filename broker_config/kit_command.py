@@ -1,0 +1,125 @@
+"""Make all that a secure federation's broker needs: a CA, its certificate, accounts, and the rules
+of who may do what. The folder is where accounts are made from then on:
+
+    fedmqtt broker-kit demo-kit --federation demo --host broker.example --host 192.168.1.10
+    mosquitto -c demo-kit/broker/mosquitto.conf
+    fedmqtt coordinator federation.toml --credentials demo-kit/accounts/coordinator.toml
+    fedmqtt enroll demo-kit pi-3        writes demo-kit/accounts/pi-3.toml: copy it to the device
+    fedmqtt client --credentials pi-3.toml --task my_task.py --data .
+
+Nothing is ever written over. ca/ca.key makes accounts: it stays in this folder.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from broker_config import kit
+from broker_config.kit import KitError, Plan
+from fedmqtt.topics import is_name
+
+_PORT, _SERVERS_PORT = 8883, 8884
+_DAYS = 825
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the kit's folder, new or empty")
+    parser.add_argument("--federation", required=True, help="the federation's name")
+    parser.add_argument(
+        "--host",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="host name or address by which the broker is reached; may be repeated, the first is"
+        " what devices are told",
+    )
+    parser.add_argument(
+        "--login",
+        choices=("password", "certificate"),
+        default="password",
+        help="how devices prove who they are: %(default)s, or a certificate of their own (mTLS)",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=_PORT, help="where devices connect (%(default)s)"
+    )
+    parser.add_argument(
+        "--servers-port",
+        type=_port,
+        default=_SERVERS_PORT,
+        help="where coordinators and monitors connect (%(default)s)",
+    )
+    parser.add_argument(
+        "--websockets-port",
+        type=_port,
+        default=0,
+        help="where web pages connect; none by default, since Debian's Mosquitto is built without"
+        " WebSockets",
+    )
+    parser.add_argument(
+        "--devices", type=int, default=200, help="for how many devices there is room (%(default)s)"
+    )
+    parser.add_argument(
+        "--place",
+        help="the folder in which the broker will find what is in DIR/broker: /mosquitto/config in"
+        " the Docker image (DIR/broker)",
+    )
+    parser.add_argument(
+        "--data", help="the folder in which the broker keeps what must survive (DIR/data)"
+    )
+    parser.add_argument(
+        "--days", type=int, default=_DAYS, help="how long certificates are good (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; 2 where the kit cannot be made."""
+    folder: Path = arguments.folder
+    try:
+        kit.create(folder, _plan(arguments))
+    except KitError as bad:
+        sys.stderr.write(f"fedmqtt broker-kit: {bad}\n")
+        return 2
+    sys.stdout.write(
+        f"{folder} is a kit for federation {arguments.federation} now.\n"
+        f"  broker       mosquitto -c {folder}/broker/mosquitto.conf"
+        f"   (EMQX: {folder}/broker/emqx*)\n"
+        "  coordinator  fedmqtt coordinator federation.toml"
+        f" --credentials {folder}/accounts/coordinator.toml\n"
+        f"  a device     fedmqtt enroll {folder} pi-3\n"
+        f"Keep {folder}/ca/ca.key here: whoever has it can make accounts.\n"
+    )
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    folder: Path = arguments.folder.absolute()
+    if not is_name(arguments.federation):
+        raise KitError(
+            f"--federation {arguments.federation!r}: expected 1 to 64 of A-Z a-z 0-9 . _ -"
+        )
+    if arguments.devices < 1 or arguments.days < 1:
+        raise KitError("--devices and --days: expected 1 or more")
+    place = arguments.place or str(folder / "broker")
+    if '"' in place or " " in place:
+        raise KitError(
+            f"--place {place!r}: brokers' configurations take no blanks and quotes there"
+        )
+    data = arguments.data or str(folder / "data")
+    return Plan(
+        federation=arguments.federation,
+        hosts=tuple(arguments.host),
+        login=arguments.login,
+        port=arguments.port,
+        servers_port=arguments.servers_port,
+        websockets_port=arguments.websockets_port,
+        devices=arguments.devices,
+        place=place.rstrip("/"),
+        data=data.rstrip("/"),
+        days=arguments.days,
+    )
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 2**16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: expected 1 to 65535")

@@ -1,0 +1,169 @@
+"""Mosquitto's files of a secure federation: configuration, accounts, and who may do what.
+
+`mosquitto.conf` beside this file is the one for trying out, with a reason for each line. What it
+says of persistence, queues and limits holds here too, so it is taken from there; only who may
+connect is said anew.
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from broker_config import access
+from broker_config.mosquitto import DEPLOYED_CONFIG
+
+_OPEN_TO_ALL = ("listener", "allow_anonymous", "persistence_location", "max_queued_messages")
+"""Settings of the file for trying out that are said anew here, with the comment above each."""
+
+_ITERATIONS = 5000
+"""Of PBKDF2, at each login. Passwords are 32 random bytes: nothing is to be guessed, and a fleet
+that comes back at once must not keep the broker busy. Mosquitto itself takes 101."""
+_SALT_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Where, and how clients prove who they are."""
+
+    federation: str
+    port: int
+    servers_port: int
+    websockets_port: int
+    """0: none. Debian's Mosquitto is built without."""
+    with_certificates: bool
+    devices: int
+    """For how many there is room."""
+    place: str
+    """The folder in which the broker will find its files."""
+    data: str
+    """The folder in which it keeps what must survive."""
+
+
+def config(listening: Listening) -> str:
+    """`mosquitto.conf`."""
+    blocks = DEPLOYED_CONFIG.read_text(encoding="utf-8").split("\n\n")
+    kept = [block.strip("\n") for block in blocks[1:] if not _is_said_anew(block)]
+    return "\n\n".join([_head(listening), *kept]).rstrip() + "\n"
+
+
+def password_line(account: str, password: str) -> str:
+    """One account of Mosquitto's password file, as `mosquitto_passwd` of 2.0 writes it."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    return f"{account}:$7${_ITERATIONS}${_text(salt)}${_text(digest)}\n"
+
+
+def acl(
+    federation: str, coordinators: Iterable[str], monitors: Iterable[str], revoked: Iterable[str]
+) -> str:
+    """Who may write and read what, by account."""
+    lines = [
+        f"# Who may do what in federation {federation}. Made by `fedmqtt broker-kit` from the",
+        "# table of topics in the code; do not edit, it is written anew with each device.",
+        "",
+        "# Every device: its own topics, by its account's name (%u), and what is for all devices.",
+        *_lines("pattern", access.of_devices(federation, "%u")),
+    ]
+    roles: Mapping[str, tuple[Iterable[str], list[access.Rule]]] = {
+        "The coordinators.": (coordinators, access.of_coordinators(federation)),
+        "Who may watch.": (monitors, access.of_monitors(federation)),
+    }
+    for title, (accounts, rules) in roles.items():
+        for account in accounts:
+            lines += ["", f"# {title}", f"user {account}", *_lines("topic", rules)]
+    for account in revoked:
+        lines += [
+            "",
+            "# Revoked: whatever it still holds of an open connection.",
+            f"user {account}",
+        ]
+        lines += ["topic deny #"]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(word: str, rules: Iterable[access.Rule]) -> list[str]:
+    return [f"{word} {rule.access} {rule.topic_filter}" for rule in rules]
+
+
+def _is_said_anew(block: str) -> bool:
+    settings = [line for line in block.splitlines() if line and not line.startswith("#")]
+    return any(line.split()[0] in _OPEN_TO_ALL for line in settings)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _head(listening: Listening) -> str:
+    place, federation = listening.place, listening.federation
+    proof = (
+        [
+            "# Who presents a certificate of this CA is the account that it names.",
+            "require_certificate true",
+            "use_identity_as_username true",
+            f"crlfile {place}/revoked.pem",
+        ]
+        if listening.with_certificates
+        else [f"password_file {place}/passwords"]
+    )
+    lines = [
+        f"# Mosquitto 2.0 or newer for federation {federation}, made by `fedmqtt broker-kit`.",
+        "# Everyone proves who they are, and everything is encrypted.",
+        "",
+        "per_listener_settings true",
+        "",
+        "# --- Devices --------------------------------------------------------------------",
+        "",
+        f"listener {listening.port}",
+        *_tls(place),
+        "allow_anonymous false",
+        *proof,
+        f"acl_file {place}/acl",
+        "# The session is named by the account: nobody can throw out another by its client id.",
+        "use_username_as_clientid true",
+        "# Room for a device's old connection beside its new one.",
+        f"max_connections {2 * listening.devices + 20}",
+        "",
+        "# --- Coordinators and monitors: several connections of one account ----------------",
+        "",
+        f"listener {listening.servers_port}",
+        *_tls(place),
+        "allow_anonymous false",
+        *proof,
+        f"acl_file {place}/acl",
+        "max_connections 200",
+    ]
+    if listening.websockets_port:
+        lines += [
+            "",
+            "# --- Web pages, over WebSockets -------------------------------------------------",
+            "",
+            f"listener {listening.websockets_port}",
+            "protocol websockets",
+            *_tls(place),
+            "allow_anonymous false",
+            f"password_file {place}/passwords",
+            f"acl_file {place}/acl",
+            "max_connections 200",
+        ]
+    lines += [
+        "",
+        "# --- All of them ----------------------------------------------------------------",
+        "",
+        "# What waits for the coordinator while it is away: an answer in chunks, of every device.",
+        f"max_queued_messages {max(1000, 20 * listening.devices)}",
+        "",
+        f"persistence_location {listening.data}/",
+    ]
+    return "\n".join(lines)
+
+
+def _tls(place: str) -> list[str]:
+    return [
+        f"cafile {place}/ca.pem",
+        f"certfile {place}/broker.pem",
+        f"keyfile {place}/broker.key",
+        "tls_version tlsv1.2",
+    ]

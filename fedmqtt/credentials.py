@@ -1,0 +1,119 @@
+"""What a device, a coordinator or a monitor needs to log in: one file, written by `fedmqtt enroll`.
+
+    federation = "demo"
+    id = "pi-3"
+    broker = "mqtts://broker.example:8883"
+    password = "..."            or: certificate and key, in PEM
+    ca = "-----BEGIN CERTIFICATE-----..."
+
+Whoever has the file is that device. It is written for its owner's eyes alone, mode 0600.
+"""
+
+import ssl
+import stat
+import tempfile
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
+from fedmqtt.topics import NAME_PATTERN
+
+_PEM_MAX = 100_000
+_Pem = Annotated[str, Meta(max_length=_PEM_MAX)]
+
+
+class CredentialsError(ValueError):
+    """The file cannot be used: names it, and says why and what to do."""
+
+
+class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one account."""
+
+    federation: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    id: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    """As the federation knows it; a device's name in every topic of its own."""
+    broker: Annotated[str, Meta(max_length=500)]
+    account: Annotated[str, Meta(max_length=200)] = ""
+    """By which it logs in, where that is not its id."""
+    password: Annotated[str, Meta(max_length=1000)] = ""
+    certificate: _Pem = ""
+    key: _Pem = ""
+    ca: _Pem = ""
+
+    @property
+    def username(self) -> str:
+        return self.account or self.id
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Trusts this federation's CA alone. Raises CredentialsError."""
+        try:
+            context = ssl.create_default_context(cadata=self.ca or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self.certificate:
+                self._present_certificate(context)
+        except (ssl.SSLError, ValueError) as bad:
+            raise CredentialsError(f"the credentials of {self.id} are damaged: {bad}") from bad
+        return context
+
+    def _present_certificate(self, context: ssl.SSLContext) -> None:
+        # The ssl module reads files alone. Made for our eyes only, and gone at once.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(self.certificate + "\n" + self.key)
+            file.flush()
+            context.load_cert_chain(file.name)
+
+
+def broker_of(path: Path, url: str = "") -> tuple[Credentials, BrokerUrl]:
+    """The account in this file, and its broker; `url` is another way there.
+
+    Raises CredentialsError or BrokerUrlError.
+    """
+    found = read(path)
+    broker = parse_broker_url(url or found.broker)
+    if not broker.tls:
+        raise CredentialsError(f"credentials {path} are for mqtts://, not for {broker}")
+    username, password = (found.username, found.password) if found.password else (None, None)
+    return found, replace(broker, username=username, password=password, context=found.tls_context())
+
+
+def read(path: Path) -> Credentials:
+    """Raises CredentialsError."""
+    try:
+        mode = path.stat().st_mode
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as bad:
+        raise CredentialsError(f"credentials {path}: {bad.strerror}") from bad
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
+        # Not the parser's words: they may quote a secret.
+        raise CredentialsError(
+            f"credentials {path}: no file of credentials; copy the one that `fedmqtt enroll` wrote"
+        ) from bad
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CredentialsError(
+            f"credentials {path}: others on this machine may read it; chmod 600 {path}"
+        )
+    try:
+        return msgspec.convert(values, Credentials)
+    except msgspec.ValidationError as bad:
+        raise CredentialsError(f"credentials {path}: {bad}") from bad
+
+
+def render(credentials: Credentials) -> str:
+    """As `read` takes it."""
+    lines = [
+        f"# Credentials of {credentials.id} in federation {credentials.federation}.",
+        "# Whoever has this file is that device: keep it to yourself, and off backups of others.",
+        "",
+    ]
+    for name, value in msgspec.to_builtins(credentials).items():
+        if not value:
+            continue
+        text = str(value)
+        quoted = f'"""\n{text}"""' if "\n" in text else msgspec.json.encode(text).decode()
+        lines.append(f"{name} = {quoted}")
+    return "\n".join(lines) + "\n"

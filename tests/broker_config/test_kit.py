@@ -1,0 +1,222 @@
+"""A kit's folder: what is in it, who may read it, and that nothing in it is ever written over."""
+
+import ssl
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from broker_config import access, certificates, kit
+from broker_config.kit import Kit, KitError
+from fedmqtt import command_line, credentials
+from fedmqtt.credentials import CredentialsError
+from fedmqtt.topics import CHANNELS, ClientId, Inbox, PresenceOf, RoundId, Topics, UpdatePart
+from tests.broker_config.kit_broker import FEDERATION, plan
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "demo-kit"
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("login", ["password", "certificate"])
+def test_no_secret_is_readable_by_others(folder: Path, login: kit.Login) -> None:
+    made = kit.create(folder, plan(folder, login))
+    made.enroll("pi-3")
+    secrets = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and ("PRIVATE KEY" in path.read_text() or "password = " in path.read_text())
+    ]
+    assert {path.relative_to(folder).as_posix() for path in secrets} >= {
+        "ca/ca.key",
+        "broker/broker.key",
+        "accounts/pi-3.toml",
+    }
+    for path in (*secrets, folder / "broker" / "passwords", folder / "broker" / "emqx-users.csv"):
+        assert _mode(path) == 0o600, path
+    assert _mode(folder) == 0o700
+
+
+def test_what_lies_there_is_not_written_over(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(KitError, match="is not empty"):
+        kit.create(folder, plan(folder))
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_device_is_enrolled_once(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    path = made.enroll("pi-3")
+    before = path.read_text()
+    with pytest.raises(KitError, match="pi-3 is enrolled already"):
+        made.enroll("pi-3")
+    assert path.read_text() == before
+
+
+def test_a_file_of_that_name_is_not_written_over(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    path = folder / "accounts" / "pi-3.toml"
+    path.write_text("something of mine")
+    with pytest.raises(KitError, match="never written over"):
+        made.enroll("pi-3")
+    assert path.read_text() == "something of mine"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "+", "#", "pi 3", "ann\n", "pi-3:x", "ünal", "x" * 65])
+def test_what_names_no_device_is_refused(folder: Path, name: str) -> None:
+    made = kit.create(folder, plan(folder))
+    with pytest.raises(KitError, match="names no device"):
+        made.enroll(name)
+
+
+def test_the_kit_is_gone_on_with_by_another_program(folder: Path) -> None:
+    kit.create(folder, plan(folder)).enroll("pi-3")
+    Kit(folder).enroll("pi-4")
+    Kit(folder).revoke("pi-3")
+    again = Kit(folder)
+    assert [(one.id, one.revoked) for one in again.plan.accounts] == [
+        ("coordinator", False),
+        ("monitor", False),
+        ("pi-3", True),
+        ("pi-4", False),
+    ]
+    names = [line.partition(":$7$")[0] for line in _passwords(folder)]
+    assert names == ["coordinator@coordinator", "monitor@monitor", "pi-4"]
+    assert not (folder / "accounts" / "pi-3.toml").exists()
+
+
+def _passwords(folder: Path) -> list[str]:
+    return (folder / "broker" / "passwords").read_text().splitlines()
+
+
+def test_who_is_enrolled_again_has_another_password(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    first = credentials.read(made.enroll("pi-3")).password
+    made.revoke("pi-3")
+    second = credentials.read(made.enroll("pi-3")).password
+    assert first != second
+    assert sum(line.startswith("pi-3:") for line in _passwords(folder)) == 1
+    # Nor is it denied what it was denied while it was revoked.
+    assert "user pi-3" not in (folder / "broker" / "acl").read_text()
+
+
+def test_a_certificate_that_was_revoked_stays_so(folder: Path) -> None:
+    made = kit.create(folder, plan(folder, "certificate"))
+    first = credentials.read(made.enroll("pi-3"))
+    made.revoke("pi-3")
+    second = credentials.read(made.enroll("pi-3"))
+    listed = certificates.revoked_serials((folder / "broker" / "revoked.pem").read_text())
+    assert listed == {certificates.serial_of(first.certificate)}
+    assert certificates.serial_of(second.certificate) not in listed
+
+
+def test_who_is_not_enrolled_cannot_be_revoked(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    with pytest.raises(KitError, match="pi-9 is not enrolled; enrolled are: coordinator, monitor"):
+        made.revoke("pi-9")
+
+
+def test_a_folder_without_a_kit_is_named(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match=r"kit.toml: No such file .*`fedmqtt broker-kit"):
+        Kit(tmp_path)
+
+
+def test_a_damaged_kit_is_named(folder: Path) -> None:
+    kit.create(folder, plan(folder))
+    (folder / "kit.toml").write_text("federation = 3")
+    with pytest.raises(KitError, match=r"kit.toml: .*put back a copy"):
+        Kit(folder)
+
+
+def test_credentials_are_what_they_were(folder: Path) -> None:
+    made = kit.create(folder, plan(folder, "certificate"))
+    path = made.enroll("pi-3")
+    read = credentials.read(path)
+    assert tomllib.loads(credentials.render(read)) == tomllib.loads(path.read_text())
+    assert (read.id, read.federation, read.username) == ("pi-3", FEDERATION, "pi-3")
+    assert read.tls_context().verify_mode == ssl.CERT_REQUIRED
+
+
+def test_credentials_that_others_may_read_are_refused(folder: Path) -> None:
+    path = kit.create(folder, plan(folder)).enroll("pi-3")
+    path.chmod(0o644)
+    with pytest.raises(CredentialsError, match="others on this machine may read it; chmod 600"):
+        credentials.read(path)
+
+
+def test_damaged_credentials_are_told_without_quoting_them(folder: Path) -> None:
+    path = kit.create(folder, plan(folder)).enroll("pi-3")
+    secret = credentials.read(path).password
+    path.write_text(f"password = {secret}")
+    with pytest.raises(CredentialsError) as told:
+        credentials.read(path)
+    assert secret not in str(told.value)
+
+
+# The rules are made of the table of topics
+
+
+def test_a_device_may_write_its_own_topics_and_those_alone() -> None:
+    topics = Topics(FEDERATION)
+    writes = {r.topic_filter for r in access.of_devices(FEDERATION, "pi-3") if r.access == "write"}
+    own = {
+        topics.path(PresenceOf(ClientId("pi-3"))),
+        f"fed/v1/{FEDERATION}/update/+/pi-3/+/+",
+    }
+    assert writes == own
+
+
+def test_every_channel_is_for_somebody() -> None:
+    topics = Topics(FEDERATION)
+    for kind, channel in CHANNELS.items():
+        rules = {(r.access, r.topic_filter) for r in access.of_devices(FEDERATION, "%u")}
+        assert (("write", topics.filter(kind, "%u")) in rules) == (channel.writer == "client")
+        if channel.reader == "client":
+            assert ("read", topics.filter(kind, "%u")) in rules
+
+
+def test_a_filter_matches_every_address_of_its_kind() -> None:
+    topics = Topics(FEDERATION)
+    ann = ClientId("ann")
+    assert topics.filter(Inbox, "ann") == topics.path(Inbox(ann))
+    part = topics.path(UpdatePart(3, ann, RoundId(7), "0")).split("/")
+    pattern = topics.filter(UpdatePart, "ann").split("/")
+    assert all(level in ("+", given) for level, given in zip(pattern, part, strict=True))
+
+
+# The commands
+
+
+def test_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ["broker-kit", str(folder), "--federation", "demo", "--host", "broker.example"]
+    assert command_line.run(made) == 0
+    assert "fedmqtt enroll" in capsys.readouterr().out
+    assert command_line.run(["enroll", str(folder), "pi-3", "--qr"]) == 0
+    said = capsys.readouterr().out
+    assert "pi-3.toml is all that pi-3 needs" in said
+    assert "█" in said
+    secret = credentials.read(folder / "accounts" / "pi-3.toml").password
+    assert secret not in said
+    assert command_line.run(["revoke", str(folder), "pi-3"]) == 0
+    assert "pi-3 is revoked" in capsys.readouterr().out
+    assert command_line.run(["revoke", str(folder), "pi-3"]) == 2
+    assert command_line.run(made) == 2
+    assert "nothing in it is written over" in capsys.readouterr().err
+
+
+def test_a_certificate_fits_into_a_qr_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = "mqtt." + "a-long-host-name." * 3 + "example"
+    words = ["broker-kit", str(folder), "--federation", "f" * 64, "--host", host, "--login"]
+    assert command_line.run([*words, "certificate"]) == 0
+    assert command_line.run(["enroll", str(folder), "p" * 64, "--qr"]) == 0
+    assert "█" in capsys.readouterr().out
