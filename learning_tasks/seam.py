@@ -39,6 +39,9 @@ class Trained:
     """Of SGD that were made; 0: the task does not say."""
     base_loss: float | None = None
     """Mean loss over the samples before training, where it was asked for."""
+    statistics: frozenset[str] = frozenset()
+    """Of what `gradient` returns: those that are no parameters and have no gradient, as running
+    means. What stands in their place is before minus after."""
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,9 @@ def _result(
     kept: InMemory | Measured | Missing, layout: Layout, memory: Memory, row: int
 ) -> Result:
     match kept:
-        case InMemory(sample_count, metrics, steps, base_loss):
-            return Trained(memory.get(layout, row), sample_count, metrics, steps, base_loss)
+        case InMemory(sample_count, metrics, steps, base_loss, statistics):
+            weights = memory.get(layout, row)
+            return Trained(weights, sample_count, metrics, steps, base_loss, statistics)
         case Measured(sample_count, metrics, confusion):
             return Evaluated(sample_count, metrics, confusion)
         case Missing(reason):

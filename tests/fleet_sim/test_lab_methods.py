@@ -130,6 +130,7 @@ def asking(folder: Path, *words: str, task: str = LINEAR, every: int = 0) -> Fle
     [
         (PLAIN, ["aggregation=fedprox", "aggregation_settings.mu=0.5"]),
         (NORMALISED, ["aggregation=fedsgd"]),
+        (NORMALISED, ["aggregation=fedsgd", 'training.personal=["1.*"]']),
         (PLAIN, ["aggregation=fednova"]),
         (PLAIN, ["aggregation=qfedavg", "aggregation_settings.q=2.0"]),
         (NORMALISED, ['training.personal=["1.*"]', "codec=eden"]),
@@ -137,7 +138,7 @@ def asking(folder: Path, *words: str, task: str = LINEAR, every: int = 0) -> Fle
         (PLAIN, ["evaluation.fine_tune_epochs=2"]),
         (NORMALISED, ["evaluation.fine_tune_epochs=1", 'training.personal=["3.*", "*.bias"]']),
     ],
-    ids=["prox", "sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
+    ids=["prox", "sgd", "own sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
 )
 def test_the_lab_does_what_real_trainers_do_to_the_last_bit(
     tmp_path: Path, layers: str, words: list[str]
