@@ -166,6 +166,17 @@ def test_layers_that_stay_on_the_device_keep_their_first_values_in_the_published
     assert not named["bias"].any() and named["weight"].any()
 
 
+def test_running_statistics_of_ones_own_are_the_same_from_other_processes(tmp_path: Path) -> None:
+    words = ("aggregation=fedsgd", 'training.personal=["1.*"]')
+    of = asking(tmp_path, *words, task=torch_task(tmp_path, NORMALISED), every=1)
+    figures = []
+    for processes in (1, 2):
+        run = tmp_path / f"{processes}"
+        simulate(of, run, repeat="", alone=True, processes=processes)
+        figures.append([one.figures for one in history.read(run / "history.jsonl")])
+    assert figures[0] == figures[1]
+
+
 @pytest.mark.parametrize(
     "words",
     [
