@@ -262,8 +262,12 @@ def own_layers(
     found = division.personal_of(division.layout.flatten(trained.weights))
     if job.method.sends == "change":
         return found
-    # Of these the step is taken here, with the clients' own rate.
-    return division.personal_of(base) - np.float32(job.training.learning_rate) * found
+    # Of these the step is taken here, with the clients' own rate; running statistics are taken
+    # as they have become.
+    rate, whole = np.float32(job.training.learning_rate), np.float32(1)
+    for name, step in division.personal.unflatten(found).items():
+        step *= whole if name in trained.statistics else rate
+    return division.personal_of(base) - found
 
 
 def _describe(job: Job, layout: Layout, base: weights.Array) -> Update:

@@ -42,6 +42,9 @@ class Trained:
     corrected: tuple[str, ...] = ()
     """The names of those weights whose gradients had the `correction` added, where one was given:
     all that SGD moves, and no running statistics."""
+    statistics: frozenset[str] = frozenset()
+    """Of what `gradient` returns: those that are no parameters and have no gradient, as running
+    means. What stands in their place is before minus after."""
 
 
 @dataclass(frozen=True)

@@ -168,12 +168,16 @@ class TorchTask:
             slopes, loss = self._mean_gradient(model, data, training, progress)
         after = weights_of(model)
         found = {name: before - after[name] for name, before in weights.items()}
+        statistics = set(found)
         # Two names may be one tensor, and each carries the whole gradient of it.
         for name, p in model.named_parameters(remove_duplicate=False):
             if p in slopes and name in found:
                 slope = slopes[p].add(p.detach(), alpha=training.weight_decay)
                 found[name] = slope.to(torch.float32).numpy()
-        return Trained(found, _count(data), {"loss": loss}, steps=1)
+                statistics.discard(name)
+        return Trained(
+            found, _count(data), {"loss": loss}, steps=1, statistics=frozenset(statistics)
+        )
 
     def evaluate(self, weights: Weights, data: Dataset[Any]) -> Evaluated:
         model = self._model_with(weights).eval()

@@ -4,9 +4,11 @@
 
 F_k is the mean loss over all n_k samples of a client: a step of gradient descent on the data of the
 whole cohort. It needs many more rounds than averaging, and what clients do in each is little:
-`training.epochs`, `learning_rate` and `momentum` mean nothing here, `batch_size` is how many
-samples are in memory at a time. Running statistics, as of BatchNorm, are no parameters and have no
-gradient: they move by `rate` times what a pass over the data changed.
+`training.epochs` and `momentum` mean nothing here, `batch_size` is how many samples are in memory
+at a time. `training.learning_rate` is that of layers that stay on the device, and of no others.
+
+Running statistics, as of BatchNorm, are no parameters and have no gradient: they move by `rate`
+times what a pass over the data changed. Those that stay on the device are taken as it leaves them.
 
 What travels is minus the gradient, as every update is a change: `limits.change_max` bounds it.
 

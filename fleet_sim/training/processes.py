@@ -150,9 +150,9 @@ def _result(
     kept: InMemory | Measured | Missing, layout: Layout, memory: Memory, row: int
 ) -> Result:
     match kept:
-        case InMemory(sample_count, metrics, steps, base_loss, corrected):
+        case InMemory(sample_count, metrics, steps, base_loss, corrected, statistics):
             weights = memory.get(layout, row)
-            return Trained(weights, sample_count, metrics, steps, base_loss, corrected)
+            return Trained(weights, sample_count, metrics, steps, base_loss, corrected, statistics)
         case Measured(sample_count, metrics, confusion):
             return Evaluated(sample_count, metrics, confusion)
         case Missing(reason):

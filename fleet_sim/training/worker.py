@@ -45,6 +45,7 @@ class InMemory(msgspec.Struct, frozen=True, tag=True):
     steps: int
     base_loss: float | None
     corrected: tuple[str, ...]
+    statistics: frozenset[str] = frozenset()
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
@@ -163,11 +164,11 @@ def _kept(
     result: Result, layout: Layout, memory: Memory, row: int
 ) -> InMemory | Measured | Missing:
     match result:
-        case Trained(weights, sample_count, metrics, steps, base_loss, corrected):
+        case Trained(weights, sample_count, metrics, steps, base_loss, corrected, statistics):
             if layout_of(weights) != layout:
                 return Missing("the task failed: it gave back other weights than it was given")
             memory.put(layout, row, weights)
-            return InMemory(sample_count, metrics, steps, base_loss, corrected)
+            return InMemory(sample_count, metrics, steps, base_loss, corrected, statistics)
         case Evaluated(sample_count, metrics, confusion):
             return Measured(sample_count, metrics, confusion)
         case str():

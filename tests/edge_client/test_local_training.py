@@ -26,6 +26,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.topics import RoundId, RunId
 from learning_tasks import linear
+from learning_tasks.loading import load_task
 from learning_tasks.seam import TaskError, Trained
 from tests.edge_client.jobs import ANN, flat, job
 
@@ -247,6 +248,60 @@ def test_a_gradient_step_is_taken_on_the_device_where_a_layer_stays_there(tmp_pa
     slope = linear.gradient(linear.initial_weights(0), data(), Training(), 0, lambda f: None)
     np.testing.assert_array_equal(flat(found.payload), -slope.weights["weight"].ravel())
     np.testing.assert_array_equal(own_bias(tmp_path), -0.5 * slope.weights["bias"])
+
+
+_NORMALISED = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from learning_tasks import linear
+
+CLASS_NAMES = ("a", "b", "c")
+
+def build_model():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+def load_data(data_dir, client, purpose):
+    found = linear.load_data(data_dir, client, purpose)
+    return TensorDataset(torch.from_numpy(found.inputs), torch.from_numpy(found.classes))
+
+def loss(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets)
+"""
+
+
+def test_running_statistics_of_ones_own_are_as_the_pass_over_the_data_leaves_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "normalised.py"
+    path.write_text(_NORMALISED)
+    task = load_task(str(path))
+    start = task.initial_weights(0)
+    layout = weights.layout_of(start)
+    file = weights.write(layout, layout.flatten(start))
+    (tmp_path / "normalised.model").write_bytes(file)
+    wanted = personal_job(
+        tmp_path,
+        task=str(path),
+        method=Method(sends="gradient", personal=("0.*",)),
+        training=Training(learning_rate=0.5),
+        model_path=str(tmp_path / "normalised.model"),
+        base=weights.digest(file),
+        fingerprint=layout.fingerprint,
+    )
+    update_to(wanted)
+    data = task.load_data(tmp_path, ANN, "train")
+    gradient = task.gradient  # type: ignore[attr-defined]
+    found = gradient(start, data, Training(), trainer.seed_of(wanted), lambda f: None)
+    assert found.statistics == {"0.running_mean", "0.running_var"}
+    division = personal.division(layout, ("0.*",))
+    kept = personal_layers.read(tmp_path / "memory", RunId("r"), division)
+    assert kept is not None
+    for name, array in division.personal.unflatten(kept).items():
+        share = 1.0 if name in found.statistics else 0.5
+        np.testing.assert_allclose(array, start[name] - share * found.weights[name], rtol=1e-6)
+        assert not np.array_equal(array, start[name])
 
 
 @pytest.mark.parametrize("spoil", ["torn", "flipped", "empty", "foreign"])

@@ -137,6 +137,7 @@ def asking(folder: Path, *words: str, task: str = LINEAR, every: int = 0) -> Fle
     [
         (PLAIN, ["aggregation=fedprox", "aggregation_settings.mu=0.5"]),
         (NORMALISED, ["aggregation=fedsgd"]),
+        (NORMALISED, ["aggregation=fedsgd", 'training.personal=["1.*"]']),
         (PLAIN, ["aggregation=fednova"]),
         (PLAIN, ["aggregation=qfedavg", "aggregation_settings.q=2.0"]),
         (NORMALISED, ['training.personal=["1.*"]', "codec=eden"]),
@@ -147,7 +148,7 @@ def asking(folder: Path, *words: str, task: str = LINEAR, every: int = 0) -> Fle
         (PLAIN, ["aggregation=scaffold", 'training.personal=["2.*"]', "codec=int8"]),
     ],
     ids=[
-        *["prox", "sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
+        *["prox", "sgd", "own sgd", "nova", "fair", "fedbn", "fedper", "tuned", "both"],
         *["scaffold", "scaffold-personal"],
     ],
 )
@@ -175,6 +176,17 @@ def test_layers_that_stay_on_the_device_keep_their_first_values_in_the_published
     assert lab.tensors is not None
     named = lab.tensors.layout.unflatten(lab.tensors.flat)
     assert not named["bias"].any() and named["weight"].any()
+
+
+def test_running_statistics_of_ones_own_are_the_same_from_other_processes(tmp_path: Path) -> None:
+    words = ("aggregation=fedsgd", 'training.personal=["1.*"]')
+    of = asking(tmp_path, *words, task=torch_task(tmp_path, NORMALISED), every=1)
+    figures = []
+    for processes in (1, 2):
+        run = tmp_path / f"{processes}"
+        simulate(of, run, repeat="", alone=True, processes=processes)
+        figures.append([one.figures for one in history.read(run / "history.jsonl")])
+    assert figures[0] == figures[1]
 
 
 @pytest.mark.parametrize(
