@@ -24,6 +24,7 @@ from coordinator import (
     evaluation_groups,
     late,
     local_method,
+    resolution,
 )
 from coordinator.aggregation import (
     UNNUMBERED,
@@ -43,9 +44,8 @@ from coordinator.counted import Counted
 from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
-from fedmqtt.fixed_point import fraction_bits, remembered_bits
+from fedmqtt.fixed_point import remembered_bits
 from fedmqtt.messages import PLAIN, WIRE_VERSION, Evaluation, Measures, Update, method_name
-from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Shapes
@@ -90,10 +90,8 @@ class Answers:
         self._settings = local_method.strategy_settings(config)
         self._training = local_method.training(config)
         self._method = local_method.asked(config)
-        try:
-            self._bits(terms_max)
-        except ValueError as bad:
-            raise SettingsError(str(bad)) from bad
+        # Before anybody is asked: no later round has more.
+        self._bits(terms_max)
         self._weighs_staleness: bool = getattr(self._strategy, "WEIGHS_STALENESS", False)
         self.needs_bases: bool = getattr(self._strategy, "NEEDS_BASES", False)
         """Whether `base_of` is asked for the models of earlier rounds."""
@@ -298,8 +296,9 @@ class Answers:
         return remembered_bits(self._config.limits.change_max)
 
     def _bits(self, terms_max: int) -> int:
-        limits = self._config.limits
-        return fraction_bits(limits.change_max, limits.samples_max, terms_max)
+        return resolution.fraction_bits(
+            self._strategy, self._settings, self._config.limits, terms_max
+        )
 
     def _measures_fault(self, measures: Measures | None) -> str:
         if measures is None:

@@ -32,7 +32,7 @@ def fraction_bits(change_max: float, weight_max: int, terms_max: int) -> int:
     if bits < 1:
         raise ValueError(
             f"changes up to {change_max} with weights up to {weight_max} from {terms_max} clients"
-            " do not fit 64 bits; lower limits.change_max or limits.samples_max"
+            " do not fit 64 bits"
         )
     # Above 2^52 a double has no fraction left to round, and more bits would say nothing more.
     return min(bits, 52)

@@ -7,7 +7,8 @@ One that asks something of clients says so with `method(settings)` and `training
 training)` (see `coordinator/local_method.py`), and with `fault(settings, training, update)` what is
 wrong with an answer that does not give it: a sentence, or nothing. `stores(settings)` tells whether
 it needs a store of vectors by client. One whose method asks for controls defines
-`control(settings, memory)`: what goes out with the model, or nothing for zeros.
+`control(settings, memory)`: what goes out with the model, or nothing for zeros. One that does not
+weigh by samples says for how much its sum must have room: see `coordinator/resolution.py`.
 
 An answer that comes when its round has closed is stale, and its count of samples is made smaller
 before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;

@@ -12,7 +12,6 @@ Source: Wang and Ji, "A Lightweight Method for Tackling Unknown Participation St
 Federated Averaging", ICLR 2024, algorithms 1 and 2.
 """
 
-import math
 from typing import Annotated
 
 import numpy as np
@@ -20,7 +19,6 @@ from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
-from fedmqtt.fixed_point import ExactSum
 from fedmqtt.messages import Method, Update
 from fedmqtt.weights import Array
 
@@ -43,6 +41,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 50
 
 
+WEIGHT_KEYS = ("aggregation_settings.interval_max",)
+
+
+def weight_max(settings: Settings, samples_max: int) -> int:
+    return settings.interval_max * _STEPS
+
+
 def method(settings: Settings) -> Method:
     return Method(interval_max=settings.interval_max)
 
@@ -52,9 +57,7 @@ class FedAU:
 
     def __init__(self, settings: Settings, round_: Round) -> None:
         self._rate = settings.rate
-        # Room for the largest weight, wherever the limits end.
-        bits = round_.bits - math.ceil(math.log2(settings.interval_max * _STEPS))
-        self._running = ExactSum(round_.size, bits)
+        self._running = round_.exact_sum()
         self._intervals: dict[Named, float] = {}
 
     def hear(self, named: Named, update: Update) -> None:

@@ -19,7 +19,6 @@ from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
-from fedmqtt.fixed_point import ExactSum
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
 
@@ -36,15 +35,20 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 50.0
 
 
+WEIGHT_KEYS = ("limits.samples_max", "aggregation_settings.ratio_max")
+
+
+def weight_max(settings: Settings, samples_max: int) -> int:
+    return samples_max * math.ceil(settings.ratio_max * _STEPS)
+
+
 class InverseParticipation:
     """One running sum; what was counted of each client until the round before."""
 
     def __init__(self, settings: Settings, round_: Round) -> None:
         self._settings = settings
         self._memory = round_.memory
-        # Room for the largest ratio.
-        bits = round_.bits - math.ceil(math.log2(settings.ratio_max * _STEPS))
-        self._running = ExactSum(round_.size, bits)
+        self._running = round_.exact_sum()
         self._number, self._turnout = _read(round_)
         self._came: list[ClientId] = []
 

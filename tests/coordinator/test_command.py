@@ -63,7 +63,7 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
             GOOD,
             ["--set", "selection=first"],
             "selection: there is no 'first'; choose one of: by_speed, oort, power_of_choice,"
-            " round_robin, stratified, uniform",
+            " round_robin, sortition, stratified, uniform",
         ),
         (GOOD, ["--set", "codec=gzip"], "codec: there is no 'gzip'; choose one of: bfloat16,"),
         (GOOD, ["--set", "aggregation_settings.speed=2"], "unknown key speed; choose from: rate"),
@@ -74,6 +74,14 @@ def run(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
             GOOD,
             ["--set", "limits.change_max=1e9", "--set", "limits.samples_max=268435456"],
             "do not fit 64 bits; lower limits.change_max or limits.samples_max",
+        ),
+        (
+            GOOD,
+            [
+                *("--set", "aggregation=fedau", "--set", "aggregation_settings.interval_max=10000"),
+                *("--set", "limits.change_max=1e9", "--set", "rounds.cohort=10000"),
+            ],
+            "lower limits.change_max or aggregation_settings.interval_max",
         ),
         (GOOD, ["--set", "initial_model=gone.safetensors"], "gone.safetensors: no such file"),
     ],

@@ -9,14 +9,15 @@ import numpy as np
 from coordinator import aggregation
 from coordinator.aggregation import Memory, Round
 from coordinator.client_store import ClientStore
+from coordinator.config import Limits
+from coordinator.resolution import fraction_bits
 from coordinator.rounds import Named
 from fedmqtt import parts, settings
-from fedmqtt.fixed_point import fraction_bits, remembered_bits
+from fedmqtt.fixed_point import remembered_bits
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
 TERMS_MAX = 100
-BITS = fraction_bits(10.0, 1000, TERMS_MAX)
 
 Answer = tuple[Array, int, Named]
 """A change, its count of samples, and whose it is."""
@@ -38,6 +39,14 @@ def answers(changes: Iterable[Any], samples: Sequence[int] = (), number: int = 1
     ]
 
 
+def bits_for(
+    strategy: ModuleType, chosen: Any, change_max: float = 10.0, samples_max: int = 1000
+) -> int:
+    """Of its sum of `TERMS_MAX` answers within these limits."""
+    limits = Limits(change_max=change_max, samples_max=samples_max)
+    return fraction_bits(strategy, chosen, limits, TERMS_MAX)
+
+
 def store_for(strategy: ModuleType, chosen: Any, size: int) -> ClientStore | None:
     """A new one, where it needs one."""
     asks = hasattr(strategy, "stores") and strategy.stores(chosen)
@@ -50,8 +59,8 @@ def play(
     folded: Iterable[Answer],
     memory: Memory | None = None,
     *,
-    bits: int = BITS,
     change_max: float = 10.0,
+    samples_max: int = 1000,
     seed: int = 0,
     number: int = 1,
     store: ClientStore | None = None,
@@ -62,7 +71,7 @@ def play(
     chosen = settings.convert(given, strategy.Settings, "settings")
     round_ = Round(
         size=base.size,
-        bits=bits,
+        bits=bits_for(strategy, chosen, change_max, samples_max),
         remembered_bits=remembered_bits(change_max),
         terms_max=TERMS_MAX,
         seed=seed,

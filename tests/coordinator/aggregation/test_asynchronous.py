@@ -14,7 +14,7 @@ from coordinator.rounds import Named
 from fedmqtt import settings
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
-from tests.coordinator.aggregation.folding import BITS, strategy_named
+from tests.coordinator.aggregation.folding import bits_for, strategy_named
 
 SIZE = 40
 NOW = 9
@@ -48,13 +48,14 @@ def some_answers(*numbers: int) -> list[Answer]:
 
 def played(name: str, answers: Sequence[Answer], given: dict[str, Any]) -> Array:
     strategy = strategy_named(name)
+    chosen = settings.convert(given, strategy.Settings, "settings")
     round_ = Round(
         size=SIZE,
-        bits=BITS,
+        bits=bits_for(strategy, chosen),
         number=RoundId(NOW),
         base_of=lambda number: earlier(number),
     )
-    built = strategy.build(settings.convert(given, strategy.Settings, "settings"), round_)
+    built = strategy.build(chosen, round_)
     for n, answer in enumerate(answers):
         named = Named(ClientId(f"client-{n}"), RoundId(answer.number))
         built.fold(answer.change, answer.samples, named)

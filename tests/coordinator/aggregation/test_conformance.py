@@ -15,14 +15,13 @@ from coordinator import aggregation, strategy_memory
 from coordinator.aggregation import KeepModel, Memory, Round, TakesParts
 from coordinator.client_store import ClientStore
 from fedmqtt import parts
-from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array
 from tests.coordinator.aggregation.folding import (
-    BITS,
     TERMS_MAX,
     Answer,
     answers,
+    bits_for,
     play,
     store_for,
 )
@@ -84,9 +83,9 @@ def test_the_order_of_answers_does_not_matter_for_a_single_bit(strategy: ModuleT
 def _opened(strategy: ModuleType) -> Any:
     settings = strategy.Settings()
     store = store_for(strategy, settings, SIZE)
-    return strategy.build(
-        settings, Round(size=SIZE, bits=BITS, terms_max=TERMS_MAX, number=RoundId(1), store=store)
-    )
+    bits = bits_for(strategy, settings)
+    round_ = Round(size=SIZE, bits=bits, terms_max=TERMS_MAX, number=RoundId(1), store=store)
+    return strategy.build(settings, round_)
 
 
 def test_a_part_is_folded_as_the_whole_change_that_it_is_of(strategy: ModuleType) -> None:
@@ -189,8 +188,8 @@ def test_extreme_changes_within_the_limits_leave_a_finite_model(
                 model,
                 answers(changes, number=number),
                 memory,
-                bits=fraction_bits(1e9, 1, TERMS_MAX),
                 change_max=1e9,
+                samples_max=1,
                 number=number,
                 store=store,
             )
@@ -211,7 +210,8 @@ def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
     try:
         settings = strategy.Settings()
         store = store_for(strategy, settings, size)
-        round_ = Round(size=size, bits=BITS, terms_max=60, number=RoundId(1), store=store)
+        bits = bits_for(strategy, settings)
+        round_ = Round(size=size, bits=bits, terms_max=60, number=RoundId(1), store=store)
         built = strategy.build(settings, round_)
         for folded, sample_count, named in answers([change[:1]] * 60):
             assert folded.size == 1
@@ -233,11 +233,16 @@ def test_memory_does_not_grow_with_the_answers(strategy: ModuleType) -> None:
 
 
 def test_what_lay_on_the_disk_is_gone_with_the_round(strategy: ModuleType, tmp_path: Path) -> None:
-    store = store_for(strategy, strategy.Settings(), SIZE)
+    settings = strategy.Settings()
     round_ = Round(
-        size=SIZE, bits=BITS, terms_max=20, folder=tmp_path, number=RoundId(1), store=store
+        size=SIZE,
+        bits=bits_for(strategy, settings),
+        terms_max=20,
+        folder=tmp_path,
+        number=RoundId(1),
+        store=store_for(strategy, settings, SIZE),
     )
-    built = strategy.build(strategy.Settings(), round_)
+    built = strategy.build(settings, round_)
     for change, sample_count, named in random_answers(20):
         built.fold(change, sample_count, named)
     built.finish(BASE)

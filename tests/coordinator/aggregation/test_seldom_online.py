@@ -14,8 +14,8 @@ from fedmqtt.fixed_point import on_grid, remembered_bits
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from tests.coordinator.aggregation.folding import (
-    BITS,
     TERMS_MAX,
+    bits_for,
     play,
     store_for,
     strategy_named,
@@ -74,16 +74,16 @@ class Running:
         return moved
 
     def opened(self) -> Any:
+        chosen = settings.convert(self.given, self.strategy.Settings, "settings")
         round_ = Round(
             size=self.model.size,
-            bits=BITS,
+            bits=bits_for(self.strategy, chosen),
             remembered_bits=REMEMBERED,
             terms_max=TERMS_MAX,
             memory=self.memory,
             store=self.store,
             number=RoundId(self.number + 1),
         )
-        chosen = settings.convert(self.given, self.strategy.Settings, "settings")
         return self.strategy.build(chosen, round_)
 
 
