@@ -31,7 +31,7 @@ from coordinator import (
 )
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
-from coordinator.ledger import LedgerDamaged, LedgerError
+from coordinator.run_errors import LedgerDamaged, LedgerError
 from coordinator.service import Denied, RunElsewhere, SeatTaken, Service
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE

@@ -32,6 +32,7 @@ from coordinator.history import Record
 from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
+from coordinator.run_errors import LedgerDamaged, LedgerError
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import DeltaRef, ModelRef, Sortition
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -72,14 +73,6 @@ _DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _T = TypeVar("_T")
 
 Names = tuple[Named, ...]
-
-
-class LedgerError(Exception):
-    """The ledger cannot be read or written; says where, and why."""
-
-
-class LedgerDamaged(LedgerError):
-    """What the ledger holds cannot be used: to start again would not help."""
 
 
 class _Lacking(ValueError):

@@ -20,15 +20,9 @@ from coordinator.checkpoint import CheckpointError
 from coordinator.concurrency import Places
 from coordinator.history import Record
 from coordinator.known import Answer, Knowledge, Known, Report
-from coordinator.ledger import (
-    Beginning,
-    Carried,
-    Checkpoint,
-    Ledger,
-    LedgerDamaged,
-    OpenRound,
-)
+from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, OpenRound
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
+from coordinator.run_errors import LedgerDamaged
 from fedmqtt import weights
 from fedmqtt.deltas import Delta
 from fedmqtt.effects import Seconds

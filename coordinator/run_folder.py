@@ -26,10 +26,11 @@ from coordinator.aggregation import Memory
 from coordinator.durable import force
 from coordinator.history import Record
 from coordinator.known import Learned
-from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, LedgerError, OpenRound
+from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, OpenRound
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.rounds import SETTLED_ROUNDS, Named
+from coordinator.run_errors import LedgerError
 from fedmqtt.topics import RoundId, RunId
 from fedmqtt.weights import Array, Layout
 

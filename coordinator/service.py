@@ -41,21 +41,14 @@ from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
-from coordinator.ledger import (
-    Carried,
-    Kept,
-    LedgerDamaged,
-    LedgerError,
-    Opening,
-    OpenRound,
-    Refusals,
-)
+from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
 from coordinator.round_rules import LANES
 from coordinator.rounds import Named
+from coordinator.run_errors import LedgerDamaged, LedgerError
 from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
 from coordinator.statistics import asked

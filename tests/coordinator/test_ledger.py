@@ -22,12 +22,12 @@ from coordinator.ledger import (
     Checkpoint,
     Kept,
     Ledger,
-    LedgerError,
     Names,
     Opening,
     Refusals,
 )
 from coordinator.rounds import Named
+from coordinator.run_errors import LedgerError
 from fedmqtt.messages import ModelRef
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from coordinator import downlink, published_files, published_model
-from coordinator.ledger import LedgerDamaged, PublishedFiles
+from coordinator.ledger import PublishedFiles
 from coordinator.published_model import PublishedModel
+from coordinator.run_errors import LedgerDamaged
 from fedmqtt.weights import Layout
 
 LAYOUT = Layout((("w", (2000,)),))
