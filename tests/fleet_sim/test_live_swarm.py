@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from broker_config.local_broker import RunningBroker
 from coordinator.config import Transfer
@@ -20,7 +21,7 @@ from edge_client.trainer_pool import TrainerPool
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse
-from fedmqtt.messages import Update, read_presence
+from fedmqtt.messages import Update, read_presence, task_name
 from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.topics import ClientId, PresenceOf
 from fleet_sim.failures import TRAINER_DIED
@@ -31,7 +32,7 @@ from fleet_sim.live_swarm import LiveSwarm, LiveSwarmError, allow_descriptors
 from learning_tasks import linear
 from tests.coordinator.guests import Room, federation_config
 from tests.edge_client.coordinator_side import Coordinator
-from tests.edge_client.jobs import LINEAR, model_file
+from tests.edge_client.jobs import LINEAR, model_file, task_file
 from tests.fedmqtt.peer import until
 
 pytestmark = pytest.mark.broker
@@ -466,3 +467,38 @@ def test_weather_on_links_is_refused_where_they_are_encrypted(tmp_path: Path) ->
             tmp_path,
         )
     loop.close()
+
+
+# Models
+
+
+def test_work_on_an_older_version_that_waits_its_turn_finds_its_model(
+    bench: Bench, tmp_path: Path
+) -> None:
+    wait = "while not (here / 'go').exists():\n    progress(0.0)\nreturn again()"
+    config = structs.replace(bench.config, task=task_file(tmp_path, "waits", wait))
+    names = [ClientId(name) for name in ("ann", "bob", "cat")]
+    plans = [LivePlan(name=name, purposes=("train",), data=str(tmp_path)) for name in names]
+    fetched: list[ClientId] = []
+
+    def watch(client: ClientId, event: session.Event) -> None:
+        if isinstance(event, session.ModelFetched):
+            fetched.append(client)
+
+    def version(number: int, *train: ClientId) -> None:
+        model = bench.coordinator.publish_model(model_file(plus=float(number)))
+        asked = {"train": train, "asynchronous": True, "late_rounds": 5}
+        bench.coordinator.offer(number, model, task_name(config.task), **asked)
+        until(bench.loop, lambda: set(train) <= set(fetched), f"the model of round {number}")
+
+    more: dict[str, Any] = {"models_kept": 1, "watch": watch}
+    with swarming(bench.loop, config, tmp_path, *plans, **more):
+        for name in names:
+            bench.coordinator.presence(name, online=True)
+        # One process for all: one of two is at work, the other waits for its turn.
+        version(1, *names[:2])
+        version(2, names[2])
+        (tmp_path / "go").touch()
+        for name in names[:2]:
+            answer = bench.coordinator.answer(name)
+            assert isinstance(answer, Update) and answer.round == 1
