@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator import durable
-from coordinator.ledger import LedgerDamaged
+from coordinator.ledger_errors import LedgerDamaged
 from fedmqtt.topics import ClientId, RoundId
 
 Vector = NDArray[np.int32]

@@ -31,7 +31,7 @@ from coordinator import (
 )
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
-from coordinator.ledger import LedgerDamaged, LedgerError
+from coordinator.ledger_errors import LedgerDamaged, LedgerError
 from coordinator.service import RunElsewhere, SeatTaken, Service
 from fedmqtt import parts, settings
 from fedmqtt.event_loop import EventLoop

@@ -30,6 +30,7 @@ from msgspec import Struct
 from coordinator.durable import force
 from coordinator.history import Record
 from coordinator.known import Known, Learned, Report
+from coordinator.ledger_errors import LedgerDamaged, LedgerError
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from fedmqtt.effects import Seconds
@@ -72,14 +73,6 @@ _DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _T = TypeVar("_T")
 
 Names = tuple[Named, ...]
-
-
-class LedgerError(Exception):
-    """The ledger cannot be read or written; says where, and why."""
-
-
-class LedgerDamaged(LedgerError):
-    """What the ledger holds cannot be used: to start again would not help."""
 
 
 class _Lacking(ValueError):

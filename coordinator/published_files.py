@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from coordinator.durable import write_whole
-from coordinator.ledger import LedgerDamaged, PublishedFiles
+from coordinator.ledger import PublishedFiles
+from coordinator.ledger_errors import LedgerDamaged
 from fedmqtt import weights
 from fedmqtt.deltas import Delta
 from fedmqtt.messages import DeltaRef

@@ -25,9 +25,9 @@ from coordinator.ledger import (
     Carried,
     Checkpoint,
     Ledger,
-    LedgerDamaged,
     OpenRound,
 )
+from coordinator.ledger_errors import LedgerDamaged
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from fedmqtt import weights
 from fedmqtt.deltas import Delta

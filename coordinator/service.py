@@ -43,12 +43,11 @@ from coordinator.known import LOSS
 from coordinator.ledger import (
     Carried,
     Kept,
-    LedgerDamaged,
-    LedgerError,
     Opening,
     OpenRound,
     Refusals,
 )
+from coordinator.ledger_errors import LedgerDamaged, LedgerError
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster

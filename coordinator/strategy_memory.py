@@ -15,7 +15,8 @@ import safetensors.numpy
 
 from coordinator.aggregation import Memory
 from coordinator.durable import write_whole
-from coordinator.ledger import LedgerDamaged, MemoryFile
+from coordinator.ledger import MemoryFile
+from coordinator.ledger_errors import LedgerDamaged
 from fedmqtt.topics import Digest
 
 

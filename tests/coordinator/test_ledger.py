@@ -22,11 +22,11 @@ from coordinator.ledger import (
     Checkpoint,
     Kept,
     Ledger,
-    LedgerError,
     Names,
     Opening,
     Refusals,
 )
+from coordinator.ledger_errors import LedgerError
 from coordinator.rounds import Named
 from fedmqtt.messages import ModelRef
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from coordinator import downlink, published_files, published_model
-from coordinator.ledger import LedgerDamaged, PublishedFiles
+from coordinator.ledger import PublishedFiles
+from coordinator.ledger_errors import LedgerDamaged
 from coordinator.published_model import PublishedModel
 from fedmqtt.weights import Layout
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator import strategy_memory
-from coordinator.ledger import LedgerDamaged
+from coordinator.ledger_errors import LedgerDamaged
 
 
 @pytest.fixture
