@@ -62,7 +62,8 @@ class RunFolder:
         self._published = published_files.folder(folder)
         self._published.mkdir(exist_ok=True)
         self._bases = folder / "bases"
-        self._bases.mkdir(exist_ok=True)
+        self._is_bases_forced = False
+        """Whether it has been by this program, under its name."""
         self.ledger = Ledger(folder, post, on_failure, durable=durable, remembers=remembers)
 
     def recover(self) -> Recovered | None:
@@ -124,6 +125,10 @@ class RunFolder:
     def keep_base(self, number: RoundId, oldest: RoundId) -> None:
         """The newest model is what round `number` starts from. Those of rounds before the `oldest`
         are not needed any more."""
+        self._bases.mkdir(exist_ok=True)
+        if not self._is_bases_forced:
+            force(self.path)
+            self._is_bases_forced = True
         checkpoint.show(self._base(number), self.path / self.ledger.checkpoint().file)
         # Where there are no links it is a copy.
         force(self._base(number))

@@ -47,11 +47,7 @@ def undisturbed(url: str, name: str, folder: Path, words: Sequence[str]) -> byte
 
 @pytest.mark.parametrize("strategy", MOMENTS)
 def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
-    mosquitto_broker: RunningBroker,
-    federation_name: str,
-    tmp_path: Path,
-    strategy: str,
-    is_open: bool,
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, strategy: str
 ) -> None:
     url = mosquitto_broker.url
     words = ["--set", f"aggregation={strategy}", "--set", "rounds.count=3"]
