@@ -7,6 +7,7 @@ memory the agent lives on. It ends when its stdin does, so it never outlives the
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import io
@@ -14,6 +15,7 @@ import math
 import mmap
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -58,6 +60,8 @@ from learning_tasks.loading import load_task
 from learning_tasks.seam import Evaluated, Task, TaskError, Trained
 from learning_tasks.seam import Progress as Heard
 
+_PR_SET_PDEATHSIG = 1
+"""Of `prctl` in linux/prctl.h."""
 _PROGRESS_STEP = 0.05
 """The agent hears of progress in steps of this fraction: each is a wake-up on the device."""
 
@@ -392,7 +396,18 @@ def seed_of(job: Job) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
+def _end_with_agent() -> None:
+    """Where the system can be asked to: Linux kills us when our agent has ended.
+
+    Beside the thread that listens, which cannot act while a task's own code holds the interpreter.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> NoReturn:
+    _end_with_agent()
     # The task may print. Its words go to the log; the pipe is for the agent alone.
     outgoing = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -376,8 +376,22 @@ loop.run()
 """
 
 
+_HOLDS_THE_INTERPRETER = "import ctypes; ctypes.PyDLL(None).sleep(1000)"
+
+
 @pytest.mark.parametrize(
-    "then", ["time.sleep(1000)", "while True: pass", "while True: progress(0)"]
+    "then",
+    [
+        "time.sleep(1000)",
+        "while True: pass",
+        "while True: progress(0)",
+        pytest.param(
+            _HOLDS_THE_INTERPRETER,
+            marks=pytest.mark.skipif(
+                sys.platform != "linux", reason="only Linux ends a process with its parent"
+            ),
+        ),
+    ],
 )
 def test_a_trainer_ends_with_its_agent_even_if_that_is_killed(tmp_path: Path, then: str) -> None:
     gate = _gate(tmp_path)
