@@ -94,10 +94,8 @@ class ClientParts:
             self.add(client, -replaced)
             return replaced
         if self._counted.get(client) == since:
-            # What was there stays there for ever; all that comes is known.
+            # What was there stays there for ever; all that came since is known.
             self._unknown.discard(client)
-        else:
-            self._unknown.add(client)
         return np.zeros(self._size, np.int64)
 
     def add(self, client: ClientId, values: Total) -> None:

@@ -27,11 +27,11 @@ from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 SIZE, TERMS_MAX = 2, 50
-CONFIG = FederationConfig(
-    name="x",
-    task="t",
-    aggregation="mifa",
-    aggregation_settings={"expire_rounds": 1000},
+CONFIG, WITHOUT_PARTS = (
+    FederationConfig(
+        name="x", task="t", aggregation="mifa", aggregation_settings={"expire_rounds": rounds}
+    )
+    for rounds in (1000, 0)
 )
 BITS = remembered_bits(CONFIG.limits.change_max)
 NOWHERE_YET = np.zeros(SIZE, np.float32)
@@ -69,6 +69,7 @@ class Run:
     """A coordinator's data plane, its disk, and what it must come to."""
 
     folder: Path
+    config: FederationConfig = CONFIG
     answers: Answers = field(init=False)
     remembered: Memory = field(default_factory=dict)
     """As on the disk."""
@@ -80,7 +81,7 @@ class Run:
         self.answers = self.begun()
 
     def begun(self) -> Answers:
-        return Answers(CONFIG, SIZE, TERMS_MAX, self.folder, dict(self.remembered))
+        return Answers(self.config, SIZE, TERMS_MAX, self.folder, dict(self.remembered))
 
     def kill(self) -> None:
         """What was not on the disk is gone."""
@@ -232,6 +233,35 @@ def test_a_round_that_made_no_model_leaves_the_parts_as_they_were(tmp_path: Path
     run.waiting.remove(late)
     run.round(8, gave(BOB, 8, 1.0, 0))
     run.holds()
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["with one ahead of it", "alone"])
+def test_who_begins_anew_is_known_from_then_on_where_all_since_is(
+    tmp_path: Path, ahead: bool
+) -> None:
+    run = Run(tmp_path, WITHOUT_PARTS)
+    run.round(1, gave(ANN, 1, 1.0, 0))
+    run.config = CONFIG
+    run.kill()
+    whole = gave(ANN, 5, 2.0, 1, whole=True)
+    run.accept(whole)
+    if ahead:
+        # Added to something that nobody knows.
+        run.round(6, gave(ANN, 6, 0.5, 5))
+    run.begin(7)
+    run.fold([whole])
+    run.finish()
+    run.commit([whole])
+    # What she gave while no parts were kept counts for ever.
+    total = 3.5 if ahead else 3.0
+    assert run.remembered["sum"][0] == total * 2**BITS
+    assert run.parts() == ({} if ahead else {ANN: whole.on_grid.tolist()})
+    # The next time it is known.
+    run.round(8, gave(ANN, 8, 4.0, 6 if ahead else 5, whole=True))
+    run.round(9, gave(ANN, 9, 0.25, 8))
+    assert run.parts() == {ANN: run.wanted()[ANN]}
+    left = 3.5 if ahead else 1.0
+    assert run.remembered["sum"][0] == (left + 4.25) * 2**BITS
 
 
 @pytest.mark.parametrize("seed", range(60))
