@@ -21,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--role",
         choices=("device", "coordinator", "monitor"),
-        default="device",
-        help="what the account is for (%(default)s)",
+        help="what the account is for (a device; of one that was revoked, as before)",
     )
     parser.add_argument(
         "--qr",

@@ -25,11 +25,10 @@ from broker_config import emqx_files, mosquitto_files
 from broker_config.certificates import Authority, Pair, serial_of
 from broker_config.mosquitto_files import Listening
 from fedmqtt import credentials
-from fedmqtt.credentials import Credentials
+from fedmqtt.credentials import Credentials, Role
 from fedmqtt.topics import NAME_PATTERN, is_name
 
 Login = Literal["password", "certificate"]
-Role = Literal["device", "coordinator", "monitor"]
 
 COORDINATOR, MONITOR = "coordinator", "monitor"
 """The two accounts that every kit begins with."""
@@ -110,8 +109,9 @@ class Kit:
         except ValueError as bad:
             raise KitError(f"{path}: {bad}; put back a copy of it") from bad
 
-    def enroll(self, account_id: str, role: Role = "device") -> Path:
-        """Make an account: the file that is all it needs."""
+    def enroll(self, account_id: str, role: Role | None = None) -> Path:
+        """Make an account: the file that is all it needs. Without a `role`, that which the account
+        of this name had before it was revoked, or a device's."""
         if not is_name(account_id):
             raise KitError(f"{account_id!r} names no device: 1 to 64 of A-Z a-z 0-9 . _ -")
         path = self._folders.accounts / f"{account_id}.toml"
@@ -120,6 +120,7 @@ class Kit:
             raise KitError(f"{account_id} is enrolled already; revoke it first, or use {path}")
         if path.exists():
             raise KitError(f"{path} exists, and is never written over; move it away first")
+        role = role or (known.role if known is not None else "device")
         account = Account(id=account_id, role=role)
         password, pair = "", Pair("", "")
         if self.plan.login == "certificate":
@@ -130,6 +131,7 @@ class Kit:
         made = Credentials(
             federation=self.plan.federation,
             id=account_id,
+            role=role,
             broker=self._url(role),
             account="" if account.name == account_id else account.name,
             password=password,

@@ -11,6 +11,8 @@ Nothing is ever written over. ca/ca.key makes accounts: it stays in this folder.
 """
 
 import argparse
+import ipaddress
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from fedmqtt.topics import is_name
 
 _PORT, _SERVERS_PORT = 8883, 8884
 _DAYS = 825
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +100,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         raise KitError(
             f"--federation {arguments.federation!r}: expected 1 to 64 of A-Z a-z 0-9 . _ -"
         )
+    for host in arguments.host:
+        if not _is_host(host):
+            raise KitError(f"--host {host!r}: expected a host name or an address, as broker.local")
     if arguments.devices < 1 or arguments.days < 1:
         raise KitError("--devices and --days: expected 1 or more")
     place = arguments.place or str(folder / "broker")
@@ -117,6 +123,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         data=data.rstrip("/"),
         days=arguments.days,
     )
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None
+    return True
 
 
 def _port(text: str) -> int:

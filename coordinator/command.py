@@ -219,7 +219,8 @@ def _broker(config: FederationConfig) -> BrokerUrl:
         return broker
     path = Path(config.broker.credentials)
     try:
-        account, access = credentials.broker_of(path, config.broker.url if broker.tls else "")
+        url = config.broker.url if broker.tls else ""
+        account, access = credentials.broker_of(path, ("coordinator",), url)
     except CredentialsError as bad:
         raise SettingsError(str(bad)) from bad
     if account.federation != config.name:

@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _settled(config: FederationConfig, *, model: str | None, clients: int) -> FederationConfig:
     if clients < 0:
         raise SettingsError(f"--clients {clients}: expected 1 or more, or 0 for all")
+    if model == "":
+        raise SettingsError("--model is empty: give the model's file, or leave --model out")
     return structs.replace(
         config,
         runs=f"{config.runs}/{FOLDER}",

@@ -92,9 +92,10 @@ class Totals:
         """What became of all who were invited to train, for people."""
         late = f" ({self.late_counted} when their round had closed)" if self.late_counted else ""
         declined = f" ({self.declined} declined)" if self.declined else ""
+        too_late = max(0, self.late - self.late_counted)
         return (
             f"{self.heard} of {self.invited} invited answered{late}, {self.dropped}"
-            f" dropped{declined}, {self.rejected} rejected, {self.late - self.late_counted} late"
+            f" dropped{declined}, {self.rejected} rejected, {too_late} late"
         )
 
     def plus(self, record: Record) -> "Totals":
@@ -169,9 +170,11 @@ def sentence(record: Record) -> str:
             f"round {record.round} evaluated ({record.reason}): measured by"
             f" {len(record.evaluated)}, {record.duration_s:.1f} s{figures}"
         )
+    late = len(record.late_counted)
+    earlier = f", and {late} earlier rounds" if late else ""
     return (
         f"round {record.round} {record.outcome} ({record.reason}):"
-        f" {len(record.answered)} of {len(record.invited)} answered,"
+        f" {len(record.answered)} of {len(record.invited)} answered{earlier},"
         f" {len(record.dropped)} dropped, {len(record.rejected)} rejected,"
         f" {record.duration_s:.1f} s{figures}"
     )

@@ -29,6 +29,8 @@ from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Layout
 
+_NONE = RoundId(0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
@@ -126,8 +128,10 @@ def state(
     open_round: OpenRound | None,
     unused: Sequence[Named],
     trained: Container[Answer] = (),
+    outdated: RoundId = _NONE,
 ) -> Waiting | Collecting:
-    """The machine's state as of the last thing that was written.
+    """The machine's state as of the last thing that was written. Answers to rounds up to `outdated`
+    count no more, so nobody is at work on those.
 
     `trained`: which of the unused answers are updates. With sortition they tell who came into the
     open round after its opening, and for what.
@@ -143,7 +147,7 @@ def state(
     )
     if open_round is None:
         following = settled[-1].round + 1 if settled else 1
-        past = replace(past, at_work=_at_work(at, rules, past, None))
+        past = replace(past, at_work=_at_work(at, rules, past, None, outdated))
         return Waiting(RoundId(following), past)
     opening = open_round.opening
     train, evaluate = frozenset(opening.train), frozenset(opening.evaluate)
@@ -173,15 +177,19 @@ def state(
         ),
         at,
     )
-    return replace(resumed, past=replace(past, at_work=_at_work(at, rules, past, resumed)))
+    at_work = _at_work(at, rules, past, resumed, outdated)
+    return replace(resumed, past=replace(past, at_work=at_work))
 
 
-def _at_work(at: Seconds, rules: Rules, past: Past, open_round: Collecting | None) -> Places:
+def _at_work(
+    at: Seconds, rules: Rules, past: Past, open_round: Collecting | None, outdated: RoundId
+) -> Places:
     if open_round is not None and open_round.is_last_evaluation:
         return {}
     invitations = [
         (one.round, one.train, one.answered)
         for one in reversed(past.settled[-rules.late_rounds_max :])
+        if one.round > outdated
     ]
     if open_round is not None:
         done = open_round.train - open_round.outstanding

@@ -251,6 +251,10 @@ class Service:
             by = asked.written(config.statistics) if purpose == "describe" else ""
             self._beginning = self._folder.name_run(config.task, self._model.layout, by)
             self._state = rounds.begin(self._rules)
+            if purpose != "train":
+                # It is asked once: of all that are there, and not of the first few to be heard of.
+                past = replace(self._state.past, deaf_since=loop.now())
+                self._state = replace(self._state, past=past)
         self._has_begun = recovered is not None
         """A run that was refused the seat has not, and nobody will want to go on with it."""
         self._rules = replace(self._rules, run=self._beginning.run)
@@ -433,6 +437,7 @@ class Service:
             open_round,
             recovered.unused,
             recovered.reports,
+            self._outdated,
         )
         for named in state.past.held:
             self._answers.take(named)
@@ -479,7 +484,7 @@ class Service:
         outdated = [named for named in recovered.unused if named.round <= self._outdated]
         if outdated:
             _log.warning(
-                "%d late answers were made with other settings: they count in no round",
+                "late answers that were made with other settings count in no round: %d",
                 len(outdated),
             )
             self._folder.ledger.set_aside(outdated)

@@ -131,7 +131,8 @@ def _config(arguments: argparse.Namespace) -> tuple[ClientConfig, BrokerUrl]:
     if arguments.credentials is None:
         config = _read(arguments, given)
         return config, parse_broker_url(config.broker)
-    account, broker = credentials.broker_of(arguments.credentials, given.get("broker", ""))
+    url = given.get("broker", "")
+    account, broker = credentials.broker_of(arguments.credentials, ("device",), url)
     # Who we are is in the credentials; only the way to the broker may be another one.
     ours = {"federation": account.federation, "id": account.id, "broker": account.broker}
     config = _read(arguments, ours | given)

@@ -157,9 +157,13 @@ def work(job: Job, progress: Heard) -> Answer:
     Raises TaskError, WeightsError or SettingsError with a sentence for the device's owner, and
     whatever the task does.
     """
-    with Path(job.model_path).open("rb") as file:
-        # Mapped, not read: the numbers are used where the system keeps the file.
-        read = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        with Path(job.model_path).open("rb") as file:
+            # Mapped, not read: the numbers are used where the system keeps the file.
+            read = weights.read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as bad:
+        # Taken away while the job was on its way here: its round is over.
+        raise TaskError(f"the model {job.model_path} is not there any more") from bad
     layout, base, published = control.split(*read)
     if job.purpose == "describe":
         return _keep(job, encode_pieces(_describe(job, layout, base)))

@@ -15,7 +15,7 @@ import tempfile
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,6 +25,9 @@ from fedmqtt.topics import NAME_PATTERN
 
 _PEM_MAX = 100_000
 _Pem = Annotated[str, Meta(max_length=_PEM_MAX)]
+
+
+Role = Literal["device", "coordinator", "monitor"]
 
 
 class CredentialsError(ValueError):
@@ -37,6 +40,7 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     federation: Annotated[str, Meta(pattern=NAME_PATTERN)]
     id: Annotated[str, Meta(pattern=NAME_PATTERN)]
     """As the federation knows it; a device's name in every topic of its own."""
+    role: Role = "device"
     broker: Annotated[str, Meta(max_length=500)]
     account: Annotated[str, Meta(max_length=200)] = ""
     """By which it logs in, where that is not its id."""
@@ -68,12 +72,17 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             context.load_cert_chain(file.name)
 
 
-def broker_of(path: Path, url: str = "") -> tuple[Credentials, BrokerUrl]:
-    """The account in this file, and its broker; `url` is another way there.
+def broker_of(path: Path, roles: tuple[Role, ...], url: str = "") -> tuple[Credentials, BrokerUrl]:
+    """The account in this file, and its broker; `url` is another way there. `roles`: what the
+    account may be for.
 
     Raises CredentialsError or BrokerUrlError.
     """
     found = read(path)
+    if found.role not in roles:
+        raise CredentialsError(
+            f"credentials {path} are a {found.role}'s, and this program needs a {roles[0]}'s"
+        )
     broker = parse_broker_url(url or found.broker)
     if not broker.tls:
         raise CredentialsError(f"credentials {path} are for mqtts://, not for {broker}")

@@ -78,7 +78,10 @@ def _where(arguments: argparse.Namespace) -> "tuple[str, BrokerUrl]":
     from fedmqtt.mqtt_link import parse_broker_url, plaintext_fault
 
     if arguments.credentials is not None:
-        account, broker = credentials.broker_of(arguments.credentials, arguments.broker or "")
+        roles: tuple[credentials.Role, ...] = ("monitor", "coordinator")
+        account, broker = credentials.broker_of(
+            arguments.credentials, roles, arguments.broker or ""
+        )
         if arguments.federation not in (None, account.federation):
             raise ValueError(
                 f"--federation {arguments.federation}: {arguments.credentials} is for"

@@ -239,6 +239,9 @@ def test_credentials_are_for_one_federation_and_one_device(
     other = _run(*_client(tmp_path, file, "--id", "bob")[1:])
     assert other.returncode == 2
     assert f"id is 'bob', and {file} is for 'ann'" in other.stderr
+    role = _run(*_client(tmp_path, _file(broker, "coordinator"))[1:])
+    assert role.returncode == 2
+    assert "are a coordinator's, and this program needs a device's" in role.stderr
     watch = _run("watch", "--credentials", str(_file(broker, "monitor")), "--federation", "x")
     assert "is for 'demo'" in watch.stderr
     assert watch.returncode == 2

@@ -94,7 +94,10 @@ def features(task: str) -> Mapping[str, Sequence[str]]:
     """Those that the task names, each with its categories. Raises SettingsError."""
     # In a process of its own: the task may need torch, which the coordinator never does.
     words = [sys.executable, "-m", "learning_tasks.features", task]
-    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    # Ctrl-C is for the coordinator, which ends when this has: in a moment.
+    told = subprocess.run(
+        words, capture_output=True, text=True, check=False, start_new_session=True
+    )
     if told.returncode != 0:
         raise SettingsError(f"no statistics: {told.stderr.strip() or told.returncode}")
     # The task may print; its features are the last line.

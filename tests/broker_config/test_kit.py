@@ -108,6 +108,16 @@ def test_who_is_enrolled_again_has_another_password(folder: Path) -> None:
     assert "user pi-3" not in (folder / "broker" / "acl").read_text()
 
 
+def test_who_is_enrolled_again_is_what_it_was(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    before = (folder / "broker" / "acl").read_text()
+    for name in (kit.COORDINATOR, kit.MONITOR):
+        made.revoke(name)
+        again = credentials.read(made.enroll(name))
+        assert again.role == name
+    assert (folder / "broker" / "acl").read_text() == before
+
+
 def test_a_certificate_that_was_revoked_stays_so(folder: Path) -> None:
     made = kit.create(folder, plan(folder, "certificate"))
     first = credentials.read(made.enroll("pi-3"))
@@ -210,6 +220,16 @@ def test_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.run(["revoke", str(folder), "pi-3"]) == 2
     assert command_line.run(made) == 2
     assert "nothing in it is written over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["", "a host", "a,b", "x\ny", "mqtts://a.b", "a.b:8883", "-a"])
+def test_what_names_no_host_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    words = ["broker-kit", str(folder), "--federation", "demo", f"--host={host}"]
+    assert command_line.run(words) == 2
+    assert "expected a host name or an address" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_a_certificate_fits_into_a_qr_code(

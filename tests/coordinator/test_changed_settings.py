@@ -56,7 +56,7 @@ def test_late_answers_that_wait_are_given_up_with_the_settings_they_were_made_un
             counted(cat, first, 1.0)
             kill(room, program)
         with federation.coordinating(*words, "--set", "limits.change_max=0.75") as program:
-            program.wait_for("1 late answers were made with other settings")
+            program.wait_for("late answers that were made with other settings count in no round: 1")
             offer = ann.offered(last)
             # It was told that it counts, and is told no other thing.
             counted(cat, first, 1.0)
@@ -93,6 +93,31 @@ def test_an_answer_to_a_round_of_other_settings_is_refused_as_late(
                 receipt = cat.receipt()
                 assert receipt.reason == f"late: round {offer.round} had other settings"
             counted(cat, third, 0.5)
+
+
+def test_who_was_at_work_on_a_round_of_other_settings_is_invited_anew(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    """Also where clients are invited only as they become free."""
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    rounds = ["--set", "rounds.cohort=2", "--set", "rounds.count=2"]
+    with Room(url, federation_name) as room:
+        ann, *_ = guests = come(room, *CHANGES)
+        with federation.coordinating(*rounds, "--set", "rounds.over_selection=1.5") as program:
+            assert set(ann.offered(1).train) == set(CHANGES)
+            kill(room, program)
+        words = ["rounds.mode=asynchronous", "rounds.concurrency=3", "rounds.quorum=1"]
+        words += ["aggregation=fedavgm"]
+        others = [word for one in words for word in ("--set", one)]
+        with federation.coordinating(*rounds, *others) as program:
+            second = ann.offered(2)
+            assert set(second.train) == set(CHANGES)
+            end_round(guests, second)
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0
+    records = history.read(federation.run / "history.jsonl")
+    assert [one.outcome for one in records] == ["kept", "averaged"]
 
 
 def test_a_round_of_other_codecs_is_given_up(

@@ -96,6 +96,13 @@ def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
         _answer(wanted)
 
 
+def test_a_model_that_was_taken_away_meanwhile_is_told_in_words(tmp_path: Path) -> None:
+    wanted = job(tmp_path)
+    Path(wanted.model_path).unlink()
+    with pytest.raises(TaskError, match="is not there any more"):
+        _answer(wanted)
+
+
 def test_an_unknown_codec_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     eager = task_file(tmp_path, "eager", 'raise AssertionError("trained")')
     with pytest.raises(SettingsError, match="codec: there is no 'zip'; choose one of: bfloat16,"):
