@@ -243,6 +243,7 @@ def create(folder: Path, plan: Plan) -> Kit:
         devices=plan.devices,
         place=plan.place,
         data=plan.data,
+        user=_owner(folders.broker) if Path(plan.place) == folders.broker.absolute() else "",
     )
     _write(folders.broker / "mosquitto.conf", mosquitto_files.config(listening))
     _write(folders.broker / "emqx.conf", emqx_files.config(plan.place))
@@ -251,6 +252,14 @@ def create(folder: Path, plan: Plan) -> Kit:
     kit.enroll(COORDINATOR, "coordinator")
     kit.enroll(MONITOR, "monitor")
     return kit
+
+
+def _owner(path: Path) -> str:
+    """By name, or as Mosquitto's own default where there is no name for it, as in containers."""
+    try:
+        return path.owner()
+    except KeyError:
+        return ""
 
 
 def _read_pair(folder: Path, name: str) -> Pair:

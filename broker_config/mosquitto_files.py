@@ -39,6 +39,8 @@ class Listening:
     """The folder in which the broker will find its files."""
     data: str
     """The folder in which it keeps what must survive."""
+    user: str = ""
+    """As whom a broker runs that root starts; as `mosquitto` if none is named."""
 
 
 def config(listening: Listening) -> str:
@@ -157,6 +159,12 @@ def _head(listening: Listening) -> str:
         "",
         f"persistence_location {listening.data}/",
     ]
+    if listening.user:
+        lines += [
+            "",
+            "# Started by root, it becomes this user: the files beside this one are for no other.",
+            f"user {listening.user}",
+        ]
     return "\n".join(lines)
 
 

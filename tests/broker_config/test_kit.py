@@ -222,6 +222,19 @@ def test_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing in it is written over" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "user"), [([], True), (["--place", "/etc/mosquitto/demo"], False)]
+)
+def test_a_broker_started_by_root_may_read_a_kit_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], user: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["broker-kit", "kit", "--federation", "demo", "--host", "broker.example", *more]
+    assert command_line.run(words) == 0
+    config = (tmp_path / "kit" / "broker" / "mosquitto.conf").read_text().splitlines()
+    assert (f"user {tmp_path.owner()}" in config) == user
+
+
 @pytest.mark.parametrize("host", ["", "a host", "a,b", "x\ny", "mqtts://a.b", "a.b:8883", "-a"])
 def test_what_names_no_host_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], host: str
