@@ -171,7 +171,7 @@ def sentence(record: Record) -> str:
             f" {len(record.evaluated)}, {record.duration_s:.1f} s{figures}"
         )
     late = len(record.late_counted)
-    earlier = f", and {late} earlier rounds" if late else ""
+    earlier = f", and {late} to earlier rounds" if late else ""
     return (
         f"round {record.round} {record.outcome} ({record.reason}):"
         f" {len(record.answered)} of {len(record.invited)} answered{earlier},"
