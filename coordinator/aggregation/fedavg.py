@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean
+from coordinator.weighted_mean import WeightedMean, along
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,4 +22,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def build(settings: Settings, round_: Round) -> WeightedMean:
-    return WeightedMean(round_.exact_sum(), settings.rate)
+    return WeightedMean(round_.exact_sum(), along(settings.rate))

@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean
+from coordinator.weighted_mean import WeightedMean, along
 from fedmqtt.messages import Training
 from fedmqtt.settings import SettingsError
 
@@ -40,4 +40,4 @@ def training(settings: Settings, training: Training) -> Training:
 
 
 def build(settings: Settings, round_: Round) -> WeightedMean:
-    return WeightedMean(round_.exact_sum(), settings.rate)
+    return WeightedMean(round_.exact_sum(), along(settings.rate))
