@@ -1,8 +1,10 @@
 """All strategies that go by the mean of the changes alone, weighted by samples."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from coordinator.rounds import Named
@@ -10,6 +12,10 @@ from fedmqtt.fixed_point import ExactSum
 from fedmqtt.weights import Array
 
 Values = NDArray[np.float64]
+
+Rate = Annotated[
+    float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
+]
 
 Step = Callable[[Array, Values], Array]
 """(w, d) -> w_next, from the round's model and the mean change, each of shape (size,)."""
