@@ -12,8 +12,6 @@ import json
 import math
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.cpu_time import least_s
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from fedmqtt import codec_chain, codec_chance, messages
@@ -103,8 +102,8 @@ def _cost(codec: str, change: Array, repeats: int) -> dict[str, float]:
     update = _read(data)
     return {
         "bytes": len(update.payload),
-        "fold_s": _least_s(lambda: fold(update), repeats),
-        "answer_s": _least_s(take, repeats),
+        "fold_s": least_s(lambda: fold(update), repeats),
+        "answer_s": least_s(take, repeats),
     }
 
 
@@ -112,16 +111,6 @@ def _shapes(params: int) -> Shapes:
     """Of one large layer and a bias, for codecs that go by them."""
     side = math.isqrt(params)
     return (side, side), (params - side * side,)
-
-
-def _least_s(work: Callable[[], None], repeats: int) -> float:
-    work()
-    found = []
-    for _ in range(repeats):
-        began = time.process_time()
-        work()
-        found.append(time.process_time() - began)
-    return min(found)
 
 
 def _read(data: bytes) -> Update:

@@ -10,8 +10,6 @@ import argparse
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.cpu_time import least_s
 from coordinator import downlink, published_model
 from edge_client.rebuild import rebuild
 from edge_client.training_job import Rebuild
@@ -51,7 +50,7 @@ def _cost(codec: str, size: int, repeats: int, folder: Path) -> dict[str, float]
     change = chance.normal(0, 0.01, size).astype(np.float32)
     old = published_model.make(Layout((("w", (size,)),)), start, 0, 128 * 1024)
     new = downlink.following(old, start + change, chain)
-    publish_s = _least_s(lambda: downlink.following(old, start + change, chain), repeats)
+    publish_s = least_s(lambda: downlink.following(old, start + change, chain), repeats)
     cost = {"publish_ms": round(publish_s * 1e3, 2)}
     if not new.deltas:
         return cost
@@ -64,19 +63,9 @@ def _cost(codec: str, size: int, repeats: int, folder: Path) -> dict[str, float]
         model_path=str(folder / "new.model"),
         digest=new.ref.digest,
     )
-    cost["rebuild_ms"] = round(_least_s(lambda: rebuild(order), repeats) * 1e3, 2)
+    cost["rebuild_ms"] = round(least_s(lambda: rebuild(order), repeats) * 1e3, 2)
     cost["bytes_per_number"] = round(len(delta.file) / size, 4)
     return cost
-
-
-def _least_s(work: Callable[[], object], repeats: int) -> float:
-    work()
-    found = []
-    for _ in range(repeats):
-        began = time.process_time()
-        work()
-        found.append(time.process_time() - began)
-    return min(found)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from coordinator.checkpoint import CheckpointError
 from coordinator.concurrency import Places
 from coordinator.history import Record
 from coordinator.known import Answer, Knowledge, Known, Report
-from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, OpenRound
+from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, Opening, OpenRound
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from coordinator.run_errors import LedgerDamaged
 from fedmqtt import weights
@@ -60,6 +60,19 @@ class Recovered:
     @property
     def knowledge(self) -> Knowledge:
         return Knowledge(dict(self.known), dict(self.reports))
+
+
+def opening(state: Collecting, settings: str = "") -> Opening:
+    """What the ledger must hold of an open round."""
+    return Opening(
+        model=state.model,
+        train=sorted(state.train),
+        evaluate=sorted(state.evaluate),
+        deadline_s=state.closes_at - state.opened_at,
+        terms_max=state.terms_max,
+        settings=settings,
+        sortition=state.sortition,
+    )
 
 
 def read(ledger: Ledger, folder: Path) -> Recovered | None:

@@ -13,13 +13,10 @@ from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
 
-from coordinator.aggregation import Round
-from coordinator.rounds import Named
+from coordinator.aggregation import Memory, Round
+from coordinator.weighted_mean import Values, WeightedMean
 from fedmqtt.weights import Array
-
-Values = NDArray[np.float64]
 
 Momentum = Annotated[
     float, Meta(ge=0, lt=1, description="How much of the last rounds' direction is kept (beta 1).")
@@ -41,40 +38,25 @@ class AdaptiveSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     momentum: Momentum = 0.9
 
 
-class AdaptiveOptimiser:
-    def __init__(
-        self,
-        settings: AdaptiveSettings,
-        round_: Round,
-        second_moment: Callable[[Values, Values], Values],
-    ) -> None:
-        """`second_moment`: (v, d) -> v_next, each of shape (size,)."""
-        self._settings = settings
-        self._memory = round_.memory
-        self._second_moment = second_moment
-        self._running = round_.exact_sum()
+def adaptive(
+    settings: AdaptiveSettings, round_: Round, second_moment: Callable[[Values, Values], Values]
+) -> WeightedMean:
+    """`second_moment`: (v, d) -> v_next, each of shape (size,)."""
+    memory = round_.memory
 
-    def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        self._running.add(change, sample_count)
-
-    def fold_part(
-        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
-    ) -> None:
-        self._running.add_at(places, values, sample_count)
-
-    def finish(self, base: Array) -> Array:
-        if self._running.weight == 0:
-            return base
-        momentum, tau = self._settings.momentum, self._settings.tau
-        mean = self._running.mean()
-        m = (1 - momentum) * mean + momentum * self._before("m", 0.0, base.size)
-        v = self._second_moment(self._before("v", tau**2, base.size), mean)
+    def step(base: Array, mean: Values) -> Array:
+        momentum, tau = settings.momentum, settings.tau
+        m = (1 - momentum) * mean + momentum * _before(memory, "m", 0.0, base.size)
+        v = second_moment(_before(memory, "v", tau**2, base.size), mean)
         # Rounded to what is remembered before it is used: a restart changes nothing.
-        self._memory["m"], self._memory["v"] = m32, v32 = m.astype(np.float32), v.astype(np.float32)
-        step = m32.astype(np.float64) / (np.sqrt(v32.astype(np.float64)) + tau)
-        return (base + self._settings.rate * step).astype(np.float32)
+        memory["m"], memory["v"] = m32, v32 = m.astype(np.float32), v.astype(np.float32)
+        scaled = m32.astype(np.float64) / (np.sqrt(v32.astype(np.float64)) + tau)
+        return (base + settings.rate * scaled).astype(np.float32)
 
-    def _before(self, name: str, start: float, size: int) -> Values:
-        if (before := self._memory.get(name)) is None:
-            return np.full(size, start)
-        return before.astype(np.float64)
+    return WeightedMean(round_.exact_sum(), step)
+
+
+def _before(memory: Memory, name: str, start: float, size: int) -> Values:
+    if (before := memory.get(name)) is None:
+        return np.full(size, start)
+    return before.astype(np.float64)

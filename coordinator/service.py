@@ -907,15 +907,7 @@ class Service:
         )
 
     def _opening(self, state: rounds.Collecting) -> Opening:
-        return Opening(
-            model=state.model,
-            train=sorted(state.train),
-            evaluate=sorted(state.evaluate),
-            deadline_s=state.closes_at - state.opened_at,
-            terms_max=state.terms_max,
-            settings=self._settings(),
-            sortition=state.sortition,
-        )
+        return recovery.opening(state, self._settings())
 
     def _invite_more(self, invite: rounds.Invite) -> None:
         state = self._state

@@ -19,7 +19,6 @@ has counted decides which: a receipt is repeated for as long as the answer lies 
 Nothing here needs numpy: to the agent a memory is a file. `remembered.py` reads it.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -30,6 +29,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from edge_client import checked_file
+from edge_client.checked_file import HASH_BYTES, Torn
 from edge_client.outbox import files, force_to_disk
 from edge_client.session import Answer
 from fedmqtt.topics import Digest, RoundId, RunId
@@ -155,21 +156,7 @@ class DeviceMemory:
 
     def _write(self, path: Path, header: Header, arrays: Sequence[bytes | memoryview]) -> None:
         encoded = msgspec.msgpack.encode(header)
-        pieces = (len(encoded).to_bytes(4), encoded, *arrays)
-        hasher = hashlib.sha256()
-        for piece in pieces:
-            hasher.update(piece)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                for piece in (hasher.digest(), *pieces):
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        checked_file.write(path, (len(encoded).to_bytes(4), encoded, *arrays))
         force_to_disk(os.open(self.folder, os.O_RDONLY))
 
     def _pending(self, answer: Answer) -> dict[RoundId, Path | None]:
@@ -191,17 +178,19 @@ class DeviceMemory:
 
 def read(path: Path) -> tuple[Header, memoryview]:
     """Its header and the bytes of its arrays, one after the other. Raises Damaged and OSError."""
-    data = path.read_bytes()
-    if hashlib.sha256(memoryview(data)[32:]).digest() != data[:32]:
-        raise Damaged(f"{path} is not as it was written")
-    header, start = _header(path, data)
-    return header, memoryview(data)[start:]
-
-
-def _header(path: Path, beginning: bytes) -> tuple[Header, int]:
-    size = int.from_bytes(beginning[32:36])
     try:
-        return msgspec.msgpack.decode(beginning[36 : 36 + size], type=Header), 36 + size
+        written = checked_file.read(path)
+    except Torn as bad:
+        raise Damaged(str(bad)) from bad
+    header, start = _header(path, written)
+    return header, written[start:]
+
+
+def _header(path: Path, beginning: memoryview) -> tuple[Header, int]:
+    """And where it ends."""
+    end = 4 + int.from_bytes(beginning[:4])
+    try:
+        return msgspec.msgpack.decode(beginning[4:end], type=Header), end
     except msgspec.MsgspecError as bad:
         raise Damaged(f"{path}: {bad}") from bad
 
@@ -210,7 +199,7 @@ def _round_in(path: Path) -> RoundId:
     """0 where nothing is remembered, or nothing that can be read."""
     try:
         with path.open("rb") as file:
-            header, _ = _header(path, file.read(_HEADER_BYTES_MAX))
+            header, _ = _header(path, memoryview(file.read(_HEADER_BYTES_MAX))[HASH_BYTES:])
     except FileNotFoundError:
         return RoundId(0)
     except Damaged as bad:

@@ -8,11 +8,11 @@ layers of the published model again. So does who trains in another run; a device
 a model does so with the newest layers that it has, of whichever run (`read_newest`).
 """
 
-import hashlib
 import logging
-import os
 from pathlib import Path
 
+from edge_client import checked_file
+from edge_client.checked_file import Torn
 from edge_client.outbox import files
 from fedmqtt import weights
 from fedmqtt.personal import Division
@@ -20,7 +20,6 @@ from fedmqtt.topics import RunId
 from fedmqtt.weights import Array, WeightsError
 
 _ENDING = ".personal"
-_HASH_BYTES = 32
 
 _log = logging.getLogger("client.personal")
 
@@ -49,19 +48,8 @@ def read_newest(folder: Path, run: RunId, division: Division) -> Array | None:
 def keep(folder: Path, run: RunId, division: Division, flat: Array) -> None:
     """These take the place of what was there, also of other runs. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = weights.write(division.personal, flat)
     path = _path(folder, run)
-    part = folder / f"{path.name}.{os.getpid()}.part"
-    try:
-        with part.open("wb") as file:
-            file.write(hashlib.sha256(data).digest())
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    checked_file.write(path, [weights.write(division.personal, flat)])
     for other in files(folder, _ENDING):
         if other != path:
             # Of a run that is over.
@@ -74,12 +62,11 @@ def _path(folder: Path, run: RunId) -> Path:
 
 def _read(path: Path, division: Division) -> Array | None:
     try:
-        data = path.read_bytes()
+        kept = checked_file.read(path)
     except FileNotFoundError:
         return None
-    kept = memoryview(data)[_HASH_BYTES:]
-    if hashlib.sha256(kept).digest() != data[:_HASH_BYTES]:
-        _log.warning("%s is not as it was written; its layers begin anew", path)
+    except Torn as bad:
+        _log.warning("%s; its layers begin anew", bad)
         return None
     try:
         layout, flat = weights.read(kept)

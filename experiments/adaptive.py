@@ -23,7 +23,6 @@ Prints a table for each fleet, and the result as JSON on the last line.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,12 +33,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.cells import FLEETS, Bars, Cell, Played, add_running_arguments, bars, play
-from experiments.curves import by_round, crossing, smooth
-from experiments.people import Task, fleet_of, tasks
-from experiments.seldom_online import WEATHER
-from experiments.tables import in_words, markdown, rounded
-from fleet_sim.simulate_command import Mistake
+from experiments import program
+from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play
+from experiments.curves import by_round, crossing, latest, mean_if_all, smooth
+from experiments.people import Task, digits, fleet_of, tasks
+from experiments.seldom_online import SELDOM
+from experiments.tables import markdown, plus_minus
 
 RATES: dict[str, tuple[float, ...]] = {
     "fedavg": (0.5, 1.0, 2.0),
@@ -62,13 +61,10 @@ _HERE = ("connectivity.kind=always",)
 _SELDOM = (
     "data.split=shards",
     "clients=21",
-    *WEATHER["markov"],
-    "connectivity.follows_data=1.0",
+    *SELDOM,
     "federation.rounds.clients_min=3",
 )
 _DIGITS = (
-    "federation.task=experiments.small_mnist",
-    "federation.training.batch_size=20",
     "federation.rounds.clients_min=50",
     "clients=50",
     "data.split=shards",
@@ -91,32 +87,23 @@ class Outcome:
     """By seed: the accuracy of each model."""
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     known = _fleets(arguments)
     outcomes: list[Outcome] = []
     runs_each = sum(max(1, len(RATES[one])) for one in arguments.optimisers)
     runs_each += len(arguments.optimisers) * (len(arguments.seeds) - 1)
-    try:
-        with bars(len(known) * runs_each) as bar:
-            for fleet in known:
-                for optimiser in arguments.optimisers:
-                    one = _outcome(fleet, known[fleet], optimiser, arguments, bar)
-                    outcomes.append(one)
-    except Mistake as bad:
-        sys.stderr.write(f"adaptive.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    with program.resumable("adaptive.py"), bars(len(known) * runs_each) as bar:
+        for fleet in known:
+            for optimiser in arguments.optimisers:
+                outcomes.append(_outcome(fleet, known[fleet], optimiser, arguments, bar))
     for fleet in known:
         print(_table([one for one in outcomes if one.fleet == fleet]))
     told = [asdict(one) for one in outcomes]
     for line in told:
         # Thousands of numbers; the run folders have them.
         line["seeds"] = len(line.pop("curves"))
-    print(json.dumps(rounded({"experiment": "adaptive", "outcomes": told})))
-    return 0
+    program.print_result("adaptive", outcomes=told)
 
 
 def _fleets(arguments: argparse.Namespace) -> dict[str, tuple[Task, tuple[str, ...]]]:
@@ -126,8 +113,7 @@ def _fleets(arguments: argparse.Namespace) -> dict[str, tuple[Task, tuple[str, .
         har = tasks(arguments.har)["har"]
         found |= {"har": (har, _HERE), "seldom": (har, _SELDOM)}
     if arguments.mnist is not None:
-        digits = Task(arguments.mnist.resolve(), _DIGITS, FLEETS / "mnist.toml")
-        found["digits"] = (digits, ())
+        found["digits"] = (digits(arguments.mnist, *_DIGITS), ())
     return {name: found[name] for name in arguments.fleets if name in found}
 
 
@@ -140,7 +126,7 @@ def _outcome(
 ) -> Outcome:
     def run(rate: float | None, seed: int) -> Played:
         cell = _cell(fleet, how, optimiser, rate, seed, arguments.rounds or ROUNDS[fleet])
-        one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
+        one = play(cell, arguments, bar, lambda records: False)
         bar.end(f"{cell.name}: {_latest(one):.3f}, {one.wall_s:.0f} s")
         return one
 
@@ -177,15 +163,13 @@ def _cell(
 
 
 def _latest(one: Played) -> float:
-    return mean(accuracy for _, accuracy in by_round(one.records)[-LATEST:])
+    return latest(one.records, LATEST)
 
 
 def _rounds_to(target: float, outcome: Outcome) -> float | None:
     """Mean over the seeds; None where not all reached it."""
     curves = [list(enumerate(curve)) for curve in outcome.curves]
-    found = [crossing(smooth(curve, SMOOTHED), target) for curve in curves]
-    reached = [one for one in found if one is not None]
-    return mean(reached) if len(reached) == len(found) else None
+    return mean_if_all([crossing(smooth(curve, SMOOTHED), target) for curve in curves])
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:
@@ -193,14 +177,13 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     target = base.accuracy - SLACK
     rows = []
     for one in outcomes:
-        spread = "" if one.spread is None else f" ± {100 * one.spread:.1f}"
         rounds = _rounds_to(target, one)
         rows.append(
             [
                 one.optimiser,
                 "its own" if one.rate is None else f"{one.rate:g}",
                 ", ".join(f"{rate}: {100 * found:.1f}" for rate, found in one.tried.items()),
-                f"{100 * one.accuracy:.1f}{spread}",
+                f"{100 * one.accuracy:.1f}{plus_minus(one.spread)}",
                 "not reached" if rounds is None else f"{rounds:.0f}",
             ]
         )
@@ -211,11 +194,7 @@ def _table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _parse() -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
-    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four files")
+    parser = program.parser(__doc__, "har", "mnist")
     parser.add_argument("--fleets", nargs="+", choices=list(ROUNDS), default=list(ROUNDS))
     parser.add_argument("--optimisers", nargs="+", choices=list(RATES), default=list(RATES))
     parser.add_argument("--rounds", type=int, default=0, help="instead of the fleet's own count")
@@ -228,4 +207,4 @@ def _parse() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,22 +17,20 @@ with.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play
-from experiments.curves import by_hour, crossing
+from experiments import program
+from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play_whole
+from experiments.curves import crossing, mean_if_all
 from experiments.people import Task, fleet_of, tasks
-from experiments.tables import in_words, markdown, rounded
-from fleet_sim.simulate_command import Mistake
+from experiments.tables import markdown
 
 AT_WORK = 13
 MODES = {
@@ -78,32 +76,21 @@ class Outcome:
     seeds: int
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     task = tasks(arguments.har)["har" if arguments.har else "phonewatch"]
-    outcomes: list[Outcome] = []
-    try:
-        with bars(len(arguments.modes) * len(arguments.seeds)) as bar:
-            outcomes += [_outcome(mode, task, arguments, bar) for mode in arguments.modes]
-    except Mistake as bad:
-        sys.stderr.write(f"asynchronous.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    count = len(arguments.modes) * len(arguments.seeds)
+    with program.resumable("asynchronous.py"), bars(count) as bar:
+        outcomes = [_outcome(mode, task, arguments, bar) for mode in arguments.modes]
     print(_table(outcomes, arguments.hours))
-    result: dict[str, Any] = {"experiment": "asynchronous", "outcomes": list(map(asdict, outcomes))}
-    print(json.dumps(rounded(result)))
-    return 0
+    program.print_result("asynchronous", outcomes=list(map(asdict, outcomes)))
 
 
 def _outcome(mode: str, task: Task, arguments: argparse.Namespace, bar: Bars) -> Outcome:
     played = []
     for seed in arguments.seeds:
         cell = _cell(mode, task, seed, arguments.hours)
-        one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
-        bar.end(f"{mode}, seed {seed}: {one.wall_s:.0f} s")
-        played.append(one)
+        played.append(play_whole(cell, arguments, bar, f"{mode}, seed {seed}"))
     return Outcome(
         mode=mode,
         seconds=[_reached(played, target) for target in TARGETS],
@@ -123,18 +110,13 @@ def _cell(mode: str, task: Task, seed: int, hours: float) -> Cell:
     return fleet_of(task, f"{mode}-{hours:g}-h-seed-{seed}", seed, sets)
 
 
-def _curve(played: Played) -> list[tuple[float, float]]:
-    return list(by_hour(played.records, [mark.closed_s for mark in played.page.rounds]))
-
-
 def _reached(played: Sequence[Played], target: float) -> float | None:
-    hours = [crossing(_curve(one), target) for one in played]
-    reached = [one for one in hours if one is not None]
-    return mean(reached) * 3600 if len(reached) == len(hours) else None
+    hours = mean_if_all([crossing(one.by_hour, target) for one in played])
+    return None if hours is None else hours * 3600
 
 
 def _last_accuracy(played: Played, hours: float) -> float:
-    curve = _curve(played)
+    curve = played.by_hour
     last = [accuracy for hour, accuracy in curve if hour >= 0.75 * hours]
     return mean(last) if last else curve[-1][1]
 
@@ -156,10 +138,7 @@ def _table(outcomes: Sequence[Outcome], hours: float) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
+    parser = program.parser(__doc__, "har")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--hours", type=float, default=0.6, help="of the fleet's time")
@@ -168,4 +147,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from statistics import mean
 from typing import Any
 
 import msgspec
@@ -38,11 +37,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator import checkpoint
+from experiments import program
 from experiments.attacks import ATTACKS, LABELS, AttackedTrainers
-from experiments.curves import by_round
-from experiments.tables import in_words, markdown, rounded
+from experiments.cells import FLEETS
+from experiments.curves import latest, mean_if_all
+from experiments.tables import markdown
 from fedmqtt.messages import Purpose
-from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
 from fleet_sim import fleet as fleets
 from fleet_sim.fleet import Fleet
@@ -50,7 +50,6 @@ from fleet_sim.lab import Lab, Lesson
 from fleet_sim.split import holdings, make_split
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.initial_model import write_initial_model
-from learning_tasks.seam import TaskError
 
 STRATEGIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mean": ("fedavg", ()),
@@ -153,11 +152,11 @@ class _Done(Struct, frozen=True, kw_only=True):
     accuracy: float | None
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     outcomes: list[Outcome] = []
     fleets_there = [one for one in arguments.fleets if getattr(arguments, PLACES[one].data)]
-    try:
+    with program.resumable("attack.py"):
         arguments.runs.mkdir(parents=True, exist_ok=True)
         for name in fleets_there:
             for strategy in arguments.strategies:
@@ -166,18 +165,10 @@ def main() -> int:
                     outcomes.append(one)
                     said = "no model" if one.accuracy is None else f"{one.accuracy:.3f}"
                     sys.stderr.write(f"{name} {strategy} {attack} {share:.0%}: {said}\n")
-    except (SettingsError, TaskError, OSError) as bad:
-        sys.stderr.write(f"attack.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
     for name in fleets_there:
         for share in arguments.shares:
             print(f"{name}, {share:.0%} hostile\n\n{_table(outcomes, name, share)}\n")
-    result = {"experiment": "attack", "outcomes": [asdict(one) for one in outcomes]}
-    print(json.dumps(rounded(result)))
-    return 0
+    program.print_result("attack", outcomes=list(map(asdict, outcomes)))
 
 
 def _attacks(arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
@@ -196,8 +187,7 @@ def _outcome(
         _accuracy(name, data, strategy, attack, share, seed, rounds, arguments.runs)
         for seed in arguments.seeds
     ]
-    known = [one for one in found if one is not None]
-    return Outcome(name, strategy, attack, share, mean(known) if len(known) == len(found) else None)
+    return Outcome(name, strategy, attack, share, mean_if_all(found))
 
 
 def _accuracy(
@@ -218,12 +208,12 @@ def _accuracy(
         done = msgspec.json.decode(file.read_bytes(), type=_Done)
         if done.settings == settings:
             return done.accuracy
-    fleet = fleets.read(ROOT / "experiments" / "fleets" / "mnist.toml", settings[:-1])
+    fleet = fleets.read(FLEETS / "mnist.toml", settings[:-1])
     with tempfile.TemporaryDirectory(prefix="fedmqtt-attack-") as folder:
         lab = _played(fleet, place, Path(folder), attack, share)
     accuracy = None
     if any(record.outcome == "averaged" for record in lab.records):
-        accuracy = mean(accuracy for _, accuracy in by_round(lab.records)[-LATEST:])
+        accuracy = latest(lab.records, LATEST)
     file.write_bytes(msgspec.json.encode(_Done(settings=settings, accuracy=accuracy)))
     return accuracy
 
@@ -291,11 +281,7 @@ def _table(outcomes: list[Outcome], name: str, share: float) -> str:
 
 
 def _parse() -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
-    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four files")
+    parser = program.parser(__doc__, "har", "mnist")
     parser.add_argument("--fleets", nargs="+", choices=list(PLACES), default=list(PLACES))
     strategies = list(STRATEGIES)
     parser.add_argument("--strategies", nargs="+", choices=strategies, default=strategies)
@@ -311,4 +297,4 @@ def _parse() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -27,7 +27,6 @@ Prints a table, and the result as JSON on the last line. The run folders can be 
 """
 
 import argparse
-import json
 import math
 import re
 import sys
@@ -40,14 +39,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator import checkpoint, downlink
-from experiments.cells import FLEETS, Bars, Played, add_running_arguments, bars, play
-from experiments.curves import Curve, by_round, by_uplink, crossing, smooth
+from experiments import program
+from experiments.cells import FLEETS, Bars, Played, add_running_arguments, bars, play_whole
+from experiments.curves import Curve, by_uplink, crossing, latest, mean_if_all, smooth
 from experiments.people import Task, fleet_of, tasks
-from experiments.tables import in_words, markdown, rounded
+from experiments.tables import markdown, plus_minus
 from fedmqtt import codec_chain
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Layout
-from fleet_sim.simulate_command import Mistake
 
 TASKS = ("phonewatch", "har", "mnist")
 CODECS = (
@@ -106,26 +105,19 @@ class Outcome:
     seeds: int
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     known = tasks(arguments.har)
     if arguments.mnist is not None:
         known["mnist"] = Task(arguments.mnist.resolve(), TWO_SHARDS, FLEETS / "mnist.toml")
     names = [name for name in arguments.tasks if name in known]
     outcomes: list[Outcome] = []
-    try:
-        with bars(len(names) * len(arguments.codecs) * len(arguments.seeds)) as bar:
-            for name in names:
-                outcomes += _of_task(name, known[name], arguments, bar)
-    except Mistake as bad:
-        sys.stderr.write(f"bytes.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    count = len(names) * len(arguments.codecs) * len(arguments.seeds)
+    with program.resumable("bytes.py"), bars(count) as bar:
+        for name in names:
+            outcomes += _of_task(name, known[name], arguments, bar)
     print(_table(outcomes))
-    print(json.dumps(rounded({"experiment": "bytes", "codecs": [asdict(one) for one in outcomes]})))
-    return 0
+    program.print_result("bytes", codecs=list(map(asdict, outcomes)))
 
 
 def _of_task(name: str, task: Task, arguments: argparse.Namespace, bar: Bars) -> list[Outcome]:
@@ -149,9 +141,7 @@ def _play(
     if arguments.rounds:
         sets.append(f"federation.rounds.count={arguments.rounds}")
     cell = fleet_of(task, f"{name}-{plain}-seed-{seed}", seed, sets)
-    one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
-    bar.end(f"{cell.name}: {one.wall_s:.0f} s")
-    return one
+    return play_whole(cell, arguments, bar)
 
 
 def _outcome(
@@ -179,7 +169,7 @@ def _outcome(
 
 
 def _latest(one: Played) -> float:
-    return mean(accuracy for _, accuracy in by_round(one.records)[-LATEST:])
+    return latest(one.records, LATEST)
 
 
 def _by_uplink(one: Played) -> Curve:
@@ -191,8 +181,8 @@ def _by_downlink(one: Played) -> Curve:
 
 
 def _megabytes(crossings: Sequence[float | None]) -> float | None:
-    reached = [one for one in crossings if one is not None]
-    return mean(reached) / 1e6 if len(reached) == len(crossings) else None
+    reached = mean_if_all(crossings)
+    return None if reached is None else reached / 1e6
 
 
 def _ways(codec: str) -> tuple[str, str]:
@@ -206,11 +196,11 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for one in outcomes:
         plain = full[one.task]
-        error = "" if one.difference_error is None else f" ± {100 * one.difference_error:.1f}"
         row = [one.task, one.codec, f"{one.answer_bytes:,}"]
         row.append(f"{plain.answer_bytes / one.answer_bytes:.1f}")
         row.append(f"{one.accuracy:.3f}")
-        row.append("" if one is plain else f"{100 * one.difference:+.1f}{error}")
+        difference = f"{100 * one.difference:+.1f}{plus_minus(one.difference_error)}"
+        row.append("" if one is plain else difference)
         row += _target(one.target_mb, plain.target_mb)
         row += _target(one.target_down_mb, plain.target_down_mb)
         rows.append(row)
@@ -227,11 +217,7 @@ def _target(mb: float | None, plain_mb: float | None) -> list[str]:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
-    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four files")
+    parser = program.parser(__doc__, "har", "mnist")
     parser.add_argument(
         "--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of which there is data"
     )
@@ -261,4 +247,4 @@ def _codec(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

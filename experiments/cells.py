@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coordinator import history
 from coordinator.history import Record
+from experiments.curves import Curve, by_hour
 from fedmqtt.settings import SettingsError
 from fleet_sim import fleet as fleets
 from fleet_sim.lab_page import LabPage
@@ -69,6 +70,15 @@ class Played:
     wall_s: float
     """That it took, on the machine on which it was run."""
     is_new: bool
+
+    @property
+    def rounds(self) -> list[Record]:
+        """Without the evaluation of the last model."""
+        return [record for record in self.records if record.outcome != "evaluated"]
+
+    @property
+    def by_hour(self) -> Curve:
+        return by_hour(self.records, [mark.closed_s for mark in self.page.rounds])
 
 
 class Bars:
@@ -129,9 +139,19 @@ def add_running_arguments(parser: argparse.ArgumentParser, experiment: str) -> N
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / experiment)
 
 
-def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> Played:
-    """Raises SettingsError where its folder holds another run, and as `simulate`."""
-    folder = runs / cell.name
+def play_whole(cell: Cell, arguments: argparse.Namespace, bar: Bars, called: str = "") -> Played:
+    """All rounds of it, and a line about it. Raises as `play`."""
+    one = play(cell, arguments, bar, lambda records: False)
+    bar.end(f"{called or cell.name}: {one.wall_s:.0f} s")
+    return one
+
+
+def play(cell: Cell, arguments: argparse.Namespace, bar: Bars, enough: Enough) -> Played:
+    """`arguments` has those that every experiment has.
+
+    Raises SettingsError where its folder holds another run, and as `simulate`.
+    """
+    folder = arguments.runs / cell.name
     if (folder / "cell.json").exists():
         found, is_whole = _read(cell, folder, is_new=False)
         if is_whole or enough(found.records):
@@ -155,7 +175,7 @@ def play(cell: Cell, runs: Path, bar: Bars, enough: Enough, processes: int) -> P
         fleet,
         folder,
         repeat=cell.repeat,
-        processes=processes,
+        processes=arguments.processes,
         enough=is_enough,
         console=Console(quiet=True),
     )

@@ -63,6 +63,17 @@ def by_uplink(records: Sequence[Record], bytes_up: Sequence[int]) -> Curve:
     ]
 
 
+def latest(records: Iterable[Record], count: int) -> float:
+    """Mean accuracy of so many of the last models: single ones go up and down."""
+    return mean(accuracy for _, accuracy in by_round(records)[-count:])
+
+
+def mean_if_all(found: Sequence[float | None]) -> float | None:
+    """None where not all of them are there."""
+    there = [one for one in found if one is not None]
+    return mean(there) if len(there) == len(found) else None
+
+
 def smooth(curve: Curve, count: int) -> Curve:
     """Each point with the mean of the last `count` accuracies; shorter by the first ones."""
     return [

@@ -26,7 +26,6 @@ Prints a table for each fleet and cohort, and the result as JSON on the last lin
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -37,12 +36,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.cells import FLEETS, Bars, Played, add_running_arguments, bars, play
+from experiments import program
+from experiments.cells import Bars, Played, add_running_arguments, bars, play_whole
 from experiments.curves import by_round
-from experiments.people import Task, fleet_of, tasks
-from experiments.seldom_online import WEATHER
-from experiments.tables import in_words, markdown, rounded
-from fleet_sim.simulate_command import Mistake
+from experiments.people import Task, digits, fleet_of, tasks
+from experiments.seldom_online import SELDOM
+from experiments.tables import markdown, plus_minus
 
 CLIENTS = {"har": 21, "digits": 50}
 ROUNDS = {"har": 40, "digits": 60}
@@ -77,30 +76,20 @@ class Outcome:
     """By seed: the accuracy of each model."""
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     known = _fleets(arguments)
     cells = [(fleet, cohort) for fleet in known for cohort in arguments.cohorts]
     outcomes: list[Outcome] = []
-    try:
-        count = sum(len(_variants(cohort)) for _, cohort in cells)
-        with bars(count * len(arguments.seeds)) as bar:
-            for fleet, cohort in cells:
-                for variant in _variants(cohort):
-                    one = _outcome(fleet, known[fleet], cohort, variant, arguments, bar)
-                    outcomes.append(one)
-    except Mistake as bad:
-        sys.stderr.write(f"drift.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    count = sum(len(_variants(cohort)) for _, cohort in cells)
+    with program.resumable("drift.py"), bars(count * len(arguments.seeds)) as bar:
+        for fleet, cohort in cells:
+            for variant in _variants(cohort):
+                outcomes.append(_outcome(fleet, known[fleet], cohort, variant, arguments, bar))
     for fleet, cohort in cells:
         alike = [one for one in outcomes if (one.fleet, one.cohort) == (fleet, cohort)]
         print(f"{fleet}, {cohort} in each round\n\n{_table(alike)}\n")
-    result = {"experiment": "drift", "outcomes": [asdict(one) for one in outcomes]}
-    print(json.dumps(rounded(result)))
-    return 0
+    program.print_result("drift", outcomes=list(map(asdict, outcomes)))
 
 
 def _variants(cohort: str) -> list[str]:
@@ -115,8 +104,7 @@ def _fleets(arguments: argparse.Namespace) -> dict[str, Task]:
         har = tasks(arguments.har)["har"]
         found["har"] = Task(har.data, (*har.sets, *long), har.fleet)
     if arguments.mnist is not None:
-        sets = ("federation.task=experiments.small_mnist", "federation.training.batch_size=20")
-        found["digits"] = Task(arguments.mnist.resolve(), (*sets, *long), FLEETS / "mnist.toml")
+        found["digits"] = digits(arguments.mnist, *long)
     return found
 
 
@@ -125,9 +113,7 @@ def _outcome(
 ) -> Outcome:
     clients = CLIENTS[fleet]
     size = clients // COHORTS[cohort]
-    weather: tuple[str, ...] = ()
-    if cohort == "seldom":
-        weather = (*WEATHER["markov"], "connectivity.follows_data=1.0")
+    weather = SELDOM if cohort == "seldom" else ()
     sets = [
         f"clients={clients}",
         f"federation.rounds.count={arguments.rounds or ROUNDS[fleet]}",
@@ -141,9 +127,8 @@ def _outcome(
     played: list[Played] = []
     for seed in arguments.seeds:
         cell = fleet_of(task, f"{fleet}-{cohort}-{place}-seed-{seed}", seed, sets)
-        one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
-        bar.end(f"{fleet}, {cohort}, {variant}, seed {seed}: {one.wall_s:.0f} s")
-        played.append(one)
+        called = f"{fleet}, {cohort}, {variant}, seed {seed}"
+        played.append(play_whole(cell, arguments, bar, called))
     curves = [[accuracy for _, accuracy in by_round(one.records)] for one in played]
     latest = [mean(curve[-LATEST:]) for curve in curves]
     return Outcome(
@@ -171,18 +156,13 @@ def _megabytes(played: Played) -> float:
 def _table(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for one in outcomes:
-        spread = "" if one.spread is None else f" ± {100 * one.spread:.1f}"
-        early, accuracy = f"{100 * one.early:.1f}", f"{100 * one.accuracy:.1f}{spread}"
-        rows.append([one.variant, early, accuracy, f"{one.megabytes:.0f}"])
+        accuracy = f"{100 * one.accuracy:.1f}{plus_minus(one.spread)}"
+        rows.append([one.variant, f"{100 * one.early:.1f}", accuracy, f"{one.megabytes:.0f}"])
     return markdown(["", "half-way, %", "at the end, %", "MB"], rows)
 
 
 def _parse() -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
-    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four files")
+    parser = program.parser(__doc__, "har", "mnist")
     parser.add_argument("--cohorts", nargs="+", choices=list(COHORTS), default=list(COHORTS))
     parser.add_argument("--rounds", type=int, default=0, help="instead of the fleet's own count")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
@@ -194,4 +174,4 @@ def _parse() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

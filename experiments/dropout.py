@@ -23,7 +23,6 @@ The run folders can be looked at with `fedmqtt report`.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,12 +31,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import lost_answers, pictures, seldom_online
-from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play
+from experiments import lost_answers, pictures, program, seldom_online
+from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play_whole
 from experiments.lost_answers import OVER_SELECTION, TARGET
 from experiments.people import Task, tasks
-from experiments.tables import in_words, markdown, rounded
-from fleet_sim.simulate_command import Mistake
+from experiments.tables import markdown
 from learning_tasks.har import CLASS_NAMES
 
 PARTS = ("dropout", "availability")
@@ -45,23 +43,16 @@ LATE = ("discard", "weigh", "buffer")
 DROPOUTS = (0.0, 0.1, 0.3, 0.5, 0.7)
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
-    result: dict[str, Any] = {"experiment": "dropout"}
+    result: dict[str, Any] = {}
     known = tasks(arguments.har)
-    try:
+    with program.resumable("dropout.py"):
         if "dropout" in arguments.parts:
             result["dropout"] = _dropout(arguments, known)
         if "availability" in arguments.parts and "har" in known:
             result["availability"] = _availability(arguments, known["har"])
-    except Mistake as bad:
-        sys.stderr.write(f"dropout.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
-    print(json.dumps(rounded(result)))
-    return 0
+    program.print_result("dropout", **result)
 
 
 def _dropout(arguments: argparse.Namespace, known: dict[str, Task]) -> list[dict[str, Any]]:
@@ -129,19 +120,11 @@ def _availability_table(outcomes: list[seldom_online.Outcome]) -> str:
 
 
 def _play_all(cells: list[Cell], arguments: argparse.Namespace, bar: Bars) -> list[Played]:
-    played = []
-    for cell in cells:
-        one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
-        bar.end(f"{cell.name}: {one.wall_s:.0f} s")
-        played.append(one)
-    return played
+    return [play_whole(cell, arguments, bar) for cell in cells]
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
+    parser = program.parser(__doc__, "har")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--tasks", nargs="+", choices=["phonewatch", "har"], default=["phonewatch", "har"]
@@ -176,4 +159,4 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,22 +16,20 @@ experiment is gone on with.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from safetensors.numpy import load_file
 
-from experiments.cells import Bars, Played, add_running_arguments, bars, play
+from experiments import program
+from experiments.cells import Bars, Played, add_running_arguments, bars, play_whole
 from experiments.people import Task, fleet_of, tasks
-from experiments.tables import in_words, markdown, rounded
-from fleet_sim.simulate_command import Mistake
+from experiments.tables import markdown
 from fleet_sim.training.trainers import Trainers
 from learning_tasks import split_data
 from learning_tasks.seam import Evaluated
@@ -125,27 +123,18 @@ class Outcome:
     seeds: int
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     task = tasks(arguments.har)["har"]
     count = sum(len(PARTS[name].variants) for name in arguments.parts)
     outcomes: list[Outcome] = []
-    try:
-        with bars(count * len(arguments.seeds)) as bar:
-            for name in arguments.parts:
-                for variant in PARTS[name].variants:
-                    outcomes.append(_outcome(name, variant, task, arguments, bar))
-    except Mistake as bad:
-        sys.stderr.write(f"local.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    with program.resumable("local.py"), bars(count * len(arguments.seeds)) as bar:
+        for name in arguments.parts:
+            for variant in PARTS[name].variants:
+                outcomes.append(_outcome(name, variant, task, arguments, bar))
     for name in arguments.parts:
         print(f"{name}\n\n{_table([one for one in outcomes if one.part == name])}")
-    result: dict[str, Any] = {"experiment": "local", "outcomes": list(map(asdict, outcomes))}
-    print(json.dumps(rounded(result)))
-    return 0
+    program.print_result("local", outcomes=list(map(asdict, outcomes)))
 
 
 def _outcome(
@@ -157,9 +146,7 @@ def _outcome(
     played = []
     for seed in arguments.seeds:
         cell = fleet_of(task, f"{name}-{place}-seed-{seed}", seed, sets)
-        one = play(cell, arguments.runs, bar, lambda records: False, arguments.processes)
-        bar.end(f"{name}, {variant}, seed {seed}: {one.wall_s:.0f} s")
-        played.append(one)
+        played.append(play_whole(cell, arguments, bar, f"{name}, {variant}, seed {seed}"))
     is_shared = not name.startswith("personal")
     return Outcome(
         part=name,
@@ -171,12 +158,7 @@ def _outcome(
         worst_tenth=mean(_worst_tenth(one, "learning_tasks.har") for one in played)
         if is_shared
         else None,
-        answers=mean(
-            len(record.answered)
-            for one in played
-            for record in one.records
-            if record.outcome != "evaluated"
-        ),
+        answers=mean(len(record.answered) for one in played for record in one.rounds),
         seeds=len(played),
     )
 
@@ -217,10 +199,7 @@ def _percent(share: float | None) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, required=True, help="the folder with HAR's data")
+    parser = program.parser(__doc__, "har", needed=True)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     add_running_arguments(parser, "local")
@@ -228,4 +207,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -20,12 +20,12 @@ from statistics import mean
 
 from coordinator.history import Record
 from experiments.cells import Cell, Played
-from experiments.curves import by_hour, by_round, crossing
+from experiments.curves import crossing, latest, mean_if_all
 from experiments.people import Task, fleet_of
 
 TARGET = 0.90
 LATEST = 10
-"""The accuracy of a run is the mean of so many of its last models: single ones go up and down."""
+"""The accuracy of a run is the mean of so many of its last models."""
 
 TRAINS_S = 40.0
 AWAY_S = 120.0
@@ -87,22 +87,12 @@ def cells(choice: Choice, task: Task, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def outcome(choice: Choice, played: Sequence[Played]) -> Outcome:
-    hours = [
-        crossing(by_hour(one.records, [mark.closed_s for mark in one.page.rounds]), TARGET)
-        for one in played
-    ]
-    reached = [one for one in hours if one is not None]
     return Outcome(
         choice=choice,
         lost=mean(_lost_share(one.records) for one in played),
-        accuracy=mean(_latest(one.records) for one in played),
-        hours=mean(reached) if len(reached) == len(hours) else None,
-        round_s=mean(
-            record.duration_s
-            for one in played
-            for record in one.records
-            if record.outcome != "evaluated"
-        ),
+        accuracy=mean(latest(one.records, LATEST) for one in played),
+        hours=mean_if_all([crossing(one.by_hour, TARGET) for one in played]),
+        round_s=mean(record.duration_s for one in played for record in one.rounds),
         late_counted=mean(
             sum(len(record.late_counted) for record in one.records) for one in played
         ),
@@ -123,7 +113,3 @@ def _weather(dropout: float) -> tuple[str, ...]:
 def _lost_share(records: Sequence[Record]) -> float:
     wanted = sum(len(one.invited) - len(one.surplus) for one in records)
     return sum(len(one.dropped) for one in records) / max(1, wanted)
-
-
-def _latest(records: Sequence[Record]) -> float:
-    return mean(accuracy for _, accuracy in by_round(records)[-LATEST:])

@@ -38,10 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator.history import Record
+from experiments import program
 from experiments.cells import FLEETS, Bars, Cell, Played, add_running_arguments, bars, play
 from experiments.curves import by_round, crossing
-from experiments.tables import in_words, markdown
-from fleet_sim.simulate_command import Mistake
+from experiments.tables import markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +81,13 @@ class _Tried:
         return max(accuracy for _, accuracy in by_round(self.played.records))
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     paper = _PAPER[arguments.model, arguments.split]
-    try:
-        with bars(len(arguments.rates)) as bar:
-            tried = _try_all(arguments, paper, bar)
-    except Mistake as bad:
-        sys.stderr.write(f"mcmahan.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    with program.resumable("mcmahan.py"), bars(len(arguments.rates)) as bar:
+        tried = _try_all(arguments, paper, bar)
     print(_table(arguments, paper, tried))
     print(json.dumps(_result(arguments, paper, tried)))
-    return 0
 
 
 def _try_all(arguments: argparse.Namespace, paper: _Paper, bar: Bars) -> list[_Tried]:
@@ -109,9 +101,7 @@ def _try_all(arguments: argparse.Namespace, paper: _Paper, bar: Bars) -> list[_T
             is_there = figures is not None and figures.metrics["accuracy"] >= target
             return is_there or records[-1].round - 1 >= at_most
 
-        played = play(
-            _cell(arguments, paper, rate), arguments.runs, bar, enough, arguments.processes
-        )
+        played = play(_cell(arguments, paper, rate), arguments, bar, enough)
         found = _Tried(rate, crossing(by_round(played.records), target), played)
         tried.append(found)
         bar.end(f"{played.folder.name}: {_say_rounds(found)} rounds, {played.wall_s:.0f} s")
@@ -193,9 +183,7 @@ def _result(
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with the four files of MNIST"
     )
@@ -218,4 +206,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -36,6 +36,12 @@ def tasks(har: Path | None) -> dict[str, Task]:
     return found
 
 
+def digits(mnist: Path, *sets: str) -> Task:
+    """Small MNIST, in batches of 20 digits."""
+    known = ("federation.task=experiments.small_mnist", "federation.training.batch_size=20")
+    return Task(mnist.resolve(), (*known, *sets), FLEETS / "mnist.toml")
+
+
 def fleet_of(task: Task, name: str, seed: int, sets: Sequence[str]) -> Cell:
     data = () if task.data is None else (f"data.path={json.dumps(str(task.data))}",)
     seeds = (f"federation.seed={seed}", f"seed={seed}")

@@ -39,6 +39,9 @@ WEATHER = {
     ),
 }
 
+SELDOM = (*WEATHER["markov"], "connectivity.follows_data=1.0")
+"""What data a client has decides how often it is online."""
+
 _ROUNDS = 144
 _COUNTED = 48
 """The last rounds, over which recalls are means: a day of the diurnal weather."""

@@ -15,26 +15,25 @@ docs/selection.md. A run takes some 10 s on one core; an interrupted experiment 
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator import selection
 from coordinator.history import Record
-from experiments.cells import Bars, Cell, Played, add_running_arguments, bars, play
-from experiments.curves import by_hour, crossing
+from experiments import program
+from experiments.cells import Bars, Played, add_running_arguments, bars, play_whole
+from experiments.curves import crossing, latest, mean_if_all
 from experiments.people import Task, fleet_of, tasks
-from experiments.tables import in_words, markdown, rounded
+from experiments.seldom_online import SELDOM
+from experiments.tables import markdown
 from fedmqtt import parts
-from fleet_sim.simulate_command import Mistake
 
 FLEETS = {
     "there": (
@@ -51,12 +50,7 @@ FLEETS = {
         (
             "data.split=shards",
             "clients=21",
-            "connectivity.kind=markov",
-            "connectivity.settings.online_s=600.0",
-            "connectivity.settings.offline_s=600.0",
-            "connectivity.settings.spread=2.5",
-            "connectivity.follows_data=1.0",
-            "federation.rounds.pause_s=120.0",
+            *SELDOM,
             "federation.rounds.count=100",
             "federation.rounds.clients_min=3",
         ),
@@ -88,74 +82,40 @@ class Outcome:
     seeds: int
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     known = tasks(arguments.har)
     chosen = [name for name in arguments.fleets if FLEETS[name][0] in known]
     outcomes: list[Outcome] = []
-    try:
-        with bars(len(chosen) * len(arguments.policies) * len(arguments.seeds)) as bar:
-            for name in chosen:
-                task = known[FLEETS[name][0]]
-                for policy in arguments.policies:
-                    outcomes.append(_outcome(name, policy, task, arguments, bar))
-    except Mistake as bad:
-        sys.stderr.write(f"selection.py: {in_words(bad)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on with the run that it was at\n")
-        return 130
+    count = len(chosen) * len(arguments.policies) * len(arguments.seeds)
+    with program.resumable("selection.py"), bars(count) as bar:
+        for name in chosen:
+            task = known[FLEETS[name][0]]
+            for policy in arguments.policies:
+                outcomes.append(_outcome(name, policy, task, arguments, bar))
     for name in chosen:
         print(_table([one for one in outcomes if one.fleet == name]))
-    result: dict[str, Any] = {"experiment": "selection", "outcomes": list(map(asdict, outcomes))}
-    print(json.dumps(rounded(result)))
-    return 0
+    program.print_result("selection", outcomes=list(map(asdict, outcomes)))
 
 
 def _outcome(
     name: str, policy: str, task: Task, arguments: argparse.Namespace, bar: Bars
 ) -> Outcome:
+    sets = (*FLEETS[name][1], f"federation.selection={policy}")
     played = []
     for seed in arguments.seeds:
-        one = play(
-            _cell(name, policy, task, seed),
-            arguments.runs,
-            bar,
-            lambda records: False,
-            arguments.processes,
-        )
-        bar.end(f"{name}, {policy}, seed {seed}: {one.wall_s:.0f} s")
-        played.append(one)
-    hours = [
-        crossing(by_hour(one.records, [mark.closed_s for mark in one.page.rounds]), TARGET)
-        for one in played
-    ]
-    reached = [one for one in hours if one is not None]
+        cell = fleet_of(task, f"{name}-{policy}-seed-{seed}", seed, sets)
+        played.append(play_whole(cell, arguments, bar, f"{name}, {policy}, seed {seed}"))
     return Outcome(
         fleet=name,
         policy=policy,
-        accuracy=mean(mean(_accuracies(one.records)) for one in played),
+        accuracy=mean(latest(one.records, _LAST) for one in played),
         worst=mean(_worst_recall(one.records) for one in played),
-        hours=mean(reached) if len(reached) == len(hours) else None,
-        round_s=mean(
-            record.duration_s
-            for one in played
-            for record in one.records
-            if record.outcome != "evaluated"
-        ),
+        hours=mean_if_all([crossing(one.by_hour, TARGET) for one in played]),
+        round_s=mean(record.duration_s for one in played for record in one.rounds),
         fairness=mean(map(_fairness, played)),
         seeds=len(played),
     )
-
-
-def _cell(name: str, policy: str, task: Task, seed: int) -> Cell:
-    sets = (*FLEETS[name][1], f"federation.selection={policy}")
-    return fleet_of(task, f"{name}-{policy}-seed-{seed}", seed, sets)
-
-
-def _accuracies(records: Sequence[Record]) -> list[float]:
-    measured = [one.figures for one in records if one.figures is not None]
-    return [figures.metrics["accuracy"] for figures in measured[-_LAST:]]
 
 
 def _worst_recall(records: Sequence[Record]) -> float:
@@ -193,10 +153,7 @@ def _table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--har", type=Path, help="folder with ucihar_features.npz")
+    parser = program.parser(__doc__, "har")
     parser.add_argument("--fleets", nargs="+", choices=FLEETS, default=list(FLEETS))
     policies = parts.names(selection)
     parser.add_argument("--policies", nargs="+", choices=policies, default=policies)
@@ -206,4 +163,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

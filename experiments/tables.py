@@ -1,7 +1,6 @@
-"""Results and mistakes, as text for people."""
+"""Results as text for people."""
 
 from collections.abc import Sequence
-from typing import Any
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -17,16 +16,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), line(rule), *(line(row) for row in rows)])
 
 
-def in_words(bad: BaseException) -> str:
-    if isinstance(bad, OSError):
-        return f"{bad.filename}: {bad.strerror}"
-    return str(bad)
-
-
-def rounded(value: Any) -> Any:
-    """The same tables and lists, for people: numbers to four digits after the point."""
-    if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return round(value, 4) if isinstance(value, float) else value
+def plus_minus(spread: float | None) -> str:
+    """In percent; nothing where there is none, as of one seed."""
+    return "" if spread is None else f" ± {100 * spread:.1f}"

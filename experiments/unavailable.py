@@ -41,16 +41,15 @@ from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from edge_client import trainer
 from edge_client.training_job import Job
-from experiments.tables import in_words, markdown, rounded
+from experiments import program
+from experiments.tables import markdown
 from fedmqtt import personal, weights
 from fedmqtt.messages import Training
-from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.kept_memory import KeptMemory
 from learning_tasks import mnist_files
 from learning_tasks.loading import load_task
-from learning_tasks.seam import TaskError
 
 TASK = "learning_tasks.mnist_2nn"
 CLIENTS, EACH, JUDGED = 50, 100, 2000
@@ -256,11 +255,11 @@ def outcome(
     )
 
 
-def main() -> int:
+def main() -> None:
     arguments = _parse()
     torch.set_num_threads(1)
     outcomes: list[Outcome] = []
-    try:
+    with program.mistakes_told("unavailable.py"):
         worlds = {seed: world_of(arguments.mnist, seed) for seed in arguments.seeds}
         for pattern in arguments.patterns:
             for method in arguments.methods:
@@ -268,12 +267,8 @@ def main() -> int:
                     one = outcome(method, pattern, worlds, waits, arguments)
                     outcomes.append(one)
                     sys.stderr.write(f"{pattern} {method}: {one.accuracy:.3f}\n")
-    except (SettingsError, TaskError, OSError) as bad:
-        sys.stderr.write(f"unavailable.py: {in_words(bad)}\n")
-        return 2
     print(_table(outcomes))
-    print(json.dumps(rounded([asdict(one) for one in outcomes])))
-    return 0
+    print(json.dumps(program.rounded([asdict(one) for one in outcomes])))
 
 
 def _table(outcomes: list[Outcome]) -> str:
@@ -294,9 +289,7 @@ def _table(outcomes: list[Outcome]) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--mnist", type=Path, required=True, help="the folder with its four files")
+    parser = program.parser(__doc__, "mnist", needed=True)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
     parser.add_argument("--loss", type=float, default=0.0, help="share of the answers")
@@ -307,4 +300,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,7 +25,7 @@ from edge_client.conditions import Conditions
 from edge_client.config import ClientConfig
 from fedmqtt import data_query, messages
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import PURPOSES, Evaluation, Measures, Offer, Presence, Purpose, Update
+from fedmqtt.messages import PURPOSES, Evaluation, Measures, Presence, Purpose, Update
 from fedmqtt.topics import ClientId, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.clock import Clock
@@ -35,7 +35,7 @@ from fleet_sim.fleet import Crew, Faults, Fleet, judge
 from fleet_sim.hardware import label_of
 from fleet_sim.intervals import HOUR_S, seconds_of
 from fleet_sim.lab_broker import LabBroker
-from fleet_sim.lab_device import Habits, LabDevice, Work, birth_token, can_sleep
+from fleet_sim.lab_device import Assignment, Habits, LabDevice, Work, birth_token, can_sleep
 from fleet_sim.lab_page import RoundMark
 from fleet_sim.lab_tensors import Cohort, Tensors, named_answer
 from fleet_sim.outcome import Outcome
@@ -267,27 +267,18 @@ class HeaderWork:
     """Devices' work where nothing is learned: only who answers, and when."""
 
     def __init__(self) -> None:
-        self._at_work: dict[ClientId, tuple[Offer, Purpose]] = {}
+        self._at_work: dict[ClientId, Assignment] = {}
 
-    def begin(
-        self,
-        client: ClientId,
-        offer: Offer,
-        purpose: Purpose,
-        *,
-        measures: bool,
-        steps_max: int = 0,
-        label: str = "",
-    ) -> None:
-        self._at_work[client] = (offer, purpose)
+    def begin(self, client: ClientId, work: Assignment) -> None:
+        self._at_work[client] = work
 
     def stop(self, client: ClientId) -> None:
         self._at_work.pop(client, None)
 
     def answer(self, client: ClientId) -> Update | Evaluation | str:
-        offer, purpose = self._at_work.pop(client)
-        base = offer.model.digest
-        if purpose == "evaluate":
+        work = self._at_work.pop(client)
+        offer, base = work.offer, work.offer.model.digest
+        if work.purpose == "evaluate":
             measures = Measures(sample_count=1)
             return Evaluation(run=offer.run, round=offer.round, base=base, measures=measures)
         return Update(

@@ -67,20 +67,24 @@ def can_sleep(config: FleetConfig) -> bool:
     return config.connectivity.kind == "always" and is_plain and is_steady and is_willing
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a device does of an offer."""
+
+    offer: Offer
+    purpose: Purpose
+    measures_base: bool
+    """It evaluates the model before it trains."""
+    steps_max: int
+    """It has time for so many; 0: for all."""
+    label: str
+
+
 class Work(Protocol):
     """Where answers come from: `lab_tensors.Cohort`, or headers where nothing is learned."""
 
-    def begin(
-        self,
-        client: ClientId,
-        offer: Offer,
-        purpose: Purpose,
-        *,
-        measures: bool,
-        steps_max: int = 0,
-        label: str = "",
-    ) -> None:
-        """The device is at work, and has time for so many steps; 0: for all."""
+    def begin(self, client: ClientId, work: Assignment) -> None:
+        """The device is at it."""
 
     def stop(self, client: ClientId) -> None:
         """It gave up."""
@@ -426,14 +430,8 @@ class LabDevice(Device):
         steps_max, took_s = self._steps_and_time(offer, purpose, measures=measures)
         codec = link_quality.codec(self._uplink.quality(now), offer)
         chosen = structs.replace(offer, codec=codec)
-        self._work_of.begin(
-            self.name,
-            chosen,
-            purpose,
-            measures=measures,
-            steps_max=steps_max,
-            label=self.rules.label,
-        )
+        work = Assignment(chosen, purpose, measures, steps_max, self.rules.label)
+        self._work_of.begin(self.name, work)
         hardware.train(now, now + took_s)
         job = self._job
         # Its owner may say no at this very moment: then the job is another one.

@@ -10,7 +10,7 @@ What is computed for a device that vanishes meanwhile is not used, as on the dev
 
 import functools
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,13 +35,13 @@ from fedmqtt.messages import (
     Measures,
     ModelRef,
     Offer,
-    Purpose,
     Update,
 )
 from fedmqtt.personal import Division
 from fedmqtt.topics import ClientId, Digest, RoundId
-from fedmqtt.weights import Array, Layout
+from fedmqtt.weights import Array, Layout, Weights
 from fleet_sim.kept_memory import KeptMemory
+from fleet_sim.lab_device import Assignment
 from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.loading import load_task
@@ -201,19 +201,6 @@ class Tensors:
         return model.ref.digest
 
 
-@dataclass(slots=True)
-class _Work:
-    """One device's, on one offer."""
-
-    offer: Offer
-    purpose: Purpose
-    measures_base: bool
-    label: str
-    steps_max: int
-    control: Control | None
-    """As the device began with it: what it remembers may change meanwhile."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Trained:
     """Computed, and not yet made an answer of: what the device remembers may change until then."""
@@ -241,37 +228,24 @@ class Cohort:
     tensors: Tensors
     folder: Path = Path()
     """Of the clients' data, for who describes it: what is trained is the trainers' business."""
-    _at_work: dict[ClientId, _Work] = field(default_factory=dict)
+    _at_work: dict[ClientId, Assignment] = field(default_factory=dict)
+    _controls: dict[ClientId, Control | None] = field(default_factory=dict)
+    """As those at work began with them: what they remember may change meanwhile."""
     _done: dict[tuple[ClientId, RoundId], _Done] = field(default_factory=dict)
     _own: dict[ClientId, Array] = field(default_factory=dict)
     """Each device's personal layers, from when it has trained some."""
     _memories: dict[ClientId, KeptMemory] = field(default_factory=dict)
     """Of those that remember anything, as on their disks."""
 
-    def begin(
-        self,
-        client: ClientId,
-        offer: Offer,
-        purpose: Purpose,
-        *,
-        measures: bool,
-        steps_max: int = 0,
-        label: str = "",
-    ) -> None:
-        """`measures`: it evaluates the model before it trains. `steps_max`: it has time for so many
-        steps; 0: for all."""
-        self.tensors.keep_sent(offer)
-        self._at_work[client] = work = _Work(offer, purpose, measures, label, steps_max, None)
-        if purpose == "train":
-            memory = self._memories.get(client)
-            before = NOTHING if memory is None else memory.of(offer.run)
-            came = self.tensors.models[offer.model.digest].control
-            job, division = self._job(client, work), self.tensors.division
-            work.control = control_variates.begin(job, division, came, before)
+    def begin(self, client: ClientId, work: Assignment) -> None:
+        self.tensors.keep_sent(work.offer)
+        self._at_work[client] = work
+        self._controls[client] = self._control(client, work) if work.purpose == "train" else None
 
     def stop(self, client: ClientId) -> None:
         work = self._at_work.pop(client, None)
         if work is not None:
+            del self._controls[client]
             self._done.pop((client, work.offer.round), None)
 
     def answer(self, client: ClientId) -> Update | Evaluation | str:
@@ -283,7 +257,7 @@ class Cohort:
         answer = done.answer
         if isinstance(answer, _Trained):
             answer = self._answer_of(client, answer)
-        del self._at_work[client]
+        del self._at_work[client], self._controls[client]
         self.tensors.forget_models(work.offer.model.digest for work in self._at_work.values())
         if done.own is not None and not isinstance(answer, str):
             self._own[client] = done.own
@@ -298,6 +272,12 @@ class Cohort:
     ) -> None:
         if memory := self._memories.get(client):
             memory.settle(answer, accepted, counted)
+
+    def _control(self, client: ClientId, work: Assignment) -> Control | None:
+        memory = self._memories.get(client)
+        before = NOTHING if memory is None else memory.of(work.offer.run)
+        came = self.tensors.models[work.offer.model.digest].control
+        return control_variates.begin(self._job(client, work), self.tensors.division, came, before)
 
     def _answer_of(self, client: ClientId, done: _Trained) -> Update | str:
         memory = self._memories.setdefault(client, KeptMemory())
@@ -318,54 +298,54 @@ class Cohort:
         return named_answer(content)
 
     def _compute(self, offer: Offer) -> None:
+        base = self.tensors.models[offer.model.digest].flat
+        named = self.tensors.layout.unflatten(base)
         # In the order of names: what is trained together must not depend on who was invited first.
-        todo = {
-            client: work
+        jobs = {
+            client: self._job(client, work)
             for client, work in sorted(self._at_work.items())
             if work.offer.round == offer.round and (client, offer.round) not in self._done
         }
-        division = self.tensors.division
-        base = self.tensors.models[offer.model.digest].flat
-        named = division.layout.unflatten(base)
-        jobs = {client: self._job(client, work) for client, work in todo.items()}
-        orders = {client: self._order(job, todo[client].control) for client, job in jobs.items()}
-        measure = [
-            orders[client]
-            for client, work in todo.items()
-            if work.purpose == "evaluate" or work.measures_base
-        ]
-        asked = offer.training, offer.method
-        found = self.trainers.evaluate(named, measure, _unheard, *asked) if measure else []
-        measured: dict[str, Measures | str] = {
-            order.client: one
-            if isinstance(one, str)
-            else trainer.measures(one, todo[ClientId(order.client)].label)
-            for order, one in zip(measure, found, strict=True)
-        }
-        train = [orders[client] for client, work in todo.items() if work.purpose == "train"]
-        trained = (
-            self.trainers.train(named, train, offer.training, _unheard, offer.method)
-            if train
-            else []
-        )
-        results = {order.client: one for order, one in zip(train, trained, strict=True)}
-        for client in todo:
+        measured = self._measured(offer, named, jobs)
+        trained = self._trained(offer, named, jobs)
+        for client, job in jobs.items():
             mine = measured.get(client)
             if isinstance(mine, str):
                 done = _Done(mine)
-            elif todo[client].purpose == "describe":
-                done = _Done(self._described(client, todo[client], base))
-            elif client in results:
-                trained_by = todo[client].control
-                done = self._done_of(_Trained(jobs[client], results[client], mine, trained_by))
+            elif job.purpose == "describe":
+                done = _Done(self._described(job, base))
+            elif client in trained:
+                begun = self._controls[client]
+                done = self._done_of(_Trained(job, trained[client], mine, begun))
             else:
                 assert mine is not None
-                done = _Done(
-                    Evaluation(
-                        run=offer.run, round=offer.round, base=offer.model.digest, measures=mine
-                    )
-                )
+                done = _Done(Evaluation(run=job.run, round=job.round, base=job.base, measures=mine))
             self._done[client, offer.round] = done
+
+    def _measured(
+        self, offer: Offer, named: Weights, jobs: Mapping[ClientId, Job]
+    ) -> dict[ClientId, Measures | str]:
+        """Of those that are to measure the model; why they could not, as text."""
+        asked = [job for job in jobs.values() if job.purpose == "evaluate" or job.measure_base]
+        if not asked:
+            return {}
+        orders = list(map(self._order, asked))
+        found = self.trainers.evaluate(named, orders, _unheard, offer.training, offer.method)
+        return {
+            job.client: one if isinstance(one, str) else trainer.measures(one, job.label)
+            for job, one in zip(asked, found, strict=True)
+        }
+
+    def _trained(
+        self, offer: Offer, named: Weights, jobs: Mapping[ClientId, Job]
+    ) -> dict[ClientId, Trained | str]:
+        """Of those that are to train it; why they could not, as text."""
+        asked = [job for job in jobs.values() if job.purpose == "train"]
+        if not asked:
+            return {}
+        orders = list(map(self._order, asked))
+        found = self.trainers.train(named, orders, offer.training, _unheard, offer.method)
+        return {job.client: one for job, one in zip(asked, found, strict=True)}
 
     def _done_of(self, trained: _Trained) -> _Done:
         division, own = self.tensors.division, None
@@ -377,24 +357,24 @@ class Cohort:
         made = _update(trained, division, start, NOTHING)
         return _Done(made if isinstance(made, str) else made[0], own)
 
-    def _order(self, job: Job, begun: Control | None) -> TrainJob:
+    def _order(self, job: Job) -> TrainJob:
         own, division = self._own.get(job.client), self.tensors.division
         kept = b"" if own is None else own.tobytes()
         correction = b""
-        if begun is not None:
+        if (begun := self._controls[job.client]) is not None:
             named = begun.correction(division, job.training.learning_rate)
             correction = division.layout.flatten(named).tobytes()
         return TrainJob(job.client, trainer.seed_of(job), job.steps_max, kept, correction)
 
-    def _described(self, client: ClientId, work: _Work, base: Array) -> Update | str:
-        job, task = self._job(client, work), _task(self.task)
+    def _described(self, job: Job, base: Array) -> Update | str:
+        task = _task(self.task)
         try:
-            data = task.load_data(self.folder, client, "train")
+            data = task.load_data(self.folder, job.client, "train")
             return trainer.description(job, self.tensors.layout, base, task, data)
         except TaskError as bad:
             return str(bad)
 
-    def _job(self, client: ClientId, work: _Work) -> Job:
+    def _job(self, client: ClientId, work: Assignment) -> Job:
         offer = work.offer
         return Job(
             client=client,
@@ -413,6 +393,7 @@ class Cohort:
             seed=offer.seed,
             method=offer.method,
             steps_max=work.steps_max,
+            label=work.label,
         )
 
 

@@ -15,9 +15,9 @@ from hashlib import blake2b
 
 import msgspec
 
-from coordinator import rounds
+from coordinator import recovery, rounds
 from coordinator.known import LOSS
-from coordinator.ledger import Carried, Opening, Refusals
+from coordinator.ledger import Carried, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
 from coordinator.upload_slots import UploadSlots
@@ -423,7 +423,7 @@ class Server:
         assert isinstance(state, rounds.Collecting)
         self.data.begin(state.round, state.terms_max)
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
-        self._queue.now(partial(self.disk.open_round, state.round, _opening(state)))
+        self._queue.now(partial(self.disk.open_round, state.round, recovery.opening(state)))
         self.promises.opening_is_on_disk(state.round)
         self.opened_at[state.round] = self._scene.now
         if not self._has_died():
@@ -432,7 +432,7 @@ class Server:
     def _invite_more(self, invite: rounds.Invite) -> None:
         state = self.state
         assert isinstance(state, rounds.Collecting)
-        self._queue.now(partial(self.disk.invite, invite.round, _opening(state)))
+        self._queue.now(partial(self.disk.invite, invite.round, recovery.opening(state)))
         self.promises.inviting_is_on_disk(invite)
         if not self._has_died():
             self._say_offer(state)
@@ -524,18 +524,6 @@ class Server:
 
     def _say_in_trace(self, told: str) -> None:
         self.trace.update(f"{self._scene.now:.6f} {told}\n".encode())
-
-
-def _opening(state: rounds.Collecting) -> Opening:
-    return Opening(
-        model=state.model,
-        train=sorted(state.train),
-        evaluate=sorted(state.evaluate),
-        deadline_s=state.closes_at - state.opened_at,
-        terms_max=state.terms_max,
-        settings="",
-        sortition=state.sortition,
-    )
 
 
 # Nobody reads it: what counts is whether it hangs at the broker.

@@ -267,18 +267,27 @@ def _lines(path: Path, progress: Callable[[int], None]) -> Iterator[_Line]:
             for number, text in enumerate(file, 1):
                 done += len(text)
                 if text.strip():
-                    try:
-                        line = _decode(decoder, text, f"{path}, line {number}")
-                    except ReportError as bad:
-                        if text.endswith(b"\n") or number == 1:
-                            raise
-                        # Its program, or the machine, ended while it was written.
-                        _log.warning("%s: the last line is left out", bad)
+                    may_be_torn = number > 1 and not text.endswith(b"\n")
+                    line = _line(decoder, text, f"{path}, line {number}", may_be_torn)
+                    if line is None:
                         return
                     yield line
                 progress(done)
     except OSError as bad:
         raise ReportError(f"{path}: {bad.strerror}") from bad
+
+
+def _line(
+    decoder: "msgspec.json.Decoder[_Line]", text: bytes, where: str, may_be_torn: bool
+) -> _Line | None:
+    """None of one whose program, or the machine, ended while it was written."""
+    try:
+        return _decode(decoder, text, where)
+    except ReportError as bad:
+        if not may_be_torn:
+            raise
+        _log.warning("%s: the last line is left out", bad)
+        return None
 
 
 def _decode(decoder: "msgspec.json.Decoder[_T]", text: bytes, where: str) -> _T:

@@ -1,8 +1,7 @@
 """Models that go down as deltas: real programs over a real broker, and what befalls them."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history
-from tests.programs import Program, running, wait_until
+from tests.gated import Gated
+from tests.programs import Program, wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 
@@ -20,74 +20,38 @@ ROUNDS = 5
 # A training ends when its gate is there: the n-th that this client has begun. What it makes depends
 # on what it starts from, so that any other base would make another model.
 _TASK = f"""
-import time
-import numpy as np
-from learning_tasks.seam import Trained
-
 def initial_weights(seed):
     return {{"w": np.zeros({NUMBERS}, np.float32)}}
-
-def load_data(data_dir, client, purpose):
-    return data_dir, client
 
 def train(weights, data, training, seed, progress):
     data_dir, client = data
     number = len(list(data_dir.glob(f"begun-{{client}}-*"))) + 1
     (data_dir / f"begun-{{client}}-{{number}}").touch()
-    while not (data_dir / f"{{client}}-{{number}}").exists():
-        progress(0.5)
-        time.sleep(0.01)
+    wait_for_gate(data_dir, client, number, progress)
     goal = np.sin(np.arange({NUMBERS}) * len(client)).astype(np.float32)
     trained = weights["w"] + np.float32(0.5) * (goal - weights["w"])
     return Trained({{"w": trained}}, len(client), {{}})
-
-def evaluate(weights, data):
-    raise AssertionError("nobody is asked to evaluate")
 """
 
 
-class Following:
+class Following(Gated):
     """A federation in which two of ann, bobby and catherine are there at a time."""
 
     def __init__(self, url: str, name: str, folder: Path, codec: str) -> None:
-        self._url = url
-        self._name = name
-        self._folder = folder
-        self._gates = folder / "gates"
-        self._gates.mkdir(parents=True)
-        self._task = folder / "gated.py"
-        self._task.write_text(_TASK)
-        self._config = folder / "federation.toml"
-        self._config.write_text(
-            f'name = "{name}"\ntask = "{self._task}"\ndownlink_codec = "{codec}"\n'
-            "[evaluation]\nevery = 0\n[tuning]\nenabled = false\n"
-            f"[rounds]\ncount = {ROUNDS}\ncohort = 2\nquorum = 2\nclients_min = 2\n"
-            "over_selection = 1.0\ndeadline_s = 1000\naway_grace_s = 1000\n"
+        rounds = f"count = {ROUNDS}\ncohort = 2\nquorum = 2\nclients_min = 2\nover_selection = 1.0"
+        super().__init__(
+            url, name, folder, task=_TASK, rounds=rounds, more=f'downlink_codec = "{codec}"'
         )
         self._begun: dict[str, int] = {}
-        self.run = folder / "run"
-
-    @contextmanager
-    def coordinating(self) -> Iterator[Program]:
-        command = ("fedmqtt", "coordinator", str(self._config), "--broker", self._url)
-        with running(self._folder, *command, "--run", str(self.run)) as program:
-            yield program
-
-    def client(self, who: str) -> AbstractContextManager[Program]:
-        words = ["--broker", self._url, "--federation", self._name, "--id", who]
-        words += ["--task", str(self._task), "--data", str(self._gates)]
-        words += ["--state", str(self._folder / who)]
-        words += ["--set", "link.resend_s=1", "--set", "link.retry_max_s=0.5"]
-        return running(self._folder, "fedmqtt", "client", *words)
 
     def begins(self, who: str) -> None:
         """Wait until this client has begun to train once more."""
         number = self._begun[who] = self._begun.get(who, 0) + 1
-        wait_until((self._gates / f"begun-{who}-{number}").exists)
+        wait_until((self.gates / f"begun-{who}-{number}").exists)
 
     def answers(self, who: str, program: Program, number: int) -> None:
         """Let it end its training for this round, and wait for the receipt."""
-        (self._gates / f"{who}-{self._begun[who]}").touch()
+        self.open_gate(who, self._begun[who])
         program.wait_for(f"receipt: round {number} accepted")
 
 
@@ -125,7 +89,7 @@ def model_of_all_rounds(url: str, name: str, folder: Path, codec: str, *, unrest
             here.answers("ann", ann, 3)
             if unrest:
                 dies(coordinator)
-            with here.coordinating() if unrest else _same(coordinator) as coordinator:
+            with here.coordinating() if unrest else nullcontext(coordinator) as coordinator:
                 here.answers("catherine", catherine, 3)
                 here.begins("catherine")
                 here.begins("ann")
@@ -157,11 +121,6 @@ def model_of_all_rounds(url: str, name: str, folder: Path, codec: str, *, unrest
     ]
     found: bytes = load_file(here.run / "model.safetensors")["w"].tobytes()
     return found
-
-
-@contextmanager
-def _same(program: Program) -> Iterator[Program]:
-    yield program
 
 
 @pytest.mark.parametrize("codec", ["int4", "eden"])

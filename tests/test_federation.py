@@ -70,23 +70,30 @@ def trained(run: Path) -> list[Record]:
     return [*rounds, last]
 
 
+def three_train(
+    folder: Path, url: str, federation: str, task: str, count: int, *words: str
+) -> list[Record]:
+    """So many rounds of the three, from the coordinator's start to its end; in `folder/run`."""
+    config = write_config(folder, federation, task, three_of_all(count))
+    run = folder / "run"
+    with (
+        clients(folder, url, federation, task),
+        running(folder, *coordinator_of(config, url, run), *words) as coordinator,
+    ):
+        assert coordinator.wait() == 0, coordinator.log
+    return trained(run)
+
+
 def test_three_clients_learn_a_linear_model_together(
     broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path, federation_name, LINEAR, three_of_all(3))
-    run = tmp_path / "run"
-    with (
-        clients(tmp_path, broker.url, federation_name, LINEAR),
-        running(tmp_path, *coordinator_of(config, broker.url, run)) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    records = trained(run)
+    records = three_train(tmp_path, broker.url, federation_name, LINEAR, 3)
     # They trained and measured alike, and the model got better on their own data.
     accuracies = [one.figures.metrics["accuracy"] for one in records if one.figures is not None]
     assert len(accuracies) == 4
     assert accuracies[-1] > 0.75 > accuracies[0]
     assert all(one.figures is not None and one.figures.samples == 3 * 30 for one in records)
-    model = load_file(run / "model.safetensors")
+    model = load_file(tmp_path / "run" / "model.safetensors")
     assert {name: array.shape for name, array in model.items()} == {"weight": (4, 3), "bias": (3,)}
 
 
@@ -97,15 +104,7 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(
     for number in (1, 2):
         folder = tmp_path / str(number)
         folder.mkdir()
-        name = f"{federation_name}-{number}"
-        config = write_config(folder, name, LINEAR, three_of_all(2))
-        with (
-            clients(folder, mosquitto_broker.url, name, LINEAR),
-            running(
-                folder, *coordinator_of(config, mosquitto_broker.url, folder / "run")
-            ) as coordinator,
-        ):
-            assert coordinator.wait() == 0, coordinator.log
+        three_train(folder, mosquitto_broker.url, f"{federation_name}-{number}", LINEAR, 2)
         model = load_file(folder / "run" / "model.safetensors")
         models.append({key: array.tobytes() for key, array in model.items()})
     assert models[0] == models[1]
@@ -126,17 +125,11 @@ def test_three_clients_train_a_torch_model_together(
         "    return torch.utils.data.TensorDataset(inputs, (inputs.sum(1) > 0).long())\n"
         "loss = torch.nn.CrossEntropyLoss()\n"
     )
-    config = write_config(tmp_path, federation_name, str(task), three_of_all(1))
-    run = tmp_path / "run"
-    with (
-        clients(tmp_path, broker.url, federation_name, str(task)),
-        running(tmp_path, *coordinator_of(config, broker.url, run)) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    first, last = trained(run)
+    first, last = three_train(tmp_path, broker.url, federation_name, str(task), 1)
     assert first.figures is not None and last.figures is not None
     assert last.figures.metrics["accuracy"] > first.figures.metrics["accuracy"]
-    assert load_file(run / "model.safetensors")["weight"].shape == (2, 2)
+    model = load_file(tmp_path / "run" / "model.safetensors")
+    assert model["weight"].shape == (2, 2)
 
 
 def test_a_few_bits_for_each_number_make_the_model_that_they_should(
@@ -154,15 +147,9 @@ def test_a_few_bits_for_each_number_make_the_model_that_they_should(
         "    return torch.utils.data.TensorDataset(inputs, (inputs.sum(1) > 0).long())\n"
         "loss = torch.nn.CrossEntropyLoss()\n"
     )
-    config = write_config(tmp_path, federation_name, str(task), three_of_all(2))
-    run = tmp_path / "run"
     few_bits = ("--set", "codec=part(share=0.25) + eden + zstd")
-    with (
-        clients(tmp_path, broker.url, federation_name, str(task)),
-        running(tmp_path, *coordinator_of(config, broker.url, run), *few_bits) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    records = trained(run)
+    records = three_train(tmp_path, broker.url, federation_name, str(task), 2, *few_bits)
+    run = tmp_path / "run"
     reference = Reference(settings.read(run / "federation.toml", [], FederationConfig))
     model = reference.initial
     for record in records:
@@ -181,14 +168,9 @@ def test_factors_of_layers_make_the_model_that_they_should(
     broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
     # One round: what clients remember of it is theirs, and would be in the next.
-    config = write_config(tmp_path, federation_name, LINEAR, three_of_all(1))
-    run = tmp_path / "run"
     thin = ("--set", "codec=lowrank(rank=1)+int8")
-    with (
-        clients(tmp_path, broker.url, federation_name, LINEAR),
-        running(tmp_path, *coordinator_of(config, broker.url, run), *thin) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
+    three_train(tmp_path, broker.url, federation_name, LINEAR, 1, *thin)
+    run = tmp_path / "run"
     reference = Reference(settings.read(run / "federation.toml", [], FederationConfig))
     wanted = reference.layout.unflatten(reference.next(reference.initial, 1, NAMES, len(NAMES)))
     model = load_file(run / "model.safetensors")

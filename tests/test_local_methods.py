@@ -12,16 +12,7 @@ from fedmqtt import personal, weights
 from fedmqtt.messages import Training
 from fedmqtt.topics import RunId
 from learning_tasks import linear
-from tests.programs import running
-from tests.test_federation import (
-    LINEAR,
-    NAMES,
-    clients,
-    coordinator_of,
-    three_of_all,
-    trained,
-    write_config,
-)
+from tests.test_federation import LINEAR, NAMES, three_train
 
 pytestmark = pytest.mark.broker
 
@@ -29,16 +20,8 @@ pytestmark = pytest.mark.broker
 def test_gradients_of_all_make_one_step_of_the_server(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    url = mosquitto_broker.url
-    config = write_config(tmp_path, federation_name, LINEAR, three_of_all(3))
-    run = tmp_path / "run"
     words = ("--set", "aggregation=fedsgd", "--set", "aggregation_settings.rate=0.5")
-    with (
-        clients(tmp_path, url, federation_name, LINEAR),
-        running(tmp_path, *coordinator_of(config, url, run), *words) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    trained(run)
+    three_train(tmp_path, mosquitto_broker.url, federation_name, LINEAR, 3, *words)
     model = linear.initial_weights(0)
     data = [linear.load_data(tmp_path, name, "train") for name in NAMES]
     for _ in range(3):
@@ -46,7 +29,7 @@ def test_gradients_of_all_make_one_step_of_the_server(
         heap = linear.Samples(*(np.concatenate(parts) for parts in zip(*data, strict=True)))
         slope = linear.gradient(model, heap, Training(), 0, lambda fraction: None).weights
         model = {name: array - 0.5 * slope[name] for name, array in model.items()}
-    for name, array in load_file(run / "model.safetensors").items():
+    for name, array in load_file(tmp_path / "run" / "model.safetensors").items():
         np.testing.assert_allclose(array, model[name], rtol=1e-5, atol=1e-6)
 
 
@@ -72,39 +55,23 @@ def train(weights, data, training, seed, progress):
 def test_who_runs_out_of_time_sends_what_it_has(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    url = mosquitto_broker.url
     task = tmp_path / "endless.py"
     task.write_text(ENDLESS)
-    config = write_config(tmp_path, federation_name, str(task), three_of_all(1))
-    run = tmp_path / "run"
     words = ["aggregation=fednova", "rounds.deadline_s=15", "training.batch_size=1"]
     # More than anybody makes in that time: so many the coordinator believes.
     words += ["training.epochs=10000", "training.learning_rate=0.001", "tuning.enabled=false"]
     sets = [word for one in words for word in ("--set", one)]
-    with (
-        clients(tmp_path, url, federation_name, str(task)),
-        running(tmp_path, *coordinator_of(config, url, run), *sets) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    first, _ = trained(run)
+    first, _ = three_train(tmp_path, mosquitto_broker.url, federation_name, str(task), 1, *sets)
     assert first.samples == 3 * 60
-    assert load_file(run / "model.safetensors")["weight"].any()
+    assert load_file(tmp_path / "run" / "model.safetensors")["weight"].any()
 
 
 def test_layers_that_stay_on_the_device_are_in_no_model_and_in_no_update(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    url = mosquitto_broker.url
-    config = write_config(tmp_path, federation_name, LINEAR, three_of_all(2))
-    run = tmp_path / "run"
     words = ("--set", 'training.personal=["bias"]')
-    with (
-        clients(tmp_path, url, federation_name, LINEAR),
-        running(tmp_path, *coordinator_of(config, url, run), *words) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    trained(run)
-    model = load_file(run / "model.safetensors")
+    three_train(tmp_path, mosquitto_broker.url, federation_name, LINEAR, 2, *words)
+    model = load_file(tmp_path / "run" / "model.safetensors")
     assert model["weight"].any() and not model["bias"].any()
     division = personal.division(weights.layout_of(linear.initial_weights(0)), ["bias"])
     kept = [

@@ -9,16 +9,7 @@ from safetensors.numpy import load_file
 from broker_config.local_broker import RunningBroker
 from fedmqtt.messages import Training
 from learning_tasks import linear
-from tests.programs import running
-from tests.test_federation import (
-    LINEAR,
-    NAMES,
-    clients,
-    coordinator_of,
-    three_of_all,
-    trained,
-    write_config,
-)
+from tests.test_federation import LINEAR, NAMES, three_train
 
 pytestmark = pytest.mark.broker
 
@@ -28,20 +19,12 @@ ROUNDS, STEPS, RATE = 4, 5, 0.3
 def test_the_model_is_that_of_the_algorithm_written_out(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    url = mosquitto_broker.url
-    config = write_config(tmp_path, federation_name, LINEAR, three_of_all(ROUNDS))
-    run = tmp_path / "run"
     # All samples in each step, so that there is no chance in it.
     words = [f"training.epochs={STEPS}", "training.batch_size=60", f"training.learning_rate={RATE}"]
     words += ["aggregation=scaffold", "aggregation_settings.clients=3"]
     sets = [word for one in words for word in ("--set", one)]
-    with (
-        clients(tmp_path, url, federation_name, LINEAR),
-        running(tmp_path, *coordinator_of(config, url, run), *sets) as coordinator,
-    ):
-        assert coordinator.wait() == 0, coordinator.log
-    trained(run)
-    found = load_file(run / "model.safetensors")
+    three_train(tmp_path, mosquitto_broker.url, federation_name, LINEAR, ROUNDS, *sets)
+    found = load_file(tmp_path / "run" / "model.safetensors")
     assert found.keys() == {"weight", "bias"}
     for name, array in written_out().items():
         np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)

@@ -72,6 +72,15 @@ def client(folder: Path, name: str, url: str, who: str) -> Iterator[Program]:
         yield program
 
 
+@contextmanager
+def both(folder: Path, name: str, url: str) -> Iterator[Program]:
+    """Alice and Bob are there; gives Bob."""
+    with client(folder, name, url, "alice") as alice, client(folder, name, url, "bob") as bob:
+        for one in (alice, bob):
+            one.wait_for("connected")
+        yield bob
+
+
 def visits(folder: Path) -> list[Record]:
     return history.read(folder / "run" / "history.jsonl")
 
@@ -94,14 +103,8 @@ def test_ten_times_to_alice_and_bob_and_the_loss_has_fallen_by_an_order_of_magni
 ) -> None:
     url = mosquitto_broker.url
     command = coordinator_of(tmp_path, federation_name, url, 20)
-    with (
-        client(tmp_path, federation_name, url, "alice") as alice,
-        client(tmp_path, federation_name, url, "bob") as bob,
-    ):
-        for one in (alice, bob):
-            one.wait_for("connected")
-        with running(tmp_path, *command) as coordinator:
-            assert coordinator.wait() == 0, coordinator.log
+    with both(tmp_path, federation_name, url), running(tmp_path, *command) as coordinator:
+        assert coordinator.wait() == 0, coordinator.log
     records = visits(tmp_path)
     assert [record.outcome for record in records] == ["averaged"] * 20
     order = [record.answered for record in records]
@@ -132,16 +135,10 @@ def test_bob_vanishes_in_the_middle_of_his_visit_and_alice_goes_on(
             "    inputs, targets = ROWS[client]\n",
         )
     )
-    with (
-        client(tmp_path, federation_name, url, "alice") as alice,
-        client(tmp_path, federation_name, url, "bob") as bob,
-    ):
-        for one in (alice, bob):
-            one.wait_for("connected")
-        with running(tmp_path, *command) as coordinator:
-            bob.wait_for(": train")
-            bob.process.kill()
-            assert coordinator.wait() == 0, coordinator.log
+    with both(tmp_path, federation_name, url) as bob, running(tmp_path, *command) as coordinator:
+        bob.wait_for(": train")
+        bob.process.kill()
+        assert coordinator.wait() == 0, coordinator.log
     records = visits(tmp_path)
     lost = [record for record in records if record.outcome == "kept"]
     assert [(record.invited, record.reason) for record in lost] == [(["bob"], "the rest is away")]

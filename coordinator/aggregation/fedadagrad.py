@@ -11,7 +11,8 @@ two models' size.
 import numpy as np
 
 from coordinator.aggregation import Round
-from coordinator.server_optimiser import AdaptiveOptimiser, AdaptiveSettings, Momentum, Values
+from coordinator.server_optimiser import AdaptiveSettings, Momentum, adaptive
+from coordinator.weighted_mean import Values, WeightedMean
 
 
 class Settings(AdaptiveSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,8 +20,8 @@ class Settings(AdaptiveSettings, frozen=True, kw_only=True, forbid_unknown_field
     momentum: Momentum = 0.0
 
 
-def build(settings: Settings, round_: Round) -> AdaptiveOptimiser:
+def build(settings: Settings, round_: Round) -> WeightedMean:
     def second_moment(before: Values, mean: Values) -> Values:
         return before + np.square(mean)
 
-    return AdaptiveOptimiser(settings, round_, second_moment)
+    return adaptive(settings, round_, second_moment)

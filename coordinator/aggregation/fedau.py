@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
+from coordinator.weighted_mean import Rate
 from fedmqtt.messages import Method, Update
 from fedmqtt.weights import Array
 
@@ -27,9 +28,7 @@ _STEPS = 256
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
     interval_max: Annotated[
         int,
         Meta(

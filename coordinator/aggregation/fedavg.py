@@ -7,19 +7,15 @@ Data", AISTATS 2017, algorithm 1; `rate` is 1 there, and the server step of Redd
 Federated Optimization", ICLR 2021, otherwise.
 """
 
-from typing import Annotated
-
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean
+from coordinator.weighted_mean import Rate, WeightedMean, along
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
 
 
 def build(settings: Settings, round_: Round) -> WeightedMean:
-    return WeightedMean(round_.exact_sum(), settings.rate)
+    return WeightedMean(round_.exact_sum(), along(settings.rate))

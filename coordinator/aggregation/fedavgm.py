@@ -13,10 +13,9 @@ from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
 
 from coordinator.aggregation import Round
-from coordinator.rounds import Named
+from coordinator.weighted_mean import Values, WeightedMean
 from fedmqtt.weights import Array
 
 
@@ -30,30 +29,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.9
 
 
-class FedAvgM:
-    def __init__(self, settings: Settings, round_: Round) -> None:
-        self._settings = settings
-        self._memory = round_.memory
-        self._running = round_.exact_sum()
+def build(settings: Settings, round_: Round) -> WeightedMean:
+    memory = round_.memory
 
-    def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        self._running.add(change, sample_count)
-
-    def fold_part(
-        self, places: NDArray[np.int64], values: Array, sample_count: int, named: Named
-    ) -> None:
-        self._running.add_at(places, values, sample_count)
-
-    def finish(self, base: Array) -> Array:
-        if self._running.weight == 0:
-            return base
-        velocity = self._running.mean()
-        if (before := self._memory.get("velocity")) is not None:
-            velocity += self._settings.momentum * before
+    def step(base: Array, mean: Values) -> Array:
+        velocity = mean
+        if (before := memory.get("velocity")) is not None:
+            velocity = mean + settings.momentum * before
         # Stepped by what is remembered, to the bit: rounded first.
-        self._memory["velocity"] = kept = velocity.astype(np.float32)
-        return (base + self._settings.rate * kept.astype(np.float64)).astype(np.float32)
+        memory["velocity"] = kept = velocity.astype(np.float32)
+        return (base + settings.rate * kept.astype(np.float64)).astype(np.float32)
 
-
-def build(settings: Settings, round_: Round) -> FedAvgM:
-    return FedAvgM(settings, round_)
+    return WeightedMean(round_.exact_sum(), step)

@@ -10,23 +10,19 @@ weight n_k; here they count by samples, as in fedavg. What came while a model wa
 with the next one, so a buffer may hold a few more than K.
 """
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
 from coordinator.staleness import StalenessSettings, weight
+from coordinator.weighted_mean import Rate
 from fedmqtt.weights import Array
 
 WEIGHS_STALENESS = True
 
 
 class Settings(StalenessSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
 
 
 class FedBuff:

@@ -24,6 +24,7 @@ from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
+from coordinator.weighted_mean import Rate
 from fedmqtt.fixed_point import ExactSum
 from fedmqtt.messages import Method, Training, Update
 from fedmqtt.settings import SettingsError
@@ -31,9 +32,7 @@ from fedmqtt.weights import Array
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
     partial: Annotated[
         bool,
         Meta(description="Who runs out of time sends what it has; else it finishes, and is late."),

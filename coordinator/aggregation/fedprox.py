@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean
+from coordinator.weighted_mean import Rate, WeightedMean, along
 from fedmqtt.messages import Training
 from fedmqtt.settings import SettingsError
 
@@ -25,9 +25,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
             gt=0, le=1e6, description="How hard clients are pulled back; 0.001 to 1 in the paper."
         ),
     ] = 0.01
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
 
 
 def training(settings: Settings, training: Training) -> Training:
@@ -40,4 +38,4 @@ def training(settings: Settings, training: Training) -> Training:
 
 
 def build(settings: Settings, round_: Round) -> WeightedMean:
-    return WeightedMean(round_.exact_sum(), settings.rate)
+    return WeightedMean(round_.exact_sum(), along(settings.rate))

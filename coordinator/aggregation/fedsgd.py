@@ -21,7 +21,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean
+from coordinator.weighted_mean import WeightedMean, along
 from fedmqtt.messages import Method, Training
 from fedmqtt.settings import SettingsError
 
@@ -46,4 +46,4 @@ def training(settings: Settings, training: Training) -> Training:
 
 
 def build(settings: Settings, round_: Round) -> WeightedMean:
-    return WeightedMean(round_.exact_sum(), settings.rate)
+    return WeightedMean(round_.exact_sum(), along(settings.rate))

@@ -24,14 +24,13 @@ from coordinator import counted
 from coordinator.aggregation import Round
 from coordinator.client_store import ClientStore
 from coordinator.rounds import Named
+from coordinator.weighted_mean import Rate
 from fedmqtt.fixed_point import Total, on_grid
 from fedmqtt.weights import Array
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
     clients_max: Annotated[
         int,
         Meta(

@@ -11,16 +11,17 @@ two models' size.
 import numpy as np
 
 from coordinator.aggregation import Round
-from coordinator.server_optimiser import AdaptiveOptimiser, AdaptiveSettings, SquaresKept, Values
+from coordinator.server_optimiser import AdaptiveSettings, SquaresKept, adaptive
+from coordinator.weighted_mean import Values, WeightedMean
 
 
 class Settings(AdaptiveSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     squares: SquaresKept = 0.99
 
 
-def build(settings: Settings, round_: Round) -> AdaptiveOptimiser:
+def build(settings: Settings, round_: Round) -> WeightedMean:
     def second_moment(before: Values, mean: Values) -> Values:
         square = np.square(mean)
         return before - (1 - settings.squares) * square * np.sign(before - square)
 
-    return AdaptiveOptimiser(settings, round_, second_moment)
+    return adaptive(settings, round_, second_moment)

@@ -20,15 +20,14 @@ from coordinator import newest_sum
 from coordinator.aggregation import Round
 from coordinator.newest_sum import NewestSum
 from coordinator.rounds import Named
+from coordinator.weighted_mean import Rate
 from fedmqtt.messages import Method, Update
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
     expire_rounds: Annotated[
         int,
         Meta(

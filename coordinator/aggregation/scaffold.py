@@ -31,6 +31,7 @@ from coordinator import newest_sum
 from coordinator.aggregation import Memory, Round
 from coordinator.newest_sum import NewestSum
 from coordinator.rounds import Named
+from coordinator.weighted_mean import Rate
 from fedmqtt.messages import Method, Training, Update
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
@@ -38,9 +39,7 @@ from fedmqtt.weights import Array
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    rate: Annotated[
-        float, Meta(gt=0, le=10, description="How far to move along the mean; 1 is averaging.")
-    ] = 1.0
+    rate: Rate = 1.0
     clients: Annotated[
         int,
         Meta(

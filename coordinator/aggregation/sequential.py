@@ -12,7 +12,7 @@ Journal of the American Medical Informatics Association 2018 (cyclical weight tr
 from msgspec import Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean
+from coordinator.weighted_mean import WeightedMean, along
 
 ONE_AT_A_TIME = True
 
@@ -23,4 +23,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 def build(settings: Settings, round_: Round) -> WeightedMean:
     # A visit brings one answer. Of several it would be the mean, whatever their order.
-    return WeightedMean(round_.exact_sum(), rate=1.0)
+    return WeightedMean(round_.exact_sum(), along(rate=1.0))

@@ -63,11 +63,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def select(
-    candidates: Sequence[ClientId],
-    count: int,
-    chance: Random,
-    known: Fleet,
-    settings: Settings,
+    candidates: Sequence[ClientId], count: int, chance: Random, known: Fleet, settings: Settings
 ) -> tuple[ClientId, ...]:
     heard = {one: it for one in candidates if (it := known.get(one, UNKNOWN)).answered}
     now = 1 + max((known.get(one, UNKNOWN).invited_last for one in candidates), default=0)

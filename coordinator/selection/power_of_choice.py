@@ -45,11 +45,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def select(
-    candidates: Sequence[ClientId],
-    count: int,
-    chance: Random,
-    known: Fleet,
-    settings: Settings,
+    candidates: Sequence[ClientId], count: int, chance: Random, known: Fleet, settings: Settings
 ) -> tuple[ClientId, ...]:
     explored = exploration.places(count, settings.explore, chance)
     by_loss = count - explored

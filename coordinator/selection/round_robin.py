@@ -24,11 +24,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def select(
-    candidates: Sequence[ClientId],
-    count: int,
-    chance: Random,
-    known: Fleet,
-    settings: Settings,
+    candidates: Sequence[ClientId], count: int, chance: Random, known: Fleet, settings: Settings
 ) -> tuple[ClientId, ...]:
     # Sorting keeps the order of equals, which is left to chance.
     order = chance.sample(candidates, len(candidates))

@@ -32,11 +32,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def select(
-    candidates: Sequence[ClientId],
-    count: int,
-    chance: Random,
-    known: Fleet,
-    settings: Settings,
+    candidates: Sequence[ClientId], count: int, chance: Random, known: Fleet, settings: Settings
 ) -> tuple[ClientId, ...]:
     strata = _shuffled(candidates, chance, known)
     if settings.shares == "even":

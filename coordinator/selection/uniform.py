@@ -18,10 +18,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def select(
-    candidates: Sequence[ClientId],
-    count: int,
-    chance: Random,
-    known: Fleet,
-    settings: Settings,
+    candidates: Sequence[ClientId], count: int, chance: Random, known: Fleet, settings: Settings
 ) -> tuple[ClientId, ...]:
     return tuple(sorted(chance.sample(candidates, count)))

@@ -11,9 +11,9 @@ and with it that its round has closed.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from coordinator import rounds
+from coordinator import recovery, rounds
 from coordinator.known import Report
-from coordinator.ledger import Carried, Opening, Refusals
+from coordinator.ledger import Carried, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
 from fedmqtt.effects import Publish, Seconds
@@ -62,9 +62,11 @@ class Remembered:
             case rounds.Close():
                 self._close(effect, after, self.disk.model)
             case Publish(OfferBoard(), Offer() as offer):
-                self.disk.open_round(offer.round, _opening(after))
+                assert isinstance(after, rounds.Collecting)
+                self.disk.open_round(offer.round, recovery.opening(after))
             case rounds.Invite(number):
-                self.disk.invite(number, _opening(after))
+                assert isinstance(after, rounds.Collecting)
+                self.disk.invite(number, recovery.opening(after))
             case rounds.Finish():
                 self.disk.finish()
             case _:
@@ -94,19 +96,6 @@ class Remembered:
         self.on_the_way.clear()
         self.closing = None
         return self.disk.recover(at, rules)
-
-
-def _opening(state: rounds.State) -> Opening:
-    assert isinstance(state, rounds.Collecting)
-    return Opening(
-        model=state.model,
-        train=sorted(state.train),
-        evaluate=sorted(state.evaluate),
-        deadline_s=state.closes_at - state.opened_at,
-        terms_max=state.terms_max,
-        settings="",
-        sortition=state.sortition,
-    )
 
 
 def _carried(state: rounds.State) -> Carried:

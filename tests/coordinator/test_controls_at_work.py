@@ -12,7 +12,7 @@ from fedmqtt.messages import Offer
 from fedmqtt.topics import Digest, RoundId
 from fedmqtt.weights import Array
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import CHANGES, SIZE, Federation, back, come, kill
+from tests.coordinator.test_restart import CHANGES, SIZE, Federation, back, come, kill, undisturbed
 
 pytestmark = pytest.mark.broker
 
@@ -35,20 +35,6 @@ def came_with(offer: Offer) -> tuple[Array, Array | None]:
     """The model's numbers and its control. So small a model comes with its offer."""
     _, flat, its_control = control.split(*weights.read(offer.model_file))
     return flat, its_control
-
-
-def undisturbed(url: str, name: str, folder: Path) -> tuple[bytes, list[Digest]]:
-    folder.mkdir()
-    federation = Federation(url, name, folder)
-    offers = []
-    with Room(url, name) as room:
-        guests = come(room, *CHANGES)
-        with federation.coordinating(*SCAFFOLD) as program:
-            for number in (1, 2, 3):
-                offers.append(guests[0].offered(number))
-                agreed(guests, offers[-1], number - 1)
-            room.wait(lambda: program.process.poll() is not None)
-    return federation.model, [offer.model.digest for offer in offers]
 
 
 def test_killed_between_rounds_and_within_one_it_publishes_the_same_bits(
@@ -81,8 +67,15 @@ def test_killed_between_rounds_and_within_one_it_publishes_the_same_bits(
     for times, found in enumerate(controls):
         assert found is not None
         np.testing.assert_allclose(found, times * mean, rtol=1e-6)
-    wanted = undisturbed(url, f"{federation_name}-u", tmp_path / "undisturbed")
-    assert (federation.model, [offer.model.digest for offer in offers]) == wanted
+    wanted: list[Digest] = []
+
+    def all_agreed(guests: Sequence[Guest], offer: Offer) -> None:
+        wanted.append(offer.model.digest)
+        agreed(guests, offer, offer.round - 1)
+
+    name, folder = f"{federation_name}-u", tmp_path / "undisturbed"
+    model = undisturbed(url, name, folder, *SCAFFOLD, count=3, say=all_agreed)
+    assert (federation.model, [offer.model.digest for offer in offers]) == (model, wanted)
 
 
 def test_a_run_comes_to_have_a_control_and_to_have_none_with_its_strategy(

@@ -9,7 +9,7 @@ from broker_config.local_broker import RunningBroker
 from fedmqtt.messages import Decline, Offer, Receipt
 from fedmqtt.topics import RoundId
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import CHANGES, Federation, back, come, kill
+from tests.coordinator.test_restart import CHANGES, Federation, back, come, kill, undisturbed
 
 pytestmark = pytest.mark.broker
 
@@ -30,16 +30,8 @@ def agreed(guests: Sequence[Guest], offer: Offer, since: int) -> None:
         assert receipt.accepted and receipt.counted == offer.round, receipt
 
 
-def undisturbed(url: str, name: str, folder: Path) -> bytes:
-    folder.mkdir()
-    federation = Federation(url, name, folder)
-    with Room(url, name) as room:
-        guests = come(room, *CHANGES)
-        with federation.coordinating(*MIFA) as program:
-            for number in (1, 2, 3):
-                agreed(guests, guests[0].offered(number), number - 1)
-            room.wait(lambda: program.process.poll() is not None)
-    return federation.model
+def all_agreed(guests: Sequence[Guest], offer: Offer) -> None:
+    agreed(guests, offer, offer.round - 1)
 
 
 def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
@@ -69,7 +61,8 @@ def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
             room.wait(lambda: program.process.poll() is not None)
             assert program.wait() == 0
     assert (federation.run / "clients").stat().st_size > 0
-    wanted = undisturbed(url, f"{federation_name}-u", tmp_path / "undisturbed")
+    name, folder = f"{federation_name}-u", tmp_path / "undisturbed"
+    wanted = undisturbed(url, name, folder, *MIFA, count=3, say=all_agreed)
     assert federation.model == wanted
 
 

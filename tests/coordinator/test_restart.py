@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,16 +110,27 @@ def answer(guest: Guest, offer: Offer) -> None:
     assert receipt.accepted and (receipt.run, receipt.round) == (offer.run, offer.round), receipt
 
 
-def undisturbed(url: str, name: str, folder: Path) -> bytes:
+def answer_all(guests: Sequence[Guest], offer: Offer) -> None:
+    for guest in guests:
+        answer(guest, offer)
+
+
+def undisturbed(
+    url: str,
+    name: str,
+    folder: Path,
+    *words: str,
+    count: int = 2,
+    say: Callable[[Sequence[Guest], Offer], None] = answer_all,
+) -> bytes:
+    """The last model, where nothing happens in so many rounds."""
     folder.mkdir()
     federation = Federation(url, name, folder)
     with Room(url, name) as room:
         guests = come(room, *CHANGES)
-        with federation.coordinating() as program:
-            for number in (1, 2):
-                offer = guests[0].offered(number)
-                for guest in guests:
-                    answer(guest, offer)
+        with federation.coordinating(*words) as program:
+            for number in range(1, count + 1):
+                say(guests, guests[0].offered(number))
             room.wait(lambda: program.process.poll() is not None)
     return federation.model
 

@@ -19,9 +19,11 @@ from tests.coordinator.test_restart import (
     SIZE,
     Federation,
     answer,
+    answer_all,
     back,
     come,
     kill,
+    undisturbed,
 )
 
 pytestmark = pytest.mark.broker
@@ -29,20 +31,6 @@ pytestmark = pytest.mark.broker
 PAUSE = ["--set", "rounds.pause_s=1000"]
 MOMENTS = ["fedadam", "centered_clipping", "qfedavg"]
 START = np.linspace(-1, 1, SIZE, dtype=np.float32)
-
-
-def undisturbed(url: str, name: str, folder: Path, words: Sequence[str]) -> bytes:
-    folder.mkdir()
-    federation = Federation(url, name, folder)
-    with Room(url, name) as room:
-        guests = come(room, *CHANGES)
-        with federation.coordinating(*words) as program:
-            for number in (1, 2, 3):
-                offer = guests[0].offered(number)
-                for guest in guests:
-                    answer(guest, offer)
-            room.wait(lambda: program.process.poll() is not None)
-    return federation.model
 
 
 @pytest.mark.parametrize("strategy", MOMENTS)
@@ -56,8 +44,7 @@ def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
     with Room(url, federation_name) as room:
         ann, bob, cat = come(room, *CHANGES)
         with federation.coordinating(*words, *PAUSE) as program:
-            for guest in (ann, bob, cat):
-                answer(guest, ann.offered(1))
+            answer_all([ann, bob, cat], ann.offered(1))
             room.page("model", lambda page: page.trained_rounds == 1)
             kill(room, program)
         assert [one.name for one in (federation.run / "memory").iterdir()] == ["1.safetensors"]
@@ -67,14 +54,13 @@ def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
             kill(room, program)
         with federation.coordinating(*words) as program:
             back(room, cat, second)
-            for guest in (cat, ann):
-                answer(guest, second)
-            for guest in (bob, cat, ann):
-                answer(guest, ann.offered(3))
+            answer_all([cat, ann], second)
+            answer_all([bob, cat, ann], ann.offered(3))
             room.wait(lambda: program.process.poll() is not None)
             assert program.wait() == 0
         assert [one.name for one in (federation.run / "memory").iterdir()] == ["3.safetensors"]
-    wanted = undisturbed(url, f"{federation_name}-u", tmp_path / "undisturbed", words)
+    name, folder = f"{federation_name}-u", tmp_path / "undisturbed"
+    wanted = undisturbed(url, name, folder, *words, count=3)
     assert federation.model == wanted
 
 
@@ -106,8 +92,7 @@ def test_too_few_answers_for_a_rule_keep_the_model_and_the_record_says_why(
         guests = come(room, *CHANGES)
         with federation.coordinating("--set", "aggregation=krum", *PAUSE) as program:
             first = guests[0].offered(1)
-            for guest in guests:
-                answer(guest, first)
+            answer_all(guests, first)
             why = "krum needs 5 answers to withstand 1 hostile, and there were 3"
             page = room.page("round", lambda page: not page.open)
             assert page.outcome == f"kept: {why}"
@@ -139,15 +124,12 @@ def test_late_answers_of_a_round_that_its_strategy_kept_are_used_up_with_it(
         ann, bob, cat = come(room, *CHANGES)
         with federation.coordinating(*words, *krum) as program:
             first = ann.offered(1)
-            for guest in (ann, bob):
-                answer(guest, first)
+            answer_all([ann, bob], first)
             second = ann.offered(2)
             answer(cat, first)
-            for guest in (ann, bob):
-                answer(guest, second)
+            answer_all([ann, bob], second)
             third = ann.offered(3)
-            for guest in (ann, bob):
-                answer(guest, third)
+            answer_all([ann, bob], third)
             room.wait(lambda: program.process.poll() is not None)
     records = history.read(federation.run / "history.jsonl")
     assert [one.outcome for one in records] == ["kept"] * 3
@@ -197,8 +179,7 @@ def test_a_damaged_memory_is_refused_by_name(
     with Room(url, federation_name) as room:
         guests = come(room, *CHANGES)
         with federation.coordinating(*words, *PAUSE) as program:
-            for guest in guests:
-                answer(guest, guests[0].offered(1))
+            answer_all(guests, guests[0].offered(1))
             room.page("model", lambda page: page.trained_rounds == 1)
             program.process.send_signal(signal.SIGTERM)
             room.wait(lambda: program.process.poll() is not None)
@@ -224,8 +205,7 @@ def test_what_clients_gave_and_is_not_there_any_more_is_told_with_what_can_be_do
     with Room(url, federation_name) as room:
         guests = come(room, *CHANGES)
         with federation.coordinating(*words, *([] if is_open else PAUSE)) as program:
-            for guest in guests:
-                answer(guest, guests[0].offered(1))
+            answer_all(guests, guests[0].offered(1))
             room.page("model", lambda page: page.trained_rounds == 1)
             if is_open:
                 guests[0].offered(2)

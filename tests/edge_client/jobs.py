@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from edge_client import trainer
+from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt import weights
-from fedmqtt.messages import Training
+from fedmqtt.messages import FromClient, Training, Update, read_from_client
 from fedmqtt.topics import ClientId, RoundId, RunId
 from learning_tasks import linear
 
@@ -44,6 +46,18 @@ def job(folder: Path, **changes: Any) -> Job:
         "seed": 7,
     }
     return Job(**settings | changes)
+
+
+def answer_to(job: Job) -> FromClient:
+    """What the trainer leaves in the outbox."""
+    kept = trainer.work(job, lambda fraction: None)
+    return read_from_client(Outbox(Path(job.outbox)).read(kept))
+
+
+def update_to(job: Job) -> Update:
+    answer = answer_to(job)
+    assert isinstance(answer, Update)
+    return answer
 
 
 def task_file(folder: Path, name: str, in_train: str) -> str:

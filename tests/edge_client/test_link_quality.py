@@ -5,32 +5,17 @@ from hypothesis import strategies as st
 
 from edge_client import link_quality
 from edge_client.link_quality import LinkQuality, after, kbps
-from fedmqtt.messages import ModelRef, Offer, SlowLinks, Training
-from fedmqtt.topics import Digest, RoundId, RunId
+from fedmqtt.messages import SlowLinks
+from tests.offers import offer
 
 UNKNOWN = LinkQuality()
 SECOND = 1000 * 125
 """Bytes that a link of 1,000 kbit/s carries in one."""
 
 
-def offer(slow_links: SlowLinks | None) -> Offer:
-    return Offer(
-        run=RunId("r"),
-        round=RoundId(1),
-        task="t",
-        model=ModelRef(digest=Digest("a" * 64), size_bytes=1, chunk_bytes=1024, fingerprint="f"),
-        train=(),
-        evaluate=(),
-        closes_in_s=1.0,
-        training=Training(),
-        codec="int8",
-        lanes=1,
-        seed=0,
-        slow_links=slow_links,
-    )
-
-
 SLOW = SlowLinks(below_kbps=256.0, codec="part(share=0.25)+eden")
+PLAIN = offer(codec="int8")
+OFFER = offer(codec="int8", slow_links=SLOW)
 
 
 def answered_at(rate_kbps: float, times: int = 1, quality: LinkQuality = UNKNOWN) -> LinkQuality:
@@ -45,7 +30,7 @@ def answered_at(rate_kbps: float, times: int = 1, quality: LinkQuality = UNKNOWN
 def test_nothing_is_known_of_a_link_that_was_not_used() -> None:
     assert kbps(UNKNOWN) is None
     assert kbps(after(UNKNOWN, 200, 0.0, 0.1)) is None
-    assert link_quality.codec(UNKNOWN, offer(SLOW)) == "int8"
+    assert link_quality.codec(UNKNOWN, OFFER) == "int8"
 
 
 def test_an_answer_in_one_piece_tells_the_rate() -> None:
@@ -94,20 +79,20 @@ def test_announcements_are_no_answers() -> None:
 
 def test_a_slow_link_answers_by_the_codec_for_slow_links_where_there_is_one() -> None:
     slow = answered_at(100.0)
-    assert link_quality.codec(slow, offer(SLOW)) == SLOW.codec
-    assert link_quality.codec(slow, offer(None)) == "int8"
-    assert link_quality.codec(answered_at(256.0), offer(SLOW)) == "int8"
+    assert link_quality.codec(slow, OFFER) == SLOW.codec
+    assert link_quality.codec(slow, PLAIN) == "int8"
+    assert link_quality.codec(answered_at(256.0), OFFER) == "int8"
 
 
 def test_one_bad_minute_decides_nothing_and_an_hour_does() -> None:
     quality = answered_at(1000.0, times=3)
     quality = answered_at(10.0, times=1, quality=quality)
-    assert link_quality.codec(quality, offer(SLOW)) == "int8"
+    assert link_quality.codec(quality, OFFER) == "int8"
     quality = answered_at(10.0, times=4, quality=quality)
-    assert link_quality.codec(quality, offer(SLOW)) == SLOW.codec
+    assert link_quality.codec(quality, OFFER) == SLOW.codec
     # And back again, once the link is better: answers that are smaller tell so too.
     quality = answered_at(1000.0, times=5, quality=quality)
-    assert link_quality.codec(quality, offer(SLOW)) == "int8"
+    assert link_quality.codec(quality, OFFER) == "int8"
 
 
 @given(
@@ -124,5 +109,5 @@ def test_whatever_was_measured_one_of_the_two_is_chosen_and_memory_is_bounded(
         quality = after(quality, size_bytes, sent_at, sent_at + took_s)
     found = kbps(quality)
     assert found is None or found > 0
-    assert link_quality.codec(quality, offer(SLOW)) in ("int8", SLOW.codec)
+    assert link_quality.codec(quality, OFFER) in ("int8", SLOW.codec)
     assert len(quality.round_trips_s) <= 5 and len(quality.kbps) <= 5

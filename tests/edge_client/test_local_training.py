@@ -13,37 +13,22 @@ from msgspec import structs
 
 from coordinator import published_model
 from edge_client import local_training, personal_layers, trainer
-from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt import codec_chain, codec_chance, personal, weights
 from fedmqtt.messages import (
     Evaluation,
-    FromClient,
     Method,
     Training,
-    Update,
-    read_from_client,
 )
 from fedmqtt.topics import RoundId, RunId
 from learning_tasks import linear
 from learning_tasks.loading import load_task
 from learning_tasks.seam import TaskError, Trained
-from tests.edge_client.jobs import ANN, flat, job
+from tests.edge_client.jobs import ANN, answer_to, flat, job, update_to
 
 LAYOUT = weights.layout_of(linear.initial_weights(0))
 GRADIENT, PARTIAL = Method(sends="gradient"), Method(partial=True)
 OWN_BIAS = Method(personal=("bias",))
-
-
-def answer_to(job: Job) -> FromClient:
-    kept = trainer.work(job, lambda fraction: None)
-    return read_from_client(Outbox(Path(job.outbox)).read(kept))
-
-
-def update_to(job: Job) -> Update:
-    found = answer_to(job)
-    assert isinstance(found, Update)
-    return found
 
 
 def data(purpose: str = "train") -> Any:

@@ -9,15 +9,14 @@ from fedmqtt.effects import Note, Publish
 from fedmqtt.messages import (
     EVERYBODY,
     Decline,
-    ModelRef,
     Offer,
     Presence,
     Purpose,
     Receipt,
     Sortition,
-    Training,
 )
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId
+from tests.offers import offer
 
 ANN, RUN = ClientId("ann"), RunId("r")
 RULES = Rules(client=ANN, task="digits", purposes=("evaluate",), program="fedmqtt 9", label="watch")
@@ -116,21 +115,7 @@ def test_the_log_tells_what_became_of_an_answer(receipt: Receipt, told: str) -> 
 
 
 def _offer(run: str, number: int, epoch: int, late_rounds: int = 0) -> Offer:
-    return Offer(
-        epoch=epoch,
-        run=RunId(run),
-        round=RoundId(number),
-        task="digits",
-        model=ModelRef(digest=Digest("m"), size_bytes=8, chunk_bytes=8, fingerprint="f"),
-        train=(ANN,),
-        evaluate=(),
-        closes_in_s=60.0,
-        training=Training(),
-        codec="full",
-        lanes=1,
-        seed=0,
-        late_rounds=late_rounds,
-    )
+    return offer(number, run=RunId(run), task="digits", epoch=epoch, late_rounds=late_rounds)
 
 
 def test_the_log_tells_why_it_stops_what_it_has_answered_before() -> None:

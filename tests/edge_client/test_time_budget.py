@@ -7,7 +7,7 @@ from msgspec import structs
 
 from edge_client.time_budget import ends_with_round, steps_within, stop_at
 from fedmqtt.messages import PLAIN, Method
-from tests.fleet_sim.offers import offer
+from tests.offers import offer
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_steps_are_whole(count: int, takes_s: float, has_s: float, made: int) ->
 
 
 def test_only_partial_work_ends_with_its_round_and_only_where_rounds_are_waited_for() -> None:
-    partial = structs.replace(offer(1), method=Method(partial=True))
+    partial = offer(method=Method(partial=True))
     assert ends_with_round(partial)
     assert not ends_with_round(structs.replace(partial, asynchronous=True, late_rounds=5))
-    assert not ends_with_round(structs.replace(offer(1), method=PLAIN))
+    assert not ends_with_round(offer(method=PLAIN))

@@ -10,30 +10,19 @@ from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job
 from fedmqtt import codec_chain, codec_chance
-from fedmqtt.messages import Evaluation, FromClient, Method, Training, Update, read_from_client
+from fedmqtt.messages import Evaluation, Method, Training, Update, read_from_client
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId, RunId
 from fedmqtt.weights import Array, WeightsError, layout_of
 from learning_tasks import linear
 from learning_tasks.seam import TaskError
-from tests.edge_client.jobs import ANN, flat, job, task_file
+from tests.edge_client.jobs import ANN, answer_to, flat, job, task_file, update_to
 from tests.edge_client.little_disk import little_disk
-
-
-def _answer(job: Job) -> FromClient:
-    kept = trainer.work(job, lambda fraction: None)
-    return read_from_client(Outbox(Path(job.outbox)).read(kept))
-
-
-def _update(job: Job) -> Update:
-    answer = _answer(job)
-    assert isinstance(answer, Update)
-    return answer
 
 
 def test_an_update_is_what_training_changed(tmp_path: Path) -> None:
     wanted = job(tmp_path, training=Training(epochs=2))
-    update = _update(wanted)
+    update = update_to(wanted)
     data = linear.load_data(tmp_path, ANN, "train")
     seed = trainer.seed_of(wanted)
     trained = linear.train(
@@ -64,7 +53,7 @@ def test_no_two_jobs_share_their_chance(tmp_path: Path, changes: dict[str, objec
 
 
 def test_an_evaluation_measures_the_base(tmp_path: Path) -> None:
-    answer = _answer(job(tmp_path, purpose="evaluate"))
+    answer = answer_to(job(tmp_path, purpose="evaluate"))
     assert isinstance(answer, Evaluation)
     expected = linear.evaluate(
         linear.initial_weights(0), linear.load_data(tmp_path, ANN, "evaluate")
@@ -76,8 +65,8 @@ def test_an_evaluation_measures_the_base(tmp_path: Path) -> None:
 
 
 def test_who_is_asked_for_both_measures_the_base_before_training(tmp_path: Path) -> None:
-    alone = _answer(job(tmp_path, purpose="evaluate"))
-    both = _update(job(tmp_path, measure_base=True))
+    alone = answer_to(job(tmp_path, purpose="evaluate"))
+    both = update_to(job(tmp_path, measure_base=True))
     assert isinstance(alone, Evaluation)
     assert both.measures == alone.measures
     assert flat(both.payload).any()
@@ -86,27 +75,27 @@ def test_who_is_asked_for_both_measures_the_base_before_training(tmp_path: Path)
 def test_the_mapped_base_is_not_written_to(tmp_path: Path) -> None:
     spoil = task_file(tmp_path, "spoils", 'weights["bias"][0] = 1')
     with pytest.raises(ValueError, match="read-only"):
-        _answer(job(tmp_path, task=spoil))
+        answer_to(job(tmp_path, task=spoil))
 
 
 def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
     wanted = job(tmp_path)
     Path(wanted.model_path).write_bytes(b"\xc1 no model")
     with pytest.raises(WeightsError, match="no weights header"):
-        _answer(wanted)
+        answer_to(wanted)
 
 
 def test_a_model_that_was_taken_away_meanwhile_is_told_in_words(tmp_path: Path) -> None:
     wanted = job(tmp_path)
     Path(wanted.model_path).unlink()
     with pytest.raises(TaskError, match="is not there any more"):
-        _answer(wanted)
+        answer_to(wanted)
 
 
 def test_an_unknown_codec_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     eager = task_file(tmp_path, "eager", 'raise AssertionError("trained")')
     with pytest.raises(SettingsError, match="codec: there is no 'zip'; choose one of: bfloat16,"):
-        _answer(job(tmp_path, task=eager, codec="zip"))
+        answer_to(job(tmp_path, task=eager, codec="zip"))
 
 
 @pytest.mark.parametrize("codec", ["full", "part(share=0.25)+eden+zstd"])
@@ -114,7 +103,7 @@ def test_a_change_that_is_no_number_is_told_and_not_sent(tmp_path: Path, codec: 
     spoil = "found = again(); found.weights['bias'][0] = float('nan'); return found"
     lost = task_file(tmp_path, "lost", spoil)
     with pytest.raises(TaskError, match="cannot be sent: it has values that are not finite"):
-        _answer(job(tmp_path, task=lost, codec=codec))
+        answer_to(job(tmp_path, task=lost, codec=codec))
 
 
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None:
@@ -130,7 +119,7 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None
 def test_a_task_that_hands_back_other_tensors_is_refused(tmp_path: Path) -> None:
     lines = "trained = again(); del trained.weights['bias']; return trained"
     with pytest.raises(WeightsError, match=r"tensors differ: missing \['bias'\]"):
-        _answer(job(tmp_path, task=task_file(tmp_path, "forgets", lines)))
+        answer_to(job(tmp_path, task=task_file(tmp_path, "forgets", lines)))
 
 
 def _adding_up(folder: Path, number: int) -> Job:
@@ -149,12 +138,12 @@ def test_what_is_remembered_with_an_answer_is_there_before_it_and_used_when_it_c
     assert isinstance(whole, Update) and (whole.since, whole.whole) == (0, False)
 
     memory.settle(first, accepted=True, counted=RoundId(1))
-    second = _update(_adding_up(tmp_path, 2))
+    second = update_to(_adding_up(tmp_path, 2))
     assert second.since == 1
     counted = remembered.read(memory, first.run).arrays["counted"]
     np.testing.assert_array_equal(counted, np.rint(flat(whole.payload) * 2.0**24))
     # Together they are what a trainer with no memory would have sent.
-    alone = _update(job(tmp_path, round=RoundId(2), outbox=str(tmp_path / "other")))
+    alone = update_to(job(tmp_path, round=RoundId(2), outbox=str(tmp_path / "other")))
     both = np.ldexp(counted.astype(np.float64), -24) + flat(second.payload)
     np.testing.assert_allclose(both, flat(alone.payload), atol=1e-7)
 
@@ -201,7 +190,7 @@ def test_what_a_codec_left_out_goes_with_a_later_answer_once_the_one_before_has_
 
     def change(number: int) -> Array:
         alone = tmp_path / f"alone-{number}"
-        update = _update(job(tmp_path, round=RoundId(number), outbox=str(alone)))
+        update = update_to(job(tmp_path, round=RoundId(number), outbox=str(alone)))
         whole: Array = flat(update.payload)
         return whole
 
@@ -227,7 +216,7 @@ def test_what_was_left_out_of_another_model_is_nothing(tmp_path: Path) -> None:
     strange = {"left out": np.ones(3, np.float32)}
     remembered.keep(memory, made, remembered.Remembered(round=RoundId(1), arrays=strange))
     memory.settle(made, accepted=True, counted=None)
-    second = _update(_feeding_back(tmp_path, 2))
-    alone = flat(_update(job(tmp_path, round=RoundId(2), outbox=str(tmp_path / "o"))).payload)
+    second = update_to(_feeding_back(tmp_path, 2))
+    alone = flat(update_to(job(tmp_path, round=RoundId(2), outbox=str(tmp_path / "o"))).payload)
     sent = _sent(second)
     np.testing.assert_array_equal(sent[sent != 0], alone[sent != 0])

@@ -14,7 +14,7 @@ import pytest
 from broker_config.local_broker import RunningBroker
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop, OnReady
-from fedmqtt.messages import ModelRef, Offer, Presence, Training, read_offer, read_presence
+from fedmqtt.messages import Presence, read_offer, read_presence
 from fedmqtt.mqtt_link import (
     RECEIVE_BYTES_MAX,
     STREAM_WINDOW,
@@ -38,7 +38,6 @@ from fedmqtt.topics import (
     OfferBoard,
     PresenceOf,
     RoundId,
-    RunId,
     StatusPage,
     Topics,
     UpdatePart,
@@ -59,6 +58,7 @@ from tests.fedmqtt.stub_broker import (
     puback,
     suback,
 )
+from tests.offers import offer
 
 ANN = ClientId("ann")
 DIGEST = Digest("d" * 64)
@@ -627,7 +627,7 @@ def test_a_retained_offer_arrives_later_with_less_time(
     peers += [coordinator, early]
     coordinator.connect()
     early.connect()
-    coordinator.link.perform(Publish(OfferBoard(), _offer(closes_in_s=600)))
+    coordinator.link.perform(Publish(OfferBoard(), offer(closes_in_s=600)))
     arrived = early.arrival(OfferBoard())
     assert arrived.expires_in_s == 600
     # The broker counts whole seconds: read again until one has passed.
@@ -646,7 +646,7 @@ def test_a_retained_message_is_cleared_by_none(
     ann = Peer(loop, broker.url, federation_name, "ann", subscribe=(everything,))
     peers.append(ann)
     ann.connect()
-    ann.link.perform(Publish(OfferBoard(), _offer(closes_in_s=60)))
+    ann.link.perform(Publish(OfferBoard(), offer(closes_in_s=60)))
     assert ann.arrival(OfferBoard()).payload
     ann.link.perform(Publish(OfferBoard(), None))
     assert ann.arrival(OfferBoard()).payload == b""
@@ -1025,22 +1025,6 @@ def _taking(taken: list[Part], parts: list[Part]) -> Iterator[Part]:
     for part in parts:
         taken.append(part)
         yield part
-
-
-def _offer(closes_in_s: float) -> Offer:
-    return Offer(
-        run=RunId("r"),
-        round=RoundId(1),
-        task="t",
-        model=ModelRef(digest=DIGEST, size_bytes=8, chunk_bytes=1024, fingerprint="f"),
-        train=(ANN,),
-        evaluate=(),
-        closes_in_s=closes_in_s,
-        training=Training(),
-        codec="full",
-        lanes=1,
-        seed=0,
-    )
 
 
 def test_a_retained_message_that_paho_cannot_read_locks_nobody_out(

@@ -8,23 +8,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fedmqtt import sortition
-from fedmqtt.messages import EVERYBODY, ModelRef, Offer, Purpose, Sortition, Training
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.messages import EVERYBODY, Purpose, Sortition
+from fedmqtt.topics import ClientId, RoundId
+from tests.offers import offer
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
-OFFER = Offer(
-    run=RunId("r"),
-    round=RoundId(3),
-    task="t",
-    model=ModelRef(digest=Digest("a" * 64), size_bytes=8, chunk_bytes=1024, fingerprint="f"),
-    train=(ANN,),
-    evaluate=(BOB,),
-    closes_in_s=60.0,
-    training=Training(),
-    codec="full",
-    lanes=1,
-    seed=0,
-)
+OFFER = offer(3, evaluate=(BOB,))
 
 # As `printf '7-0123456789abcdef/1/train/ann' | sha256sum | cut -c 1-14` has it.
 VECTORS: list[tuple[str, int, Purpose, str, str]] = [

@@ -14,7 +14,7 @@ from fedmqtt.topics import (
 from fleet_sim.broker import COORDINATOR, Broker, Message
 from fleet_sim.clock import Clock, stream
 from fleet_sim.weather import Weather
-from tests.fleet_sim.offers import ANN, RUN, offer
+from tests.offers import ANN, RUN, offer
 
 
 def receipt(number: int) -> Receipt:

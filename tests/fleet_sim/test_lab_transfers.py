@@ -16,7 +16,7 @@ from fleet_sim.lab_broker import PACKET_BYTES, LabBroker
 from fleet_sim.links import Bandwidth, Link
 from learning_tasks.loading import load_task
 from tests.fleet_sim.lab_fleets import at, fleet, large_task, learning, names, protocol
-from tests.fleet_sim.offers import ANN, offer
+from tests.offers import ANN, offer
 
 ONE = "count = 1\ncohort = 1\nquorum = 1\nclients_min = 1\ndeadline_s = 50000.0\n"
 

@@ -11,10 +11,11 @@ from coordinator.pacing import Pace
 from coordinator.rounds import Close, Named
 from fedmqtt.fixed_point import on_grid, remembered_bits
 from fedmqtt.messages import Update
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Layout
 from fleet_sim.lab_tensors import Tensors
 from fleet_sim.storm_numbers import SIZE, Differences, federation
+from tests.updates import update
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 TERMS = 10
@@ -24,16 +25,7 @@ CHANGE_MAX = FederationConfig(name="x", task="t").limits.change_max
 def gave(client: ClientId, number: int, share: float, since: int) -> Update:
     """By so much of the largest change."""
     values = np.full(SIZE, share * CHANGE_MAX, np.float32)
-    return Update(
-        run=RunId("r.1"),
-        round=RoundId(number),
-        base=Digest("0" * 64),
-        fingerprint="f",
-        sample_count=1,
-        codec="full",
-        since=RoundId(since),
-        payload=memoryview(values.tobytes()),
-    )
+    return update(number, values, since=RoundId(since))
 
 
 def closed(number: int, *held: Named) -> Close:

@@ -15,9 +15,9 @@ from fedmqtt import settings
 from fedmqtt.fixed_point import fraction_bits
 from fedmqtt.messages import PLAIN, Method, Training, Update, method_name
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import Digest, RoundId, RunId
 from fedmqtt.weights import Array
 from tests.coordinator.aggregation.folding import Answer, answers, strategy_named
+from tests.updates import update
 
 SIZE, TERMS = 5, 50
 BASE = np.linspace(-1, 1, SIZE, dtype=np.float32)
@@ -26,16 +26,7 @@ SAMPLES = [int(n) for n in np.random.default_rng(2).integers(1, 200, 12)]
 
 
 def an_update(samples: int = 10, **said: Any) -> Update:
-    return Update(
-        run=RunId("r"),
-        round=RoundId(1),
-        base=Digest("a" * 64),
-        fingerprint="f",
-        sample_count=samples,
-        codec="full",
-        payload=memoryview(b""),
-        **said,
-    )
+    return update(sample_count=samples, **said)
 
 
 def played(

@@ -23,7 +23,8 @@ from coordinator.config import FederationConfig
 from coordinator.rounds import Named
 from fedmqtt.fixed_point import on_grid, remembered_bits
 from fedmqtt.messages import Update
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import ClientId, RoundId
+from tests.updates import update
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 SIZE, TERMS_MAX = 2, 50
@@ -50,18 +51,8 @@ class Gave:
 
 def gave(client: ClientId, number: int, value: float, since: int, *, whole: bool = False) -> Gave:
     values = np.array([value, -value / 3], np.float32)
-    update = Update(
-        run=RunId("r.1"),
-        round=RoundId(number),
-        base=Digest("0" * 64),
-        fingerprint="f",
-        sample_count=1,
-        codec="full",
-        since=RoundId(since),
-        whole=whole,
-        payload=memoryview(values.tobytes()),
-    )
-    return Gave(Named(client, RoundId(number)), update, values)
+    told = update(number, values, since=RoundId(since), whole=whole)
+    return Gave(Named(client, RoundId(number)), told, values)
 
 
 @dataclass

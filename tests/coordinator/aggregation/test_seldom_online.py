@@ -3,7 +3,6 @@
 from collections import defaultdict
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -11,8 +10,7 @@ from coordinator.aggregation import Memory, Round
 from coordinator.rounds import Named
 from fedmqtt import settings
 from fedmqtt.fixed_point import on_grid, remembered_bits
-from fedmqtt.messages import Update
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import ClientId, RoundId
 from tests.coordinator.aggregation.folding import (
     TERMS_MAX,
     bits_for,
@@ -20,6 +18,7 @@ from tests.coordinator.aggregation.folding import (
     store_for,
     strategy_named,
 )
+from tests.updates import update
 
 ANN, BOB, CAT = ClientId("ann"), ClientId("bob"), ClientId("cat")
 SIZE = 4
@@ -28,19 +27,6 @@ REMEMBERED = remembered_bits(10.0)
 
 def of(client: ClientId, number: int, *change: float) -> tuple[Any, int, Named]:
     return np.array(change, np.float32), 1, Named(client, RoundId(number))
-
-
-def told(client: ClientId, number: int, **more: Any) -> Update:
-    update = Update(
-        run=RunId("r"),
-        round=RoundId(number),
-        base=Digest("0" * 64),
-        fingerprint="f",
-        sample_count=1,
-        codec="full",
-        payload=memoryview(b""),
-    )
-    return msgspec.structs.replace(update, **more)
 
 
 class Running:
@@ -156,7 +142,7 @@ def test_mifa_replaces_the_part_of_who_has_lost_its_memory() -> None:
     running.round(of(ANN, 1, 4.0), of(BOB, 1, 2.0))
     built = running.opened()
     change, samples, named = of(ANN, 2, 1.0)
-    built.hear(named, told(ANN, 2, since=RoundId(1), whole=True))
+    built.hear(named, update(2, since=RoundId(1), whole=True))
     built.fold(change, samples, named)
     assert built.finish(np.zeros(1, np.float32)).tolist() == [1.5]
 
@@ -167,10 +153,10 @@ def test_mifa_lets_nobody_pile_up_more_than_a_client_may_remember() -> None:
     built = running.opened()
     limit = 2.0 ** (31 - REMEMBERED)
     within, beyond = (np.array([limit - less], np.float32) for less in (10.5, 10.0))
-    assert built.judge(ANN, told(ANN, 2), within) == ""
-    assert "more than twice limits.change_max" in built.judge(ANN, told(ANN, 2), beyond)
-    assert built.judge(ANN, told(ANN, 2, since=RoundId(1), whole=True), beyond) == ""
-    assert built.judge(BOB, told(BOB, 2), beyond) == ""
+    assert built.judge(ANN, update(2), within) == ""
+    assert "more than twice limits.change_max" in built.judge(ANN, update(2), beyond)
+    assert built.judge(ANN, update(2, since=RoundId(1), whole=True), beyond) == ""
+    assert built.judge(BOB, update(2), beyond) == ""
 
 
 # FedVARP
@@ -233,7 +219,7 @@ def test_fedau_weighs_by_what_clients_say_of_themselves() -> None:
     built = Running("fedau").opened()
     for client, change, interval in ((ANN, 1.0, 1.0), (BOB, 5.0, 3.0)):
         folded, samples, named = of(client, 1, change)
-        built.hear(named, told(client, 1, interval=interval))
+        built.hear(named, update(1, interval=interval))
         built.fold(folded, samples, named)
     assert built.finish(np.zeros(1, np.float32)).tolist() == [4.0]
 

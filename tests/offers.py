@@ -1,4 +1,8 @@
-"""An offer of a round to ann, for tests of how it is carried."""
+"""An offer of a round to ann, for tests that look at a part of it."""
+
+from typing import Any
+
+from msgspec import structs
 
 from fedmqtt.messages import ModelRef, Offer, Training
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -8,8 +12,8 @@ RUN = RunId("r")
 MODEL = ModelRef(digest=Digest("a" * 64), size_bytes=1, chunk_bytes=1024, fingerprint="f")
 
 
-def offer(number: int) -> Offer:
-    return Offer(
+def offer(number: int = 1, **changes: Any) -> Offer:
+    plain = Offer(
         run=RUN,
         round=RoundId(number),
         task="t",
@@ -22,3 +26,4 @@ def offer(number: int) -> Offer:
         lanes=1,
         seed=0,
     )
+    return structs.replace(plain, **changes)
