@@ -26,7 +26,9 @@ from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
 from fedmqtt import __version__, chunks, messages, pace, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
+from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
+from fedmqtt.logs import Seldom
 from fedmqtt.messages import PURPOSES, Chunk, Offer, Presence, Purpose, WireError
 from fedmqtt.mqtt_link import (
     Acknowledged,
@@ -40,6 +42,7 @@ from fedmqtt.mqtt_link import (
     Network,
     Part,
     Refused,
+    Unproven,
     next_try,
     room_for,
 )
@@ -118,6 +121,8 @@ class Agent:
         """Of the link up, as far as this program's life has shown it."""
         self._down_told: tuple[str, Seconds] | None = None
         """Why there is no link, and when the log told so."""
+        self._unproven = Seldom()
+        self._signs_nothing = broker.context is not None and broker.seal is None
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
         self._unsettled: set[Answer] = set()
@@ -148,6 +153,8 @@ class Agent:
         self._happen(session.Started(self._loop.now(), answers, remembering))
         for answer in answers:
             self._settle_soon(answer)
+        if self._signs_nothing:
+            self._log.warning("%s", NOTHING_IS_SIGNED)
         troubles: list[str] = []
         if damaged:
             troubles.append(f"damaged and set aside, not sent: {', '.join(map(str, damaged))}")
@@ -233,6 +240,10 @@ class Agent:
                     self._on_denied(reason)
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
+            case Unproven(address, reason):
+                what = f"dropped what came in {self._topics.path(address)}: {reason}"
+                if told := self._unproven.heard(now, what):
+                    self._happen(session.Troubled(now, told))
             case Acknowledged(_, size_bytes, sent_at):
                 self._quality = link_quality.after(self._quality, size_bytes, sent_at, now)
             case Arrived():
