@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 from fedmqtt.topics import CHANNELS, Address
 
-MARK: Final = b"\xc1"
+BY_COORDINATOR: Final = b"\xc1\x01"
+BY_DEVICE: Final = b"\xc1\x02"
 
 
 class BadSignature(ValueError):
@@ -42,7 +43,7 @@ class NoKeys:
         return message
 
     def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
-        if is_signed(address) and payload.startswith(MARK):
+        if is_signed(address) and payload.startswith((BY_COORDINATOR, BY_DEVICE)):
             raise BadSignature(
                 "it is signed, and there is no key here to check it with: this federation wants"
                 " credentials with keys, as `fedmqtt enroll` writes them"

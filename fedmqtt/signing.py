@@ -23,14 +23,13 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from fedmqtt import messages
-from fedmqtt.envelope import MARK, BadSignature, is_signed
+from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, is_signed
 from fedmqtt.topics import Address, Inbox, OfferBoard, UpdatePart
 
 _KEY_BYTES, _SIGNATURE_BYTES = 32, 64
 _TICKETS_KNOWN = 4096
 """That need not be checked again: a signature more for each answer otherwise."""
 
-_COORDINATOR, _DEVICE = MARK + b"\x01", MARK + b"\x02"
 _OF_COORDINATOR, _OF_DEVICE, _TICKET = (
     b"fedmqtt 1 coordinator",
     b"fedmqtt 1 device",
@@ -80,7 +79,7 @@ class CoordinatorSeal:
         if not message or not is_signed(address):
             return message
         signature = self._signer.sign(_said(_OF_COORDINATOR, topic, message))
-        return b"".join((_COORDINATOR, signature, message))
+        return b"".join((BY_COORDINATOR, signature, message))
 
     def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
         if not payload or not is_signed(address):
@@ -92,7 +91,7 @@ class CoordinatorSeal:
     def _opened_of_device(self, address: UpdatePart, topic: str, payload: bytes) -> bytes:
         if messages.is_piece(payload):
             return payload
-        if not payload.startswith(_DEVICE):
+        if not payload.startswith(BY_DEVICE):
             raise BadSignature("it is not signed by its device")
         key, signed, signature, message = _cut(
             payload, _KEY_BYTES, _SIGNATURE_BYTES, _SIGNATURE_BYTES
@@ -117,7 +116,7 @@ class DeviceSeal:
     def __init__(self, private_key: str, ticket: str, federation_public: str) -> None:
         self._signer = _Signer(private_key)
         self._federation = _bytes(federation_public, _KEY_BYTES)
-        self._head = b"".join((_DEVICE, self._signer.public, _bytes(ticket, _SIGNATURE_BYTES)))
+        self._head = b"".join((BY_DEVICE, self._signer.public, _bytes(ticket, _SIGNATURE_BYTES)))
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
         if not message or not is_signed(address) or messages.is_piece(message):
@@ -141,7 +140,7 @@ class _Signer:
 
 
 def _opened_of_coordinator(public: bytes, topic: str, payload: bytes) -> bytes:
-    if not payload.startswith(_COORDINATOR):
+    if not payload.startswith(BY_COORDINATOR):
         raise BadSignature("it is not signed by the federation")
     signature, message = _cut(payload, _SIGNATURE_BYTES)
     if not _holds(public, signature, _said(_OF_COORDINATOR, topic, message)):
@@ -151,7 +150,7 @@ def _opened_of_coordinator(public: bytes, topic: str, payload: bytes) -> bytes:
 
 def _cut(payload: bytes, *sizes: int) -> list[bytes]:
     """The fields behind the envelope's mark and kind, and the message. Raises BadSignature."""
-    fields, start = [], len(MARK) + 1
+    fields, start = [], len(BY_DEVICE)
     for size in sizes:
         fields.append(payload[start : start + size])
         start += size
