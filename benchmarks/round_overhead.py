@@ -15,6 +15,8 @@ With `--durability-cost` all of it is measured twice, in turns, the second time 
 to the coordinator's disk:
 
     durability_round_s, durability_cpu_s_per_update   how much more it takes with, as a ratio
+
+With `--signed` coordinator and clients sign what they say, as with the credentials of a kit.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,12 +36,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.echo_clients import FEDERATION_KEY
 from benchmarks.processes import children, cpu_s, idle_agent, peak_rss_mb, reset_peak_rss, rss_mb
 from broker_config.local_broker import RunningBroker, start_broker
 from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
 from coordinator.history import Record
 from coordinator.service import Service
+from fedmqtt import signing
 from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.weights import layout_of
 
 FEDERATION = "overhead"
@@ -101,6 +106,8 @@ def main() -> int:
     arguments = _parse()
     logging.disable(logging.INFO)
     os.environ["FEDMQTT_BENCH_PARAMS"] = str(arguments.params)
+    if arguments.signed:
+        os.environ[FEDERATION_KEY] = signing.new_key()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         broker = stack.enter_context(start_broker(arguments.broker))
@@ -155,6 +162,7 @@ def _measure(
         (layout, layout.flatten(initial)),
         run,
         meter.on_round,
+        broker=_access(broker),
         durable=durable,
     )
     reset_peak_rss()
@@ -202,6 +210,11 @@ def _config(arguments: argparse.Namespace, broker: RunningBroker) -> FederationC
     )
 
 
+def _access(broker: RunningBroker) -> BrokerUrl:
+    access, key = parse_broker_url(broker.url), os.environ.get(FEDERATION_KEY)
+    return replace(access, seal=signing.CoordinatorSeal(FEDERATION, key)) if key else access
+
+
 def _start_clients(arguments: argparse.Namespace, broker: RunningBroker, scratch: Path) -> Clients:
     ids = [f"client-{i:04}" for i in range(arguments.clients)]
     groups = [ids] if arguments.in_process else [[one] for one in ids]
@@ -234,6 +247,7 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help="measure without forcing anything to the coordinator's disk, too",
     )
+    parser.add_argument("--signed", action="store_true", help="everybody signs")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="rounds before the measured")
     parser.add_argument("--in-process", action="store_true", help="all clients in one process")
     parser.add_argument("--broker", default="auto", help="mosquitto, embedded or mqtt://...")
