@@ -34,7 +34,8 @@ def main() -> int:
         state = Path(stack.enter_context(TemporaryDirectory()))
         if arguments.credentials:
             name = "a kit's"
-            agent = idle_agent_of(*arguments.credentials, state)
+            device, monitor = arguments.credentials
+            agent = idle_agent_of(device, monitor, state)
         else:
             broker = stack.enter_context(start_broker(arguments.broker))
             name = broker.name

@@ -1158,8 +1158,8 @@ class Service:
 
     def _refuse_unread(self, address: UpdatePart, payload: bytes, why: WireError) -> None:
         self._unreadable(address.client, why)
-        # Where answers are signed, a piece does not prove who sent it; and a refusal lets the client
-        # forget its answer.
+        # Where answers are signed, a piece does not prove who sent it, and a refusal lets the
+        # client forget its answer.
         if self._broker.seal is None or not messages.is_piece(payload):
             # What cannot be read does not tell of which run it is.
             self._tell(address.client, self._rules.run, address.round, str(why))

@@ -19,7 +19,7 @@ from coordinator import history
 from coordinator.history import Record
 from fedmqtt import credentials, messages, signing, weights
 from fedmqtt.credentials import Credentials
-from fedmqtt.envelope import BadSignature, Seal
+from fedmqtt.envelope import BY_DEVICE, BadSignature, Seal
 from fedmqtt.messages import (
     EPOCH_MAX,
     Announce,
@@ -125,13 +125,13 @@ class Taken:
         assert data is not None
         return data
 
-    def offer(self, number: int) -> tuple[bytes, Offer]:
+    def offer(self, number: int, after: int = 0) -> tuple[bytes, Offer]:
         """The signed offer of this round, as it lay on the broker, and what it says."""
 
         def is_it(to: Address, data: bytes) -> bool:
             return to == OfferBoard() and bool(data) and self.read(data).round == number
 
-        data = self.sees(is_it)
+        data = self.sees(is_it, after)
         return data, self.read(data)
 
     def read(self, signed: bytes) -> Offer:
@@ -317,38 +317,55 @@ def test_an_old_offer_and_anothers_mail_are_not_acted_on(taken: Taken, tmp_path:
     assert [record.answered for record in _records(tmp_path)] == [["ann"], ["ann"]]
 
 
-def test_who_has_forgotten_all_trains_in_an_old_round_in_vain(taken: Taken, tmp_path: Path) -> None:
-    """What is left of replay: an offer that the federation did make, to who does not know better.
-
-    A device whose state is lost cannot tell. Its answer counts nowhere.
-    """
+def test_a_device_that_was_started_again_knows_what_it_has_done(
+    taken: Taken, tmp_path: Path
+) -> None:
+    """A signature does not grow old; and what is left of that: who has lost its state cannot tell
+    an old offer from a new one. Its answer counts nowhere."""
     ann = _file(taken.broker, "ann")
-    with _coordinator(tmp_path, _file(taken.broker, "coordinator"), rounds=2) as coordinator:
-        with _client(tmp_path, ann) as client:
-            old, offer = taken.offer(1)
-            client.wait_for("receipt: round 1 accepted")
-            chunks = {
-                to: data
-                for to, data in taken.seen
-                if isinstance(to, ModelChunk) and to.digest == offer.model.digest and data
-            }
-            taken.offer(2)
-            client.wait_for("receipt: round 2 accepted")
-        assert coordinator.wait() == 0
+    with (
+        _client(tmp_path, ann) as client,
+        _coordinator(tmp_path, _file(taken.broker, "coordinator"), rounds=2) as coordinator,
+    ):
+        old, offer = taken.offer(1)
+        assert coordinator.wait() == 0, coordinator.log
+        client.wait_for("receipt: round 2 accepted")
+    run = offer.run
+    chunks = {to: data for to, data in taken.seen if _is_of(to, offer.model) and data}
     for to, data in chunks.items():
         taken.says(to, data, retain=True)
     taken.says(OfferBoard(), old, retain=True)
+    with _client(tmp_path, ann) as client:
+        # It comes after the offer, which lies there.
+        taken.says(Inbox(ANN), old)
+        client.wait_for("it is not what this federation's coordinator signed")
+        assert "round 1: train" not in client.log
     (tmp_path / "again").mkdir()
-    with _client(tmp_path / "again", ann) as client:
-        client.wait_for("round 1: train")
-        answer = taken.sees(
-            lambda to, data: isinstance(to, UpdatePart) and data.startswith(b"\xc1\x02"),
-            after=len(taken.seen),
-        )
-        assert len(answer) > 0
+    before = len(taken.seen)
+    with _client(tmp_path / "again", ann):
+        answer = taken.sees(lambda to, data: _is_answer(to, data), before)
+    with _coordinator(tmp_path / "again", _file(taken.broker, "coordinator")) as coordinator:
+        before = len(taken.seen)
+        _is_here(taken, BOB)
+        _, offer = taken.offer(1, before)
+        taken.says(_place(ANN, ONE, offer), answer)
+        receipt = taken.told(ANN, Receipt, before)
+        assert (receipt.accepted, receipt.run) == (False, run)
+        # Another run's: it counts in none.
+        taken.says(_place(BOB, ONE, offer), _signed(taken, BOB, offer))
+        assert coordinator.wait() == 0, coordinator.log
     for to in chunks:
         taken.says(to, b"", retain=True)
     assert [record.answered for record in _records(tmp_path)] == [["ann"], ["ann"]]
+    assert [record.answered for record in _records(tmp_path / "again")] == [["bob"]]
+
+
+def _is_of(to: Address, model: ModelRef) -> bool:
+    return isinstance(to, ModelChunk) and to.digest == model.digest
+
+
+def _is_answer(to: Address, data: bytes) -> bool:
+    return isinstance(to, UpdatePart) and to.client == ANN and data.startswith(BY_DEVICE)
 
 
 def _answer_to(offer: Offer, **wrong: Any) -> bytes:
@@ -357,6 +374,13 @@ def _answer_to(offer: Offer, **wrong: Any) -> bytes:
 
 def _place(client: ClientId, number: RoundId, offer: Offer, part: str = "0") -> UpdatePart:
     return UpdatePart(lane_of(client, offer.lanes), client, number, part)
+
+
+def _signed(taken: Taken, client: ClientId, offer: Offer) -> bytes:
+    """Its answer, as the device itself sends it."""
+    place = _place(client, offer.round, offer)
+    seal = _seal(taken.broker.account(client))
+    return seal.sealed(place, TOPICS.path(place), _answer_to(offer))
 
 
 def _is_here(taken: Taken, client: ClientId) -> None:
@@ -402,7 +426,7 @@ def test_an_answer_that_its_device_did_not_sign_is_refused(taken: Taken, tmp_pat
         taken.says(_place(BOB, ONE, offer, ANNOUNCE), stray)
         taken.refusal("bob: part 'announce' is no place for Chunk")
         assert not taken.has_been_told(BOB)
-        signed = _seal(bob).sealed(place, TOPICS.path(place), answer)
+        signed = _signed(taken, BOB, offer)
         taken.says(place, signed)
         assert taken.told(BOB, Receipt).accepted
         # The next round: the answer to the one before does for no other.
@@ -411,7 +435,7 @@ def test_an_answer_that_its_device_did_not_sign_is_refused(taken: Taken, tmp_pat
         before = len(taken.seen)
         taken.says(place, signed)
         taken.refusal("bob: it is not what its device signed, or not for this round")
-        taken.says(place, _seal(bob).sealed(place, TOPICS.path(place), _answer_to(offer)))
+        taken.says(place, _signed(taken, BOB, offer))
         assert taken.told(BOB, Receipt, before).round == TWO
         assert coordinator.wait() == 0, coordinator.log
         assert coordinator.log.count("dropped what came in") == 1
@@ -477,8 +501,7 @@ def test_a_device_that_was_revoked_is_refused_by_the_coordinator_too(
         # Enrolled again, it has another key.
         broker.kit.enroll("stolen")
         for client in (BOB, stolen):
-            seal, place = _seal(broker.account(client)), _place(client, ONE, offer)
-            taken.says(place, seal.sealed(place, TOPICS.path(place), answer))
+            taken.says(_place(client, ONE, offer), _signed(taken, client, offer))
         assert coordinator.wait() == 0, coordinator.log
     taken.says(PresenceOf(stolen), b"", retain=True)
     (record,) = _records(tmp_path)
