@@ -213,7 +213,7 @@ def _client(folder: Path, file: Path) -> Iterator[Program]:
 
 @contextmanager
 def _coordinator(
-    folder: Path, file: Path, *words: str, rounds: int = 1, cohort: int = 1
+    folder: Path, file: Path | None, *words: str, rounds: int = 1, cohort: int = 1
 ) -> Iterator[Program]:
     config = folder / "federation.toml"
     config.write_text(
@@ -222,7 +222,7 @@ def _coordinator(
         f"clients_min = {cohort}\nover_selection = 1.0\ndeadline_s = 1000\n"
         "[transfer]\nchunk_bytes = 4096\n"
     )
-    run = ("--credentials", str(file), "--run", str(folder / "run"))
+    run = ("--credentials", str(file or ""), "--run", str(folder / "run"))
     with running(folder, "fedmqtt", "coordinator", str(config), *run, *words) as coordinator:
         yield coordinator
 
@@ -537,3 +537,21 @@ def test_a_device_without_keys_says_what_it_needs(taken: Taken, tmp_path: Path) 
     with _client(tmp_path, ann) as client, _coordinator(tmp_path, file):
         client.wait_for("it is signed, and there is no key here to check it with")
         assert "round 1: train" not in client.log
+
+
+@pytest.mark.parametrize("case", ["no such file", "no keys", "no credentials"])
+def test_a_list_that_would_be_in_vain_is_refused(taken: Taken, tmp_path: Path, case: str) -> None:
+    listed = taken.broker.folder / "revoked-devices"
+    file, given, why = {
+        "no such file": (_file(taken.broker, "coordinator"), tmp_path / "none", "No such file"),
+        "no keys": (
+            _changed(taken.broker, "coordinator", tmp_path, **_WITHOUT),
+            listed,
+            "coordinator.toml holds none",
+        ),
+        "no credentials": (None, listed, "no credentials are given"),
+    }[case]
+    with _coordinator(tmp_path, file, "--revoked", str(given)) as coordinator:
+        assert coordinator.wait() == 2
+    (said,) = coordinator.log.strip().splitlines()
+    assert said.startswith("fedmqtt coordinator: ") and why in said
