@@ -7,25 +7,19 @@ the start of a process. Ends when stdin does, and prints what its links carried 
 import argparse
 import json
 import logging
-import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import signed
 from edge_client import trainer
 from edge_client.agent import Agent
 from edge_client.config import ClientConfig
 from edge_client.rebuild import rebuild
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Job, Rebuild, Rebuilt
-from fedmqtt import signing
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
-
-FEDERATION_KEY = "FEDMQTT_BENCH_KEY"
-"""Where the federation's private key is, for clients that sign. A kit would make them theirs."""
 
 
 class InProcessTrainer:
@@ -69,7 +63,7 @@ def main() -> int:
     agents = [
         Agent(
             loop,
-            _broker(arguments.broker, arguments.federation, client),
+            signed.of_client(arguments.broker, arguments.federation, client),
             ClientConfig(
                 broker=arguments.broker,
                 federation=arguments.federation,
@@ -94,15 +88,6 @@ def main() -> int:
     }
     sys.stdout.write(json.dumps(carried) + "\n")
     return 0
-
-
-def _broker(url: str, federation: str, client: str) -> BrokerUrl:
-    broker, key = parse_broker_url(url), os.environ.get(FEDERATION_KEY)
-    if key is None:
-        return broker
-    own = signing.new_key()
-    ticket = signing.ticket(key, federation, client, signing.public_key(own))
-    return replace(broker, seal=signing.DeviceSeal(own, ticket, signing.public_key(key)))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,15 +36,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.echo_clients import FEDERATION_KEY
+from benchmarks import signed
 from benchmarks.processes import children, cpu_s, idle_agent, peak_rss_mb, reset_peak_rss, rss_mb
 from broker_config.local_broker import RunningBroker, start_broker
 from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
 from coordinator.history import Record
 from coordinator.service import Service
-from fedmqtt import signing
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.weights import layout_of
 
 FEDERATION = "overhead"
@@ -107,7 +105,7 @@ def main() -> int:
     logging.disable(logging.INFO)
     os.environ["FEDMQTT_BENCH_PARAMS"] = str(arguments.params)
     if arguments.signed:
-        os.environ[FEDERATION_KEY] = signing.new_key()
+        signed.begin()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         broker = stack.enter_context(start_broker(arguments.broker))
@@ -162,7 +160,7 @@ def _measure(
         (layout, layout.flatten(initial)),
         run,
         meter.on_round,
-        broker=_access(broker),
+        broker=signed.of_coordinator(broker.url, FEDERATION),
         durable=durable,
     )
     reset_peak_rss()
@@ -208,11 +206,6 @@ def _config(arguments: argparse.Namespace, broker: RunningBroker) -> FederationC
         tuning=Tuning(enabled=False),
         evaluation=Evaluation(every=0),
     )
-
-
-def _access(broker: RunningBroker) -> BrokerUrl:
-    access, key = parse_broker_url(broker.url), os.environ.get(FEDERATION_KEY)
-    return replace(access, seal=signing.CoordinatorSeal(FEDERATION, key)) if key else access
 
 
 def _start_clients(arguments: argparse.Namespace, broker: RunningBroker, scratch: Path) -> Clients:

@@ -508,6 +508,28 @@ def test_a_device_that_was_revoked_is_refused_by_the_coordinator_too(
     assert sorted(record.answered) == ["bob", "stolen"]
 
 
+def test_what_was_accepted_counts_after_a_restart(taken: Taken, tmp_path: Path) -> None:
+    """The ledger holds what was checked; the run goes on from it, and asks for signatures again."""
+    file = _file(taken.broker, "coordinator")
+    with _coordinator(tmp_path, file, cohort=2) as coordinator:
+        _is_here(taken, ANN)
+        _is_here(taken, BOB)
+        _, offer = taken.offer(1)
+        taken.says(_place(BOB, ONE, offer), _signed(taken, BOB, offer))
+        assert taken.told(BOB, Receipt).accepted
+        coordinator.process.kill()
+    before = len(taken.seen)
+    with _coordinator(tmp_path, file, cohort=2) as coordinator:
+        coordinator.wait_for("going on with round 1: 1 of 2 answered")
+        _, offer = taken.offer(1, before)
+        taken.says(_place(ANN, ONE, offer), _answer_to(offer))
+        taken.refusal("ann: it is not signed by its device")
+        taken.says(_place(ANN, ONE, offer), _signed(taken, ANN, offer))
+        assert coordinator.wait() == 0, coordinator.log
+    (record,) = _records(tmp_path)
+    assert record.answered == ["ann", "bob"]
+
+
 _WITHOUT = {"federation_key": "", "signing_key": "", "ticket": ""}
 
 
