@@ -81,7 +81,7 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         CredentialsError."""
         if not (self.federation_key or self.signing_key) or self.role == "monitor":
             return None
-        # Here, as it costs a program without keys more than it is worth: 1.2 MB.
+        # Here: a program without keys is spared 1 MB.
         from fedmqtt import signing
 
         try:

@@ -26,8 +26,7 @@ class BadSignature(ValueError):
 
 
 class Seal(Protocol):
-    """What one program signs by, and what it asks of others. An empty message clears a topic, and
-    is left as it is."""
+    """What one program signs by, and what it asks of others."""
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
         """What to publish there."""
@@ -61,3 +60,8 @@ NOTHING_IS_SIGNED: Final = (
 
 def is_signed(address: Address) -> bool:
     return CHANNELS[type(address)].signed
+
+
+def clears(address: Address, payload: bytes) -> bool:
+    """Whether it takes away what is retained there: that is empty, and cannot be signed."""
+    return not payload and CHANNELS[type(address)].retain

@@ -6,9 +6,9 @@
                        enrolment: so that a coordinator needs no list of devices
 
 What is signed of a message is its topic and its SHA-256. libsodium goes over what it is given once
-to check and twice to sign, with SHA-512: over 6.6 MB that is many times what the digest costs.
+to check and twice to sign, with SHA-512: 1 MB took 2.7 times as long to check as its SHA-256.
 
-Loads libsodium (PyNaCl), 1.2 MB of memory: imported only where there are keys.
+Loads libsodium (PyNaCl), 1 MB of memory: imported only where there are keys.
 
 Source: RFC 8032, "Edwards-Curve Digital Signature Algorithm (EdDSA)".
 """
@@ -23,7 +23,7 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from fedmqtt import messages
-from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, is_signed
+from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, clears, is_signed
 from fedmqtt.topics import Address, Inbox, OfferBoard, UpdatePart
 
 _KEY_BYTES, _SIGNATURE_BYTES = 32, 64
@@ -76,13 +76,13 @@ class CoordinatorSeal:
         self._check_ticket = functools.lru_cache(_TICKETS_KNOWN)(self._check_new_ticket)
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
-        if not message or not is_signed(address):
+        if clears(address, message) or not is_signed(address):
             return message
         signature = self._signer.sign(_said(_OF_COORDINATOR, topic, message))
         return b"".join((BY_COORDINATOR, signature, message))
 
     def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
-        if not payload or not is_signed(address):
+        if clears(address, payload) or not is_signed(address):
             return payload
         if isinstance(address, UpdatePart):
             return self._opened_of_device(address, topic, payload)
@@ -119,13 +119,13 @@ class DeviceSeal:
         self._head = b"".join((BY_DEVICE, self._signer.public, _bytes(ticket, _SIGNATURE_BYTES)))
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
-        if not message or not is_signed(address) or messages.is_piece(message):
+        if not is_signed(address) or messages.is_piece(message):
             return message
         signature = self._signer.sign(_said(_OF_DEVICE, topic, message))
         return b"".join((self._head, signature, message))
 
     def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
-        if not payload or not isinstance(address, OfferBoard | Inbox):
+        if clears(address, payload) or not isinstance(address, OfferBoard | Inbox):
             return payload
         return _opened_of_coordinator(self._federation, topic, payload)
 

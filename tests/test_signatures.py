@@ -421,7 +421,8 @@ def test_an_answer_that_its_device_did_not_sign_is_refused(taken: Taken, tmp_pat
         changed[-1] ^= 1
         taken.says(place, bytes(changed))
         taken.refusal("bob: it is not what its device signed, or not for this round")
-        # A piece of nothing, where none belongs: unsigned, and refused without a receipt.
+        # An empty one, and a piece of nothing where none belongs: refused without a receipt too.
+        taken.says(place, b"")
         stray = messages.encode(Chunk(digest=Digest("b" * 64), data=memoryview(b"x")))
         taken.says(_place(BOB, ONE, offer, ANNOUNCE), stray)
         taken.refusal("bob: part 'announce' is no place for Chunk")

@@ -214,11 +214,22 @@ def test_what_is_not_signed_stays_as_it_is() -> None:
 
 
 def test_an_empty_message_clears_a_topic_and_is_not_signed() -> None:
-    for seal in (DEMO.coordinator(), DEMO.device(ANN)):
-        for address in (OfferBoard(), CoordinatorSeat()):
-            topic = DEMO.topics.path(address)
-            assert seal.sealed(address, topic, b"") == b""
-            assert seal.opened(address, topic, b"") == b""
+    coordinator, device = DEMO.coordinator(), DEMO.device(ANN)
+    for address in (OfferBoard(), CoordinatorSeat()):
+        topic = DEMO.topics.path(address)
+        assert coordinator.sealed(address, topic, b"") == b""
+        assert coordinator.opened(address, topic, b"") == b""
+    assert device.opened(OfferBoard(), DEMO.topics.offer, b"") == b""
+
+
+def test_where_nothing_is_retained_nothing_is_cleared() -> None:
+    """An empty answer would be refused as one that its device sent, which could forget the true
+    one."""
+    with pytest.raises(BadSignature, match="not signed by its device"):
+        DEMO.coordinator().opened(_answer(), DEMO.topics.path(_answer()), b"")
+    for seal, address in ((DEMO.device(ANN), Inbox(ANN)), (DEMO.coordinator(), SeatClaim())):
+        with pytest.raises(BadSignature, match="not signed by the federation"):
+            seal.opened(address, DEMO.topics.path(address), b"")
 
 
 def test_a_piece_goes_without_a_signature() -> None:
