@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import signed
 from edge_client import trainer
 from edge_client.agent import Agent
 from edge_client.config import ClientConfig
@@ -19,7 +20,6 @@ from edge_client.rebuild import rebuild
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Job, Rebuild, Rebuilt
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.mqtt_link import parse_broker_url
 
 
 class InProcessTrainer:
@@ -63,7 +63,7 @@ def main() -> int:
     agents = [
         Agent(
             loop,
-            parse_broker_url(arguments.broker),
+            signed.of_client(arguments.broker, arguments.federation, client),
             ClientConfig(
                 broker=arguments.broker,
                 federation=arguments.federation,

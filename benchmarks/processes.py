@@ -8,9 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedmqtt import credentials
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import WireError, read_presence
-from fedmqtt.mqtt_link import Arrived, LinkEvent, LinkOptions, MqttLink, parse_broker_url
+from fedmqtt.mqtt_link import (
+    Arrived,
+    BrokerUrl,
+    LinkEvent,
+    LinkOptions,
+    MqttLink,
+    parse_broker_url,
+)
 from fedmqtt.topics import PresenceOf, Topics
 
 _STARTS_WITHIN_S = 30.0
@@ -55,7 +63,24 @@ def children(pid: int) -> list[int]:
 @contextmanager
 def idle_agent(broker_url: str, state: Path) -> Iterator[tuple[int, float]]:
     """A real client, connected and waiting for a round: its process id, and how long it took."""
-    federation, client = f"idle-{os.getpid()}", "idle-1"
+    federation = f"idle-{os.getpid()}"
+    words = ["--broker", broker_url, "--federation", federation, "--id", "idle-1"]
+    with _idle(parse_broker_url(broker_url), federation, words, state) as agent:
+        yield agent
+
+
+@contextmanager
+def idle_agent_of(device: Path, monitor: Path, state: Path) -> Iterator[tuple[int, float]]:
+    """As `idle_agent`, with the credentials of a device, and of a monitor who watches for it."""
+    account, broker = credentials.broker_of(monitor, ("monitor",))
+    with _idle(broker, account.federation, ["--credentials", str(device)], state) as agent:
+        yield agent
+
+
+@contextmanager
+def _idle(
+    broker: BrokerUrl, federation: str, who: list[str], state: Path
+) -> Iterator[tuple[int, float]]:
     loop = EventLoop()
     online: list[float] = []
 
@@ -69,12 +94,11 @@ def idle_agent(broker_url: str, state: Path) -> Iterator[tuple[int, float]]:
 
     topics = Topics(federation)
     options = LinkOptions(client_id=f"{federation}-watcher", subscribe=(topics.any_presence,))
-    link = MqttLink(loop, parse_broker_url(broker_url), topics, options, handle)
+    link = MqttLink(loop, broker, topics, options, handle)
     link.open()
     while not link.is_up:
         loop.run_once(wait_max_s=1.0)
-    words = ["client", "--broker", broker_url, "--federation", federation, "--id", client]
-    words += ["--task", "learning_tasks.linear", "--state", str(state)]
+    words = ["client", *who, "--task", "learning_tasks.linear", "--state", str(state)]
     began = time.monotonic()
     with subprocess.Popen([sys.executable, "-m", "fedmqtt", *words]) as process:
         loop.call_in(_STARTS_WITHIN_S, loop.stop)

@@ -15,6 +15,8 @@ With `--durability-cost` all of it is measured twice, in turns, the second time 
 to the coordinator's disk:
 
     durability_round_s, durability_cpu_s_per_update   how much more it takes with, as a ratio
+
+With `--signed` coordinator and clients sign what they say, as with the credentials of a kit.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import signed
 from benchmarks.processes import children, cpu_s, idle_agent, peak_rss_mb, reset_peak_rss, rss_mb
 from broker_config.local_broker import RunningBroker, start_broker
 from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
@@ -101,6 +104,8 @@ def main() -> int:
     arguments = _parse()
     logging.disable(logging.INFO)
     os.environ["FEDMQTT_BENCH_PARAMS"] = str(arguments.params)
+    if arguments.signed:
+        signed.begin()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         broker = stack.enter_context(start_broker(arguments.broker))
@@ -155,6 +160,7 @@ def _measure(
         (layout, layout.flatten(initial)),
         run,
         meter.on_round,
+        broker=signed.of_coordinator(broker.url, FEDERATION),
         durable=durable,
     )
     reset_peak_rss()
@@ -234,6 +240,7 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help="measure without forcing anything to the coordinator's disk, too",
     )
+    parser.add_argument("--signed", action="store_true", help="everybody signs")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="rounds before the measured")
     parser.add_argument("--in-process", action="store_true", help="all clients in one process")
     parser.add_argument("--broker", default="auto", help="mosquitto, embedded or mqtt://...")

@@ -2,6 +2,8 @@
 
     <kit>/kit.toml                 what was asked for, and which accounts there are
          /ca/ca.pem, ca.key        the federation's authority: its key never leaves this folder
+         /ca/federation.key        by which coordinators sign; it is in their credentials too
+         /revoked-devices          for coordinators: whose signatures count no more
          /broker/                  what is copied to the broker: configuration, accounts, rules
          /accounts/pi-3.toml       what a device needs, a file for each: fedmqtt/credentials.py
 
@@ -24,7 +26,8 @@ from msgspec import Meta, Struct, structs
 from broker_config import emqx_files, mosquitto_files
 from broker_config.certificates import Authority, Pair, serial_of
 from broker_config.mosquitto_files import Listening
-from fedmqtt import credentials
+from broker_config.signing_keys import FederationKey
+from fedmqtt import credentials, revocations, signing
 from fedmqtt.credentials import Credentials, Role
 from fedmqtt.topics import NAME_PATTERN, is_name
 
@@ -49,6 +52,13 @@ class Account(Struct, frozen=True, kw_only=True):
     revoked: bool = False
     serial: str = ""
     """Of its certificate, in decimal digits."""
+    public_key: str = ""
+    """By which what it signs is checked, of a device."""
+
+    @property
+    def is_listed(self) -> bool:
+        """Once it is revoked, by what it had: also when the account is made again."""
+        return bool(self.serial or self.public_key)
 
     @property
     def name(self) -> str:
@@ -69,6 +79,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     place: str
     data: str
     days: int
+    federation_key: str = ""
+    """Public; kits that were made before there were any have none."""
     accounts: tuple[Account, ...] = ()
 
 
@@ -79,6 +91,14 @@ class _Folders:
     @property
     def plan(self) -> Path:
         return self.kit / "kit.toml"
+
+    @property
+    def federation_key(self) -> Path:
+        return self.ca / "federation.key"
+
+    @property
+    def revoked(self) -> Path:
+        return self.kit / "revoked-devices"
 
     @property
     def broker(self) -> Path:
@@ -102,6 +122,9 @@ class Kit:
         try:
             self.plan = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Plan)
             self._authority = Authority(_read_pair(self._folders.ca, "ca"))
+            self._federation_key = FederationKey(
+                self._folders.federation_key, self.plan.federation_key
+            )
         except OSError as bad:
             raise KitError(
                 f"{bad.filename}: {bad.strerror}; `fedmqtt broker-kit {folder}` makes a kit"
@@ -115,13 +138,15 @@ class Kit:
         if not is_name(account_id):
             raise KitError(f"{account_id!r} names no device: 1 to 64 of A-Z a-z 0-9 . _ -")
         path = self._folders.accounts / f"{account_id}.toml"
-        known = next((one for one in self.plan.accounts if one.id == account_id), None)
+        # The newest: those before it are kept to be listed as revoked.
+        known = next((one for one in reversed(self.plan.accounts) if one.id == account_id), None)
         if known is not None and not known.revoked:
             raise KitError(f"{account_id} is enrolled already; revoke it first, or use {path}")
         if path.exists():
             raise KitError(f"{path} exists, and is never written over; move it away first")
         role = role or (known.role if known is not None else "device")
-        account = Account(id=account_id, role=role)
+        keys = self._federation_key.for_account(self.plan.federation, account_id, role)
+        account = Account(id=account_id, role=role, public_key=keys.public_key)
         password, pair = "", Pair("", "")
         if self.plan.login == "certificate":
             pair = self._authority.account(account.name, self.plan.days)
@@ -138,9 +163,12 @@ class Kit:
             certificate=pair.certificate,
             key=pair.key,
             ca=self._authority.pair.certificate,
+            federation_key=keys.federation_key,
+            signing_key=keys.signing_key,
+            ticket=keys.ticket,
         )
         _write(path, credentials.render(made), secret=True)
-        revoked = tuple(one for one in self.plan.accounts if one.id != account_id or one.serial)
+        revoked = tuple(one for one in self.plan.accounts if one.id != account_id or one.is_listed)
         self._become(structs.replace(self.plan, accounts=(*revoked, account)), password)
         return path
 
@@ -186,6 +214,8 @@ class Kit:
         _write(broker / "emqx-acl.conf", emqx_files.acl(*lists))
         serials = [int(one.serial) for one in plan.accounts if one.revoked and one.serial]
         _write(broker / "revoked.pem", self._authority.revocations(serials))
+        keys = [(one.public_key, one.id) for one in plan.accounts if one.revoked and one.public_key]
+        _write(self._folders.revoked, revocations.render(keys))
         _write(self._folders.plan, _render(plan))
 
     def _write_accounts(self, newest: Account | None, password: str) -> None:
@@ -232,6 +262,9 @@ def create(folder: Path, plan: Plan) -> Kit:
         raise KitError(f"{folder}: {bad.strerror}") from bad
     authority = Authority.new(plan.federation)
     _write_pair(folders.ca, "ca", authority.pair)
+    federation_key = signing.new_key()
+    _write(folders.federation_key, federation_key + "\n", secret=True)
+    plan = structs.replace(plan, federation_key=signing.public_key(federation_key))
     _write(folders.broker / "ca.pem", authority.pair.certificate)
     _write_pair(folders.broker, "broker", authority.broker(plan.hosts, plan.days))
     listening = Listening(

@@ -3,11 +3,13 @@ of who may do what. The folder is where accounts are made from then on:
 
     fedmqtt broker-kit demo-kit --federation demo --host broker.example --host 192.168.1.10
     mosquitto -c demo-kit/broker/mosquitto.conf
-    fedmqtt coordinator federation.toml --credentials demo-kit/accounts/coordinator.toml
+    fedmqtt coordinator federation.toml --credentials demo-kit/accounts/coordinator.toml \\
+        --revoked demo-kit/revoked-devices
     fedmqtt enroll demo-kit pi-3        writes demo-kit/accounts/pi-3.toml: copy it to the device
     fedmqtt client --credentials pi-3.toml --task my_task.py --data .
 
-Nothing is ever written over. ca/ca.key makes accounts: it stays in this folder.
+Nothing is ever written over. ca/ca.key makes accounts: it stays in this folder. Coordinators sign
+by ca/federation.key, which is in their credentials too, and devices by keys of their own.
 """
 
 import argparse
@@ -87,9 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         f"  broker       mosquitto -c {folder}/broker/mosquitto.conf"
         f"   (EMQX: {folder}/broker/emqx*)\n"
         "  coordinator  fedmqtt coordinator federation.toml"
-        f" --credentials {folder}/accounts/coordinator.toml\n"
+        f" --credentials {folder}/accounts/coordinator.toml --revoked {folder}/revoked-devices\n"
         f"  a device     fedmqtt enroll {folder} pi-3\n"
-        f"Keep {folder}/ca/ca.key here: whoever has it can make accounts.\n"
+        f"Keep {folder}/ca here: whoever has ca.key can make accounts, and whoever has\n"
+        "federation.key, or a coordinator's credentials, can sign rounds.\n"
     )
     return 0
 

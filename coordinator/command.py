@@ -40,6 +40,7 @@ from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.messages import Purpose
 from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
+from fedmqtt.revocations import Revocations, RevocationsError
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
 
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--broker", help="override broker.url")
     parser.add_argument("--credentials", metavar="FILE", help="override broker.credentials")
+    parser.add_argument("--revoked", metavar="FILE", help="override broker.revoked")
     parser.add_argument(
         "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
     )
@@ -199,6 +201,8 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
         overrides.append(settings.override("broker.url", arguments.broker))
     if arguments.credentials is not None:
         overrides.append(settings.override("broker.credentials", arguments.credentials))
+    if arguments.revoked is not None:
+        overrides.append(settings.override("broker.revoked", arguments.revoked))
     config = settings.read(arguments.config, overrides, FederationConfig)
     checks.check_parts(config)
     config = one_at_a_time.applied(config)
@@ -215,19 +219,36 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
 def _broker(config: FederationConfig) -> BrokerUrl:
     """With its account. Raises SettingsError, BrokerUrlError."""
     broker = parse_broker_url(config.broker.url)
+    revoked = config.broker.revoked
     if not config.broker.credentials:
+        if revoked:
+            raise SettingsError(_revoked_in_vain(revoked, "no credentials are given"))
         return broker
     path = Path(config.broker.credentials)
     try:
         url = config.broker.url if broker.tls else ""
-        account, access = credentials.broker_of(path, ("coordinator",), url)
-    except CredentialsError as bad:
+        is_revoked = Revocations(Path(revoked)).includes if revoked else _is_never_revoked
+        account, access = credentials.broker_of(path, ("coordinator",), url, is_revoked)
+    except (CredentialsError, RevocationsError) as bad:
         raise SettingsError(str(bad)) from bad
+    if revoked and access.seal is None:
+        raise SettingsError(_revoked_in_vain(revoked, f"{path} holds none"))
     if account.federation != config.name:
         raise SettingsError(
             f"name is {config.name!r}, and {path} is for federation {account.federation!r}"
         )
     return access
+
+
+def _is_never_revoked(_key: str) -> bool:
+    return False
+
+
+def _revoked_in_vain(revoked: str, why: str) -> str:
+    return (
+        f"broker.revoked is {revoked!r}: it lists the keys by which devices sign, and {why}."
+        " Give the credentials of a kit with keys, or leave it out"
+    )
 
 
 def with_strategy_settings(config: FederationConfig) -> FederationConfig:

@@ -29,6 +29,13 @@ class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "broker, unless `url` is an mqtts:// address."
         ),
     ] = ""
+    revoked: Annotated[
+        str,
+        Meta(
+            description="File of devices whose signatures count no more, as `fedmqtt revoke`\n"
+            "writes it: KIT/revoked-devices. It is read again when it has changed."
+        ),
+    ] = ""
 
 
 class Rounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

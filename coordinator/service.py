@@ -56,8 +56,9 @@ from coordinator.statistics.sums import SumsOfData
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, data_query, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
+from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.logs import printable
+from fedmqtt.logs import Seldom, printable
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     WIRE_VERSION,
@@ -84,6 +85,7 @@ from fedmqtt.mqtt_link import (
     MqttLink,
     Part,
     Refused,
+    Unproven,
     next_try,
     parse_broker_url,
     room_for,
@@ -92,6 +94,7 @@ from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import ModelPage
 from fedmqtt.topics import (
     ANNOUNCE,
+    Address,
     ClientId,
     CoordinatorSeat,
     Digest,
@@ -112,6 +115,9 @@ _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
 
 _BOARD_CLEARED = Publish(OfferBoard(), None)
+
+_NO_EPOCH = -1
+"""Of an offer that nobody can read."""
 
 _log = logging.getLogger("coordinator")
 
@@ -283,6 +289,7 @@ class Service:
             ),
             self._on_link,
         )
+        self._unproven = Seldom()
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
 
@@ -319,6 +326,8 @@ class Service:
         Raises SeatTaken, Denied or RunElsewhere, OSError or LedgerError when the run's folder
         cannot be written, and LedgerError or CheckpointError when what is there is damaged.
         """
+        if self._broker.context is not None and self._broker.seal is None:
+            _log.warning("%s", NOTHING_IS_SIGNED)
         try:
             self.link.open()
             self._loop.run()
@@ -595,7 +604,7 @@ class Service:
         try:
             epoch = messages.read_offer(payload).epoch
         except WireError:
-            epoch = -1
+            epoch = _NO_EPOCH
         self._lead(leadership.OfferSeen(self._loop.now(), epoch))
 
     def _on_cleared_board(self) -> None:
@@ -646,6 +655,8 @@ class Service:
             case Acknowledged():
                 # Asked for of nothing: who says it again waits for a reply of the peer's.
                 pass
+            case Unproven(address, reason):
+                self._on_unproven(address, reason)
             case Arrived(ModelChunk(digest, 0), first, retained=True) if first:
                 self._on_old_chunk(digest, first)
             case Arrived(address, payload):
@@ -695,6 +706,26 @@ class Service:
                 # Retained leftovers being cleared.
                 return
 
+    def _on_unproven(self, address: Address, reason: str) -> None:
+        """Refused without a word to its sender: that would go to who did not send it, and may owe
+        the true answer still."""
+        now = self._loop.now()
+        what = f"dropped what came in {self._topics.path(address)}: {reason}"
+        if told := self._unproven.heard(now, what):
+            _log.warning("%s", told)
+        match address:
+            case UpdatePart(client=client):
+                self._facts.unreadable += 1
+                self._facts.refusals.append(f"{client}: {reason}")
+                self._status_is_due()
+            # As of what cannot be read: it lies where our own should.
+            case CoordinatorSeat():
+                self._lead(leadership.SeatSeen(now, None))
+            case OfferBoard():
+                self._lead(leadership.OfferSeen(now, _NO_EPOCH))
+            case _:
+                pass
+
     def _on_old_chunk(self, digest: Digest, first: bytes) -> None:
         # What came while we slept may be a successor's.
         if not self._may_act:
@@ -721,10 +752,10 @@ class Service:
         try:
             message = messages.read_from_client(payload)
         except WireError as bad:
-            self._refuse_unread(address, bad)
+            self._refuse_unread(address, payload, bad)
             return
         if address.lane != (lane := lane_of(client, LANES)):
-            self._refuse_unread(address, WireError(f"lane {address.lane}, not {lane}"))
+            self._refuse_unread(address, payload, WireError(f"lane {address.lane}, not {lane}"))
             return
         self._source = payload
         match message:
@@ -736,7 +767,7 @@ class Service:
                 self._on_answer(client, message)
             case _:
                 misplaced = f"part {address.part!r} is no place for {type(message).__name__}"
-                self._refuse_unread(address, WireError(misplaced))
+                self._refuse_unread(address, payload, WireError(misplaced))
 
     def _on_announce(self, client: ClientId, announce: Announce) -> None:
         fault = self._outdated_fault(announce.round)
@@ -1117,10 +1148,13 @@ class Service:
         refused = Receipt(run=run, round=round_id, accepted=False, reason=reason[:500])
         self._say(Publish(Inbox(client), refused))
 
-    def _refuse_unread(self, address: UpdatePart, why: WireError) -> None:
+    def _refuse_unread(self, address: UpdatePart, payload: bytes, why: WireError) -> None:
         self._unreadable(address.client, why)
-        # What cannot be read does not tell of which run it is.
-        self._tell(address.client, self._rules.run, address.round, str(why))
+        # Where answers are signed, a piece does not prove who sent it, and a refusal lets the
+        # client forget its answer.
+        if self._broker.seal is None or not messages.is_piece(payload):
+            # What cannot be read does not tell of which run it is.
+            self._tell(address.client, self._rules.run, address.round, str(why))
 
     def _unreadable(self, client: ClientId, why: WireError) -> None:
         self._facts.unreadable += 1

@@ -15,19 +15,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import structs
+
 from edge_client import conditions, link_quality, session, time_budget
 from edge_client.config import ClientConfig
 from edge_client.device_memory import DeviceMemory
 from edge_client.link_quality import LinkQuality
 from edge_client.models import Models
 from edge_client.outbox import AnswerLost, Outbox, sweep
+from edge_client.rounds_done import RoundsDone
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
 from fedmqtt import __version__, chunks, messages, pace, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
+from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.messages import PURPOSES, Chunk, Offer, Presence, Purpose, WireError
+from fedmqtt.logs import Seldom
+from fedmqtt.messages import PURPOSES, Chunk, Offer, Presence, Purpose, Receipt, WireError
 from fedmqtt.mqtt_link import (
     Acknowledged,
     Arrived,
@@ -40,6 +45,7 @@ from fedmqtt.mqtt_link import (
     Network,
     Part,
     Refused,
+    Unproven,
     next_try,
     room_for,
 )
@@ -118,6 +124,10 @@ class Agent:
         """Of the link up, as far as this program's life has shown it."""
         self._down_told: tuple[str, Seconds] | None = None
         """Why there is no link, and when the log told so."""
+        self._unproven = Seldom()
+        self._done = RoundsDone(config.state_dir / "rounds-done.json") if broker.seal else None
+        """Where offers are signed: else whoever has the broker can make up any number of them."""
+        self._signs_nothing = broker.context is not None and broker.seal is None
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
         self._unsettled: set[Answer] = set()
@@ -148,6 +158,8 @@ class Agent:
         self._happen(session.Started(self._loop.now(), answers, remembering))
         for answer in answers:
             self._settle_soon(answer)
+        if self._signs_nothing:
+            self._log.warning("%s", NOTHING_IS_SIGNED)
         troubles: list[str] = []
         if damaged:
             troubles.append(f"damaged and set aside, not sent: {', '.join(map(str, damaged))}")
@@ -233,6 +245,10 @@ class Agent:
                     self._on_denied(reason)
             case Refused(address, reason):
                 self._log.error("the broker refuses %s: %s", self._topics.path(address), reason)
+            case Unproven(address, reason):
+                what = f"dropped what came in {self._topics.path(address)}: {reason}"
+                if told := self._unproven.heard(now, what):
+                    self._happen(session.Troubled(now, told))
             case Acknowledged(_, size_bytes, sent_at):
                 self._quality = link_quality.after(self._quality, size_bytes, sent_at, now)
             case Arrived():
@@ -261,6 +277,8 @@ class Agent:
             case OfferBoard():
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)
+                if self._done is not None and self._done.includes(offer.run, offer.round):
+                    offer = structs.replace(offer, train=(), evaluate=(), sortition=None)
                 self.link.spread_s = offer.spread_s
                 invited = any(
                     sortition.invites(offer, self._client, purpose) for purpose in PURPOSES
@@ -279,6 +297,8 @@ class Agent:
                 self._happen(session.Offered(now, offer, arrived.expires_in_s, arrived.retained))
             case Inbox():
                 message = messages.read_to_client(arrived.payload)
+                if isinstance(message, Receipt):
+                    self._note_done(message)
                 self._happen(session.Received(now, message))
             case PresenceOf() if arrived.payload:
                 presence = messages.read_presence(arrived.payload)
@@ -287,6 +307,16 @@ class Agent:
                 self._models.take(address, arrived.payload)
             case _:
                 pass
+
+    def _note_done(self, receipt: Receipt) -> None:
+        owed = any(one.answer.is_for(receipt.run, receipt.round) for one in self._state.owed)
+        if self._done is None or not owed:
+            return
+        try:
+            self._done.add(receipt.run, receipt.round)
+        except OSError as bad:
+            # It is known for as long as this program runs.
+            self._log.error("%s: %s", bad.filename, bad.strerror)
 
     def _check_conditions(self) -> None:
         asked = self._config.conditions

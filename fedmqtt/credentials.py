@@ -5,6 +5,9 @@
     broker = "mqtts://broker.example:8883"
     password = "..."            or: certificate and key, in PEM
     ca = "-----BEGIN CERTIFICATE-----..."
+    federation_key = "..."      the public key by which coordinators sign
+    signing_key = "..."         by which this device signs, and its ticket: see fedmqtt/signing.py
+    ticket = "..."
 
 Whoever has the file is that device. It is written for its owner's eyes alone, mode 0600.
 """
@@ -13,6 +16,7 @@ import ssl
 import stat
 import tempfile
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,11 +24,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from fedmqtt.envelope import Seal
 from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.topics import NAME_PATTERN
 
 _PEM_MAX = 100_000
 _Pem = Annotated[str, Meta(max_length=_PEM_MAX)]
+_Key = Annotated[str, Meta(max_length=100)]
 
 
 Role = Literal["device", "coordinator", "monitor"]
@@ -48,6 +54,12 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     certificate: _Pem = ""
     key: _Pem = ""
     ca: _Pem = ""
+    federation_key: _Key = ""
+    """Public. With it, what a coordinator says counts only if it is signed."""
+    signing_key: _Key = ""
+    """Private: the device's own; in a coordinator's credentials, the federation's."""
+    ticket: _Key = ""
+    """Of a device: that the federation gave it this key."""
 
     @property
     def username(self) -> str:
@@ -64,6 +76,21 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise CredentialsError(f"the credentials of {self.id} are damaged: {bad}") from bad
         return context
 
+    def seal(self, is_revoked: Callable[[str], bool] = lambda key: False) -> Seal | None:
+        """How messages are signed and checked; None where there are no keys. Raises
+        CredentialsError."""
+        if not (self.federation_key or self.signing_key) or self.role == "monitor":
+            return None
+        # Here: a program without keys is spared 1 MB.
+        from fedmqtt import signing
+
+        try:
+            if self.role == "device":
+                return signing.DeviceSeal(self.signing_key, self.ticket, self.federation_key)
+            return signing.CoordinatorSeal(self.federation, self.signing_key, is_revoked)
+        except signing.BadKey as bad:
+            raise CredentialsError(f"the credentials of {self.id} are damaged: {bad}") from bad
+
     def _present_certificate(self, context: ssl.SSLContext) -> None:
         # The ssl module reads files alone. Made for our eyes only, and gone at once.
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
@@ -72,9 +99,14 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             context.load_cert_chain(file.name)
 
 
-def broker_of(path: Path, roles: tuple[Role, ...], url: str = "") -> tuple[Credentials, BrokerUrl]:
+def broker_of(
+    path: Path,
+    roles: tuple[Role, ...],
+    url: str = "",
+    is_revoked: Callable[[str], bool] = lambda key: False,
+) -> tuple[Credentials, BrokerUrl]:
     """The account in this file, and its broker; `url` is another way there. `roles`: what the
-    account may be for.
+    account may be for. `is_revoked`: asked by a coordinator of devices' public keys.
 
     Raises CredentialsError or BrokerUrlError.
     """
@@ -87,7 +119,14 @@ def broker_of(path: Path, roles: tuple[Role, ...], url: str = "") -> tuple[Crede
     if not broker.tls:
         raise CredentialsError(f"credentials {path} are for mqtts://, not for {broker}")
     username, password = (found.username, found.password) if found.password else (None, None)
-    return found, replace(broker, username=username, password=password, context=found.tls_context())
+    access = replace(
+        broker,
+        username=username,
+        password=password,
+        context=found.tls_context(),
+        seal=found.seal(is_revoked),
+    )
+    return found, access
 
 
 def read(path: Path) -> Credentials:

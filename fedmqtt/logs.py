@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from types import TracebackType
 
@@ -17,6 +18,24 @@ class _Lines(logging.Formatter):
 def printable(text: str) -> str:
     """`text` with everything that is no visible character or space spelt out, as `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Seldom:
+    """What a peer can cause as often as it likes: told at once, and then once in a while."""
+
+    def __init__(self, pause_s: float = 60.0) -> None:
+        self._pause_s = pause_s
+        self._told_at = -math.inf
+        self._untold = 0
+
+    def heard(self, at: float, what: str) -> str:
+        """What to tell of it now, with how many were not told of before it; mostly nothing."""
+        if at - self._told_at < self._pause_s:
+            self._untold += 1
+            return ""
+        more = f" (and {self._untold} more like it before)" if self._untold else ""
+        self._told_at, self._untold = at, 0
+        return what + more
 
 
 class _JsonLines(logging.Formatter):

@@ -457,6 +457,18 @@ def encode_pieces(update: Update) -> tuple[bytes, memoryview]:
     return empty[:-2] + b"\xc6" + size.to_bytes(4), update.payload.cast("B")
 
 
+_PIECE_BEGINS = b"\x83\xa4kind\xa5chunk"
+"""A map of three, whose first key is the tag: what else follows, it is a Chunk or no message."""
+
+
+def is_piece(data: bytes) -> bool:
+    """Whether this is read as a Chunk, if at all: told without reading it.
+
+    A piece needs no signature of its own: the digest of the whole was signed.
+    """
+    return data.startswith(_PIECE_BEGINS)
+
+
 def read_offer(data: bytes) -> Offer:
     """What stands on the offer board. Raises WireError, like all five readers, and nothing else."""
     return _read(_offer, data)

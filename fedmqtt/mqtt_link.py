@@ -21,7 +21,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit
@@ -35,6 +35,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fedmqtt import pace
 from fedmqtt.effects import Publish, Seconds
+from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
 from fedmqtt.topics import CHANNELS, Address, Topics
@@ -82,6 +83,8 @@ class BrokerUrl:
     password: str | None = None
     context: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
     """How TLS proves who is who, where credentials say; else `LinkOptions.tls_ca` does."""
+    seal: Seal | None = field(default=None, compare=False, repr=False)
+    """How messages prove who wrote them, where credentials hold keys; see `fedmqtt/envelope.py`."""
 
     @property
     def is_this_machine(self) -> bool:
@@ -176,6 +179,14 @@ class Arrived:
     """It lay there before this connection subscribed, and is not being said now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Something arrived there that its writer did not sign, as it should be. It is dropped."""
+
+    address: Address
+    reason: str
+
+
 def room_for(wanted: int, packet_bytes_max: int | None) -> int:
     """How many bytes one message of ours may carry: `wanted`, or what the broker's limit leaves.
 
@@ -201,7 +212,7 @@ class Acknowledged:
     """When it was handed over; what was sent before it may still have been on its way."""
 
 
-LinkEvent = LinkUp | LinkDown | Refused | Arrived | Acknowledged
+LinkEvent = LinkUp | LinkDown | Refused | Arrived | Unproven | Acknowledged
 
 
 class Part(NamedTuple):
@@ -271,6 +282,7 @@ class MqttLink:
         self._topics = topics
         self._options = options
         self._handle = handle
+        self._seal = broker.seal or NO_KEYS
         self._tls = (broker.context or _tls_context(options.tls_ca)) if broker.tls else None
         self._alert = ""
         """What the broker said of our certificate, over this connection."""
@@ -443,6 +455,7 @@ class MqttLink:
     def _publish(self, address: Address, payload: bytes, expiry_s: int | None = None) -> int:
         assert self._client is not None
         topic = self._topics.path(address)
+        payload = self._seal.sealed(address, topic, payload)
         properties = None
         if expiry_s is not None and self._protocol == _V5:
             properties = _properties(PacketTypes.PUBLISH)
@@ -557,9 +570,10 @@ class MqttLink:
             properties = _properties(PacketTypes.WILLMESSAGE)
             properties.WillDelayInterval = self._options.will_delay_s
         assert will.message is not None
+        topic = self._topics.path(will.to)
         client.will_set(
-            self._topics.path(will.to),
-            encode(will.message),
+            topic,
+            self._seal.sealed(will.to, topic, encode(will.message)),
             qos=1,
             retain=CHANNELS[type(will.to)].retain,
             properties=properties,
@@ -748,7 +762,7 @@ class MqttLink:
             arrived = Arrived(
                 address, bytes(message.payload), expires_in_s, retained=bool(message.retain)
             )
-            self._post_for(client, lambda: self._tell(arrived))
+            self._post_for(client, lambda: self._tell_of(arrived, topic))
 
     def _on_log(self, client: paho.Client, _data: Any, _level: int, text: str) -> None:
         if client is self._client and (alert := _TLS_ALERT.search(text)):
@@ -800,6 +814,14 @@ class MqttLink:
     def _tell(self, event: LinkEvent) -> None:
         if not self._is_closed and self._back_in_s is None:
             self._handle(event)
+
+    def _tell_of(self, arrived: Arrived, topic: str) -> None:
+        try:
+            message = self._seal.opened(arrived.address, topic, arrived.payload)
+        except BadSignature as bad:
+            self._tell(Unproven(arrived.address, str(bad)))
+        else:
+            self._tell(replace(arrived, payload=message))
 
     def _post_for(self, client: paho.Client, action: Callable[[], None]) -> None:
         """Do it, unless this connection has been dropped by then."""

@@ -118,26 +118,40 @@ class Channel:
     reader: Literal["coordinator", "client", "everyone"]
     retain: bool
     content: str
+    signed: bool = False
+    """By its writer, in an envelope: see `fedmqtt/envelope.py`. A model's chunks need not be, since
+    the signed offer names its digest."""
 
 
 CHANNELS: dict[type[Address], Channel] = {
-    OfferBoard: Channel("coordinator", "client", retain=True, content="Offer, MessagePack"),
+    OfferBoard: Channel(
+        "coordinator", "client", retain=True, content="Offer, MessagePack", signed=True
+    ),
     ModelChunk: Channel("coordinator", "client", retain=True, content="bytes of a model file"),
     UpdatePart: Channel(
         "client",
         "coordinator",
         retain=False,
         content="Update, Evaluation, Decline, Announce or Chunk, MessagePack",
+        signed=True,
     ),
     Inbox: Channel(
-        "coordinator", "client", retain=False, content="Receipt, Go or TimeLeft, MessagePack"
+        "coordinator",
+        "client",
+        retain=False,
+        content="Receipt, Go or TimeLeft, MessagePack",
+        signed=True,
     ),
     PresenceOf: Channel("client", "everyone", retain=True, content="Presence, MessagePack"),
     CoordinatorSeat: Channel(
-        "coordinator", "coordinator", retain=True, content="Seat, MessagePack"
+        "coordinator", "coordinator", retain=True, content="Seat, MessagePack", signed=True
     ),
     SeatClaim: Channel(
-        "coordinator", "coordinator", retain=False, content="Claim or Seat, MessagePack"
+        "coordinator",
+        "coordinator",
+        retain=False,
+        content="Claim or Seat, MessagePack",
+        signed=True,
     ),
     StatusPage: Channel("coordinator", "everyone", retain=True, content="JSON"),
 }

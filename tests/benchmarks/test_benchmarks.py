@@ -97,3 +97,9 @@ def test_an_idle_client_has_its_footprint() -> None:
     assert list(found) == ["rss_mb", "cpu_percent", "start_s", "watched_s", "broker"]
     assert 0 < found["rss_mb"] <= 30
     assert found["start_s"] > 0 and found["cpu_percent"] >= 0
+
+
+def test_signatures_have_their_cost() -> None:
+    words = ["--clients", "2", "--params", "1000", "--rounds", "1", "--in-process"]
+    found = figures("round_overhead.py", *words, "--signed")
+    assert found["updates_per_s"] > 0 and found["rounds"] == 1

@@ -6,10 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from broker_config import access, certificates, kit
 from broker_config.kit import Kit, KitError
-from fedmqtt import command_line, credentials
+from fedmqtt import command_line, credentials, revocations, signing
 from fedmqtt.credentials import CredentialsError
 from fedmqtt.topics import CHANNELS, ClientId, Inbox, PresenceOf, RoundId, Topics, UpdatePart
 from tests.broker_config.kit_broker import FEDERATION, plan
@@ -32,13 +33,14 @@ def test_no_secret_is_readable_by_others(folder: Path, login: kit.Login) -> None
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and ("PRIVATE KEY" in path.read_text() or "password = " in path.read_text())
+        and any(word in path.read_text() for word in ("PRIVATE KEY", "password = "))
     ]
     assert {path.relative_to(folder).as_posix() for path in secrets} >= {
         "ca/ca.key",
         "broker/broker.key",
         "accounts/pi-3.toml",
     }
+    secrets += [folder / "ca" / "federation.key"]
     for path in (*secrets, folder / "broker" / "passwords", folder / "broker" / "emqx-users.csv"):
         assert _mode(path) == 0o600, path
     assert _mode(folder) == 0o700
@@ -126,6 +128,86 @@ def test_a_certificate_that_was_revoked_stays_so(folder: Path) -> None:
     listed = certificates.revoked_serials((folder / "broker" / "revoked.pem").read_text())
     assert listed == {certificates.serial_of(first.certificate)}
     assert certificates.serial_of(second.certificate) not in listed
+
+
+# Keys to sign by
+
+
+def test_each_account_has_the_keys_that_it_needs(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    made.enroll("pi-3")
+    made.enroll("pi-4")
+    coordinator, monitor, pi_3, pi_4 = (
+        credentials.read(folder / "accounts" / f"{name}.toml")
+        for name in ("coordinator", "monitor", "pi-3", "pi-4")
+    )
+    federation = made.plan.federation_key
+    assert signing.public_key(coordinator.signing_key) == federation
+    assert coordinator.federation_key == pi_3.federation_key == pi_4.federation_key == federation
+    assert len({one.signing_key for one in (coordinator, pi_3, pi_4)}) == 3
+    # Who only looks on reads nothing that is signed.
+    assert (monitor.signing_key, monitor.federation_key, monitor.seal()) == ("", "", None)
+    private = (folder / "ca" / "federation.key").read_text().strip()
+    assert private == coordinator.signing_key
+    for public in (folder / "kit.toml", folder / "revoked-devices"):
+        assert private not in public.read_text() and pi_3.signing_key not in public.read_text()
+
+
+def test_who_is_revoked_is_listed_by_its_key(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    listed = folder / "revoked-devices"
+    assert revocations.read(listed) == frozenset()
+    old = signing.public_key(credentials.read(made.enroll("pi-3")).signing_key)
+    made.revoke("pi-3")
+    new = signing.public_key(credentials.read(made.enroll("pi-3")).signing_key)
+    assert revocations.read(listed) == {old}
+    Kit(folder).revoke("pi-3")
+    assert revocations.read(listed) == {old, new}
+
+
+def test_who_was_enrolled_again_is_enrolled(folder: Path) -> None:
+    """Also where its file was carried to the device, and is not here any more."""
+    made = kit.create(folder, plan(folder))
+    made.enroll("pi-3")
+    made.revoke("pi-3")
+    made.enroll("pi-3").unlink()
+    with pytest.raises(KitError, match="pi-3 is enrolled already"):
+        Kit(folder).enroll("pi-3")
+
+
+def test_a_kit_of_before_there_were_keys_goes_on_without(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    path = folder / "kit.toml"
+    lines = [line for line in path.read_text().splitlines() if "_key = " not in line]
+    path.write_text("\n".join(lines))
+    (folder / "ca" / "federation.key").unlink()
+    old = Kit(folder)
+    for role in ("device", "coordinator"):
+        found = credentials.read(old.enroll(f"new-{role}", role))
+        assert (found.federation_key, found.signing_key, found.ticket) == ("", "", "")
+        assert found.seal() is None
+    old.revoke("new-device")
+    assert revocations.read(folder / "revoked-devices") == frozenset()
+    assert made.plan.federation_key
+
+
+def test_a_key_of_another_kit_is_not_taken_for_its_own(folder: Path) -> None:
+    kit.create(folder, plan(folder))
+    path = folder / "ca" / "federation.key"
+    path.write_text(signing.new_key())
+    with pytest.raises(KitError, match="not the key that this kit was made with"):
+        Kit(folder)
+    path.unlink()
+    with pytest.raises(KitError, match=r"federation.key: No such file"):
+        Kit(folder)
+
+
+@pytest.mark.parametrize("name", ["federation_key", "signing_key", "ticket"])
+@pytest.mark.parametrize("value", ["", "nonsense"])
+def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str) -> None:
+    found = credentials.read(kit.create(folder, plan(folder)).enroll("pi-3"))
+    with pytest.raises(CredentialsError, match="the credentials of pi-3 are damaged: a key"):
+        structs.replace(found, **{name: value}).seal()
 
 
 def test_who_is_not_enrolled_cannot_be_revoked(folder: Path) -> None:
@@ -216,8 +298,11 @@ def test_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     secret = credentials.read(folder / "accounts" / "pi-3.toml").password
     assert secret not in said
     assert command_line.run(["revoke", str(folder), "pi-3"]) == 0
-    assert "pi-3 is revoked" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "pi-3 is revoked" in told and f"--revoked {folder / 'revoked-devices'}" in told
     assert command_line.run(["revoke", str(folder), "pi-3"]) == 2
+    assert command_line.run(["revoke", str(folder), "coordinator"]) == 0
+    assert "make another kit" in capsys.readouterr().out
     assert command_line.run(made) == 2
     assert "nothing in it is written over" in capsys.readouterr().err
 

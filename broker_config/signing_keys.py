@@ -1,0 +1,44 @@
+"""The keys by which a federation's coordinators and devices sign, as a kit gives them out.
+
+A kit that was made before there were any has none, and gives none: nobody asks for signatures then.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmqtt import signing
+from fedmqtt.credentials import Role
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKeys:
+    """What stands in the credentials of one account."""
+
+    federation_key: str = ""
+    signing_key: str = ""
+    ticket: str = ""
+    public_key: str = ""
+    """By which the kit can revoke it."""
+
+
+class FederationKey:
+    """Of one kit, in a file. Raises OSError, and ValueError where that holds another one."""
+
+    def __init__(self, path: Path, public: str) -> None:
+        self._public = public
+        self._private = path.read_text(encoding="utf-8").strip() if public else ""
+        if public and signing.public_key(self._private) != public:
+            raise ValueError(f"{path} is not the key that this kit was made with")
+
+    def for_account(self, federation: str, name: str, role: Role) -> AccountKeys:
+        """New ones for a device. A monitor reads nothing that is signed, and needs none."""
+        match role:
+            case "device" if self._private:
+                own = signing.new_key()
+                public = signing.public_key(own)
+                ticket = signing.ticket(self._private, federation, name, public)
+                return AccountKeys(self._public, own, ticket, public)
+            case "coordinator" if self._private:
+                return AccountKeys(self._public, self._private)
+            case _:
+                return AccountKeys()

@@ -1,0 +1,79 @@
+"""Devices whose keys count no more: the list that `fedmqtt revoke` writes and a coordinator reads.
+
+    # a line for each: the public key, and whose it was
+    1Jr8...= pi-3
+
+By keys, not by names: who is enrolled again has another key, and the old one stays revoked.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_LINE = re.compile(r"([A-Za-z0-9+/]{43}=)( .*)?")
+
+_log = logging.getLogger("revocations")
+
+
+class RevocationsError(ValueError):
+    """There is no such list; names the file and says why."""
+
+
+def render(keys: Iterable[tuple[str, str]]) -> str:
+    """Of public keys, with the devices' names for people."""
+    lines = [
+        "# Devices whose keys count no more. Written by `fedmqtt revoke`; for a coordinator's",
+        "# --revoked, which sees that it has changed.",
+        *(f"{key} {device}" for key, device in keys),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read(path: Path) -> frozenset[str]:
+    """The keys. Raises RevocationsError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as bad:
+        raise RevocationsError(f"revoked devices {path}: {bad.strerror}") from bad
+    except UnicodeDecodeError as bad:
+        raise RevocationsError(f"revoked devices {path}: no text") from bad
+    keys: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        if (found := _LINE.fullmatch(line)) is None:
+            raise RevocationsError(
+                f"revoked devices {path}: line {number} is no key and name, as in the list that"
+                " `fedmqtt revoke` writes"
+            )
+        keys.add(found[1])
+    return frozenset(keys)
+
+
+class Revocations:
+    """The list as it is now. Raises RevocationsError where there is none when it begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._keys = read(path)
+        self._seen = self._stamp()
+
+    def includes(self, key: str) -> bool:
+        """Looks at the file each time, and reads it when it has changed. One that cannot be read
+        then changes nothing: nobody comes back by that."""
+        if (now := self._stamp()) != self._seen:
+            self._seen = now
+            try:
+                self._keys = read(self._path)
+                _log.info("%s: %d devices are revoked", self._path, len(self._keys))
+            except RevocationsError as bad:
+                _log.error("%s; the list of before holds", bad)
+        return key in self._keys
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -1,0 +1,58 @@
+"""The list of devices whose keys count no more: written by the kit, read by coordinators."""
+
+from pathlib import Path
+
+import pytest
+
+from fedmqtt import revocations, signing
+from fedmqtt.revocations import Revocations, RevocationsError
+
+ANN, BOB = (signing.public_key(signing.new_key()) for _ in range(2))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "revoked-devices"
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    path.write_text(revocations.render([(ANN, "ann")]))
+    assert revocations.read(path) == {ANN}
+    path.write_text(revocations.render([]))
+    assert revocations.read(path) == frozenset()
+
+
+def test_a_list_that_has_changed_is_read_again(path: Path) -> None:
+    path.write_text(revocations.render([(ANN, "ann")]))
+    listed = Revocations(path)
+    assert listed.includes(ANN) and not listed.includes(BOB)
+    path.write_text(revocations.render([(ANN, "ann"), (BOB, "bob")]))
+    assert listed.includes(ANN) and listed.includes(BOB)
+    path.write_text(revocations.render([(BOB, "bob")]))
+    assert not listed.includes(ANN)
+
+
+def test_a_list_that_is_lost_or_damaged_lets_nobody_back_in(path: Path) -> None:
+    path.write_text(revocations.render([(ANN, "ann")]))
+    listed = Revocations(path)
+    path.unlink()
+    assert listed.includes(ANN)
+    path.write_text("pi-3\n")
+    assert listed.includes(ANN) and not listed.includes(BOB)
+    path.write_text(revocations.render([(BOB, "bob")]))
+    assert not listed.includes(ANN) and listed.includes(BOB)
+
+
+@pytest.mark.parametrize("line", ["pi-3", f"pi-3 {ANN}", ANN[:-2], f"{ANN}pi-3", "é"])
+def test_a_line_that_is_none_is_named(path: Path, line: str) -> None:
+    path.write_text(f"{revocations.render([(ANN, 'ann')])}{line}\n", encoding="utf-8")
+    with pytest.raises(RevocationsError, match=r"revoked-devices: line 4 is no key and name"):
+        Revocations(path)
+
+
+def test_a_file_that_is_none_is_named(path: Path) -> None:
+    with pytest.raises(RevocationsError, match=r"revoked-devices: No such file"):
+        Revocations(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RevocationsError, match=r"revoked-devices: no text"):
+        Revocations(path)

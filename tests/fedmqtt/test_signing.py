@@ -1,0 +1,307 @@
+"""What a signature is good for, and nothing else: one place, one federation, one writer."""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from fedmqtt import messages, signing
+from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
+from fedmqtt.messages import Chunk, Decline, WireError
+from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
+from fedmqtt.topics import (
+    ANNOUNCE,
+    CHANNELS,
+    Address,
+    ClientId,
+    CoordinatorSeat,
+    Digest,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    RunId,
+    SeatClaim,
+    StatusPage,
+    Topics,
+    UpdatePart,
+)
+
+ANN, BOB = ClientId("ann"), ClientId("bob")
+ONE, TWO = RoundId(1), RoundId(2)
+SAID = messages.encode(Decline(run=RunId("r"), round=ONE, reason="on battery"))
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """With a key of its own."""
+
+    name: str = "demo"
+    key: str = signing.new_key()
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.name)
+
+    def coordinator(self) -> CoordinatorSeal:
+        return CoordinatorSeal(self.name, self.key)
+
+    def device(self, name: ClientId, own: str = "") -> DeviceSeal:
+        own = own or signing.new_key()
+        given = signing.ticket(self.key, self.name, name, signing.public_key(own))
+        return DeviceSeal(own, given, signing.public_key(self.key))
+
+
+DEMO = Federation()
+TWIN = Federation(key=signing.new_key())
+"""Of the same name, and another kit."""
+OTHER = Federation(name="other", key=DEMO.key)
+
+
+def _crosses(
+    writer: Seal,
+    reader: Seal,
+    to: Address,
+    read_at: Address | None = None,
+    topics: Topics | None = None,
+) -> bytes:
+    """What is read at an address of what was written to another."""
+    topics, read_at = topics or DEMO.topics, read_at or to
+    payload = writer.sealed(to, DEMO.topics.path(to), SAID)
+    assert payload != SAID
+    return reader.opened(read_at, topics.path(read_at), payload)
+
+
+def _answer(client: ClientId = ANN, number: RoundId = ONE, part: str = "0") -> UpdatePart:
+    return UpdatePart(3, client, number, part)
+
+
+@pytest.mark.parametrize("to", [OfferBoard(), Inbox(ANN)], ids=str)
+def test_a_device_reads_what_its_coordinator_says(to: Address) -> None:
+    assert _crosses(DEMO.coordinator(), DEMO.device(ANN), to) == SAID
+
+
+@pytest.mark.parametrize("to", [CoordinatorSeat(), SeatClaim(), OfferBoard()], ids=str)
+def test_a_coordinator_reads_what_another_of_its_federation_says(to: Address) -> None:
+    assert _crosses(DEMO.coordinator(), DEMO.coordinator(), to) == SAID
+
+
+@pytest.mark.parametrize("part", ["0", ANNOUNCE])
+def test_a_coordinator_reads_what_a_device_says(part: str) -> None:
+    assert _crosses(DEMO.device(ANN), DEMO.coordinator(), _answer(part=part)) == SAID
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (Inbox(BOB), Inbox(ANN)),
+        (OfferBoard(), Inbox(ANN)),
+        (Inbox(ANN), OfferBoard()),
+    ],
+    ids=["another's", "an offer", "no offer"],
+)
+def test_what_a_coordinator_says_is_good_in_one_place(written: Address, read: Address) -> None:
+    with pytest.raises(BadSignature, match="not what this federation's coordinator signed"):
+        _crosses(DEMO.coordinator(), DEMO.device(ANN), written, read)
+
+
+@pytest.mark.parametrize("federation", [TWIN, OTHER], ids=["of the same name", "of the same key"])
+def test_what_a_coordinator_says_is_good_in_one_federation(federation: Federation) -> None:
+    with pytest.raises(BadSignature, match="not what this federation's coordinator signed"):
+        _crosses(DEMO.coordinator(), federation.device(ANN), OfferBoard(), topics=federation.topics)
+
+
+@pytest.mark.parametrize(
+    "read", [_answer(number=TWO), _answer(part=ANNOUNCE), _answer(part="1")], ids=str
+)
+def test_an_answer_is_good_in_one_round_and_place(read: UpdatePart) -> None:
+    with pytest.raises(BadSignature, match="not for this round"):
+        _crosses(DEMO.device(ANN), DEMO.coordinator(), _answer(), read)
+
+
+def test_a_device_cannot_answer_for_another() -> None:
+    with pytest.raises(BadSignature, match="a key that the federation did not give to bob"):
+        _crosses(DEMO.device(ANN), DEMO.coordinator(), _answer(BOB))
+
+
+def test_another_devices_ticket_does_not_help() -> None:
+    mine, theirs = signing.new_key(), signing.new_key()
+    ticket = signing.ticket(DEMO.key, DEMO.name, BOB, signing.public_key(theirs))
+    thief = DeviceSeal(mine, ticket, signing.public_key(DEMO.key))
+    with pytest.raises(BadSignature, match="a key that the federation did not give to bob"):
+        _crosses(thief, DEMO.coordinator(), _answer(BOB))
+
+
+def test_a_ticket_is_of_one_federation() -> None:
+    """Also where two kits have one key, as a person may bring about by copying it."""
+    with pytest.raises(BadSignature, match="did not give to ann"):
+        _crosses(OTHER.device(ANN), DEMO.coordinator(), _answer())
+
+
+def test_a_ticket_that_was_good_is_good_for_its_own_key_alone() -> None:
+    """What was found good is remembered."""
+    reader, own = DEMO.coordinator(), signing.new_key()
+    assert _crosses(DEMO.device(ANN, own), reader, _answer()) == SAID
+    assert _crosses(DEMO.device(ANN, own), reader, _answer(number=TWO)) == SAID
+    with pytest.raises(BadSignature, match="did not give to ann"):
+        _crosses(TWIN.device(ANN, own), reader, _answer())
+
+
+def test_a_key_that_was_revoked_is_refused_and_its_successor_is_not() -> None:
+    old, new = signing.new_key(), signing.new_key()
+    revoked: set[str] = set()
+    reader = CoordinatorSeal(DEMO.name, DEMO.key, revoked.__contains__)
+    assert _crosses(DEMO.device(ANN, old), reader, _answer()) == SAID
+    revoked.add(signing.public_key(old))
+    with pytest.raises(BadSignature, match="a key that was revoked"):
+        _crosses(DEMO.device(ANN, old), reader, _answer())
+    assert _crosses(DEMO.device(ANN, new), reader, _answer()) == SAID
+
+
+def test_who_has_keys_asks_for_signatures() -> None:
+    for reader, at, why in (
+        (DEMO.device(ANN), OfferBoard(), "not signed by the federation"),
+        (DEMO.device(ANN), Inbox(ANN), "not signed by the federation"),
+        (DEMO.coordinator(), CoordinatorSeat(), "not signed by the federation"),
+        (DEMO.coordinator(), SeatClaim(), "not signed by the federation"),
+        (DEMO.coordinator(), OfferBoard(), "not signed by the federation"),
+        (DEMO.coordinator(), _answer(), "not signed by its device"),
+    ):
+        with pytest.raises(BadSignature, match=why):
+            reader.opened(at, DEMO.topics.path(at), SAID)
+
+
+def test_a_device_is_no_coordinator_and_a_coordinator_no_device() -> None:
+    with pytest.raises(BadSignature, match="not signed by the federation"):
+        DEMO.device(ANN).opened(OfferBoard(), DEMO.topics.offer, _sealed_answer())
+    offer = DEMO.coordinator().sealed(OfferBoard(), DEMO.topics.offer, SAID)
+    with pytest.raises(BadSignature, match="not signed by its device"):
+        DEMO.coordinator().opened(_answer(), DEMO.topics.path(_answer()), offer)
+
+
+def _sealed_answer() -> bytes:
+    return DEMO.device(ANN).sealed(_answer(), DEMO.topics.path(_answer()), SAID)
+
+
+def test_who_has_no_keys_says_what_is_wrong_with_what_is_signed() -> None:
+    for at, payload in (
+        (OfferBoard(), DEMO.coordinator().sealed(OfferBoard(), DEMO.topics.offer, SAID)),
+        (_answer(), _sealed_answer()),
+    ):
+        with pytest.raises(BadSignature, match=r"there is no key here .* `fedmqtt enroll`"):
+            NO_KEYS.opened(at, DEMO.topics.path(at), payload)
+        assert NO_KEYS.opened(at, DEMO.topics.path(at), SAID) == SAID
+        assert NO_KEYS.sealed(at, DEMO.topics.path(at), SAID) == SAID
+
+
+def test_what_is_not_signed_stays_as_it_is() -> None:
+    digest = Digest("a" * 64)
+    plain: list[Address] = [ModelChunk(digest, 0), PresenceOf(ANN), StatusPage("round")]
+    assert {type(one) for one in plain} == {
+        kind for kind, channel in CHANNELS.items() if not channel.signed
+    }
+    for seal in (DEMO.coordinator(), DEMO.device(ANN)):
+        for address in plain:
+            topic = DEMO.topics.path(address)
+            assert seal.sealed(address, topic, SAID) == SAID
+            assert seal.opened(address, topic, SAID) == SAID
+
+
+def test_an_empty_message_clears_a_topic_and_is_not_signed() -> None:
+    coordinator, device = DEMO.coordinator(), DEMO.device(ANN)
+    for address in (OfferBoard(), CoordinatorSeat()):
+        topic = DEMO.topics.path(address)
+        assert coordinator.sealed(address, topic, b"") == b""
+        assert coordinator.opened(address, topic, b"") == b""
+    assert device.opened(OfferBoard(), DEMO.topics.offer, b"") == b""
+
+
+def test_where_nothing_is_retained_nothing_is_cleared() -> None:
+    """An empty answer would be refused as one that its device sent, which could forget the true
+    one."""
+    with pytest.raises(BadSignature, match="not signed by its device"):
+        DEMO.coordinator().opened(_answer(), DEMO.topics.path(_answer()), b"")
+    for seal, address in ((DEMO.device(ANN), Inbox(ANN)), (DEMO.coordinator(), SeatClaim())):
+        with pytest.raises(BadSignature, match="not signed by the federation"):
+            seal.opened(address, DEMO.topics.path(address), b"")
+
+
+def test_a_piece_goes_without_a_signature() -> None:
+    piece = messages.encode(Chunk(digest=Digest("b" * 64), data=memoryview(b"123")))
+    topic = DEMO.topics.path(_answer())
+    assert messages.is_piece(piece)
+    assert DEMO.device(ANN).sealed(_answer(), topic, piece) == piece
+    assert DEMO.coordinator().opened(_answer(), topic, piece) == piece
+
+
+_values = st.one_of(st.binary(max_size=40), st.text(max_size=20), st.integers(0, 9), st.none())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["kind", "run", "round", "digest", "data"]), _values)))
+def test_nothing_that_looks_like_a_piece_is_anything_else(fields: list[tuple[str, object]]) -> None:
+    """Else an answer could come without its signature: as by a second `kind`."""
+    kinds = [("kind", kind) for kind in ("update", "evaluation", "decline", "announce")]
+    for more in (fields, [*kinds, *fields], [*fields, *kinds]):
+        data = messages._PIECE_BEGINS + b"".join(
+            msgspec.msgpack.encode(name) + msgspec.msgpack.encode(value) for name, value in more[:2]
+        )
+        with suppress(WireError):
+            assert isinstance(messages.read_from_client(data), Chunk)
+
+
+@given(st.data())
+def test_a_changed_byte_or_a_cut_is_found(data: st.DataObject) -> None:
+    for payload, reader, at in (
+        (_sealed_answer(), DEMO.coordinator(), _answer()),
+        (
+            DEMO.coordinator().sealed(OfferBoard(), DEMO.topics.offer, SAID),
+            DEMO.device(ANN),
+            OfferBoard(),
+        ),
+    ):
+        place = data.draw(st.integers(0, len(payload) - 1))
+        other = data.draw(st.integers(1, 255))
+        changed = bytearray(payload)
+        changed[place] ^= other
+        for hostile in (bytes(changed), payload[: place or 1], payload + b"x"):
+            with pytest.raises(BadSignature):
+                reader.opened(at, DEMO.topics.path(at), hostile)
+
+
+@given(st.binary(min_size=1, max_size=400))
+def test_any_bytes_are_opened_or_refused(payload: bytes) -> None:
+    for reader, at in ((DEMO.coordinator(), _answer()), (DEMO.device(ANN), OfferBoard())):
+        for hostile in (payload, b"\xc1\x01" + payload, b"\xc1\x02" + payload):
+            with suppress(BadSignature):
+                assert messages.is_piece(reader.opened(at, DEMO.topics.path(at), hostile))
+
+
+@pytest.mark.parametrize("text", ["", "x", "é", "AAAA", "A" * 44, "\n" * 44])
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(BadKey, match="a key "):
+        signing.public_key(text)
+
+
+def test_a_signature_is_what_the_page_says() -> None:
+    """So that another program can be written from the page: docs/security.md."""
+    own, at = signing.new_key(), _answer()
+    topic = DEMO.topics.path(at)
+    sealed = DEMO.device(ANN, own).sealed(at, topic, SAID)
+    seed = signing._bytes(own, 32)
+    said = b"fedmqtt 1 device\0" + topic.encode() + b"\0" + hashlib.sha256(SAID).digest()
+    assert sealed[:2] == b"\xc1\x02"
+    assert sealed[2:34] == bytes(SigningKey(seed).verify_key)
+    assert sealed[98:162] == SigningKey(seed).sign(said).signature
+    assert sealed[162:] == SAID
+    federation = SigningKey(signing._bytes(DEMO.key, 32))
+    ticket = b"fedmqtt 1 ticket\0demo\0ann\0" + sealed[2:34]
+    assert sealed[34:98] == federation.sign(ticket).signature
+    offer = DEMO.coordinator().sealed(OfferBoard(), DEMO.topics.offer, SAID)
+    said = b"fedmqtt 1 coordinator\0fed/v1/demo/offer\0" + hashlib.sha256(SAID).digest()
+    assert offer == b"\xc1\x01" + federation.sign(said).signature + SAID
