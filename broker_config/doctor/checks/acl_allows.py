@@ -1,0 +1,99 @@
+"""May this account do what a program that has it must do?"""
+
+from broker_config.access import Access
+from broker_config.doctor import rights
+from broker_config.doctor.case import Case
+from broker_config.doctor.finding import Finding, failed, ok
+from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, PresenceOf
+
+NEEDS = ("qos",)
+
+_ARRIVES_WITHIN_S = 2.0
+
+
+def check(case: Case) -> Finding:
+    untried = _untried(case)
+    unread = _unreadable(case)
+    unwritten = _unwritable(case, untried)
+    if unwritten:
+        return _missing(case, "write", unwritten)
+    if unread:
+        return _missing(case, "read", unread)
+    if case.loop_topic and (lost := _not_passed_on(case)):
+        return _missing(case, "read", lost)
+    said = f"a {case.role} may do what it must"
+    if untried:
+        names = sorted(_name(case, kind) for kind in untried)
+        said += f"; not tried, as the federation is at work: write {', '.join(names)}"
+    return ok(said)
+
+
+def _untried(case: Case) -> set[type[Address]]:
+    """What would be heard by programs that are at work now."""
+    with case.connected() as probe:
+        if case.role == "device":
+            presence = case.retained(probe, PresenceOf(ClientId(case.id)))
+            return {PresenceOf} if case.is_online(presence) else set()
+        if case.role == "coordinator":
+            signs = [case.retained(probe, one) for one in (CoordinatorSeat(), OfferBoard())]
+            return set(rights.UNIQUE) if any(signs) else set()
+    return set()
+
+
+def _unwritable(case: Case, untried: set[type[Address]]) -> list[type[Address]]:
+    """The kinds that the broker does not let us write. On 3.1.1 it may let us, and pass on none."""
+    topics = {}
+    for kind in rights.must(case, "write"):
+        if kind not in untried:
+            client = case.id if case.role == "device" else case.nonce
+            topics[case.topics.path(rights.address(kind, case.nonce, client))] = kind
+    presence = case.topics.path(PresenceOf(ClientId(case.id)))
+    payloads = [(topic, case.absence() if topic == presence else b"") for topic in topics]
+    answers = rights.write_each(case, payloads)
+    return [topics[topic] for topic, said in answers.items() if said is None or not said.agreed]
+
+
+def _unreadable(case: Case) -> list[type[Address]]:
+    refused = []
+    with case.connected() as probe:
+        for kind in rights.must(case, "read"):
+            client = case.id if case.role == "device" else case.nonce
+            topic = case.topics.path(rights.address(kind, case.nonce, client))
+            if not probe.subscribe(topic).agreed:
+                refused.append(kind)
+    return refused
+
+
+def _not_passed_on(case: Case) -> list[type[Address]]:
+    """Of what a coordinator both writes and reads, in topics that nobody listens to.
+
+    Mosquitto agrees to every subscription, and passes on what the account may read.
+    """
+    lost = []
+    with case.connected() as probe:
+        for kind in rights.must(case, "write"):
+            if kind in rights.UNIQUE:
+                continue
+            topic = case.topics.path(rights.address(kind, case.nonce, case.nonce))
+            probe.subscribe(topic)
+            probe.publish(topic, b"passed on?")
+            got = probe.receive(_ARRIVES_WITHIN_S)
+            if got is None or got.topic != topic:
+                lost.append(kind)
+    return lost
+
+
+def _missing(case: Case, what: Access, kinds: list[type[Address]]) -> Finding:
+    names = ", ".join(_name(case, kind) for kind in kinds)
+    return failed(
+        f"a {case.role} may not {what} {names}",
+        "The broker's rules are stricter than the federation's table of topics: this program"
+        " would wait for ever.",
+        rights.remedies(case, what, kinds),
+    )
+
+
+def _name(case: Case, kind: type[Address]) -> str:
+    """What a person sees in a topic: offer, model, update, ..."""
+    path = case.topics.path(rights.address(kind, case.nonce, case.nonce))
+    return path.split("/")[3]

@@ -1,0 +1,140 @@
+"""What an account may do and may not, as the broker's files have it, and where that can be tried.
+
+Tried are addresses that no program takes notice of: of a client, a model, a status page that there
+is not. Three topics of a federation are what they are, and have no such neighbours: the offer, the
+seat and the claim.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from broker_config import access
+from broker_config.access import Access, Rule
+from broker_config.doctor.case import Case
+from broker_config.doctor.finding import Remedies
+from fedmqtt.mqtt_probe import Answer, Probe, ProbeEnded
+from fedmqtt.topics import (
+    CHANNELS,
+    ROOT,
+    Address,
+    ClientId,
+    CoordinatorSeat,
+    Digest,
+    Inbox,
+    ModelChunk,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    SeatClaim,
+    StatusPage,
+    UpdatePart,
+)
+
+UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim)
+"""Whoever writes there is heard."""
+
+
+def address(kind: type[Address], nonce: str, client: str) -> Address:
+    """One of this kind; of this client, where it is a client's."""
+    match kind.__name__:
+        case "OfferBoard":
+            return OfferBoard()
+        case "ModelChunk":
+            return ModelChunk(Digest(nonce), 0)
+        case "UpdatePart":
+            return UpdatePart(0, ClientId(client), RoundId(0), nonce)
+        case "Inbox":
+            return Inbox(ClientId(client))
+        case "PresenceOf":
+            return PresenceOf(ClientId(client))
+        case "CoordinatorSeat":
+            return CoordinatorSeat()
+        case "SeatClaim":
+            return SeatClaim()
+        case _:
+            return StatusPage(f"{nonce}/page")
+
+
+def rules(case: Case) -> list[Rule]:
+    """Of this account."""
+    federation = case.federation
+    match case.role:
+        case "device":
+            return access.of_devices(federation, case.id)
+        case "coordinator":
+            return access.of_coordinators(federation)
+        case "monitor":
+            return access.of_monitors(federation)
+
+
+def must(case: Case, what: Access) -> Iterator[type[Address]]:
+    """The kinds of topics without which a program with this account cannot work."""
+    side = {"device": "client"}.get(case.role, case.role)
+    for kind, channel in CHANNELS.items():
+        if what == "write" and channel.writer == side:
+            yield kind
+        if what == "read" and (
+            channel.reader == side or (channel.reader == "everyone" and case.role != "device")
+        ):
+            yield kind
+
+
+def allows(granted: Iterable[Rule], what: Access, topic: str) -> bool:
+    return any(rule.access == what and matches(rule.topic_filter, topic) for rule in granted)
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """As MQTT has it (5, 4.7.1), for topics that do not begin with $."""
+    wanted, levels = topic_filter.split("/"), topic.split("/")
+    for place, word in enumerate(wanted):
+        if word == "#":
+            return True
+        if place >= len(levels) or word not in ("+", levels[place]):
+            return False
+    return len(wanted) == len(levels)
+
+
+def write_each(case: Case, messages: Iterable[tuple[str, bytes]]) -> dict[str, Answer | None]:
+    """The broker's answers, by topic; None where it ended the connection instead."""
+    answers: dict[str, Answer | None] = {}
+    left = list(messages)
+    while left:
+        with case.connected() as probe:
+            _write_some(probe, left, answers)
+        left = [one for one in left if one[0] not in answers]
+    return answers
+
+
+def _write_some(
+    probe: Probe, messages: Iterable[tuple[str, bytes]], answers: dict[str, Answer | None]
+) -> None:
+    for topic, payload in messages:
+        try:
+            answers[topic] = probe.publish(topic, payload)
+        except ProbeEnded:
+            answers[topic] = None
+            return
+
+
+def remedies(case: Case, what: Access, kinds: Iterable[type[Address]]) -> Remedies:
+    """Lines that allow devices, or this server's account, to write or read these."""
+    topics, account = case.topics, case.broker.username or case.id
+    if case.role == "device":
+        filters = [topics.filter(kind, "%u") for kind in kinds]
+        mosquitto = [f"pattern {what} {one}" for one in filters]
+    else:
+        filters = [f"{ROOT}/{case.federation}/#"]
+        if case.role == "monitor":
+            filters = [topics.filter(kind) for kind in kinds]
+        mosquitto = [f"user {account}", *(f"topic {what} {one}" for one in filters)]
+    doing = {"write": "publish", "read": "subscribe"}[what]
+    emqx = ", ".join(f'"{one}"' for one in filters).replace("%u", "${username}")
+    who = "all" if case.role == "device" else f'{{username, "{account}"}}'
+    return {
+        "mosquitto": f"{'; '.join(mosquitto)}   (acl_file)",
+        "emqx": f"{{allow, {who}, {doing}, [{emqx}]}}.   (acl.conf)",
+        "hivemq": f"a permission to {doing} for "
+        + ", ".join(filters).replace("%u", "${{username}}"),
+        "rabbitmq": "rabbitmqctl set_topic_permissions, with {username} for the device",
+        "nats": f"permissions {{ {doing}: [...] }}, with dots for slashes and * for +",
+        "aws": f"iot:{doing.capitalize()} in the policy: docs/managed-brokers.md",
+    }
