@@ -13,13 +13,15 @@ device's own session all the same; then what waits there for the device is left 
 
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from broker_config.doctor import kinds
 from fedmqtt import messages
 from fedmqtt.credentials import Role
+from fedmqtt.effects import Seconds
 from fedmqtt.messages import Presence, WireError
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.mqtt_probe import Probe, ProbeOptions, Version, Welcome
@@ -40,8 +42,6 @@ MARK = "doctor-"
 RETAINED_FOR_S = 60
 """On MQTT 5 what is retained for a check goes by itself, should the doctor be killed meanwhile."""
 _DAY_S = 86_400
-_QUIET_S = 0.5
-"""A broker sends what is retained at once; this is for a slow way from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +84,24 @@ class Case:
     nonce: str = field(default_factory=lambda: MARK + secrets.token_hex(4))
 
     # What the checks find out for those that come after
+    way_s: Seconds = 0.1
+    """There and back, as TCP sees it."""
     version: Version = "MQTT 5"
     welcome: Welcome | None = None
     session_is_the_devices: bool = False
     """The broker names sessions by accounts, and the device has one there."""
+    packet_bytes: int = 16 * 1024
+    """The largest that is known to get through."""
+
+    _numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         self.kind = self.kind or kinds.by_host(self.broker.host)
+
+    @property
+    def quiet_s(self) -> Seconds:
+        """After so long nothing more comes of what a broker sends at once."""
+        return min(2.0, 0.2 + 10 * self.way_s)
 
     @property
     def is_anonymous(self) -> bool:
@@ -135,7 +146,9 @@ class Case:
         keep_s: int = 0,
         version: Version | None = None,
     ) -> Probe:
-        """A connection of our own; `name` tells two of them apart."""
+        """A connection of our own, of a new session or of the one by this name."""
+        # Some brokers stumble when one client id comes back while they still see it off.
+        name = name or f"-{next(self._numbers)}"
         if self.session_is_the_devices:
             # To begin a new session would end the device's.
             resume, keep_s = True, 14 * _DAY_S
@@ -152,7 +165,7 @@ class Case:
         """What lies there, if this account may read it and there is anything."""
         topic = self.topics.path(address)
         probe.subscribe(topic)
-        while (got := probe.receive(_QUIET_S)) is not None:
+        while (got := probe.receive(self.quiet_s)) is not None:
             if got.topic == topic and got.retained:
                 return got.payload
         return None

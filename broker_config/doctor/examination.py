@@ -1,6 +1,6 @@
 """The checks, one after the other, each only where those that it needs went well."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from types import ModuleType
@@ -38,13 +38,17 @@ def examine(case: Case, begins: Callable[[str], None]) -> Iterator[Result]:
     for name, module in all_checks().items():
         lacking = [need for need in module.NEEDS if need not in went_well]
         if lacking:
-            yield Result(name, not_checked(f"needs {' and '.join(lacking)}"))
+            yield Result(name, not_checked(_needs(lacking)))
             continue
         begins(name)
         finding = _finding(module, case)
         if finding.status in ("ok", "warning"):
             went_well.add(name)
         yield Result(name, finding)
+
+
+def _needs(lacking: Sequence[str]) -> str:
+    return f"needs {' and '.join(lacking).replace('_', ' ')}"
 
 
 def _finding(module: ModuleType, case: Case) -> Finding:

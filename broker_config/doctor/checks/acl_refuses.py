@@ -22,8 +22,6 @@ from fedmqtt.topics import (
 
 NEEDS = ("qos",)
 
-_WITHIN_S = 0.5
-
 
 def check(case: Case) -> Finding:
     if case.role == "coordinator":
@@ -72,7 +70,7 @@ def _heard(case: Case) -> Iterator[str]:
                 probe.subscribe(asked)
         if case.role == "device":
             probe.publish(own, case.nonce.encode())
-        while (got := probe.receive(_WITHIN_S)) is not None:
+        while (got := probe.receive(case.quiet_s)) is not None:
             if _is_not_ours(granted, got):
                 yield _short(got.topic)
 
@@ -90,7 +88,7 @@ def _of_coordinator(case: Case) -> Finding:
     with case.connected() as probe:
         probe.subscribe(topic)
         agreed = probe.publish(topic).agreed
-        heard = probe.receive(_WITHIN_S) is not None
+        heard = probe.receive(case.quiet_s) is not None
     if not (agreed and heard):
         return ok("other federations' topics: refused")
     if case.is_anonymous:

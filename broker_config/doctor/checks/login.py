@@ -3,10 +3,11 @@
 from broker_config.doctor.case import Case
 from broker_config.doctor.checks.encryption import speaks_tls
 from broker_config.doctor.finding import Finding, failed, ok
-from fedmqtt.mqtt_probe import Probe, ProbeEnded, ProbeRefused, Version
+from fedmqtt.mqtt_probe import ProbeEnded, ProbeRefused, Version
 
 NEEDS = ("encryption",)
 
+_NAME, _KEEP_S = "-l", 86_400
 _OLD_VERSION = {1, 0x84}
 _ACCOUNT = {0, 4, 5, 0x86, 0x87, 0x8A, 0x8C}
 _CLIENT_ID = {2, 0x85}
@@ -51,17 +52,13 @@ def check(case: Case) -> Finding:
 def _come_in(case: Case, version: Version) -> None:
     case.version = version
     resume = case.role == "device"
-    with case.connected(resume=resume, keep_s=86_400 if resume else 0) as probe:
+    with case.connected(_NAME, resume=resume, keep_s=_KEEP_S if resume else 0) as probe:
         case.welcome = probe.welcome
         # We came under a name that nobody has used before.
         case.session_is_the_devices = resume and probe.welcome.session_present
     if resume and not case.session_is_the_devices:
-        _forget_session(case.connected())
-
-
-def _forget_session(anew: Probe) -> None:
-    with anew:
-        pass
+        with case.connected(_NAME):
+            pass
 
 
 def _who(case: Case) -> str:

@@ -5,7 +5,7 @@ from broker_config.doctor.finding import Finding, failed, not_checked, ok, warni
 from fedmqtt.mqtt_link import room_for
 from fedmqtt.mqtt_probe import ProbeEnded
 
-NEEDS = ("qos",)
+NEEDS = ("acl_allows",)
 
 _STEP_BYTES = 1024
 _ARRIVES_WITHIN_S = 4.0
@@ -20,7 +20,7 @@ def check(case: Case) -> Finding:
     needed, announced = case.needs.packet_bytes, case.welcome.packet_bytes_max
     most = max(needed, case.needs.packet_cap_bytes)
     most = most if announced is None else min(most, announced)
-    largest = _largest(case, most)
+    largest = case.packet_bytes = _largest(case, most)
     says = f"{largest:,} bytes carried"
     says += f", {announced:,} announced" if announced is not None else ", none announced"
     if largest < min(needed, most):

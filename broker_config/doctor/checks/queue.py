@@ -10,7 +10,7 @@ from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, not_checked, ok
 from fedmqtt.mqtt_probe import Probe
 
-NEEDS = ("qos", "session")
+NEEDS = ("acl_allows", "session")
 
 _AWAY, _BACK_WITHIN_S = "-q", 2.0
 _SEND_WITHIN_S = 6.0

@@ -38,8 +38,8 @@ def check(case: Case) -> Finding:
         except OSError as bad:
             faults.append(f"{address}: {bad.strerror or 'no answer'}")
         else:
-            took_ms = 1000 * (time.monotonic() - began)
-            return ok(f"{host} is {address}; port {port} answers in {took_ms:.0f} ms")
+            case.way_s = time.monotonic() - began
+            return ok(f"{host} is {address}; port {port} answers in {1000 * case.way_s:.1f} ms")
     return failed(
         f"port {port} does not answer ({'; '.join(faults)})",
         "The broker is not running, listens elsewhere, or a firewall is between. Refused: the"

@@ -5,10 +5,9 @@ from broker_config.doctor.finding import Finding, failed, not_checked, ok, warni
 from fedmqtt.mqtt_probe import ProbeEnded
 from fedmqtt.topics import ClientId, PresenceOf
 
-NEEDS = ("qos",)
+NEEDS = ("acl_allows",)
 
 _WITHIN_S = 3.0
-_GONE_WITHIN_S = 0.5
 _REMEDIES = {
     "mosquitto": "retain_available true   (mosquitto.conf)",
     "emqx": "mqtt.retain_available = true and retainer.enable = true",
@@ -66,7 +65,7 @@ def _try(case: Case, topic: str, payload: bytes, wildcard: str) -> Finding:
             probe.publish(topic, b"", retain=True)
     if not is_found:
         return failed("acknowledged, and not there for who came later", _MEANS, _REMEDIES)
-    if _is_found(case, topic, topic, payload, _GONE_WITHIN_S):
+    if _is_found(case, topic, topic, payload, case.quiet_s):
         return failed("kept, and not to be cleared", "Old models would stay there for ever.")
     if not by_wildcard:
         return warning(

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, ok, warning
+from fedmqtt.mqtt_link import PACKET_OVERHEAD_BYTES
 from fedmqtt.mqtt_probe import Probe
 
-NEEDS = ("packet_size",)
+NEEDS = ("acl_allows",)
+AFTER = ("packet_size",)
 
 _TIMES = 10
 _BLOCK_BYTES = 16 * 1024
@@ -64,18 +66,19 @@ def _asking(probe: Probe, topic: str) -> float:
 def _rate(case: Case, probe: Probe, topic: str) -> float:
     """Bytes a second that the broker takes; and passes back, where we may read them."""
     began = time.monotonic()
+    size = min(_BLOCK_BYTES, max(1, case.packet_bytes - PACKET_OVERHEAD_BYTES))
 
     def messages() -> Iterator[tuple[str, bytes]]:
         for number in range(_BLOCKS_MAX[case.role]):
-            case.tell(f"{number * _BLOCK_BYTES // 1024:,} KiB sent")
-            yield topic, bytes(_BLOCK_BYTES)
+            case.tell(f"{number * size // 1024:,} KiB sent")
+            yield topic, bytes(size)
 
     sent = len(probe.publish_all(messages(), lambda: time.monotonic() - began > _FOR_S))
     if case.loop_topic:
         for _ in range(sent):
             if probe.receive(_FOR_S) is None:
                 break
-    return sent * _BLOCK_BYTES / (time.monotonic() - began)
+    return sent * size / (time.monotonic() - began)
 
 
 def _words(rate: float) -> str:

@@ -9,7 +9,6 @@ NEEDS = ("login",)
 
 _TOPICS = ("$SYS/broker/version", "$SYS/brokers/+/version")
 """Mosquitto's, and EMQX's."""
-_WITHIN_S = 0.5
 _TEXT_MAX = 60
 
 
@@ -36,7 +35,7 @@ def _called(case: Case) -> str:
         with case.connected() as probe:
             for topic in _TOPICS:
                 probe.subscribe(topic)
-            got = probe.receive(_WITHIN_S)
+            got = probe.receive(case.quiet_s)
     except ProbeEnded:
         # As some do on a topic that an account may not read.
         return ""
