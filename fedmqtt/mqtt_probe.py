@@ -37,6 +37,10 @@ class ProbeEnded(Exception):
     """The broker ended the connection, or did not answer; says how."""
 
 
+class ProbeSilent(ProbeEnded):
+    """The connection is still there, and the broker does not answer."""
+
+
 class ProbeRefused(Exception):
     """The broker answered CONNECT with a refusal, or looked at our certificate and hung up."""
 
@@ -89,7 +93,7 @@ class ProbeOptions:
 
 
 class Probe:
-    """Connected while the block lasts. All raise ProbeEnded; to enter it raises ProbeRefused too."""
+    """Connected while the block lasts. All raise ProbeEnded; to enter it, ProbeRefused too."""
 
     def __init__(
         self, broker: BrokerUrl, tls: ssl.SSLContext | None, options: ProbeOptions
@@ -178,7 +182,7 @@ class Probe:
 
     def receive(self, within_s: Seconds) -> Got | None:
         """What came first of what came; None where nothing does."""
-        with contextlib.suppress(_TooLate):
+        with contextlib.suppress(ProbeSilent):
             self._wait(lambda: bool(self._arrived), within_s)
         return self._arrived.popleft() if self._arrived else None
 
@@ -202,7 +206,7 @@ class Probe:
             if self._end:
                 raise ProbeEnded(self._end)
             if left_s <= 0:
-                raise _TooLate(f"no answer within {within_s:g} s")
+                raise ProbeSilent(f"no answer within {within_s:g} s")
             if self._client.loop(min(_STEP_S, left_s)) and not self._end:
                 self._end = "the broker closed the connection without a word"
 
@@ -308,10 +312,6 @@ class Probe:
 
     def _on_log(self, _client: paho.Client, _data: Any, _level: int, text: str) -> None:
         self._alert = self._alert or tls_alert(text)
-
-
-class _TooLate(ProbeEnded):
-    """The connection is still there, and the broker silent."""
 
 
 def _properties(packet_type: int) -> Properties:

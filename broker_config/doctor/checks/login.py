@@ -3,7 +3,7 @@
 from broker_config.doctor.case import Case
 from broker_config.doctor.checks.encryption import speaks_tls
 from broker_config.doctor.finding import Finding, failed, ok
-from fedmqtt.mqtt_probe import ProbeEnded, ProbeRefused, Version
+from fedmqtt.mqtt_probe import ProbeEnded, ProbeRefused, ProbeSilent, Version
 
 NEEDS = ("encryption",)
 
@@ -41,6 +41,8 @@ def check(case: Case) -> Finding:
             if version == "MQTT 5" and refused.code in _OLD_VERSION:
                 continue
             return _refused(case, refused)
+        except ProbeSilent as silent:
+            return _no_answer(case, silent)
         except ProbeEnded as ended:
             # Some brokers of 3.1.1 hang up on a CONNECT of version 5.
             last = ended
