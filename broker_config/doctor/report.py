@@ -69,8 +69,8 @@ def _is_bad(result: Result) -> bool:
 
 def _remedies(finding: Finding, kind: str) -> Iterator[str]:
     """For this kind of broker; for each that has one, where the kind is not known."""
-    if always := finding.remedies.get(""):
-        yield always
     for one, name in KINDS.items():
         if one in finding.remedies and kind in ("", one):
             yield f"{name}: {finding.remedies[one]}"
+    if always := finding.remedies.get(""):
+        yield always
