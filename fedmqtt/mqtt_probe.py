@@ -88,6 +88,8 @@ class ProbeOptions:
     """Take up the session that is there, instead of a new one."""
     keep_s: int = 0
     """How long the broker is to keep the session when we leave."""
+    tries: int = 1
+    """How often to come again where the broker hangs up. One that still sees us off may do that."""
     not_ours: frozenset[str] = frozenset()
     """Topics of what may wait for a real program: it is not acknowledged, so it goes on waiting."""
 
@@ -107,7 +109,8 @@ class Probe:
         self._answers: dict[int, Answer] = {}
         self._awaited: set[int] = set()
         self._arrived: deque[Got] = deque()
-        self._client = self._new_client(tls)
+        self._tls = tls
+        self._client = self._new_client()
 
     @property
     def welcome(self) -> Welcome:
@@ -115,6 +118,19 @@ class Probe:
         return self._welcome
 
     def __enter__(self) -> Self:
+        for _ in range(self._options.tries - 1):
+            try:
+                self._connect()
+            except ProbeSilent:
+                raise
+            except ProbeEnded:
+                self._end, self._client = "", self._new_client()
+            else:
+                return self
+        self._connect()
+        return self
+
+    def _connect(self) -> None:
         client, options = self._client, self._options
         try:
             client.connect(
@@ -138,7 +154,6 @@ class Probe:
         if self._came.is_failure:
             self._close()
             raise ProbeRefused(self._came.value, str(self._came))
-        return self
 
     def __exit__(
         self,
@@ -218,7 +233,7 @@ class Probe:
 
     # Paho
 
-    def _new_client(self, tls: ssl.SSLContext | None) -> paho.Client:
+    def _new_client(self) -> paho.Client:
         options = self._options
         is_5 = options.version == "MQTT 5"
         client = paho.Client(
@@ -234,8 +249,8 @@ class Probe:
         client.max_inflight_messages_set(_IN_FLIGHT_MAX)
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
-        if tls is not None:
-            client.tls_set_context(tls)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
             client.on_log = self._on_log
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect

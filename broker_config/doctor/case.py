@@ -147,7 +147,9 @@ class Case:
         version: Version | None = None,
     ) -> Probe:
         """A connection of our own, of a new session or of the one by this name."""
-        # Some brokers stumble when one client id comes back while they still see it off.
+        # Some brokers stumble when one client id comes back while they still see it off. NATS locks
+        # it out for a second.
+        tries = 2 if name else 1
         name = name or f"-{next(self._numbers)}"
         if self.session_is_the_devices:
             # To begin a new session would end the device's.
@@ -157,6 +159,7 @@ class Case:
             version=version or self.version,
             resume=resume,
             keep_s=keep_s,
+            tries=tries,
             not_ours=self._waiting_for_the_device(),
         )
         return Probe(self.broker, self.tls, options)
