@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--id", help="the device's name, with --role device (its user name)")
     parser.add_argument(
+        "--witness",
+        type=Path,
+        metavar="FILE",
+        help="a coordinator's credentials: it says what this account should hear and should not,"
+        " and hears what this account may not say",
+    )
+    parser.add_argument(
         "--tls-ca", metavar="FILE", help="certificates to trust, without credentials"
     )
     parser.add_argument(
@@ -171,6 +178,7 @@ def _case(arguments: argparse.Namespace, progress: "_Progress") -> Case:
         state=arguments.state,
         tell=progress.note,
         kind=arguments.kind,
+        witness=_witness(arguments.witness, federation),
     )
 
 
@@ -193,6 +201,15 @@ def _account(arguments: argparse.Namespace) -> tuple[BrokerUrl, str, Role, str]:
     if role == "device" and not is_name(name):
         raise ValueError("--role device needs its name: --id pi-3")
     return broker, arguments.federation, role, name
+
+
+def _witness(path: Path | None, federation: str) -> BrokerUrl | None:
+    if path is None:
+        return None
+    account, broker = credentials.broker_of(path, ("coordinator",))
+    if account.federation != federation:
+        raise ValueError(f"--witness {path} is for {account.federation!r}, not {federation!r}")
+    return broker
 
 
 def _trusting(ca: str | None) -> ssl.SSLContext:

@@ -92,6 +92,8 @@ class ProbeOptions:
     """How often to come again where the broker hangs up. One that still sees us off may do that."""
     not_ours: frozenset[str] = frozenset()
     """Topics of what may wait for a real program: it is not acknowledged, so it goes on waiting."""
+    mark: bytes = b""
+    """In what we say there ourselves."""
 
 
 class Probe:
@@ -305,11 +307,17 @@ class Probe:
 
     def _on_message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         with contextlib.suppress(UnicodeDecodeError):
-            if message.topic not in self._options.not_ours:
+            if self._is_ours(message):
                 self._arrived.append(
                     Got(message.topic, bytes(message.payload), bool(message.retain))
                 )
                 client.ack(message.mid, message.qos)
+
+    def _is_ours(self, message: paho.MQTTMessage) -> bool:
+        options = self._options
+        if message.topic not in options.not_ours:
+            return True
+        return bool(options.mark) and options.mark in message.payload
 
     def _on_publish(
         self, _client: paho.Client, _data: Any, mid: int, code: ReasonCode, _said: Any

@@ -22,7 +22,7 @@ from broker_config.doctor import kinds
 from fedmqtt import messages
 from fedmqtt.credentials import Role
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import Presence, WireError
+from fedmqtt.messages import Presence, TimeLeft, WireError
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.mqtt_probe import Probe, ProbeOptions, Version, Welcome
 from fedmqtt.topics import (
@@ -33,6 +33,7 @@ from fedmqtt.topics import (
     ModelChunk,
     PresenceOf,
     RoundId,
+    RunId,
     StatusPage,
     Topics,
     UpdatePart,
@@ -79,6 +80,8 @@ class Case:
     """Folder of the program whose account this is."""
     tell: Callable[[str], None]
     """How far a long check has come."""
+    witness: BrokerUrl | None = None
+    """A coordinator's account, which hears what this one says, and says what it should hear."""
     kind: str = ""
     """Of broker; empty where it is not known."""
     nonce: str = field(default_factory=lambda: MARK + secrets.token_hex(4))
@@ -161,8 +164,17 @@ class Case:
             keep_s=keep_s,
             tries=tries,
             not_ours=self._waiting_for_the_device(),
+            mark=self.nonce.encode(),
         )
         return Probe(self.broker, self.tls, options)
+
+    def witnessing(self) -> Probe:
+        """A connection of the witness."""
+        assert self.witness is not None
+        options = ProbeOptions(
+            client_id=f"{self.nonce}-w{next(self._numbers)}", version=self.version
+        )
+        return Probe(self.witness, self.witness.context, options)
 
     def retained(self, probe: Probe, address: Address) -> bytes | None:
         """What lies there, if this account may read it and there is anything."""
@@ -172,6 +184,19 @@ class Case:
             if got.topic == topic and got.retained:
                 return got.payload
         return None
+
+    def aside(self, address: Address) -> bytes:
+        """What can be said there, and is of no matter to a program that hears it."""
+        match address:
+            case PresenceOf():
+                return self.absence()
+            case Inbox():
+                # Of a run that nobody takes part in.
+                return messages.encode(
+                    TimeLeft(run=RunId(self.nonce), round=RoundId(0), closes_in_s=0)
+                )
+            case _:
+                return self.nonce.encode()
 
     def absence(self) -> bytes:
         """What a device says that is not there, for whom nobody takes for its last words."""

@@ -93,6 +93,10 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(levels)
 
 
+def topic_of(case: Case, kind: type[Address], client: str) -> str:
+    return case.topics.path(address(kind, case.nonce, client))
+
+
 def write_each(case: Case, messages: Iterable[tuple[str, bytes]]) -> dict[str, Answer | None]:
     """The broker's answers, by topic; None where it ended the connection instead."""
     answers: dict[str, Answer | None] = {}

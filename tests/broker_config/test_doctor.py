@@ -380,3 +380,46 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
     assert said(*words) == (2, "")
     told = capsys.readouterr().err
     assert told.startswith("fedmqtt doctor: ") and because in told
+
+
+# With a witness
+
+
+@pytest.mark.parametrize("name", ["pi-3", "monitor"])
+def test_what_a_witness_says_and_hears_is_as_a_kit_has_it(kit_broker: KitBroker, name: str) -> None:
+    witness = _file(kit_broker.folder, "coordinator")
+    report = _as(kit_broker.folder, name, "--witness", witness)
+    assert report.with_status("failed") == set()
+    assert {"acl_allows", "acl_refuses"} <= report.with_status("ok")
+
+
+@pytest.mark.parametrize("kind", ["inbox/%u", "model/+/+"])
+def test_a_witness_shows_what_is_agreed_to_and_not_passed_on(kind: str, tmp_path: Path) -> None:
+    line = f"pattern read fed/v1/{FEDERATION}/{kind}"
+    folder = tmp_path / "kit"
+    with running_kit(_with_rules(folder, line, "# taken out"), folder):
+        report = _as(
+            folder, "pi-3", "--witness", _file(folder, "coordinator"), "--kind", "mosquitto"
+        )
+    assert report.with_status("failed") == {"acl_allows"}
+    assert report.says("acl_allows") == f"a device may not read {kind.partition('/')[0]}"
+    assert line in report.lines_to_change("acl_allows")
+
+
+def test_a_witness_shows_that_a_device_hears_others(tmp_path: Path) -> None:
+    folder = tmp_path / "kit"
+    before, after = f"fed/v1/{FEDERATION}/inbox/%u", f"fed/v1/{FEDERATION}/inbox/+"
+    with running_kit(_with_rules(folder, before, after), folder):
+        alone = _as(folder, "pi-3")
+        report = _as(folder, "pi-3", "--witness", _file(folder, "coordinator"))
+    assert alone.with_status("failed") == set()
+    assert report.with_status("failed") == {"acl_refuses"}
+    assert report.says("acl_refuses") == "a device may read inbox"
+
+
+def test_a_witness_of_another_federation_is_none(
+    kit_broker: KitBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    witness = _file(kit_broker.folder, "coordinator")
+    assert said("--federation", "other", "--witness", witness) == (2, "")
+    assert "is for 'demo', not 'other'" in capsys.readouterr().err

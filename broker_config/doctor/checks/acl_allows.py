@@ -4,6 +4,7 @@ from broker_config.access import Access
 from broker_config.doctor import rights
 from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, ok
+from fedmqtt.mqtt_probe import Probe
 from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, PresenceOf
 
 NEEDS = ("qos",)
@@ -19,7 +20,8 @@ def check(case: Case) -> Finding:
         return _missing(case, "write", unwritten)
     if unread:
         return _missing(case, "read", unread)
-    if case.loop_topic and (lost := _not_passed_on(case)):
+    lost = _not_passed_on(case) if case.loop_topic else _unheard(case)
+    if lost:
         return _missing(case, "read", lost)
     said = f"a {case.role} may do what it must"
     if untried:
@@ -45,8 +47,7 @@ def _unwritable(case: Case, untried: set[type[Address]]) -> list[type[Address]]:
     topics = {}
     for kind in rights.must(case, "write"):
         if kind not in untried:
-            client = case.id if case.role == "device" else case.nonce
-            topics[case.topics.path(rights.address(kind, case.nonce, client))] = kind
+            topics[rights.topic_of(case, kind, _client(case))] = kind
     presence = case.topics.path(PresenceOf(ClientId(case.id)))
     payloads = [(topic, case.absence() if topic == presence else b"") for topic in topics]
     answers = rights.write_each(case, payloads)
@@ -57,8 +58,7 @@ def _unreadable(case: Case) -> list[type[Address]]:
     refused = []
     with case.connected() as probe:
         for kind in rights.must(case, "read"):
-            client = case.id if case.role == "device" else case.nonce
-            topic = case.topics.path(rights.address(kind, case.nonce, client))
+            topic = rights.topic_of(case, kind, _client(case))
             if not probe.subscribe(topic).agreed:
                 refused.append(kind)
     return refused
@@ -74,13 +74,43 @@ def _not_passed_on(case: Case) -> list[type[Address]]:
         for kind in rights.must(case, "write"):
             if kind in rights.UNIQUE:
                 continue
-            topic = case.topics.path(rights.address(kind, case.nonce, case.nonce))
+            address = rights.address(kind, case.nonce, case.nonce)
+            topic = case.topics.path(address)
             probe.subscribe(topic)
-            probe.publish(topic, b"passed on?")
-            got = probe.receive(_ARRIVES_WITHIN_S)
-            if got is None or got.topic != topic:
+            probe.publish(topic, case.aside(address))
+            if not _arrives(case, probe, topic):
                 lost.append(kind)
     return lost
+
+
+def _unheard(case: Case) -> list[type[Address]]:
+    """What the witness says to us, and the broker does not pass on."""
+    if case.witness is None:
+        return []
+    lost = []
+    with case.connected() as probe, case.witnessing() as witness:
+        for kind in rights.must(case, "read"):
+            if kind in rights.UNIQUE:
+                continue
+            address = rights.address(kind, case.nonce, _client(case))
+            topic = case.topics.path(address)
+            probe.subscribe(topic)
+            witness.publish(topic, case.aside(address))
+            if not _arrives(case, probe, topic):
+                lost.append(kind)
+    return lost
+
+
+def _arrives(case: Case, probe: Probe, topic: str) -> bool:
+    while (got := probe.receive(_ARRIVES_WITHIN_S)) is not None:
+        if got.topic == topic and case.nonce.encode() in got.payload:
+            return True
+    return False
+
+
+def _client(case: Case) -> str:
+    """A device has topics of its own; for others, one that there is not."""
+    return case.id if case.role == "device" else case.nonce
 
 
 def _missing(case: Case, what: Access, kinds: list[type[Address]]) -> Finding:
@@ -95,5 +125,4 @@ def _missing(case: Case, what: Access, kinds: list[type[Address]]) -> Finding:
 
 def _name(case: Case, kind: type[Address]) -> str:
     """What a person sees in a topic: offer, model, update, ..."""
-    path = case.topics.path(rights.address(kind, case.nonce, case.nonce))
-    return path.split("/")[3]
+    return rights.topic_of(case, kind, case.nonce).split("/")[3]

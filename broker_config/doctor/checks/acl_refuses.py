@@ -1,12 +1,12 @@
 """Is this account refused what is not its own?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from broker_config.access import Rule
+from broker_config.access import Access, Rule
 from broker_config.doctor import rights
 from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, Remedies, failed, not_checked, ok, warning
-from fedmqtt.mqtt_probe import Got
+from fedmqtt.mqtt_probe import Got, Probe
 from fedmqtt.topics import (
     CHANNELS,
     ROOT,
@@ -14,7 +14,6 @@ from fedmqtt.topics import (
     ClientId,
     Digest,
     ModelChunk,
-    PresenceOf,
     RoundId,
     Topics,
     UpdatePart,
@@ -26,39 +25,57 @@ NEEDS = ("qos",)
 def check(case: Case) -> Finding:
     if case.role == "coordinator":
         return _of_coordinator(case)
-    said_too_much = [*_heard(case)]
-    if case.version == "MQTT 5":
-        written = _written(case)
-        if written:
-            return _too_open(case, f"may write {', '.join(written)}")
-    if said_too_much:
-        return _too_open(case, f"may read {', '.join(sorted(set(said_too_much)))}")
-    if case.version == "MQTT 3.1.1":
-        return not_checked("MQTT 3.1.1 does not tell what it refuses to write; nothing was heard")
+    # What others say first: were rules so open, it is said already.
+    read, written = sorted(set(_heard(case))), _written(case)
+    if written:
+        return _too_open(case, f"may write {', '.join(written)}")
+    if read:
+        return _too_open(case, f"may read {', '.join(read)}")
+    if _is_blind(case):
+        return not_checked(
+            "MQTT 3.1.1 does not tell what it refuses to write (--witness would); nothing was heard"
+        )
     return ok("what is not its own: refused to write, and nothing of it was heard")
 
 
+def _is_blind(case: Case) -> bool:
+    """Whether the broker may agree to what it then does not pass on, and nobody would see."""
+    return case.version == "MQTT 3.1.1" and case.witness is None
+
+
 def _written(case: Case) -> list[str]:
-    """What the broker takes from us, though it should not; first where nobody takes notice."""
+    """What the broker takes from us, though it should not."""
+    if _is_blind(case):
+        return []
     quiet = [kind for kind in CHANNELS if kind not in rights.UNIQUE]
-    # Others' first: were these taken, the federation's own three topics are left in peace.
+    # Were these taken, the federation's own three topics are left in peace.
     return _taken(case, quiet) or _taken(case, rights.UNIQUE)
 
 
-def _taken(case: Case, kinds: list[type[Address]] | tuple[type[Address], ...]) -> list[str]:
+def _taken(case: Case, kinds: Iterable[type[Address]]) -> list[str]:
+    messages = [
+        (case.topics.path(one), case.aside(one)) for one in _not_granted(case, kinds, "write")
+    ]
+    if case.version == "MQTT 5":
+        answers = rights.write_each(case, messages)
+        return [_short(topic) for topic, said in answers.items() if said and said.agreed]
+    with case.witnessing() as witness:
+        for topic, _ in messages:
+            witness.subscribe(topic)
+        rights.write_each(case, messages)
+        return sorted({_short(got.topic) for got in _all(case, witness)})
+
+
+def _not_granted(case: Case, kinds: Iterable[type[Address]], what: Access) -> list[Address]:
+    """Of each kind one that is another client's, or everybody's."""
     granted = rights.rules(case)
-    presence = case.topics.path(PresenceOf(ClientId(case.nonce)))
-    messages = []
-    for kind in kinds:
-        topic = case.topics.path(rights.address(kind, case.nonce, case.nonce))
-        if not rights.allows(granted, "write", topic):
-            messages.append((topic, case.absence() if topic == presence else case.nonce.encode()))
-    answers = rights.write_each(case, messages)
-    return [_short(topic) for topic, said in answers.items() if said is not None and said.agreed]
+    others = [rights.address(kind, case.nonce, case.nonce) for kind in kinds]
+    return [one for one in others if not rights.allows(granted, what, case.topics.path(one))]
 
 
 def _heard(case: Case) -> Iterator[str]:
-    """What we are told that is not for us: of what others left there, and of our own answers.
+    """What we are told that is not for us: what others left there, our own answers, and what the
+    witness says to others.
 
     A device writes its updates, and may not read them.
     """
@@ -66,21 +83,29 @@ def _heard(case: Case) -> Iterator[str]:
     own = topics.path(UpdatePart(0, ClientId(case.id), RoundId(0), case.nonce))
     with case.connected() as probe:
         for asked in (own, topics.any_presence, topics.any_status, topics.seat):
-            if not _is_granted(granted, asked):
+            if Rule("read", asked) not in granted:
                 probe.subscribe(asked)
         if case.role == "device":
             probe.publish(own, case.nonce.encode())
-        while (got := probe.receive(case.quiet_s)) is not None:
-            if _is_not_ours(granted, got):
+        if case.witness is not None:
+            _let_witness_speak(case, probe)
+        for got in _all(case, probe):
+            if not rights.allows(granted, "read", got.topic):
                 yield _short(got.topic)
 
 
-def _is_granted(granted: list[Rule], topic_filter: str) -> bool:
-    return any(rule.access == "read" and rule.topic_filter == topic_filter for rule in granted)
+def _let_witness_speak(case: Case, probe: Probe) -> None:
+    quiet = [kind for kind in CHANNELS if kind not in rights.UNIQUE]
+    with case.witnessing() as witness:
+        for address in _not_granted(case, quiet, "read"):
+            topic = case.topics.path(address)
+            probe.subscribe(topic)
+            witness.publish(topic, case.aside(address))
 
 
-def _is_not_ours(granted: list[Rule], got: Got) -> bool:
-    return not rights.allows(granted, "read", got.topic)
+def _all(case: Case, probe: Probe) -> Iterator[Got]:
+    while (got := probe.receive(case.quiet_s)) is not None:
+        yield got
 
 
 def _of_coordinator(case: Case) -> Finding:
@@ -92,11 +117,7 @@ def _of_coordinator(case: Case) -> Finding:
     if not (agreed and heard):
         return ok("other federations' topics: refused")
     if case.is_anonymous:
-        return warning(
-            "nothing is refused: everybody may do everything here",
-            "Good for trying out in a network that you trust, and for nothing else.",
-            {"": "fedmqtt broker-kit makes accounts, TLS and rules"},
-        )
+        return _open_to_all()
     return warning(
         "other federations' topics are not refused",
         "Whoever has this account can end whatever else goes through this broker.",
@@ -105,11 +126,21 @@ def _of_coordinator(case: Case) -> Finding:
 
 
 def _too_open(case: Case, what: str) -> Finding:
+    if case.is_anonymous:
+        return _open_to_all()
     return failed(
         f"a {case.role} {what}",
         "The broker's rules are more open than the federation's table of topics: one bad account"
         " could end rounds, or read what others send.",
         _RULES,
+    )
+
+
+def _open_to_all() -> Finding:
+    return warning(
+        "nothing is refused: everybody may do everything here",
+        "Good for trying out in a network that you trust, and for nothing else.",
+        {"": "fedmqtt broker-kit makes accounts, TLS and rules"},
     )
 
 
