@@ -99,9 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     needs.add_argument(
         "--state",
         type=Path,
-        default=Path.home(),
         metavar="DIR",
-        help="folder of the program's files",
+        help="the client's --state, to see whether it is at work and how much room there is",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -175,7 +174,10 @@ def _case(arguments: argparse.Namespace, progress: "_Progress") -> Case:
             packet_cap_bytes=arguments.packet_max,
         ),
         tls=(broker.context or _trusting(arguments.tls_ca)) if broker.tls else None,
-        state=arguments.state,
+        state=arguments.state or _state_of(federation, name),
+        may_be_the_device=(
+            role == "device" and arguments.credentials is not None and arguments.broker is None
+        ),
         tell=progress.note,
         kind=arguments.kind,
         witness=_witness(arguments.witness, federation),
@@ -201,6 +203,11 @@ def _account(arguments: argparse.Namespace) -> tuple[BrokerUrl, str, Role, str]:
     if role == "device" and not is_name(name):
         raise ValueError("--role device needs its name: --id pi-3")
     return broker, arguments.federation, role, name
+
+
+def _state_of(federation: str, name: str) -> Path:
+    """As a client's, where nobody says otherwise."""
+    return Path.home() / ".local" / "state" / "fedmqtt" / federation / name
 
 
 def _witness(path: Path | None, federation: str) -> BrokerUrl | None:

@@ -82,6 +82,8 @@ class Case:
     """How far a long check has come."""
     witness: BrokerUrl | None = None
     """A coordinator's account, which hears what this one says, and says what it should hear."""
+    may_be_the_device: bool = False
+    """The broker may take us for the device itself, and cut its own connection off."""
     kind: str = ""
     """Of broker; empty where it is not known."""
     nonce: str = field(default_factory=lambda: MARK + secrets.token_hex(4))

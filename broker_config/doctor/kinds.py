@@ -26,6 +26,9 @@ def by_host(host: str) -> str:
     return next((kind for end, kind in _HOSTS.items() if host.lower().endswith(end)), "")
 
 
-def by_version(text: str) -> str:
+def by_version(topic: str, text: str) -> str:
     """Of what a broker says of itself under `$SYS`; empty where it does not tell."""
+    if topic.startswith("$SYS/brokers/"):
+        # Of each node of a cluster, and without a name.
+        return "emqx"
     return next((kind for kind in KINDS if kind in text.lower()), "")

@@ -6,6 +6,8 @@ seat and the claim.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any
 
 from broker_config import access
 from broker_config.access import Access, Rule
@@ -16,17 +18,9 @@ from fedmqtt.topics import (
     CHANNELS,
     ROOT,
     Address,
-    ClientId,
     CoordinatorSeat,
-    Digest,
-    Inbox,
-    ModelChunk,
     OfferBoard,
-    PresenceOf,
-    RoundId,
     SeatClaim,
-    StatusPage,
-    UpdatePart,
 )
 
 UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim)
@@ -35,23 +29,16 @@ UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim)
 
 def address(kind: type[Address], nonce: str, client: str) -> Address:
     """One of this kind; of this client, where it is a client's."""
-    match kind.__name__:
-        case "OfferBoard":
-            return OfferBoard()
-        case "ModelChunk":
-            return ModelChunk(Digest(nonce), 0)
-        case "UpdatePart":
-            return UpdatePart(0, ClientId(client), RoundId(0), nonce)
-        case "Inbox":
-            return Inbox(ClientId(client))
-        case "PresenceOf":
-            return PresenceOf(ClientId(client))
-        case "CoordinatorSeat":
-            return CoordinatorSeat()
-        case "SeatClaim":
-            return SeatClaim()
-        case _:
-            return StatusPage(f"{nonce}/page")
+    places: dict[str, Any] = {
+        "client": client,
+        "digest": nonce,
+        "index": 0,
+        "lane": 0,
+        "page": f"{nonce}/page",
+        "part": nonce,
+        "round": 0,
+    }
+    return kind(**{place.name: places[place.name] for place in fields(kind)})
 
 
 def rules(case: Case) -> list[Rule]:

@@ -5,11 +5,15 @@ import io
 import json
 import os
 import re
+import socket
+import socketserver
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 from typing import Any
 
 from broker_config import child, doctor_command, local_broker
@@ -17,6 +21,8 @@ from broker_config.mosquitto import find_mosquitto
 from tests.own_broker import free_port
 
 _LEASH = Path(local_broker.__file__).with_name("leash.py")
+_FLAGS_BEHIND_NAME, _CLEAN_START = 5, 0x02
+"""Of a CONNECT: its name is followed by the version's number, and by the flags (MQTT 5, 3.1.2)."""
 _READY = re.compile(r"mosquitto version \S+ running")
 
 
@@ -69,3 +75,34 @@ def mosquitto_with(folder: Path, *lines: str) -> Iterator[str]:
     command = [sys.executable, "-I", "-S", str(_LEASH), str(executable), "-c", str(config)]
     with child.running(command, folder / "broker.log", _READY):
         yield f"mqtt://127.0.0.1:{port}"
+
+
+@contextmanager
+def forgetful(url: str) -> Iterator[str]:
+    """The same broker, but for sessions: whoever comes begins a new one, whatever it asks for."""
+    port = int(url.rpartition(":")[2])
+
+    class Between(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as broker:
+                connect = bytearray(self.request.recv(4096))
+                connect[connect.index(b"MQTT") + _FLAGS_BEHIND_NAME] |= _CLEAN_START
+                broker.sendall(connect)
+                self._pass_on(broker)
+
+        def _pass_on(self, broker: socket.socket) -> None:
+            other = {self.request: broker, broker: self.request}
+            with suppress(OSError):
+                while True:
+                    for one in select(other, [], [])[0]:
+                        if not (data := one.recv(65536)):
+                            return
+                        other[one].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Between) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"mqtt://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()

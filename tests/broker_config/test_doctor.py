@@ -1,7 +1,11 @@
 """`fedmqtt doctor` on real brokers, each with one thing wrong: it names that, and only that."""
 
+import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,12 +16,20 @@ from broker_config.kit import Kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import credentials, messages
+from fedmqtt.folder_lock import FolderLock
 from fedmqtt.messages import Presence
 from fedmqtt.mqtt_probe import Probe, ProbeOptions
-from tests.broker_config.doctors_patient import Report, examined, mosquitto_with, said
+from tests.broker_config.doctors_patient import (
+    Report,
+    examined,
+    forgetful,
+    mosquitto_with,
+    said,
+)
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
 from tests.broker_config.plain_client import connected
 from tests.own_broker import free_port
+from tests.programs import running
 
 pytestmark = [
     pytest.mark.broker,
@@ -132,6 +144,64 @@ def test_what_waits_for_a_device_goes_on_waiting(kit_broker: KitBroker) -> None:
         pass
 
 
+def test_a_device_whose_client_runs_here_is_not_cut_off(
+    kit_broker: KitBroker, tmp_path: Path
+) -> None:
+    lock = FolderLock(tmp_path)
+    report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path))
+    assert report.exit_code == 0
+    assert f"pi-3 is at work on this machine (process {os.getpid()})" in report.says("login")
+    assert report.checks["login"]["status"] == report.checks["qos"]["status"] == "not checked"
+    # By the port where sessions are not named by accounts it may be looked at.
+    servers = f"mqtts://localhost:{kit_broker.servers_port}"
+    report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path), "--broker", servers)
+    assert "login" in report.with_status("ok")
+    lock.release()
+
+
+# What this machine is like
+
+
+def test_a_clock_that_is_behind_the_coordinators_is_named(tmp_path: Path) -> None:
+    opened = (datetime.now(UTC) + timedelta(minutes=10)).isoformat(timespec="seconds")
+    with mosquitto_with(tmp_path) as url, connected(url, "coordinator") as coordinator:
+        page = json.dumps({"round": 3, "opened": opened}).encode()
+        coordinator.publish(f"fed/v1/{FEDERATION}/status/round", page, retain=True)
+        report = _at(url)
+    assert report.with_status("failed") == {"clock"}
+    assert "behind the coordinator's by " in report.says("clock")
+
+
+def test_a_model_that_is_too_large_for_this_machine_is_named(tmp_path: Path) -> None:
+    with mosquitto_with(tmp_path) as url:
+        report = _at(url, "--model-mb", "1e12")
+    assert report.exit_code == 1
+    assert report.with_status("failed") == {"room"}
+    assert "--state DIR on another disk" in report.lines_to_change("room")
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    with mosquitto_with(tmp_path) as url, connected(url, "who looks") as looks:
+        looks.subscribe("fed/#")
+        # As many messages as keep it busy until it is told to end.
+        words = ("--broker", url, "--federation", FEDERATION, "--devices", "100000")
+        with running(tmp_path, "fedmqtt", "doctor", *words) as doctor:
+            while looks.receive().payload != (300).to_bytes(4):
+                pass
+            doctor.process.send_signal(signal.SIGINT)
+            assert doctor.wait() == 130
+        assert "Traceback" not in doctor.log
+        with connected(url, "who comes later") as later:
+            later.subscribe("fed/#")
+            later.subscribe("fence")
+            later.publish("fence", b"")
+            assert later.receive().topic == "fence"
+            later.subscribe("$SYS/broker/clients/total")
+            # The two that look.
+            while later.receive().payload != b"2":
+                pass
+
+
 # What is wrong with a broker
 
 
@@ -180,6 +250,15 @@ def test_a_limit_that_is_announced_is_lived_with(tmp_path: Path) -> None:
     assert report.with_status("warning") == {"acl_refuses", "packet_size"}
     assert "20,000 announced" in report.says("packet_size")
     assert "cut their chunks to 18,976 bytes" in report.checks["packet_size"]["means"]
+
+
+def test_a_broker_that_keeps_no_session_is_named(tmp_path: Path) -> None:
+    with mosquitto_with(tmp_path) as url, forgetful(url) as forgets:
+        report = _at(forgets, "--kind", "rabbitmq")
+    assert report.exit_code == 1
+    assert report.with_status("failed") == {"session"}
+    assert report.says("queue") == "needs session"
+    assert "mqtt.max_session_expiry_interval_seconds" in report.lines_to_change("session")
 
 
 def test_one_message_at_a_time_is_a_warning(tmp_path: Path) -> None:

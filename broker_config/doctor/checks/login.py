@@ -2,7 +2,8 @@
 
 from broker_config.doctor.case import Case
 from broker_config.doctor.checks.encryption import speaks_tls
-from broker_config.doctor.finding import Finding, failed, ok
+from broker_config.doctor.finding import Finding, failed, not_checked, ok
+from fedmqtt.folder_lock import holder_of
 from fedmqtt.mqtt_probe import ProbeEnded, ProbeRefused, ProbeSilent, Version
 
 NEEDS = ("encryption",)
@@ -33,6 +34,11 @@ _ACCOUNT_UNKNOWN = {
 
 
 def check(case: Case) -> Finding:
+    if case.may_be_the_device and (holder := holder_of(case.state)):
+        return not_checked(
+            f"{case.id} is at work on this machine ({holder}), and a broker that names sessions by"
+            " accounts would cut it off: stop it, or name the coordinators' port with --broker"
+        )
     last: ProbeEnded | None = None
     for version in _VERSIONS:
         try:

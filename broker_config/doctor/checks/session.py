@@ -21,13 +21,15 @@ _MEANS = "A device that slept would not find its receipts, and sends its whole a
 def check(case: Case) -> Finding:
     if case.session_is_the_devices:
         return ok(f"{case.id}'s own was there, and is left as it was")
-    with case.connected(_NAME, keep_s=_DAY_S) as probe:
-        probe.subscribe(case.read_topic)
-        granted_s = probe.welcome.session_expiry_s
-    with case.connected(_NAME, resume=True, keep_s=_DAY_S) as probe:
-        is_there = probe.welcome.session_present
-    with case.connected(_NAME):
-        pass
+    try:
+        with case.connected(_NAME, keep_s=_DAY_S) as probe:
+            probe.subscribe(case.read_topic)
+            granted_s = probe.welcome.session_expiry_s
+        with case.connected(_NAME, resume=True, keep_s=_DAY_S) as probe:
+            is_there = probe.welcome.session_present
+    finally:
+        with case.connected(_NAME):
+            pass
     if not is_there:
         return failed("gone when we came back after a moment", _MEANS, _REMEDIES)
     if granted_s is not None and granted_s < _DAY_S:

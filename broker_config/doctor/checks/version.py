@@ -13,8 +13,8 @@ _TEXT_MAX = 60
 
 
 def check(case: Case) -> Finding:
-    called = _called(case)
-    case.kind = case.kind or kinds.by_version(called)
+    topic, called = _called(case)
+    case.kind = case.kind or kinds.by_version(topic, called)
     says = f"{case.version}; {called or 'the broker does not tell us what it is'}"
     if case.version == "MQTT 5":
         return ok(says)
@@ -30,7 +30,8 @@ def check(case: Case) -> Finding:
     )
 
 
-def _called(case: Case) -> str:
+def _called(case: Case) -> tuple[str, str]:
+    """Where it tells, and what; empty where it does not."""
     try:
         with case.connected() as probe:
             for topic in _TOPICS:
@@ -38,8 +39,8 @@ def _called(case: Case) -> str:
             got = probe.receive(case.quiet_s)
     except ProbeEnded:
         # As some do on a topic that an account may not read.
-        return ""
+        return "", ""
     if got is None or not got.topic.startswith("$SYS/"):
-        return ""
+        return "", ""
     text = got.payload[:_TEXT_MAX].decode(errors="replace")
-    return text if text.isprintable() else ""
+    return got.topic, text if text.isprintable() else ""
