@@ -30,7 +30,13 @@ from broker_config.doctor.kinds import KINDS
 from fedmqtt import credentials
 from fedmqtt.command_line import EXIT_DENIED
 from fedmqtt.credentials import CredentialsError, Role
-from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
+from fedmqtt.mqtt_link import (
+    RECEIVE_BYTES_MAX,
+    BrokerUrl,
+    BrokerUrlError,
+    parse_broker_url,
+    plaintext_fault,
+)
 from fedmqtt.topics import Topics, is_name
 
 _ROLES: tuple[Role, ...] = ("device", "coordinator", "monitor")
@@ -38,6 +44,7 @@ _DEFAULT_BROKER = "mqtt://localhost"
 _CHUNK_BYTES = 128 * 1024
 """As `transfer.chunk_bytes` and `link.chunk_bytes` unless somebody says otherwise."""
 _PACKET_CAP_BYTES = 256 * 1024
+_HEAD_BYTES = 1024
 _DEVICES = 50
 _TELL_AFTER_S = 2.0
 
@@ -171,7 +178,7 @@ def _case(arguments: argparse.Namespace, progress: "_Progress") -> Case:
             chunk_bytes=arguments.chunk_bytes,
             devices=arguments.devices,
             model_bytes=None if model_mb is None else int(model_mb * 1e6),
-            packet_cap_bytes=arguments.packet_max,
+            packet_cap_bytes=min(arguments.packet_max, RECEIVE_BYTES_MAX - _HEAD_BYTES),
         ),
         tls=(broker.context or _trusting(arguments.tls_ca)) if broker.tls else None,
         state=arguments.state or _state_of(federation, name),

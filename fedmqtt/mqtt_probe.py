@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -21,11 +21,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fedmqtt.effects import Seconds
-from fedmqtt.mqtt_link import BrokerUrl, tls_alert
+from fedmqtt.mqtt_link import RECEIVE_BYTES_MAX, BrokerUrl, tls_alert
 
 Version = Literal["MQTT 5", "MQTT 3.1.1"]
 
 WITHIN_S = 6.0
+HEARS_FOR_S = 5.0
 _GOODBYE_WITHIN_S = 1.0
 _STEP_S = 0.05
 _KEEPALIVE_S = 60
@@ -203,6 +204,12 @@ class Probe:
             self._wait(lambda: bool(self._arrived), within_s)
         return self._arrived.popleft() if self._arrived else None
 
+    def hear(self, quiet_s: Seconds) -> Iterator[Got]:
+        """All that comes until nothing has for so long, or others have gone on for too long."""
+        ends_at = time.monotonic() + quiet_s + HEARS_FOR_S
+        while time.monotonic() < ends_at and (got := self.receive(quiet_s)) is not None:
+            yield got
+
     def _send(self, topic: str, payload: bytes, retain: bool, expiry_s: int | None) -> int:
         properties = None
         if expiry_s is not None and self._options.version == "MQTT 5":
@@ -267,6 +274,7 @@ class Probe:
             return {}
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = keep_s
+        properties.MaximumPacketSize = RECEIVE_BYTES_MAX
         return {"clean_start": not resume, "properties": properties}
 
     def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:

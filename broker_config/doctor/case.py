@@ -182,7 +182,7 @@ class Case:
         """What lies there, if this account may read it and there is anything."""
         topic = self.topics.path(address)
         probe.subscribe(topic)
-        while (got := probe.receive(self.quiet_s)) is not None:
+        for got in probe.hear(self.quiet_s):
             if got.topic == topic and got.retained:
                 return got.payload
         return None

@@ -5,7 +5,7 @@ is not. Three topics of a federation are what they are, and have no such neighbo
 seat and the claim.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -25,6 +25,8 @@ from fedmqtt.topics import (
 
 UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim)
 """Whoever writes there is heard."""
+
+_Question = tuple[Callable[..., Answer], *tuple[Any, ...]]
 
 
 def address(kind: type[Address], nonce: str, client: str) -> Address:
@@ -86,24 +88,26 @@ def topic_of(case: Case, kind: type[Address], client: str) -> str:
 
 def write_each(case: Case, messages: Iterable[tuple[str, bytes]]) -> dict[str, Answer | None]:
     """The broker's answers, by topic; None where it ended the connection instead."""
+    return _each(case, {topic: (Probe.publish, topic, payload) for topic, payload in messages})
+
+
+def subscribe_each(case: Case, filters: Iterable[str]) -> dict[str, Answer | None]:
+    """The same, to subscriptions."""
+    return _each(case, {one: (Probe.subscribe, one) for one in filters})
+
+
+def _each(case: Case, asked: Mapping[str, _Question]) -> dict[str, Answer | None]:
     answers: dict[str, Answer | None] = {}
-    left = list(messages)
-    while left:
+    while len(answers) < len(asked):
         with case.connected() as probe:
-            _write_some(probe, left, answers)
-        left = [one for one in left if one[0] not in answers]
+            for name in [one for one in asked if one not in answers]:
+                ask, *words = asked[name]
+                answers[name] = None
+                try:
+                    answers[name] = ask(probe, *words)
+                except ProbeEnded:
+                    break
     return answers
-
-
-def _write_some(
-    probe: Probe, messages: Iterable[tuple[str, bytes]], answers: dict[str, Answer | None]
-) -> None:
-    for topic, payload in messages:
-        try:
-            answers[topic] = probe.publish(topic, payload)
-        except ProbeEnded:
-            answers[topic] = None
-            return
 
 
 def remedies(case: Case, what: Access, kinds: Iterable[type[Address]]) -> Remedies:

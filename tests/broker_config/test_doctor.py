@@ -12,6 +12,8 @@ import pytest
 
 from broker_config import kit
 from broker_config.certificates import Authority, Pair
+from broker_config.doctor.case import Case, Needs
+from broker_config.doctor.checks import acl_refuses
 from broker_config.kit import Kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
@@ -19,6 +21,7 @@ from fedmqtt import credentials, messages
 from fedmqtt.folder_lock import FolderLock
 from fedmqtt.messages import Presence
 from fedmqtt.mqtt_probe import Probe, ProbeOptions
+from fedmqtt.topics import Topics
 from tests.broker_config.doctors_patient import (
     Report,
     examined,
@@ -421,12 +424,16 @@ def test_a_name_without_an_address_is_named() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "check"), [("mqtt", "login"), ("mqtts", "encryption")])
-def test_a_port_that_never_answers_is_named(scheme: str, check: str) -> None:
+def test_a_port_that_never_answers_is_named_and_waited_for_in_words(
+    scheme: str, check: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         report = _at(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}")
     assert report.exit_code == 1
     assert report.with_status("failed") == {check}
     assert "Something else listens there" in report.checks[check]["means"]
+    # It takes seconds, and says so meanwhile.
+    assert f"... {check}\n" in capsys.readouterr().err
 
 
 # What a person reads
@@ -502,3 +509,44 @@ def test_a_witness_of_another_federation_is_none(
     witness = _file(kit_broker.folder, "coordinator")
     assert said("--federation", "other", "--witness", witness) == (2, "")
     assert "is for 'demo', not 'other'" in capsys.readouterr().err
+
+
+def _case_of_old(kit_broker: KitBroker, *, witness: bool) -> Case:
+    """As if the kit's broker spoke MQTT 3.1.1 alone, which says nothing of what it refuses."""
+    path = Path(_file(kit_broker.folder, "pi-3"))
+    account, broker = credentials.broker_of(path, ("device",))
+    coordinators = Path(_file(kit_broker.folder, "coordinator"))
+    return Case(
+        broker=broker,
+        topics=Topics(FEDERATION),
+        federation=FEDERATION,
+        role="device",
+        id=account.id,
+        needs=Needs(chunk_bytes=1024, devices=1, model_bytes=None, packet_cap_bytes=2048),
+        tls=account.tls_context(),
+        state=kit_broker.folder,
+        tell=lambda _text: None,
+        version="MQTT 3.1.1",
+        witness=credentials.broker_of(coordinators, ("coordinator",))[1] if witness else None,
+    )
+
+
+def test_with_an_old_broker_a_witness_sees_what_is_refused(kit_broker: KitBroker) -> None:
+    offer = f"fed/v1/{FEDERATION}/offer"
+    seen = _case_of_old(kit_broker, witness=True)
+    with seen.witnessing() as coordinator:
+        coordinator.publish(offer, b"a real one", retain=True)
+    alone = acl_refuses.check(_case_of_old(kit_broker, witness=False))
+    assert (alone.status, "--witness would" in alone.says) == ("not checked", True)
+    assert acl_refuses.check(seen).status == "ok"
+    with seen.witnessing() as coordinator:
+        coordinator.publish(offer, b"", retain=True)
+
+
+def test_with_an_old_broker_a_witness_hears_what_should_be_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "kit"
+    rule = f"fed/v1/{FEDERATION}/offer"
+    made = _with_rules(folder, f"pattern read {rule}", f"pattern readwrite {rule}")
+    with running_kit(made, folder) as running_broker:
+        found = acl_refuses.check(_case_of_old(running_broker, witness=True))
+    assert (found.status, found.says) == ("failed", "a device may write offer")

@@ -44,10 +44,8 @@ def _untried(case: Case) -> set[type[Address]]:
 
 def _unwritable(case: Case, untried: set[type[Address]]) -> list[type[Address]]:
     """The kinds that the broker does not let us write. On 3.1.1 it may let us, and pass on none."""
-    topics = {}
-    for kind in rights.must(case, "write"):
-        if kind not in untried:
-            topics[rights.topic_of(case, kind, _client(case))] = kind
+    kinds = [kind for kind in rights.must(case, "write") if kind not in untried]
+    topics = {rights.topic_of(case, kind, _client(case)): kind for kind in kinds}
     presence = case.topics.path(PresenceOf(ClientId(case.id)))
     payloads = [(topic, case.absence() if topic == presence else b"") for topic in topics]
     answers = rights.write_each(case, payloads)
@@ -55,13 +53,11 @@ def _unwritable(case: Case, untried: set[type[Address]]) -> list[type[Address]]:
 
 
 def _unreadable(case: Case) -> list[type[Address]]:
-    refused = []
-    with case.connected() as probe:
-        for kind in rights.must(case, "read"):
-            topic = rights.topic_of(case, kind, _client(case))
-            if not probe.subscribe(topic).agreed:
-                refused.append(kind)
-    return refused
+    topics = {
+        rights.topic_of(case, kind, _client(case)): kind for kind in rights.must(case, "read")
+    }
+    answers = rights.subscribe_each(case, topics)
+    return [topics[topic] for topic, said in answers.items() if said is None or not said.agreed]
 
 
 def _not_passed_on(case: Case) -> list[type[Address]]:
@@ -102,7 +98,7 @@ def _unheard(case: Case) -> list[type[Address]]:
 
 
 def _arrives(case: Case, probe: Probe, topic: str) -> bool:
-    while (got := probe.receive(_ARRIVES_WITHIN_S)) is not None:
+    for got in probe.hear(_ARRIVES_WITHIN_S):
         if got.topic == topic and case.nonce.encode() in got.payload:
             return True
     return False

@@ -1,5 +1,7 @@
 """Does the broker let this account in?"""
 
+import time
+
 from broker_config.doctor.case import Case
 from broker_config.doctor.checks.encryption import speaks_tls
 from broker_config.doctor.finding import Finding, failed, not_checked, ok
@@ -60,8 +62,11 @@ def check(case: Case) -> Finding:
 def _come_in(case: Case, version: Version) -> None:
     case.version = version
     resume = case.role == "device"
+    began = time.monotonic()
     with case.connected(_NAME, resume=resume, keep_s=_KEEP_S if resume else 0) as probe:
         case.welcome = probe.welcome
+        # TCP, TLS and CONNECT. A proxy that is near may have answered for TCP.
+        case.way_s = max(case.way_s, (time.monotonic() - began) / 4)
         # We came under a name that nobody has used before.
         case.session_is_the_devices = resume and probe.welcome.session_present
     if resume and not case.session_is_the_devices:

@@ -79,7 +79,7 @@ def _try(case: Case, topic: str, payload: bytes, wildcard: str) -> Finding:
 def _is_found(case: Case, topic_filter: str, topic: str, payload: bytes, within_s: float) -> bool:
     with case.connected() as probe:
         probe.subscribe(topic_filter)
-        while (got := probe.receive(within_s)) is not None:
+        for got in probe.hear(within_s):
             if got.topic == topic and got.retained and got.payload == payload:
                 return True
     return False
