@@ -393,6 +393,25 @@ def test_a_wrong_password_is_named(kit_broker: KitBroker) -> None:
     assert "guessed" not in str(report)
 
 
+def test_a_device_with_a_certificate_is_well_and_a_revoked_one_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "kit"
+    made = kit.create(folder, plan(folder, "certificate"))
+    made.enroll("pi-3")
+    lost = Path(made.enroll("lost")).rename(tmp_path / "lost.toml")
+    made.revoke("lost")
+    with running_kit(made, folder) as running_broker:
+        assert _as(folder, "pi-3").exit_code == 0
+        report = examined("--credentials", str(lost), "--kind", "mosquitto")
+        ca = str(folder / "broker" / "ca.pem")
+        url = f"mqtts://localhost:{running_broker.port}"
+        without = examined("--broker", url, *_OPEN, "--tls-ca", ca)
+    assert report.exit_code == without.exit_code == 3
+    assert report.with_status("failed") == without.with_status("failed") == {"login"}
+    assert report.says("login") == "account lost is not let in: certificate revoked"
+    assert "crlfile" in report.lines_to_change("login")
+    assert without.says("login") == "not without an account: certificate required"
+
+
 def test_an_encrypted_port_that_is_spoken_to_in_plain_is_named(kit_broker: KitBroker) -> None:
     report = _at(f"mqtt://localhost:{kit_broker.port}")
     assert report.exit_code == 1

@@ -24,6 +24,7 @@ _WANTS_AN_ACCOUNT = {
     "rabbitmq": "mqtt.allow_anonymous = true, in a network that you trust",
     "nats": "no_auth_user: ..., in a network that you trust",
 }
+_WANTS_A_CERTIFICATE = {"": "--credentials FILE, of a device with a certificate of its own"}
 _ACCOUNT_UNKNOWN = {
     "": "fedmqtt enroll KIT NAME makes the account anew, after fedmqtt revoke",
     "mosquitto": "password_file (or crlfile): the kit's newest one, then SIGHUP to the broker",
@@ -90,7 +91,7 @@ def _refused(case: Case, refused: ProbeRefused) -> Finding:
         return failed(
             f"not without an account: {refused}",
             "The broker lets nobody in without one.",
-            _WANTS_AN_ACCOUNT,
+            _WANTS_AN_ACCOUNT if refused.code else _WANTS_A_CERTIFICATE,
             denied=True,
         )
     if refused.code in _ACCOUNT:
