@@ -95,6 +95,8 @@ class ProbeOptions:
     """Topics of what may wait for a real program: it is not acknowledged, so it goes on waiting."""
     mark: bytes = b""
     """In what we say there ourselves."""
+    stay_subscribed: frozenset[str] | None = None
+    """To these alone when we leave, in a session that is somebody else's; None: to all."""
 
 
 class Probe:
@@ -112,6 +114,7 @@ class Probe:
         self._answers: dict[int, Answer] = {}
         self._awaited: set[int] = set()
         self._arrived: deque[Got] = deque()
+        self._subscribed: set[str] = set()
         self._tls = tls
         self._client = self._new_client()
 
@@ -165,6 +168,8 @@ class Probe:
         trace: TracebackType | None,
     ) -> None:
         if not self._end:
+            with contextlib.suppress(ProbeEnded):
+                self._unsubscribe()
             self._client.disconnect()
             with contextlib.suppress(ProbeEnded):
                 self._wait(lambda: False, _GOODBYE_WITHIN_S)
@@ -196,6 +201,7 @@ class Probe:
         _, mid = self._client.subscribe(topic_filter, qos=1)
         assert mid is not None
         self._awaited.add(mid)
+        self._subscribed.add(topic_filter)
         return self._answer_to(mid)
 
     def receive(self, within_s: Seconds) -> Got | None:
@@ -209,6 +215,14 @@ class Probe:
         ends_at = time.monotonic() + quiet_s + HEARS_FOR_S
         while time.monotonic() < ends_at and (got := self.receive(quiet_s)) is not None:
             yield got
+
+    def _unsubscribe(self) -> None:
+        staying = self._options.stay_subscribed
+        if staying is None or not (leaving := sorted(self._subscribed - staying)):
+            return
+        _, mid = self._client.unsubscribe(leaving)
+        assert mid is not None
+        self._answer_to(mid)
 
     def _send(self, topic: str, payload: bytes, retain: bool, expiry_s: int | None) -> int:
         properties = None
@@ -267,6 +281,7 @@ class Probe:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         return client
 
     def _connect_words(self, keep_s: int, *, resume: bool) -> dict[str, Any]:
@@ -336,6 +351,11 @@ class Probe:
         self, _client: paho.Client, _data: Any, mid: int, codes: list[ReasonCode], _said: Any
     ) -> None:
         self._answered(mid, codes[0])
+
+    def _on_unsubscribe(
+        self, _client: paho.Client, _data: Any, mid: int, _codes: Any, _said: Any
+    ) -> None:
+        self._answers[mid] = Answer(0, "")
 
     def _answered(self, mid: int, code: ReasonCode) -> None:
         self._awaited.discard(mid)

@@ -31,6 +31,7 @@ from fedmqtt.topics import (
     Digest,
     Inbox,
     ModelChunk,
+    OfferBoard,
     PresenceOf,
     RoundId,
     RunId,
@@ -167,6 +168,7 @@ class Case:
             tries=tries,
             not_ours=self._waiting_for_the_device(),
             mark=self.nonce.encode(),
+            stay_subscribed=self._of_the_device() if self.session_is_the_devices else None,
         )
         return Probe(self.broker, self.tls, options)
 
@@ -215,3 +217,9 @@ class Case:
         if self.role != "device":
             return frozenset()
         return frozenset({self.topics.path(Inbox(ClientId(self.id)))})
+
+    def _of_the_device(self) -> frozenset[str]:
+        """What it is subscribed to, and will be when it is back."""
+        me = ClientId(self.id)
+        own: tuple[Address, ...] = (OfferBoard(), Inbox(me), PresenceOf(me))
+        return frozenset(self.topics.path(one) for one in own)

@@ -20,6 +20,7 @@ from broker_config.mosquitto import find_mosquitto
 from fedmqtt import credentials, messages
 from fedmqtt.folder_lock import FolderLock
 from fedmqtt.messages import Presence
+from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.mqtt_probe import Probe, ProbeOptions
 from fedmqtt.topics import Topics
 from tests.broker_config.doctors_patient import (
@@ -160,6 +161,26 @@ def test_a_device_whose_client_runs_here_is_not_cut_off(
     report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path), "--broker", servers)
     assert "login" in report.with_status("ok")
     lock.release()
+
+
+def test_a_devices_own_session_is_left_with_its_own_subscriptions(tmp_path: Path) -> None:
+    root = f"fed/v1/{FEDERATION}"
+    with mosquitto_with(tmp_path, "use_username_as_clientid true") as url:
+        broker = parse_broker_url(url.replace("//", "//pi-3:any@"))
+        options = ProbeOptions(client_id="demo:pi-3", resume=True, keep_s=600)
+        with Probe(broker, None, options) as device:
+            device.subscribe(f"{root}/inbox/pi-3")
+        words = ("--role", "device", "--federation", FEDERATION, "--packet-max", "1000")
+        report = examined("--broker", url.replace("//", "//pi-3:any@"), *words)
+        assert "names sessions by accounts" in report.says("login")
+        others = parse_broker_url(url.replace("//", "//coordinator:any@"))
+        with Probe(others, None, ProbeOptions(client_id="c")) as coordinator:
+            for topic in ("status/round", "presence/bob", "seat", "inbox/pi-3"):
+                coordinator.publish(f"{root}/{topic}", b"said")
+        with Probe(broker, None, options) as device:
+            got = device.receive(20)
+        assert got is not None
+        assert got.topic == f"{root}/inbox/pi-3"
 
 
 # What this machine is like
