@@ -48,6 +48,18 @@ def of_monitors(federation: str) -> list[Rule]:
     ]
 
 
+def for_devices_alone(federation: str) -> list[Rule]:
+    """What every device may read and nobody who watches: the offer, models.
+
+    Where rules for devices hold for every account that logs in, monitors have to be denied these.
+    """
+    return [
+        rule
+        for rule in of_devices(federation, "%u")
+        if "%u" not in rule.topic_filter and rule not in of_monitors(federation)
+    ]
+
+
 def of_coordinators(federation: str) -> list[Rule]:
     """Of the whole federation: whoever has this account can end it, whatever else is forbidden."""
     everything = f"{ROOT}/{federation}/#"

@@ -24,6 +24,8 @@ def acl(
         lines += _lines(f'{{username, "{account}"}}', access.of_coordinators(federation))
     for account in monitors:
         lines += _lines(f'{{username, "{account}"}}', access.of_monitors(federation))
+        # What follows is for whoever has logged in.
+        lines.append(f'{{deny, {{username, "{account}"}}, all, ["#"]}}.')
     lines += _lines("all", access.of_devices(federation, "${username}"))
     return "\n".join([*lines, "{deny, all}."]) + "\n"
 

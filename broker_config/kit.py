@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from broker_config import emqx_files, mosquitto_files
+from broker_config import aws_files, emqx_files, mosquitto_files
 from broker_config.certificates import Authority, Pair, serial_of
 from broker_config.mosquitto_files import Listening
 from broker_config.signing_keys import FederationKey
@@ -280,6 +280,7 @@ def create(folder: Path, plan: Plan) -> Kit:
     )
     _write(folders.broker / "mosquitto.conf", mosquitto_files.config(listening))
     _write(folders.broker / "emqx.conf", emqx_files.config(plan.place))
+    _write_policies(folders.broker, plan.federation)
     _write(folders.plan, _render(plan))
     kit = Kit(folder)
     kit.enroll(COORDINATOR, "coordinator")
@@ -293,6 +294,13 @@ def _owner(path: Path) -> str:
         return path.owner()
     except KeyError:
         return ""
+
+
+def _write_policies(folder: Path, federation: str) -> None:
+    """Of AWS IoT Core: they name no account, so they are written once."""
+    _write(folder / "aws-device.json", aws_files.policy_of_devices(federation))
+    _write(folder / "aws-coordinator.json", aws_files.policy_of_coordinators(federation))
+    _write(folder / "aws-monitor.json", aws_files.policy_of_monitors(federation))
 
 
 def _read_pair(folder: Path, name: str) -> Pair:

@@ -68,13 +68,15 @@ def acl(
         "# Every device: its own topics, by its account's name (%u), and what is for all devices.",
         *_lines("pattern", access.of_devices(federation, "%u")),
     ]
-    roles: Mapping[str, tuple[Iterable[str], list[access.Rule]]] = {
-        "The coordinators.": (coordinators, access.of_coordinators(federation)),
-        "Who may watch.": (monitors, access.of_monitors(federation)),
+    # Patterns hold for every account.
+    denied = [f"topic deny {rule.topic_filter}" for rule in access.for_devices_alone(federation)]
+    roles: Mapping[str, tuple[Iterable[str], list[str]]] = {
+        "The coordinators.": (coordinators, _lines("topic", access.of_coordinators(federation))),
+        "Who may watch.": (monitors, [*_lines("topic", access.of_monitors(federation)), *denied]),
     }
     for title, (accounts, rules) in roles.items():
         for account in accounts:
-            lines += ["", f"# {title}", f"user {account}", *_lines("topic", rules)]
+            lines += ["", f"# {title}", f"user {account}", *rules]
     for account in revoked:
         lines += [
             "",

@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "enroll": ("broker_config.enroll_command", "an account for one device, as one file"),
     "revoke": ("broker_config.revoke_command", "end a device's account"),
+    "doctor": ("broker_config.doctor_command", "is this broker, and this account, good for it?"),
     "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
     "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
     "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),

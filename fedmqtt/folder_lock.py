@@ -56,6 +56,20 @@ class FolderLock:
             os.close(file)
 
 
+def holder_of(folder: Path) -> str:
+    """Which program holds it, in words; empty where none does. Leaves the folder as it is."""
+    if not (folder / NAME).exists():
+        return ""
+    try:
+        FolderLock(folder).release()
+    except FolderInUse as other:
+        return "another program" if other.pid is None else f"process {other.pid}"
+    except OSError:
+        # Another user's: who may not write there cannot ask.
+        return ""
+    return ""
+
+
 def _pid_in(file: int) -> int | None:
     # Empty in the moment between locking and writing, and where the disk was full.
     text = os.pread(file, _PID_BYTES_MAX, 0).strip()

@@ -137,6 +137,17 @@ def plaintext_fault(broker: BrokerUrl) -> str:
     )
 
 
+def tls_alert(said: str) -> str:
+    """The broker's word on our certificate in what OpenSSL says, as people write it; none: empty.
+
+    SSLV3_ALERT_CERTIFICATE_REVOKED is "certificate revoked".
+    """
+    found = _TLS_ALERT.search(said)
+    if found is None:
+        return ""
+    return found[1].partition("ALERT_")[2].replace("_", " ").lower() or found[1]
+
+
 @dataclass(frozen=True, slots=True)
 class LinkUp:
     """Connected and subscribed."""
@@ -525,8 +536,8 @@ class MqttLink:
             is_early = bad.verify_code == _NOT_YET_VALID
             self._lost(_not_believed(self._broker, bad.verify_message), denied=not is_early)
         except OSError as bad:
-            if alert := _TLS_ALERT.search(str(bad)):
-                self._lost(_not_let_in(self._broker, _words(alert[1])), denied=True)
+            if alert := tls_alert(str(bad)):
+                self._lost(_not_let_in(self._broker, alert), denied=True)
             else:
                 self._lost(f"cannot reach {self._broker}: {bad.strerror or bad}")
         except ValueError as bad:
@@ -765,8 +776,8 @@ class MqttLink:
             self._post_for(client, lambda: self._tell_of(arrived, topic))
 
     def _on_log(self, client: paho.Client, _data: Any, _level: int, text: str) -> None:
-        if client is self._client and (alert := _TLS_ALERT.search(text)):
-            self._alert = _words(alert[1])
+        if client is self._client and (alert := tls_alert(text)):
+            self._alert = alert
 
     def _on_publish(
         self, client: paho.Client, _data: Any, mid: int, code: ReasonCode, _properties: Any
@@ -838,11 +849,6 @@ def _tls_context(ca: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca)
     except OSError as bad:
         raise BrokerUrlError(f"tls_ca {ca!r} is no file of certificates: {bad.strerror}") from bad
-
-
-def _words(alert: str) -> str:
-    """SSLV3_ALERT_CERTIFICATE_REVOKED, as people write it."""
-    return alert.partition("ALERT_")[2].replace("_", " ").lower() or alert
 
 
 def _not_believed(broker: BrokerUrl, why: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmqtt.folder_lock import NAME, FolderInUse, FolderLock
+from fedmqtt.folder_lock import NAME, FolderInUse, FolderLock, holder_of
 from tests.edge_client.little_disk import little_disk
 
 # Locks the folder, starts a child that outlives it, says the child's pid, and waits to be killed.
@@ -99,3 +99,13 @@ def test_a_folder_that_cannot_be_is_an_error_of_the_system(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="File exists"):
         FolderLock(tmp_path / "file")
+
+
+def test_who_asks_for_the_holder_leaves_a_folder_as_it_was(tmp_path: Path) -> None:
+    assert holder_of(tmp_path / "none") == ""
+    assert holder_of(tmp_path) == ""
+    assert list(tmp_path.iterdir()) == []
+    lock = FolderLock(tmp_path)
+    assert holder_of(tmp_path) == f"process {os.getpid()}"
+    lock.release()
+    assert holder_of(tmp_path) == ""

@@ -1,0 +1,1 @@
+"""One check each, named as in the report."""

@@ -1,0 +1,111 @@
+"""What the doctor is made of: checks that are found by name, rights, and lines that fit."""
+
+import inspect
+
+import pytest
+
+from broker_config import access
+from broker_config.doctor import kinds, report, rights
+from broker_config.doctor.examination import Result, all_checks
+from broker_config.doctor.finding import failed, not_checked, ok
+from fedmqtt.topics import CHANNELS, Topics, UpdatePart
+
+
+def test_every_check_says_what_it_is_and_what_it_needs() -> None:
+    checks = all_checks()
+    for name, module in checks.items():
+        assert (inspect.getdoc(module) or "").split("\n")[0], name
+        assert set(module.NEEDS) | set(getattr(module, "AFTER", ())) <= set(checks), name
+        assert list(inspect.signature(module.check).parameters) == ["case"]
+
+
+def test_checks_come_after_those_that_they_need() -> None:
+    order = list(all_checks())
+    assert order[:3] == ["reach", "encryption", "login"]
+    for name, module in all_checks().items():
+        for needed in (*module.NEEDS, *getattr(module, "AFTER", ())):
+            assert order.index(needed) < order.index(name)
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "topic", "matches"),
+    [
+        ("a/+/c", "a/b/c", True),
+        ("a/+", "a/b/c", False),
+        ("a/#", "a/b/c", True),
+        ("a/#", "a", True),
+        ("#", "a/b", True),
+        ("a/b", "a", False),
+        ("a", "a/b", False),
+        ("+/b", "a/c", False),
+    ],
+)
+def test_filters_match_as_mqtt_has_it(topic_filter: str, topic: str, matches: bool) -> None:
+    assert rights.matches(topic_filter, topic) is matches
+
+
+def test_there_is_an_address_of_each_kind_of_topic() -> None:
+    topics = Topics("demo")
+    for kind in CHANNELS:
+        address = rights.address(kind, "doctor-1", "ann")
+        assert isinstance(address, kind)
+        assert rights.matches(topics.filter(kind), topics.path(address))
+
+
+def test_a_device_may_do_to_its_own_what_the_kit_lets_it() -> None:
+    rules = access.of_devices("demo", "ann")
+    own = rights.address(UpdatePart, "doctor-1", "ann")
+    others = rights.address(UpdatePart, "doctor-1", "bob")
+    assert rights.allows(rules, "write", Topics("demo").path(own))
+    assert not rights.allows(rules, "read", Topics("demo").path(own))
+    assert not rights.allows(rules, "write", Topics("demo").path(others))
+
+
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [
+        ("a1b2-ats.iot.eu-central-1.amazonaws.com", "aws"),
+        ("x.s1.eu.hivemq.cloud", "hivemq"),
+        ("x.ala.eu-central-1.emqxsl.com", "emqx"),
+        ("broker.local", ""),
+        ("amazonaws.com.example", ""),
+    ],
+)
+def test_brokers_that_others_run_are_known_by_their_hosts(host: str, kind: str) -> None:
+    assert kinds.by_host(host) == kind
+
+
+def test_a_brokers_own_word_for_itself_is_understood() -> None:
+    assert kinds.by_version("$SYS/broker/version", "mosquitto version 2.0.11") == "mosquitto"
+    assert kinds.by_version("$SYS/brokers/emqx@10.0.0.1/version", "5.8.3") == "emqx"
+    assert kinds.by_version("$SYS/broker/version", "another 1.0") == ""
+
+
+_BAD = Result(
+    "packet_size",
+    failed(
+        "20,123 bytes carried " * 5,
+        "what it means " * 20,
+        {"mosquitto": "message_size_limit 0 " * 9, "emqx": "mqtt.max_packet_size = 1MB", "": "or"},
+    ),
+)
+
+
+def test_lines_fit_a_terminal() -> None:
+    for kind in ("", "mosquitto"):
+        assert max(map(len, report.lines(_BAD, kind))) <= 80
+
+
+def test_only_the_line_of_the_broker_in_use_is_told_and_what_holds_for_all() -> None:
+    assert report.as_json(_BAD, "emqx")["change"] == ["EMQX: mqtt.max_packet_size = 1MB", "or"]
+    assert [line.partition(":")[0] for line in report.as_json(_BAD, "")["change"]] == [
+        "Mosquitto",
+        "EMQX",
+        "or",
+    ]
+
+
+def test_the_summary_counts_and_names() -> None:
+    good = [Result("reach", ok("")), Result("queue", not_checked("needs session"))]
+    assert report.summary(good) == "1 ok, 1 not checked. Nothing that has to be mended."
+    assert report.summary([*good, _BAD]) == "1 ok, 1 FAILED, 1 not checked. To mend: packet size."
