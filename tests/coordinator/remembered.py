@@ -65,6 +65,8 @@ class Remembered:
                 self.disk.open_round(offer.round, _opening(after))
             case rounds.Invite(number):
                 self.disk.invite(number, _opening(after))
+            case rounds.Shut(number, clients):
+                self.disk.shut(number, clients)
             case rounds.Finish():
                 self.disk.finish()
             case _:
