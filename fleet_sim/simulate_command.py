@@ -56,7 +56,7 @@ from fleet_sim.splits import SplitError
 from fleet_sim.training.orders import Workers
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.initial_model import write_initial_model
-from learning_tasks.seam import TaskError
+from learning_tasks.seam import DataError, TaskError
 from learning_tasks.split_data import JUDGE
 
 _SAMPLES_UNLEARNED = 100
@@ -368,16 +368,22 @@ def _workers(arguments: argparse.Namespace) -> _MakeWorkers | None:
 
 def _share_out(fleet: Fleet, folder: Path) -> list[Holding]:
     data = fleet.config.data
-    make_split(
-        fleet.federation.task,
-        fleet.data_dir,
-        data.split,
-        data.settings,
-        fleet.config.clients,
-        fleet.config.seed,
-        0.0 if data.evaluate == "test" else data.held_out,
-        folder,
-    )
+    try:
+        make_split(
+            fleet.federation.task,
+            # In full: what is missing is told of by its place.
+            fleet.data_dir.resolve(),
+            data.split,
+            data.settings,
+            fleet.config.clients,
+            fleet.config.seed,
+            0.0 if data.evaluate == "test" else data.held_out,
+            folder,
+        )
+    except DataError as bad:
+        raise SettingsError(
+            f"{fleet.source}: data.path: {bad}; choose another folder with --set data.path=FOLDER"
+        ) from bad
     return holdings(folder)
 
 

@@ -155,6 +155,23 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
     assert sentence in refused(*words.split())
 
 
+@pytest.mark.parametrize("words", ["", "--set data.path=photos"])
+def test_a_missing_data_file_is_named_with_its_place_and_what_to_do(
+    tmp_path: Path, refused: Callable[..., str], words: str
+) -> None:
+    stormy(tmp_path)
+    (tmp_path / "photos").mkdir()
+    said = refused(
+        "fleet.toml", "--set", "federation.task=learning_tasks.mnist_2nn", *words.split()
+    )
+    folder = tmp_path / "photos" if words else tmp_path
+    assert said == (
+        f"fleet.toml: data.path: there is no {folder}/train-images-idx3-ubyte.gz: give the folder"
+        " with the four files of MNIST, train-images-idx3-ubyte.gz and so on; choose another folder"
+        " with --set data.path=FOLDER"
+    )
+
+
 @pytest.mark.parametrize("count", ["0", "many"])
 def test_an_impossible_count_is_refused(count: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
