@@ -18,6 +18,9 @@ from fedmqtt.data_query import CategorySums, NumberQuery, NumberSums, Sums
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Layout
 
+FILE_NAME = "statistics.json"
+"""In a run's folder."""
+
 
 class Quantile(Struct, frozen=True):
     """The sample of rank `share` lies at `low` or above it, and below `high`."""
