@@ -113,8 +113,11 @@ def test_a_feature_of_too_few_clients_is_not_told_nor_asked_closer(tmp_path: Pat
 def test_features_without_a_value_are_told_together(tmp_path: Path) -> None:
     empty = {f"input {n}": () for n in range(16)}
     asking = Asking({"value": (), "rare": (), "none": ("a", "b"), **empty}, Statistics(), tmp_path)
-    fleet: Fleet = {"ann": {"value": [1.0], "rare": [1.0]}, "bob": {"value": [3.0]}}
-    fleet["cat"] = {"value": [4.0]}
+    fleet: Fleet = {
+        "ann": {"value": [1.0], "rare": [1.0]},
+        "bob": {"value": [3.0]},
+        "cat": {"value": [4.0]},
+    }
     for _ in range(2):
         asking.round(fleet)
     *_, blank, rare, none = table.lines(asking.found())
