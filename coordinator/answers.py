@@ -324,8 +324,17 @@ class Answers:
             # It was found good when it came; others may have been counted since.
             return ""
         last = self._counted.last(client)
+        if update.whole and not last:
+            # What it counted is not remembered on either side: by another strategy before, say.
+            return ""
         if update.since != last:
-            return f"goes by round {update.since} as the last that was counted; it was {last}"
+            fault = f"goes by round {update.since} as the last that was counted; it was {last}"
+            if not last:
+                fault += (
+                    ": what it gave before is not in the sum any more, as it was away for too long"
+                    " or the settings have changed; with its next answer it begins anew"
+                )
+            return fault
         if update.whole and self._counted.has_waiting(client):
             return f"cannot take the place of round {last}, which is not added up yet"
         return ""

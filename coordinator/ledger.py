@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from coordinator.durable import force
 from coordinator.history import Record
@@ -103,6 +103,8 @@ class Opening(Struct, frozen=True, kw_only=True):
     """Of training and averaging: answers that were made by others do not add up."""
     sortition: Sortition | None = None
     """By which others than those may come into it."""
+    shut_with: list[ClientId] | None = None
+    """All that came into it to train, once nobody else may."""
 
 
 class Refusals(Struct, frozen=True, kw_only=True):
@@ -288,6 +290,17 @@ class Ledger:
         """More are invited to the open round: from now on it is as if it had begun like this."""
         row = (msgspec.json.encode(opening), number)
         self._now(lambda db: _run(db, "UPDATE round SET opening = ? WHERE number = ?", row))
+
+    def shut(self, number: RoundId, train: Collection[ClientId]) -> None:
+        """Nobody else comes into the open round to train. Who has answered is written before."""
+
+        def write(db: sqlite3.Connection) -> None:
+            ((blob,),) = db.execute("SELECT opening FROM round WHERE number = ?", (number,))
+            opening = structs.replace(self._decode(blob, Opening), shut_with=sorted(train))
+            row = (msgspec.json.encode(opening), number)
+            _run(db, "UPDATE round SET opening = ? WHERE number = ?", row)
+
+        self._now(write)
 
     def keep(
         self, answer: Kept, closes_in_s: Seconds | None, then: Callable[[Names], None] | None

@@ -104,10 +104,7 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         published=published_files.load(folder, given, layout) if given else None,
         records=ledger.records(),
         carried=ledger.carried(),
-        settled=tuple(
-            Settled(number, answered, opening.model, frozenset(opening.train), opening.sortition)
-            for number, opening, answered in closed
-        ),
+        settled=tuple(settle(number, opening, answered) for number, opening, answered in closed),
         open_round=open_round,
         settings=tuple((number, opening.settings) for number, opening in openings),
         unused=tuple(named for named, _ in unused),
@@ -131,6 +128,18 @@ def _newest_model(folder: Path, newest: Checkpoint, layout: Layout) -> Array:
     if weights.digest(weights.write(layout, flat)) != newest.digest:
         raise LedgerDamaged(f"model {path} is not the model that ledger.db tells of")
     return flat
+
+
+def settle(number: RoundId, opening: Opening, answered: frozenset[ClientId]) -> Settled:
+    """A closed round, of which the ledger tells this."""
+    return Settled(
+        number,
+        answered,
+        opening.model,
+        frozenset([*opening.train, *(opening.shut_with or ())]),
+        opening.sortition,
+        is_shut=opening.shut_with is not None,
+    )
 
 
 def state(
@@ -167,8 +176,9 @@ def state(
     heard = frozenset(one.client for one in unused if _is_of(one, open_round))
     if opening.sortition is not None:
         updates = {client for client in heard if (client, open_round.number) in trained}
-        evaluate = (evaluate - (updates - train)) | (heard - updates)
-        train |= updates
+        came = updates.union(opening.shut_with or ())
+        evaluate = (evaluate - (came - train)) | (heard - updates)
+        train |= came
     closes_at = at + open_round.closes_in_s
     resumed = rounds.resume(
         Collecting(
@@ -179,6 +189,7 @@ def state(
             sortition=opening.sortition,
             train_max=rounds.room(len(opening.train)),
             evaluate_max=rounds.room(len(opening.evaluate)),
+            is_shut=opening.shut_with is not None,
             opened_at=closes_at - opening.deadline_s,
             closes_at=closes_at,
             terms_max=opening.terms_max,

@@ -171,6 +171,8 @@ class Settled:
     model: ModelRef
     train: Clients
     sortition: Sortition | None = None
+    is_shut: bool = False
+    """As it was in the end: see `Shut`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,8 @@ class Collecting:
     train_max: int = 0
     """With sortition: so many may come to be invited. So says the next of those that evaluate."""
     evaluate_max: int = 0
+    is_shut: bool = False
+    """Who is to train is written down, and nobody else will be: see `Shut`."""
     opened_at: Seconds
     """Moved on by the time in which there was no link, as `closes_at`."""
     closes_at: Seconds
@@ -445,6 +449,17 @@ class Invite:
     """The new ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """By sortition, somebody is to be refused for want of room, for the first time in this round.
+    Before that, write down who has come in: were some of them forgotten, there would be room again,
+    and a copy of what was refused would count."""
+
+    round: RoundId
+    clients: Clients
+    """All that are to train."""
+
+
 Outcome = Literal["averaged", "kept", "evaluated"]
 
 
@@ -489,7 +504,17 @@ class Finish:
 
 
 Effect = (
-    Publish | WakeAt | Note | Admit | Accept | AcceptEvaluation | Hold | Invite | Close | Finish
+    Publish
+    | WakeAt
+    | Note
+    | Admit
+    | Accept
+    | AcceptEvaluation
+    | Hold
+    | Invite
+    | Shut
+    | Close
+    | Finish
 )
 
 
@@ -818,8 +843,22 @@ def _why_uninvited(state: Collecting, client: ClientId, purpose: Purpose) -> str
     if not _is_drawn(state, client, purpose):
         return f"not invited to {purpose} in round {state.round}"
     if len(invited) >= (state.train_max if train else state.evaluate_max):
-        return f"round {state.round} has no room for more clients"
+        return _no_room(state.round)
     return ""
+
+
+def _no_room(round_id: RoundId) -> str:
+    return f"round {round_id} has no room for more clients"
+
+
+def _turn_away(
+    state: Collecting, event: AnnounceCame | UpdateCame, reason: str, rules: Rules
+) -> tuple[State, list[Effect]]:
+    """Who is not to train in the open round. For good, also who came too late to find room."""
+    state, effects = _reject(state, event, reason, rules)
+    if state.is_shut or not _is_drawn(state, event.client, "train"):
+        return state, effects
+    return replace(state, is_shut=True), [Shut(state.round, state.train), *effects]
 
 
 def _is_drawn(state: Collecting | Settled, client: ClientId, purpose: Purpose) -> bool:
@@ -963,7 +1002,7 @@ def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[Sta
             return _refuse(state, event, reason, rules)
         return state, [Admit(client, round_id)]
     if all(_why_uninvited(state, client, purpose) for purpose in PURPOSES):
-        return _reject(state, event, f"not invited to round {round_id}", rules)
+        return _turn_away(state, event, f"not invited to round {round_id}", rules)
     if event.fault:
         return _reject(state, event, event.fault, rules)
     return state, [Admit(client, round_id)]
@@ -980,7 +1019,9 @@ def _take_update(
         return state, _confirm(state, event.at, client, round_id, rules)
     if not isinstance(state, Collecting) or round_id != state.round:
         return _take_late(state, event, rules, roster)
-    if reason := _update_fault(state, event):
+    if reason := _why_uninvited(state, client, "train"):
+        return _turn_away(state, event, reason, rules)
+    if reason := _content_fault(state.model, event):
         return _reject(state, event, reason, rules)
     took_s = _worked_s(state, client, round_id, event.at, rules)
     roster.took_s.append(event.at - state.opened_at)
@@ -992,10 +1033,6 @@ def _take_update(
         evaluated=state.evaluated | (state.evaluate & {client}),
     )
     return _await_storing(state, client, round_id), [Accept(client, round_id)]
-
-
-def _update_fault(state: Collecting, event: UpdateCame) -> str:
-    return _why_uninvited(state, event.client, "train") or _content_fault(state.model, event)
 
 
 def _content_fault(model: ModelRef, event: UpdateCame) -> str:
@@ -1111,6 +1148,8 @@ def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules)
         return f"late: round {round_id} closed too long ago"
     if client not in settled.train and not _is_drawn(settled, client, "train"):
         return f"not invited to train in round {round_id}"
+    if client not in settled.train and settled.is_shut:
+        return _no_room(round_id)
     if len(state.past.held) >= rules.held_max:
         return f"late: round {round_id} is closed, and too many late answers wait already"
     return ""
@@ -1163,7 +1202,7 @@ def _is_over(state: State, round_id: RoundId) -> bool:
 
 def _reject(
     state: Collecting, event: AnnounceCame | UpdateCame | EvaluationCame, reason: str, rules: Rules
-) -> tuple[State, list[Effect]]:
+) -> tuple[Collecting, list[Effect]]:
     """Of the open round: told to its sender, and shown until it sends a better one."""
     effects: list[Effect] = [
         _receipt(state, event.at, event.client, event.round, rules, reason),
@@ -1334,7 +1373,9 @@ def _after_close(
     state: Collecting, close: Close, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
     answered = state.answered | state.evaluated
-    closed = Settled(state.round, answered, state.model, state.train, state.sortition)
+    closed = Settled(
+        state.round, answered, state.model, state.train, state.sortition, state.is_shut
+    )
     past = replace(
         state.past,
         pace=close.pace,

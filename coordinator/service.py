@@ -873,6 +873,8 @@ class Service:
                 self._keep(Named(client, round_id))
             case rounds.Invite():
                 self._invite_more(effect)
+            case rounds.Shut(number, clients):
+                self._folder.ledger.shut(number, clients)
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)

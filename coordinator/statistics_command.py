@@ -21,8 +21,6 @@ from coordinator.config import FederationConfig
 from coordinator.service import Service
 from coordinator.statistics import findings, job, table
 
-RESULT = "statistics.json"
-
 _log = logging.getLogger("coordinator")
 
 
@@ -68,11 +66,11 @@ def _report(service: Service, config: FederationConfig, folder: Path, *, as_json
             " nothing is told of fewer (statistics.clients_min)\n"
         )
         return 1
-    (folder / RESULT).write_bytes(found.to_json() + b"\n")
+    (folder / findings.FILE_NAME).write_bytes(found.to_json() + b"\n")
     if as_json:
         sys.stdout.write(found.to_json().decode() + "\n")
         return 0
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
     told = table.lines(found, ascii_only=encoding != "utf8")
-    sys.stdout.write("\n".join([*told, f"findings: {folder / RESULT}"]) + "\n")
+    sys.stdout.write("\n".join([*told, f"findings: {folder / findings.FILE_NAME}"]) + "\n")
     return 0

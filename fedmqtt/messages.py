@@ -359,7 +359,8 @@ class Update(Message, frozen=True, kw_only=True):
     """The round of this client's that was counted last, as it knows: a difference is one to what
     has been counted up to there. 0: nothing has."""
     whole: bool = False
-    """No difference, since what was counted is not remembered here: to count in place of it."""
+    """No difference, since what was counted is not remembered here: to count in place of it, if it
+    is in the sum still."""
     interval: Annotated[float, Meta(ge=1, le=10_000)] = 1.0
     """Rounds from one of its answers to the next, on average, where the offer asks for that."""
     payload: memoryview

@@ -7,8 +7,10 @@ holds the two against each other. It outlives the coordinator, the queue dies wi
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from coordinator import pacing, recovery
 from coordinator.known import Knowledge, Known, Report
@@ -60,6 +62,10 @@ class Disk:
     def invite(self, number: RoundId, opening: Opening) -> None:
         assert number == len(self.openings) == self.closed_count + 1
         self.openings[-1] = opening
+
+    def shut(self, number: RoundId, train: Collection[ClientId]) -> None:
+        assert number == len(self.openings) == self.closed_count + 1
+        self.openings[-1] = structs.replace(self.openings[-1], shut_with=sorted(train))
 
     def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
         assert named not in self.answers, "a name is unique"
@@ -119,12 +125,10 @@ class Disk:
 
     def _settled(self, count: int) -> list[Settled]:
         return [
-            Settled(
+            recovery.settle(
                 RoundId(number),
+                self.openings[number - 1],
                 frozenset(named.client for named in self.answers if named.round == number),
-                self.openings[number - 1].model,
-                frozenset(self.openings[number - 1].train),
-                self.openings[number - 1].sortition,
             )
             for number in range(max(1, self.closed_count + 1 - count), self.closed_count + 1)
         ]

@@ -430,7 +430,8 @@ def _check(config: FleetConfig, folder: Path) -> None:
     data, faults = config.data, config.faults
     if not (folder / data.path).is_dir():
         raise SettingsError(
-            f"data.path: there is no folder {folder / data.path}; empty takes what the task brings"
+            f"data.path: data folder {folder / data.path}: no such folder; choose another with"
+            " --set data.path=FOLDER, or none for what the task brings"
         )
     if config.clients == 0 and data.split != "owners":
         raise SettingsError(

@@ -55,6 +55,8 @@ class CoordinatorPromises:
     """As each round was opened, with whom it invited later."""
     invited: dict[RoundId, Invited] = field(default_factory=dict)
     """When each round was opened, as far as was known."""
+    shut: dict[RoundId, frozenset[ClientId]] = field(default_factory=dict)
+    """By sortition: who was in each round when somebody found no room, and nobody came any more."""
     trained: dict[RoundId, set[ClientId]] = field(default_factory=dict)
     """Whose update was accepted, in time or late."""
     counted: dict[RoundId, set[ClientId]] = field(default_factory=dict)
@@ -63,6 +65,10 @@ class CoordinatorPromises:
     """Accepted, and not said to be stored."""
     receipted: set[Named] = field(default_factory=set)
     """Who was told that its answer counts."""
+    turned_away: set[Named] = field(default_factory=set)
+    """Who was told by an open round that its update does not count, though it was invited and
+    nothing is wrong with what is in it. It has forgotten it: a copy of it, which may still be under
+    way, must not count."""
     used: dict[Named, RoundId] = field(default_factory=dict)
     """In which round's closing each answer counted."""
     held: list[Named] = field(default_factory=list)
@@ -85,6 +91,7 @@ class CoordinatorPromises:
     _openings_on_disk: int = 0
     _train_on_disk: dict[RoundId, tuple[ClientId, ...]] = field(default_factory=dict)
     """Who is known to have been invited to each of the rounds, should it be killed now."""
+    _shut_on_disk: set[RoundId] = field(default_factory=set)
     _closings_on_disk: int = 0
 
     def check(
@@ -115,6 +122,8 @@ class CoordinatorPromises:
                     self._opens(event.at, offer, roster)
                 case rounds.Invite():
                     self._invites_more(event.at, effect, roster)
+                case rounds.Shut():
+                    self._shuts(effect)
                 case rounds.Finish():
                     fair = self._has_evaluated or event.at >= self.greeted_at
                     hold(fair, "finished unevaluated before anybody was heard of")
@@ -216,6 +225,19 @@ class CoordinatorPromises:
         before = self.invited[number]
         self.invited[number] = replace(before, train=before.train | more)
 
+    def _shuts(self, shut: rounds.Shut) -> None:
+        number, inside = shut.round, shut.clients
+        is_open = number in self.offers and number == len(self.closed) + 1
+        hold(is_open, f"round {number} is shut and not open")
+        hold(number not in self.shut, f"round {number} is shut twice")
+        invited = self.invited[number].train
+        hold(len(inside) == rounds.room(len(invited)), f"round {number} is shut with room")
+        drawn = all(sortition.invites(self.offers[number], one, "train") for one in inside)
+        hold(drawn, f"round {number} is shut with who was not drawn")
+        outside = (invited | self.trained[number]) - inside
+        hold(not outside, f"round {number} is shut, and {_some(outside)} outside")
+        self.shut[number] = inside
+
     def _works(self, at: Seconds, client: ClientId) -> bool:
         """Whether it surely has a place: it may have one that was away meanwhile."""
         if client not in self.at_work:
@@ -303,6 +325,8 @@ class CoordinatorPromises:
             return "no round will take it up"
         if not sortition.invites(self.offers[named.round], named.client, "train"):
             return "it is uninvited"
+        if named.client not in self.shut.get(named.round, {named.client}):
+            return "its round had no room"
         if len(self.held) >= rules.held_max:
             return "too many wait already"
         return ""
@@ -317,6 +341,7 @@ class CoordinatorPromises:
     def _accepts(self, event: _Answer, named: Named, what: str) -> None:
         hold((event.client, event.round) == (named.client, named.round), f"{what} is another's")
         hold(named.client not in self.counted[named.round], f"{what} counted twice")
+        hold(named not in self.turned_away, f"{what} counted after it was turned away")
         self.counted[named.round].add(named.client)
         if isinstance(event, rounds.UpdateCame):
             self.trained[named.round].add(named.client)
@@ -403,6 +428,26 @@ class CoordinatorPromises:
         remembered = event.round > len(self.closed) - self.rules.remembered_rounds
         if receipt.accepted or remembered:
             hold(receipt.accepted == counts, f"{what} counts: {counts}; told: {receipt.accepted}")
+        if not receipt.accepted and self._could_count(event, effects):
+            self.turned_away.add(named)
+
+    def _could_count(self, event: _Asking, effects: list[rounds.Effect]) -> bool:
+        """Whether who is invited to train sends the open round a good update, or announces it."""
+        offer = self.offers.get(event.round)
+        if offer is None or event.round <= len(self.closed):
+            return False
+        if event.fault or isinstance(event, rounds.EvaluationCame):
+            return False
+        for effect in effects:
+            if isinstance(effect, rounds.Invite) and event.client in effect.clients:
+                # It answered uninvited; the same event made a place free, and it was given it.
+                return False
+        if not sortition.invites(offer, event.client, "train"):
+            return False
+        if isinstance(event, rounds.AnnounceCame):
+            return True
+        model = offer.model
+        return (event.base, event.fingerprint) == (model.digest, model.fingerprint)
 
     def _confirms(self, named: Named, receipt: Receipt) -> None:
         what = _called(named)
@@ -528,6 +573,9 @@ class CoordinatorPromises:
     def inviting_is_on_disk(self, invite: rounds.Invite) -> None:
         self._train_on_disk[invite.round] += tuple(sorted(invite.clients))
 
+    def shutting_is_on_disk(self, number: RoundId) -> None:
+        self._shut_on_disk.add(number)
+
     def closing_is_on_disk(self, number: RoundId) -> None:
         hold(number == self._closings_on_disk + 1, f"round {number} was written down out of order")
         self._closings_on_disk = number
@@ -589,6 +637,7 @@ class CoordinatorPromises:
             else replace(self.invited[n], train=frozenset(offer.train))
             for n, offer in self.offers.items()
         }
+        self.shut = {n: one for n, one in self.shut.items() if n in self._shut_on_disk}
         self.counted = {
             number: {client for client in self.counted[number] if Named(client, number) in on_disk}
             for number in self.offers
@@ -608,7 +657,7 @@ class CoordinatorPromises:
             offer = self.offers[one.round]
             hold(one.answered == self.counted[one.round], f"who answered round {one.round}?")
             hold(one.model.digest == offer.model.digest, f"which model had round {one.round}?")
-            invited = self.invited[one.round].train
+            invited = self.invited[one.round].train | self.shut.get(one.round, frozenset())
             hold(one.train == invited, f"who was invited to round {one.round}?")
             hold(one.sortition == offer.sortition, f"who was drawn for round {one.round}?")
 
@@ -617,7 +666,7 @@ class CoordinatorPromises:
         if offer is None:
             raise Broken(f"back in round {number}, which nobody opened")
         train, evaluate = (
-            self.invited[number].train | self.trained[number],
+            self.invited[number].train | self.trained[number] | self.shut.get(number, frozenset()),
             self._evaluators(number),
         )
         hold(state.train == train, f"round {number} is back with others to train")

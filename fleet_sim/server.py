@@ -409,6 +409,9 @@ class Server:
                 self._keep(Named(client, round_id))
             case rounds.Invite():
                 self._invite_more(effect)
+            case rounds.Shut(number, clients):
+                self._queue.now(partial(self.disk.shut, number, clients))
+                self.promises.shutting_is_on_disk(number)
             case rounds.Close():
                 self._close(effect)
             case rounds.Finish():
@@ -512,7 +515,7 @@ class Server:
                 | rounds.Hold(client, round_id)
             ):
                 told = f"{client} {round_id}"
-            case rounds.Invite(round_id, clients):
+            case rounds.Invite(round_id, clients) | rounds.Shut(round_id, clients):
                 told = f"{round_id} {sorted(clients)}"
             case rounds.Close():
                 told = f"{effect.round} {effect.outcome} {sorted(effect.answered)} {effect.held}"

@@ -9,6 +9,7 @@ real run does; `fedmqtt report` shows one or several.
   fedmqtt simulate --preset phones
   fedmqtt simulate fleet.toml --seed 2 --set connectivity.kind=markov
   fedmqtt simulate --live --speed 10 --preset commuters
+  fedmqtt simulate fleet.toml --statistics
 """
 
 import argparse
@@ -35,6 +36,7 @@ from broker_config.local_broker import BrokerError
 from coordinator import checkpoint, history
 from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
+from coordinator.statistics import job
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.parts import UnknownPart
@@ -42,7 +44,7 @@ from fedmqtt.settings import SettingsError, without_passwords
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array, Layout
 from fleet_sim import fleet as fleets
-from fleet_sim import lab_options
+from fleet_sim import lab_options, lab_statistics
 from fleet_sim.fleet import Crew, Fleet
 from fleet_sim.intervals import HOUR_S, share
 from fleet_sim.lab import Lab, Lesson
@@ -56,7 +58,7 @@ from fleet_sim.splits import SplitError
 from fleet_sim.training.orders import Workers
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.initial_model import write_initial_model
-from learning_tasks.seam import TaskError
+from learning_tasks.seam import DataError, TaskError
 from learning_tasks.split_data import JUDGE
 
 _SAMPLES_UNLEARNED = 100
@@ -113,6 +115,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " bytes and everybody 100 samples",
     )
     parser.add_argument(
+        "--statistics",
+        action="store_true",
+        help="train nobody: describe the clients' data, as fedmqtt statistics does",
+    )
+    parser.add_argument(
         "--live", action="store_true", help="real programs at a real broker, not virtual time"
     )
     parser.add_argument(
@@ -158,6 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
                 workers=workers,
                 alone=arguments.alone,
                 learns=not arguments.no_training,
+                describes=arguments.statistics,
             )
     except Mistake as bad:
         sys.stderr.write(f"fedmqtt simulate: {_sentence(bad)}\n")
@@ -214,12 +222,14 @@ def simulate(
     workers: _MakeWorkers | None = None,
     alone: bool = False,
     learns: bool = True,
+    describes: bool = False,
     enough: Callable[[Record], bool] = lambda record: False,
     console: Console | None = None,
 ) -> Result:
     """A whole run in virtual time; its folder is made. Raises what is in `Mistake`, and Broken.
 
-    `workers` train, or so many `processes`. It ends sooner with a round that is `enough`. On
+    `workers` train, or so many `processes`; where it `describes`, the clients' data is described
+    and nobody trains. It ends sooner with a round that is `enough`. On
     `console` it tells how it goes; by default on standard error.
     """
     console = console or _console()
@@ -240,9 +250,12 @@ def simulate(
         return _unless(is_stopped, result, console)
     data = folder / "data"
     with _making(folder, console):
+        if describes:
+            fleet = lab_statistics.settle(fleet)
         held = _share_out(fleet, data)
         crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
-        layout, flat = _first_model(fleet, folder)
+        first = job.first_questions(fleet.federation) if describes else _first_model(fleet, folder)
+        layout, flat = first
     _say_options(console, fleet, crew, repeat)
     with Trainers(
         fleet.federation.task,
@@ -251,12 +264,15 @@ def simulate(
         processes=processes if processes > 1 else 0,
         workers=workers,
     ) as trainers:
-        lesson = Lesson(layout=layout, flat=flat, trainers=trainers)
+        lesson = Lesson(layout=layout, flat=flat, trainers=trainers, folder=data)
         samples = _samples(fleet, data, held)
         lab = Lab(fleet, crew, samples, lesson, _Say(console))
         is_stopped = not _go(lab, fleet, console, enough)
     assert lab.tensors is not None
-    checkpoint.save(folder / "model.safetensors", layout, lab.tensors.flat, {})
+    if describes:
+        lab_statistics.conclude(lab, fleet, folder, console)
+    else:
+        checkpoint.save(folder / "model.safetensors", layout, lab.tensors.flat, {})
     history.write(folder / "history.jsonl", lab.records)
     by_name = {one.client: one for one in held}
     outcome = replace(lab.outcome, is_stopped=is_stopped)
@@ -333,12 +349,18 @@ def _check_together(arguments: argparse.Namespace, fleet: Fleet) -> None:
         "--ray": arguments.ray,
         "--alone": arguments.alone,
         "--no-training": arguments.no_training,
+        "--statistics": arguments.statistics,
     }
     for option in (name for name, value in given.items() if value):
         if arguments.live:
             raise SettingsError(f"{option} is for virtual time: leave it out, or --live")
     if arguments.no_training and (arguments.ray or arguments.alone):
         raise SettingsError("--no-training trains nobody: leave out --ray and --alone")
+    if arguments.statistics and (arguments.no_training or arguments.ray or arguments.alone):
+        raise SettingsError(
+            "--statistics trains nobody, and reads all data: leave out --no-training, --ray and"
+            " --alone"
+        )
     for option, value in (("--speed", arguments.speed), ("--broker", arguments.broker)):
         if value and not arguments.live:
             raise SettingsError(f"{option} is for a run at a real broker: add --live")
@@ -368,16 +390,22 @@ def _workers(arguments: argparse.Namespace) -> _MakeWorkers | None:
 
 def _share_out(fleet: Fleet, folder: Path) -> list[Holding]:
     data = fleet.config.data
-    make_split(
-        fleet.federation.task,
-        fleet.data_dir,
-        data.split,
-        data.settings,
-        fleet.config.clients,
-        fleet.config.seed,
-        0.0 if data.evaluate == "test" else data.held_out,
-        folder,
-    )
+    try:
+        make_split(
+            fleet.federation.task,
+            # In full: what is missing is told of by its place.
+            fleet.data_dir.resolve(),
+            data.split,
+            data.settings,
+            fleet.config.clients,
+            fleet.config.seed,
+            0.0 if data.evaluate == "test" else data.held_out,
+            folder,
+        )
+    except DataError as bad:
+        raise SettingsError(
+            f"{fleet.source}: data.path: {bad}; choose another folder with --set data.path=FOLDER"
+        ) from bad
     return holdings(folder)
 
 
@@ -625,6 +653,7 @@ def _repeat(arguments: argparse.Namespace) -> str:
     if arguments.seed is not None:
         words += ["--seed", str(arguments.seed)]
     words += ["--alone"] * arguments.alone + ["--no-training"] * arguments.no_training
+    words += ["--statistics"] * arguments.statistics
     if arguments.live:
         words += ["--live", "--speed", f"{arguments.speed or 1.0:g}"]
         # Here they change how much it can keep up with.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.utils.data import TensorDataset
 
-from learning_tasks.seam import TaskError
+from learning_tasks.seam import DataError, TaskError
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +72,13 @@ LoadPool = Callable[[Path, str], Pool]
 def kept_pool(load_pool: LoadPool, data_dir: Path, purpose: str) -> Pool:
     """The pool, read at most once by this process.
 
-    Raises `TaskError`, also for whatever else the owner's `load_pool` stumbles over.
+    Raises `DataError` for whatever the owner's `load_pool` stumbles over.
     """
     try:
         return load_pool(data_dir, purpose)
-    except TaskError:
-        raise
+    except TaskError as error:
+        raise DataError(str(error)) from error
     except Exception as error:
-        raise TaskError(
+        raise DataError(
             f"load_pool failed in {data_dir} ({type(error).__name__}: {error})"
         ) from error

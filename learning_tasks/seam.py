@@ -24,6 +24,10 @@ class TaskError(Exception):
     """The owner of the task or of the data made a mistake; one sentence says what to change."""
 
 
+class DataError(TaskError):
+    """What the owner's code read its data from is not there, or is something else."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """Weights after local training, and on how many samples: the client's share in the average.

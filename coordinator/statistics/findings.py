@@ -18,6 +18,9 @@ from fedmqtt.data_query import CategorySums, NumberQuery, NumberSums, Sums
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Layout
 
+FILE_NAME = "statistics.json"
+"""In a run's folder."""
+
 
 class Quantile(Struct, frozen=True):
     """The sample of rank `share` lies at `low` or above it, and below `high`."""
@@ -122,8 +125,7 @@ def _finding(
     query: data_query.Query, sums: Sums, categories: Sequence[str], settings: Statistics
 ) -> Finding:
     if sums.clients < settings.clients_min:
-        told = "no client has it" if sums.clients == 0 else f"only {sums.clients} have it"
-        return Withheld(reason=f"{told}; {settings.clients_min} are needed")
+        return Withheld(reason=_too_few(sums.clients, settings.clients_min))
     if isinstance(sums, CategorySums):
         return CategoryFindings(
             clients=sums.clients,
@@ -141,6 +143,13 @@ def _finding(
         histogram=None if query.is_first else _histogram(query, sums),
         quantiles=[] if query.is_first else _quantiles(query, sums, settings),
     )
+
+
+def _too_few(clients: int, needed: int) -> str:
+    if clients == 0:
+        return "no client has a value"
+    have = "1 client has values" if clients == 1 else f"{clients} clients have values"
+    return f"only {have}, and nothing is told of fewer than {needed} (statistics.clients_min)"
 
 
 def _histogram(query: NumberQuery, sums: NumberSums) -> Histogram:

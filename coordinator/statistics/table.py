@@ -18,6 +18,8 @@ _ASCII_BLOCKS = " .:-=+*#%"
 _BARS = 32
 _CATEGORIES_MAX = 12
 """Of more only the most frequent are in the table; all are in the JSON."""
+_WITHHELD_MAX = 6
+"""Of more features, withheld for the same reason, the first are named; all are in the JSON."""
 
 
 def lines(findings: Findings, *, ascii_only: bool = False) -> list[str]:
@@ -114,9 +116,15 @@ def _categories(findings: Findings, *, ascii_only: bool) -> Iterator[str]:
 
 
 def _withheld(findings: Findings) -> Iterator[str]:
+    # Together: a task that names no features has those of the widest inputs there may be.
+    alike: dict[str, list[str]] = {}
     for name, found in findings.features.items():
         if isinstance(found, Withheld):
-            yield f"{printable(name)}: {found.reason}"
+            alike.setdefault(found.reason, []).append(printable(name))
+    for reason, names in alike.items():
+        more = len(names) - _WITHHELD_MAX
+        shown = ", ".join(names[:_WITHHELD_MAX]) + (f" and {more:,} more" if more > 0 else "")
+        yield f"{shown}: {reason}"
 
 
 def _number(value: float | None) -> str:

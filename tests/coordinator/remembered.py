@@ -67,6 +67,8 @@ class Remembered:
             case rounds.Invite(number):
                 assert isinstance(after, rounds.Collecting)
                 self.disk.invite(number, recovery.opening(after))
+            case rounds.Shut(number, clients):
+                self.disk.shut(number, clients)
             case rounds.Finish():
                 self.disk.finish()
             case _:

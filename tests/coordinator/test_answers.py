@@ -294,6 +294,30 @@ def test_a_difference_counts_only_if_it_is_one_to_what_was_counted_last() -> Non
     assert answers.finish(np.zeros(1, np.float32)).tolist() == [2.0]
 
 
+def test_who_was_counted_by_another_strategy_and_sends_all_anew_counts_at_once() -> None:
+    answers = adding_up()
+    whole = msgspec.structs.replace(difference(3.0, 7, since=5), whole=True)
+    assert answers.check(ANN, whole) == ""
+    answers.fold(ANN, whole, evaluates=False)
+    assert answers.counted_last(ANN) == 7
+    assert answers.finish(np.zeros(1, np.float32)).tolist() == [3.0]
+    answers.end()
+    answers.begin(terms_max=10, number=RoundId(8))
+    # Once: what was counted now is what the next has to be a difference to.
+    again = msgspec.structs.replace(difference(3.0, 8, since=5), whole=True)
+    assert "goes by round 5 as the last that was counted; it was 7" in answers.check(ANN, again)
+    assert answers.check(ANN, difference(-1.0, 8, since=7)) == ""
+
+
+def test_a_difference_to_what_is_not_in_the_sum_any_more_is_told_why() -> None:
+    fault = adding_up().check(ANN, difference(1.0, 7, since=5))
+    assert fault == (
+        "goes by round 5 as the last that was counted; it was 0: what it gave before is not in the"
+        " sum any more, as it was away for too long or the settings have changed; with its next"
+        " answer it begins anew"
+    )
+
+
 def test_a_round_that_keeps_its_model_does_not_lose_what_clients_remember() -> None:
     answers = adding_up()
     one = difference(3.0, 1, since=0)

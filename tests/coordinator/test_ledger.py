@@ -223,6 +223,25 @@ def test_a_file_that_no_line_tells_of_is_removed(tmp_path: Path) -> None:
         assert list(book.answers_folder.iterdir()) == []
 
 
+def test_who_came_into_a_round_that_is_shut_is_remembered_with_it(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with opened(tmp_path) as book:
+        book.open_round(RoundId(1), opening("ann"))
+        book.keep(kept("bob"), 50.0, None)
+        book.shut(RoundId(1), {ClientId("cat"), ClientId("bob"), ClientId("ann")})
+    shut = structs.replace(opening("ann"), shut_with=["ann", "bob", "cat"])
+    with opened(tmp_path) as book:
+        found = book.open_round_now()
+        assert found is not None and found.opening == shut
+        assert [one.named.client for one in book.kept()] == ["bob"]
+        book.close_round(record(1, "bob"), (), CARRIED, NEXT)
+        book.open_round(RoundId(2), opening("ann"))
+    with opened(tmp_path) as book:
+        assert book.closed_rounds() == [(1, shut, frozenset({"bob"}))]
+        found = book.open_round_now()
+        assert found is not None and found.opening == opening("ann")
+
+
 def test_a_closed_round_is_remembered_by_who_answered(tmp_path: Path) -> None:
     begun(tmp_path)
     with opened(tmp_path) as book:

@@ -193,6 +193,8 @@ class Rounds(RuleBasedStateMachine):
                 self.promises.inviting_is_on_disk(effect)
                 # It is said again.
                 self.say_the_offer_again()
+            case rounds.Shut(number):
+                self.promises.shutting_is_on_disk(number)
             case rounds.Close() if effect.outcome != "averaged":
                 self.promises.closing_is_on_disk(effect.round)
             case _:

@@ -281,6 +281,8 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"hold {client} {number}"]
         case rounds.Invite(number, clients):
             return [f"invite {names(clients)} to {number} too"]
+        case rounds.Shut(number, clients):
+            return [f"shut {number} with {names(clients)}"]
         case rounds.Close():
             return [close(effect)]
         case rounds.Finish():

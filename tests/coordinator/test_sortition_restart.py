@@ -37,10 +37,14 @@ def coordinating(made: Federation) -> Iterator[Program]:
         yield program
 
 
-def newcomer(offer: Offer, drawn: bool) -> str:
-    """The first name that nobody has, and that the offer invites or does not."""
+def newcomers(offer: Offer, drawn: bool) -> Iterator[str]:
+    """Names that nobody has, and that the offer invites or does not."""
     names = (f"new-{number}" for number in range(1000))
-    return next(name for name in names if invites(offer, ClientId(name), "train") == drawn)
+    return (name for name in names if invites(offer, ClientId(name), "train") == drawn)
+
+
+def newcomer(offer: Offer, drawn: bool) -> str:
+    return next(newcomers(offer, drawn))
 
 
 def answer(guest: Guest, offer: Offer, change: str) -> None:
@@ -91,6 +95,36 @@ def test_killed_it_goes_on_with_the_same_clients_also_those_that_came_late(
     (one,), (other,) = (history.read(made.run / "history.jsonl") for made in (calm, killed))
     assert one.invited == other.invited and len(one.invited) == 4
     assert one.answered == other.answered and len(one.answered) == 3
+
+
+def test_killed_it_refuses_again_who_found_no_room(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    made = federation(mosquitto_broker.url, federation_name, tmp_path / "f")
+    with Room(mosquitto_broker.url, federation_name) as room:
+        guests = come(room, *KNOWN)
+        with coordinating(made) as program:
+            offer = guests[0].offered(1)
+            # Three of those that are known are invited: for three more there is room.
+            names = newcomers(offer, drawn=True)
+            waiting = [room.guest(next(names)) for _ in range(3)]
+            for guest in waiting:
+                guest.come(task="learning_tasks.linear", purposes=("train",))
+                # The coordinator says so when it has let it in.
+                guest.time_left()
+            refused = room.guest(next(names))
+            refused.say(update(offer, CHANGE["late"], 3), number=1)
+            assert refused.receipt().reason == "round 1 has no room for more clients"
+            kill(room, program)
+        with coordinating(made) as program:
+            again = back(room, refused, offer)
+            refused.say(update(again, CHANGE["late"], 3), number=1)
+            assert refused.receipt().reason == "round 1 has no room for more clients"
+            for guest in waiting:
+                answer(guest, again, "late")
+            room.wait(lambda: program.process.poll() is not None)
+    (closed,) = history.read(made.run / "history.jsonl")
+    assert closed.answered == sorted(guest.client for guest in waiting)
 
 
 def test_a_phone_that_rebooted_after_its_answer_is_told_that_it_counts(

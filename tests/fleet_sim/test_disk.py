@@ -1,6 +1,7 @@
 """The simulated coordinator's disk keeps what the real ledger keeps."""
 
 import random
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from coordinator import recovery
 from coordinator.history import Record
 from coordinator.known import Knowledge, Report
 from coordinator.ledger import Beginning, Carried, Checkpoint, Kept, Ledger, Opening, Refusals
-from coordinator.rounds import Close, Collecting, Named, Rules, Settled, Waiting
+from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from fedmqtt.effects import Seconds
-from fedmqtt.topics import Digest, RoundId, RunId
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fleet_sim.clock import Clock
 from fleet_sim.disk import Disk, DiskQueue
 from fleet_sim.plan import Plan
@@ -42,6 +43,10 @@ class DiskAndLedger(Disk):
         super().open_round(number, opening)
         self.ledger.open_round(number, opening)
 
+    def shut(self, number: RoundId, train: Collection[ClientId]) -> None:
+        super().shut(number, train)
+        self.ledger.shut(number, train)
+
     def keep(self, named: Named, closes_in_s: Seconds | None, report: Report | None = None) -> None:
         super().keep(named, closes_in_s, report)
         self.ledger.keep(Kept(named, message=b"answer", report=report), closes_in_s, None)
@@ -63,7 +68,7 @@ class DiskAndLedger(Disk):
         recovered = super().recover(at, rules)
         ledger = self.ledger
         settled = [
-            Settled(number, answered, opening.model, frozenset(opening.train), opening.sortition)
+            recovery.settle(number, opening, answered)
             for number, opening, answered in ledger.closed_rounds()
         ]
         kept = list(ledger.kept())

@@ -265,7 +265,8 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         ),
         (
             '[data]\npath = "nowhere"',
-            "data.path: there is no folder nowhere; empty takes what the task brings",
+            "data.path: data folder nowhere: no such folder; choose another with --set"
+            " data.path=FOLDER, or none for what the task brings",
         ),
         (
             '[data]\nevaluate = "judge"',

@@ -10,9 +10,10 @@ import pytest
 from msgspec import structs
 
 from coordinator.config import Statistics
-from coordinator.statistics import findings, job
+from coordinator.statistics import job
 from coordinator.statistics.findings import CategoryFindings, Findings, NumberFindings
 from fedmqtt.weights import layout_of
+from fleet_sim import lab_statistics
 from fleet_sim.fleet import Fleet
 from fleet_sim.lab import Lab, Lesson
 from fleet_sim.training.trainers import Trainers
@@ -24,27 +25,18 @@ ROUNDS = "cohort = 4\nquorum = 2\nclients_min = 3\ndeadline_s = 60.0\n"
 
 
 @contextmanager
-def describing(of: Fleet, folder: Path) -> Iterator[Lab]:
-    config = job.settle(structs.replace(of.federation, statistics=SETTINGS))
-    layout, flat = job.first_questions(config)
-    with Trainers(config.task, folder, together=1, processes=0) as trainers:
+def describing(of: Fleet, folder: Path) -> Iterator[tuple[Fleet, Lab]]:
+    of = replace(of, federation=structs.replace(of.federation, statistics=SETTINGS))
+    settled = lab_statistics.settle(of)
+    layout, flat = job.first_questions(settled.federation)
+    with Trainers(settled.federation.task, folder, together=1, processes=0) as trainers:
         lesson = Lesson(layout=layout, flat=flat, trainers=trainers, folder=folder)
         crew = of.crew(names(of.config.clients))
-        yield Lab(replace(of, federation=config), crew, samples, lesson)
+        yield settled, Lab(settled, crew, samples, lesson)
 
 
-def found_in(lab: Lab) -> Findings:
-    assert lab.tensors is not None
-    found = findings.findings(
-        federation="lab",
-        task=LINEAR,
-        run="run",
-        layout=lab.tensors.layout,
-        memory=lab.tensors.answers.memory,
-        records=lab.records,
-        categories=job.features(LINEAR),
-        settings=SETTINGS,
-    )
+def found_in(settled: Fleet, lab: Lab) -> Findings:
+    found = lab_statistics.found_in(lab, settled, "run")
     assert found is not None
     return found
 
@@ -52,10 +44,10 @@ def found_in(lab: Lab) -> Findings:
 @pytest.mark.parametrize("weather", ["clients = 6", STORMY], ids=["fair", "stormy"])
 def test_a_simulated_fleet_tells_what_its_data_is(weather: str, tmp_path: Path) -> None:
     of = fleet(tmp_path, weather, rounds=ROUNDS)
-    with describing(of, tmp_path) as lab:
+    with describing(of, tmp_path) as (settled, lab):
         lab.run()
     assert lab.is_finished
-    found = found_in(lab)
+    found = found_in(settled, lab)
     *_, last = [one for one in lab.records if one.outcome == "averaged"]
     assert found.clients == len(last.answered) >= 3
     data = [linear.load_data(tmp_path, client, "train") for client in last.answered]
@@ -75,9 +67,9 @@ def test_the_same_seed_tells_the_same_to_the_last_bit(tmp_path: Path) -> None:
     told = []
     for folder in (tmp_path / "first", tmp_path / "second"):
         folder.mkdir()
-        with describing(fleet(folder, STORMY, rounds=ROUNDS), folder) as lab:
+        with describing(fleet(folder, STORMY, rounds=ROUNDS), folder) as (settled, lab):
             lab.run()
-        told.append((lab.trace, found_in(lab)))
+        told.append((lab.trace, found_in(settled, lab)))
     assert told[0] == told[1]
 
 

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors.numpy import load_file
 
 from coordinator import history
 from fleet_sim import fleet as fleets
-from fleet_sim import simulate_command
+from fleet_sim import simulate_command, split
 from tests.fleet_sim.lab_fleets import stormy
 from tests.programs import running, wait_until
 
@@ -155,6 +156,23 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
     assert sentence in refused(*words.split())
 
 
+@pytest.mark.parametrize("words", ["", "--set data.path=photos"])
+def test_a_missing_data_file_is_named_with_its_place_and_what_to_do(
+    tmp_path: Path, refused: Callable[..., str], words: str
+) -> None:
+    stormy(tmp_path)
+    (tmp_path / "photos").mkdir()
+    said = refused(
+        "fleet.toml", "--set", "federation.task=learning_tasks.mnist_2nn", *words.split()
+    )
+    folder = tmp_path / "photos" if words else tmp_path
+    assert said == (
+        f"fleet.toml: data.path: there is no {folder}/train-images-idx3-ubyte.gz: give the folder"
+        " with the four files of MNIST, train-images-idx3-ubyte.gz and so on; choose another folder"
+        " with --set data.path=FOLDER"
+    )
+
+
 @pytest.mark.parametrize("count", ["0", "many"])
 def test_an_impossible_count_is_refused(count: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -181,6 +199,12 @@ def test_a_folder_with_something_in_it_is_not_written_to(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        ("--live --statistics", "--statistics is for virtual time: leave it out, or --live"),
+        (
+            "--statistics --alone",
+            "--statistics trains nobody, and reads all data: leave out --no-training, --ray and"
+            " --alone",
+        ),
         ("--live --no-training", "--no-training is for virtual time: leave it out, or --live"),
         ("--live --alone", "--alone is for virtual time: leave it out, or --live"),
         ("--live --ray local", "--ray is for virtual time: leave it out, or --live"),
@@ -204,6 +228,39 @@ def test_options_that_would_do_nothing_together_are_refused(
     stormy(tmp_path)
     calm = "connectivity.follows_data=0"
     assert refused("fleet.toml", "--set", calm, *words.split()) == sentence
+
+
+# Statistics
+
+
+def test_it_describes_the_fleet_s_data_and_trains_nobody(tmp_path: Path) -> None:
+    of = stormy(tmp_path)
+    # The questions about all the features that a task may have are larger than its little model.
+    words = ("fleet.toml", "--set", "link.down.kbps=0", "--statistics")
+    ended = simulate(tmp_path, *words, "--run", "run", "--processes", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert f"repeat with: fedmqtt simulate {' '.join(words)}\n" in ended.stderr
+    assert "findings: run/statistics.json\n" in ended.stderr
+    found = json.loads((tmp_path / "run" / "statistics.json").read_text())
+    assert len(found["answered"]) == of.federation.statistics.rounds
+    last = history.read(tmp_path / "run" / "history.jsonl")[-1]
+    held = {one.client: one for one in split.holdings(tmp_path / "run" / "data")}
+    answered = [held[client] for client in last.answered]
+    assert found["clients"] == len(answered) >= of.federation.statistics.clients_min
+    counts: Counter[str] = Counter()
+    for one in answered:
+        counts.update(one.label_counts)
+    assert found["features"]["class"]["counts"] == counts
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_where_too_few_clients_answer_nothing_is_told(tmp_path: Path) -> None:
+    stormy(tmp_path)
+    words = ("--statistics", "--run", "run", "--processes", "1", "--set", "hours_max=0.001")
+    ended = simulate(tmp_path, "fleet.toml", *words)
+    assert ended.returncode == 1
+    assert "in no round 3 clients answered: nothing is told of fewer" in ended.stderr
+    assert not (tmp_path / "run" / "statistics.json").exists()
 
 
 # What it says

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from edge_client import session
 from fedmqtt.effects import Publish, Seconds, WakeAt
 from fedmqtt.messages import Receipt
-from fedmqtt.topics import Digest, Inbox, RoundId
+from fedmqtt.topics import ClientId, Digest, Inbox, RoundId
 from fleet_sim import __main__ as program
 from fleet_sim.disk import Disk, first_carried
 from fleet_sim.plan import Plan
@@ -452,6 +452,16 @@ def asks_who_is_at_work(
     return rounds.step(replace(state, past=replace(state.past, at_work={})), event, rules, roster)
 
 
+def lets_in_who_found_no_room(
+    state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
+) -> Stepped:
+    """Late, or when the coordinator was killed."""
+    following, effects = rounds.step(state, event, rules, roster)
+    settled = tuple(replace(one, is_shut=False) for one in following.past.settled)
+    following = replace(following, past=replace(following.past, settled=settled))
+    return following, [effect for effect in effects if not isinstance(effect, rounds.Shut)]
+
+
 def leaves_places_free(
     state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
 ) -> Stepped:
@@ -501,6 +511,7 @@ BROKEN_COORDINATORS: dict[Callable[..., Any], str] = {
     speaks_for_an_old_epoch: "as somebody else",
     learns_beyond_its_bounds: "out of bounds",
     asks_who_is_at_work: "invited while at work",
+    lets_in_who_found_no_room: "counted after it was turned away",
     leaves_places_free: "could be at work and is not asked",
     gives_away_too_many_places: "clients are at work",
     waits_for_the_open_round_alone: "made it deadline",
@@ -625,6 +636,11 @@ class ForgetsWhoWasInvitedLater(Disk):
         pass
 
 
+class ForgetsWhoCameInWhenItWasShut(Disk):
+    def shut(self, number: RoundId, train: Collection[ClientId]) -> None:
+        super().shut(number, ())
+
+
 BROKEN_DISKS: dict[type[Disk], str] = {
     LosesOneAnswer: "had receipts, and were lost",
     InventsAnAnswer: "never accepted",
@@ -638,6 +654,7 @@ BROKEN_DISKS: dict[type[Disk], str] = {
     ForgetsItsPace: "back with pace",
     OpensTheRoundAgain: "is open no more",
     ForgetsWhoWasInvitedLater: "is back with others to train",
+    ForgetsWhoCameInWhenItWasShut: "is back with others to train",
 }
 
 

@@ -270,6 +270,25 @@ def test_who_lost_its_memory_begins_anew_and_does_not_count_twice(tmp_path: Path
     np.testing.assert_array_equal(total(here), sum(own_controls(here).values()))
 
 
+def test_from_scaffold_to_mifa_in_one_run_costs_no_answer(tmp_path: Path) -> None:
+    here, mifa = ours(tmp_path), config('aggregation="mifa"')
+    here.round([0, 1])
+    # So the coordinator that begins with other settings remembers nothing; the devices do.
+    assert local_method.remembering(mifa) != local_method.remembering(here.config)
+    after = Ours(Answers(mifa, SIZE, 20, tmp_path), tmp_path, mifa, memories=here.memories)
+    after.number = here.number
+    after.open()
+    change = np.array([0.5, -0.25, 2.0], np.float32)
+    result = Trained({"w": change}, 10, {}, 1)
+    before = after.memory_of(0).committed
+    update, _ = trainer.update(after.job_of(0), WHOLE, after.w, result, None, before, None)
+    assert update.whole and update.since == 1
+    after.take(0, update)
+    after.close()
+    np.testing.assert_array_equal(after.w, change)
+    assert after.answers.counted_last(CLIENTS[0]) == 2
+
+
 def test_the_control_of_who_is_away_for_long_is_taken_out_and_it_begins_anew(
     tmp_path: Path,
 ) -> None:

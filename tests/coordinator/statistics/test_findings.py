@@ -100,13 +100,35 @@ def test_a_feature_of_too_few_clients_is_not_told_nor_asked_closer(tmp_path: Pat
     for _ in range(3):
         asking.round(fleet)
     told = asking.found().features
-    assert told["rare"] == Withheld(reason="only 2 have it; 3 are needed")
-    assert told["odd"] == Withheld(reason="only 1 have it; 3 are needed")
-    assert told["nowhere"] == Withheld(reason="no client has it; 3 are needed")
+    fewer = "and nothing is told of fewer than 3 (statistics.clients_min)"
+    assert told["rare"] == Withheld(reason=f"only 2 clients have values, {fewer}")
+    assert told["odd"] == Withheld(reason=f"only 1 client has values, {fewer}")
+    assert told["nowhere"] == Withheld(reason="no client has a value")
     assert asking.number_of("value").mean == 2.5
     # Not even the next question says anything about it.
     after = asking.layout.unflatten(asking.asked)
     assert not after["rare/asks"].any() and after["value/asks"].any()
+
+
+def test_features_without_a_value_are_told_together(tmp_path: Path) -> None:
+    empty = {f"input {n}": () for n in range(16)}
+    asking = Asking({"value": (), "rare": (), "none": ("a", "b"), **empty}, Statistics(), tmp_path)
+    fleet: Fleet = {
+        "ann": {"value": [1.0], "rare": [1.0]},
+        "bob": {"value": [3.0]},
+        "cat": {"value": [4.0]},
+    }
+    for _ in range(2):
+        asking.round(fleet)
+    *_, blank, rare, none = table.lines(asking.found())
+    assert blank == ""
+    assert rare == (
+        "rare: only 1 client has values, and nothing is told of fewer than 3"
+        " (statistics.clients_min)"
+    )
+    assert none == (
+        "none, input 0, input 1, input 2, input 3, input 4 and 11 more: no client has a value"
+    )
 
 
 def test_no_bracket_is_narrower_than_so_many_samples(tmp_path: Path) -> None:
