@@ -22,6 +22,7 @@ from broker_config.doctor import kinds
 from fedmqtt import messages
 from fedmqtt.credentials import Role
 from fedmqtt.effects import Seconds
+from fedmqtt.envelope import NO_KEYS
 from fedmqtt.messages import Presence, TimeLeft, WireError
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.mqtt_probe import Probe, ProbeOptions, Version, Welcome
@@ -188,6 +189,15 @@ class Case:
             if got.topic == topic and got.retained:
                 return got.payload
         return None
+
+    def offer(self, probe: Probe) -> bytes | None:
+        """The offer that lies there, if any, out of its envelope. Raises BadSignature where these
+        credentials would not have a program take it."""
+        payload = self.retained(probe, OfferBoard())
+        if payload is None:
+            return None
+        seal = self.broker.seal or NO_KEYS
+        return seal.opened(OfferBoard(), self.topics.path(OfferBoard()), payload)
 
     def aside(self, address: Address) -> bytes:
         """What can be said there, and is of no matter to a program that hears it."""

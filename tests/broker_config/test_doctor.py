@@ -18,6 +18,7 @@ from broker_config.kit import Kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import credentials, messages
+from fedmqtt.envelope import BY_COORDINATOR
 from fedmqtt.folder_lock import FolderLock
 from fedmqtt.messages import Presence
 from fedmqtt.mqtt_link import parse_broker_url
@@ -181,6 +182,30 @@ def test_a_devices_own_session_is_left_with_its_own_subscriptions(tmp_path: Path
             got = device.receive(20)
         assert got is not None
         assert got.topic == f"{root}/inbox/pi-3"
+
+
+# Whose offers they are
+
+
+def test_an_offer_that_the_federation_did_not_sign_is_named(kit_broker: KitBroker) -> None:
+    path = Path(_file(kit_broker.folder, "coordinator"))
+    coordinator, server = credentials.broker_of(path, ("coordinator",))
+    offer = f"fed/v1/{FEDERATION}/offer"
+    with Probe(server, coordinator.tls_context(), ProbeOptions(client_id="c")) as probe:
+        assert probe.publish(offer, b"a round", retain=True).agreed
+        report = _as(kit_broker.folder, "pi-3")
+        assert probe.publish(offer, b"", retain=True).agreed
+    assert report.exit_code == 1
+    assert report.with_status("failed") == {"signatures"}
+    assert "it is not signed by the federation" in report.says("signatures")
+
+
+def test_a_signed_offer_and_no_keys_is_named(tmp_path: Path) -> None:
+    with mosquitto_with(tmp_path) as url, connected(url, "coordinator") as coordinator:
+        coordinator.publish(f"fed/v1/{FEDERATION}/offer", BY_COORDINATOR + bytes(64), retain=True)
+        report = _at(url, "--role", "device", "--id", "pi-3")
+    assert report.with_status("failed") == {"signatures"}
+    assert "this federation wants credentials with keys" in report.says("signatures")
 
 
 # What this machine is like

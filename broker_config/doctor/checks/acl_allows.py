@@ -4,6 +4,7 @@ from broker_config.access import Access
 from broker_config.doctor import rights
 from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, ok
+from fedmqtt.envelope import NO_KEYS
 from fedmqtt.mqtt_probe import Probe
 from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, PresenceOf
 
@@ -83,6 +84,7 @@ def _unheard(case: Case) -> list[type[Address]]:
     """What the witness says to us, and the broker does not pass on."""
     if case.witness is None:
         return []
+    seal = case.witness.seal or NO_KEYS
     lost = []
     with case.connected() as probe, case.witnessing() as witness:
         for kind in rights.must(case, "read"):
@@ -91,7 +93,9 @@ def _unheard(case: Case) -> list[type[Address]]:
             address = rights.address(kind, case.nonce, _client(case))
             topic = case.topics.path(address)
             probe.subscribe(topic)
-            witness.publish(topic, case.aside(address))
+            # A device at work hears it too, and complains of what is not signed.
+            said = seal.sealed(address, topic, case.aside(address))
+            witness.publish(topic, said)
             if not _arrives(case, probe, topic):
                 lost.append(kind)
     return lost

@@ -11,8 +11,8 @@ from pathlib import Path
 from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, not_checked, ok
 from fedmqtt import messages
+from fedmqtt.envelope import BadSignature
 from fedmqtt.messages import WireError
-from fedmqtt.topics import OfferBoard
 
 NEEDS = ()
 AFTER = ("login",)
@@ -56,11 +56,11 @@ def check(case: Case) -> Finding:
 
 
 def _offered(case: Case) -> int | None:
-    with case.connected() as probe:
-        offer = case.retained(probe, OfferBoard())
     try:
+        with case.connected() as probe:
+            offer = case.offer(probe)
         return messages.read_offer(offer or b"").model.size_bytes
-    except WireError:
+    except (BadSignature, WireError):
         return None
 
 
