@@ -1,5 +1,7 @@
 """What the stories leave out: whole messages, and lines for the log."""
 
+from dataclasses import replace
+
 import pytest
 from msgspec import structs
 
@@ -42,7 +44,33 @@ def test_before_its_first_connection_it_knows_nothing() -> None:
         owed=(),
         invitation=None,
         spread_s=0.0,
+        passed_over=False,
     )
+
+
+def test_nothing_is_remembered_with_an_answer_unless_it_is_said() -> None:
+    assert not session.Owed(OWED, 0, 0.0).remembers
+    assert not session.Finished(0.0, OWED).remembers
+
+
+def test_an_answer_that_nobody_waits_for_is_forgotten_as_one_that_did_not_count() -> None:
+    _, effects = _after(session.Connected(0.0, "t1", 1000), session.Finished(1.0, OWED))
+    assert effects == [session.Forget(OWED, accepted=False, counted=None)]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_a_receipt_says_was_counted_last_goes_to_what_is_remembered(accepted: bool) -> None:
+    receipt = Receipt(run=RUN, round=RoundId(1), accepted=accepted, counted=RoundId(7))
+    born = session.Connected(0.0, "t1", 1000)
+    _, effects = _after(session.Started(0.0, (OWED,)), born, session.Received(1.0, receipt))
+    (forgotten,) = [effect for effect in effects if isinstance(effect, session.Forget)]
+    assert forgotten == session.Forget(OWED, accepted, RoundId(7))
+
+
+def test_to_describe_is_said_apart_since_older_coordinators_do_not_know_it() -> None:
+    rules = replace(RULES, purposes=("train", "describe"))
+    said = session.presence(_after(session.Connected(0.0, "t1", 1000))[0], rules)
+    assert (said.purposes, said.describes) == (("train",), True)
 
 
 def test_its_birth_says_who_it_is_and_what_it_would_do() -> None:
@@ -194,3 +222,10 @@ def test_work_outlives_its_round_for_as_long_as_it_counts(
     assert session.outlives(session.Working(offer, purpose, 60.0), newer) == goes_on
     assert not session.outlives(session.Fetching(offer, purpose, 60.0), newer)
     assert not session.outlives(None, newer)
+
+
+def test_where_rounds_are_asynchronous_a_download_goes_on_unless_it_is_asked_anew() -> None:
+    offer = structs.replace(_offer("r", 5, 0, late_rounds=2), asynchronous=True)
+    fetching = session.Fetching(offer, "train", 60.0)
+    assert session.outlives(fetching, _offer("r", 6, 0))
+    assert not session.outlives(fetching, _offer("r", 6, 0), is_asked=True)
