@@ -611,6 +611,8 @@ class Service:
         # Not sooner: what came while we could not reply would be lost. Not later: who reads the
         # offer may reply at once.
         self.link.listen(self._topics.any_update, self._topics.any_presence)
+        # Whoever else is there says so when it sees that the board is cleared.
+        self.link.ask_by_name(PresenceOf(client) for client in self._roster.names())
         self._welcome_broker()
 
     # What happens

@@ -20,6 +20,7 @@ import pytest
 
 from broker_config.local_broker import BrokerError, RunningBroker, start_broker
 from broker_config.mosquitto import DEPLOYED_CONFIG, find_mosquitto
+from tests.other_brokers import running_nats, running_rabbitmq
 
 # The image's own `latest` moved from 2.0 to 2.1 and with it the packet limit; 2.0.11 is Debian's.
 _IMAGE = "eclipse-mosquitto:2.0.22"
@@ -32,6 +33,11 @@ _Have = Callable[[str], RunningBroker]
 @pytest.fixture(scope="session", params=_KINDS)
 def broker(request: pytest.FixtureRequest, _have: _Have) -> RunningBroker:
     """Each broker that can be had here, in turn."""
+    return _have_or_skip(_have, request.param)
+
+
+@pytest.fixture(scope="session", params=[*_KINDS, "rabbitmq", "nats"])
+def any_broker(request: pytest.FixtureRequest, _have: _Have) -> RunningBroker:
     return _have_or_skip(_have, request.param)
 
 
@@ -77,6 +83,10 @@ def _start(kind: str, folders: pytest.TempPathFactory) -> AbstractContextManager
     match kind:
         case "container":
             return _container(folders.mktemp("container"))
+        case "rabbitmq":
+            return running_rabbitmq()
+        case "nats":
+            return running_nats()
         case "url":
             assert _YOUR_URL is not None
             return start_broker(_YOUR_URL)
