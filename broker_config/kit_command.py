@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """0; 2 where the kit cannot be made."""
     folder: Path = arguments.folder
     try:
-        kit.create(folder, _plan(arguments))
+        kit.create(folder, plan(arguments))
     except KitError as bad:
         sys.stderr.write(f"fedmqtt broker-kit: {bad}\n")
         return 2
@@ -94,7 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def plan(arguments: argparse.Namespace) -> Plan:
+    """What the words ask for. Raises KitError."""
     folder: Path = arguments.folder.absolute()
     if not is_name(arguments.federation):
         raise KitError(

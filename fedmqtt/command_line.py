@@ -26,6 +26,7 @@ COMMANDS = {
     "coordinator": ("coordinator.command", "run a federation's rounds"),
     "client": ("edge_client.command", "take part with this device's own data"),
     "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
+    "health": ("coordinator.health_command", "does a federation's coordinator answer?"),
     "report": (
         "round_monitor.report_command",
         "one page from one or several runs, to look at offline",
