@@ -1,13 +1,13 @@
 """The service `kit` of docker-compose.yml: a kit made on the first start, its files handed out.
 
-    /federation/kit/kit/                   the kit itself, with its CA's key: for this service alone
-    /federation/broker/                    what Mosquitto reads, copied from kit/broker
-    /federation/accounts/coordinator/      coordinator.toml
+    /federation/kit/kit/               the kit itself, with its CA's key: for this service alone
+    /federation/broker/                what Mosquitto reads, copied from kit/broker
+    /federation/accounts/coordinator/  coordinator.toml
                          monitor/      monitor.toml
                          demo/         those of the clients that `prepare` was told to enroll
 
-Each of the folders is a volume of its own, so that nobody holds another's keys. Everything belongs to
-the user of the images, as whom Mosquitto runs there too: keys and passwords are mode 0600.
+Each of the folders is a volume of its own, so that nobody holds another's keys. All belongs to the
+user of the images, as whom Mosquitto runs there too: keys and passwords are mode 0600.
 
     docker compose run --rm kit enroll pi-3      and `revoke`
     docker compose exec broker kill -HUP 1       Mosquitto reads its files again
@@ -58,8 +58,6 @@ def _with_folder(words: Sequence[str]) -> list[str]:
     """The kit's commands name a folder first; here there is one."""
     command, *others = [*words] or ["--help"]
     return [command, *others] if command.startswith("-") else [command, str(_KIT), *others]
-
-
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

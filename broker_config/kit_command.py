@@ -20,7 +20,7 @@ from broker_config import kit
 from broker_config.kit import KitError, Plan
 from fedmqtt.topics import is_name
 
-_PORT, _SERVERS_PORT = 8883, 8884
+PORT, SERVERS_PORT = 8883, 8884
 _DAYS = 825
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*")
 
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how devices prove who they are: %(default)s, or a certificate of their own (mTLS)",
     )
     parser.add_argument(
-        "--port", type=_port, default=_PORT, help="where devices connect (%(default)s)"
+        "--port", type=_port, default=PORT, help="where devices connect (%(default)s)"
     )
     parser.add_argument(
         "--servers-port",
         type=_port,
-        default=_SERVERS_PORT,
+        default=SERVERS_PORT,
         help="where coordinators and monitors connect (%(default)s)",
     )
     parser.add_argument(

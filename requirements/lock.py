@@ -8,6 +8,7 @@
     client.txt         the extra `train`, less torch: a device that trains with numpy
     monitor.txt        the extra `monitor`
     kit.txt            the extra `security`: where accounts are made
+    build.txt          what builds fedmqtt's own wheel
     torch-needs.txt    what torch needs, less CUDA. Torch itself has no hash here: a CPU build
                        has other bytes than the one that pip finds by itself. It is installed
                        by its version, alone: pip install --no-deps torch==...
@@ -37,6 +38,7 @@ EXTRAS = {
     "kit.txt": "security",
 }
 TORCH_NEEDS = "torch-needs.txt"
+BUILD = "build.txt"
 
 _HEADER = """\
 # Made by `make lock` from pyproject.toml and constraints.txt: do not edit.
@@ -87,8 +89,9 @@ def _torch_needs() -> list[str]:
 
 
 def main() -> None:
-    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
-    asked = {name: wanted(project, extra) for name, extra in EXTRAS.items()}
+    told = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
+    asked = {name: wanted(told["project"], extra) for name, extra in EXTRAS.items()}
+    asked[BUILD] = told["build-system"]["requires"]
     for name, lines in (asked | {TORCH_NEEDS: _torch_needs()}).items():
         text = _compiled(lines, "--generate-hashes")
         (HERE / name).write_text(_HEADER.format(name=name) + text)

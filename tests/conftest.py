@@ -2,9 +2,23 @@
 
 import pytest
 
-from tests.brokers import _have, any_broker, broker, embedded_broker, federation_name, mosquitto_broker
+from tests.brokers import (
+    _have,
+    any_broker,
+    broker,
+    embedded_broker,
+    federation_name,
+    mosquitto_broker,
+)
 
-__all__ = ["_have", "any_broker", "broker", "embedded_broker", "federation_name", "mosquitto_broker"]
+__all__ = [
+    "_have",
+    "any_broker",
+    "broker",
+    "embedded_broker",
+    "federation_name",
+    "mosquitto_broker",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

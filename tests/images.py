@@ -1,10 +1,10 @@
-"""What the services of docker-compose.yml run, without Docker: each in a sandbox like its container.
+"""What the services of docker-compose.yml run, without Docker: each in a sandbox like a container.
 
 A sandbox (bubblewrap) has the service's user, command, environment, volumes, temporary folders and
 root file system, which is read-only where the compose file says so, and in it a venv with what the
 image's list of requirements names and fedmqtt's own wheel, built from what .dockerignore leaves.
-What is not looked at: the base images, pip's part of the build, Docker's own network, and how volumes
-get their owner. All sandboxes share this machine's loopback, so ports are moved to free ones.
+What is not looked at: the base images, pip's part of the build, Docker's own network, and how a
+volume gets its owner. Sandboxes share this machine's loopback, so ports are moved to free ones.
 """
 
 import contextlib
@@ -229,7 +229,11 @@ class Stack:
     def run(self, service: str, *instead: str) -> subprocess.CompletedProcess[str]:
         """To its end."""
         return subprocess.run(
-            self.command(service, *instead), capture_output=True, text=True, timeout=100, check=False
+            self.command(service, *instead),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
         )
 
     @contextmanager
@@ -239,7 +243,9 @@ class Stack:
         with (
             out.open("ab") as stdout,
             log.open("ab") as stderr,
-            subprocess.Popen(self.command(service, *instead), stdout=stdout, stderr=stderr) as process,
+            subprocess.Popen(
+                self.command(service, *instead), stdout=stdout, stderr=stderr
+            ) as process,
         ):
             try:
                 yield Program(process, out, log)

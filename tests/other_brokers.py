@@ -64,7 +64,9 @@ def running_rabbitmq() -> Iterator[RunningBroker]:
             "RUNNING_UNDER_SYSTEMD": "1",
         }
         with (
-            running(_leashed(places, [epmd, "-debug"]), folder / "epmd.log", re.compile("epmd running")),
+            running(
+                _leashed(places, [epmd, "-debug"]), folder / "epmd.log", re.compile("epmd running")
+            ),
             running(
                 _leashed(node, [server]),
                 folder / "broker.log",
@@ -83,7 +85,9 @@ def running_nats() -> Iterator[RunningBroker]:
         folder = Path(place)
         config = folder / "nats.conf"
         config.write_text(_NATS_CONF.format(folder=folder / "store"))
-        said = r"Version:\s+(\S+)(?s:.*)MQTT clients on mqtt://127.0.0.1:(\d+)(?s:.*)Server is ready"
+        said = (
+            r"Version:\s+(\S+)(?s:.*)MQTT clients on mqtt://127.0.0.1:(\d+)(?s:.*)Server is ready"
+        )
         with running(
             _leashed({}, [server, "-c", str(config)]),
             folder / "broker.log",
@@ -98,7 +102,9 @@ def _find(name: str, folders: Sequence[Path]) -> str:
     places = [*folders, *usual_folders()]
     found = shutil.which(name, path=os.pathsep.join(map(str, places)))
     if found is None:
-        raise BrokerError(f"{name} is not installed here (Debian: apt-get install rabbitmq-server nats-server)")
+        raise BrokerError(
+            f"{name} is not installed here (Debian: apt-get install rabbitmq-server nats-server)"
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """A whole federation on each broker that can be had: what its rounds need, it gives."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_coordinator_that_is_killed_twice_makes_the_model_that_it_would_have_m
         with clients(folder, any_broker.url, name, LINEAR), ExitStack() as stack:
             coordinator = stack.enter_context(running(folder, *command))
             for rounds in range(1, kills + 1):
-                wait_until(lambda rounds=rounds: len(_records(run)) >= rounds)
+                wait_until(partial(_has_closed, run, rounds))
                 coordinator.process.kill()
                 coordinator.wait()
                 coordinator = stack.enter_context(running(folder, *command))
@@ -68,6 +69,6 @@ def test_a_coordinator_that_is_killed_twice_makes_the_model_that_it_would_have_m
     assert models[0] == models[1]
 
 
-def _records(run: Path) -> list[history.Record]:
+def _has_closed(run: Path, rounds: int) -> bool:
     path = run / "history.jsonl"
-    return history.read(path) if path.exists() else []
+    return path.exists() and len(history.read(path)) >= rounds

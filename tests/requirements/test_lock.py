@@ -49,7 +49,7 @@ def test_what_torch_needs_is_all_of_it_but_cuda() -> None:
     assert set(lock.pins(_text(lock.TORCH_NEEDS))) == needed - {"torch"}, MENDED_BY
 
 
-@pytest.mark.parametrize("name", [*lock.EXTRAS, lock.TORCH_NEEDS])
+@pytest.mark.parametrize("name", [*lock.EXTRAS, lock.TORCH_NEEDS, lock.BUILD])
 def test_each_version_is_the_tested_one(name: str) -> None:
     tested = lock.pins(lock.CONSTRAINTS.read_text())
     assert {one: tested.get(one) for one in lock.pins(_text(name))} == lock.pins(_text(name)), (
@@ -57,7 +57,7 @@ def test_each_version_is_the_tested_one(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*lock.EXTRAS, lock.TORCH_NEEDS])
+@pytest.mark.parametrize("name", [*lock.EXTRAS, lock.TORCH_NEEDS, lock.BUILD])
 def test_each_package_has_hashes_and_no_list_says_where_it_comes_from(name: str) -> None:
     text = _text(name)
     assert {canonicalize_name(one) for one, _ in _ENTRY.findall(text)} == set(lock.pins(text))
@@ -67,7 +67,11 @@ def test_each_package_has_hashes_and_no_list_says_where_it_comes_from(name: str)
 
 
 def test_every_list_is_made_by_the_one_command() -> None:
-    assert {path.name for path in lock.HERE.glob("*.txt")} == {*lock.EXTRAS, lock.TORCH_NEEDS}
+    assert {path.name for path in lock.HERE.glob("*.txt")} == {
+        *lock.EXTRAS,
+        lock.TORCH_NEEDS,
+        lock.BUILD,
+    }
 
 
 def test_torch_is_in_no_list() -> None:
