@@ -3,7 +3,6 @@
 Without Docker: see tests/images.py for how, and for what is not looked at.
 """
 
-import os
 import signal
 import stat
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from broker_config.mosquitto import find_mosquitto
 from coordinator import history
 from tests import images
+from tests.brokers import is_required
 from tests.images import Stack
 from tests.own_broker import free_port
 from tests.programs import Program, wait_until
@@ -35,7 +35,7 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(wheel_file: Path, tmp_path: Path) -> Stack:
     """With a kit that was made."""
     reason = images.why_no_sandbox() or ("" if find_mosquitto() else "Mosquitto is not installed")
-    if reason and "containers" in os.environ.get("FEDMQTT_REQUIRE_BROKERS", "").split(","):
+    if reason and is_required("sandbox"):
         pytest.fail(reason)
     if reason:
         pytest.skip(reason)

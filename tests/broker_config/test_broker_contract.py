@@ -3,13 +3,19 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from select import select
 from urllib.parse import urlsplit
 
 import pytest
 
 from broker_config.local_broker import RunningBroker
+from fedmqtt.event_loop import EventLoop
+from tests.broker_config import broker_facts
 from tests.broker_config.plain_client import PlainClient, Will, connected
+from tests.fedmqtt.peer import loop
+
+__all__ = ["loop"]
 
 pytestmark = pytest.mark.broker
 
@@ -26,7 +32,8 @@ def test_a_latecomer_fetches_a_retained_model_chunk_by_chunk(
             coordinator.publish(topic, chunk, retain=True)
 
     with connected(any_broker.url, f"{federation_name}-ann") as ann:
-        ann.subscribe(f"{federation_name}/model/+")
+        for topic in chunks:
+            ann.subscribe(topic)
         fetched = [ann.receive() for _ in chunks]
 
     assert {message.topic: message.payload for message in fetched} == chunks
@@ -42,7 +49,8 @@ def test_a_retained_message_is_gone_when_it_was_cleared(
         coordinator.publish(f"{federation_name}/model/new", b"current", retain=True)
 
     with connected(any_broker.url, f"{federation_name}-ann") as ann:
-        ann.subscribe(f"{federation_name}/model/+")
+        ann.subscribe(f"{federation_name}/model/old")
+        ann.subscribe(f"{federation_name}/model/new")
         assert ann.receive().payload == b"current"
         _assert_nothing_is_on_its_way(ann, federation_name)
 
@@ -68,14 +76,18 @@ def test_the_will_tells_those_who_listen_and_those_who_come_later(
     will = Will(f"{federation_name}/presence/ann", b"offline")
     with connected(any_broker.url, f"{federation_name}-coordinator") as coordinator:
         coordinator.subscribe(f"{federation_name}/presence/+")
-        with connected(any_broker.url, f"{federation_name}-ann", will=will, keepalive_s=1) as ann:
+        # The broker sees at once that who vanished is gone, and of who is silent after a while.
+        patience_s = 1 if goes == "fall_silent" else 60
+        with connected(
+            any_broker.url, f"{federation_name}-ann", will=will, keepalive_s=patience_s
+        ) as ann:
             ann.publish(will.topic, b"online", retain=True)
             assert coordinator.receive().payload == b"online"
             getattr(ann, goes)()
             assert coordinator.receive().payload == b"offline"
 
     with connected(any_broker.url, f"{federation_name}-latecomer") as latecomer:
-        latecomer.subscribe(f"{federation_name}/presence/+")
+        latecomer.subscribe(will.topic)
         assert latecomer.receive().payload == b"offline"
 
 
@@ -163,6 +175,20 @@ def test_sixty_clients_come_at_once_and_each_gets_the_offer(
         coordinator.publish(f"{federation_name}/offer", b"round 1", retain=True)
     with ThreadPoolExecutor(60) as pool:
         assert list(pool.map(come, range(60))) == [b"round 1"] * 60
+
+
+def test_a_broker_is_what_the_page_says_of_it(
+    any_broker: RunningBroker, broker_kind: str, loop: EventLoop, federation_name: str
+) -> None:
+    found = broker_facts.find(loop, any_broker.url, federation_name)
+    if broker_kind not in broker_facts.FOUND:
+        pytest.skip(f"nothing is written yet of {any_broker.name}, which is {found}")
+    assert found == broker_facts.FOUND[broker_kind]
+
+
+def test_the_page_has_the_table_of_what_was_found() -> None:
+    page = Path(__file__).parents[2] / "docs" / "brokers.md"
+    assert broker_facts.table() in page.read_text(encoding="utf-8")
 
 
 def _assert_nothing_is_on_its_way(client: PlainClient, federation_name: str) -> None:
