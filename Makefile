@@ -60,6 +60,19 @@ setup-broker: ## Install Mosquitto on this machine, where apt is available
 
 # ---------------------------------------------------------------------------------- to change it
 
+.PHONY: setup-brokers
+setup-brokers: setup-broker ## Install RabbitMQ, NATS and bubblewrap too, for tests; where apt is available
+	@if PATH="$$PATH:/usr/sbin" command -v rabbitmq-server nats-server bwrap | wc -l | grep -qx 3; then \
+	  echo "RabbitMQ, NATS and bubblewrap are already here."; \
+	else \
+	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
+	  echo "Installing RabbitMQ, NATS and bubblewrap with apt-get. Debian also starts RabbitMQ as a"; \
+	  echo "service; fedmqtt's tests start one of their own and do not use that."; \
+	  $$as_root apt-get update -qq && \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends rabbitmq-server nats-server bubblewrap; \
+	fi
+
 .PHONY: test
 test: $(VENV)/.installed-dev ## Run all tests (ARGS="tests/coordinator -k quorum" for some)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -3,8 +3,8 @@
 A test of ours that needs a broker takes `broker` and runs once for each of those that people begin
 with: Mosquitto from this machine, the embedded one, Mosquitto in a container, and the one that
 FEDMQTT_BROKER_URL names. A test of what we ask of *any* broker takes `any_broker`, and runs for
-RabbitMQ, NATS and EMQX too. A broker that cannot be had is skipped with its reason, or fails the run
-if FEDMQTT_REQUIRE_BROKERS ("mosquitto,embedded") says it must be there.
+RabbitMQ, NATS and EMQX too. A broker that cannot be had is skipped with its reason, or fails the
+run if FEDMQTT_REQUIRE_BROKERS ("mosquitto,embedded") says it must be there.
 
 Brokers serve the whole session, which is what makes these tests quick. So that tests do not meet
 each other's retained messages, each uses the topics of its own `federation_name`.
