@@ -62,7 +62,8 @@ setup-broker: ## Install Mosquitto on this machine, where apt is available
 
 .PHONY: setup-brokers
 setup-brokers: setup-broker ## Install RabbitMQ, NATS and bubblewrap too, for tests; where apt is available
-	@if PATH="$$PATH:/usr/sbin" command -v rabbitmq-server nats-server bwrap | wc -l | grep -qx 3; then \
+	@export PATH="$$PATH:/usr/sbin"; \
+	if command -v rabbitmq-server && command -v nats-server && command -v bwrap; then \
 	  echo "RabbitMQ, NATS and bubblewrap are already here."; \
 	else \
 	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \

@@ -630,7 +630,7 @@ class Service:
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkUp(_, packet_bytes_max, protocol):
-                _log.info("connected to %s (%s)", self._broker, protocol)
+                _log.info("connected to %s (%s)", self._broker, event.in_words)
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
                 self._lead(leadership.Connected(self._loop.now()))

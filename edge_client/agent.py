@@ -222,10 +222,10 @@ class Agent:
     def _on_link(self, event: LinkEvent) -> None:
         now = self._loop.now()
         match event:
-            case LinkUp(token, packet_bytes_max, protocol, retained_by_name):
+            case LinkUp(token, packet_bytes_max, _, retained_by_name):
                 self._down_told = None
                 self._may_be_unseen = retained_by_name
-                self._log.info("connected (%s)", protocol)
+                self._log.info("connected (%s)", event.in_words)
                 chunk_bytes = room_for(self._config.link.chunk_bytes, packet_bytes_max)
                 self._happen(session.Connected(now, token, chunk_bytes))
             case LinkDown(reason, retry_in_s, thrown_out, taken_over, hopeless):

@@ -48,6 +48,7 @@ PACKET_OVERHEAD_BYTES = 512
 _CONNECT_TIMEOUT_S = 10.0
 _SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+_V5_WORD, _V311_WORD = "MQTT 5", "MQTT 3.1.1"
 _UNSUPPORTED_VERSION = {1, 0x84}
 _PROTOCOL_ERROR = 0x82
 _NOT_LET_IN = {4, 5, 0x86, 0x87, 0x8A}
@@ -147,6 +148,13 @@ class LinkUp:
     protocol: str
     retained_by_name: bool = False
     """Whether what is retained may come only to who names its topic, and not to wildcards."""
+
+    @property
+    def in_words(self) -> str:
+        """What is spoken, and what is lost by it: for logs."""
+        if self.protocol == _V5_WORD:
+            return self.protocol
+        return f"{self.protocol}: this broker tells no limits, and not what it drops, nor why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,7 +607,7 @@ class MqttLink:
         # subscriptions either, which a broker of MQTT 5 does say.
         shares = getattr(answer, "SharedSubscriptionAvailable", 1)
         self._retained_by_name = self._protocol == _V311 or not shares
-        version = "MQTT 5" if self._protocol == _V5 else "MQTT 3.1.1"
+        version = _V5_WORD if self._protocol == _V5 else _V311_WORD
         self._tell(LinkUp(self._token, self._packet_bytes_max, version, self._retained_by_name))
 
     def _refused(self, code: int, reason: str) -> None:

@@ -40,6 +40,10 @@ def test_a_coordinator_that_comes_last_finds_its_clients_and_they_learn(
             client.wait_for("connected")
         with running(tmp_path, *coordinator_of(config, any_broker.url, run)) as coordinator:
             assert coordinator.wait() == 0, coordinator.log
+    where = ("--broker", any_broker.url, "--federation", federation_name)
+    with running(tmp_path, "fedmqtt", "watch", "--once", *where) as watch:
+        assert watch.wait() == 0, watch.log
+        assert "on 90 samples of 3 clients" in watch.said
     accuracies = [
         one.figures.metrics["accuracy"] for one in trained(run) if one.figures is not None
     ]
