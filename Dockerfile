@@ -21,7 +21,7 @@ WORKDIR /federation
 
 # ---------------------------------------------------------------------------- what is installed
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-slim-bookworm AS tools
 ARG TARGETARCH
 # For 32-bit ARM there are no wheels of numpy, msgpack, msgspec and zstandard: pip compiles them, which
 # takes an hour under emulation. Their sources have hashes; what pip compiles them with has none.
@@ -31,43 +31,56 @@ RUN if [ "$TARGETARCH" = arm ]; then \
       && rm -rf /var/lib/apt/lists/*; \
     fi
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/fedmqtt
 WORKDIR /src
+
+FROM tools AS wheel
 COPY requirements/build.txt requirements/
 RUN python -m venv /opt/build \
  && /opt/build/bin/pip install --require-hashes --no-deps -r requirements/build.txt
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
-FROM build AS coordinator-packages
-RUN python -m venv /opt/fedmqtt \
- && /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/coordinator.txt \
- && /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
+# First what changes seldom, then fedmqtt.
+FROM tools AS kit-packages
+COPY requirements/kit.txt requirements/
+RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/kit.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
 
-FROM build AS kit-packages
-RUN python -m venv /opt/fedmqtt \
- && /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/kit.txt \
- && /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
+FROM tools AS coordinator-packages
+COPY requirements/coordinator.txt requirements/
+RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/coordinator.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
 
-FROM build AS monitor-packages
-RUN python -m venv /opt/fedmqtt \
- && /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/monitor.txt \
- && /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
+FROM tools AS monitor-packages
+COPY requirements/monitor.txt requirements/
+RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/monitor.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
 
-FROM build AS client-packages
-RUN python -m venv /opt/fedmqtt \
- && /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/client.txt \
- && /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
+FROM tools AS client-packages
+COPY requirements/client.txt requirements/
+RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/client.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
 
 # Torch has builds of other bytes for each kind of machine, so it is taken by its version. On amd64 the
-# one that pip finds by itself wants CUDA: name an index of CPU builds, or the last line fails.
+# one that pip finds by itself wants CUDA: name an index of CPU builds, or the import here fails.
 #   --build-arg PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"
-FROM client-packages AS client-torch-packages
+FROM tools AS client-torch-packages
 ARG PIP_TORCH_ARGS=
+COPY requirements/client.txt requirements/torch-needs.txt requirements/
+COPY constraints.txt .
 # The argument is several words.
 # hadolint ignore=SC2086
-RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/torch-needs.txt \
+RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/client.txt \
+ && /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/torch-needs.txt \
  && /opt/fedmqtt/bin/pip install --no-deps $PIP_TORCH_ARGS "$(grep '^torch==' constraints.txt)" \
  && /opt/fedmqtt/bin/python -c "import torch"
+COPY --from=wheel /wheels /wheels
+RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
 
 
 # ----------------------------------------------------------------------------------- the images

@@ -137,7 +137,7 @@ def build_context(folder: Path) -> Path:
 
 
 def wheel(context: Path, out: Path) -> Path:
-    """As the stage `build` makes it."""
+    """As the stage `wheel` makes it."""
     words = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(out), str(context)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *words], check=True)
     (made,) = out.glob("*.whl")
