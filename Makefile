@@ -7,6 +7,8 @@ VENV ?= .venv
 ARGS ?=
 # How many seeds `make storms` draws.
 SEEDS ?= 10000
+# How long `make fuzz` tries each decoder.
+SECONDS ?= 60
 BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy \
   simulation_speed fleet_scale live_connections mode_agreement
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
@@ -58,6 +60,20 @@ setup-broker: ## Install Mosquitto on this machine, where apt is available
 
 # ---------------------------------------------------------------------------------- to change it
 
+.PHONY: setup-brokers
+setup-brokers: setup-broker ## Install RabbitMQ, NATS and bubblewrap too, for tests; where apt is available
+	@export PATH="$$PATH:/usr/sbin"; \
+	if command -v rabbitmq-server && command -v nats-server && command -v bwrap; then \
+	  echo "RabbitMQ, NATS and bubblewrap are already here."; \
+	else \
+	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
+	  echo "Installing RabbitMQ, NATS and bubblewrap with apt-get. Debian also starts RabbitMQ as a"; \
+	  echo "service; fedmqtt's tests start one of their own and do not use that."; \
+	  $$as_root apt-get update -qq && \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends rabbitmq-server nats-server bubblewrap; \
+	fi
+
 .PHONY: test
 test: $(VENV)/.installed-dev ## Run all tests (ARGS="tests/coordinator -k quorum" for some)
 	@$(BIN)/python -m pytest $(ARGS)
@@ -95,6 +111,18 @@ mutants: $(VENV)/.installed-dev ## Small mistakes put into the machines: do the 
 faults: $(VENV)/.installed-dev ## Real programs and a real broker, hurt on purpose; writes docs/faults.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-fuzz ## Hostile bytes for every decoder, SECONDS=60 for each (ARGS="offer")
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+.PHONY: lock
+lock: $(VENV)/.installed-supply ## Write requirements/*.txt anew: what images install, with hashes
+	@$(BIN)/python requirements/lock.py
+
+.PHONY: audit
+audit: $(VENV)/.installed-supply ## Known advisories about what constraints.txt pins
+	@$(BIN)/python requirements/audit.py
+
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## Measure what README and docs tell, all of it (half an hour)
 	@for benchmark in $(BENCHMARKS); do \
@@ -116,6 +144,11 @@ clean: ## Remove .venv, caches and build outputs; runs/ stays, it is yours
 $(VENV)/.installed-dev: $(VENV)/.installed-demo
 	@echo "Installing what developing needs ..."
 	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-fuzz $(VENV)/.installed-supply: $(VENV)/.installed-%: $(VENV)/.installed-dev
+	@echo "Installing what \`make\` needs for this ..."
+	@$(PIP_INSTALL) -e '.[$*]'
 	@touch $@
 
 # torch goes first, alone, and by exact version: asked for as `torch>=2.2` among others, pip takes the

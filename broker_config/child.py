@@ -26,7 +26,9 @@ class PortTaken(BrokerError):
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, ready: re.Pattern[str]) -> Iterator[re.Match[str]]:
+def running(
+    command: Sequence[str], log: Path, ready: re.Pattern[str], within_s: float = _READY_WITHIN_S
+) -> Iterator[re.Match[str]]:
     """Run `command` for the duration of the block, which begins once its log matches `ready`.
 
     Raises PortTaken or BrokerError, quoting the end of the log, if that does not happen.
@@ -44,15 +46,15 @@ def running(command: Sequence[str], log: Path, ready: re.Pattern[str]) -> Iterat
         ) as process,
     ):
         try:
-            yield _wait_until_ready(process, log, ready)
+            yield _wait_until_ready(process, log, ready, within_s)
         finally:
             _stop(process)
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], log: Path, ready: re.Pattern[str]
+    process: subprocess.Popen[bytes], log: Path, ready: re.Pattern[str], within_s: float
 ) -> re.Match[str]:
-    give_up_at = time.monotonic() + _READY_WITHIN_S
+    give_up_at = time.monotonic() + within_s
     while True:
         has_ended = process.poll() is not None  # Asked before reading, to see its last words.
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -63,7 +65,7 @@ def _wait_until_ready(
         if has_ended:
             raise BrokerError(_with_tail("The broker ended while starting.", text))
         if time.monotonic() > give_up_at:
-            message = f"The broker was not ready within {_READY_WITHIN_S:.0f} s."
+            message = f"The broker was not ready within {within_s:.0f} s."
             raise BrokerError(_with_tail(message, text))
         time.sleep(_LOOK_EVERY_S)
 

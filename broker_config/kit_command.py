@@ -22,7 +22,7 @@ from broker_config import kit
 from broker_config.kit import KitError, Plan
 from fedmqtt.topics import is_name
 
-_PORT, _SERVERS_PORT = 8883, 8884
+PORT, SERVERS_PORT = 8883, 8884
 _DAYS = 825
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*")
 
@@ -45,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how devices prove who they are: %(default)s, or a certificate of their own (mTLS)",
     )
     parser.add_argument(
-        "--port", type=_port, default=_PORT, help="where devices connect (%(default)s)"
+        "--port", type=_port, default=PORT, help="where devices connect (%(default)s)"
     )
     parser.add_argument(
         "--servers-port",
         type=_port,
-        default=_SERVERS_PORT,
+        default=SERVERS_PORT,
         help="where coordinators and monitors connect (%(default)s)",
     )
     parser.add_argument(
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     """0; 2 where the kit cannot be made."""
     folder: Path = arguments.folder
     try:
-        kit.create(folder, _plan(arguments))
+        kit.create(folder, plan(arguments))
     except KitError as bad:
         sys.stderr.write(f"fedmqtt broker-kit: {bad}\n")
         return 2
@@ -97,7 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def plan(arguments: argparse.Namespace) -> Plan:
+    """What the words ask for. Raises KitError."""
     folder: Path = arguments.folder.absolute()
     if not is_name(arguments.federation):
         raise KitError(

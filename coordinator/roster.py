@@ -112,6 +112,11 @@ class Roster:
             if not entry.hindrance and entry.presence.would(purpose)
         )
 
+    def names(self) -> set[ClientId]:
+        """Of all clients that were ever heard of, and are not forgotten."""
+        reporting = {client for client, _ in self.knowledge.reports}
+        return {*self.clients, *self.knowledge.clients, *reporting}
+
     def is_online(self, client: ClientId) -> bool:
         entry = self.clients.get(client)
         return entry is not None and entry.online

@@ -620,6 +620,8 @@ class Service:
         # Not sooner: what came while we could not reply would be lost. Not later: who reads the
         # offer may reply at once.
         self.link.listen(self._topics.any_update, self._topics.any_presence)
+        # Whoever else is there says so when it sees that the board is cleared.
+        self.link.ask_by_name(PresenceOf(client) for client in self._roster.names())
         self._welcome_broker()
 
     # What happens
@@ -637,7 +639,7 @@ class Service:
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkUp(_, packet_bytes_max, protocol):
-                _log.info("connected to %s (%s)", self._broker, protocol)
+                _log.info("connected to %s (%s)", self._broker, event.in_words)
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
                 self._lead(leadership.Connected(self._loop.now()))

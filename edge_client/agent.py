@@ -123,6 +123,8 @@ class Agent:
         self._quality = LinkQuality()
         """Of the link up, as far as this program's life has shown it."""
         self._down_told: tuple[str, Seconds] | None = None
+        self._may_be_unseen = False
+        """On this connection's broker, by a coordinator that comes after us."""
         """Why there is no link, and when the log told so."""
         self._unproven = Seldom()
         self._done = RoundsDone(config.state_dir / "rounds-done.json") if broker.seal else None
@@ -232,9 +234,10 @@ class Agent:
     def _on_link(self, event: LinkEvent) -> None:
         now = self._loop.now()
         match event:
-            case LinkUp(token, packet_bytes_max, protocol):
+            case LinkUp(token, packet_bytes_max, _, retained_by_name):
                 self._down_told = None
-                self._log.info("connected (%s)", protocol)
+                self._may_be_unseen = retained_by_name
+                self._log.info("connected (%s)", event.in_words)
                 chunk_bytes = room_for(self._config.link.chunk_bytes, packet_bytes_max)
                 self._happen(session.Connected(now, token, chunk_bytes))
             case LinkDown(reason, retry_in_s, thrown_out, taken_over, hopeless):
@@ -273,7 +276,7 @@ class Agent:
     def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:
         match arrived.address:
             case OfferBoard() if not arrived.payload:
-                self._happen(session.OfferWithdrawn(now))
+                self._happen(session.OfferWithdrawn(now, self._may_be_unseen))
             case OfferBoard():
                 self._check_conditions()
                 offer = messages.read_offer(arrived.payload)

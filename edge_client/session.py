@@ -191,6 +191,8 @@ class Offered:
 @dataclass(frozen=True, slots=True)
 class OfferWithdrawn:
     at: Seconds
+    unseen: bool = False
+    """The coordinator may be one that has come after us, to a broker that did not show us to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,8 +415,9 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
             return _disconnect(state, event, rules)
         case Offered():
             return _consider(state, event, rules)
-        case OfferWithdrawn():
-            return _forget_offer(_forget_invitation(state))
+        case OfferWithdrawn(_, unseen):
+            state, effects = _forget_offer(_forget_invitation(state))
+            return state, [*effects, *([_birth(state, rules)] if unseen and state.online else [])]
         case ModelFetched(_, digest):
             return _start_work(state, digest)
         case Finished():

@@ -26,6 +26,7 @@ COMMANDS = {
     "coordinator": ("coordinator.command", "run a federation's rounds"),
     "client": ("edge_client.command", "take part with this device's own data"),
     "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
+    "health": ("coordinator.health_command", "does a federation's coordinator answer?"),
     "report": (
         "round_monitor.report_command",
         "one page from one or several runs, to look at offline",
@@ -55,7 +56,7 @@ def run(words: Sequence[str]) -> int:
     module_name, summary = COMMANDS[words[0]]
     try:
         with _ended_by_ctrl_c():
-            command = importlib.import_module(module_name)
+            command = importlib.import_module(module_name)  # noqa: TID251
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] in _OURS:
             raise

@@ -49,6 +49,7 @@ PACKET_OVERHEAD_BYTES = 512
 _CONNECT_TIMEOUT_S = 10.0
 _SUPPORTED_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+_V5_WORD, _V311_WORD = "MQTT 5", "MQTT 3.1.1"
 _UNSUPPORTED_VERSION = {1, 0x84}
 _PROTOCOL_ERROR = 0x82
 _NOT_LET_IN = {4, 5, 0x86, 0x87, 0x8A}
@@ -66,6 +67,8 @@ RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 """The largest packet that we let a broker of MQTT 5 send us. Chunks are far smaller; whoever can
 write to a topic of ours must not decide how much memory we take."""
 _GOODBYE_WITHIN_S = 2.0
+_FILTERS_MAX = 100
+"""In one SUBSCRIBE: with names of 64 letters that is less than any broker's limit for a packet."""
 _IN_FLIGHT_MAX = 20  # Paho's own.
 _SECRET = re.compile(r"//.*@")
 
@@ -157,6 +160,15 @@ class LinkUp:
     packet_bytes_max: int | None
     """The broker's limit for one packet, where it says so."""
     protocol: str
+    retained_by_name: bool = False
+    """Whether what is retained may come only to who names its topic, and not to wildcards."""
+
+    @property
+    def in_words(self) -> str:
+        """What is spoken, and what is lost by it: for logs."""
+        if self.protocol == _V5_WORD:
+            return self.protocol
+        return f"{self.protocol}: this broker tells no limits, and not what it drops, nor why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +320,7 @@ class MqttLink:
         self._up = False
         self._token = ""
         self._packet_bytes_max: int | None = None
+        self._retained_by_name = False
         self._attempt = 0
         self._shut_out = 0
         """Times in a row that the broker closed on a CONNECT of version 5 without a word."""
@@ -437,6 +450,16 @@ class MqttLink:
         """For as long as this connection lasts; what is retained there arrives again."""
         if self._up and self._client is not None:
             self._subscribe(self._client, [self._topics.path(address) for address in addresses])
+
+    def ask_by_name(self, addresses: Iterable[Address]) -> None:
+        """For what is retained there, where a subscription with wildcards may not have brought it.
+
+        What is said there later comes too, once more perhaps. With other brokers this does nothing.
+        """
+        if self._retained_by_name:
+            names = list(addresses)
+            for first in range(0, len(names), _FILTERS_MAX):
+                self.subscribe(names[first : first + _FILTERS_MAX])
 
     def listen(self, *filters: str) -> None:
         """As the subscriptions in the options, for as long as this connection lasts."""
@@ -605,8 +628,12 @@ class MqttLink:
         if self._protocol == _V5:
             self._shut_out = 0
         self._packet_bytes_max = getattr(answer, "MaximumPacketSize", None)
-        version = "MQTT 5" if self._protocol == _V5 else "MQTT 3.1.1"
-        self._tell(LinkUp(self._token, self._packet_bytes_max, version))
+        # RabbitMQ gives nothing retained to wildcards, and has no word for that. It has no shared
+        # subscriptions either, which a broker of MQTT 5 does say.
+        shares = getattr(answer, "SharedSubscriptionAvailable", 1)
+        self._retained_by_name = self._protocol == _V311 or not shares
+        version = _V5_WORD if self._protocol == _V5 else _V311_WORD
+        self._tell(LinkUp(self._token, self._packet_bytes_max, version, self._retained_by_name))
 
     def _refused(self, code: int, reason: str) -> None:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:

@@ -7,37 +7,22 @@ import argparse
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmqtt import federation_flags
 from fedmqtt.command_line import EXIT_DENIED
 
 if TYPE_CHECKING:
     from fedmqtt.mqtt_link import BrokerUrl
     from round_monitor.feed import Feed
 
-_DEFAULT_BROKER = "mqtt://localhost:1883"
 _PAGES_WITHIN_S = 5.0
 _SILENT_S = 1.0
 """So long a person wonders nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker",
-        metavar="URL",
-        help=f"mqtt://[user:password@]host[:port] ({_DEFAULT_BROKER})",
-    )
-    parser.add_argument("--federation", metavar="NAME", help="as its coordinator calls it")
-    parser.add_argument(
-        "--credentials",
-        type=Path,
-        metavar="FILE",
-        help="as `fedmqtt broker-kit` wrote it for monitors: federation, broker and account",
-    )
-    parser.add_argument(
-        "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
-    )
+    federation_flags.add_arguments(parser, "monitors")
     parser.add_argument(
         "--plain",
         action="store_true",
@@ -51,12 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for, 3 if
     the broker does not let us in."""
-    # Here, so that `fedmqtt watch --help` works without what the view needs.
-    from fedmqtt.credentials import CredentialsError
-    from fedmqtt.mqtt_link import BrokerUrlError
-
     try:
-        federation, broker = _where(arguments)
+        federation, broker = federation_flags.find(arguments, ("monitor", "coordinator"))
         if arguments.once:
             return _once(federation, broker, arguments)
         return _live(federation, broker, arguments)
@@ -64,36 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
         if missing.name is None or missing.name.partition(".")[0] != "rich":
             raise
         return _fail("The screen needs rich: pip install 'fedmqtt[monitor]', or use --plain.", 2)
-    except (BrokerUrlError, CredentialsError, ValueError) as wrong:
+    except ValueError as wrong:
         return _fail(str(wrong), 2)
     except BrokenPipeError:
         # `| head` has seen enough. What is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _where(arguments: argparse.Namespace) -> "tuple[str, BrokerUrl]":
-    """The federation, and its broker. Raises ValueError."""
-    from fedmqtt import credentials
-    from fedmqtt.mqtt_link import parse_broker_url, plaintext_fault
-
-    if arguments.credentials is not None:
-        roles: tuple[credentials.Role, ...] = ("monitor", "coordinator")
-        account, broker = credentials.broker_of(
-            arguments.credentials, roles, arguments.broker or ""
-        )
-        if arguments.federation not in (None, account.federation):
-            raise ValueError(
-                f"--federation {arguments.federation}: {arguments.credentials} is for"
-                f" {account.federation!r}"
-            )
-        return account.federation, broker
-    if arguments.federation is None:
-        raise ValueError("give --federation NAME, as its coordinator calls it, or --credentials")
-    broker = parse_broker_url(arguments.broker or _DEFAULT_BROKER)
-    if not arguments.insecure and (fault := plaintext_fault(broker)):
-        raise ValueError(fault)
-    return arguments.federation, broker
 
 
 def _live(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -> int:

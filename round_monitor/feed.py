@@ -15,6 +15,7 @@ from fedmqtt.mqtt_link import (
     LinkUp,
     MqttLink,
 )
+from fedmqtt.status_pages import PAGES
 from fedmqtt.topics import StatusPage, Topics
 from round_monitor.board import Board
 
@@ -77,6 +78,7 @@ class Feed:
     def _handle(self, event: LinkEvent) -> None:
         match event:
             case LinkUp():
+                self._link.ask_by_name(StatusPage(page) for page in PAGES)
                 self.trouble = self._nothing() if self.board.is_empty else ""
                 self._on_change()
             case LinkDown(reason, _, hopeless=hopeless):

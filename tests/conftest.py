@@ -2,9 +2,25 @@
 
 import pytest
 
-from tests.brokers import _have, broker, embedded_broker, federation_name, mosquitto_broker
+from tests.brokers import (
+    _have,
+    any_broker,
+    broker,
+    broker_kind,
+    embedded_broker,
+    federation_name,
+    mosquitto_broker,
+)
 
-__all__ = ["_have", "broker", "embedded_broker", "federation_name", "mosquitto_broker"]
+__all__ = [
+    "_have",
+    "any_broker",
+    "broker",
+    "broker_kind",
+    "embedded_broker",
+    "federation_name",
+    "mosquitto_broker",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,13 +3,19 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from select import select
 from urllib.parse import urlsplit
 
 import pytest
 
 from broker_config.local_broker import RunningBroker
+from fedmqtt.event_loop import EventLoop
+from tests.broker_config import broker_facts
 from tests.broker_config.plain_client import PlainClient, Will, connected
+from tests.fedmqtt.peer import loop
+
+__all__ = ["loop"]
 
 pytestmark = pytest.mark.broker
 
@@ -18,15 +24,16 @@ CHUNKS = 8
 
 
 def test_a_latecomer_fetches_a_retained_model_chunk_by_chunk(
-    broker: RunningBroker, federation_name: str
+    any_broker: RunningBroker, federation_name: str
 ) -> None:
     chunks = {f"{federation_name}/model/{i}": bytes([i]) * CHUNK_BYTES for i in range(CHUNKS)}
-    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+    with connected(any_broker.url, f"{federation_name}-coordinator") as coordinator:
         for topic, chunk in chunks.items():
             coordinator.publish(topic, chunk, retain=True)
 
-    with connected(broker.url, f"{federation_name}-ann") as ann:
-        ann.subscribe(f"{federation_name}/model/+")
+    with connected(any_broker.url, f"{federation_name}-ann") as ann:
+        for topic in chunks:
+            ann.subscribe(topic)
         fetched = [ann.receive() for _ in chunks]
 
     assert {message.topic: message.payload for message in fetched} == chunks
@@ -34,63 +41,68 @@ def test_a_latecomer_fetches_a_retained_model_chunk_by_chunk(
 
 
 def test_a_retained_message_is_gone_when_it_was_cleared(
-    broker: RunningBroker, federation_name: str
+    any_broker: RunningBroker, federation_name: str
 ) -> None:
-    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+    with connected(any_broker.url, f"{federation_name}-coordinator") as coordinator:
         coordinator.publish(f"{federation_name}/model/old", b"superseded", retain=True)
         coordinator.publish(f"{federation_name}/model/old", b"", retain=True)
         coordinator.publish(f"{federation_name}/model/new", b"current", retain=True)
 
-    with connected(broker.url, f"{federation_name}-ann") as ann:
-        ann.subscribe(f"{federation_name}/model/+")
+    with connected(any_broker.url, f"{federation_name}-ann") as ann:
+        ann.subscribe(f"{federation_name}/model/old")
+        ann.subscribe(f"{federation_name}/model/new")
         assert ann.receive().payload == b"current"
         _assert_nothing_is_on_its_way(ann, federation_name)
 
 
 def test_a_client_gets_only_what_it_subscribed_to(
-    broker: RunningBroker, federation_name: str
+    any_broker: RunningBroker, federation_name: str
 ) -> None:
     with (
-        connected(broker.url, f"{federation_name}-ann") as ann,
-        connected(broker.url, f"{federation_name}-coordinator") as coordinator,
+        connected(any_broker.url, f"{federation_name}-ann") as ann,
+        connected(any_broker.url, f"{federation_name}-coordinator") as coordinator,
     ):
         ann.subscribe(f"{federation_name}/model/+")
         coordinator.publish(f"{federation_name}/model/0", b"for ann", retain=True)
         ann.receive()
-        with connected(broker.url, f"{federation_name}-bob") as bob:
+        with connected(any_broker.url, f"{federation_name}-bob") as bob:
             _assert_nothing_is_on_its_way(bob, federation_name)
 
 
 @pytest.mark.parametrize("goes", ["vanish", "fall_silent"])
 def test_the_will_tells_those_who_listen_and_those_who_come_later(
-    broker: RunningBroker, federation_name: str, goes: str
+    any_broker: RunningBroker, federation_name: str, goes: str
 ) -> None:
     will = Will(f"{federation_name}/presence/ann", b"offline")
-    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+    with connected(any_broker.url, f"{federation_name}-coordinator") as coordinator:
         coordinator.subscribe(f"{federation_name}/presence/+")
-        with connected(broker.url, f"{federation_name}-ann", will=will, keepalive_s=1) as ann:
+        # The broker sees at once that who vanished is gone, and of who is silent after a while.
+        patience_s = 1 if goes == "fall_silent" else 60
+        with connected(
+            any_broker.url, f"{federation_name}-ann", will=will, keepalive_s=patience_s
+        ) as ann:
             ann.publish(will.topic, b"online", retain=True)
             assert coordinator.receive().payload == b"online"
             getattr(ann, goes)()
             assert coordinator.receive().payload == b"offline"
 
-    with connected(broker.url, f"{federation_name}-latecomer") as latecomer:
-        latecomer.subscribe(f"{federation_name}/presence/+")
+    with connected(any_broker.url, f"{federation_name}-latecomer") as latecomer:
+        latecomer.subscribe(will.topic)
         assert latecomer.receive().payload == b"offline"
 
 
 def test_an_offline_client_finds_its_receipts_when_it_is_back(
-    broker: RunningBroker, federation_name: str
+    any_broker: RunningBroker, federation_name: str
 ) -> None:
     inbox = f"{federation_name}/inbox/ann"
-    with connected(broker.url, f"{federation_name}-ann", clean_session=False) as ann:
+    with connected(any_broker.url, f"{federation_name}-ann", clean_session=False) as ann:
         ann.subscribe(inbox)
 
-    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+    with connected(any_broker.url, f"{federation_name}-coordinator") as coordinator:
         for i in range(10):
             coordinator.publish(inbox, bytes([i]))
 
-    with connected(broker.url, f"{federation_name}-ann", clean_session=False) as ann:
+    with connected(any_broker.url, f"{federation_name}-ann", clean_session=False) as ann:
         receipts = [ann.receive() for _ in range(10)]
         assert ann.session_present
 
@@ -100,15 +112,15 @@ def test_an_offline_client_finds_its_receipts_when_it_is_back(
 
 @pytest.mark.parametrize("clean_session", [True, False])
 def test_a_client_that_comes_back_before_it_was_missed_takes_over(
-    broker: RunningBroker, federation_name: str, clean_session: bool
+    any_broker: RunningBroker, federation_name: str, clean_session: bool
 ) -> None:
     name = f"{federation_name}-ann"
-    with connected(broker.url, name, clean_session=clean_session) as older:
+    with connected(any_broker.url, name, clean_session=clean_session) as older:
         older.subscribe(f"{federation_name}/offer")
         older.fall_silent()
         with (
-            connected(broker.url, name, clean_session=clean_session) as newer,
-            connected(broker.url, f"{federation_name}-coordinator") as coordinator,
+            connected(any_broker.url, name, clean_session=clean_session) as newer,
+            connected(any_broker.url, f"{federation_name}-coordinator") as coordinator,
         ):
             newer.subscribe(f"{federation_name}/offer")
             coordinator.publish(f"{federation_name}/offer", b"round 1")
@@ -117,9 +129,9 @@ def test_a_client_that_comes_back_before_it_was_missed_takes_over(
 
 
 def test_of_namesakes_that_come_in_the_same_instant_one_stays(
-    broker: RunningBroker, federation_name: str
+    any_broker: RunningBroker, federation_name: str
 ) -> None:
-    address = urlsplit(broker.url)
+    address = urlsplit(any_broker.url)
     name = f"{federation_name}-ann".encode()
     body = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(name).to_bytes(2, "big") + name
     connect = bytes([0x10, len(body)]) + body
@@ -151,18 +163,32 @@ def _read(connection: socket.socket) -> bytes:
 
 
 def test_sixty_clients_come_at_once_and_each_gets_the_offer(
-    broker: RunningBroker, federation_name: str
+    any_broker: RunningBroker, federation_name: str
 ) -> None:
     def come(i: int) -> bytes:
-        with connected(broker.url, f"{federation_name}-{i}") as client:
+        with connected(any_broker.url, f"{federation_name}-{i}") as client:
             client.subscribe(f"{federation_name}/inbox/{i}")
             client.subscribe(f"{federation_name}/offer")
             return bytes(client.receive().payload)
 
-    with connected(broker.url, f"{federation_name}-coordinator") as coordinator:
+    with connected(any_broker.url, f"{federation_name}-coordinator") as coordinator:
         coordinator.publish(f"{federation_name}/offer", b"round 1", retain=True)
     with ThreadPoolExecutor(60) as pool:
         assert list(pool.map(come, range(60))) == [b"round 1"] * 60
+
+
+def test_a_broker_is_what_the_page_says_of_it(
+    any_broker: RunningBroker, broker_kind: str, loop: EventLoop, federation_name: str
+) -> None:
+    found = broker_facts.find(loop, any_broker.url, federation_name)
+    if broker_kind not in broker_facts.FOUND:
+        pytest.skip(f"nothing is written yet of {any_broker.name}, which is {found}")
+    assert found == broker_facts.FOUND[broker_kind]
+
+
+def test_the_page_has_the_table_of_what_was_found() -> None:
+    page = Path(__file__).parents[2] / "docs" / "brokers.md"
+    assert broker_facts.table() in page.read_text(encoding="utf-8")
 
 
 def _assert_nothing_is_on_its_way(client: PlainClient, federation_name: str) -> None:

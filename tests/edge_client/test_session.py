@@ -73,6 +73,14 @@ def test_to_describe_is_said_apart_since_older_coordinators_do_not_know_it() -> 
     assert (said.purposes, said.describes) == (("train",), True)
 
 
+def test_it_says_that_it_is_there_to_a_coordinator_that_may_not_have_seen_it() -> None:
+    state, births = _after(session.Connected(0.0, "t1", 1000))
+    _, seen = session.step(state, session.OfferWithdrawn(1.0), RULES)
+    _, unseen = session.step(state, session.OfferWithdrawn(1.0, unseen=True), RULES)
+    assert (seen, unseen) == ([], births)
+    assert isinstance(births[0], Publish) and births[0].to == PresenceOf(ANN)
+
+
 def test_its_birth_says_who_it_is_and_what_it_would_do() -> None:
     state, effects = _after(session.Connected(0.0, "t1", 1000))
     birth = Presence(

@@ -194,6 +194,29 @@ def test_a_refused_version_5_is_followed_by_3_1_1(
     peer.link.close()
 
 
+@pytest.mark.parametrize(
+    ("shared", "asks"), [(b"", False), (b"\x2a\x01", False), (b"\x2a\x00", True)]
+)
+def test_a_broker_without_shared_subscriptions_is_asked_by_name(
+    loop: EventLoop, stub: StubBroker, shared: bytes, asks: bool
+) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peer.link.open()
+    connection = _connection(loop, stub)
+    assert connection.receive().kind == CONNECT
+    body = b"\x00\x00" + bytes([len(shared)]) + shared
+    connection.send(bytes([0x20, len(body)]) + body)
+    assert peer.next(LinkUp).retained_by_name is asks
+    peer.link.ask_by_name([PresenceOf(ANN)] * 150)
+    peer.link.publish(PresenceOf(ANN), b"behind it")
+    said = [_received(loop, connection).kind]
+    while said[-1] != PUBLISH:
+        said.append(_received(loop, connection).kind)
+    # In two, as one would be too large for some brokers.
+    assert said == ([SUBSCRIBE, SUBSCRIBE, PUBLISH] if asks else [PUBLISH])
+    peer.link.close()
+
+
 def test_a_refusal_for_another_reason_is_told(loop: EventLoop, stub: StubBroker) -> None:
     peer = Peer(loop, stub.url, "f", "ann")
     peer.link.open()

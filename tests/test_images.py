@@ -1,0 +1,189 @@
+"""What `docker compose up` runs, run here: kit, broker, coordinator, monitor and demo's clients.
+
+Without Docker: see tests/images.py for how, and for what is not looked at.
+"""
+
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker_config.mosquitto import find_mosquitto
+from coordinator import history
+from tests import images
+from tests.brokers import is_required
+from tests.images import Stack
+from tests.own_broker import free_port
+from tests.programs import Program, wait_until
+
+DEMO = ("demo-1", "demo-2", "demo-3")
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    return images.wheel(images.build_context(folder / "context"), folder / "out")
+
+
+@pytest.fixture
+def stack(wheel_file: Path, tmp_path: Path) -> Stack:
+    """With a kit that was made."""
+    reason = images.why_no_sandbox() or ("" if find_mosquitto() else "Mosquitto is not installed")
+    if reason and is_required("sandbox"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    moved = {"8883": str(free_port()), "8884": str(free_port()), "pause_s = 10": "pause_s = 0"}
+    made = Stack(tmp_path, wheel_file, moved)
+    prepared = _prepare(made)
+    assert prepared.returncode == 0, prepared.stderr
+    assert "made a kit" in prepared.stdout
+    return made
+
+
+def _prepare(stack: Stack) -> subprocess.CompletedProcess[str]:
+    """As the service `kit` does; the ports are those of this world."""
+    said = images.compose()["services"]["kit"]["command"]
+    ports = ["--port", stack.moved["8883"], "--servers-port", stack.moved["8884"]]
+    return stack.run("kit", *said, *ports)
+
+
+@contextmanager
+def _up(stack: Stack, *more: str) -> Iterator[dict[str, Program]]:
+    """Each when those that it depends on are well."""
+    with ExitStack() as running:
+        programs = {}
+        for service in ("broker", "coordinator", *more):
+            programs[service] = running.enter_context(stack.up(service))
+            if service == "broker":
+                stack.until_healthy("broker")
+        yield programs
+
+
+def _records(stack: Stack) -> list[history.Record]:
+    found = [*stack.volume("runs").glob("*/history.jsonl")]
+    assert len(found) <= 1, "one run, gone on with"
+    return history.read(found[0]) if found else []
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_demo_trains_and_goes_on_after_a_restart(stack: Stack) -> None:
+    with _up(stack, "monitor", *DEMO) as programs:
+        stack.until_healthy("coordinator")
+        # Two begin, as the federation says; the third comes into a later round.
+        wait_until(lambda: any(one.answered == [*DEMO] for one in _records(stack)))
+        wait_until(lambda: "round 1" in programs["monitor"].said)
+    before = _records(stack)
+    assert {record.outcome for record in before} == {"averaged"}, before
+    assert programs["coordinator"].process.returncode == 130, programs["coordinator"].log
+
+    # `docker compose up` again: `kit` runs again too.
+    kit = _files(stack.volume("kit"))
+    assert "left as it is" in _prepare(stack).stdout
+    assert _files(stack.volume("kit")) == kit
+    with _up(stack, *DEMO):
+        wait_until(lambda: len(_records(stack)) >= len(before) + 2)
+    assert _records(stack)[: len(before)] == before
+
+
+def test_a_coordinator_is_well_when_it_answers_and_only_then(stack: Stack) -> None:
+    with _up(stack) as programs:
+        stack.until_healthy("coordinator")
+        stack.tell(programs["coordinator"].process, signal.SIGSTOP)
+        hangs = stack.health("coordinator")
+        assert hangs.returncode == 1 and "no coordinator answers" in hangs.stderr
+        stack.tell(programs["coordinator"].process, signal.SIGCONT)
+        stack.until_healthy("coordinator")
+    assert stack.health("broker").returncode != 0
+    gone = stack.health("coordinator")
+    assert gone.returncode == 1 and "cannot reach" in gone.stderr
+
+
+def test_a_device_is_enrolled_let_in_and_ended(stack: Stack) -> None:
+    with _up(stack) as programs:
+        enrolled = stack.run("kit", "enroll", "pi-3")
+        assert enrolled.returncode == 0, enrolled.stderr
+        assert "docker compose exec broker kill -HUP 1" in enrolled.stdout
+        again = stack.run("kit", "enroll", "pi-3")
+        assert again.returncode == 2 and "enrolled already" in again.stderr
+        # As `docker compose cp` takes it out. A client of the demo plays the device.
+        file = stack.volume("kit") / "kit" / "accounts" / "pi-3.toml"
+        taken = stack.volume("demo-accounts") / "pi-3.toml"
+        taken.write_bytes(file.read_bytes())
+        taken.chmod(0o600)
+        said = images.compose()["services"]["demo-1"]["command"]
+        words = [word.replace("demo-1", "pi-3") for word in said]
+        assert not _is_let_in(stack, words)
+        _hang_up(stack, programs["broker"])
+        wait_until(lambda: _is_let_in(stack, words))
+        assert stack.run("kit", "revoke", "pi-3").returncode == 0
+        _hang_up(stack, programs["broker"])
+        wait_until(lambda: not _is_let_in(stack, words))
+
+
+def _hang_up(stack: Stack, broker: Program) -> None:
+    """`docker compose exec broker kill -HUP 1`: it reads its files again, in a moment."""
+    stack.tell(broker.process, signal.SIGHUP)
+
+
+def _is_let_in(stack: Stack, words: list[str]) -> bool:
+    with stack.up("demo-1", *words) as device:
+        before = len(device.log)
+        wait_until(lambda: "connected" in device.log[before:] or device.process.poll() is not None)
+        if device.process.poll() is None:
+            return True
+        assert device.process.returncode == 3, device.log
+        return False
+
+
+def test_nobody_holds_anothers_keys(stack: Stack) -> None:
+    keys = {"ca.key", "coordinator.toml", "monitor.toml", *(f"{name}.toml" for name in DEMO)}
+    services = images.compose()["services"]
+    held = {
+        service: keys
+        & {
+            path.name
+            for mount in said.get("volumes", ())
+            if not mount.startswith(".")
+            for path in stack.volume(mount.split(":")[0]).rglob("*")
+        }
+        for service, said in services.items()
+    }
+    demo = {f"{name}.toml" for name in DEMO}
+    assert held.pop("kit") == keys
+    assert held == {
+        "broker": set(),
+        "coordinator": {"coordinator.toml"},
+        "monitor": {"monitor.toml"},
+        **dict.fromkeys(DEMO, demo),
+    }
+    for path in stack.folder.joinpath("volumes").rglob("*"):
+        is_secret = path.suffix == ".key" or path.name in {*keys, "passwords"}
+        if is_secret:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_kit_that_was_interrupted_begins_again(stack: Stack) -> None:
+    made = stack.volume("kit") / "kit"
+    made.rename(made.with_name("making"))
+    again = _prepare(stack)
+    assert again.returncode == 0, again.stderr
+    assert [path.name for path in stack.volume("kit").iterdir()] == ["kit"]
+    # Who was handed a file of the other kit has one of this now.
+    handed = _files(stack.volume("demo-accounts"))
+    assert handed == {
+        f"{name}.toml": (made / "accounts" / f"{name}.toml").read_bytes() for name in DEMO
+    }
