@@ -32,6 +32,7 @@ from msgspec import Meta, Struct
 
 from edge_client.outbox import files, force_to_disk
 from edge_client.session import Answer
+from fedmqtt import unreadable
 from fedmqtt.topics import Digest, RoundId, RunId
 
 _PENDING = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})-([0-9a-f]{64})\.pending")
@@ -49,7 +50,7 @@ class Header(Struct, frozen=True, kw_only=True):
     lost: bool = False
     """What was counted up to there is not known here any more; arrays and facts are none."""
     facts: dict[str, float] = {}
-    arrays: tuple[tuple[str, str, Annotated[int, Meta(ge=0)]], ...] = ()
+    arrays: tuple[tuple[str, str, Annotated[int, Meta(ge=0, le=2**40)]], ...] = ()
     """Name, type as numpy spells it, and how many numbers, in the order of the file."""
 
 
@@ -202,7 +203,7 @@ def _header(path: Path, beginning: bytes) -> tuple[Header, int]:
     size = int.from_bytes(beginning[32:36])
     try:
         return msgspec.msgpack.decode(beginning[36 : 36 + size], type=Header), 36 + size
-    except msgspec.MsgspecError as bad:
+    except unreadable.MESSAGE as bad:
         raise Damaged(f"{path}: {bad}") from bad
 
 
