@@ -30,7 +30,9 @@ def _end(data: memoryview, bytes_max: int) -> int:
     # What is fed is copied, and behind a short header may lie gigabytes.
     for length in sorted({min(_BYTES_USUAL, bytes_max), bytes_max}):
         # Its own choice for a first buffer is a megabyte.
-        unpacker = msgpack.Unpacker(max_buffer_size=bytes_max, read_size=_FIRST_BYTES)
+        unpacker = msgpack.Unpacker(
+            max_buffer_size=bytes_max, read_size=min(_FIRST_BYTES, bytes_max)
+        )
         unpacker.feed(data[:length])
         try:
             unpacker.skip()

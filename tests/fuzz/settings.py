@@ -152,6 +152,7 @@ DECODERS = [
         _override,
         lambda: [b"rounds.count=5", b"name=ward-7", b'selection="random"', b"training.epochs=2"],
         (SettingsError,),
+        beside_bytes=4 * 1024 * 1024,
         is_slow=True,
     ),
     Decoder(

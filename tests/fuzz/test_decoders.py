@@ -5,11 +5,13 @@
 
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import corpus
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.mutate import FRAGMENTS, damaged, put
 from tests.fuzz.table import DECODERS
@@ -55,6 +57,32 @@ def test_hurt_bytes_are_a_value_or_the_one_error(decoder: Decoder, data: st.Data
 )
 def test_hurt_bytes_are_so_where_it_takes_longer(decoder: Decoder, data: st.DataObject) -> None:
     decoder.takes(data.draw(damaged(decoder.seeds())))
+
+
+@by_name
+def test_the_committed_corpus_is_of_valid_bytes(decoder: Decoder) -> None:
+    files = sorted((corpus.CORPUS / decoder.name).glob("*.bin"))
+    assert len(files) == len(decoder.seeds()), "make fuzz ARGS=--write-corpus makes it anew"
+    for file in files:
+        decoder.read(file.read_bytes())
+
+
+def test_no_corpus_is_of_a_decoder_that_is_gone() -> None:
+    for folder in (corpus.CORPUS, corpus.FOUND):
+        assert {path.name for path in folder.iterdir()} <= DECODERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "path"),
+    [
+        pytest.param(decoder, path, id=f"{decoder.name}-{path.stem}")
+        for decoder in DECODERS.values()
+        for path in corpus.found(decoder)
+    ],
+)
+def test_what_once_broke_one_does_no_more(decoder: Decoder, path: Path) -> None:
+    # Where bytes are refused by an error, these are; a decoder without one makes nothing of them.
+    assert decoder.takes(path.read_bytes()) is not bool(decoder.refuses)
 
 
 def _worst(decoder: Decoder) -> Iterator[bytes]:
