@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from msgspec import structs
 
 from edge_client import (
     control_variates,
@@ -48,9 +49,11 @@ from fedmqtt.messages import (
     Measures,
     Purpose,
     Update,
+    WireError,
     encode,
     encode_pieces,
     method_name,
+    read_from_client,
 )
 from fedmqtt.personal import Division
 from fedmqtt.settings import SettingsError
@@ -172,9 +175,22 @@ def work(job: Job, progress: Heard) -> Answer:
     if job.purpose == "evaluate":
         found = _measure(job, division, base, progress)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
+        _check_readable(answer)
         return _keep(job, [encode(answer)])
     trained, memory = _train(job, division, base, published, progress)
+    _check_readable(trained)
     return _keep(job, encode_pieces(trained), memory)
+
+
+def _check_readable(answer: Update | Evaluation) -> None:
+    """Raises TaskError on an answer that no coordinator can read, as of a loss that is a text: it
+    would be sent again and again."""
+    is_update = isinstance(answer, Update)
+    header = structs.replace(answer, payload=memoryview(b"")) if is_update else answer
+    try:
+        read_from_client(encode(header))
+    except WireError as bad:
+        raise TaskError(f"what the task tells of its work cannot be sent: {bad}") from bad
 
 
 def _own_layers(job: Job, division: Division) -> weights.Array | None:

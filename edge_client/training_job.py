@@ -106,8 +106,11 @@ def pack(message: ToTrainer | FromTrainer) -> bytes:
 
 
 class Reader:
-    """Bytes in, messages out, whole ones only. Raises PipeError on bytes that are none, and is of no
-    use afterwards: where the next message begins cannot be known."""
+    """Bytes in, messages out, whole ones only.
+
+    Raises PipeError on bytes that are none, and is of no use then: where the next message begins
+    cannot be known.
+    """
 
     def __init__(self) -> None:
         # Its own choice for a first buffer is a megabyte, which an idle device would carry.

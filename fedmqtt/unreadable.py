@@ -1,4 +1,4 @@
-"""What parsers raise on bytes that they cannot read: more than their own errors, whoever sent them."""
+"""What parsers raise on bytes that they cannot read: more than errors of their own."""
 
 import msgspec
 

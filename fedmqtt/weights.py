@@ -80,7 +80,9 @@ class Layout:
             raise WeightsError(f"tensors differ: {difference}")
         if not weights:
             return np.empty(0, np.float32)
-        return np.concatenate([weights[name].ravel() for name, _ in self.tensors])
+        flat = [weights[name].ravel() for name, _ in self.tensors]
+        # A task may have computed in double precision; what is made of the bits may not be.
+        return np.concatenate(flat, dtype=np.float32, casting="same_kind")
 
     def unflatten(self, flat: Array) -> Weights:
         """Named views into `flat`, which has shape (size,)."""
