@@ -41,7 +41,16 @@ from edge_client.outbox import Outbox
 from edge_client.rebuild import RebuildError, rebuild
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
-from edge_client.training_job import Done, Failed, Job, Progress, Rebuild, Rebuilt, Stop
+from edge_client.training_job import (
+    Done,
+    Failed,
+    Job,
+    PipeError,
+    Progress,
+    Rebuild,
+    Rebuilt,
+    Stop,
+)
 from fedmqtt import codec_chain, codec_chance, control, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
@@ -111,6 +120,15 @@ class _Agent:
             self.say(Progress(fraction=fraction))
 
     def _listen(self) -> None:
+        # Whoever says what is no message is not our agent.
+        with contextlib.suppress(PipeError):
+            self._take_orders()
+        if self._is_busy:
+            os._exit(0)
+        self._jobs.put(None)
+
+    def _take_orders(self) -> None:
+        """Until the agent has gone."""
         reader = training_job.Reader()
         while data := os.read(self._incoming, 65536):
             reader.feed(data)
@@ -119,9 +137,6 @@ class _Agent:
                 self._is_stopped = isinstance(message, Stop)
                 if not isinstance(message, Stop):
                     self._jobs.put(message)
-        if self._is_busy:
-            os._exit(0)
-        self._jobs.put(None)
 
 
 def run(agent: _Agent) -> None:

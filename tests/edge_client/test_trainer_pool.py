@@ -434,3 +434,17 @@ for file in range(3, 64):
     failed = ann.outcome(job(tmp_path, task=writes))
     assert isinstance(failed, Failed) and "pipe was written to by somebody else" in failed.reason
     assert isinstance(ann.outcome(job(tmp_path, round=RoundId(2))), Done)
+
+
+def test_a_trainer_ends_when_what_it_hears_is_no_order() -> None:
+    trainer = subprocess.Popen(
+        [sys.executable, "-m", "edge_client.trainer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    # Its stdin stays open: it ends by what it hears, and not for having nobody to hear.
+    assert trainer.stdin is not None and trainer.stdout is not None
+    trainer.stdin.write(b"train!\n")
+    trainer.stdin.flush()
+    assert trainer.wait(WITHIN_S) == 0
+    assert trainer.stdout.read() == b""
+    trainer.stdin.close()
+    trainer.stdout.close()
