@@ -71,6 +71,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+# The second where SQLite quotes what is no UTF-8: the name of a table that is damaged, say.
+_SQLITE = (sqlite3.Error, UnicodeDecodeError)
+
 _T = TypeVar("_T")
 
 Names = tuple[Named, ...]
@@ -248,7 +251,7 @@ class Ledger:
             # The folder may be as new as what is in it.
             for names in (folder, folder.parent):
                 force(names)
-        except (OSError, sqlite3.Error) as bad:
+        except (OSError, *_SQLITE) as bad:
             raise self._error(bad) from bad
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
@@ -482,7 +485,7 @@ class Ledger:
         self._flush()
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as bad:
+        except _SQLITE as bad:
             raise self._error(bad) from bad
 
     def _fact(self, name: str, kind: type[_T]) -> _T | None:
@@ -612,7 +615,7 @@ def _facts(folder: Path) -> frozenset[str]:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fact'").fetchall():
                 return frozenset()
             return frozenset(name for (name,) in db.execute("SELECT name FROM fact").fetchall())
-    except sqlite3.Error:
+    except _SQLITE:
         # Not ours to judge here: whoever opens it says what is wrong.
         return frozenset({"beginning"})
 
@@ -644,7 +647,7 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
         db.executescript(_MORE_TABLES)
         if not any(name == "report" for _, name, *_ in db.execute("PRAGMA table_info(answer)")):
             db.execute(_REPORT_COLUMN)
-    except sqlite3.Error:
+    except _SQLITE:
         db.close()
         raise
     return db

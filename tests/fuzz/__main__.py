@@ -68,6 +68,7 @@ def run(name: str, seconds: int, kept: Path) -> Outcome:
             timeout=seconds + _LONGEST_S + _GRACE_S,
         )
     found = tuple(sorted(set(kept.iterdir()) - before))
+    kept.with_suffix(".log").write_text(ran.stderr)
     return outcome(name, ran.returncode, ran.stderr, found)
 
 
@@ -77,7 +78,7 @@ def outcome(name: str, code: int, said: str, found: tuple[Path, ...]) -> Outcome
     trouble = ""
     if executed is None or (code and not found):
         told = [line for line in said.splitlines() if line.strip()]
-        trouble = told[-1] if told else f"it ended with {code}"
+        trouble = f"it ended with {code}: {told[-1] if told else 'without a word'}"
     return Outcome(name, int(executed[1]) if executed else 0, found, trouble)
 
 

@@ -30,7 +30,7 @@ def test_a_finding_is_kept_with_the_words_that_repeat_it() -> None:
     ("code", "said", "why"),
     [
         (1, "ModuleNotFoundError: No module named 'atheris'\n", "No module named 'atheris'"),
-        (0, "", "it ended with 0"),
+        (0, "", "it ended with 0: without a word"),
         (77, SAID, "average_exec_per_sec"),
     ],
 )
