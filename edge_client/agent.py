@@ -312,6 +312,8 @@ class Agent:
                 self.link.perform(effect)
             case WakeAt(at):
                 self._set_alarm(at)
+            case Note(session.TROUBLE, about):
+                self._log.warning("%s", about)
             case Note(what, about):
                 self._log.info("%s: %s", what, about)
             case session.Fetch():

@@ -35,7 +35,15 @@ def hold(promise: bool, otherwise: str) -> None:
 _Answer = rounds.UpdateCame | rounds.EvaluationCame
 _Asking = rounds.AnnounceCame | rounds.UpdateCame | rounds.EvaluationCame
 _OfClient = rounds.ClientCame | rounds.ClientLeft | rounds.Declined | _Asking
-_Own = rounds.Stored | rounds.ModelReady | rounds.LinkDown | rounds.LinkUp | rounds.Woke
+_Own = (
+    rounds.Stored
+    | rounds.ModelReady
+    | rounds.LinkDown
+    | rounds.LinkUp
+    | rounds.Woke
+    | rounds.Barred
+    | rounds.Unbarred
+)
 _Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
 
 
