@@ -42,6 +42,7 @@ def test_a_round_has_its_cost(words: list[str]) -> None:
         "processes",
         "broker",
         "round_s",
+        "longest_round_s",
         "updates_per_s",
         "cpu_s_per_update",
         "coordinator_cpu_s_per_update",
