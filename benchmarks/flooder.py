@@ -1,7 +1,7 @@
-"""A client that publishes as fast as its broker takes it, for `flood.py` and the tests of floods.
+"""A client that publishes as fast as its broker takes it, for `flood.py` and tests.
 
-Speaks MQTT 3.1.1 by hand: a client library would be the narrowest place. Says "connected" on stdout,
-and then publishes until it is killed.
+Speaks MQTT 3.1.1 by hand: a client library would be the narrowest place. Says "connected", and then
+publishes until it is killed.
 """
 
 import argparse

@@ -218,8 +218,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=1000,
-            description="So many messages of one client that nobody can read, answers that are\n"
-            "refused for what is in them, or seconds of a flood put it in quarantine: it is not\n"
+            description="So many messages that nobody can read, answers that are refused for what\n"
+            "is in them, or tenths of a second of a flood put a client in quarantine: it is not\n"
             "invited and not heard. 0: never. `fedmqtt quarantine` shows, lifts and adds.",
         ),
     ] = 5

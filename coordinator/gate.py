@@ -32,8 +32,9 @@ BURST_S: Seconds = 10.0
 ANSWERS_AT_ONCE = 4
 """So many whole answers, too, however large the model is."""
 
-_FLOOD_STRIKE_S: Seconds = 1.0
-"""Who goes on flooding is struck each so often."""
+_FLOOD_STRIKE_S: Seconds = 0.1
+"""Who goes on flooding is struck each so often: until it is shut out, its messages pile up in the
+broker before those of all others."""
 
 _LINES_AT_ONCE, _LINES_PER_S = 10, 1 / 60
 _REFUSALS_AT_ONCE, _REFUSALS_PER_S = 5, 1.0
@@ -51,15 +52,18 @@ class Gate:
         run: Path,
         now: Callable[[], Seconds],
         on_change: Callable[[ClientId], None],
+        on_flood: Callable[[ClientId], None],
         # Of all clocks only this one outlives the machine's start; `quarantine.py` minds its jumps.
         wall_clock: Callable[[], Moment] = time.time,  # noqa: TID251
     ) -> None:
-        """`on_change` hears of each client whose quarantine begins, or is over."""
+        """`on_change` hears of each client whose quarantine begins, or is over; `on_flood` of each
+        message of one in quarantine that exceeds its limits even so."""
         self._limits = limits
         self._run = run
         self._now = now
         self._wall_clock = wall_clock
         self._on_change = on_change
+        self._on_flood = on_flood
         self._messages = Buckets(limits.messages_per_s, limits.messages_per_s * BURST_S)
         self._bytes = Buckets(limits.bytes_per_s, limits.bytes_per_s * BURST_S)
         self._flood_strikes = Buckets(1 / _FLOOD_STRIKE_S, 1)
@@ -88,16 +92,18 @@ class Gate:
     # Messages
 
     def admits(self, client: ClientId, size_bytes: int) -> bool:
-        """Whether a message of a client that is not in quarantine is looked at."""
+        """Whether a message is within its sender's limits."""
         now = self._now()
         if self._messages.take(now, client):
             if self._bytes.take(now, client, size_bytes):
                 return True
             self._messages.give_back(client, 1)
-        if self._flood_strikes.take(now, client):
+        if self.is_out(client):
+            self._on_flood(client)
+        elif self._flood_strikes.take(now, client):
             limits = self._limits
             rate = f"{limits.messages_per_s:g} messages or {limits.bytes_per_s:,} bytes"
-            self.strike(client, f"sends more than {rate} a second")
+            self.strike(client, f"a flood: more than {rate} a second")
         return False
 
     def counted(self, client: ClientId, size_bytes: int, messages: int = 1) -> None:

@@ -39,6 +39,7 @@ from coordinator.aggregation import KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
+from coordinator.door import Door
 from coordinator.gate import POLL_S, Gate
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
@@ -85,6 +86,7 @@ from fedmqtt.mqtt_link import (
     MqttLink,
     Part,
     Refused,
+    Strayed,
     next_try,
     parse_broker_url,
     room_for,
@@ -181,7 +183,7 @@ class Service:
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
         )
-        self._gate = Gate(config.limits, folder, loop.now, self._on_quarantine)
+        self._gate = Gate(config.limits, folder, loop.now, self._on_quarantine, self._on_flood)
         self._uploads = Uploads(
             config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
         )
@@ -284,9 +286,11 @@ class Service:
                 keepalive_s=config.broker.keepalive_s,
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
+                tell_strays=True,
             ),
             self._on_link,
         )
+        self._door = Door(loop, self.link, topics)
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
 
@@ -615,7 +619,7 @@ class Service:
         self._acting = True
         # Not sooner: what came while we could not reply would be lost. Not later: who reads the
         # offer may reply at once.
-        self.link.listen(self._topics.any_update, self._topics.any_presence)
+        self._door.listen()
         self._welcome_broker()
 
     # What happens
@@ -655,6 +659,9 @@ class Service:
                 self._on_old_chunk(digest, first)
             case Arrived(address, payload):
                 self._on_arrival(address, payload)
+            case Strayed(client, topic, size_bytes):
+                if self._gate.admits(client, size_bytes):
+                    self._unreadable(client, WireError(f"nothing belongs in {topic[:100]}"))
 
     def _welcome_broker(self) -> None:
         for client in self._gate.terms:
@@ -691,13 +698,16 @@ class Service:
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
+            case PresenceOf(client) | UpdatePart(client=client) if not self._gate.admits(
+                client, len(payload)
+            ):
+                return
             case PresenceOf(client) if payload:
                 # Of who is in quarantine it is looked for when that is over.
-                if not self._gate.is_out(client) and self._gate.admits(client, len(payload)):
+                if not self._gate.is_out(client):
                     self._on_presence(client, payload)
-            case UpdatePart(client=client):
-                if self._is_heard(address) and self._gate.admits(client, len(payload)):
-                    self._on_part(address, payload)
+            case UpdatePart() if self._is_heard(address):
+                self._on_part(address, payload)
             case CoordinatorSeat() | SeatClaim():
                 self._on_seat(address, payload)
             case OfferBoard():
@@ -722,6 +732,7 @@ class Service:
         except WireError as bad:
             self._unreadable(client, bad)
             return
+        self._door.know(client)
         if presence.online:
             self._happen(rounds.ClientCame(now, client, presence))
         else:
@@ -1186,12 +1197,21 @@ class Service:
         # Posted: it may be an effect of an event that is being dealt with.
         self._loop.post(lambda: self._take_quarantine(client))
 
+    def _on_flood(self, client: ClientId) -> None:
+        if self._door.close_to(client, sorted(self._roster.clients)):
+            _log.warning(
+                "%s floods us in quarantine too: the others are listened to by name. At the broker,"
+                " `fedmqtt revoke` ends it",
+                client,
+            )
+
     def _take_quarantine(self, client: ClientId) -> None:
         now = self._loop.now()
         if self._gate.is_out(client):
             self._happen(rounds.Barred(now, client, self._gate.why_out(client)))
             return
         self._happen(rounds.Unbarred(now, client))
+        self._door.open_to(client)
         # What lies there as its presence comes again.
         self.link.subscribe([PresenceOf(client)])
         self.link.unsubscribe([PresenceOf(client)])

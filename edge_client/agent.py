@@ -40,6 +40,7 @@ from fedmqtt.mqtt_link import (
     Network,
     Part,
     Refused,
+    Strayed,
     next_try,
     room_for,
 )
@@ -241,6 +242,9 @@ class Agent:
                 except WireError as bad:
                     path = self._topics.path(event.address)
                     self._log.warning("unreadable message in %s: %s", path, bad)
+            case Strayed():
+                # Not asked for.
+                pass
 
     def _tell_down(self, reason: str, retry_in_s: Seconds | None) -> None:
         now = self._loop.now()

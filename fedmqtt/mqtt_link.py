@@ -37,7 +37,7 @@ from fedmqtt import pace
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
-from fedmqtt.topics import CHANNELS, Address, Topics
+from fedmqtt.topics import CHANNELS, Address, ClientId, Topics
 
 STREAM_WINDOW = 8
 """Parts of a stream that may be on the way without the broker's acknowledgement."""
@@ -201,7 +201,17 @@ class Acknowledged:
     """When it was handed over; what was sent before it may still have been on its way."""
 
 
-LinkEvent = LinkUp | LinkDown | Refused | Arrived | Acknowledged
+@dataclass(frozen=True, slots=True)
+class Strayed:
+    """Something came to a topic that is none, below what a client alone may write: it is told of
+    where the options say so."""
+
+    client: ClientId
+    topic: str
+    size_bytes: int
+
+
+LinkEvent = LinkUp | LinkDown | Refused | Arrived | Acknowledged | Strayed
 
 
 class Part(NamedTuple):
@@ -227,6 +237,7 @@ class LinkOptions:
     tls_ca: str | None = None
     tell_of: tuple[type[Address], ...] = ()
     """Of messages to such addresses the owner hears when the broker has acknowledged them."""
+    tell_strays: bool = False
 
 
 class Network(Protocol):
@@ -749,6 +760,9 @@ class MqttLink:
                 address, bytes(message.payload), expires_in_s, retained=bool(message.retain)
             )
             self._post_for(client, lambda: self._tell(arrived))
+        elif self._options.tell_strays and (owner := self._topics.owner(topic)) is not None:
+            strayed = Strayed(owner, topic, len(message.payload))
+            self._post_for(client, lambda: self._tell(strayed))
 
     def _on_log(self, client: paho.Client, _data: Any, _level: int, text: str) -> None:
         if client is self._client and (alert := _TLS_ALERT.search(text)):

@@ -200,6 +200,14 @@ class Topics:
             places["client"] = client
         return self.path(kind(**places))
 
+    def owner(self, topic: str) -> ClientId | None:
+        """Who alone may write there, also where nothing has its place that `parse` knows."""
+        match topic.removeprefix(self._prefix).split("/"):
+            case ["update", _, client, *_] | ["presence", client] if is_name(client):
+                return ClientId(client)
+            case _:
+                return None
+
     def parse(self, topic: str) -> Address | None:
         """Reverse of `path`; None for any other topic, of whatever form."""
         if not topic.startswith(self._prefix):
