@@ -152,7 +152,8 @@ def test_it_begins_exactly_at_that_many_strikes_in_the_window_and_always_ends(
     steps: list[tuple[str, float]], count: int
 ) -> None:
     rules = Rules(strikes=count, within_s=HOUR, first_s=600.0, longest_s=24 * HOUR)
-    held, at, since_last = Quarantine({}, rules), 0.0, []
+    held, at = Quarantine({}, rules), 0.0
+    since_last: list[float] = []
     for what, pause_s in steps:
         at += pause_s
         held.pass_time(at)
