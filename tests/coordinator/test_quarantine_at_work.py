@@ -17,6 +17,7 @@ from benchmarks.flood import flooding
 from broker_config.local_broker import RunningBroker
 from coordinator import quarantine_command, quarantine_file
 from coordinator.config import FederationConfig, Limits
+from fedmqtt.event_loop import Timer
 from fedmqtt.messages import Offer
 from fedmqtt.status_pages import ClientsPage
 from fedmqtt.topics import ClientId, RoundId, UpdatePart
@@ -76,15 +77,16 @@ def answer(offer: Offer, guest: Guest, change: list[float]) -> None:
 def insist(room: Room, guest: Guest, offer: Offer) -> None:
     """Until there is a receipt, as a client does: what a full queue lost must be said again."""
 
-    def say() -> None:
-        nonlocal again
-        answer(offer, guest, GOOD)
-        again = room.loop.call_in(2.0, say)
+    timers: list[Timer] = []
 
-    again = room.loop.call_in(0.0, say)
+    def say() -> None:
+        answer(offer, guest, GOOD)
+        timers.append(room.loop.call_in(2.0, say))
+
+    say()
     while (told := guest.receipt()).round != offer.round:
         assert told.accepted
-    again.cancel()
+    timers[-1].cancel()
     assert told.accepted
 
 
