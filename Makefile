@@ -7,7 +7,7 @@ VENV ?= .venv
 ARGS ?=
 # How many seeds `make storms` draws.
 SEEDS ?= 10000
-BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy \
+BENCHMARKS = agent_footprint round_overhead flood coordinator_memory demo_accuracy \
   simulation_speed fleet_scale live_connections mode_agreement
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
