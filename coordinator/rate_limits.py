@@ -14,7 +14,7 @@ from fedmqtt.topics import ClientId
 
 CLIENTS_MAX = 100_000
 """Of more clients that have sent something lately, those that were silent for longest begin with a
-full bucket: so many take 15 MB. A broker with accounts does not let one client be so many."""
+full bucket: so many take 12 MB. A broker with accounts does not let one client be so many."""
 
 
 class Buckets:
