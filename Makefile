@@ -9,7 +9,7 @@ ARGS ?=
 SEEDS ?= 10000
 # How long `make fuzz` tries each decoder.
 SECONDS ?= 60
-BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy \
+BENCHMARKS = agent_footprint round_overhead flood coordinator_memory demo_accuracy \
   simulation_speed fleet_scale live_connections mode_agreement
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:

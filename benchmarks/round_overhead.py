@@ -4,6 +4,7 @@ A real broker, the real coordinator, N real clients (a process each, or `--in-pr
 process with N agents). Prints one JSON line:
 
     round_s                  median wall time from one round's close to the next one's
+    longest_round_s          the longest of these
     updates_per_s            accepted updates over the whole measured time
     cpu_s_per_update         CPU seconds of coordinator, broker and clients together, per update
       coordinator_, broker_, clients_cpu_s_per_update   the same, apart
@@ -182,6 +183,7 @@ def _measure(
         "processes": 1 if arguments.in_process else arguments.clients,
         "broker": broker.name,
         "round_s": round(statistics.median(spans), 5),
+        "longest_round_s": round(max(spans), 5),
         "updates_per_s": round(meter.updates / sum(spans), 1),
         "cpu_s_per_update": round(sum(per_update.values()), 6),
         **{f"{name}_cpu_s_per_update": round(used, 6) for name, used in per_update.items()},

@@ -117,6 +117,8 @@ class Answers:
         """Of the update that was checked last."""
         self._control: Array | None = None
         """Of the same, where its client has one: by how much it differs."""
+        self.is_excused = False
+        """Whether what is wrong with the answer that was checked last is not its sender's fault."""
 
     def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         """Round `number` is open. What its sum can resolve follows from how many answers may come.
@@ -146,6 +148,7 @@ class Answers:
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         """What is wrong with an answer's numbers, for its sender; nothing if they may count."""
+        self.is_excused = False
         if answer.wire != WIRE_VERSION:
             return f"wire version {answer.wire}, not {WIRE_VERSION}"
         if isinstance(answer, Evaluation):
@@ -336,6 +339,7 @@ class Answers:
                 )
             return fault
         if update.whole and self._counted.has_waiting(client):
+            self.is_excused = True
             return f"cannot take the place of round {last}, which is not added up yet"
         return ""
 

@@ -208,6 +208,47 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Updates that claim to have trained on more samples are rejected.",
         ),
     ] = 1_000_000
+    messages_per_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e6,
+            description="Of one client; what exceeds it is dropped. Ten seconds' worth, or the\n"
+            "messages of four answers, may come at once, and answers that count are free.",
+        ),
+    ] = 200.0
+    bytes_per_s: Annotated[
+        int, Meta(ge=1024, le=2**40, description="So, too, for the bytes of one client.")
+    ] = 64 * 1024 * 1024
+    strikes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="So many messages that nobody can read, answers that are refused for what\n"
+            "is in them, or tenths of a second of a flood put a client in quarantine: it is not\n"
+            "invited and not heard. 0: never. `fedmqtt quarantine` shows, lifts and adds.",
+        ),
+    ] = 5
+    strikes_within_s: Annotated[
+        float, Meta(gt=0, le=1e8, description="Older ones are forgotten.")
+    ] = 3600.0
+    quarantine_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e8,
+            description="How long the first quarantine lasts; the next one is twice as long.",
+        ),
+    ] = 600.0
+    quarantine_max_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e8,
+            description="And never longer. Who stays out for so long begins with the first again.",
+        ),
+    ] = 86400.0
 
 
 class Statistics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

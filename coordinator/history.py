@@ -45,6 +45,8 @@ class Record(Struct, frozen=True, kw_only=True):
     """Of the updates that counted, by codec."""
     bytes_received: int
     bytes_published: int
+    quarantined: dict[ClientId, str] = {}
+    """Who was in quarantine when it closed, and why."""
 
     def line(self) -> RoundLine:
         return RoundLine(
@@ -126,6 +128,7 @@ def record(
     codecs: Mapping[str, CodecCount] | None = None,
     bytes_received: int,
     bytes_published: int,
+    quarantined: Mapping[ClientId, str] | None = None,
 ) -> Record:
     """What is remembered of a round that the machine has closed.
 
@@ -153,6 +156,7 @@ def record(
         codecs=dict(codecs or {}),
         bytes_received=bytes_received,
         bytes_published=bytes_published,
+        quarantined=dict(quarantined or {}),
     )
 
 

@@ -21,7 +21,7 @@ class Entry:
     online: bool
     since: Seconds
     hindrance: str = ""
-    """Why it cannot be invited at all: another task, another wire version."""
+    """Why it cannot be invited at all: another task, another wire version, a quarantine."""
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ class Roster:
     """Rounds in a row that a client let pass in silence, up to their deadline."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
     """Until when such a client is not invited."""
+    _barred: dict[ClientId, str] = field(default_factory=dict)
+    """Who must not be invited, whatever it would, and why."""
     _willing: Mapping[Purpose, dict[ClientId, None]] = field(
         default_factory=lambda: {purpose: {} for purpose in ALL_PURPOSES}
     )
@@ -49,7 +51,7 @@ class Roster:
         self.knowledge.said(client, presence.label)
         before = self.clients.get(client)
         since = before.since if before and before.online else at
-        self._put(client, Entry(presence, True, since, self._hindrance(presence)))
+        self._put(client, Entry(presence, True, since, self._hindrance(client, presence)))
 
     def left(self, at: Seconds, client: ClientId, session: str) -> bool:
         """The client's connection of this session ended. False if it has a newer one already."""
@@ -81,6 +83,15 @@ class Roster:
         if misses > 1 and client in self.clients:
             self._resting[client] = at + round_s * 2.0 ** min(misses - 2, 10)
             self._sort_in(client)
+
+    def bar(self, client: ClientId, why: str) -> None:
+        """It is not invited until `unbar`."""
+        self._barred[client] = why
+        self._judge_again(client)
+
+    def unbar(self, client: ClientId) -> None:
+        self._barred.pop(client, None)
+        self._judge_again(client)
 
     def is_resting(self, client: ClientId) -> bool:
         return client in self._resting
@@ -136,7 +147,13 @@ class Roster:
             else:
                 clients.pop(client, None)
 
-    def _hindrance(self, presence: Presence) -> str:
+    def _judge_again(self, client: ClientId) -> None:
+        if (entry := self.clients.get(client)) is not None:
+            self._put(client, replace(entry, hindrance=self._hindrance(client, entry.presence)))
+
+    def _hindrance(self, client: ClientId, presence: Presence) -> str:
+        if client in self._barred:
+            return self._barred[client]
         if presence.wire != WIRE_VERSION:
             return f"speaks wire version {presence.wire}, not {WIRE_VERSION}"
         if presence.task != self.task:

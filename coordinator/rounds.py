@@ -27,6 +27,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
+from msgspec import structs
+
 from coordinator import concurrency, pacing
 from coordinator.concurrency import Places
 from coordinator.known import Known, Learned, Report
@@ -320,6 +322,8 @@ class AnnounceCame:
     run: RunId
     round: RoundId
     fault: str = ""
+    excused: bool = False
+    """The fault is not its sender's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +340,8 @@ class UpdateCame:
     samples: int = 1
     loss: float | None = None
     """As its sender reports them."""
+    excused: bool = False
+    """The fault is not its sender's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +361,21 @@ class Declined:
     run: RunId
     round: RoundId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """The client is not to be invited nor waited for until `Unbarred`, and why."""
+
+    at: Seconds
+    client: ClientId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unbarred:
+    at: Seconds
+    client: ClientId
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +420,8 @@ Event = (
     | UpdateCame
     | EvaluationCame
     | Declined
+    | Barred
+    | Unbarred
     | Stored
     | ModelReady
     | LinkDown
@@ -437,6 +460,14 @@ class Hold:
 
     client: ClientId
     round: RoundId
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """What the client sent was refused for what it is: not for being late, or not asked for."""
+
+    client: ClientId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,6 +544,7 @@ Effect = (
     | Hold
     | Invite
     | Shut
+    | Blame
     | Close
     | Finish
 )
@@ -567,6 +599,16 @@ def has_counted(state: State, client: ClientId, round_id: RoundId) -> bool:
         return client in state.answered or client in state.evaluated
     settled = _settled(state, round_id)
     return settled is not None and client in settled.answered
+
+
+def may_count(state: State, client: ClientId, run: RunId, round_id: RoundId, rules: Rules) -> bool:
+    """Whether an update could count if nothing were wrong with it. Else to look at its numbers is
+    in vain."""
+    if run != rules.run or has_counted(state, client, round_id):
+        return False
+    if isinstance(state, Collecting) and round_id == state.round:
+        return not _why_uninvited(state, client, "train")
+    return not _late_fault(state, client, round_id, rules)
 
 
 def older_models(state: State) -> tuple[ModelRef, ...]:
@@ -629,6 +671,12 @@ def _take_in(
             roster.heard(at, client)
             state = _take_decline(_forget_away(state, client), event, rules)
             return _done(state, client, event.run, event.round, rules), []
+        case Barred(at, client, why):
+            roster.bar(client, why)
+            return _give_up_on(state, client, why), []
+        case Unbarred(at, client):
+            roster.unbar(client)
+            return state, []
         case Stored(at, answers):
             return _take_stored(state, at, answers, rules)
         case ModelReady(at, model):
@@ -986,6 +1034,15 @@ def _forget_away(state: State, client: ClientId) -> State:
     return state
 
 
+def _give_up_on(state: State, client: ClientId, why: str) -> State:
+    """Nobody waits for it any more."""
+    if client in (places := state.past.at_work):
+        state = _with_at_work(state, {one: its for one, its in places.items() if one != client})
+    if isinstance(state, Collecting) and state.owes(client):
+        return replace(state, rejected={**state.rejected, client: why})
+    return state
+
+
 # Answers
 
 
@@ -997,14 +1054,15 @@ def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[Sta
         return state, _confirm(state, event.at, client, round_id, rules)
     # What cannot count is refused before it is sent: it may have hundreds of megabytes.
     if not isinstance(state, Collecting) or round_id != state.round:
-        reason = _late_fault(state, client, round_id, rules) or event.fault
-        if reason:
+        if reason := _late_fault(state, client, round_id, rules):
             return _refuse(state, event, reason, rules)
+        if event.fault:
+            return _blame(_refuse(state, event, event.fault, rules), event, event.fault)
         return state, [Admit(client, round_id)]
     if all(_why_uninvited(state, client, purpose) for purpose in PURPOSES):
         return _turn_away(state, event, f"not invited to round {round_id}", rules)
     if event.fault:
-        return _reject(state, event, event.fault, rules)
+        return _blame(_reject(state, event, event.fault, rules), event, event.fault)
     return state, [Admit(client, round_id)]
 
 
@@ -1022,7 +1080,7 @@ def _take_update(
     if reason := _why_uninvited(state, client, "train"):
         return _turn_away(state, event, reason, rules)
     if reason := _content_fault(state.model, event):
-        return _reject(state, event, reason, rules)
+        return _blame(_reject(state, event, reason, rules), event, reason)
     took_s = _worked_s(state, client, round_id, event.at, rules)
     roster.took_s.append(event.at - state.opened_at)
     roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss, took_s)
@@ -1057,18 +1115,22 @@ def _take_evaluation(
         reason = _not_open(state, round_id)
         receipt = _receipt(state, event.at, client, round_id, rules, reason)
         return state, [receipt, Note(REFUSED, f"{client}: {reason}")]
-    if reason := _evaluation_fault(state, event):
+    if reason := _why_not_asked_to_evaluate(state, client):
         return _reject(state, event, reason, rules)
+    if reason := _evaluation_fault(state, event):
+        return _blame(_reject(state, event, reason, rules), event, reason)
     state = _let_in(_pardon(state, client), client, "evaluate")
     state = replace(state, evaluated=state.evaluated | {client})
     return _await_storing(state, client, round_id), [AcceptEvaluation(client, round_id)]
 
 
-def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
-    if event.client in state.train:
+def _why_not_asked_to_evaluate(state: Collecting, client: ClientId) -> str:
+    if client in state.train:
         return f"not invited to evaluate in round {state.round}"
-    if reason := _why_uninvited(state, event.client, "evaluate"):
-        return reason
+    return _why_uninvited(state, client, "evaluate")
+
+
+def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
     if event.base != state.model.digest:
         return f"evaluated model {event.base[:12]}, not {state.model.digest[:12]}"
     return event.fault
@@ -1123,7 +1185,7 @@ def _take_late(
     if settled is None or reason:
         return _refuse(state, event, reason, rules)
     if reason := _content_fault(settled.model, event):
-        return _refuse(state, event, reason, rules)
+        return _blame(_refuse(state, event, reason, rules), event, reason)
     took_s = _worked_s(state, client, round_id, event.at, rules)
     roster.knowledge.reports[client, round_id] = Report(event.samples, event.loss, took_s)
     counted = replace(settled, answered=settled.answered | {client})
@@ -1182,6 +1244,26 @@ def _refuse(
     if not _is_over(state, event.round):
         return state, effects
     return replace(state, past=replace(state.past, late=state.past.late + 1)), effects
+
+
+def _blame(
+    refused: tuple[S, list[Effect]],
+    event: AnnounceCame | UpdateCame | EvaluationCame,
+    reason: str,
+) -> tuple[S, list[Effect]]:
+    """It was refused for what it is, where that is its sender's fault."""
+    state, effects = refused
+    if not isinstance(event, EvaluationCame) and event.excused and reason == event.fault:
+        return refused
+    return state, [*map(_blaming, effects), Blame(event.client, reason)]
+
+
+def _blaming(effect: Effect) -> Effect:
+    match effect:
+        case Publish(Inbox(), Receipt() as receipt):
+            return replace(effect, message=structs.replace(receipt, blamed=True))
+        case _:
+            return effect
 
 
 def _refuse_foreign(event: AnnounceCame | UpdateCame | EvaluationCame) -> list[Effect]:

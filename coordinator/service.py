@@ -39,6 +39,8 @@ from coordinator.aggregation import KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
+from coordinator.door import Door
+from coordinator.gate import POLL_S, Gate
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
@@ -85,6 +87,7 @@ from fedmqtt.mqtt_link import (
     MqttLink,
     Part,
     Refused,
+    Strayed,
     Unproven,
     next_try,
     parse_broker_url,
@@ -186,6 +189,7 @@ class Service:
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
         )
+        self._gate = Gate(config.limits, folder, loop.now, self._on_quarantine, self._on_flood)
         self._uploads = Uploads(
             config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
         )
@@ -199,6 +203,8 @@ class Service:
         self._arrived: Update | Evaluation | None = None
         self._source: bytes | Path = b""
         """What the answer that has just come was read from."""
+        self._cost = (0, 0)
+        """How many bytes that took, and how many messages."""
         self._closing: rounds.Close | None = None
         """Of the round whose model is being made."""
         self._averager = ThreadPoolExecutor(1, "averaging")
@@ -286,10 +292,12 @@ class Service:
                 keepalive_s=config.broker.keepalive_s,
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
+                tell_strays=True,
             ),
             self._on_link,
         )
         self._unproven = Seldom()
+        self._door = Door(loop, self.link, topics)
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
 
@@ -330,6 +338,7 @@ class Service:
             _log.warning("%s", NOTHING_IS_SIGNED)
         try:
             self.link.open()
+            self._poll_gate()
             self._loop.run()
             self._finish_averaging()
             if self._failure is not None:
@@ -619,7 +628,7 @@ class Service:
         self._acting = True
         # Not sooner: what came while we could not reply would be lost. Not later: who reads the
         # offer may reply at once.
-        self.link.listen(self._topics.any_update, self._topics.any_presence)
+        self._door.listen()
         # Whoever else is there says so when it sees that the board is cleared.
         self.link.ask_by_name(PresenceOf(client) for client in self._roster.names())
         self._welcome_broker()
@@ -663,13 +672,20 @@ class Service:
                 self._on_old_chunk(digest, first)
             case Arrived(address, payload):
                 self._on_arrival(address, payload)
+            case Strayed(client, topic, size_bytes):
+                is_within_limits = self._gate.admits(client, size_bytes)
+                if is_within_limits and not self._topics.is_trial(topic):
+                    self._unreadable(client, WireError(f"nothing belongs in {topic[:100]}"))
 
     def _welcome_broker(self) -> None:
+        for client in self._gate.terms:
+            self._happen(rounds.Barred(self._loop.now(), client, self._gate.why_out(client)))
         # It may have lost everything it kept, or be another one with other limits.
         limit = room_for(self._config.transfer.chunk_bytes, self._packet_bytes_max)
         self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, self._packet_bytes_max)
         if limit != self._model.ref.chunk_bytes:
             self._model = published_model.cut(self._model, limit)
+        self._gate.fit(self._answer_bytes_max, limit)
         # Before we publish: our own first chunk would hide in how many chunks the model lies there.
         settled = self._state.past.settled
         self._old_models.look(
@@ -696,9 +712,15 @@ class Service:
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
+            case PresenceOf(client) | UpdatePart(client=client) if not self._gate.admits(
+                client, len(payload)
+            ):
+                return
             case PresenceOf(client) if payload:
-                self._on_presence(client, payload)
-            case UpdatePart():
+                # Of who is in quarantine it is looked for when that is over.
+                if not self._gate.is_out(client):
+                    self._on_presence(client, payload)
+            case UpdatePart() if self._is_heard(address):
                 self._on_part(address, payload)
             case CoordinatorSeat() | SeatClaim():
                 self._on_seat(address, payload)
@@ -744,6 +766,7 @@ class Service:
         except WireError as bad:
             self._unreadable(client, bad)
             return
+        self._door.know(client)
         if presence.online:
             self._happen(rounds.ClientCame(now, client, presence))
         else:
@@ -759,7 +782,7 @@ class Service:
         if address.lane != (lane := lane_of(client, LANES)):
             self._refuse_unread(address, payload, WireError(f"lane {address.lane}, not {lane}"))
             return
-        self._source = payload
+        self._source, self._cost = payload, (len(payload), 1)
         match message:
             case Announce() if address.part == ANNOUNCE:
                 self._on_announce(client, message)
@@ -772,12 +795,13 @@ class Service:
                 self._refuse_unread(address, payload, WireError(misplaced))
 
     def _on_announce(self, client: ClientId, announce: Announce) -> None:
-        fault = self._outdated_fault(announce.round)
+        fault = excuse = self._outdated_fault(announce.round)
         if announce.size_bytes > self._answer_bytes_max:
             fault = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
         self._announced = announce
-        now = self._loop.now()
-        self._happen(rounds.AnnounceCame(now, client, announce.run, announce.round, fault))
+        run, number = announce.run, announce.round
+        excused = fault == excuse
+        self._happen(rounds.AnnounceCame(self._loop.now(), client, run, number, fault, excused))
         self._announced = None
 
     def _admit(self, client: ClientId) -> None:
@@ -807,7 +831,9 @@ class Service:
             else:
                 why = WireError("what the chunks add up to is no update")
             if isinstance(message, Update | Evaluation):
-                self._source = upload.path
+                announce = upload.announce
+                chunks = -(-announce.size_bytes // announce.chunk_bytes)
+                self._source, self._cost = upload.path, (announce.size_bytes, chunks)
                 self._on_answer(client, message)
                 return
         self._unreadable(client, why)
@@ -818,7 +844,7 @@ class Service:
         now = self._loop.now()
         match answer:
             case Decline(run=run, round=round_id, reason=reason):
-                _log.info("%s declines round %d: %s", client, round_id, printable(reason))
+                self._gate.say(client, f"declines round {round_id}: {reason}")
                 self._happen(rounds.Declined(now, client, run, round_id, reason))
             case Evaluation(run=run, round=round_id, base=base):
                 self._arrived = answer
@@ -826,13 +852,22 @@ class Service:
                 self._happen(rounds.EvaluationCame(now, client, run, round_id, base, fault))
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
                 self._arrived = answer
-                fault = self._outdated_fault(round_id) or self._answers.check(client, answer)
-                said = (answer.sample_count, answer.metrics.get(LOSS))
+                fault, excused = self._fault(client, answer)
+                said = (answer.sample_count, answer.metrics.get(LOSS), excused)
                 self._happen(
                     rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said)
                 )
         self._arrived = None
         self._answers.let_go()
+
+    def _fault(self, client: ClientId, update: Update) -> tuple[str, bool]:
+        """What is wrong with an update, and whether it is another's fault than its sender's."""
+        if late := self._outdated_fault(update.round):
+            return late, True
+        if not rounds.may_count(self._state, client, update.run, update.round, self._rules):
+            # To unpack it is the most that a message can make us do.
+            return "", True
+        return self._answers.check(client, update), self._answers.is_excused
 
     def _outdated_fault(self, number: RoundId) -> str:
         # Late answers are checked as if they were for the open round, and added to its sum.
@@ -855,10 +890,14 @@ class Service:
                 self._say(effect)
             case WakeAt(when):
                 self._set_alarm(when)
+            case Note(rounds.REFUSED, about):
+                self._facts.refusals.append(about)
+                client, _, reason = about.partition(": ")
+                self._gate.say(ClientId(client), reason)
             case Note(what, about):
-                _log.info("%s: %s", what, about)
-                if what == rounds.REFUSED:
-                    self._facts.refusals.append(about)
+                _log.debug("%s: %s", what, about)
+            case rounds.Blame(client, reason):
+                self._gate.strike(client, reason)
             case rounds.Admit(client):
                 self._admit(client)
             case rounds.Accept(client):
@@ -963,12 +1002,14 @@ class Service:
             config.seed,
             config.aggregation,
             config.aggregation_settings,
-            config.limits,
+            # How much clients may send changes no sum.
+            {"change_max": config.limits.change_max, "samples_max": config.limits.samples_max},
             *([config.statistics] if self._rules.purpose == "describe" else []),
         )
         return msgspec.json.encode(said, order="sorted").decode()
 
     def _keep(self, named: Named) -> None:
+        self._gate.counted(named.client, *self._cost)
         state, now = self._state, self._loop.now()
         left_s = None
         if isinstance(state, rounds.Collecting):
@@ -1148,8 +1189,8 @@ class Service:
             self._say(effect)
 
     def _tell(self, client: ClientId, run: RunId, round_id: RoundId, reason: str) -> None:
-        """That its answer does not count."""
-        refused = Receipt(run=run, round=round_id, accepted=False, reason=reason[:500])
+        """That its answer does not count for what it is."""
+        refused = Receipt(run=run, round=round_id, accepted=False, reason=reason[:500], blamed=True)
         self._say(Publish(Inbox(client), refused))
 
     def _refuse_unread(self, address: UpdatePart, payload: bytes, why: WireError) -> None:
@@ -1163,8 +1204,48 @@ class Service:
     def _unreadable(self, client: ClientId, why: WireError) -> None:
         self._facts.unreadable += 1
         self._facts.refusals.append(f"{client}: {why}")
-        _log.warning("%s: %s", client, why)
+        self._gate.strike(client, str(why))
         self._status_is_due()
+
+    # Quarantine
+
+    def _poll_gate(self) -> None:
+        self._gate.poll()
+        self._loop.call_in(POLL_S, self._poll_gate)
+
+    def _is_heard(self, address: UpdatePart) -> bool:
+        """Whether anything of this client's is read. If not, it is told why, now and then."""
+        client, number = address.client, address.round
+        # Of what counted already, a copy gets its receipt: else the client would believe us that it
+        # did not.
+        if not self._gate.is_out(client) or rounds.has_counted(self._state, client, number):
+            return True
+        if self._gate.answers_refusal(client):
+            self._tell(client, self._rules.run, number, self._gate.why_out(client))
+        return False
+
+    def _on_quarantine(self, client: ClientId) -> None:
+        # Posted: it may be an effect of an event that is being dealt with.
+        self._loop.post(lambda: self._take_quarantine(client))
+
+    def _on_flood(self, client: ClientId) -> None:
+        if self._door.close_to(client, sorted(self._roster.clients)):
+            _log.warning(
+                "%s floods us in quarantine too: the others are listened to by name. At the broker,"
+                " `fedmqtt revoke` ends it",
+                client,
+            )
+
+    def _take_quarantine(self, client: ClientId) -> None:
+        now = self._loop.now()
+        if self._gate.is_out(client):
+            self._happen(rounds.Barred(now, client, self._gate.why_out(client)))
+            return
+        self._happen(rounds.Unbarred(now, client))
+        self._door.open_to(client)
+        # What lies there as its presence comes again.
+        self.link.subscribe([PresenceOf(client)])
+        self.link.unsubscribe([PresenceOf(client)])
 
     # Models
 
@@ -1230,6 +1311,7 @@ class Service:
             codecs=self._answers.codecs,
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
+            quarantined={client: term.why for client, term in self._gate.terms.items()},
         )
 
     def _status_is_due(self) -> None:
@@ -1243,6 +1325,7 @@ class Service:
         facts = self._facts
         facts.bytes_received = self.link.bytes_received
         facts.bytes_published = self.link.bytes_sent
+        facts.quarantined, facts.struck = self._gate.terms, self._gate.struck
         facts.model = ModelPage(
             digest=self._model.ref.digest,
             size_bytes=self._model.ref.size_bytes,

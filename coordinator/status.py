@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from coordinator import rounds
+from coordinator.quarantine import Term
 from coordinator.roster import Roster
 from fedmqtt import status_pages
 from fedmqtt.effects import Seconds
@@ -32,6 +33,7 @@ from fedmqtt.status_pages import (
     ModelPage,
     PacePage,
     Page,
+    Quarantined,
     RoundLine,
     RoundPage,
     TrafficPage,
@@ -59,6 +61,8 @@ class Facts:
     lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
     last_round: RoundPage | None = None
     """The round that closed last, while none is open."""
+    quarantined: Mapping[ClientId, Term] = field(default_factory=dict)
+    struck: Mapping[ClientId, str] = field(default_factory=dict)
     stopped: bool = False
     bytes_received: int = 0
     bytes_published: int = 0
@@ -93,7 +97,7 @@ def pages(
         "coordinator": _coordinator(state, roster, rules, facts),
         "pace": _pace(state, rules),
         "history": HistoryPage(rounds=list(facts.lines)),
-        "clients": _clients(roster),
+        "clients": _clients(roster, facts),
         "traffic": TrafficPage(
             bytes_received=facts.bytes_received, bytes_published=facts.bytes_published
         ),
@@ -151,6 +155,8 @@ def _coordinator(
     doing, says = _doing(state, roster, rules)
     if facts.stopped:
         doing, says = "stopped", f"stopped; starting it again goes on with {_named(state, rules)}"
+    if doing == "waiting" and facts.quarantined:
+        says += f"; {len(facts.quarantined)} in quarantine"
     return CoordinatorPage(
         state=doing,
         says=says,
@@ -229,12 +235,14 @@ def _named(state: rounds.State, rules: rounds.Rules) -> str:
     return "the last evaluation" if 0 < rules.rounds < number else f"round {number}"
 
 
-def _clients(roster: Roster) -> ClientsPage:
+def _clients(roster: Roster, facts: Facts) -> ClientsPage:
     online: list[ClientId] = []
     away: list[ClientId] = []
     hindered: dict[ClientId, str] = {}
     for client, entry in sorted(roster.clients.items()):
         (online if entry.online else away).append(client)
+        if client in facts.quarantined:
+            continue
         reason = entry.hindrance or (entry.presence.note if entry.online else "")
         if reason and len(hindered) < LISTED_CLIENTS:
             hindered[client] = reason
@@ -251,7 +259,16 @@ def _clients(roster: Roster) -> ClientsPage:
         },
         label_counts=dict(frequent[:LISTED_LABELS]),
         hindered=hindered,
+        quarantined={
+            client: _quarantined(facts.quarantined[client]) for client in _listed(facts.quarantined)
+        },
+        refused=_explained(facts.struck),
     )
+
+
+def _quarantined(term: Term) -> Quarantined:
+    ends = "" if term.until is None else _iso(datetime.fromtimestamp(term.until, UTC))
+    return Quarantined(until=ends, why=printable(term.why))
 
 
 def _listed(clients: Collection[ClientId]) -> list[ClientId]:

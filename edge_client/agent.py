@@ -45,6 +45,7 @@ from fedmqtt.mqtt_link import (
     Network,
     Part,
     Refused,
+    Strayed,
     Unproven,
     next_try,
     room_for,
@@ -260,6 +261,9 @@ class Agent:
                 except WireError as bad:
                     path = self._topics.path(event.address)
                     self._log.warning("unreadable message in %s: %s", path, bad)
+            case Strayed():
+                # Not asked for.
+                pass
 
     def _tell_down(self, reason: str, retry_in_s: Seconds | None) -> None:
         now = self._loop.now()
@@ -345,6 +349,8 @@ class Agent:
                 self.link.perform(effect)
             case WakeAt(at):
                 self._set_alarm(at)
+            case Note(session.TROUBLE, about):
+                self._log.warning("%s", about)
             case Note(what, about):
                 self._log.info("%s: %s", what, about)
             case session.Fetch():

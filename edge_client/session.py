@@ -54,6 +54,8 @@ _THROWN_OUT_MAX = 5
 """Times in a row that the broker ends a young connection, until people are told what it may be."""
 _NOTE_MAX = 500
 """Characters; what a presence or a decline has room for."""
+TROUBLE = "trouble"
+"""The note about what the owner of the device should look into."""
 _NAMESAKE = "another client calls itself"
 
 
@@ -844,9 +846,14 @@ def _settle(
     forgets: list[Effect] = [
         Forget(one.answer, receipt.accepted, receipt.counted) for one in settled
     ]
+    births: list[Effect] = []
+    if receipt.blamed:
+        what = f"the coordinator refuses the answer to round {receipt.round}: {receipt.reason}"
+        told = Note(TROUBLE, what)
+        state, births = _trouble(state, what, rules)
     state, next_work = _take_invitation(state, at, rules)
     state, leaves = _leave_if_idle(state, at + receipt.next_round_in_s, at, rules)
-    return state, [*forgets, told, *next_work, *leaves]
+    return state, [*forgets, told, *births, *next_work, *leaves]
 
 
 def _stop_what_counts(

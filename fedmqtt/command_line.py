@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "evaluate": ("coordinator.evaluate_command", "how well a model does on the clients' data"),
     "statistics": ("coordinator.statistics_command", "describe the clients' data, without a model"),
+    "quarantine": ("coordinator.quarantine_command", "clients that are left out for a while"),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "broker": ("broker_config.command", "a small broker to try things with"),
     "broker-kit": (
@@ -106,6 +107,7 @@ _EXTRAS = {
     "codecs": "coordinator",
     "init": "coordinator",
     "evaluate": "coordinator",
+    "quarantine": "coordinator",
     "selections": "coordinator",
     "statistics": "coordinator",
     "strategies": "coordinator",

@@ -283,6 +283,8 @@ class Receipt(Message, frozen=True, kw_only=True):
     counted: Round | None = None
     """Where clients send differences: the round whose answer was counted last of this client, 0 for
     none. What the client remembers has to be of the same round; None says nothing."""
+    blamed: bool = False
+    """It was refused for what it is, and the next one like it will be: for the device's owner."""
 
 
 class Presence(Message, frozen=True, kw_only=True):

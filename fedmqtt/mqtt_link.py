@@ -38,7 +38,7 @@ from fedmqtt.effects import Publish, Seconds
 from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
-from fedmqtt.topics import CHANNELS, Address, Topics
+from fedmqtt.topics import CHANNELS, Address, ClientId, Topics
 
 STREAM_WINDOW = 8
 """Parts of a stream that may be on the way without the broker's acknowledgement."""
@@ -235,7 +235,17 @@ class Acknowledged:
     """When it was handed over; what was sent before it may still have been on its way."""
 
 
-LinkEvent = LinkUp | LinkDown | Refused | Arrived | Unproven | Acknowledged
+@dataclass(frozen=True, slots=True)
+class Strayed:
+    """Something came to a topic that is none, below what a client alone may write: it is told of
+    where the options say so."""
+
+    client: ClientId
+    topic: str
+    size_bytes: int
+
+
+LinkEvent = LinkUp | LinkDown | Refused | Arrived | Unproven | Acknowledged | Strayed
 
 
 class Part(NamedTuple):
@@ -261,6 +271,7 @@ class LinkOptions:
     tls_ca: str | None = None
     tell_of: tuple[type[Address], ...] = ()
     """Of messages to such addresses the owner hears when the broker has acknowledged them."""
+    tell_strays: bool = False
 
 
 class Network(Protocol):
@@ -801,6 +812,9 @@ class MqttLink:
                 address, bytes(message.payload), expires_in_s, retained=bool(message.retain)
             )
             self._post_for(client, lambda: self._tell_of(arrived, topic))
+        elif self._options.tell_strays and (owner := self._topics.owner(topic)) is not None:
+            strayed = Strayed(owner, topic, len(message.payload))
+            self._post_for(client, lambda: self._tell(strayed))
 
     def _on_log(self, client: paho.Client, _data: Any, _level: int, text: str) -> None:
         if client is self._client and (alert := tls_alert(text)):

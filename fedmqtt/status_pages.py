@@ -197,6 +197,14 @@ class HistoryPage(Page, frozen=True, kw_only=True):
     rounds: list[RoundLine]
 
 
+class Quarantined(Struct, frozen=True, kw_only=True):
+    """Who is not invited and not heard for a while."""
+
+    until: str
+    """Empty: until it is lifted."""
+    why: str
+
+
 class ClientsPage(Page, frozen=True, kw_only=True):
     online: list[ClientId]
     away: list[ClientId]
@@ -206,6 +214,9 @@ class ClientsPage(Page, frozen=True, kw_only=True):
     """How many clients have each, online or not; the most frequent ones."""
     hindered: dict[ClientId, str]
     """Why a client cannot or will not take part: another task, its owner's conditions, trouble."""
+    quarantined: dict[ClientId, Quarantined] = {}
+    refused: dict[ClientId, str] = {}
+    """Others of whom something was refused lately for what it is: how often, and why."""
 
 
 class TrafficPage(Page, frozen=True, kw_only=True):

@@ -29,6 +29,9 @@ ROOT = "fed/v1"
 ANNOUNCE = "announce"
 """The part of an answer that says how large the rest is."""
 
+TRIAL = "doctor-"
+"""So begins the last level of a topic where a broker is tried: no program takes notice of it."""
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 """Of a client's or a federation's name; for settings, which look for it anywhere in a text."""
 
@@ -213,6 +216,17 @@ class Topics:
         if "client" in places:
             places["client"] = client
         return self.path(kind(**places))
+
+    def owner(self, topic: str) -> ClientId | None:
+        """Who alone may write there, also where nothing has its place that `parse` knows."""
+        match topic.removeprefix(self._prefix).split("/"):
+            case ["update", _, client, *_] | ["presence", client] if is_name(client):
+                return ClientId(client)
+            case _:
+                return None
+
+    def is_trial(self, topic: str) -> bool:
+        return topic.rpartition("/")[2].startswith(TRIAL)
 
     def parse(self, topic: str) -> Address | None:
         """Reverse of `path`; None for any other topic, of whatever form."""

@@ -35,7 +35,15 @@ def hold(promise: bool, otherwise: str) -> None:
 _Answer = rounds.UpdateCame | rounds.EvaluationCame
 _Asking = rounds.AnnounceCame | rounds.UpdateCame | rounds.EvaluationCame
 _OfClient = rounds.ClientCame | rounds.ClientLeft | rounds.Declined | _Asking
-_Own = rounds.Stored | rounds.ModelReady | rounds.LinkDown | rounds.LinkUp | rounds.Woke
+_Own = (
+    rounds.Stored
+    | rounds.ModelReady
+    | rounds.LinkDown
+    | rounds.LinkUp
+    | rounds.Woke
+    | rounds.Barred
+    | rounds.Unbarred
+)
 _Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
 
 
@@ -77,6 +85,7 @@ class CoordinatorPromises:
     finished: bool = False
     births: dict[ClientId, str] = field(default_factory=dict)
     """Of which session each client's last one was."""
+    barred: set[ClientId] = field(default_factory=set)
     at_work: dict[ClientId, tuple[RoundId, Seconds]] = field(default_factory=dict)
     """Where rounds are asynchronous: to which round, and when, those were invited who have been
     there without a word since."""
@@ -105,6 +114,7 @@ class CoordinatorPromises:
         if isinstance(event, rounds.ModelReady):
             self.model = event.model
         self._follows_link(event)
+        self._leaves_out(event, effects)
         if not isinstance(event, _Own):
             self._knows_who_is_there(event, roster)
         due = self._take_stored(event) if isinstance(event, rounds.Stored) else []
@@ -146,6 +156,25 @@ class CoordinatorPromises:
                 self.greeted_at = at + self.rules.greet_s
             case _:
                 pass
+
+    def _leaves_out(self, event: rounds.Event, effects: list[rounds.Effect]) -> None:
+        match event:
+            case rounds.Barred(client=client):
+                self.barred.add(client)
+                self.at_work.pop(client, None)
+            case rounds.Unbarred(client=client):
+                self.barred.discard(client)
+            case _:
+                pass
+        for effect in effects:
+            match effect:
+                case Publish(OfferBoard(), Offer(train=train, evaluate=evaluate)):
+                    invited = {*train, *evaluate}
+                case rounds.Invite(clients=clients):
+                    invited = {*clients}
+                case _:
+                    continue
+            hold(not invited & self.barred, f"invited {_some(invited & self.barred)} all the same")
 
     def _knows_who_is_there(self, event: _OfClient, roster: Roster) -> None:
         client = event.client
@@ -645,7 +674,7 @@ class CoordinatorPromises:
         self.trained = {
             number: self.trained[number] & clients for number, clients in self.counted.items()
         }
-        for of_one_life in (self.storing, self.births, self.there, self.at_work):
+        for of_one_life in (self.storing, self.births, self.there, self.at_work, self.barred):
             of_one_life.clear()
         self.finished = False
         self.deaf_since, self.greeted_at = at, math.inf

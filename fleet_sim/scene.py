@@ -43,6 +43,8 @@ class Scene:
     contents: dict[tuple[ClientId, Digest], Update | Evaluation] = field(default_factory=dict)
     """What each client's announced answers are, instead of the bytes of their chunks. Two clients
     may have answers of the same bytes, and each of them its own."""
+    liars: set[ClientId] | None = None
+    """Who may be blamed for what it sends; None: anybody, as where real tensors may diverge."""
 
     @property
     def now(self) -> Seconds:

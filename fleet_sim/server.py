@@ -48,7 +48,7 @@ from fleet_sim.broker import COORDINATOR, Message
 from fleet_sim.clock import stream
 from fleet_sim.data_plane import DataPlane
 from fleet_sim.disk import Disk, DiskQueue, first_carried
-from fleet_sim.promises import CoordinatorPromises
+from fleet_sim.promises import CoordinatorPromises, hold
 from fleet_sim.scene import CHUNK_BYTES, Scene
 from fleet_sim.weather import FOREVER
 
@@ -418,6 +418,10 @@ class Server:
                 self._queue.now(self.disk.finish)
                 self.is_finished = True
                 self._clear_unwanted()
+            case rounds.Blame(client, reason):
+                # Who is honest must not end in quarantine for what the weather did.
+                liars = self._scene.liars
+                hold(liars is None or client in liars, f"{client} is blamed: {reason}")
             case Note():
                 pass
 

@@ -57,6 +57,8 @@ class StormDevice(Device):
         self._start()
         self._later(self._chance.uniform(0, first_s), self._come)
         if self._chance.random() < weather.liars:
+            if self._scene.liars is not None:
+                self._scene.liars.add(self.name)
             self._scene.clock.after(self._chance.expovariate(1 / 10), self._lie)
         if weather.power_s < FOREVER:
             self._scene.clock.after(self._chance.expovariate(1 / weather.power_s), self._cut_power)

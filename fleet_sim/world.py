@@ -50,7 +50,7 @@ class World:
         self.plan = plan
         self.clock = Clock()
         self.broker = Broker(self.clock, stream(plan.seed, "network"), weather)
-        self.scene = Scene(plan, weather, self.clock, self.broker)
+        self.scene = Scene(plan, weather, self.clock, self.broker, liars=set())
         self.server = Server(self.scene, coordinator_step, told, disk or Disk(), data or Headers())
         names = [ClientId(f"c{number:05}") for number in range(plan.clients)]
         self.devices = [StormDevice(self.scene, plan, name, client_step) for name in names]

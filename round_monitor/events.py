@@ -17,7 +17,17 @@ from fedmqtt.status_pages import (
 from fedmqtt.topics import ClientId
 
 Kind = Literal[
-    "says", "opened", "answered", "declined", "rejected", "came", "left", "closed", "figures"
+    "says",
+    "opened",
+    "answered",
+    "declined",
+    "rejected",
+    "shut out",
+    "let in",
+    "came",
+    "left",
+    "closed",
+    "figures",
 ]
 
 _NAMED = 3
@@ -119,7 +129,20 @@ def of_clients(old: ClientsPage | None, new: ClientsPage) -> list[Event]:
             events.append(Event("came", "came online", came))
         if left:
             events.append(Event("left", "left", left))
-    return events + _with_reasons("declined", "cannot take part", old.hindered, new.hindered)
+    events += _with_reasons("declined", "cannot take part", old.hindered, new.hindered)
+    return events + _of_quarantine(old, new)
+
+
+def _of_quarantine(old: ClientsPage, new: ClientsPage) -> list[Event]:
+    before, after = (
+        {client: one.why for client, one in page.quarantined.items()} for page in (old, new)
+    )
+    events = _with_reasons("rejected", "refused", old.refused, new.refused)
+    events += _with_reasons("shut out", "in quarantine", before, after)
+    # In a list that was cut, a name may go because of another one.
+    if len(after) < LISTED_CLIENTS and (out := _added(before, after)):
+        events.append(Event("let in", "out of quarantine", out))
+    return events
 
 
 def count(number: int, noun: str) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from fedmqtt.status_pages import LISTED_CLIENTS, Figures, RoundPage
+from fedmqtt.status_pages import LISTED_CLIENTS, Figures, Quarantined, RoundPage
 from round_monitor import units
 from round_monitor.board import Board
 from round_monitor.events import Event, Kind, count, merged
@@ -38,6 +38,8 @@ _EVENTS_WITHOUT_LIMIT = 10
 _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 _GROUPS_MAX = 6
+
+_MISBEHAVING_MAX = 4
 
 
 def render(
@@ -66,6 +68,7 @@ _CLIENT_MARKS = {
     "unable": _Mark("!", "!", "yellow"),
     "away": _Mark("–", "-", "dim"),
     "rejected": _Mark("✗", "x", "bold red"),
+    "in quarantine": _Mark("⊘", "q", "bold red"),
 }
 
 _EVENT_MARKS: dict[Kind, _Mark] = {
@@ -74,6 +77,8 @@ _EVENT_MARKS: dict[Kind, _Mark] = {
     "answered": _CLIENT_MARKS["answered"],
     "declined": _CLIENT_MARKS["unable"],
     "rejected": _CLIENT_MARKS["rejected"],
+    "shut out": _CLIENT_MARKS["in quarantine"],
+    "let in": _Mark("+", "+", "green"),
     "came": _Mark("+", "+", ""),
     "left": _CLIENT_MARKS["away"],
     "closed": _Mark("■", "=", "bold"),
@@ -303,6 +308,8 @@ def _client_states(board: Board) -> dict[str, str]:
         states |= dict.fromkeys(page.evaluated, "evaluated")
         states |= dict.fromkeys(page.answered, "answered")
         states |= dict.fromkeys(page.rejected, "rejected")
+    if clients is not None:
+        states |= dict.fromkeys(clients.quarantined, "in quarantine")
     return dict(sorted(states.items()))
 
 
@@ -441,11 +448,35 @@ def _oddities(board: Board, layout: _Layout) -> _Section:
     if board.unreadable_count:
         parts.append(f"{count(board.unreadable_count, 'unreadable page')}: {board.unreadable_last}")
     lines = [Text(", ".join(parts), style="yellow")] if parts else []
+    lines += _misbehaving(board)
     if page is not None and page.skew:
         lines += [
             Text(line, style="bold yellow") for line in wrap(page.skew, max(20, layout.width))
         ]
     return _Section("Also", lines)
+
+
+def _misbehaving(board: Board) -> list[Text]:
+    """Who is in quarantine, and who is on the way there: a line each, as long as there is room."""
+    page = board.clients
+    if page is None:
+        return []
+    told = [
+        Text(f"{client} is in quarantine {_until(one)}: {one.why}", style="red")
+        for client, one in page.quarantined.items()
+    ]
+    told += [Text(f"{client}: {why}", style="yellow") for client, why in page.refused.items()]
+    if len(told) > _MISBEHAVING_MAX:
+        more = count(len(told) - _MISBEHAVING_MAX, "more client")
+        return [*told[:_MISBEHAVING_MAX], Text(f"and {more}", style="dim")]
+    return told
+
+
+def _until(quarantined: Quarantined) -> str:
+    if not quarantined.until:
+        return "until it is lifted"
+    day, _, clock = quarantined.until.partition("T")
+    return f"until {day} {clock[:5]} UTC"
 
 
 def _event(event: Event, layout: _Layout) -> Text:

@@ -27,6 +27,7 @@ from fedmqtt.messages import Presence, TimeLeft, WireError
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.mqtt_probe import Probe, ProbeOptions, Version, Welcome
 from fedmqtt.topics import (
+    TRIAL,
     Address,
     ClientId,
     Digest,
@@ -41,7 +42,6 @@ from fedmqtt.topics import (
     UpdatePart,
 )
 
-MARK = "doctor-"
 RETAINED_FOR_S = 60
 """On MQTT 5 what is retained for a check goes by itself, should the doctor be killed meanwhile."""
 _DAY_S = 86_400
@@ -88,7 +88,7 @@ class Case:
     """The broker may take us for the device itself, and cut its own connection off."""
     kind: str = ""
     """Of broker; empty where it is not known."""
-    nonce: str = field(default_factory=lambda: MARK + secrets.token_hex(4))
+    nonce: str = field(default_factory=lambda: TRIAL + secrets.token_hex(4))
 
     # What the checks find out for those that come after
     way_s: Seconds = 0.1

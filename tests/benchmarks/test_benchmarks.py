@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from broker_config.mosquitto import find_mosquitto
+
 pytestmark = [
     pytest.mark.broker,
     pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="they read /proc"),
@@ -42,6 +44,7 @@ def test_a_round_has_its_cost(words: list[str]) -> None:
         "processes",
         "broker",
         "round_s",
+        "longest_round_s",
         "updates_per_s",
         "cpu_s_per_update",
         "coordinator_cpu_s_per_update",
@@ -57,6 +60,13 @@ def test_a_round_has_its_cost(words: list[str]) -> None:
     assert found["bytes_per_round"] > 2 * 4 * 4000 - 4000
     measured = ("round_s", "updates_per_s", "cpu_s_per_update", "client_idle_rss_mb")
     assert all(found[name] > 0 for name in measured)
+
+
+def test_a_flood_has_its_cost() -> None:
+    if find_mosquitto() is None:
+        pytest.skip("Mosquitto is not installed here")
+    found = figures("flood.py", "--clients", "2", "--params", "1000", "--rounds", "2", "junk")
+    assert found["junk"]["round_s"] > 0 and found["junk"]["coordinator_cpu"] > 0
 
 
 def test_durability_has_its_cost() -> None:

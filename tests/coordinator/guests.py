@@ -195,9 +195,9 @@ class Guest:
 
 
 class Room:
-    """Guests, and a watcher who sees every message of the federation."""
+    """Guests, and a watcher who sees every message of the federation, or what it `watches`."""
 
-    def __init__(self, url: str, federation: str) -> None:
+    def __init__(self, url: str, federation: str, watches: str = "#") -> None:
         self.loop = EventLoop()
         self.url = parse_broker_url(url)
         self.federation = federation
@@ -208,7 +208,7 @@ class Room:
         self._guests: list[Guest] = []
         options = LinkOptions(
             client_id=f"{federation}..watcher",
-            subscribe=(f"{ROOT}/{federation}/#",),
+            subscribe=(f"{ROOT}/{federation}/{watches}",),
             retry_max_s=0.2,
         )
         self._watcher = MqttLink(self.loop, self.url, self.topics, options, self._watch)

@@ -325,6 +325,13 @@ class Rounds(RuleBasedStateMachine):
         round_id, _ = self.round_and_base(good)
         self.tell(rounds.AnnounceCame(self.now, client, self.run_of(good), round_id, fault))
 
+    @rule(client=CLIENTS, is_out=st.booleans())
+    def quarantine(self, client: ClientId, is_out: bool) -> None:
+        if is_out:
+            self.tell(rounds.Barred(self.now, client, "in quarantine"))
+        else:
+            self.tell(rounds.Unbarred(self.now, client))
+
     @rule(client=CLIENTS, good=OFTEN_GOOD)
     def decline(self, client: ClientId, good: int) -> None:
         round_id, _ = self.round_and_base(good)

@@ -7,6 +7,8 @@ leave ann [session=..]
 update ann 1 [base=m0] [fingerprint=f] [fault=..] [run=r]
 evaluation ann 1 [base=m0] [fault=..] [run=r]
 decline ann 1 because [run=r]
+bar ann in quarantine         it is not to be invited nor waited for, and why
+unbar ann                     it may be invited again
 announce ann 1 [fault=..] [run=r]   may I send an answer that is too large for one message?
 stored ann 1 [bob 1 ..]       with a slow disk: these answers would survive a loss of power now
 written ann 1                 so they would, but the machine has not been told
@@ -142,6 +144,10 @@ class Table:
                 return rounds.Declined(
                     at, ClientId(client), run_id, RoundId(int(number)), " ".join(reason)
                 )
+            case ["bar", client, *why]:
+                return rounds.Barred(at, ClientId(client), " ".join(why))
+            case ["unbar", client]:
+                return rounds.Unbarred(at, ClientId(client))
             case ["link", "down"]:
                 return rounds.LinkDown(at)
             case ["link", "up"]:
@@ -279,6 +285,8 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"count {client} {number}"]
         case rounds.Hold(client, number):
             return [f"hold {client} {number}"]
+        case rounds.Blame(client):
+            return [f"blame {client}"]
         case rounds.Invite(number, clients):
             return [f"invite {names(clients)} to {number} too"]
         case rounds.Shut(number, clients):

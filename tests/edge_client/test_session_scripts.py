@@ -13,7 +13,7 @@ withdraw                      the offer board is empty
 fetched m0
 finished 1 [size=100] [remembers=1]
 failed 1 because
-receipt 1 accepted [next=40], receipt 1 refused
+receipt 1 accepted [next=40], receipt 1 refused [reason=.. blamed=1]
 go a1 0-3 7-8                 send these chunks of the answer to round 1
 left 1 12                     the round closes in 12 s
 gone 1 because                the answer to round 1 cannot be read any more
@@ -140,6 +140,8 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
                 run=run,
                 round=RoundId(int(number)),
                 accepted=outcome == "accepted",
+                reason=options.get("reason", ""),
+                blamed="blamed" in options,
                 next_round_in_s=float(options.get("next", 0)),
             )
             return session.Received(at, receipt)

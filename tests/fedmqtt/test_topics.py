@@ -54,6 +54,13 @@ def test_another_federation_is_not_ours(name: str, address: Address) -> None:
         assert HOME.parse(Topics(name).path(address)) is None
 
 
+def test_a_topic_below_a_clients_own_is_its_also_where_nothing_belongs() -> None:
+    for end in ("update/0/pi-3/1/0", "update/x/pi-3/y/z", "update/0/pi-3", "presence/pi-3"):
+        assert HOME.owner(f"fed/v1/home/{end}") == "pi-3"
+    for end in ("offer", "update", "update/0", "presence", "inbox/pi-3", "update/0/a+b/1", "#"):
+        assert HOME.owner(f"fed/v1/home/{end}") is None
+
+
 @given(st.text(alphabet="abz019/+#._-\x00\u0667\u00e9", max_size=40))
 def test_any_other_topic_is_nobody_s(end: str) -> None:
     topic = f"fed/v1/home/{end}"

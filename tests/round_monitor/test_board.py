@@ -2,7 +2,8 @@
 
 from msgspec import structs
 
-from fedmqtt.status_pages import STOPPED, ClientsPage, HistoryPage, Page, encode
+from fedmqtt.status_pages import STOPPED, ClientsPage, HistoryPage, Page, Quarantined, encode
+from fedmqtt.topics import ClientId
 from round_monitor.board import KEPT_EVENTS, Board
 from round_monitor.events import Event, merged
 from tests.round_monitor.pages import (
@@ -164,6 +165,24 @@ def test_clients_come_and_go() -> None:
         "cat came online",
         "ann left",
         "bob cannot take part: not charging",
+    ]
+
+
+def test_who_is_refused_shut_out_and_let_in_is_told_with_the_reason() -> None:
+    def page(refused: str = "", why: str = "") -> ClientsPage:
+        out = {ClientId("bob"): Quarantined(until="", why=why)} if why else {}
+        told = reasons(bob=refused) if refused else {}
+        return ClientsPage(online=names("bob"), away=[], hindered={}, refused=told, quarantined=out)
+
+    assert _told(
+        ("clients", page()),
+        ("clients", page("1 refused lately, the last: noise")),
+        ("clients", page(why="5 messages refused in 2 hours, the last: noise")),
+        ("clients", page()),
+    )[1:] == [
+        "bob refused: 1 refused lately, the last: noise",
+        "bob in quarantine: 5 messages refused in 2 hours, the last: noise",
+        "bob out of quarantine",
     ]
 
 

@@ -7,7 +7,15 @@ from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 
-from fedmqtt.status_pages import ClientsPage, GroupFigures, HistoryPage, Page, encode
+from fedmqtt.status_pages import (
+    ClientsPage,
+    GroupFigures,
+    HistoryPage,
+    Page,
+    Quarantined,
+    encode,
+)
+from fedmqtt.topics import ClientId
 from round_monitor.board import Board
 from round_monitor.view import render
 from tests.round_monitor.pages import (
@@ -20,6 +28,7 @@ from tests.round_monitor.pages import (
     names,
     open_round,
     pace,
+    reasons,
 )
 
 HEADING = "Mosquitto 2.0.11 (started here, port 41234)"
@@ -55,6 +64,21 @@ def test_nothing_is_wider_or_longer_than_the_screen(width: int, height: int, cli
     lines = _screen(board_of(pages), width, height)
     assert len(lines) <= height
     assert max(cell_len(text) for text in lines) <= width
+
+
+def test_who_is_in_quarantine_or_on_the_way_there_is_named_with_the_reason() -> None:
+    out = {ClientId("cat"): Quarantined(until="2026-03-01T14:05:00+00:00", why="noise")}
+    page = ClientsPage(
+        online=names("ann", "cat"),
+        away=[],
+        hindered={},
+        quarantined=out,
+        refused=reasons(ann="2 refused lately, the last: tensors of another task"),
+    )
+    text = "\n".join(_screen(board_of({**mid_round(), "clients": page}), 120, 40))
+    assert "⊘ cat" in text and "1 in quarantine" in text
+    assert "cat is in quarantine until 2026-03-01 14:05 UTC: noise" in text
+    assert "ann: 2 refused lately, the last: tensors of another task" in text
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])

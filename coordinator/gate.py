@@ -1,0 +1,195 @@
+"""Who is heard: between what arrives and what is made of it.
+
+    message ──▶ in quarantine? ──▶ within its limits? ──▶ read, checked, taken in or refused
+                     │ yes                │ no                              │ for what it is
+                     ▼                    ▼                                 ▼
+              refused unread       dropped; a strike ──────────────────▶ a strike
+
+What is decided is decided in `rate_limits.py` and `quarantine.py`; this has the clocks, the log and
+the run's folder. A quarantine is on the disk before it holds, strikes a moment later. What one
+client can make this write, remember and log is bounded, and so is how many clients it remembers.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator import quarantine, quarantine_file
+from coordinator.config import Limits
+from coordinator.quarantine import Add, Moment, Order, Quarantine, Term
+from coordinator.rate_limits import Buckets
+from fedmqtt.effects import Seconds
+from fedmqtt.logs import printable
+from fedmqtt.topics import ClientId
+
+POLL_S: Seconds = 1.0
+"""How soon a person's order is noticed."""
+
+BURST_S: Seconds = 10.0
+"""What a client may send in so long, it may send at once."""
+
+ANSWERS_AT_ONCE = 4
+"""So many whole answers, too, however large the model is."""
+
+_FLOOD_STRIKE_S: Seconds = 0.1
+"""Who goes on flooding is struck each so often: until it is shut out, its messages pile up in the
+broker before those of all others."""
+
+_LINES_AT_ONCE, _LINES_PER_S = 10, 1 / 60
+_REFUSALS_AT_ONCE, _REFUSALS_PER_S = 5, 1.0
+"""Of messages from a client in quarantine that are answered at all."""
+
+_log = logging.getLogger("coordinator")
+
+
+class Gate:
+    """Raises LedgerDamaged and OSError, also later: what cannot be written down does not hold."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        run: Path,
+        now: Callable[[], Seconds],
+        on_change: Callable[[ClientId], None],
+        on_flood: Callable[[ClientId], None],
+        # Of all clocks only this one outlives the machine's start; `quarantine.py` minds its jumps.
+        wall_clock: Callable[[], Moment] = time.time,  # noqa: TID251
+    ) -> None:
+        """`on_change` hears of each client whose quarantine begins, or is over; `on_flood` of each
+        message of one in quarantine that exceeds its limits even so."""
+        self._limits = limits
+        self._run = run
+        self._now = now
+        self._wall_clock = wall_clock
+        self._on_change = on_change
+        self._on_flood = on_flood
+        self._messages = Buckets(limits.messages_per_s, limits.messages_per_s * BURST_S)
+        self._bytes = Buckets(limits.bytes_per_s, limits.bytes_per_s * BURST_S)
+        self._flood_strikes = Buckets(1 / _FLOOD_STRIKE_S, 1)
+        self._refusals = Buckets(_REFUSALS_PER_S, _REFUSALS_AT_ONCE)
+        self._lines = Buckets(_LINES_PER_S, _LINES_AT_ONCE)
+        self._said: dict[ClientId, str] = {}
+        rules = quarantine.Rules(
+            strikes=limits.strikes,
+            within_s=limits.strikes_within_s,
+            first_s=limits.quarantine_s,
+            longest_s=limits.quarantine_max_s,
+        )
+        self._quarantine = Quarantine(quarantine_file.load(run), rules)
+        self._quarantine.pass_time(wall_clock())
+
+    def fit(self, answer_bytes: int, chunk_bytes: int) -> None:
+        """No limit is below what an honest client needs for its answers, which have up to so many
+        bytes and come in chunks of such a size."""
+        chunks = -(-answer_bytes // chunk_bytes) + 1
+        messages_per_s, bytes_per_s = self._limits.messages_per_s, self._limits.bytes_per_s
+        self._messages.resize(
+            messages_per_s, max(messages_per_s * BURST_S, ANSWERS_AT_ONCE * chunks)
+        )
+        self._bytes.resize(bytes_per_s, max(bytes_per_s * BURST_S, ANSWERS_AT_ONCE * answer_bytes))
+
+    # Messages
+
+    def admits(self, client: ClientId, size_bytes: int) -> bool:
+        """Whether a message is within its sender's limits."""
+        now = self._now()
+        if self._messages.take(now, client):
+            if self._bytes.take(now, client, size_bytes):
+                return True
+            self._messages.give_back(client, 1)
+        if self.is_out(client):
+            self._on_flood(client)
+        elif self._flood_strikes.take(now, client):
+            limits = self._limits
+            rate = f"{limits.messages_per_s:g} messages or {limits.bytes_per_s:,} bytes"
+            self.strike(client, f"a flood: more than {rate} a second")
+        return False
+
+    def counted(self, client: ClientId, size_bytes: int, messages: int = 1) -> None:
+        """What it sent was of use: that is what it is here for, as fast as it likes."""
+        self._messages.give_back(client, messages)
+        self._bytes.give_back(client, size_bytes)
+
+    def answers_refusal(self, client: ClientId) -> bool:
+        """Whether a client in quarantine is told so, this time."""
+        return self._refusals.take(self._now(), client)
+
+    def strike(self, client: ClientId, why: str) -> None:
+        before = self._quarantine.term(client)
+        self.say(client, why, logging.WARNING)
+        term = self._quarantine.strike(self._wall_clock(), client, why)
+        if term is not None and before is None:
+            self._save()
+            self._tell(client)
+
+    def say(self, client: ClientId, what: str, level: int = logging.INFO) -> None:
+        """A line in the log about what a client did: each once, and no more than a few a minute."""
+        if self._said.get(client) == what or not self._lines.take(self._now(), client):
+            return
+        self._said.pop(client, None)
+        self._said[client] = what
+        if len(self._said) > quarantine.CLIENTS_MAX:
+            del self._said[next(iter(self._said))]
+        _log.log(level, "%s: %s", client, what)
+
+    # Quarantine
+
+    def is_out(self, client: ClientId) -> bool:
+        """Whether it is in quarantine."""
+        return self._quarantine.term(client) is not None
+
+    def why_out(self, client: ClientId) -> str:
+        """For its owner, and for all who look; nothing where it is not in quarantine."""
+        term = self._quarantine.term(client)
+        return "" if term is None else f"in quarantine {self._sentence(term)}"
+
+    @property
+    def terms(self) -> dict[ClientId, Term]:
+        return self._quarantine.terms
+
+    @property
+    def struck(self) -> dict[ClientId, str]:
+        """Who has been refused lately without being in quarantine for it: how often, and why."""
+        return {
+            client: f"{len(one.strikes)} refused lately, the last: {one.last}"
+            for client, one in self._quarantine.struck.items()
+        }
+
+    def poll(self) -> None:
+        """Carry out what people want, let those out whose time is over, and write down the rest."""
+        orders = quarantine_file.orders(self._run)
+        for path, order in orders:
+            if order is None:
+                _log.warning("%s is no order that this program understands", path)
+            else:
+                self._obey(order)
+        for client in self._quarantine.pass_time(self._wall_clock()):
+            _log.info("%s is out of quarantine: its time is over", client)
+            self._on_change(client)
+        if self._quarantine.has_changed:
+            self._save()
+        # After they are written down: should we be killed in between, they are carried out again.
+        for path, _ in orders:
+            path.unlink(missing_ok=True)
+
+    def _obey(self, order: Order) -> None:
+        was_in = self._quarantine.term(order.client) is not None
+        term = self._quarantine.obey(self._wall_clock(), order)
+        if term is not None and isinstance(order, Add):
+            self._tell(order.client)
+        elif was_in and term is None:
+            _log.info("%s is out of quarantine: it was lifted by hand", order.client)
+            self._said.pop(order.client, None)
+            self._on_change(order.client)
+
+    def _tell(self, client: ClientId) -> None:
+        _log.warning("%s is %s", client, self.why_out(client))
+        self._on_change(client)
+
+    def _save(self) -> None:
+        quarantine_file.save(self._run, self._quarantine.standings)
+        self._quarantine.has_changed = False
+
+    def _sentence(self, term: Term) -> str:
+        return f"{quarantine.until(term, self._wall_clock())}: {printable(term.why)}"

@@ -1,0 +1,89 @@
+"""The quarantine of one run, in its folder: outlives the coordinator, and is open to people.
+
+<run>/quarantine/standings.json   what is held against whom; written by the coordinator alone
+<run>/quarantine/orders/*.json    what people want, each in a file of its own, in their names' order
+
+An order is carried out by the coordinator, soon or when it is next started: to give one, nobody has
+to know whether it runs. `read` tells how things are, or will be, in both cases.
+"""
+
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from coordinator.durable import write_whole
+from coordinator.quarantine import Moment, Order, Quarantine, Rules, Standing
+from coordinator.run_errors import LedgerDamaged
+from fedmqtt.topics import ClientId
+
+_ORDERS_AT_ONCE = 10_000
+
+_NO_RULES = Rules(strikes=0, within_s=float("inf"), first_s=1.0, longest_s=float("inf"))
+"""For who only looks."""
+
+
+def load(run: Path) -> dict[ClientId, Standing]:
+    """Raises LedgerDamaged and OSError."""
+    path = _standings(run)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[ClientId, Standing])
+    except FileNotFoundError:
+        return {}
+    except (msgspec.MsgspecError, UnicodeDecodeError) as bad:
+        raise LedgerDamaged(f"{path}: {bad}; without it nobody is in quarantine") from bad
+
+
+def save(run: Path, standings: Mapping[ClientId, Standing]) -> None:
+    """Raises OSError."""
+    _folder(run).mkdir(exist_ok=True)
+    write_whole(_standings(run), msgspec.json.encode(standings))
+
+
+def give(run: Path, order: Order) -> None:
+    """Leave it to the run's coordinator. Raises OSError."""
+    _orders(run).mkdir(parents=True, exist_ok=True)
+    # In the order in which they are given, by one machine's clock.
+    name = f"{time.time_ns():020}-{secrets.token_hex(4)}.json"
+    write_whole(_orders(run) / name, msgspec.json.encode(order))
+
+
+def orders(run: Path) -> list[tuple[Path, Order | None]]:
+    """What waits to be carried out, oldest first; None for what cannot be read. Raises OSError."""
+    try:
+        paths = sorted(_orders(run).glob("*.json"))[:_ORDERS_AT_ONCE]
+    except FileNotFoundError:
+        return []
+    return [(path, _order(path)) for path in paths]
+
+
+def read(run: Path, at: Moment) -> Quarantine:
+    """As it is, once all that was ordered is carried out. Raises LedgerDamaged and OSError."""
+    found = Quarantine(load(run), _NO_RULES)
+    for _, order in orders(run):
+        if order is not None:
+            found.obey(at, order)
+    found.pass_time(at)
+    return found
+
+
+def _order(path: Path) -> Order | None:
+    try:
+        order: Order = msgspec.json.decode(path.read_bytes(), type=Order)
+    except (msgspec.MsgspecError, UnicodeDecodeError, FileNotFoundError):
+        return None
+    return order
+
+
+def _folder(run: Path) -> Path:
+    return run / "quarantine"
+
+
+def _standings(run: Path) -> Path:
+    return _folder(run) / "standings.json"
+
+
+def _orders(run: Path) -> Path:
+    return _folder(run) / "orders"
