@@ -7,6 +7,8 @@ VENV ?= .venv
 ARGS ?=
 # How many seeds `make storms` draws.
 SEEDS ?= 10000
+# How long `make fuzz` tries each decoder.
+SECONDS ?= 60
 BENCHMARKS = agent_footprint round_overhead coordinator_memory demo_accuracy \
   simulation_speed fleet_scale live_connections mode_agreement
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
@@ -95,6 +97,18 @@ mutants: $(VENV)/.installed-dev ## Small mistakes put into the machines: do the 
 faults: $(VENV)/.installed-dev ## Real programs and a real broker, hurt on purpose; writes docs/faults.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-fuzz ## Hostile bytes for every decoder, SECONDS=60 for each (ARGS="offer")
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+.PHONY: lock
+lock: $(VENV)/.installed-supply ## Write requirements/*.txt anew: what images install, with hashes
+	@$(BIN)/python requirements/lock.py
+
+.PHONY: audit
+audit: $(VENV)/.installed-supply ## Known advisories about what constraints.txt pins
+	@$(BIN)/python requirements/audit.py
+
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## Measure what README and docs tell, all of it (half an hour)
 	@for benchmark in $(BENCHMARKS); do \
@@ -116,6 +130,11 @@ clean: ## Remove .venv, caches and build outputs; runs/ stays, it is yours
 $(VENV)/.installed-dev: $(VENV)/.installed-demo
 	@echo "Installing what developing needs ..."
 	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-fuzz $(VENV)/.installed-supply: $(VENV)/.installed-%: $(VENV)/.installed-dev
+	@echo "Installing what \`make\` needs for this ..."
+	@$(PIP_INSTALL) -e '.[$*]'
 	@touch $@
 
 # torch goes first, alone, and by exact version: asked for as `torch>=2.2` among others, pip takes the

@@ -82,7 +82,7 @@ def _mnist(arguments: argparse.Namespace, scratch: Path) -> _Model:
     folder = scratch / "split"
     make_split("learning_tasks.mnist_2nn", pool, "iid", {}, arguments.clients, 1, 0.0, folder)
     training = Training(epochs=1, batch_size=10, learning_rate=0.05)
-    with np.load(folder / "split.npz") as split:
+    with np.load(folder / "split.npz", allow_pickle=False) as split:  # noqa: TID251
         clients = split["clients"].tolist()
     return _Model("mnist_2nn", "learning_tasks.mnist_2nn", mnist_2nn, folder, clients, training)
 

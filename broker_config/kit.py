@@ -27,7 +27,7 @@ from broker_config import emqx_files, mosquitto_files
 from broker_config.certificates import Authority, Pair, serial_of
 from broker_config.mosquitto_files import Listening
 from broker_config.signing_keys import FederationKey
-from fedmqtt import credentials, revocations, signing
+from fedmqtt import credentials, revocations, signing, unreadable
 from fedmqtt.credentials import Credentials, Role
 from fedmqtt.topics import NAME_PATTERN, is_name
 
@@ -129,7 +129,7 @@ class Kit:
             raise KitError(
                 f"{bad.filename}: {bad.strerror}; `fedmqtt broker-kit {folder}` makes a kit"
             ) from bad
-        except ValueError as bad:
+        except unreadable.TOML as bad:
             raise KitError(f"{path}: {bad}; put back a copy of it") from bad
 
     def enroll(self, account_id: str, role: Role | None = None) -> Path:

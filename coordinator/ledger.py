@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from coordinator.durable import force
 from coordinator.history import Record
@@ -33,9 +33,10 @@ from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
+from fedmqtt import unreadable
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import DeltaRef, ModelRef, Sortition
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import NAME_PATTERN, ClientId, Digest, RoundId, RunId
 
 VERSION = 1
 """Of the tables below."""
@@ -70,9 +71,31 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+# The second where SQLite quotes what is no UTF-8: the name of a table that is damaged, say.
+_SQLITE = (sqlite3.Error, UnicodeDecodeError)
+
 _T = TypeVar("_T")
 
 Names = tuple[Named, ...]
+
+_Client = Annotated[str, Meta(pattern=NAME_PATTERN)]
+_File = Annotated[str, Meta(pattern=r"^[0-9]+-[A-Za-z0-9._-]+\Z")]
+"""In the ledger's own folder, and in no other."""
+
+
+class _OpenRow(NamedTuple):
+    number: int
+    opening: bytes
+    closes_in_s: float
+    refusals: bytes | None
+
+
+class _AnswerRow(NamedTuple):
+    came: int
+    round: int
+    client: _Client
+    file: _File | None
+    report: bytes | None
 
 
 class _Lacking(ValueError):
@@ -228,7 +251,7 @@ class Ledger:
             # The folder may be as new as what is in it.
             for names in (folder, folder.parent):
                 force(names)
-        except (OSError, sqlite3.Error) as bad:
+        except (OSError, *_SQLITE) as bad:
             raise self._error(bad) from bad
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
@@ -400,13 +423,15 @@ class Ledger:
     def known(self) -> dict[ClientId, Known]:
         """Of each client, as of the last round that closed."""
         rows = self._rows("SELECT name, known FROM client ORDER BY name")
-        return {ClientId(name): self._decode(blob, Known) for name, blob in rows}
+        return {
+            ClientId(name): self._decode(blob, Known)
+            for name, blob in self._checked(rows, tuple[_Client, bytes])
+        }
 
     def open_round_now(self) -> OpenRound | None:
         columns = "number, opening, closes_in_s, refusals"
-        for number, opening, closes_in_s, refusals in self._rows(
-            f"SELECT {columns} FROM round WHERE record IS NULL"
-        ):
+        rows = self._rows(f"SELECT {columns} FROM round WHERE record IS NULL")
+        for number, opening, closes_in_s, refusals in self._checked(rows, _OpenRow):
             nobody = Refusals(declined={}, rejected={})
             return OpenRound(
                 number=RoundId(number),
@@ -431,14 +456,15 @@ class Ledger:
         """Answers that have not been used yet, in the order in which they came."""
         columns = "came, round, client, file, report"
         rows = self._rows(f"SELECT {columns} FROM answer WHERE counted_in IS NULL ORDER BY came")
-        for came, number, client, file, told in rows:
+        for came, number, client, file, told in self._checked(rows, _AnswerRow):
             named = Named(ClientId(client), RoundId(number))
             report = None if told is None else self._decode(told, Report)
             if file is not None:
                 yield Kept(named, file=self.answers_folder / file, report=report)
             else:
                 # One at a time: all of them may be more than there is memory.
-                ((message,),) = self._rows("SELECT message FROM answer WHERE came = ?", (came,))
+                row = self._rows("SELECT message FROM answer WHERE came = ?", (came,))
+                ((message,),) = self._checked(row, tuple[bytes])
                 yield Kept(named, message=message, report=report)
 
     def tidy(self) -> None:
@@ -451,7 +477,7 @@ class Ledger:
 
     def _answered(self, number: RoundId) -> frozenset[ClientId]:
         rows = self._rows("SELECT client FROM answer WHERE round = ?", (number,))
-        return frozenset(ClientId(client) for (client,) in rows)
+        return frozenset(ClientId(client) for (client,) in self._checked(rows, tuple[_Client]))
 
     # Reading
 
@@ -459,7 +485,7 @@ class Ledger:
         self._flush()
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as bad:
+        except _SQLITE as bad:
             raise self._error(bad) from bad
 
     def _fact(self, name: str, kind: type[_T]) -> _T | None:
@@ -474,8 +500,15 @@ class Ledger:
 
     def _decode(self, blob: bytes, kind: type[_T]) -> _T:
         try:
-            return msgspec.json.decode(blob, type=kind)
-        except msgspec.MsgspecError as bad:
+            return msgspec.json.decode(msgspec.convert(blob, bytes), type=kind)
+        except unreadable.MESSAGE as bad:
+            raise self._error(bad) from bad
+
+    def _checked(self, rows: list[tuple[Any, ...]], kind: type[_T]) -> list[_T]:
+        """SQLite itself admits any type in any column."""
+        try:
+            return msgspec.convert(rows, list[kind])  # type: ignore[valid-type]
+        except msgspec.ValidationError as bad:
             raise self._error(bad) from bad
 
     def _error(self, bad: BaseException) -> LedgerError:
@@ -582,14 +615,14 @@ def _facts(folder: Path) -> frozenset[str]:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fact'").fetchall():
                 return frozenset()
             return frozenset(name for (name,) in db.execute("SELECT name FROM fact").fetchall())
-    except sqlite3.Error:
+    except _SQLITE:
         # Not ours to judge here: whoever opens it says what is wrong.
         return frozenset({"beginning"})
 
 
 def _is_damage(bad: BaseException) -> bool:
     """Whether to try again would not help."""
-    return isinstance(bad, _Lacking | msgspec.MsgspecError) or _sqlite_code(bad) in _DAMAGE_CODES
+    return isinstance(bad, (_Lacking, *unreadable.MESSAGE)) or _sqlite_code(bad) in _DAMAGE_CODES
 
 
 def _sqlite_code(bad: BaseException) -> int | None:
@@ -614,7 +647,7 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
         db.executescript(_MORE_TABLES)
         if not any(name == "report" for _, name, *_ in db.execute("PRAGMA table_info(answer)")):
             db.execute(_REPORT_COLUMN)
-    except sqlite3.Error:
+    except _SQLITE:
         db.close()
         raise
     return db

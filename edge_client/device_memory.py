@@ -33,6 +33,7 @@ from edge_client import checked_file
 from edge_client.checked_file import HASH_BYTES, Torn
 from edge_client.outbox import files, force_to_disk
 from edge_client.session import Answer
+from fedmqtt import unreadable
 from fedmqtt.topics import Digest, RoundId, RunId
 
 _PENDING = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})-([0-9a-f]{64})\.pending")
@@ -50,7 +51,7 @@ class Header(Struct, frozen=True, kw_only=True):
     lost: bool = False
     """What was counted up to there is not known here any more; arrays and facts are none."""
     facts: dict[str, float] = {}
-    arrays: tuple[tuple[str, str, Annotated[int, Meta(ge=0)]], ...] = ()
+    arrays: tuple[tuple[str, str, Annotated[int, Meta(ge=0, le=2**40)]], ...] = ()
     """Name, type as numpy spells it, and how many numbers, in the order of the file."""
 
 
@@ -191,7 +192,7 @@ def _header(path: Path, beginning: memoryview) -> tuple[Header, int]:
     end = 4 + int.from_bytes(beginning[:4])
     try:
         return msgspec.msgpack.decode(beginning[4:end], type=Header), end
-    except msgspec.MsgspecError as bad:
+    except unreadable.MESSAGE as bad:
         raise Damaged(f"{path}: {bad}") from bad
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from msgspec import structs
 
 from edge_client import (
     control_variates,
@@ -40,7 +41,16 @@ from edge_client.outbox import Outbox
 from edge_client.rebuild import RebuildError, rebuild
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
-from edge_client.training_job import Done, Failed, Job, Progress, Rebuild, Rebuilt, Stop
+from edge_client.training_job import (
+    Done,
+    Failed,
+    Job,
+    PipeError,
+    Progress,
+    Rebuild,
+    Rebuilt,
+    Stop,
+)
 from fedmqtt import codec_chain, codec_chance, control, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
@@ -48,9 +58,11 @@ from fedmqtt.messages import (
     Measures,
     Purpose,
     Update,
+    WireError,
     encode,
     encode_pieces,
     method_name,
+    read_from_client,
 )
 from fedmqtt.personal import Division
 from fedmqtt.settings import SettingsError
@@ -108,6 +120,15 @@ class _Agent:
             self.say(Progress(fraction=fraction))
 
     def _listen(self) -> None:
+        # Whoever says what is no message is not our agent.
+        with contextlib.suppress(PipeError):
+            self._take_orders()
+        if self._is_busy:
+            os._exit(0)
+        self._jobs.put(None)
+
+    def _take_orders(self) -> None:
+        """Until the agent has gone."""
         reader = training_job.Reader()
         while data := os.read(self._incoming, 65536):
             reader.feed(data)
@@ -116,9 +137,6 @@ class _Agent:
                 self._is_stopped = isinstance(message, Stop)
                 if not isinstance(message, Stop):
                     self._jobs.put(message)
-        if self._is_busy:
-            os._exit(0)
-        self._jobs.put(None)
 
 
 def run(agent: _Agent) -> None:
@@ -172,9 +190,22 @@ def work(job: Job, progress: Heard) -> Answer:
     if job.purpose == "evaluate":
         found = _measure(job, division, base, progress)
         answer = Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
+        _check_readable(answer)
         return _keep(job, [encode(answer)])
     trained, memory = _train(job, division, base, published, progress)
+    _check_readable(trained)
     return _keep(job, encode_pieces(trained), memory)
+
+
+def _check_readable(answer: Update | Evaluation) -> None:
+    """Raises TaskError on an answer that no coordinator can read, as of a loss that is a text: it
+    would be sent again and again."""
+    is_update = isinstance(answer, Update)
+    header = structs.replace(answer, payload=memoryview(b"")) if is_update else answer
+    try:
+        read_from_client(encode(header))
+    except WireError as bad:
+        raise TaskError(f"what the task tells of its work cannot be sent: {bad}") from bad
 
 
 def _own_layers(job: Job, division: Division) -> weights.Array | None:

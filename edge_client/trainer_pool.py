@@ -45,6 +45,8 @@ class _Trainer:
     timer: Timer | None = None
     """When idle: ends it. When its job is cancelled: kills it."""
     is_ending: bool = False
+    fault: str = ""
+    """What it was killed for."""
 
 
 class TrainerPool:
@@ -163,9 +165,14 @@ class TrainerPool:
         if not data:
             self._bury(trainer)
             return
-        trainer.reader.feed(data)
-        for message in trainer.reader.from_trainer():
-            self._take(trainer, message)
+        try:
+            trainer.reader.feed(data)
+            for message in trainer.reader.from_trainer():
+                self._take(trainer, message)
+        except training_job.PipeError as bad:
+            # Where its next message begins cannot be known. Its end is heard of here.
+            trainer.fault = f"the trainer's pipe was written to by somebody else: {bad}"
+            trainer.process.kill()
 
     def _take(self, trainer: _Trainer, message: FromTrainer) -> None:
         ticket = trainer.ticket
@@ -198,7 +205,8 @@ class TrainerPool:
     def _bury(self, trainer: _Trainer) -> None:
         self._forget_timer(trainer)
         self._trainers.remove(trainer)
-        reason = _cause_of_death(self._wait_for(trainer))
+        code = self._wait_for(trainer)
+        reason = trainer.fault or _cause_of_death(code)
         if trainer.ticket is not None and trainer.ticket.report is not None:
             trainer.ticket.report(Failed(reason=reason))
         self._assign()

@@ -9,6 +9,7 @@ finds where each ends.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import msgpack
 import msgspec
@@ -89,23 +90,58 @@ ToTrainer = Job | Rebuild | Stop
 FromTrainer = Progress | Done | Rebuilt | Failed
 
 
+_MESSAGE_BYTES_MAX = 1024 * 1024
+"""Far above what either side says."""
+_LENGTH_MAX = 200
+"""Of a list: more than there are deltas, or patterns of layers."""
+_BUFFER_BYTES = 4096
+
+
+class PipeError(ValueError):
+    """What came is no message: a task has written into a pipe that is not its own."""
+
+
 def pack(message: ToTrainer | FromTrainer) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
 class Reader:
-    """Bytes in, messages out, whole ones only. The other end is our own program: it is trusted."""
+    """Bytes in, messages out, whole ones only.
+
+    Raises PipeError on bytes that are none, and is of no use then: where the next message begins
+    cannot be known.
+    """
 
     def __init__(self) -> None:
-        self._unpacker = msgpack.Unpacker()
+        # Its own choice for a first buffer is a megabyte, which an idle device would carry.
+        self._unpacker = msgpack.Unpacker(
+            max_buffer_size=_MESSAGE_BYTES_MAX,
+            read_size=_BUFFER_BYTES,
+            # It makes room for as many as are told, at each of 512 levels.
+            max_array_len=_LENGTH_MAX,
+            max_map_len=_LENGTH_MAX,
+        )
 
     def feed(self, data: bytes) -> None:
-        self._unpacker.feed(data)
+        try:
+            self._unpacker.feed(data)
+        except msgpack.BufferFull as bad:
+            raise PipeError(f"more than {_MESSAGE_BYTES_MAX} bytes and no end") from bad
 
     def to_trainer(self) -> Iterator[ToTrainer]:
-        for value in self._unpacker:
-            yield msgspec.convert(value, ToTrainer)
+        while (message := self._next(ToTrainer)) is not None:
+            yield message
 
     def from_trainer(self) -> Iterator[FromTrainer]:
-        for value in self._unpacker:
-            yield msgspec.convert(value, FromTrainer)
+        while (message := self._next(FromTrainer)) is not None:
+            yield message
+
+    def _next(self, kind: Any) -> Any:
+        """None: the rest of it has not come yet."""
+        try:
+            return msgspec.convert(self._unpacker.unpack(), kind)
+        except msgpack.OutOfData:
+            return None
+        # ValueError: what msgpack and msgspec say of bytes that they cannot read.
+        except (ValueError, msgpack.UnpackException, RecursionError) as bad:
+            raise PipeError(f"no message: {bad or type(bad).__name__}") from bad

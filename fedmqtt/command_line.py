@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
     module_name, summary = COMMANDS[words[0]]
     try:
         with _ended_by_ctrl_c():
-            command = importlib.import_module(module_name)
+            command = importlib.import_module(module_name)  # noqa: TID251
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] in _OURS:
             raise

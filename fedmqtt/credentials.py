@@ -12,6 +12,7 @@
 Whoever has the file is that device. It is written for its owner's eyes alone, mode 0600.
 """
 
+import re
 import ssl
 import stat
 import tempfile
@@ -24,11 +25,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from fedmqtt import unreadable
 from fedmqtt.envelope import Seal
 from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.topics import NAME_PATTERN
 
 _PEM_MAX = 100_000
+_PEM_TEXT = re.compile(r"[A-Za-z0-9+/= \n-]*\n[A-Za-z0-9+/= \n-]*")
+"""What needs no escapes, and is read more easily in lines."""
 _Pem = Annotated[str, Meta(max_length=_PEM_MAX)]
 _Key = Annotated[str, Meta(max_length=100)]
 
@@ -136,7 +140,7 @@ def read(path: Path) -> Credentials:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as bad:
         raise CredentialsError(f"credentials {path}: {bad.strerror}") from bad
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
+    except unreadable.TOML as bad:
         # Not the parser's words: they may quote a secret.
         raise CredentialsError(
             f"credentials {path}: no file of credentials; copy the one that `fedmqtt enroll` wrote"
@@ -162,6 +166,12 @@ def render(credentials: Credentials) -> str:
         if not value:
             continue
         text = str(value)
-        quoted = f'"""\n{text}"""' if "\n" in text else msgspec.json.encode(text).decode()
-        lines.append(f"{name} = {quoted}")
+        lines.append(f"{name} = {_quoted(text)}")
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    if _PEM_TEXT.fullmatch(text):
+        return f'"""\n{text}"""'
+    # JSON's spelling is TOML's too, but for one character.
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -25,12 +25,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import msgpack
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from fedmqtt import codec_chain, codec_chance, delta_spans
+from fedmqtt import codec_chain, codec_chance, delta_spans, file_header
 from fedmqtt.codec_chain import Chain
 from fedmqtt.codec_chance import Chances
 from fedmqtt.delta_spans import SPAN_BYTES, SPANS_MAX, Span
@@ -124,6 +123,8 @@ def apply(numbers: Array, file: Buffer, shapes: Shapes = ()) -> Array:
         chain = codec_chain.read(header.codec)
         size = numbers.size - sum(stop - start for start, stop in unchanged)
         coded = _coded_shapes(shapes, unchanged)
+        if shapes and sum(map(math.prod, coded)) != size:
+            raise ValueError("a stretch that cuts a tensor in two")
         change = chain.decode(data[end:], size, header.chances, coded)
     except (ValueError, SettingsError) as bad:
         raise DeltaError(f"no delta of this model: {bad}") from bad
@@ -179,13 +180,10 @@ def _moved(numbers: Array, change: Array, scale: float, unchanged: Sequence[Span
 
 
 def _read_header(file: Buffer) -> tuple[_Header, int]:
-    unpacker = msgpack.Unpacker(max_buffer_size=_HEADER_BYTES_MAX, strict_map_key=True)
     try:
-        # What is fed is copied.
-        unpacker.feed(memoryview(file)[:_HEADER_BYTES_MAX])
-        header = msgspec.convert(unpacker.unpack(), _Header)
-    except (msgpack.UnpackException, ValueError, msgspec.ValidationError) as bad:
-        raise DeltaError(f"no delta header: {bad or type(bad).__name__}") from bad
+        header, end = file_header.read(memoryview(file), _Header, _HEADER_BYTES_MAX)
+    except ValueError as bad:
+        raise DeltaError(f"no delta header: {bad}") from bad
     if header.format != FORMAT:
         raise DeltaError(f"format {header.format!r}; this program reads {FORMAT!r}")
-    return header, unpacker.tell()
+    return header, end

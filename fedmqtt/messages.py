@@ -20,6 +20,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from fedmqtt import unreadable
 from fedmqtt.topics import RUN_PATTERN, ClientId, Digest, RoundId, RunId
 
 _T = TypeVar("_T")
@@ -494,6 +495,5 @@ def read_among_coordinators(data: bytes) -> AmongCoordinators:
 def _read(decoder: msgspec.msgpack.Decoder[_T], data: bytes | bytearray | memoryview) -> _T:
     try:
         return decoder.decode(data)
-    # RecursionError: a few kilobytes of nested lists are enough to cause one.
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as bad:
+    except unreadable.MESSAGE as bad:
         raise WireError(f"not a message we know: {bad}") from bad

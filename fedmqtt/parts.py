@@ -23,4 +23,4 @@ def load(folder: ModuleType, name: str) -> ModuleType:
     if name not in known:
         kind = folder.__name__.rpartition(".")[2]
         raise UnknownPart(f"unknown {kind} {name!r}; choose one of: {', '.join(known)}")
-    return importlib.import_module(f"{folder.__name__}.{name}")
+    return importlib.import_module(f"{folder.__name__}.{name}")  # noqa: TID251

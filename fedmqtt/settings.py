@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from fedmqtt import unreadable
+
 _T = TypeVar("_T", bound=msgspec.Struct)
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`")
@@ -88,7 +90,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: {bad.strerror}") from bad
     except UnicodeDecodeError as bad:
         raise SettingsError(f"{path}: not a text in UTF-8, so no TOML file") from bad
-    except tomllib.TOMLDecodeError as bad:
+    except unreadable.TOML as bad:
         raise SettingsError(f"{path}: {bad}") from bad
 
 
@@ -112,7 +114,7 @@ def _value(text: str, kind: inspect.Type) -> Any:
     # belongs so is a bare 40.
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except unreadable.TOML:
         return text
     return text if isinstance(kind, inspect.StrType) and not isinstance(value, str) else value
 

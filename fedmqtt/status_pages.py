@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, structs
 
+from fedmqtt import unreadable
 from fedmqtt.topics import ClientId, RoundId
 
 HISTORY_ROUNDS = 100
@@ -238,5 +239,5 @@ def decode(name: str, data: bytes) -> Page:
         raise PageError(f"no page {name!r}")
     try:
         return msgspec.json.decode(data, type=PAGES[name])
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as bad:
+    except unreadable.MESSAGE as bad:
         raise PageError(f"page {name}: {bad}") from bad

@@ -12,7 +12,7 @@ import hashlib
 import math
 import mmap
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgpack
 import msgspec
@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from fedmqtt import file_header
 from fedmqtt.topics import Digest
 
 Array = NDArray[np.float32]
@@ -31,7 +32,8 @@ Shapes = tuple[tuple[int, ...], ...]
 
 FORMAT = "fedmqtt-weights-1"
 _HEADER_BYTES_MAX = 4 * 1024 * 1024
-_HEADER_BYTES_USUAL = 64 * 1024
+_TENSORS_MAX = 100_000
+"""Each is some hundred bytes of memory, and may be three in a file."""
 _WIRE_FLOAT = np.dtype("<f4")
 
 
@@ -45,7 +47,7 @@ _Shape = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=3
 
 class _Header(msgspec.Struct, frozen=True):
     format: str
-    tensors: list[tuple[str, _Shape]]
+    tensors: Annotated[list[tuple[str, _Shape]], Meta(max_length=_TENSORS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class Layout:
             raise WeightsError(f"tensors differ: {difference}")
         if not weights:
             return np.empty(0, np.float32)
-        return np.concatenate([weights[name].ravel() for name, _ in self.tensors])
+        flat = [weights[name].ravel() for name, _ in self.tensors]
+        # A task may have computed in double precision; what is made of the bits may not be.
+        return np.concatenate(flat, dtype=np.float32, casting="same_kind")
 
     def unflatten(self, flat: Array) -> Weights:
         """Named views into `flat`, which has shape (size,)."""
@@ -134,24 +138,13 @@ def _layout(header: _Header) -> Layout:
 
 
 def _read_header(data: Buffer) -> tuple[_Header, int]:
-    unpacker = msgpack.Unpacker(max_buffer_size=_HEADER_BYTES_MAX, strict_map_key=True)
     try:
-        header = msgspec.convert(_unpack_first(unpacker, memoryview(data)), _Header)
-    except (msgpack.UnpackException, ValueError, msgspec.ValidationError) as bad:
-        raise WeightsError(f"no weights header: {bad or type(bad).__name__}") from bad
+        header, end = file_header.read(memoryview(data), _Header, _HEADER_BYTES_MAX)
+    except ValueError as bad:
+        raise WeightsError(f"no weights header: {bad}") from bad
     if header.format != FORMAT:
         raise WeightsError(f"format {header.format!r}; this program reads {FORMAT!r}")
-    return header, unpacker.tell()
-
-
-def _unpack_first(unpacker: msgpack.Unpacker, data: memoryview) -> Any:
-    # What is fed is copied, and behind a short header may lie gigabytes.
-    unpacker.feed(data[:_HEADER_BYTES_USUAL])
-    try:
-        return unpacker.unpack()
-    except msgpack.OutOfData:
-        unpacker.feed(data[_HEADER_BYTES_USUAL:_HEADER_BYTES_MAX])
-        return unpacker.unpack()
+    return header, end
 
 
 def _difference(wanted: Layout, found: Layout) -> str:

@@ -85,7 +85,7 @@ def read_npz(path: Path, arrays: Sequence[str], optional: str = "") -> dict[str,
     try:
         if path.exists() and not is_zipfile(path):
             raise SettingsError(f"{path}: not an npz archive")
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:  # noqa: TID251
             if missing := [name for name in arrays if name not in archive]:
                 raise SettingsError(
                     f"{path}: no array {missing[0]!r}; it needs {', '.join(arrays)},"

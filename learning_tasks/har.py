@@ -54,7 +54,7 @@ def load_pool(data_dir: Path, purpose: str) -> Pool:
     """The windows of the people who train, or of the official test people ("test")."""
     path = data_dir / _FILE_NAME
     try:
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:  # noqa: TID251
             chosen = file["is_test"] == (purpose == "test")
             features, classes, people, bouts = (
                 file[name][chosen] for name in ("X", "y", "subject", "bout")

@@ -60,7 +60,7 @@ def _require(module: ModuleType, name: str, functions: tuple[str, ...]) -> None:
 
 def _import_module(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(name)  # noqa: TID251
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise TaskError(
@@ -76,9 +76,9 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TaskError(f"there is no task file {path} (looked in {Path.cwd()})")
     module_name = f"fedmqtt_task_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path)  # noqa: TID251
     assert spec is not None and spec.loader is not None, "the name of a .py file gives a loader"
-    module = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)  # noqa: TID251
     # Dataclasses and pickling look their module up by name while the file is still running.
     sys.modules[module_name] = module
     try:

@@ -64,7 +64,7 @@ def recordings_of(data_dir: Path, client: str) -> Recordings:
 
 def _read(path: Path) -> Recordings:
     try:
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:  # noqa: TID251
             return Recordings(**{name: file[name] for name in Recordings._fields})
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise TaskError(
@@ -82,7 +82,7 @@ def _archive() -> Recordings:
 def _positions(client: str) -> list[int]:
     """Which recordings of the archive are this device's, in the order they were made."""
     kind, person = client.split("-")
-    with np.load(_ARCHIVE) as file:
+    with np.load(_ARCHIVE, allow_pickle=False) as file:  # noqa: TID251
         own = (file["subject"] == int(person)) & (file["is_watch"] == (kind == "watch"))
     return np.flatnonzero(own).tolist()
 

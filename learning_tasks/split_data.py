@@ -119,7 +119,7 @@ def read(folder: Path) -> Split:
 @lru_cache(maxsize=2)
 def _read(path: Path, _changed_at_ns: int, _size_bytes: int, _inode: int) -> Split:
     try:
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:  # noqa: TID251
             clients = file["clients"].tolist()
             return Split(
                 data_dir=str(file["data_dir"]),

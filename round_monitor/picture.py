@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from fedmqtt import unreadable
 from fedmqtt.status_pages import Figures
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _read(history: Path) -> list[_Round]:
     try:
         lines = history.read_bytes().splitlines()
         rounds = [msgspec.json.decode(line, type=_Round) for line in lines if line.strip()]
-    except (OSError, msgspec.MsgspecError) as bad:
+    except (OSError, *unreadable.MESSAGE) as bad:
         raise PictureError(f"{history} cannot be drawn: {bad}") from bad
     if not rounds:
         raise PictureError(f"{history} cannot be drawn: no round has been closed")

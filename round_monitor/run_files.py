@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from fedmqtt import unreadable
 from fedmqtt.settings import without_passwords
 from round_monitor import units
 
@@ -293,8 +294,7 @@ def _line(
 def _decode(decoder: "msgspec.json.Decoder[_T]", text: bytes, where: str) -> _T:
     try:
         return decoder.decode(text)
-    # Msgspec leaves what is no UTF-8 to Python.
-    except (msgspec.MsgspecError, UnicodeDecodeError) as bad:
+    except unreadable.MESSAGE as bad:
         raise ReportError(f"{where}: damaged ({bad})") from bad
 
 

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fedmqtt import __version__
+from fedmqtt import __version__, unreadable
 from round_monitor import markup, run_charts, run_figures, run_groups, run_people, svg, units
 from round_monitor.markup import Html, element, join
 from round_monitor.run_charts import Shown, run_heading
@@ -288,7 +288,7 @@ def _flat_settings(run: Run) -> dict[str, str]:
     for name, text in run.settings.items():
         try:
             flat |= _flat(tomllib.loads(text), f"{name}: ")
-        except tomllib.TOMLDecodeError:
+        except unreadable.TOML:
             # It is shown as it is, below.
             flat[name] = "not TOML"
     return flat

@@ -1,5 +1,6 @@
 """Sizes and durations as people read them, and small drawings made of characters."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -52,6 +53,8 @@ def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> 
         return ""
     blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
     low, high = min(shown), max(shown)
+    if math.isinf(high - low):
+        return sparkline([value / 4 for value in shown], width, ascii_only)
     step = (high - low) / (len(blocks) - 1)
     # A difference too small to divide by is none.
     heights = [round((value - low) / step) if step > 0 else 3 for value in shown]

@@ -96,7 +96,9 @@ def test_a_program_starts_without_what_it_does_not_need(module: str, absent: set
 
 def test_test_folders_mirror_packages() -> None:
     folders = {path.parent.name for path in ROOT.glob("tests/*/test_*.py")}
-    assert folders <= _packages() | {"benchmarks", "experiments", "faults", "mutants"}
+    assert folders <= _packages() | {
+        *("benchmarks", "experiments", "faults", "fuzz", "mutants", "requirements")
+    }
 
 
 def test_test_folders_are_not_packages() -> None:

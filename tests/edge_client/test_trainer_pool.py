@@ -414,3 +414,37 @@ def _wait_until_reaped(loop: EventLoop, pid: int) -> None:
         return False
 
     until(loop, is_gone, f"the end of process {pid}")
+
+
+# A task that writes where it should not
+
+
+def test_a_task_that_writes_into_its_trainer_s_pipe_fails_and_nobody_else(
+    ann: Person, tmp_path: Path
+) -> None:
+    into_every_pipe = """
+import stat
+for file in range(3, 64):
+    try:
+        if stat.S_ISFIFO(os.fstat(file).st_mode):
+            os.write(file, b"epoch 1: loss 0.5\\n")
+    except OSError:
+        pass"""
+    writes = task_file(tmp_path, "writes", into_every_pipe)
+    failed = ann.outcome(job(tmp_path, task=writes))
+    assert isinstance(failed, Failed) and "pipe was written to by somebody else" in failed.reason
+    assert isinstance(ann.outcome(job(tmp_path, round=RoundId(2))), Done)
+
+
+def test_a_trainer_ends_when_what_it_hears_is_no_order() -> None:
+    trainer = subprocess.Popen(
+        [sys.executable, "-m", "edge_client.trainer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    # Its stdin stays open: it ends by what it hears, and not for having nobody to hear.
+    assert trainer.stdin is not None and trainer.stdout is not None
+    trainer.stdin.write(b"train!\n")
+    trainer.stdin.flush()
+    assert trainer.wait(WITHIN_S) == 0
+    assert trainer.stdout.read() == b""
+    trainer.stdin.close()
+    trainer.stdout.close()

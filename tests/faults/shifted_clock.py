@@ -8,7 +8,7 @@ does, NTP, or an empty battery: time that is measured (`time.monotonic`) has no 
 """
 
 import datetime
-import runpy
+import runpy  # noqa: TID251
 import sys
 import time
 from pathlib import Path

@@ -34,7 +34,7 @@ def test_every_device_has_a_file_of_its_own_and_the_files_hold_every_row_once(sp
     assert {path.stem for path in split.iterdir()} == set(CLIENTS)
     rows = 0
     for path in split.iterdir():
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:  # noqa: TID251
             assert (
                 file["offsets"][-1] == len(file["acc"]) == len(file["gyro"]) == len(file["label"])
             )

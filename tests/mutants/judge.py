@@ -18,8 +18,8 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
+from importlib.machinery import ModuleSpec, SourceFileLoader  # noqa: TID251
+from importlib.util import spec_from_file_location  # noqa: TID251
 from itertools import islice
 from pathlib import Path
 from types import CodeType

@@ -60,3 +60,8 @@ def test_a_bar_is_full_only_when_all_is_there() -> None:
 def test_a_sparkline_spans_from_smallest_to_largest(values: list[float], drawn: str) -> None:
     width = 2 if len(values) == 3 else 10
     assert units.sparkline(values, width) == drawn
+
+
+def test_values_that_lie_as_far_apart_as_can_be_are_drawn() -> None:
+    # Their difference is infinite.
+    assert units.sparkline([-1.7e308, 0.0, 1.7e308], 10) == "▁▅█"

@@ -35,8 +35,8 @@ def _library() -> tuple[Any, Any]:
     package = ModuleType("byzfl")
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["byzfl"] = package
-    rules = importlib.import_module("byzfl.aggregators.aggregators")
-    return rules, importlib.import_module("byzfl.aggregators.preaggregators")
+    rules = importlib.import_module("byzfl.aggregators.aggregators")  # noqa: TID251
+    return rules, importlib.import_module("byzfl.aggregators.preaggregators")  # noqa: TID251
 
 
 def _vectors(chance: np.random.Generator, rows: int, size: int, f: int, off: float) -> Any:

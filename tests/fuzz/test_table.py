@@ -1,0 +1,122 @@
+"""No decoder is left out: each module that makes values of bytes is here, and what tries it.
+
+Where nothing does it says why. docs/security.md tells the same to people.
+"""
+
+import re
+from pathlib import Path
+
+from tests.fuzz.table import DECODERS
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    *("fedmqtt", "edge_client", "coordinator", "learning_tasks", "round_monitor"),
+    *("broker_config", "fleet_sim"),
+)
+
+_DECODES = re.compile(
+    r"msgspec\.(json|msgpack)\.(decode|Decoder)|msgpack\.Unpack|unpackb|tomllib\.loads|json\.loads?\("
+    r"|np\.frombuffer|int\.from_bytes|np\.load(txt)?\(|safe_open|safetensors\.numpy\.load"
+    r"|sqlite3\.connect|ZstdDecompressor|gzip\.|urlsplit\(|csv\.reader|x509\.load_|file_header\.read"
+)
+
+ANSWER = ("payload", "answer")
+TRIED: dict[str, tuple[str, ...]] = {
+    "broker_config/kit.py": ("kit_toml",),
+    "coordinator/answers.py": ("answer",),
+    "coordinator/checkpoint.py": ("checkpoint",),
+    "coordinator/ledger.py": ("ledger", "ledger_cell"),
+    "coordinator/recovery.py": ("ledger", "ledger_cell"),
+    "edge_client/device_memory.py": ("device_memory",),
+    "edge_client/outbox.py": ("outbox",),
+    "edge_client/personal_layers.py": ("personal_layers",),
+    "edge_client/remembered.py": ("device_memory",),
+    "edge_client/training_job.py": ("trainer_says", "trainer_hears"),
+    "edge_client/rounds_done.py": ("rounds_done",),
+    "fedmqtt/chunks.py": ("chunks", "go"),
+    "fedmqtt/codec_blocks.py": ANSWER,
+    "fedmqtt/codec_chain.py": ("codec_name", *ANSWER),
+    "fedmqtt/codecs/bfloat16.py": ANSWER,
+    "fedmqtt/codecs/eden.py": ANSWER,
+    "fedmqtt/codecs/float16.py": ANSWER,
+    "fedmqtt/codecs/full.py": ANSWER,
+    "fedmqtt/codecs/int4.py": ANSWER,
+    "fedmqtt/codecs/int8.py": ANSWER,
+    "fedmqtt/codecs/lowrank.py": ANSWER,
+    "fedmqtt/codecs/topk.py": ANSWER,
+    "fedmqtt/codecs/zstd.py": ANSWER,
+    "fedmqtt/credentials.py": ("credentials",),
+    "fedmqtt/data_query.py": ("question", "sums"),
+    "fedmqtt/delta_spans.py": ("delta",),
+    "fedmqtt/deltas.py": ("delta",),
+    "fedmqtt/file_header.py": ("model_file", "delta"),
+    "fedmqtt/messages.py": (
+        *("offer", "presence", "from_client", "to_client", "among_coordinators"),
+    ),
+    "fedmqtt/mqtt_link.py": ("broker_url",),
+    "fedmqtt/revocations.py": ("revoked_keys",),
+    "fedmqtt/settings.py": ("federation_toml", "client_toml", "override", "fleet_toml"),
+    "fedmqtt/signing.py": ("signed_by_device", "signed_by_coordinator", "key"),
+    "fedmqtt/status_pages.py": ("status_page",),
+    "fedmqtt/topics.py": ("topic", "federation_name"),
+    "fedmqtt/weights.py": ("model_file",),
+    "round_monitor/run_files.py": ("history", "lab_page"),
+    "round_monitor/run_page.py": ("history", "lab_page"),
+}
+
+OWN = "what this program itself has just written"
+HASHED = "read once its hash is seen to be the one that the ledger, or the file, tells"
+OPERATOR = "a file that the operator chose; its own tests damage it"
+CHANCE = "makes chance of a hash, and decodes nothing"
+UNTRIED: dict[str, str] = {
+    "broker_config/certificates.py": "the kit's own files, by the cryptography package",
+    "broker_config/local_broker.py": "a child's, which this program has started",
+    "coordinator/aggregation/inverse_participation.py": HASHED,
+    "coordinator/client_store.py": HASHED,
+    "coordinator/counted.py": HASHED,
+    "coordinator/history.py": OWN,
+    "coordinator/statistics/asked.py": OWN,
+    "coordinator/statistics/job.py": "a child's, which this program has started",
+    "coordinator/strategy_memory.py": HASHED,
+    "edge_client/trainer.py": CHANCE,
+    "fedmqtt/codec_chance.py": CHANCE,
+    "fedmqtt/rotation.py": CHANCE,
+    "fedmqtt/sortition.py": CHANCE,
+    "fleet_sim/demo.py": OWN,
+    "fleet_sim/tables.py": OPERATOR,
+    "fleet_sim/training/bench.py": OWN,
+    "fleet_sim/training/worker.py": OWN,
+    "learning_tasks/har.py": OPERATOR,
+    "learning_tasks/linear.py": OPERATOR,
+    "learning_tasks/mnist_files.py": OPERATOR,
+    "learning_tasks/phonewatch_devices.py": OPERATOR,
+    "learning_tasks/split_data.py": OPERATOR,
+    "round_monitor/picture.py": OWN,
+}
+
+
+def _decoding() -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if _DECODES.search(path.read_text())
+    }
+
+
+def test_every_module_that_decodes_is_tried_or_says_why_not() -> None:
+    assert _decoding() - TRIED.keys() - UNTRIED.keys() == set()
+
+
+def test_nothing_is_listed_that_is_not_there_any_more() -> None:
+    assert [name for name in TRIED if not (ROOT / name).is_file()] == []
+    assert UNTRIED.keys() <= _decoding() and not UNTRIED.keys() & TRIED.keys()
+
+
+def test_every_decoder_is_of_a_module() -> None:
+    assert {name for names in TRIED.values() for name in names} == DECODERS.keys()
+
+
+def test_people_are_told_of_each() -> None:
+    told = (ROOT / "docs" / "security.md").read_text()
+    assert [name for name in DECODERS if f"`{name}`" not in told] == []
