@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmqtt import unreadable
 from fedmqtt.topics import RoundId, RunId
 
 _RUNS_MAX = 100
@@ -24,7 +25,7 @@ class RoundsDone:
         if path.exists():
             try:
                 self._newest = msgspec.json.decode(path.read_bytes(), type=dict[RunId, RoundId])
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except unreadable.MESSAGE:
                 # Its loss costs a round that is trained in for nothing.
                 path.unlink()
 

@@ -1,5 +1,7 @@
 """What people write: settings, credentials, kits, a broker's address."""
 
+import functools
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +109,8 @@ def _kit_folder() -> Path:
     return path
 
 
+_KEY = b"THE-KIT-S-PUBLIC-KEY"
+
 PLAN = Plan(
     federation="demo",
     hosts=("localhost",),
@@ -121,15 +125,26 @@ PLAN = Plan(
 )
 
 
+@functools.cache
+def _plan() -> bytes:
+    """As it was when the kit was made."""
+    return (_kit_folder() / "kit.toml").read_bytes()
+
+
+def _public_key() -> bytes:
+    key: str = tomllib.loads(_plan().decode())["federation_key"]
+    return key.encode()
+
+
 def _kit(data: bytes) -> None:
     path = _kit_folder()
-    (path / "kit.toml").write_bytes(data)
+    # Each kit has a key of its own; in what is committed stands a word in its place.
+    (path / "kit.toml").write_bytes(data.replace(_KEY, _public_key()))
     Kit(path)
 
 
 def _plans() -> list[bytes]:
-    path = _kit_folder()
-    return [(path / "kit.toml").read_bytes()]
+    return [_plan().replace(_public_key(), _KEY)]
 
 
 DECODERS = [

@@ -1,0 +1,103 @@
+"""Signed envelopes: nothing gets out of one but what was put in, and where it was put in for.
+
+And the files that go with them: keys that were revoked, rounds that a device is done with.
+"""
+
+import functools
+
+from edge_client.rounds_done import RoundsDone
+from fedmqtt import messages, revocations, signing
+from fedmqtt.envelope import BadSignature
+from fedmqtt.revocations import RevocationsError
+from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
+from fedmqtt.topics import ClientId, OfferBoard, RoundId, RunId, UpdatePart
+from tests.fedmqtt.test_messages import EXAMPLES
+from tests.fedmqtt.test_topics import HOME
+from tests.fuzz.decoder import Decoder
+from tests.fuzz.files import folder, place
+
+OF_ANN = UpdatePart(0, ClientId("ann"), RoundId(1), "0")
+OFFER = OfferBoard()
+_UPDATE, _OFFER = (messages.encode(EXAMPLES[name]) for name in ("update", "offer"))
+
+# Made once, with a signature that anybody may make: these keys are nobody's.
+_FEDERATION = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+_DEVICE = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="
+
+
+@functools.cache
+def _coordinator() -> CoordinatorSeal:
+    return CoordinatorSeal("home", _FEDERATION)
+
+
+@functools.cache
+def _device() -> DeviceSeal:
+    public = signing.public_key(_DEVICE)
+    ticket = signing.ticket(_FEDERATION, "home", "ann", public)
+    return DeviceSeal(_DEVICE, ticket, signing.public_key(_FEDERATION))
+
+
+def _from_device(data: bytes) -> None:
+    opened = _coordinator().opened(OF_ANN, HOME.path(OF_ANN), data)
+    # A piece goes by the digest that was announced, and is in no envelope.
+    assert opened == _UPDATE or (opened == data and messages.is_piece(data))
+
+
+def _from_coordinator(data: bytes) -> None:
+    opened = _device().opened(OFFER, HOME.path(OFFER), data)
+    assert opened == _OFFER or opened == data == b""
+
+
+def _signed_updates() -> list[bytes]:
+    return [
+        _device().sealed(OF_ANN, HOME.path(OF_ANN), _UPDATE),
+        messages.encode(EXAMPLES["chunk"]),
+    ]
+
+
+def _key(data: bytes) -> None:
+    text = data.decode(errors="replace")
+    public = signing.public_key(text)
+    assert signing.public_key(text) == public and len(public) == 44
+
+
+def _revoked(data: bytes) -> None:
+    keys = revocations.read(place("revoked.txt", data))
+    again = revocations.render((key, "pi-3") for key in sorted(keys))
+    assert revocations.read(place("revoked.txt", again.encode())) == keys
+
+
+def _lists() -> list[bytes]:
+    named = [(signing.public_key(one), "pi-3") for one in (_FEDERATION, _DEVICE)]
+    return [revocations.render(named).encode()]
+
+
+def _rounds_done(data: bytes) -> None:
+    path = place("rounds-done", data)
+    done = RoundsDone(path)
+    done.add(RunId("r-1"), RoundId(7))
+    assert done.includes(RunId("r-1"), RoundId(7))
+    assert RoundsDone(path).includes(RunId("r-1"), RoundId(7))
+
+
+def _done() -> list[bytes]:
+    path = folder("seed-rounds-done")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = RoundsDone(path)
+    done.add(RunId("r-0"), RoundId(3))
+    done.add(RunId("r-1"), RoundId(2))
+    return [path.read_bytes()]
+
+
+DECODERS = [
+    Decoder("signed_by_device", _from_device, _signed_updates, (BadSignature,)),
+    Decoder(
+        "signed_by_coordinator",
+        _from_coordinator,
+        lambda: [_coordinator().sealed(OFFER, HOME.path(OFFER), _OFFER)],
+        (BadSignature,),
+    ),
+    Decoder("key", _key, lambda: [_FEDERATION.encode(), _DEVICE.encode()], (BadKey,)),
+    Decoder("revoked_keys", _revoked, _lists, (RevocationsError,)),
+    Decoder("rounds_done", _rounds_done, _done),
+]
