@@ -17,6 +17,7 @@ import msgspec
 from coordinator.durable import write_whole
 from coordinator.quarantine import Moment, Order, Quarantine, Rules, Standing
 from coordinator.run_errors import LedgerDamaged
+from fedmqtt import unreadable
 from fedmqtt.topics import ClientId
 
 _ORDERS_AT_ONCE = 10_000
@@ -32,7 +33,7 @@ def load(run: Path) -> dict[ClientId, Standing]:
         return msgspec.json.decode(path.read_bytes(), type=dict[ClientId, Standing])
     except FileNotFoundError:
         return {}
-    except (msgspec.MsgspecError, UnicodeDecodeError) as bad:
+    except unreadable.MESSAGE as bad:
         raise LedgerDamaged(f"{path}: {bad}; without it nobody is in quarantine") from bad
 
 
@@ -72,7 +73,7 @@ def read(run: Path, at: Moment) -> Quarantine:
 def _order(path: Path) -> Order | None:
     try:
         order: Order = msgspec.json.decode(path.read_bytes(), type=Order)
-    except (msgspec.MsgspecError, UnicodeDecodeError, FileNotFoundError):
+    except (*unreadable.MESSAGE, FileNotFoundError):
         return None
     return order
 

@@ -61,6 +61,14 @@ def test_a_topic_below_a_clients_own_is_its_also_where_nothing_belongs() -> None
         assert HOME.owner(f"fed/v1/home/{end}") is None
 
 
+def test_a_topic_where_a_broker_is_tried_is_told_from_others() -> None:
+    trial, answer = (
+        UpdatePart(0, ClientId("pi-3"), RoundId(0), part) for part in ("doctor-1", "0")
+    )
+    assert HOME.is_trial(HOME.path(trial)) and HOME.parse(HOME.path(trial)) is None
+    assert not HOME.is_trial(HOME.path(answer))
+
+
 @given(st.text(alphabet="abz019/+#._-\x00\u0667\u00e9", max_size=40))
 def test_any_other_topic_is_nobody_s(end: str) -> None:
     topic = f"fed/v1/home/{end}"

@@ -10,14 +10,17 @@ import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from msgspec import structs
 
-from coordinator import checkpoint, recovery, round_rules
+from broker_config.doctor.checks import clock
+from coordinator import checkpoint, quarantine, quarantine_file, recovery, round_rules
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.known import Known, Report
 from coordinator.ledger import Checkpoint, Kept, Ledger, Refusals
+from coordinator.quarantine import Add, Lift, Standing, Term
 from coordinator.rounds import Named
 from coordinator.run_errors import LedgerError
 from edge_client import personal_layers, remembered, training_job
@@ -39,6 +42,7 @@ from tests.round_monitor.run_folders import line
 
 RUN = RunId("r-1")
 _DAMAGED = (LedgerError, CheckpointError)
+_NOON = 1_800_000_000.0
 _FLAT = np.arange(SIZE, dtype=np.float32) / np.float32(8)
 
 
@@ -305,6 +309,51 @@ def _cells() -> list[bytes]:
     return found
 
 
+def _standings(data: bytes) -> None:
+    run = folder("quarantine-run")
+    path = place("quarantine-run/quarantine/standings.json", data)
+    found = quarantine_file.load(run)
+    quarantine_file.save(run, found)
+    assert quarantine_file.load(run) == found
+    for term in quarantine_file.read(run, _NOON).terms.values():
+        assert quarantine.until(term, _NOON)
+    path.unlink()
+
+
+def _held_against() -> list[bytes]:
+    term = Term(began=_NOON, until=_NOON + 600, why="5 answers refused")
+    found = {"ann": Standing(strikes=(_NOON,), last="junk"), "bob": Standing(terms=1, term=term)}
+    return [msgspec.json.encode(found)]
+
+
+def _order(data: bytes) -> None:
+    run = folder("orders-run")
+    path = place("orders-run/quarantine/orders/1.json", data)
+    ((_, order),) = quarantine_file.orders(run)
+    if order is not None:
+        path.write_bytes(msgspec.json.encode(order))
+        assert quarantine_file.orders(run) == [(path, order)]
+        assert quarantine_file.read(run, _NOON).standings.keys() <= {order.client}
+
+
+def _given_orders() -> list[bytes]:
+    term = Term(began=_NOON, until=None, why="drops its samples")
+    orders = (Add(client=ClientId("ann"), term=term), Lift(client=ClientId("ann")))
+    return [msgspec.json.encode(order) for order in orders]
+
+
+# What the doctor reads
+
+
+def _round_page(data: bytes) -> None:
+    opened = clock.opened_at(data)
+    assert opened is None or opened.utcoffset() is not None
+
+
+def _round_pages() -> list[bytes]:
+    return [b'{"round":3,"opened":"2026-05-04T12:00:00+00:00"}', b'{"opened":null}']
+
+
 # A report's
 
 
@@ -362,6 +411,9 @@ DECODERS = [
         is_slow=True,
     ),
     Decoder("ledger_cell", _cell, _cells, _DAMAGED, beside_bytes=4 * 1024 * 1024, is_slow=True),
+    Decoder("standings", _standings, _held_against, (LedgerError,)),
+    Decoder("order", _order, _given_orders),
+    Decoder("round_page", _round_page, _round_pages),
     Decoder(
         "history", _history, _histories, (ReportError,), beside_bytes=4 * 1024 * 1024, is_slow=True
     ),

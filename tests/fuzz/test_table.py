@@ -22,10 +22,12 @@ _DECODES = re.compile(
 
 ANSWER = ("payload", "answer")
 TRIED: dict[str, tuple[str, ...]] = {
+    "broker_config/doctor/checks/clock.py": ("round_page",),
     "broker_config/kit.py": ("kit_toml",),
     "coordinator/answers.py": ("answer",),
     "coordinator/checkpoint.py": ("checkpoint",),
     "coordinator/ledger.py": ("ledger", "ledger_cell"),
+    "coordinator/quarantine_file.py": ("standings", "order"),
     "coordinator/recovery.py": ("ledger", "ledger_cell"),
     "edge_client/device_memory.py": ("device_memory",),
     "edge_client/outbox.py": ("outbox",),

@@ -11,6 +11,7 @@ import msgspec
 
 from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, not_checked, ok
+from fedmqtt import unreadable
 from fedmqtt.topics import StatusPage
 
 NEEDS = ("login",)
@@ -27,9 +28,9 @@ class _Opened(msgspec.Struct):
 
 def check(case: Case) -> Finding:
     known = []
-    opened_at = _round_opened_at(case) if case.role != "device" else None
-    if opened_at is not None:
-        behind = opened_at - datetime.now(UTC)
+    opened = _round_opened_at(case) if case.role != "device" else None
+    if opened is not None:
+        behind = opened - datetime.now(UTC)
         if behind > _SLACK:
             return failed(
                 f"behind the coordinator's by {behind.total_seconds():.0f} s at least",
@@ -50,8 +51,13 @@ def check(case: Case) -> Finding:
 def _round_opened_at(case: Case) -> datetime | None:
     with case.connected() as probe:
         page = case.retained(probe, StatusPage("round"))
+    return opened_at(page or b"{}")
+
+
+def opened_at(page: bytes) -> datetime | None:
+    """When the round was opened of which a status page tells; None where it does not tell."""
     try:
-        opened = msgspec.json.decode(page or b"{}", type=_Opened).opened
-    except msgspec.DecodeError:
+        opened = msgspec.json.decode(page, type=_Opened).opened
+    except unreadable.MESSAGE:
         return None
     return opened if opened is not None and opened.tzinfo is not None else None
