@@ -2,7 +2,7 @@
 
     C = changes less their mean, one a row;  l_1 >= l_2 >= ... and u_1: eigenvalues of C C^T
     if l_1 >= gap * l_2, the f changes of largest u_1k^2 are left out
-    the others are cut to the median length of all, and averaged
+    the others are cut to `cut` times the median length of all, and averaged
 
 Honest clients whose data differs differ in many directions, in none much more than in the next;
 hostile ones that pull together make one stand out. As long as none does, everybody counts, also
@@ -12,8 +12,9 @@ samples counted.
 Source: Shejwalkar and Houmansadr, "Manipulating the Byzantine: Optimizing Model Poisoning Attacks
 and Defenses for Federated Learning", NDSS 2021, algorithm 2 (divide-and-conquer), over all
 parameters in one go. `gap` is ours (with 1 some are left out of every round, as there), and so is
-cutting the others, in the round in which the filter is mistaken. Keeps all updates of a round on
-disk.
+cutting the others, for the round in which the filter is mistaken. Not to the median itself, which
+short hostile ones make shorter; and honest ones with rare data are long. Keeps all updates of a
+round on disk.
 """
 
 from typing import Annotated
@@ -36,16 +37,24 @@ class Settings(RobustSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             "it stands out.",
         ),
     ] = 1.8
+    cut: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e6,
+            description="To how many times the median length longer ones are cut.",
+        ),
+    ] = 2.0
 
 
 def build(settings: Settings, round_: Round) -> RobustRule:
     def rule(rows: Rows, f: int) -> Values:
-        return spectral_filter(rows, f, settings.gap)
+        return spectral_filter(rows, f, settings.gap, settings.cut)
 
     return RobustRule(settings, round_, rule, name="spectral_filter", least=lambda f: 2 * f + 1)
 
 
-def spectral_filter(rows: Rows, f: int, gap: float) -> Values:
+def spectral_filter(rows: Rows, f: int, gap: float, cut: float) -> Values:
     gram = rows.gram()
     left_out = f if rows.count > 1 else 0
     # The inner products of what is left of the rows without their mean.
@@ -56,8 +65,8 @@ def spectral_filter(rows: Rows, f: int, gap: float) -> Values:
     order = np.argsort(np.square(directions[:, -1]), kind="stable")
     kept = order[: rows.count - left_out]
     lengths = np.sqrt(np.maximum(np.diag(gram), 0.0))
-    radius = float(np.median(lengths))
-    cut = np.divide(radius, lengths, out=np.ones(rows.count), where=lengths > radius)
+    radius = cut * float(np.median(lengths))
+    scale = np.divide(radius, lengths, out=np.ones(rows.count), where=lengths > radius)
     weights = np.zeros(rows.count)
-    weights[kept] = cut[kept] / len(kept)
+    weights[kept] = scale[kept] / len(kept)
     return rows.combine(weights)

@@ -79,14 +79,15 @@ def test_centered_clipping_starts_from_where_the_last_round_was() -> None:
 def test_the_spectral_filter_leaves_out_who_stands_out_and_nobody_where_none_does() -> None:
     # Two that are hostile pull the same way, far off; the others are cut to length 2 and cancel.
     honest = [[2, 0], [-2, 0], [0, 2], [0, -6], [0, 0]]
-    assert result("spectral_filter", [*honest, [9, 9], [9, 9]], f=2).tolist() == [0, 0]
-    # Variances 5 and 4.5: nobody is left out. Lengths 2, 2, 1 and 1 are cut to 1.5.
+    assert result("spectral_filter", [*honest, [9, 9], [9, 9]], f=2, cut=1.0).tolist() == [0, 0]
+    # Variances 5 and 4.5: nobody is left out. Lengths 2, 2, 1 and 1 are cut to 3, or to 1.5.
     alike = [[2.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [0.0, -1.0]]
-    assert result("spectral_filter", alike, f=1).tolist() == [0.125, 0.125]
+    assert result("spectral_filter", alike, f=1).tolist() == [0.25, 0.25]
+    assert result("spectral_filter", alike, f=1, cut=1.0).tolist() == [0.125, 0.125]
     # Where the gap asks for less, the one that lies farthest along the diagonal goes.
     alike[0] = [2.5, 0.0]
     np.testing.assert_allclose(
-        result("spectral_filter", alike, f=1, gap=1.0), [-1 / 3, 0.5 / 3], rtol=1e-6
+        result("spectral_filter", alike, f=1, gap=1.0, cut=1.0), [-1 / 3, 0.5 / 3], rtol=1e-6
     )
 
 
@@ -137,13 +138,13 @@ def naive_norm_clipping(rows: Any, f: int, **given: Any) -> Any:
     return np.mean([row * min(1, radius / n) for row, n in zip(rows, lengths, strict=True)], axis=0)
 
 
-def naive_spectral_filter(rows: Any, f: int, **given: Any) -> Any:
+def naive_spectral_filter(rows: Any, f: int, *, cut: float) -> Any:
     centred = rows - rows.mean(axis=0)
     _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
     away = np.abs(centred @ axes[0])
     stands_out = lengths[0] ** 2 >= 1.8 * lengths[1] ** 2
     kept = np.argsort(away)[: len(rows) - f] if stands_out else range(len(rows))
-    radius = float(np.median(np.linalg.norm(rows, axis=1)))
+    radius = cut * float(np.median(np.linalg.norm(rows, axis=1)))
     return np.mean([rows[k] * min(1, radius / np.linalg.norm(rows[k])) for k in kept], axis=0)
 
 
@@ -164,7 +165,7 @@ NAIVE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "geometric_median": (naive_geometric_median, {}),
     "centered_clipping": (naive_centered_clipping, {"iterations": 4}),
     "norm_clipping": (naive_norm_clipping, {}),
-    "spectral_filter": (naive_spectral_filter, {}),
+    "spectral_filter": (naive_spectral_filter, {"cut": 0.9}),
     "trimmed_mean": (naive_trimmed_mean, {}),
 }
 
