@@ -24,6 +24,9 @@ from fedmqtt.topics import is_name
 
 PORT, SERVERS_PORT = 8883, 8884
 _DAYS = 825
+_DAYS_MAX = 36_500
+_DEVICES_MAX = 10_000_000
+_PATH = re.compile(r'[^\s"\x00-\x1f\x7f]+')
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*")
 
 
@@ -107,14 +110,27 @@ def plan(arguments: argparse.Namespace) -> Plan:
     for host in arguments.host:
         if not _is_host(host):
             raise KitError(f"--host {host!r}: expected a host name or an address, as broker.local")
-    if arguments.devices < 1 or arguments.days < 1:
-        raise KitError("--devices and --days: expected 1 or more")
-    place = arguments.place or str(folder / "broker")
-    if '"' in place or " " in place:
+    for option, value, most in (
+        ("--devices", arguments.devices, _DEVICES_MAX),
+        ("--days", arguments.days, _DAYS_MAX),
+    ):
+        if not 1 <= value <= most:
+            raise KitError(f"{option} {value}: expected 1 to {most:,}")
+    ports = [arguments.port, arguments.servers_port, arguments.websockets_port]
+    used = [port for port in ports if port]
+    if len(set(used)) < len(used):
         raise KitError(
-            f"--place {place!r}: brokers' configurations take no blanks and quotes there"
+            f"--port, --servers-port and --websockets-port: {', '.join(map(str, used))};"
+            " each needs a port of its own"
         )
+    place = arguments.place or str(folder / "broker")
     data = arguments.data or str(folder / "data")
+    for option, path in (("--place", place), ("--data", data)):
+        if not _PATH.fullmatch(path):
+            raise KitError(
+                f"{option} {path!r}: brokers' configurations take no blanks, quotes and control"
+                " characters there"
+            )
     return Plan(
         federation=arguments.federation,
         hosts=tuple(arguments.host),

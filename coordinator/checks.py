@@ -1,7 +1,7 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
 from coordinator import aggregation, codec_choice, downlink, selection
-from coordinator.config import FederationConfig, Tuning
+from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
 from fedmqtt import parts
@@ -22,9 +22,18 @@ def check(config: FederationConfig) -> None:
         )
     if config.tuning.enabled:
         _check_bounds(config)
+    _check_quarantine(config.limits)
     _check_slow_links(config)
     _check_memory(config)
     _check_mode(config)
+
+
+def _check_quarantine(limits: Limits) -> None:
+    if limits.quarantine_s > limits.quarantine_max_s:
+        raise SettingsError(
+            f"limits.quarantine_s is {limits.quarantine_s:g}, more than limits.quarantine_max_s ="
+            f" {limits.quarantine_max_s:g}: the first would be longer than the longest"
+        )
 
 
 def _check_slow_links(config: FederationConfig) -> None:

@@ -91,13 +91,13 @@ def _list(folder: Path, *, as_json: bool) -> None:
 
 def _lift(folder: Path, clients: list[str], *, everybody: bool) -> None:
     if everybody == bool(clients):
-        raise _Mistake("name the clients to lift, or --all")
+        raise _Mistake("either the clients to lift, or --all")
     inside = quarantine_file.read(folder, _now()).terms
     wanted = list(inside) if everybody else [_client(one) for one in clients]
     for client in wanted:
         if client not in inside:
-            others = ", ".join(inside) or "nobody"
-            raise _Mistake(f"{client} is not in quarantine; in quarantine: {others}")
+            others = f"in quarantine: {', '.join(inside)}" if inside else "nobody is"
+            raise _Mistake(f"{client} is not in quarantine; {others}")
     for client in wanted:
         quarantine_file.give(folder, Lift(client=client))
         sys.stdout.write(f"{client} may take part again\n")
@@ -110,7 +110,9 @@ def _add(folder: Path, name: str, span: str | None, why: str) -> None:
     until = None if span is None else now + _seconds(span)
     term = Term(began=now, until=until, why=why.strip()[:REASON_MAX] or _BY_HAND)
     quarantine_file.give(folder, Add(client=client, term=term))
-    sys.stdout.write(f"{client} is in quarantine {quarantine.until(term, now)}: {term.why}\n")
+    sys.stdout.write(
+        f"{client} is in quarantine {quarantine.until(term, now)}: {printable(term.why)}\n"
+    )
 
 
 def _client(name: str) -> ClientId:
@@ -122,7 +124,9 @@ def _client(name: str) -> ClientId:
 def _seconds(span: str) -> Seconds:
     found = _SPAN.fullmatch(span)
     if found is None or float(found[1]) == 0:
-        raise _Mistake(f"--for {span!r}: expected a span of time as 90s, 30m, 2h or 7d")
+        raise _Mistake(
+            f"--for {span!r}: expected a span of time as 90s, 30m, 2h or 7d, of nine digits at most"
+        )
     return float(found[1]) * _UNITS[found[2]]
 
 

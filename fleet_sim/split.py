@@ -134,7 +134,10 @@ def holdings(folder: Path) -> list[Holding]:
 def _torch_task(name: str) -> TorchTask:
     task = load_task(name)
     if not isinstance(task, TorchTask):
-        raise TaskError(f"{name} has no load_pool: only a task with a torch model can have one")
+        raise TaskError(
+            f"{name} has no load_pool: only a task with a torch model can have one, and a fleet's"
+            " data is split by it. To simulate one, see load_pool in learning_tasks/pool.py"
+        )
     return task
 
 

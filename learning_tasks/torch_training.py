@@ -105,7 +105,8 @@ class TorchTask:
         """
         if self._load_pool is None:
             raise TaskError(
-                "this task has no load_pool(data_dir, purpose): there is nothing to split"
+                "this task has no load_pool(data_dir, purpose), which gives the samples of all"
+                " clients: there is nothing to split. learning_tasks/pool.py tells how to write one"
             )
         return kept_pool(self._load_pool, data_dir, purpose)
 

@@ -330,6 +330,27 @@ def test_what_names_no_host_is_refused(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--port", "8884"], "each needs a port of its own"),
+        (["--websockets-port", "8883"], "each needs a port of its own"),
+        (["--days", "99999999"], "--days 99999999: expected 1 to 36,500"),
+        (["--devices", "0"], "--devices 0: expected 1 to 10,000,000"),
+        (["--place", "/a b"], "--place '/a b': brokers' configurations take no blanks"),
+        (["--data", "/x\ny"], "--data '/x\\ny': brokers' configurations take no blanks"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one[0],
+)
+def test_what_no_broker_can_be_told_is_refused_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], complaint: str
+) -> None:
+    words = ["broker-kit", str(folder), "--federation", "demo", "--host", "localhost", *more]
+    assert command_line.run(words) == 2
+    assert complaint in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_a_certificate_fits_into_a_qr_code(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,10 @@ def check(*overrides: str) -> None:
             ["tuning.deadline_min_s=1000"],
             "tuning.deadline_min_s is 1000, more than rounds.deadline_s = 300",
         ),
+        (
+            ["limits.quarantine_s=100000"],
+            "limits.quarantine_s is 100000, more than limits.quarantine_max_s = 86400",
+        ),
         (["slow_links.codec=zip"], "slow_links.codec: there is no 'zip'; choose one of: "),
         (
             ["codec=eden", "slow_links.codec=eden"],
