@@ -62,8 +62,8 @@ class Gate:
         message of one in quarantine that exceeds its limits even so.
 
         Without `believes_broker` a flood in a client's name proves nothing against it: it is no
-        strike, but the client is muted as it would be in quarantine for it: as often and as long, in
-        memory alone, and it is refused nothing.
+        strike, but the client is muted as it would be in quarantine for it: as soon and as long,
+        in memory alone, and it is refused nothing.
         """
         self._limits = limits
         self._run = run
@@ -218,6 +218,7 @@ class Gate:
         term = self._quarantine.obey(self._wall_clock(), order)
         if term is not None and isinstance(order, Add):
             self._tell(order.client)
+            self._tell_evicted()
         elif was_in and term is None:
             _log.info("%s is out of quarantine: it was lifted by hand", order.client)
             self._said.pop(order.client, None)

@@ -8,8 +8,8 @@ A strike is what a client could have done otherwise: a message that nobody can r
 was refused for what is in it, a flood. To be late, surplus or not invited is none.
 
 Moments are seconds since 1970 on the machine's clock, since a quarantine outlives the program; a
-clock that is set back, or is wrong for a while, makes none longer than it was meant to be. Knows no clock and no disk:
-`quarantine_file.py` keeps what is here.
+clock that is set back, or is wrong for a while, makes none longer than it was meant to be. Knows no
+clock and no disk: `quarantine_file.py` keeps what is here.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,8 @@ from fedmqtt.topics import NAME_PATTERN, ClientId
 
 CLIENTS_MAX = 10_000
 """Of more clients with strikes, those are forgotten that were struck longest ago; who is in
-quarantine last of all, and by a person's word never. A broker with accounts does not let one client be so many."""
+quarantine last of all, and by a person's word never. A broker with accounts does not let one client
+be so many."""
 
 REASON_MAX = 300
 
@@ -67,8 +68,8 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     by_hand: bool = False
     """Whether a person wanted that."""
     back_since: Moment | None = None
-    """Since when, by the clock, it has been earlier than the quarantine's beginning: the clock was
-    set back. From then on the quarantine lasts as long as it would, if the clock stays like that."""
+    """From when on, by the clock, it has been earlier than the quarantine's beginning: it was set
+    back. From then on the quarantine lasts its whole time, should the clock stay like that."""
     out_since: Moment = 0.0
     """When it came out of the last one."""
 
