@@ -33,7 +33,7 @@ __all__ = ["broker", "taken"]
 pytestmark = keyed.pytestmark
 
 MALLORY = ClientId("mallory")
-JUNK = bytes(200_000)
+JUNK = b"junk"
 PIECE = messages.encode(Chunk(digest=Digest("b" * 64), data=memoryview(b"x")))
 
 
@@ -88,8 +88,9 @@ def test_in_quarantine_nothing_is_refused_that_a_device_may_not_have_sent(
 ) -> None:
     """Nor of a round that is to come; nor an answer that could count when it is out."""
     run = tmp_path / "run"
-    with keyed._coordinator(tmp_path, keyed._file(taken.broker, "coordinator")):
+    with keyed._coordinator(tmp_path, keyed._file(taken.broker, "coordinator"), cohort=2):
         keyed._is_here(taken, BOB)
+        keyed._is_here(taken, ANN)
         _, offer = taken.offer(1)
         quarantine_file.give(run, Add(client=BOB, term=Term(began=0.0, until=None, why="a test")))
         _clients_page(taken, "a test")
@@ -141,8 +142,8 @@ def test_a_flood_of_what_nobody_signed_is_not_listened_to(
     place = UpdatePart(0, MALLORY, ONE, "0")
     other = keyed._seal(taken.broker.account("bob"))
     forged = other.sealed(place, TOPICS.path(place), JUNK)
-    # Four whole answers, of 1 MiB and more, may come at once.
-    limits = ("--set", "limits.bytes_per_s=1024")
+    # Large pieces: so many as four whole answers have may come at once.
+    limits = ("--set", "limits.messages_per_s=5", "--set", "transfer.chunk_bytes=1048576")
     file = keyed._file(taken.broker, "coordinator")
     with keyed._coordinator(tmp_path, file, *limits) as coordinator:
         keyed._is_here(taken, BOB)
