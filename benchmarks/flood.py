@@ -55,6 +55,7 @@ def _measure(words: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, str(ROOT / "benchmarks" / "round_overhead.py"), "--in-process"]
         command += ["--broker", broker.url, "--clients", str(arguments.clients)]
         command += ["--params", str(arguments.params), "--rounds", str(arguments.rounds)]
+        command += ["--signed"] if arguments.signed else []
         began, used = time.perf_counter(), sum(map(cpu_s, pids))
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         span_s = time.perf_counter() - began
@@ -93,6 +94,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--params", type=int, default=199_210, help="float32 numbers in the model")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--signed", action="store_true", help="everybody has keys but who floods")
     parser.add_argument("--broker", default="mosquitto", help="mosquitto, embedded or mqtt://...")
     parser.add_argument("floods", nargs="*", default=list(FLOODS), help="of: " + ", ".join(FLOODS))
     return parser.parse_args()

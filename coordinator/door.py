@@ -8,12 +8,14 @@ throw its messages away, those of all others come late, or not at all. MQTT has 
 Measured with Mosquitto 2.0.11: with an open door, 18 rounds of half a second did not end in 100 s.
 
 With a closed door newcomers are looked for now and then, by the presences that the broker retains.
+Brokers that give those to nobody who asks with wildcards are asked by name, so that newcomers wait
+until it is open again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fedmqtt.effects import Seconds
-from fedmqtt.event_loop import EventLoop
+from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.mqtt_link import MqttLink
 from fedmqtt.topics import ClientId, PresenceOf, Topics, UpdatePart
 
@@ -34,19 +36,24 @@ class Door:
         self._flooding: set[ClientId] = set()
         self._known: dict[ClientId, None] = {}
         """Those that are listened to by name; nobody while the door is open."""
+        self._looking: Timer | None = None
 
     @property
     def is_closed(self) -> bool:
         return bool(self._flooding)
 
-    def listen(self) -> None:
-        """Over a new connection, and to everybody: who floods still is soon found out."""
+    def listen(self, known: Iterable[ClientId]) -> None:
+        """Over a new connection, and to everybody: who floods still is soon found out. `known` are
+        those whose presence may lie there."""
         self._flooding.clear()
         self._known.clear()
+        self._stop_looking()
         self._link.listen(*self._all)
+        self._ask(known)
 
-    def close_to(self, client: ClientId, others: Iterable[ClientId]) -> bool:
-        """Listen to the others alone. Whether the client was listened to before."""
+    def close_to(self, client: ClientId, everybody: Callable[[], Iterable[ClientId]]) -> bool:
+        """Listen to the others alone. Whether the client was listened to before. `everybody` is
+        asked for only then: it is for each message of a flood that this is called."""
         if client in self._flooding:
             return False
         was_closed = self.is_closed
@@ -54,6 +61,7 @@ class Door:
         if client in self._known:
             del self._known[client]
             self._link.unlisten(*self._filters(client))
+        others = sorted(everybody())
         new = [one for one in others if one not in self._known and one not in self._flooding]
         self._known |= dict.fromkeys(new)
         for some in self._packets(new):
@@ -71,7 +79,8 @@ class Door:
         self._link.listen(*self._filters(client))
 
     def open_to(self, client: ClientId) -> None:
-        """It may be heard again; everybody may, when it was the last."""
+        """It may be heard again; everybody may, when it was the last. What lies there as its
+        presence comes again."""
         if client not in self._flooding:
             return
         self._flooding.discard(client)
@@ -82,14 +91,23 @@ class Door:
         for some in self._packets(self._known):
             self._link.unlisten(*some)
         self._known.clear()
+        self._stop_looking()
+        self._ask([client])
+
+    def _ask(self, clients: Iterable[ClientId]) -> None:
+        """For the presences that lie there, where the broker gives them to no wildcard."""
+        self._link.ask_by_name((PresenceOf(client) for client in clients), once=True)
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = None
 
     def _look_for_newcomers(self) -> None:
-        if not self.is_closed:
-            return
         # What is retained comes in between the two.
         self._link.listen(self._topics.any_presence)
         self._link.unlisten(self._topics.any_presence)
-        self._loop.call_in(LOOK_EVERY_S, self._look_for_newcomers)
+        self._looking = self._loop.call_in(LOOK_EVERY_S, self._look_for_newcomers)
 
     @property
     def _all(self) -> tuple[str, str]:

@@ -55,9 +55,16 @@ class Gate:
         on_flood: Callable[[ClientId], None],
         # Of all clocks only this one outlives the machine's start; `quarantine.py` minds its jumps.
         wall_clock: Callable[[], Moment] = time.time,  # noqa: TID251
+        *,
+        believes_broker: bool = True,
     ) -> None:
         """`on_change` hears of each client whose quarantine begins, or is over; `on_flood` of each
-        message of one in quarantine that exceeds its limits even so."""
+        message of one in quarantine that exceeds its limits even so.
+
+        Without `believes_broker` a flood in a client's name proves nothing against it: it is no
+        strike, but the client is muted as it would be in quarantine for it: as soon and as long,
+        in memory alone, and it is refused nothing.
+        """
         self._limits = limits
         self._run = run
         self._now = now
@@ -78,6 +85,8 @@ class Gate:
         )
         self._quarantine = Quarantine(quarantine_file.load(run), rules)
         self._quarantine.pass_time(wall_clock())
+        self._believes_broker = believes_broker
+        self._muted = Quarantine({}, rules)
 
     def fit(self, answer_bytes: int, chunk_bytes: int) -> None:
         """No limit is below what an honest client needs for its answers, which have up to so many
@@ -103,7 +112,11 @@ class Gate:
         elif self._flood_strikes.take(now, client):
             limits = self._limits
             rate = f"{limits.messages_per_s:g} messages or {limits.bytes_per_s:,} bytes"
-            self.strike(client, f"a flood: more than {rate} a second")
+            why = f"a flood: more than {rate} a second"
+            if self._believes_broker:
+                self.strike(client, why)
+            else:
+                self._mute(client, why)
         return False
 
     def counted(self, client: ClientId, size_bytes: int, messages: int = 1) -> None:
@@ -122,6 +135,12 @@ class Gate:
         if term is not None and before is None:
             self._save()
             self._tell(client)
+        self._tell_evicted()
+
+    def _mute(self, client: ClientId, why: str) -> None:
+        self.say(client, f"{why}, in its name", logging.WARNING)
+        if self._muted.strike(self._wall_clock(), client, why) is not None:
+            self._tell(client)
 
     def say(self, client: ClientId, what: str, level: int = logging.INFO) -> None:
         """A line in the log about what a client did: each once, and no more than a few a minute."""
@@ -136,13 +155,24 @@ class Gate:
     # Quarantine
 
     def is_out(self, client: ClientId) -> bool:
-        """Whether it is in quarantine."""
-        return self._quarantine.term(client) is not None
+        """Whether it is in quarantine, or muted."""
+        return self._quarantine.term(client) is not None or self.is_muted(client)
+
+    def is_muted(self, client: ClientId) -> bool:
+        """Whether it is not heard for what it may not have sent."""
+        return self._muted.term(client) is not None
 
     def why_out(self, client: ClientId) -> str:
-        """For its owner, and for all who look; nothing where it is not in quarantine."""
-        term = self._quarantine.term(client)
-        return "" if term is None else f"in quarantine {self._sentence(term)}"
+        """For its owner, and for all who look; nothing where it is heard."""
+        if (term := self._quarantine.term(client)) is not None:
+            return f"in quarantine {self._sentence(term)}"
+        term = self._muted.term(client)
+        return "" if term is None else f"not listened to {self._sentence(term)}"
+
+    @property
+    def out(self) -> list[ClientId]:
+        """Who is in quarantine, or muted."""
+        return sorted({*self._quarantine.terms, *self._muted.terms})
 
     @property
     def terms(self) -> dict[ClientId, Term]:
@@ -151,10 +181,17 @@ class Gate:
     @property
     def struck(self) -> dict[ClientId, str]:
         """Who has been refused lately without being in quarantine for it: how often, and why."""
-        return {
-            client: f"{len(one.strikes)} refused lately, the last: {one.last}"
+        # Without quarantine, nobody counts.
+        counts = self._limits.strikes > 0
+        struck = {
+            client: f"{len(one.strikes)} refused lately" if counts else "refused lately"
             for client, one in self._quarantine.struck.items()
         }
+        told = {
+            client: f"{what}, the last: {self._quarantine.standings[client].last}"
+            for client, what in struck.items()
+        }
+        return told | {client: self.why_out(client) for client in self._muted.terms}
 
     def poll(self) -> None:
         """Carry out what people want, let those out whose time is over, and write down the rest."""
@@ -167,6 +204,9 @@ class Gate:
         for client in self._quarantine.pass_time(self._wall_clock()):
             _log.info("%s is out of quarantine: its time is over", client)
             self._on_change(client)
+        for client in self._muted.pass_time(self._wall_clock()):
+            _log.info("%s is listened to again", client)
+            self._on_change(client)
         if self._quarantine.has_changed:
             self._save()
         # After they are written down: should we be killed in between, they are carried out again.
@@ -178,6 +218,7 @@ class Gate:
         term = self._quarantine.obey(self._wall_clock(), order)
         if term is not None and isinstance(order, Add):
             self._tell(order.client)
+            self._tell_evicted()
         elif was_in and term is None:
             _log.info("%s is out of quarantine: it was lifted by hand", order.client)
             self._said.pop(order.client, None)
@@ -186,6 +227,11 @@ class Gate:
     def _tell(self, client: ClientId) -> None:
         _log.warning("%s is %s", client, self.why_out(client))
         self._on_change(client)
+
+    def _tell_evicted(self) -> None:
+        for client in self._quarantine.take_evicted():
+            _log.warning("%s is out of quarantine: too many others are in it", client)
+            self._on_change(client)
 
     def _save(self) -> None:
         quarantine_file.save(self._run, self._quarantine.standings)

@@ -8,12 +8,13 @@ A strike is what a client could have done otherwise: a message that nobody can r
 was refused for what is in it, a flood. To be late, surplus or not invited is none.
 
 Moments are seconds since 1970 on the machine's clock, since a quarantine outlives the program; a
-clock that is set back makes none longer than it was meant to be. Knows no clock and no disk:
-`quarantine_file.py` keeps what is here.
+clock that is set back, or is wrong for a while, makes none longer than it was meant to be. Knows no
+clock and no disk: `quarantine_file.py` keeps what is here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 from msgspec import Meta, Struct, structs
@@ -23,7 +24,8 @@ from fedmqtt.topics import NAME_PATTERN, ClientId
 
 CLIENTS_MAX = 10_000
 """Of more clients with strikes, those are forgotten that were struck longest ago; who is in
-quarantine last of all. A broker with accounts does not let one client be so many."""
+quarantine last of all, and by a person's word never. A broker with accounts does not let one client
+be so many."""
 
 REASON_MAX = 300
 
@@ -63,6 +65,11 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Quarantines in a row that strikes led to."""
     term: Term | None = None
     """The one it is in."""
+    by_hand: bool = False
+    """Whether a person wanted that."""
+    back_since: Moment | None = None
+    """From when on, by the clock, it has been earlier than the quarantine's beginning: it was set
+    back. From then on the quarantine lasts its whole time, should the clock stay like that."""
     out_since: Moment = 0.0
     """When it came out of the last one."""
 
@@ -95,6 +102,12 @@ class Quarantine:
         """Who was struck last is last."""
         self.has_changed = False
         """Since somebody set it to False."""
+        self._evicted: list[ClientId] = []
+
+    def take_evicted(self) -> list[ClientId]:
+        """Whose quarantine was forgotten for want of room, since this was asked last."""
+        evicted, self._evicted = self._evicted, []
+        return evicted
 
     def term(self, client: ClientId) -> Term | None:
         """The quarantine that the client is in, as of the last `pass_time`."""
@@ -142,7 +155,12 @@ class Quarantine:
                 return None
             case Add(client=client, term=term):
                 if term.until is None or term.until > at:
-                    self._put(client, structs.replace(standing, term=term, strikes=()))
+                    self._put(
+                        client,
+                        structs.replace(
+                            standing, term=term, strikes=(), by_hand=True, back_since=None
+                        ),
+                    )
                 return self.term(client)
 
     def pass_time(self, at: Moment) -> list[ClientId]:
@@ -164,17 +182,20 @@ class Quarantine:
         if term is not None:
             if term.until is None:
                 return standing
-            # Where the clock was set back, it began when that was.
-            began = min(term.began, at)
-            until = min(term.until, at + term.until - term.began)
-            if at < until:
-                term = structs.replace(term, began=began, until=until)
-                return structs.replace(standing, term=term)
-            standing = structs.replace(standing, term=None, out_since=at)
-        standing = structs.replace(standing, strikes=self._recent(standing, at))
-        if not standing.strikes and not self._is_remembered(standing, at):
-            return CLEAN
-        return standing
+            back_since = None
+            if at < term.began:
+                since = standing.back_since
+                back_since = at if since is None else min(since, at)
+            if at < (term.until if back_since is None else back_since + term.until - term.began):
+                return structs.replace(standing, back_since=back_since)
+            standing = structs.replace(
+                standing, term=None, by_hand=False, back_since=None, out_since=at
+            )
+        # As they are, while the clock is earlier: it may be right again in a moment.
+        recent = tuple(one for one in standing.strikes if at - one < self._rules.within_s)
+        standing = structs.replace(standing, strikes=recent)
+        is_forgotten = standing.terms == 0 or at - standing.out_since >= self._rules.longest_s
+        return CLEAN if not recent and is_forgotten else standing
 
     def _recent(self, standing: Standing, at: Moment) -> tuple[Moment, ...]:
         # Of a clock that was set back it is only known that it was not later than now.
@@ -199,13 +220,15 @@ class Quarantine:
         self.standings[client] = standing
         self.has_changed = True
         if len(self.standings) > CLIENTS_MAX:
-            del self.standings[_least(self.standings.items())]
+            self._forget_one()
 
-
-def _least(standings: Iterable[tuple[ClientId, Standing]]) -> ClientId:
-    """Whom to forget first: the longest ago of those that are not in quarantine, if there are."""
-    everybody = list(standings)
-    return next((client for client, one in everybody if one.term is None), everybody[0][0])
+    def _forget_one(self) -> None:
+        """The longest ago of those that are not in quarantine, if there are."""
+        free = (client for client, one in self.standings.items() if one.term is None)
+        shut_out = (client for client, one in self.standings.items() if not one.by_hand)
+        client = next(chain(free, shut_out), None)
+        if client is not None and self.standings.pop(client).term is not None:
+            self._evicted.append(client)
 
 
 def until(term: Term, at: Moment) -> str:

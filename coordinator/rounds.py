@@ -611,6 +611,21 @@ def may_count(state: State, client: ClientId, run: RunId, round_id: RoundId, rul
     return not _late_fault(state, client, round_id, rules)
 
 
+def is_to_come(state: State, round_id: RoundId) -> bool:
+    """Whether there may be an answer to this round one day, and can be none yet."""
+    return not isinstance(state, Finished) and round_id > state.round
+
+
+def may_yet_count(state: State, round_id: RoundId, rules: Rules) -> bool:
+    """Whether any answer to this round may be accepted from now on. Else it is refused for good."""
+    if isinstance(state, Finished):
+        return False
+    if round_id >= state.round:
+        return True
+    is_remembered = state.round - round_id <= rules.late_rounds_max
+    return rules.late != "discard" and _more_to_come(state, rules) and is_remembered
+
+
 def older_models(state: State) -> tuple[ModelRef, ...]:
     """Those from which somebody who is at work began, or may be fetching, oldest first."""
     if isinstance(state, Finished):

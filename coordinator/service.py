@@ -39,13 +39,12 @@ from coordinator.aggregation import KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
-from coordinator.door import Door
-from coordinator.gate import POLL_S, Gate
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.published_model import PublishedModel
+from coordinator.reception import Reception
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
 from coordinator.round_rules import LANES
@@ -60,7 +59,7 @@ from fedmqtt import __version__, data_query, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.logs import Seldom, printable
+from fedmqtt.logs import printable
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     WIRE_VERSION,
@@ -189,7 +188,6 @@ class Service:
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
         )
-        self._gate = Gate(config.limits, folder, loop.now, self._on_quarantine, self._on_flood)
         self._uploads = Uploads(
             config.transfer.uploads_at_once, config.transfer.stall_s, self._folder.uploads
         )
@@ -293,11 +291,26 @@ class Service:
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
                 tell_strays=True,
+                admits=lambda address, size: self._reception.admits(address, size),
             ),
             self._on_link,
         )
-        self._unproven = Seldom()
-        self._door = Door(loop, self.link, topics)
+        self._reception = Reception(
+            loop,
+            self.link,
+            topics,
+            self._roster,
+            self._facts,
+            config.limits,
+            folder,
+            has_keys=self._broker.seal is not None,
+            happen=self._happen,
+            refuse=self._refuse_unread,
+            show=self._status_is_due,
+            state=lambda: self._state,
+            rules=lambda: self._rules,
+        )
+        self._gate = self._reception.gate
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
 
@@ -338,7 +351,7 @@ class Service:
             _log.warning("%s", NOTHING_IS_SIGNED)
         try:
             self.link.open()
-            self._poll_gate()
+            self._reception.poll()
             self._loop.run()
             self._finish_averaging()
             if self._failure is not None:
@@ -628,9 +641,8 @@ class Service:
         self._acting = True
         # Not sooner: what came while we could not reply would be lost. Not later: who reads the
         # offer may reply at once.
-        self._door.listen()
         # Whoever else is there says so when it sees that the board is cleared.
-        self.link.ask_by_name(PresenceOf(client) for client in self._roster.names())
+        self._reception.open()
         self._welcome_broker()
 
     # What happens
@@ -673,13 +685,9 @@ class Service:
             case Arrived(address, payload):
                 self._on_arrival(address, payload)
             case Strayed(client, topic, size_bytes):
-                is_within_limits = self._gate.admits(client, size_bytes)
-                if is_within_limits and not self._topics.is_trial(topic):
-                    self._unreadable(client, WireError(f"nothing belongs in {topic[:100]}"))
+                self._reception.strayed(client, topic, size_bytes)
 
     def _welcome_broker(self) -> None:
-        for client in self._gate.terms:
-            self._happen(rounds.Barred(self._loop.now(), client, self._gate.why_out(client)))
         # It may have lost everything it kept, or be another one with other limits.
         limit = room_for(self._config.transfer.chunk_bytes, self._packet_bytes_max)
         self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, self._packet_bytes_max)
@@ -712,15 +720,10 @@ class Service:
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
-            case PresenceOf(client) | UpdatePart(client=client) if not self._gate.admits(
-                client, len(payload)
-            ):
-                return
             case PresenceOf(client) if payload:
-                # Of who is in quarantine it is looked for when that is over.
-                if not self._gate.is_out(client):
-                    self._on_presence(client, payload)
-            case UpdatePart() if self._is_heard(address):
+                # Of who is in quarantine too: where it is then is known when that is over.
+                self._on_presence(client, payload)
+            case UpdatePart() if self._reception.hears(address, payload):
                 self._on_part(address, payload)
             case CoordinatorSeat() | SeatClaim():
                 self._on_seat(address, payload)
@@ -731,17 +734,9 @@ class Service:
                 return
 
     def _on_unproven(self, address: Address, reason: str) -> None:
-        """Refused without a word to its sender: that would go to who did not send it, and may owe
-        the true answer still."""
         now = self._loop.now()
-        what = f"dropped what came in {self._topics.path(address)}: {reason}"
-        if told := self._unproven.heard(now, what):
-            _log.warning("%s", told)
+        self._reception.unproven(address, reason)
         match address:
-            case UpdatePart(client=client):
-                self._facts.unreadable += 1
-                self._facts.refusals.append(f"{client}: {reason}")
-                self._status_is_due()
             # As of what cannot be read: it lies where our own should.
             case CoordinatorSeat():
                 self._lead(leadership.SeatSeen(now, None))
@@ -764,9 +759,9 @@ class Service:
         try:
             presence = messages.read_presence(payload)
         except WireError as bad:
-            self._unreadable(client, bad)
+            self._reception.unread_presence(client, str(bad))
             return
-        self._door.know(client)
+        self._reception.door.know(client)
         if presence.online:
             self._happen(rounds.ClientCame(now, client, presence))
         else:
@@ -777,10 +772,10 @@ class Service:
         try:
             message = messages.read_from_client(payload)
         except WireError as bad:
-            self._refuse_unread(address, payload, bad)
+            self._reception.unread_part(address, payload, str(bad))
             return
         if address.lane != (lane := lane_of(client, LANES)):
-            self._refuse_unread(address, payload, WireError(f"lane {address.lane}, not {lane}"))
+            self._reception.unread_part(address, payload, f"lane {address.lane}, not {lane}")
             return
         self._source, self._cost = payload, (len(payload), 1)
         match message:
@@ -792,7 +787,7 @@ class Service:
                 self._on_answer(client, message)
             case _:
                 misplaced = f"part {address.part!r} is no place for {type(message).__name__}"
-                self._refuse_unread(address, payload, WireError(misplaced))
+                self._reception.unread_part(address, payload, misplaced)
 
     def _on_announce(self, client: ClientId, announce: Announce) -> None:
         fault = excuse = self._outdated_fault(announce.round)
@@ -820,8 +815,7 @@ class Service:
 
     def _on_upload(self, client: ClientId, upload: Upload) -> None:
         if not self._uploads.is_intact(upload):
-            # The client still owes it, and will announce it again.
-            self._unreadable(client, WireError("the chunks do not add up to what was announced"))
+            self._reception.unread_pieces(client, "the chunks do not add up to what was announced")
             return
         with upload.opened() as data:
             try:
@@ -836,7 +830,8 @@ class Service:
                 self._source, self._cost = upload.path, (announce.size_bytes, chunks)
                 self._on_answer(client, message)
                 return
-        self._unreadable(client, why)
+        # The announcement named its digest, and was signed where there are keys.
+        self._reception.unreadable(client, str(why), is_proven=True)
         announce = upload.announce
         self._tell(client, announce.run, announce.round, str(why))
 
@@ -1193,59 +1188,9 @@ class Service:
         refused = Receipt(run=run, round=round_id, accepted=False, reason=reason[:500], blamed=True)
         self._say(Publish(Inbox(client), refused))
 
-    def _refuse_unread(self, address: UpdatePart, payload: bytes, why: WireError) -> None:
-        self._unreadable(address.client, why)
-        # Where answers are signed, a piece does not prove who sent it, and a refusal lets the
-        # client forget its answer.
-        if self._broker.seal is None or not messages.is_piece(payload):
-            # What cannot be read does not tell of which run it is.
-            self._tell(address.client, self._rules.run, address.round, str(why))
-
-    def _unreadable(self, client: ClientId, why: WireError) -> None:
-        self._facts.unreadable += 1
-        self._facts.refusals.append(f"{client}: {why}")
-        self._gate.strike(client, str(why))
-        self._status_is_due()
-
-    # Quarantine
-
-    def _poll_gate(self) -> None:
-        self._gate.poll()
-        self._loop.call_in(POLL_S, self._poll_gate)
-
-    def _is_heard(self, address: UpdatePart) -> bool:
-        """Whether anything of this client's is read. If not, it is told why, now and then."""
-        client, number = address.client, address.round
-        # Of what counted already, a copy gets its receipt: else the client would believe us that it
-        # did not.
-        if not self._gate.is_out(client) or rounds.has_counted(self._state, client, number):
-            return True
-        if self._gate.answers_refusal(client):
-            self._tell(client, self._rules.run, number, self._gate.why_out(client))
-        return False
-
-    def _on_quarantine(self, client: ClientId) -> None:
-        # Posted: it may be an effect of an event that is being dealt with.
-        self._loop.post(lambda: self._take_quarantine(client))
-
-    def _on_flood(self, client: ClientId) -> None:
-        if self._door.close_to(client, sorted(self._roster.clients)):
-            _log.warning(
-                "%s floods us in quarantine too: the others are listened to by name. At the broker,"
-                " `fedmqtt revoke` ends it",
-                client,
-            )
-
-    def _take_quarantine(self, client: ClientId) -> None:
-        now = self._loop.now()
-        if self._gate.is_out(client):
-            self._happen(rounds.Barred(now, client, self._gate.why_out(client)))
-            return
-        self._happen(rounds.Unbarred(now, client))
-        self._door.open_to(client)
-        # What lies there as its presence comes again.
-        self.link.subscribe([PresenceOf(client)])
-        self.link.unsubscribe([PresenceOf(client)])
+    def _refuse_unread(self, client: ClientId, number: RoundId, reason: str) -> None:
+        # What is not read does not tell of which run it is.
+        self._tell(client, self._rules.run, number, reason)
 
     # Models
 

@@ -272,6 +272,8 @@ class LinkOptions:
     tell_of: tuple[type[Address], ...] = ()
     """Of messages to such addresses the owner hears when the broker has acknowledged them."""
     tell_strays: bool = False
+    admits: Callable[[Address, int], bool] = lambda _address, _size_bytes: True
+    """Asked of each message before its signature is checked: what it does not admit is dropped."""
 
 
 class Network(Protocol):
@@ -462,15 +464,19 @@ class MqttLink:
         if self._up and self._client is not None:
             self._subscribe(self._client, [self._topics.path(address) for address in addresses])
 
-    def ask_by_name(self, addresses: Iterable[Address]) -> None:
+    def ask_by_name(self, addresses: Iterable[Address], *, once: bool = False) -> None:
         """For what is retained there, where a subscription with wildcards may not have brought it.
 
-        What is said there later comes too, once more perhaps. With other brokers this does nothing.
+        What is said there later comes too, once more perhaps, unless it is asked for `once`. With
+        other brokers this does nothing.
         """
         if self._retained_by_name:
             names = list(addresses)
             for first in range(0, len(names), _FILTERS_MAX):
-                self.subscribe(names[first : first + _FILTERS_MAX])
+                some = names[first : first + _FILTERS_MAX]
+                self.subscribe(some)
+                if once:
+                    self.unsubscribe(some)
 
     def listen(self, *filters: str) -> None:
         """As the subscriptions in the options, for as long as this connection lasts."""
@@ -868,6 +874,8 @@ class MqttLink:
             self._handle(event)
 
     def _tell_of(self, arrived: Arrived, topic: str) -> None:
+        if not self._options.admits(arrived.address, len(arrived.payload)):
+            return
         try:
             message = self._seal.opened(arrived.address, topic, arrived.payload)
         except BadSignature as bad:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from coordinator import quarantine_file
+from coordinator import quarantine, quarantine_file
 from coordinator.config import Limits
 from coordinator.gate import Gate
-from coordinator.quarantine import Add, Lift, Term
+from coordinator.quarantine import Add, Lift, Standing, Term
 from fedmqtt.topics import ClientId
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
@@ -25,7 +25,7 @@ class Stage:
         self.folder, self.limits = folder, Limits(**limits)
         self.gate = self.again()
 
-    def again(self) -> Gate:
+    def again(self, *, believes_broker: bool = True) -> Gate:
         """As after a kill: whatever is on the disk, and nothing else."""
         return Gate(
             self.limits,
@@ -34,6 +34,7 @@ class Stage:
             self.changed.append,
             self.flooding.append,
             lambda: self.wall,
+            believes_broker=believes_broker,
         )
 
 
@@ -115,3 +116,43 @@ def test_a_reason_is_logged_once_and_a_client_fills_no_log(
     assert len(caplog.messages) == 10
     stage.gate.say(BOB, "noise")
     assert caplog.messages[-1] == "bob: noise"
+
+
+def test_where_the_broker_is_not_believed_a_flood_mutes_and_is_no_strike(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, messages_per_s=1.0, strikes=2, quarantine_s=60.0)
+    gate = stage.gate = stage.again(believes_broker=False)
+    for _ in range(2):
+        stage.now += 0.1
+        while gate.admits(ANN, 1):
+            pass
+    assert gate.is_muted(ANN) and gate.is_out(ANN) and gate.out == [ANN]
+    assert gate.why_out(ANN).startswith("not listened to until ")
+    assert gate.struck == {ANN: gate.why_out(ANN)}
+    assert gate.terms == {} and stage.changed == [ANN]
+    gate.admits(ANN, 1)
+    assert stage.flooding == [ANN]
+    gate.poll()
+    assert quarantine_file.load(tmp_path) == {}
+    stage.wall += 60
+    gate.poll()
+    assert not gate.is_out(ANN) and stage.changed == [ANN, ANN]
+
+
+def test_without_quarantine_nobody_says_how_often(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, strikes=0)
+    for _ in range(50):
+        stage.gate.strike(ANN, "noise")
+    assert stage.gate.struck == {ANN: "refused lately, the last: noise"}
+
+
+def test_whose_place_another_needed_is_let_in_and_it_is_told(tmp_path: Path) -> None:
+    by_hand = Standing(term=Term(began=1e9, until=None, why="by hand"), by_hand=True)
+    standings = {ClientId(f"c{i}"): by_hand for i in range(quarantine.CLIENTS_MAX - 1)}
+    term = Term(began=1e9, until=2e9, why="noise")
+    quarantine_file.save(tmp_path, {ANN: Standing(terms=1, term=term)} | standings)
+    stage = Stage(tmp_path)
+    assert stage.gate.is_out(ANN)
+    quarantine_file.give(tmp_path, Add(client=BOB, term=Term(began=1e9, until=None, why="x")))
+    stage.gate.poll()
+    assert stage.gate.is_out(BOB) and not stage.gate.is_out(ANN)
+    assert stage.changed == [BOB, ANN]

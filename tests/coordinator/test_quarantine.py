@@ -130,7 +130,6 @@ def test_a_clock_that_was_set_back_makes_no_quarantine_longer() -> None:
     year = 365 * 24 * HOUR
     strike_out(held, year)
     assert held.pass_time(0.0) == []
-    assert term(held).until == 600.0
     assert held.pass_time(600.0) == [ANN]
 
 
@@ -196,3 +195,38 @@ def test_spans_and_ends_are_told_as_people_say_them() -> None:
         one = Term(began=at, until=at + span, why="noise")
         assert quarantine.until(one, at) == told
     assert quarantine.until(Term(began=at, until=None, why=""), at) == "until it is lifted"
+
+
+def test_a_clock_that_is_wrong_for_a_moment_changes_nothing() -> None:
+    """As that of a machine without a battery, until the network has set it."""
+    held, now = book(), 1.7e9
+    week = Term(began=now, until=now + 7 * 24 * HOUR, why="by hand")
+    held.obey(now, Add(client=ANN, term=week))
+    assert held.strike(now, BOB, "noise") is None
+    kept = dict(held.standings)
+    assert held.pass_time(0.0) == []
+    assert held.pass_time(now + 60) == []
+    assert held.standings == kept
+    assert held.pass_time(now + 7 * 24 * HOUR) == [ANN]
+
+
+def test_a_clock_that_stays_wrong_ends_a_quarantine_also_over_restarts() -> None:
+    held = book()
+    strike_out(held, 1.7e9)
+    for at in (0.0, 500.0, 100.0, 599.0):
+        held = Quarantine(held.standings, RULES)
+        assert held.pass_time(at) == []
+    assert held.pass_time(600.0) == [ANN]
+
+
+def test_what_a_person_wanted_is_never_forgotten_and_of_others_it_is_told() -> None:
+    held = book()
+    strike_out(held, 0.0)
+    for_good = Term(began=0.0, until=None, why="by hand")
+    for i in range(CLIENTS_MAX):
+        held.obey(1.0, Add(client=ClientId(f"c{i}"), term=for_good))
+    assert held.take_evicted() == [ANN] and held.take_evicted() == []
+    assert held.strike(2.0, BOB, "noise") is None
+    assert len(held.terms) == CLIENTS_MAX and BOB not in held.standings
+    held.obey(2.0, Add(client=BOB, term=for_good))
+    assert len(held.terms) == CLIENTS_MAX + 1
