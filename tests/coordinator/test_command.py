@@ -145,6 +145,14 @@ def test_the_settings_in_force_are_printed_and_can_be_read_again(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [tmp_path / "federation.toml"]
 
 
+def test_the_settings_in_force_are_printed_without_the_password(tmp_path: Path) -> None:
+    config = write(tmp_path, GOOD)
+    ended = run(config, "--print-config", "--broker", 'mqtt://ann:hun"ter2@pi')
+    assert ended.returncode == 0 and "ter2" not in ended.stdout
+    printed = settings.read(write(tmp_path, ended.stdout), [], FederationConfig)
+    assert printed.broker.url == "mqtt://ann@pi:1883"
+
+
 NOWHERE = "mqtt://127.0.0.1:1"
 """Where no broker is."""
 
