@@ -7,7 +7,7 @@ starts up some time in the past.
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -25,7 +25,7 @@ class Pair:
     """A certificate and its private key, both in PEM."""
 
     certificate: str
-    key: str
+    key: str = field(repr=False)
 
 
 class Authority:

@@ -167,9 +167,11 @@ class Kit:
             signing_key=keys.signing_key,
             ticket=keys.ticket,
         )
+        kept = tuple(one for one in self.plan.accounts if one.id != account_id or one.is_listed)
+        # First: what was made can be revoked, wherever this is broken off.
+        self._record(structs.replace(self.plan, accounts=(*kept, account)))
         _write(path, credentials.render(made), secret=True)
-        revoked = tuple(one for one in self.plan.accounts if one.id != account_id or one.is_listed)
-        self._become(structs.replace(self.plan, accounts=(*revoked, account)), password)
+        self._become(self.plan, password)
         return path
 
     def revoke(self, account_id: str) -> Account:
@@ -216,6 +218,10 @@ class Kit:
         _write(broker / "revoked.pem", self._authority.revocations(serials))
         keys = [(one.public_key, one.id) for one in plan.accounts if one.revoked and one.public_key]
         _write(self._folders.revoked, revocations.render(keys))
+        self._record(plan)
+
+    def _record(self, plan: Plan) -> None:
+        self.plan = plan
         _write(self._folders.plan, _render(plan))
 
     def _write_accounts(self, newest: Account | None, password: str) -> None:

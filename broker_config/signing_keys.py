@@ -3,7 +3,7 @@
 A kit that was made before there were any has none, and gives none: nobody asks for signatures then.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmqtt import signing
@@ -15,7 +15,7 @@ class AccountKeys:
     """What stands in the credentials of one account."""
 
     federation_key: str = ""
-    signing_key: str = ""
+    signing_key: str = field(default="", repr=False)
     ticket: str = ""
     public_key: str = ""
     """By which the kit can revoke it."""

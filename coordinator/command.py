@@ -39,7 +39,13 @@ from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.messages import Purpose
-from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
+from fedmqtt.mqtt_link import (
+    BrokerUrl,
+    BrokerUrlError,
+    parse_broker_url,
+    plaintext_fault,
+    without_password,
+)
 from fedmqtt.revocations import Revocations, RevocationsError
 from fedmqtt.settings import SettingsError
 from fedmqtt.weights import Array, Layout
@@ -82,7 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="wait while another coordinator runs the federation, and take over when it is gone",
     )
     parser.add_argument(
-        "--print-config", action="store_true", help="print the settings in force, and end"
+        "--print-config",
+        action="store_true",
+        help="print the settings in force, without the broker's password, and end",
     )
 
 
@@ -116,13 +124,14 @@ def run_job(
     loop = EventLoop()
     loop.stop_on_signals()
     try:
-        config = settle(_config(arguments))
+        config, broker = _config(arguments)
+        config = settle(config)
         if arguments.print_config:
-            sys.stdout.write(settings.render(with_strategy_settings(config)))
+            sys.stdout.write(settings.render(_shown(with_strategy_settings(config))))
             return 0
-        if not arguments.insecure and (fault := plaintext_fault(_broker(config))):
+        if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
-        return coordinate(loop, config, arguments, job)
+        return coordinate(loop, config, broker, arguments, job)
     except (SettingsError, BrokerUrlError, CheckpointError, LedgerError, SeatTaken) as bad:
         sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
         return EXIT_USAGE
@@ -141,14 +150,18 @@ class NothingToTakeOver(Exception):
 
 
 def coordinate(
-    loop: EventLoop, config: FederationConfig, arguments: argparse.Namespace, job: Job
+    loop: EventLoop,
+    config: FederationConfig,
+    broker: BrokerUrl,
+    arguments: argparse.Namespace,
+    job: Job,
 ) -> int:
     """Exit code of the program."""
     awaited: Path | None = None
     try:
         while (place := _place(loop, config, arguments, awaited)) is not None:
             try:
-                service = _service(loop, config, place, arguments, job)
+                service = _service(loop, config, broker, place, arguments, job)
                 return _run_in(place, service, config, job)
             except RunElsewhere as elsewhere:
                 if loop.stop_signal is not None:
@@ -195,7 +208,8 @@ def _run_in(place: "_Place", service: Service, config: FederationConfig, job: Jo
     return code if service.is_finished else _STOPPED
 
 
-def _config(arguments: argparse.Namespace) -> FederationConfig:
+def _config(arguments: argparse.Namespace) -> tuple[FederationConfig, BrokerUrl]:
+    """And the way to the broker, with its account."""
     overrides = list(arguments.set)
     if arguments.broker is not None:
         overrides.append(settings.override("broker.url", arguments.broker))
@@ -213,7 +227,7 @@ def _config(arguments: argparse.Namespace) -> FederationConfig:
             f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
             " looked at with mqtts:// alone"
         )
-    return config
+    return config, broker
 
 
 def _broker(config: FederationConfig) -> BrokerUrl:
@@ -354,14 +368,13 @@ def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
 def _service(
     loop: EventLoop,
     config: FederationConfig,
+    broker: BrokerUrl,
     place: _Place,
     arguments: argparse.Namespace,
     job: Job,
 ) -> Service:
     folder = place.folder
-    # Without the broker's password: run folders are shown around.
-    broker = structs.replace(config.broker, url=str(parse_broker_url(config.broker.url)))
-    settled = settings.render(structs.replace(with_strategy_settings(config), broker=broker))
+    settled = settings.render(_shown(with_strategy_settings(config)))
     try:
         initial = None if place.goes_on else job.begin(config, folder)
         service = Service(
@@ -370,7 +383,7 @@ def _service(
             initial,
             folder,
             purpose=job.purpose,
-            broker=_broker(config),
+            broker=broker,
             standby=arguments.standby,
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.
@@ -385,6 +398,12 @@ def _service(
     except OSError as bad:
         raise SettingsError(f"run folder {_said(bad)}") from bad
     return service
+
+
+def _shown(config: FederationConfig) -> FederationConfig:
+    """Without the broker's password: screens and run folders are shown around."""
+    broker = structs.replace(config.broker, url=without_password(config.broker.url))
+    return structs.replace(config, broker=broker)
 
 
 def _keep_settings(folder: Path, settled: str) -> None:

@@ -77,6 +77,8 @@ class Gate:
         self._refusals = Buckets(_REFUSALS_PER_S, _REFUSALS_AT_ONCE)
         self._lines = Buckets(_LINES_PER_S, _LINES_AT_ONCE)
         self._said: dict[ClientId, str] = {}
+        self._bad_orders: set[Path] = set()
+        """That lie there still, and were told of."""
         rules = quarantine.Rules(
             strikes=limits.strikes,
             within_s=limits.strikes_within_s,
@@ -195,12 +197,7 @@ class Gate:
 
     def poll(self) -> None:
         """Carry out what people want, let those out whose time is over, and write down the rest."""
-        orders = quarantine_file.orders(self._run)
-        for path, order in orders:
-            if order is None:
-                _log.warning("%s is no order that this program understands", path)
-            else:
-                self._obey(order)
+        taken = self._take_orders()
         for client in self._quarantine.pass_time(self._wall_clock()):
             _log.info("%s is out of quarantine: its time is over", client)
             self._on_change(client)
@@ -210,8 +207,39 @@ class Gate:
         if self._quarantine.has_changed:
             self._save()
         # After they are written down: should we be killed in between, they are carried out again.
-        for path, _ in orders:
+        for path in taken:
             path.unlink(missing_ok=True)
+
+    def _take_orders(self) -> list[Path]:
+        """Obey them; what to remove when that is written down. An order that cannot be read, or not
+        be removed and so would be obeyed for ever, is none: it is told, and stops nobody."""
+        taken: list[Path] = []
+        left: set[Path] = set()
+        try:
+            orders = quarantine_file.orders(self._run)
+        except OSError as bad:
+            folder = Path(bad.filename)
+            self._tell_of_order(
+                folder, f"cannot be read, and orders in it are none: {bad.strerror}"
+            )
+            orders, left = [], {folder}
+        for path, order in orders:
+            try:
+                if order is None:
+                    self._tell_of_order(path, "is no order that this program understands")
+                    path.unlink(missing_ok=True)
+                else:
+                    taken.append(quarantine_file.claim(path))
+                    self._obey(order)
+            except OSError as bad:
+                self._tell_of_order(path, f"cannot be removed, and is no order: {bad.strerror}")
+                left.add(path)
+        self._bad_orders = left
+        return taken
+
+    def _tell_of_order(self, path: Path, what: str) -> None:
+        if path not in self._bad_orders:
+            _log.warning("%s %s", path, what)
 
     def _obey(self, order: Order) -> None:
         was_in = self._quarantine.term(order.client) is not None

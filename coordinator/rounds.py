@@ -608,7 +608,7 @@ def may_count(state: State, client: ClientId, run: RunId, round_id: RoundId, rul
         return False
     if isinstance(state, Collecting) and round_id == state.round:
         return not _why_uninvited(state, client, "train")
-    return not _late_fault(state, client, round_id, rules)
+    return not _late_fault(state, client, round_id, rules) and _has_room_for_late(state, rules)
 
 
 def is_to_come(state: State, round_id: RoundId) -> bool:
@@ -1071,6 +1071,8 @@ def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[Sta
     if not isinstance(state, Collecting) or round_id != state.round:
         if reason := _late_fault(state, client, round_id, rules):
             return _refuse(state, event, reason, rules)
+        if not _has_room_for_late(state, rules):
+            return _put_off(state, event)
         if event.fault:
             return _blame(_refuse(state, event, event.fault, rules), event, event.fault)
         return state, [Admit(client, round_id)]
@@ -1199,6 +1201,8 @@ def _take_late(
     reason = _late_fault(state, client, round_id, rules)
     if settled is None or reason:
         return _refuse(state, event, reason, rules)
+    if not _has_room_for_late(state, rules):
+        return _put_off(state, event)
     if reason := _content_fault(settled.model, event):
         return _blame(_refuse(state, event, reason, rules), event, reason)
     took_s = _worked_s(state, client, round_id, event.at, rules)
@@ -1215,7 +1219,7 @@ def _take_late(
 
 
 def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules) -> str:
-    """Why an answer to a round that is not open cannot count, whatever is in it."""
+    """Why an answer to a round that is not open cannot count, whatever is in it; nor later."""
     settled = _settled(state, round_id)
     if isinstance(state, Finished) or round_id >= state.round or rules.late == "discard":
         return _not_open(state, round_id)
@@ -1227,9 +1231,18 @@ def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules)
         return f"not invited to train in round {round_id}"
     if client not in settled.train and settled.is_shut:
         return _no_room(round_id)
-    if len(state.past.held) >= rules.held_max:
-        return f"late: round {round_id} is closed, and too many late answers wait already"
     return ""
+
+
+def _has_room_for_late(state: State, rules: Rules) -> bool:
+    return len(state.past.held) < rules.held_max
+
+
+def _put_off(state: S, event: AnnounceCame | UpdateCame) -> tuple[S, list[Effect]]:
+    """Nothing is said: a receipt would let its sender forget what may count when there is room. It
+    sends it again."""
+    named = f"{event.client}, round {event.round}"
+    return state, [Note("put off", f"{named}: too many late answers wait already")]
 
 
 def _more_to_come(state: Waiting | Collecting | Averaging, rules: Rules) -> bool:

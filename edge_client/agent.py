@@ -124,9 +124,9 @@ class Agent:
         self._quality = LinkQuality()
         """Of the link up, as far as this program's life has shown it."""
         self._down_told: tuple[str, Seconds] | None = None
+        """Why there is no link, and when the log told so."""
         self._may_be_unseen = False
         """On this connection's broker, by a coordinator that comes after us."""
-        """Why there is no link, and when the log told so."""
         self._unproven = Seldom()
         self._done = RoundsDone(config.state_dir / "rounds-done.json") if broker.seal else None
         """Where offers are signed: else whoever has the broker can make up any number of them."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from msgspec import structs
+
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
@@ -18,7 +20,13 @@ from fedmqtt.command_line import EXIT_DENIED
 from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
-from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
+from fedmqtt.mqtt_link import (
+    BrokerUrl,
+    BrokerUrlError,
+    parse_broker_url,
+    plaintext_fault,
+    without_password,
+)
 from fedmqtt.settings import SettingsError
 
 _FLAGS = ("broker", "federation", "id", "task", "data", "state")
@@ -48,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
     )
     parser.add_argument(
-        "--print-config", action="store_true", help="print the settings in force, and end"
+        "--print-config",
+        action="store_true",
+        help="print the settings in force, without the broker's password, and end",
     )
 
 
@@ -63,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (SettingsError, BrokerUrlError, CredentialsError) as bad:
         return _refuse(str(bad))
     if arguments.print_config:
-        sys.stdout.write(settings.render(config))
+        sys.stdout.write(settings.render(_shown(config)))
         return 0
     if not arguments.insecure and (fault := plaintext_fault(broker)):
         return _refuse(fault)
@@ -108,6 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_DENIED
     # Being stopped is how a client's life ends; there is no other success to report.
     return 0
+
+
+def _shown(config: ClientConfig) -> ClientConfig:
+    """For screens and files that are shown around."""
+    return structs.replace(config, broker=without_password(config.broker))
 
 
 def _task_fault(task: str) -> str:

@@ -65,6 +65,10 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ticket: _Key = ""
     """Of a device: that the federation gave it this key."""
 
+    def __repr__(self) -> str:
+        """Without what is secret: this is for whoever reads a traceback or a log."""
+        return f"<credentials of {self.role} {self.id} in {self.federation}>"
+
     @property
     def username(self) -> str:
         return self.account or self.id

@@ -83,7 +83,7 @@ class BrokerUrl:
     port: int
     tls: bool = False
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     context: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
     """How TLS proves who is who, where credentials say; else `LinkOptions.tls_ca` does."""
     seal: Seal | None = field(default=None, compare=False, repr=False)
@@ -127,6 +127,13 @@ def parse_broker_url(text: str) -> BrokerUrl:
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
     )
+
+
+def without_password(text: str) -> str:
+    """An address for others to see; as it is given, where it holds no password. Raises
+    BrokerUrlError."""
+    broker = parse_broker_url(text)
+    return text if broker.password is None else str(broker)
 
 
 def plaintext_fault(broker: BrokerUrl) -> str:

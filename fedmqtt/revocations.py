@@ -2,8 +2,11 @@
 
     # a line for each: the public key, and whose it was
     1Jr8...= pi-3
+    # end: 1 key
 
-By keys, not by names: who is enrolled again has another key, and the old one stays revoked.
+By its last line a list that was cut short, as by a copy that was broken off, is told from a whole
+one: it would let devices back in. By keys, not by names: who is enrolled again has another key, and
+the old one stays revoked.
 """
 
 import logging
@@ -25,7 +28,8 @@ def render(keys: Iterable[tuple[str, str]]) -> str:
     lines = [
         "# Devices whose keys count no more. Written by `fedmqtt revoke`; for a coordinator's",
         "# --revoked, which sees that it has changed.",
-        *(f"{key} {device}" for key, device in keys),
+        *(listed := [f"{key} {device}" for key, device in keys]),
+        _end(len(listed)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -33,13 +37,13 @@ def render(keys: Iterable[tuple[str, str]]) -> str:
 def read(path: Path) -> frozenset[str]:
     """The keys. Raises RevocationsError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except OSError as bad:
         raise RevocationsError(f"revoked devices {path}: {bad.strerror}") from bad
     except UnicodeDecodeError as bad:
         raise RevocationsError(f"revoked devices {path}: no text") from bad
-    keys: set[str] = set()
-    for number, line in enumerate(lines, 1):
+    keys: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
         if not line or line.startswith("#"):
             continue
         if (found := _LINE.fullmatch(line)) is None:
@@ -47,8 +51,17 @@ def read(path: Path) -> frozenset[str]:
                 f"revoked devices {path}: line {number} is no key and name, as in the list that"
                 " `fedmqtt revoke` writes"
             )
-        keys.add(found[1])
+        keys.append(found[1])
+    if not text.endswith(f"{_end(len(keys))}\n"):
+        raise RevocationsError(
+            f"revoked devices {path}: it holds {len(keys)} keys, and its last line does not say so:"
+            " copy the whole list again, as `fedmqtt revoke` wrote it"
+        )
     return frozenset(keys)
+
+
+def _end(count: int) -> str:
+    return f"# end: {count} key{'' if count == 1 else 's'}"
 
 
 class Revocations:

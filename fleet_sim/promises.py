@@ -21,6 +21,9 @@ from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import ALL_PURPOSES, Announce, ModelRef, Offer, Purpose, Receipt
 from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 
+_CROWDED = "too many wait already"
+"""Why an answer cannot count late, as long as it is so."""
+
 
 class Broken(AssertionError):
     """A promise was broken; says which, by whom and how."""
@@ -74,9 +77,9 @@ class CoordinatorPromises:
     receipted: set[Named] = field(default_factory=set)
     """Who was told that its answer counts."""
     turned_away: set[Named] = field(default_factory=set)
-    """Who was told by an open round that its update does not count, though it was invited and
-    nothing is wrong with what is in it. It has forgotten it: a copy of it, which may still be under
-    way, must not count."""
+    """Who was told that its update does not count, by an open round or one that is known to have
+    closed, though it was invited and nothing is wrong with what is in it. It has forgotten it: a
+    copy of it, which may still be under way, must not count."""
     used: dict[Named, RoundId] = field(default_factory=dict)
     """In which round's closing each answer counted."""
     held: list[Named] = field(default_factory=list)
@@ -357,7 +360,7 @@ class CoordinatorPromises:
         if named.client not in self.shut.get(named.round, {named.client}):
             return "its round had no room"
         if len(self.held) >= rules.held_max:
-            return "too many wait already"
+            return _CROWDED
         return ""
 
     def _is_good(self, event: _Answer, offer: Offer, what: str) -> None:
@@ -446,6 +449,9 @@ class CoordinatorPromises:
             is_hopeless = not open_now and self._late_refusal(named)
             hold(not is_hopeless, f"{what} admitted though {is_hopeless}")
             return
+        if self._may_count_later(event, named):
+            hold(not told, f"{what} was refused, and may count when there is room")
+            return
         hold(len(told) == 1, f"{what} got {len(told)} receipts")
         client, receipt = told[0]
         of = (client, receipt.run, receipt.round)
@@ -460,10 +466,16 @@ class CoordinatorPromises:
         if not receipt.accepted and self._could_count(event, effects):
             self.turned_away.add(named)
 
+    def _may_count_later(self, event: _Asking, named: Named) -> bool:
+        if isinstance(event, rounds.EvaluationCame) or event.run != self.rules.run:
+            return False
+        return not self._has_counted(named) and self._late_refusal(named) == _CROWDED
+
     def _could_count(self, event: _Asking, effects: list[rounds.Effect]) -> bool:
-        """Whether who is invited to train sends the open round a good update, or announces it."""
+        """Whether who is invited to train sends a good update, or announces it: to the open round,
+        or to one of which it is written down that it has closed."""
         offer = self.offers.get(event.round)
-        if offer is None or event.round <= len(self.closed):
+        if offer is None or self._closings_on_disk < event.round <= len(self.closed):
             return False
         if event.fault or isinstance(event, rounds.EvaluationCame):
             return False

@@ -11,7 +11,6 @@ from coordinator.config import (
     Evaluation,
     FederationConfig,
     LateAnswers,
-    Limits,
     SlowLinks,
     TrainingSettings,
     Tuning,
@@ -65,7 +64,8 @@ def settle(config: FederationConfig) -> FederationConfig:
         training=TrainingSettings(),
         slow_links=SlowLinks(),
         downlink_codec="full",
-        limits=Limits(change_max=DIGIT_MAX, samples_max=2**28),
+        # Sums are larger than changes; who is heard, and how much of it, is the operator's matter.
+        limits=structs.replace(config.limits, change_max=DIGIT_MAX, samples_max=2**28),
     )
 
 

@@ -1,5 +1,6 @@
 """A kit's folder: what is in it, who may read it, and that nothing in it is ever written over."""
 
+import re
 import ssl
 import stat
 import tomllib
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from broker_config import access, certificates, kit
+from broker_config import access, certificates, kit, signing_keys
 from broker_config.kit import Kit, KitError
 from fedmqtt import command_line, credentials, revocations, signing
 from fedmqtt.credentials import CredentialsError
+from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.topics import CHANNELS, ClientId, Inbox, PresenceOf, RoundId, Topics, UpdatePart
 from tests.broker_config.kit_broker import FEDERATION, plan
 
@@ -165,6 +167,23 @@ def test_who_is_revoked_is_listed_by_its_key(folder: Path) -> None:
     assert revocations.read(listed) == {old, new}
 
 
+@pytest.mark.parametrize("unwritten", ["accounts/pi-3.toml", "broker/passwords", "broker/acl"])
+def test_who_was_enrolled_by_half_can_be_revoked(folder: Path, unwritten: str) -> None:
+    """As after a kill in between: wherever that was, its key is known, and its file may be out."""
+    made = kit.create(folder, plan(folder))
+    hurdle = folder / f"{unwritten}.part"
+    hurdle.mkdir()
+    with pytest.raises(KitError, match=re.escape(unwritten)):
+        made.enroll("pi-3")
+    hurdle.rmdir()
+    path = folder / "accounts" / "pi-3.toml"
+    own = signing.public_key(credentials.read(path).signing_key) if path.exists() else ""
+    ended = Kit(folder).revoke("pi-3")
+    assert ended.public_key and own in ("", ended.public_key)
+    assert revocations.read(folder / "revoked-devices") == {ended.public_key}
+    assert Kit(folder).enroll("pi-3").exists()
+
+
 def test_who_was_enrolled_again_is_enrolled(folder: Path) -> None:
     """Also where its file was carried to the device, and is not here any more."""
     made = kit.create(folder, plan(folder))
@@ -251,6 +270,20 @@ def test_damaged_credentials_are_told_without_quoting_them(folder: Path) -> None
     with pytest.raises(CredentialsError) as told:
         credentials.read(path)
     assert secret not in str(told.value)
+
+
+def test_no_secret_is_in_what_a_log_or_a_traceback_shows(folder: Path) -> None:
+    made = kit.create(folder, plan(folder, "certificate"))
+    path = made.enroll("pi-3")
+    read = credentials.read(path)
+    with_password = structs.replace(read, password="hunter2", certificate="", key="")
+    assert "hunter2" not in repr(with_password) and "pi-3" in repr(with_password)
+    assert read.signing_key not in repr(read) and "PRIVATE KEY" not in repr(read)
+    assert "PRIVATE KEY" not in repr(certificates.Pair(read.certificate, read.key))
+    keys = signing_keys.AccountKeys(read.federation_key, read.signing_key)
+    assert read.signing_key not in repr(keys) and read.federation_key in repr(keys)
+    url = parse_broker_url("mqtt://ann:hunter2@pi")
+    assert url.password == "hunter2" and "hunter2" not in repr(url)
 
 
 # The rules are made of the table of topics

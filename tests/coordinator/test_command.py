@@ -1,20 +1,24 @@
 """`fedmqtt coordinator` as people meet it: one sentence for each mistake, and an orderly end."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from broker_config import kit
 from broker_config.local_broker import RunningBroker
 from coordinator import history
 from coordinator.config import FederationConfig
 from fedmqtt import settings
+from tests.broker_config.kit_broker import FEDERATION, plan
 from tests.coordinator.guests import WITHIN_S, Room, update
 from tests.programs import running
 
@@ -143,6 +147,28 @@ def test_the_settings_in_force_are_printed_and_can_be_read_again(tmp_path: Path)
     assert (printed.rounds.quorum, printed.rounds.count) == (3, 7)
     assert printed.broker.url == "mqtt://pi"
     assert list(tmp_path.iterdir()) == [tmp_path / "federation.toml"]
+
+
+def test_the_settings_in_force_are_printed_without_the_password(tmp_path: Path) -> None:
+    config = write(tmp_path, GOOD)
+    ended = run(config, "--print-config", "--broker", 'mqtt://ann:hun"ter2@pi')
+    assert ended.returncode == 0 and "ter2" not in ended.stdout
+    printed = settings.read(write(tmp_path, ended.stdout), [], FederationConfig)
+    assert printed.broker.url == "mqtt://ann@pi:1883"
+
+
+def test_credentials_are_read_once(tmp_path: Path) -> None:
+    """What is read again may be another file by then. A pipe gives what is in it once."""
+    folder = tmp_path / "kit"
+    kit.create(folder, plan(folder))
+    pipe = tmp_path / "coordinator.toml"
+    os.mkfifo(pipe, mode=0o600)
+    text = (folder / "accounts" / "coordinator.toml").read_text()
+    threading.Thread(target=pipe.write_text, args=(text,), daemon=True).start()
+    config = write(tmp_path, GOOD.replace("ward-7", FEDERATION))
+    # The last mistake that is noticed before a run begins.
+    ended = run(config, "--credentials", str(pipe), "--set", "initial_model=nowhere.safetensors")
+    assert ended.returncode == 2 and "initial model nowhere.safetensors" in ended.stderr
 
 
 NOWHERE = "mqtt://127.0.0.1:1"

@@ -1,6 +1,9 @@
 """The gate: what it lets through, writes down and logs, by clocks that the test holds."""
 
 import logging
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,17 @@ from coordinator.quarantine import Add, Lift, Standing, Term
 from fedmqtt.topics import ClientId
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
+NOBODY = 65_000
+"""A user that has no files and no rights."""
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that every user finds; those of a test are its own user's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 class Stage:
@@ -156,3 +170,86 @@ def test_whose_place_another_needed_is_let_in_and_it_is_told(tmp_path: Path) -> 
     stage.gate.poll()
     assert stage.gate.is_out(BOB) and not stage.gate.is_out(ANN)
     assert stage.changed == [BOB, ANN]
+
+
+def test_what_is_no_order_is_told_once_and_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(tmp_path)
+    quarantine_file.give(tmp_path, Add(client=ANN, term=Term(began=1e9, until=None, why="x")))
+    orders = tmp_path / "quarantine" / "orders"
+    (orders / "1.json").mkdir()
+    (orders / "2.json").write_text("{}")
+    with caplog.at_level(logging.WARNING, logger="coordinator"):
+        for _ in range(3):
+            stage.gate.poll()
+        assert list(stage.gate.terms) == ["ann"]
+        assert [path.name for path in orders.iterdir()] == ["1.json"]
+        assert list(stage.again().terms) == ["ann"]
+    told = [line for line in caplog.messages if "is no order" in line]
+    # The folder that stays is told of twice in all: what it is, and that it stays.
+    assert len([line for line in told if "1.json" in line]) == 2, told
+    assert len([line for line in told if "2.json" in line]) == 1, told
+
+
+def test_an_order_is_carried_out_by_whom_a_kill_interrupted(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    quarantine_file.give(tmp_path, Add(client=ANN, term=Term(began=1e9, until=None, why="x")))
+    ((path, _),) = quarantine_file.orders(tmp_path)
+    quarantine_file.claim(path)
+    assert list(quarantine_file.read(tmp_path, 1e9).terms) == ["ann"]
+    stage.gate.poll()
+    assert list(stage.gate.terms) == ["ann"] and quarantine_file.orders(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give what it makes to another user")
+def test_an_order_by_root_belongs_to_whom_the_run_belongs_to(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    quarantine_file.give(tmp_path, Lift(client=ANN))
+    ((path, order),) = quarantine_file.orders(tmp_path)
+    assert order == Lift(client=ANN)
+    for made in (path, path.parent, path.parent.parent):
+        assert made.stat().st_uid == NOBODY, made
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+def test_an_order_by_a_stranger_is_refused_in_a_sentence(open_path: Path) -> None:
+    """The coordinator could not remove what it makes there."""
+    os.chown(open_path, NOBODY, NOBODY)
+    os.seteuid(NOBODY + 1)
+    try:
+        with pytest.raises(PermissionError, match=r"belongs to another user .* as that user"):
+            quarantine_file.give(open_path, Lift(client=ANN))
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+def test_an_order_that_cannot_be_removed_is_not_obeyed(
+    open_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(open_path)
+    quarantine_file.give(open_path, Add(client=ANN, term=Term(began=1e9, until=None, why="x")))
+    os.seteuid(NOBODY)
+    try:
+        with caplog.at_level(logging.WARNING, logger="coordinator"):
+            stage.gate.poll()
+            stage.gate.poll()
+    finally:
+        os.seteuid(0)
+    assert not stage.gate.is_out(ANN)
+    (told,) = (line for line in caplog.messages if "cannot be removed, and is no order" in line)
+    assert "Permission denied" in told
+
+
+def test_orders_that_cannot_be_looked_through_stop_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(tmp_path)
+    (tmp_path / "quarantine").mkdir()
+    (tmp_path / "quarantine" / "orders").write_text("no folder")
+    with caplog.at_level(logging.WARNING, logger="coordinator"):
+        stage.gate.poll()
+        stage.gate.poll()
+    (told,) = caplog.messages
+    assert "orders cannot be read, and orders in it are none: Not a directory" in told

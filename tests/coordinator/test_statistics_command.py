@@ -99,6 +99,7 @@ def test_training_settings_do_not_reach_into_statistics(tmp_path: Path) -> None:
         GOOD,
         *("--set", "codec=eden", "--set", "rounds.count=99", "--set", "aggregation=krum"),
         *("--set", "late.policy=weigh", "--print-config"),
+        *("--set", "limits.strikes=2", "--set", "limits.messages_per_s=7"),
     )
     assert told.returncode == 0, told.stderr
     path = tmp_path / "told.toml"
@@ -106,3 +107,5 @@ def test_training_settings_do_not_reach_into_statistics(tmp_path: Path) -> None:
     found = settings.read(path, [], FederationConfig)
     assert (found.codec, found.rounds.count, found.late.policy) == ("full + zstd", 5, "discard")
     assert (found.rounds.quorum, found.rounds.clients_min) == (3, 3)
+    # Whom the operator listens to, and how often, is no matter of training.
+    assert (found.limits.strikes, found.limits.messages_per_s) == (2, 7)

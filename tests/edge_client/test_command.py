@@ -172,6 +172,12 @@ def test_the_settings_it_prints_are_those_it_reads(tmp_path: Path) -> None:
     assert tomllib.loads(other) == values | {"id": "pi-4"}
 
 
+def test_the_settings_it_prints_hold_no_password() -> None:
+    told = _run(*flags(**NEEDED | {"broker": 'mqtt://ann:hun"ter2@pi'}), "--print-config")
+    assert told.returncode == 0 and "ter2" not in told.stdout
+    assert tomllib.loads(told.stdout)["broker"] == "mqtt://ann@pi:1883"
+
+
 def _mistake(*words: str) -> str:
     """What it says to these words, without its name: one line, and nothing was started."""
     run = _run(*words)

@@ -46,7 +46,7 @@ def test_a_list_that_is_lost_or_damaged_lets_nobody_back_in(path: Path) -> None:
 @pytest.mark.parametrize("line", ["pi-3", f"pi-3 {ANN}", ANN[:-2], f"{ANN}pi-3", "é"])
 def test_a_line_that_is_none_is_named(path: Path, line: str) -> None:
     path.write_text(f"{revocations.render([(ANN, 'ann')])}{line}\n", encoding="utf-8")
-    with pytest.raises(RevocationsError, match=r"revoked-devices: line 4 is no key and name"):
+    with pytest.raises(RevocationsError, match=r"revoked-devices: line 5 is no key and name"):
         Revocations(path)
 
 
@@ -56,3 +56,19 @@ def test_a_file_that_is_none_is_named(path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(RevocationsError, match=r"revoked-devices: no text"):
         Revocations(path)
+
+
+@pytest.mark.parametrize("keys", [[], [(ANN, "ann")], [(ANN, "ann"), (BOB, "bob")]], ids=len)
+def test_a_list_that_was_cut_short_anywhere_lets_nobody_back_in(
+    path: Path, keys: list[tuple[str, str]]
+) -> None:
+    path.write_text(revocations.render([(ANN, "ann"), (BOB, "bob")]))
+    listed = Revocations(path)
+    whole = revocations.render(keys)
+    for length in range(len(whole)):
+        path.write_text(whole[:length])
+        assert listed.includes(ANN) and listed.includes(BOB), whole[:length]
+        with pytest.raises(RevocationsError, match="revoked devices"):
+            revocations.read(path)
+    path.write_text(whole)
+    assert revocations.read(path) == {key for key, _ in keys}

@@ -177,6 +177,27 @@ def test_who_has_keys_asks_for_signatures() -> None:
             reader.opened(at, DEMO.topics.path(at), SAID)
 
 
+def test_the_table_of_topics_decides_what_a_device_wants_signed() -> None:
+    places: list[Address] = [
+        OfferBoard(),
+        ModelChunk(Digest("a" * 64), 0),
+        _answer(),
+        Inbox(ANN),
+        PresenceOf(ANN),
+        CoordinatorSeat(),
+        SeatClaim(),
+        StatusPage("round"),
+    ]
+    assert {type(one) for one in places} == CHANNELS.keys()
+    device = DEMO.device(ANN)
+    for at in places:
+        if CHANNELS[type(at)].signed:
+            with pytest.raises(BadSignature):
+                device.opened(at, DEMO.topics.path(at), SAID)
+        else:
+            assert device.opened(at, DEMO.topics.path(at), SAID) == SAID
+
+
 def test_a_device_is_no_coordinator_and_a_coordinator_no_device() -> None:
     with pytest.raises(BadSignature, match="not signed by the federation"):
         DEMO.device(ANN).opened(OfferBoard(), DEMO.topics.offer, _sealed_answer())

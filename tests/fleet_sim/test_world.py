@@ -18,7 +18,7 @@ from coordinator.ledger import Carried, Opening
 from coordinator.roster import Roster
 from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from edge_client import session
-from fedmqtt.effects import Publish, Seconds, WakeAt
+from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import Receipt
 from fedmqtt.topics import ClientId, Digest, Inbox, RoundId
 from fleet_sim import __main__ as program
@@ -435,6 +435,25 @@ def raises(state: session.Session, event: session.Event, rules: session.Rules) -
     return session.step(state, event, rules)
 
 
+def test_who_finds_no_room_for_a_late_answer_is_not_told_to_forget_it() -> None:
+    # One round is made of one answer, of nine; four of the others may wait. Storms seldom do that.
+    plan = replace(
+        PLAN,
+        cohort=1,
+        quorum=1,
+        over_selection=9.0,
+        over_selection_min=9.0,
+        over_selection_max=9.0,
+        clients_min=9,
+        late="weigh",
+        late_rounds_max=5,
+        pause_s=20.0,
+    )
+    World(plan, FAIR).run()
+    with pytest.raises(Broken, match="was refused, and may count when there is room"):
+        World(plan, FAIR, coordinator_step=refuses_what_may_count_later).run()
+
+
 def notices(words: str, **broken: Any) -> bool:
     """Whether a promise breaks, in one storm of a hundred, that says these words."""
     for seed in range(100):
@@ -460,6 +479,17 @@ def lets_in_who_found_no_room(
     settled = tuple(replace(one, is_shut=False) for one in following.past.settled)
     following = replace(following, past=replace(following.past, settled=settled))
     return following, [effect for effect in effects if not isinstance(effect, rounds.Shut)]
+
+
+def refuses_what_may_count_later(
+    state: rounds.State, event: rounds.Event, rules: Rules, roster: Roster
+) -> Stepped:
+    following, effects = rounds.step(state, event, rules, roster)
+    if any(isinstance(effect, Note) and effect.what == "put off" for effect in effects):
+        assert isinstance(event, rounds.AnnounceCame | rounds.UpdateCame)
+        receipt = Receipt(run=event.run, round=event.round, accepted=False, reason="no room")
+        effects = [Publish(Inbox(event.client), receipt)]
+    return following, effects
 
 
 def leaves_places_free(
