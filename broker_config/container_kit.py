@@ -109,8 +109,8 @@ def _change(arguments: argparse.Namespace) -> int:
         code = revoke_command.revoke(arguments, _LOOK_AGAIN, _REFUSED)
     if code == 0:
         _hand_out_to_servers()
-        # Who was handed an account and has another by now has that one. Of those that ended the file
-        # stays, which is good for nothing: it tells whom to hand the next.
+        # Who was handed an account and has another by now has that one. Of one that ended the
+        # file stays, which is good for nothing: it tells whom to hand the next.
         for old in _HANDED.joinpath("demo").glob("*.toml"):
             if _account(old.stem).exists():
                 _put(_account(old.stem), old.parent)

@@ -12,7 +12,7 @@ import secrets
 import sys
 from enum import Enum
 
-from fedmqtt import federation_flags, flag_values
+from fedmqtt import client_ids, federation_flags, flag_values
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.event_loop import EventLoop
@@ -71,7 +71,7 @@ class _Question:
         self._loop = EventLoop()
         topics = Topics(federation)
         options = LinkOptions(
-            client_id=f"{federation}::health:{self._token}",
+            client_id=client_ids.of_health(federation, self._token),
             subscribe=(topics.claim,),
             retry_max_s=1.0,
         )

@@ -113,7 +113,7 @@ EXTRAS = {
     "statistics": "coordinator",
     "strategies": "coordinator",
 }
-"""Subcommand: what it needs beside the `dependencies` of pyproject.toml; the others need no more."""
+"""Subcommand: what it needs beside the `dependencies` of pyproject.toml; others need no more."""
 
 
 def _lacking(command: str, module: str) -> int:

@@ -170,7 +170,13 @@ def _is_let_in(stack: Stack, words: list[str]) -> bool:
 
 
 def test_nobody_holds_anothers_keys(stack: Stack) -> None:
-    keys = {"ca.key", "federation.key", "coordinator.toml", "monitor.toml", *(f"{name}.toml" for name in DEMO)}
+    keys = {
+        "ca.key",
+        "federation.key",
+        "coordinator.toml",
+        "monitor.toml",
+        *(f"{name}.toml" for name in DEMO),
+    }
     services = images.compose()["services"]
     held = {
         service: keys

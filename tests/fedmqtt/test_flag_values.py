@@ -20,7 +20,8 @@ def test_a_number_without_sense_is_refused(
     with pytest.raises(SystemExit) as ended:
         program.main([command, f"{flag}={value}"])
     assert ended.value.code == 2
-    assert f"argument {flag}: {value!r}: expected a number above 0, up to 1e+09" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"argument {flag}: {value!r}: expected a number above 0, up to 1e+09" in told
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", 1.0), ("0.5", 0.5), ("1e3", 1000.0)])
