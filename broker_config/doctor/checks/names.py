@@ -29,6 +29,6 @@ def check(case: Case) -> Finding:
 def _warning(says: str) -> Finding:
     return warning(
         says,
-        "A device called pi.3 would not be heard of, and a federation called home.1 would not work.",
+        "A device called pi.3 would not be heard of, nor anything of a federation called home.1.",
         {"": "names of devices and of the federation without dots"},
     )
