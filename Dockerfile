@@ -1,7 +1,8 @@
 # The images of docker-compose.yml, a target each: kit, coordinator, monitor, client, client-torch.
 #
 #   docker build --target coordinator .
-#   docker buildx build --target client --platform linux/amd64,linux/arm64,linux/arm/v7 .
+#   docker buildx build --target client --platform linux/amd64,linux/arm64,linux/arm/v7 \
+#     --tag REGISTRY/fedmqtt-client --push .        # docs/containers.md says what that needs
 #
 # All are small, run as user 10001 and write nothing outside /federation and /tmp. What they install
 # has hashes: requirements/, made by `make lock`.
@@ -23,11 +24,12 @@ WORKDIR /federation
 
 FROM python:3.11-slim-bookworm AS tools
 ARG TARGETARCH
-# For 32-bit ARM there are no wheels of numpy, msgpack, msgspec and zstandard: pip compiles them, which
-# takes an hour under emulation. Their sources have hashes; what pip compiles them with has none.
+# For 32-bit ARM there are no wheels of numpy, msgpack, msgspec, zstandard, cffi and PyNaCl: pip
+# compiles them, which takes an hour under emulation. cffi needs libffi's headers; PyNaCl brings
+# libsodium. Their sources have hashes; what pip compiles them with has none.
 # hadolint ignore=DL3008
 RUN if [ "$TARGETARCH" = arm ]; then \
-      apt-get update && apt-get install -y --no-install-recommends build-essential \
+      apt-get update && apt-get install -y --no-install-recommends build-essential libffi-dev \
       && rm -rf /var/lib/apt/lists/*; \
     fi
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

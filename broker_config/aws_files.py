@@ -16,26 +16,32 @@ from typing import Any
 
 from broker_config import access
 from broker_config.access import Rule
+from fedmqtt import client_ids
 from fedmqtt.topics import CHANNELS, Topics
 
 DEVICE = "${iot:Certificate.Subject.CommonName}"
 _ANYWHERE = "arn:aws:iot:*:*"
-_DOCTOR = "doctor-*"
-"""Client ids of `fedmqtt doctor`."""
+_ANY = "*"
+_DOCTOR = client_ids.of_doctor(_ANY)
 
 
 def policy_of_devices(federation: str) -> str:
-    clients = (f"{federation}:{DEVICE}", _DOCTOR)
+    clients = (client_ids.of_device(federation, DEVICE), _DOCTOR)
     return _policy(federation, clients, access.of_devices(federation, DEVICE))
 
 
 def policy_of_coordinators(federation: str) -> str:
-    clients = (f"{federation}::coordinator:*", _DOCTOR)
+    clients = (
+        client_ids.of_coordinator(federation, _ANY),
+        client_ids.of_health(federation, _ANY),
+        _DOCTOR,
+    )
     return _policy(federation, clients, access.of_coordinators(federation))
 
 
 def policy_of_monitors(federation: str) -> str:
-    return _policy(federation, ("watch-*", _DOCTOR), access.of_monitors(federation))
+    clients = (client_ids.of_monitor(_ANY), _DOCTOR)
+    return _policy(federation, clients, access.of_monitors(federation))
 
 
 def _policy(federation: str, clients: Iterable[str], rules: Iterable[Rule]) -> str:

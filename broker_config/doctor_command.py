@@ -27,7 +27,7 @@ from broker_config.doctor import report
 from broker_config.doctor.case import Case, Needs
 from broker_config.doctor.examination import Result, examine
 from broker_config.doctor.kinds import KINDS
-from fedmqtt import credentials
+from fedmqtt import credentials, flag_values
 from fedmqtt.command_line import EXIT_DENIED
 from fedmqtt.credentials import CredentialsError, Role
 from fedmqtt.mqtt_link import (
@@ -95,7 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_CHUNK_BYTES,
         help="transfer.chunk_bytes of federation.toml (%(default)s)",
     )
-    needs.add_argument("--model-mb", type=float, help="size of the model, where no offer says it")
+    needs.add_argument(
+        "--model-mb",
+        type=flag_values.positive,
+        help="size of the model, where no offer says it",
+    )
     needs.add_argument(
         "--packet-max",
         type=_positive,

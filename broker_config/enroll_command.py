@@ -17,6 +17,11 @@ from fedmqtt import credentials
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the kit's folder")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """All but the folder."""
     parser.add_argument("id", help="the device's name, like pi-3")
     parser.add_argument(
         "--role",
@@ -32,12 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 2 where it cannot be enrolled."""
+    return enroll(arguments, "Mosquitto: kill -HUP <its id>")
+
+
+def enroll(arguments: argparse.Namespace, look_again: str) -> int:
+    """`run`; `look_again` is what tells the broker of it, for people."""
     try:
         kit = Kit(arguments.folder)
         path = kit.enroll(arguments.id, arguments.role)
-        sys.stdout.write(
-            f"{path} is all that {arguments.id} needs. Mosquitto: kill -HUP <its id>\n"
-        )
+        sys.stdout.write(f"{path} is all that {arguments.id} needs. {look_again}\n")
         if arguments.qr:
             _show(path)
     except KitError as bad:

@@ -15,11 +15,25 @@ from broker_config.kit import Kit, KitError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the kit's folder")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """All but the folder."""
     parser.add_argument("id", help="the device's name, like pi-3")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 2 where it is not enrolled."""
+    refused = (
+        "What it signs is refused by a coordinator with"
+        f" --revoked {arguments.folder / 'revoked-devices'}"
+    )
+    return revoke(arguments, "Mosquitto: kill -HUP <its id>", refused)
+
+
+def revoke(arguments: argparse.Namespace, look_again: str, refused: str) -> int:
+    """`run`; for people: what tells the broker of it, and who refuses what the device signs."""
     try:
         kit = Kit(arguments.folder)
         ended = kit.revoke(arguments.id)
@@ -27,14 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"fedmqtt revoke: {bad}\n")
         return 2
     sys.stdout.write(
-        f"{arguments.id} is revoked: once the broker has looked again (Mosquitto: kill -HUP <its"
-        " id>)\nit cannot connect, and a connection that it still has is good for nothing.\n"
+        f"{arguments.id} is revoked: once the broker has looked again ({look_again})\n"
+        "it cannot connect, and a connection that it still has is good for nothing.\n"
     )
     if ended.public_key:
-        sys.stdout.write(
-            "What it signs is refused by a coordinator with"
-            f" --revoked {arguments.folder / 'revoked-devices'}\n"
-        )
+        sys.stdout.write(f"{refused}\n")
     if ended.role == "coordinator" and kit.plan.federation_key:
         sys.stdout.write(
             "Its file held the federation's key, and devices believe that still: if somebody else\n"

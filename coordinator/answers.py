@@ -331,6 +331,8 @@ class Answers:
             # What it counted is not remembered on either side: by another strategy before, say.
             return ""
         if update.since != last:
+            # A device that lost what it remembered, or that was forgotten, has done nothing wrong.
+            self.is_excused = True
             fault = f"goes by round {update.since} as the last that was counted; it was {last}"
             if not last:
                 fault += (

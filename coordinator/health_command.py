@@ -12,7 +12,7 @@ import secrets
 import sys
 from enum import Enum
 
-from fedmqtt import federation_flags
+from fedmqtt import client_ids, federation_flags, flag_values
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.event_loop import EventLoop
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     federation_flags.add_arguments(parser, "coordinators")
     parser.add_argument(
         "--within",
-        type=float,
+        type=flag_values.positive,
         default=_WITHIN_S,
         metavar="S",
         help="seconds to wait for an answer (%(default)s)",
@@ -71,7 +71,7 @@ class _Question:
         self._loop = EventLoop()
         topics = Topics(federation)
         options = LinkOptions(
-            client_id=f"{federation}::health:{self._token}",
+            client_id=client_ids.of_health(federation, self._token),
             subscribe=(topics.claim,),
             retry_max_s=1.0,
         )

@@ -55,7 +55,7 @@ from coordinator.skew import Turnout
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, data_query, messages, personal
+from fedmqtt import __version__, client_ids, data_query, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
@@ -284,7 +284,7 @@ class Service:
             self._broker,
             topics,
             LinkOptions(
-                client_id=f"{config.name}::coordinator:{token}",
+                client_id=client_ids.of_coordinator(config.name, token),
                 subscribe=(topics.seat, topics.claim, topics.offer),
                 will=lambda _token: leadership.will(self._seat, self._seat_rules),
                 keepalive_s=config.broker.keepalive_s,

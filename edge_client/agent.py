@@ -27,7 +27,7 @@ from edge_client.rounds_done import RoundsDone
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
-from fedmqtt import __version__, chunks, messages, pace, sortition
+from fedmqtt import __version__, chunks, client_ids, messages, pace, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
@@ -128,7 +128,7 @@ class Agent:
         self._may_be_unseen = False
         """On this connection's broker, by a coordinator that comes after us."""
         self._unproven = Seldom()
-        self._done = RoundsDone(config.state_dir / "rounds-done.json") if broker.seal else None
+        self._done = RoundsDone(config.state_dir / "rounds-done") if broker.seal else None
         """Where offers are signed: else whoever has the broker can make up any number of them."""
         self._signs_nothing = broker.context is not None and broker.seal is None
         self._sending: dict[Digest, session.SendChunks] = {}
@@ -205,8 +205,7 @@ class Agent:
             return Publish(PresenceOf(self._client), Presence(online=False, session=token))
 
         return LinkOptions(
-            # A colon is in no name: "a.b" of "c" and "a" of "b.c" must not throw each other out.
-            client_id=f"{self._config.federation}:{self._client}",
+            client_id=client_ids.of_device(self._config.federation, self._client),
             subscribe=(
                 self._topics.offer,
                 self._topics.path(Inbox(self._client)),

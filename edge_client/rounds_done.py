@@ -5,12 +5,17 @@ ago, to a device that has been started since and knows of none. So it is kept fo
 round had its receipt last; an offer of that round, or of one before it, is for others.
 """
 
+import logging
 from pathlib import Path
 
 import msgspec
 
+from edge_client import checked_file
+from edge_client.checked_file import Torn
 from fedmqtt import unreadable
 from fedmqtt.topics import RoundId, RunId
+
+_log = logging.getLogger("client.rounds")
 
 _RUNS_MAX = 100
 """The newest. Only who has the federation's key can begin one."""
@@ -24,9 +29,11 @@ class RoundsDone:
         self._newest: dict[RunId, RoundId] = {}
         if path.exists():
             try:
-                self._newest = msgspec.json.decode(path.read_bytes(), type=dict[RunId, RoundId])
-            except unreadable.MESSAGE:
+                kept = checked_file.read(path)
+                self._newest = msgspec.json.decode(kept, type=dict[RunId, RoundId])
+            except (Torn, *unreadable.MESSAGE) as bad:
                 # Its loss costs a round that is trained in for nothing.
+                _log.warning("rounds that were done are begun anew: %s: %s", path, bad)
                 path.unlink()
 
     def includes(self, run: RunId, number: RoundId) -> bool:
@@ -39,6 +46,4 @@ class RoundsDone:
         self._newest.pop(run, None)
         self._newest[run] = number
         self._newest = dict(list(self._newest.items())[-_RUNS_MAX:])
-        part = self._path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(self._newest))
-        part.replace(self._path)
+        checked_file.write(self._path, [msgspec.json.encode(self._newest)])

@@ -94,8 +94,9 @@ def _ended_by_ctrl_c() -> Iterator[None]:
 
 _OURS = {name.partition(".")[0] for name, _ in COMMANDS.values()} | {"fedmqtt", "learning_tasks"}
 
-_EXTRAS = {
+EXTRAS = {
     "demo": "demo",
+    "simulate": "demo",
     "coordinator": "coordinator",
     "client": "train",
     "watch": "monitor",
@@ -112,12 +113,14 @@ _EXTRAS = {
     "statistics": "coordinator",
     "strategies": "coordinator",
 }
+"""Subcommand: what it needs beside the `dependencies` of pyproject.toml; others need no more."""
 
 
 def _lacking(command: str, module: str) -> int:
+    package = f"'fedmqtt[{EXTRAS[command]}]'" if command in EXTRAS else "fedmqtt"
     sys.stderr.write(
         f"fedmqtt {command} needs the package {module!r}, which is not installed.\n"
-        f"Install it with: pip install 'fedmqtt[{_EXTRAS[command]}]'\n"
+        f"Install it with: pip install {package}\n"
     )
     return EXIT_USAGE
 

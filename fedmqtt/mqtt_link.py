@@ -39,6 +39,7 @@ from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
 from fedmqtt.topics import CHANNELS, Address, ClientId, Topics
+from fedmqtt.wildcards import ByName, asked_by_name
 
 STREAM_WINDOW = 8
 """Parts of a stream that may be on the way without the broker's acknowledgement."""
@@ -67,8 +68,6 @@ RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 """The largest packet that we let a broker of MQTT 5 send us. Chunks are far smaller; whoever can
 write to a topic of ours must not decide how much memory we take."""
 _GOODBYE_WITHIN_S = 2.0
-_FILTERS_MAX = 100
-"""In one SUBSCRIBE: with names of 64 letters that is less than any broker's limit for a packet."""
 _IN_FLIGHT_MAX = 20  # Paho's own.
 _SECRET = re.compile(r"//.*@")
 
@@ -340,7 +339,7 @@ class MqttLink:
         self._up = False
         self._token = ""
         self._packet_bytes_max: int | None = None
-        self._retained_by_name = False
+        self._retained_by_name: ByName | None = None
         self._attempt = 0
         self._shut_out = 0
         """Times in a row that the broker closed on a CONNECT of version 5 without a word."""
@@ -477,10 +476,10 @@ class MqttLink:
         What is said there later comes too, once more perhaps, unless it is asked for `once`. With
         other brokers this does nothing.
         """
-        if self._retained_by_name:
-            names = list(addresses)
-            for first in range(0, len(names), _FILTERS_MAX):
-                some = names[first : first + _FILTERS_MAX]
+        if (most := self._retained_by_name) is not None:
+            names = list(addresses)[: most.names_max]
+            for first in range(0, len(names), most.filters_max):
+                some = names[first : first + most.filters_max]
                 self.subscribe(some)
                 if once:
                     self.unsubscribe(some)
@@ -652,12 +651,14 @@ class MqttLink:
         if self._protocol == _V5:
             self._shut_out = 0
         self._packet_bytes_max = getattr(answer, "MaximumPacketSize", None)
-        # RabbitMQ gives nothing retained to wildcards, and has no word for that. It has no shared
-        # subscriptions either, which a broker of MQTT 5 does say.
-        shares = getattr(answer, "SharedSubscriptionAvailable", 1)
-        self._retained_by_name = self._protocol == _V311 or not shares
+        self._retained_by_name = asked_by_name(
+            self._broker.host,
+            is_v5=self._protocol == _V5,
+            shares=bool(getattr(answer, "SharedSubscriptionAvailable", 1)),
+        )
         version = _V5_WORD if self._protocol == _V5 else _V311_WORD
-        self._tell(LinkUp(self._token, self._packet_bytes_max, version, self._retained_by_name))
+        by_name = self._retained_by_name is not None
+        self._tell(LinkUp(self._token, self._packet_bytes_max, version, by_name))
 
     def _refused(self, code: int, reason: str) -> None:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:

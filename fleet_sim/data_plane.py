@@ -37,6 +37,10 @@ class DataPlane(Protocol):
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         """What is wrong with a client's; nothing if it may count."""
 
+    @property
+    def is_excused(self) -> bool:
+        """Whether what `check` found last is nobody's fault."""
+
     def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
         """It counts in the open round; with its measures if the client was asked for them."""
 
@@ -78,6 +82,10 @@ class Headers:
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         is_nonsense = isinstance(answer, Update) and answer.payload == NONSENSE
         return "not a finite number" if is_nonsense else ""
+
+    @property
+    def is_excused(self) -> bool:
+        return False
 
     def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
         pass

@@ -319,7 +319,8 @@ class Server:
         self._arrived = answer
         match answer:
             case Update(run=run, round=round_id, base=base, fingerprint=kind):
-                said = (answer.sample_count, answer.metrics.get(LOSS))
+                loss, is_excused = answer.metrics.get(LOSS), self.data.is_excused
+                said = (answer.sample_count, loss, is_excused)
                 self.tell(rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said))
             case Evaluation(run=run, round=round_id, base=base):
                 self.tell(rounds.EvaluationCame(now, client, run, round_id, base, fault))

@@ -73,6 +73,10 @@ class Differences(Headers):
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         return self.answers.check(client, answer)
 
+    @property
+    def is_excused(self) -> bool:
+        return self.answers.is_excused
+
     def accept(self, client: ClientId, answer: Update | Evaluation, *, evaluates: bool) -> None:
         if isinstance(answer, Update):
             self._kept[Named(client, answer.round)] = answer

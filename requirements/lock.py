@@ -76,7 +76,8 @@ def _compiled(lines: list[str], *words: str) -> str:
             text=True,
             check=True,
         )
-    return told.stdout
+    # pip-tools tells which packages it holds to be unsafe in lists only in some environments.
+    return re.sub(r"^(#.*)?\n", "", told.stdout, flags=re.MULTILINE)
 
 
 def _torch_needs() -> list[str]:

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from fedmqtt import client_ids
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import (
@@ -41,7 +42,7 @@ class Feed:
         self._on_change = on_change
         options = LinkOptions(
             # A name of its own for each: a broker lets go of the older of two with one name.
-            client_id=f"watch-{secrets.token_hex(6)}",
+            client_id=client_ids.of_monitor(secrets.token_hex(6)),
             subscribe=(topics.any_status,),
             retry_max_s=_RETRY_MAX_S,
         )

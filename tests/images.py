@@ -289,6 +289,9 @@ class Stack:
         user, _, group = str(said.get("user", stage.user)).partition(":")
         assert user.isdigit() and group.isdigit(), f"{service} runs as {_NO_ACCOUNT}"
         words = _bare(user, group)
+        # First, as what is bound below may lie there on this machine.
+        for place in said.get("tmpfs", ()):
+            words += ["--tmpfs", place]
         for place in dict.fromkeys(["/usr", sys.base_prefix, sysconfig.get_path("purelib")]):
             words += ["--ro-bind", place, place]
         words += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", str(self._hosts()), "/etc/hosts"]
@@ -297,8 +300,6 @@ class Stack:
         words += ["--dir", stage.workdir]
         for mount in said.get("volumes", ()):
             words += self._bind(*mount.split(":"))
-        for place in said.get("tmpfs", ()):
-            words += ["--tmpfs", place]
         if said.get("read_only"):
             words += ["--remount-ro", "/"]
         if said.get("network_mode") == "none":

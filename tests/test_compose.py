@@ -109,6 +109,22 @@ def test_a_volume_belongs_to_who_writes_it(service: str) -> None:
     assert set(_written(service)) <= set(private.split())
 
 
+def test_what_is_compiled_for_arm_finds_its_headers() -> None:
+    lists = [
+        (ROOT / "requirements" / name).read_text() for name in images.requirements_of("client")
+    ]
+    # cffi has no wheel for it, and its sources do not bring libffi's headers.
+    assert any(text.count("\ncffi==") for text in lists)
+    (installs,) = [run for run in STAGES["tools"].runs if '"$TARGETARCH" = arm' in run]
+    assert {"build-essential", "libffi-dev"} <= set(installs.split())
+
+
+def test_the_coordinator_is_handed_the_list_of_the_revoked() -> None:
+    broker = tomllib.loads((ROOT / "examples/compose/federation.toml").read_text())["broker"]
+    place = Path(broker["revoked"]).parent
+    assert place == Path(broker["credentials"]).parent and str(place) in _mounts("coordinator")
+
+
 def test_what_the_broker_writes_is_given_to_it_by_the_kit() -> None:
     # Its own image has no such folder, from which the volume could take an owner.
     mounts = _mounts("broker")

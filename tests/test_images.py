@@ -6,14 +6,16 @@ Without Docker: see tests/images.py for how, and for what is not looked at.
 import signal
 import stat
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from broker_config.mosquitto import find_mosquitto
 from coordinator import history
+from fedmqtt import revocations
 from tests import images
 from tests.brokers import is_required
 from tests.images import Stack
@@ -47,11 +49,11 @@ def stack(wheel_file: Path, tmp_path: Path) -> Stack:
     return made
 
 
-def _prepare(stack: Stack) -> subprocess.CompletedProcess[str]:
+def _prepare(stack: Stack, *more: str) -> subprocess.CompletedProcess[str]:
     """As the service `kit` does; the ports are those of this world."""
     said = images.compose()["services"]["kit"]["command"]
     ports = ["--port", stack.moved["8883"], "--servers-port", stack.moved["8884"]]
-    return stack.run("kit", *said, *ports)
+    return stack.run("kit", *said, *ports, *more)
 
 
 @contextmanager
@@ -116,6 +118,8 @@ def test_a_device_is_enrolled_let_in_and_ended(stack: Stack) -> None:
     with _up(stack) as programs:
         enrolled = stack.run("kit", "enroll", "pi-3")
         assert enrolled.returncode == 0, enrolled.stderr
+        # One line to type, which is that of containers.
+        assert enrolled.stdout.count("kill -HUP") == 1
         assert "docker compose exec broker kill -HUP 1" in enrolled.stdout
         again = stack.run("kit", "enroll", "pi-3")
         assert again.returncode == 2 and "enrolled already" in again.stderr
@@ -129,9 +133,25 @@ def test_a_device_is_enrolled_let_in_and_ended(stack: Stack) -> None:
         assert not _is_let_in(stack, words)
         _hang_up(stack, programs["broker"])
         wait_until(lambda: _is_let_in(stack, words))
-        assert stack.run("kit", "revoke", "pi-3").returncode == 0
+        assert not _revoked(stack)
+        ended = stack.run("kit", "revoke", "pi-3")
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("kill -HUP") == 1
+        assert "docker compose exec broker kill -HUP 1" in ended.stdout
+        assert "--revoked" not in ended.stdout
+        # Where the coordinator, which began with it, looks each time.
+        assert len(_revoked(stack)) == 1
         _hang_up(stack, programs["broker"])
         wait_until(lambda: not _is_let_in(stack, words))
+
+
+def _revoked(stack: Stack) -> frozenset[str]:
+    """Keys that the coordinator takes no answers of, from where its federation.toml says."""
+    said = tomllib.loads((images.ROOT / "examples/compose/federation.toml").read_text())
+    place = PurePath(said["broker"]["revoked"])
+    mounts = [mount.split(":") for mount in images.compose()["services"]["coordinator"]["volumes"]]
+    (volume,) = [mount[0] for mount in mounts if mount[1] == str(place.parent)]
+    return revocations.read(stack.volume(volume) / place.name)
 
 
 def _hang_up(stack: Stack, broker: Program) -> None:
@@ -150,7 +170,13 @@ def _is_let_in(stack: Stack, words: list[str]) -> bool:
 
 
 def test_nobody_holds_anothers_keys(stack: Stack) -> None:
-    keys = {"ca.key", "coordinator.toml", "monitor.toml", *(f"{name}.toml" for name in DEMO)}
+    keys = {
+        "ca.key",
+        "federation.key",
+        "coordinator.toml",
+        "monitor.toml",
+        *(f"{name}.toml" for name in DEMO),
+    }
     services = images.compose()["services"]
     held = {
         service: keys
@@ -170,10 +196,48 @@ def test_nobody_holds_anothers_keys(stack: Stack) -> None:
         "monitor": {"monitor.toml"},
         **dict.fromkeys(DEMO, demo),
     }
+    # Also under other names: coordinators sign by it, and their credentials hold it.
+    federation_key = next(stack.volume("kit").rglob("federation.key")).read_bytes().strip()
+    holding = {
+        path.relative_to(stack.folder / "volumes").parts[0]
+        for path in stack.folder.joinpath("volumes").rglob("*")
+        if path.is_file() and federation_key in path.read_bytes()
+    }
+    assert holding == {"kit", "coordinator-account"}
     for path in stack.folder.joinpath("volumes").rglob("*"):
         is_secret = path.suffix == ".key" or path.name in {*keys, "passwords"}
         if is_secret:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_words_that_come_too_late_are_told(stack: Stack) -> None:
+    kit = _files(stack.volume("kit"))
+    late = _prepare(stack, "--host=broker.example", "--enroll=demo-9")
+    assert late.returncode == 0 and "left as it is" in late.stdout
+    assert "hosts is ('localhost', 'broker'), and not" in late.stderr
+    assert "'broker.example'" in late.stderr and "docker compose down --volumes" in late.stderr
+    assert "docker compose run --rm kit enroll demo-9" in late.stderr
+    other = _prepare(stack, "--federation=other")
+    assert other.returncode == 2
+    assert "federation is 'compose', and not 'other'" in other.stderr
+    assert _files(stack.volume("kit")) == kit
+
+
+def test_who_is_enrolled_again_is_handed_the_new_account(stack: Stack) -> None:
+    old = _files(stack.volume("demo-accounts"))
+    for command in ("revoke", "enroll"):
+        assert stack.run("kit", command, "demo-1").returncode == 0
+    new = _files(stack.volume("demo-accounts"))
+    made = stack.volume("kit") / "kit" / "accounts" / "demo-1.toml"
+    assert new == {**old, "demo-1.toml": made.read_bytes()} and new != old
+
+
+def test_the_kit_s_help_asks_for_no_folder(stack: Stack) -> None:
+    for command in ("prepare", "enroll", "revoke"):
+        told = stack.run("kit", command, "--help")
+        assert told.returncode == 0
+        usage = told.stdout.partition("\n\n")[0]
+        assert " DIR" not in usage and "folder" not in usage, usage
 
 
 def test_a_kit_that_was_interrupted_begins_again(stack: Stack) -> None:
@@ -181,6 +245,7 @@ def test_a_kit_that_was_interrupted_begins_again(stack: Stack) -> None:
     made.rename(made.with_name("making"))
     again = _prepare(stack)
     assert again.returncode == 0, again.stderr
+    assert not again.stderr
     assert [path.name for path in stack.volume("kit").iterdir()] == ["kit"]
     # Who was handed a file of the other kit has one of this now.
     handed = _files(stack.volume("demo-accounts"))

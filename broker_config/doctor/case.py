@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from broker_config.doctor import kinds
-from fedmqtt import messages
+from fedmqtt import client_ids, messages
 from fedmqtt.credentials import Role
 from fedmqtt.effects import Seconds
 from fedmqtt.envelope import NO_KEYS
@@ -27,7 +27,6 @@ from fedmqtt.messages import Presence, TimeLeft, WireError
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.mqtt_probe import Probe, ProbeOptions, Version, Welcome
 from fedmqtt.topics import (
-    TRIAL,
     Address,
     ClientId,
     Digest,
@@ -88,7 +87,7 @@ class Case:
     """The broker may take us for the device itself, and cut its own connection off."""
     kind: str = ""
     """Of broker; empty where it is not known."""
-    nonce: str = field(default_factory=lambda: TRIAL + secrets.token_hex(4))
+    nonce: str = field(default_factory=lambda: client_ids.of_doctor(secrets.token_hex(4)))
 
     # What the checks find out for those that come after
     way_s: Seconds = 0.1

@@ -8,6 +8,7 @@ import pytest
 
 from broker_config import access, aws_files
 from broker_config.doctor.rights import allows
+from fedmqtt import client_ids
 from fedmqtt.topics import (
     CHANNELS,
     ClientId,
@@ -97,13 +98,22 @@ def test_a_device_subscribes_to_its_own_alone() -> None:
 
 
 def test_who_connects_goes_by_the_names_that_programs_have() -> None:
-    device = aws_files.policy_of_devices(_FEDERATION)
-    assert _may(device, "Connect", "client/demo:pi-3")
-    assert not _may(device, "Connect", "client/demo:mallory")
-    assert _may(
-        aws_files.policy_of_coordinators(_FEDERATION), "Connect", "client/demo::coordinator:x"
-    )
-    assert _may(aws_files.policy_of_monitors(_FEDERATION), "Connect", "client/watch-0123")
+    connecting = {
+        client_ids.of_device("demo", "pi-3"): {"device"},
+        client_ids.of_device("demo", "mallory"): set(),
+        client_ids.of_coordinator("demo", "x"): {"coordinator"},
+        client_ids.of_coordinator("other", "x"): set(),
+        client_ids.of_health("demo", "x"): {"coordinator"},
+        client_ids.of_monitor("0123"): {"monitor"},
+        client_ids.of_doctor("0123-w1"): set(_ROLES),
+    }
+    for name, roles in connecting.items():
+        let_in = {
+            role
+            for role, (made, _) in _ROLES.items()
+            if _may(made(_FEDERATION), "Connect", f"client/{name}")
+        }
+        assert let_in == roles, name
 
 
 @pytest.mark.parametrize("role", _ROLES)

@@ -1,14 +1,19 @@
 """What the doctor is made of: checks that are found by name, rights, and lines that fit."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
 from broker_config import access
 from broker_config.doctor import kinds, report, rights
+from broker_config.doctor.case import Case, Needs
+from broker_config.doctor.checks import reach
 from broker_config.doctor.examination import Result, all_checks
 from broker_config.doctor.finding import failed, not_checked, ok
+from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.topics import CHANNELS, Topics, UpdatePart
+from tests.own_broker import free_port
 
 
 def test_every_check_says_what_it_is_and_what_it_needs() -> None:
@@ -73,6 +78,37 @@ def test_a_device_may_do_to_its_own_what_the_kit_lets_it() -> None:
 )
 def test_brokers_that_others_run_are_known_by_their_hosts(host: str, kind: str) -> None:
     assert kinds.by_host(host) == kind
+
+
+@pytest.mark.parametrize(
+    ("tls", "said", "not_said"),
+    [
+        (True, ("ssl", "<tls-tcp-listener>"), ("listeners.tcp", "<tcp-listener>")),
+        (False, ("listeners.tcp", "<tcp-listener>"), ("ssl", "<tls-tcp-listener>")),
+    ],
+)
+def test_a_port_that_does_not_answer_is_advised_for_its_own_kind(
+    tls: bool, said: tuple[str, ...], not_said: tuple[str, ...]
+) -> None:
+    finding = reach.check(_case(BrokerUrl("127.0.0.1", free_port(), tls)))
+    assert finding.status == "failed"
+    lines = "\n".join(finding.remedies.values())
+    assert all(one in lines for one in said) and not any(one in lines for one in not_said)
+    assert set(finding.remedies) == set(kinds.KINDS)
+
+
+def _case(broker: BrokerUrl) -> Case:
+    return Case(
+        broker=broker,
+        topics=Topics("demo"),
+        federation="demo",
+        role="coordinator",
+        id="",
+        needs=Needs(chunk_bytes=1, devices=1, model_bytes=None, packet_cap_bytes=1),
+        tls=None,
+        state=Path(),
+        tell=lambda _text: None,
+    )
 
 
 def test_a_brokers_own_word_for_itself_is_understood() -> None:

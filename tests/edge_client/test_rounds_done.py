@@ -1,5 +1,6 @@
 """An old offer that is shown again is for others, also after a start."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ A, B = RunId("a"), RunId("b")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "rounds-done.json"
+    return tmp_path / "rounds-done"
 
 
 def test_a_round_and_those_before_it_are_done(path: Path) -> None:
@@ -46,10 +47,19 @@ def test_the_newest_runs_are_kept(path: Path) -> None:
         assert not life.includes(RunId("run-0"), RoundId(1))
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff", b"[1]", b'{"a": "x"}'])
-def test_a_damaged_file_is_begun_anew(path: Path, damage: bytes) -> None:
+_NO_ROUNDS = (b"", b"\xff", b"[1]", b'{"a": "x"}')
+
+
+@pytest.mark.parametrize(
+    "damage", [*_NO_ROUNDS, *(hashlib.sha256(one).digest() + one for one in _NO_ROUNDS)]
+)
+def test_a_damaged_file_is_told_and_begun_anew(
+    path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     path.write_bytes(damage)
     done = RoundsDone(path)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(path) in caplog.text and "begun anew" in caplog.text
     assert not done.includes(A, RoundId(1))
     done.add(A, RoundId(1))
     assert RoundsDone(path).includes(A, RoundId(1))

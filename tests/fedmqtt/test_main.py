@@ -2,12 +2,17 @@
 
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from coordinator import selection
 from fedmqtt import __version__, parts
-from fedmqtt.command_line import COMMANDS
+from fedmqtt.command_line import COMMANDS, EXTRAS
 
 # Runs `fedmqtt` where some packages are not installed.
 _WITHOUT = """
@@ -22,6 +27,19 @@ sys.meta_path.insert(0, Absent())
 from fedmqtt.__main__ import main
 sys.exit(main({words!r}))
 """
+
+_PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+_IN_EXTRAS = {
+    canonicalize_name(Requirement(line).name)
+    for lines in _PROJECT["optional-dependencies"].values()
+    for line in lines
+} - {"fedmqtt"}
+_OF_EXTRAS = {
+    package
+    for package, names in metadata.packages_distributions().items()
+    if _IN_EXTRAS & {canonicalize_name(name) for name in names}
+}
+"""The packages that extras bring, by the names they are imported by."""
 
 # Runs `fedmqtt`, and Ctrl-C comes when it is about to import a module.
 _INTERRUPTED = """
@@ -103,7 +121,11 @@ def test_each_command_explains_itself(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "package", "extra"),
-    [("coordinator", "numpy", "coordinator"), ("client", "paho", "train")],
+    [
+        ("coordinator", "numpy", "coordinator"),
+        ("client", "paho", "train"),
+        ("simulate", "rich", "demo"),
+    ],
 )
 def test_a_missing_package_comes_with_the_line_that_installs_it(
     command: str, package: str, extra: str
@@ -114,6 +136,19 @@ def test_a_missing_package_comes_with_the_line_that_installs_it(
         f"fedmqtt {command} needs the package {package!r}, which is not installed.\n"
         f"Install it with: pip install 'fedmqtt[{extra}]'\n"
     )
+
+
+@pytest.mark.parametrize("command", ["health", "doctor"])
+def test_what_needs_no_extra_is_not_sent_for_one(command: str) -> None:
+    run = _without({"paho"}, command, "--help")
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1] == "Install it with: pip install fedmqtt"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - EXTRAS.keys()))
+def test_a_command_without_an_extra_needs_none(command: str) -> None:
+    run = _without(_OF_EXTRAS, command, "--help")
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_help_and_version_need_no_package_at_all() -> None:

@@ -217,6 +217,27 @@ def test_a_broker_without_shared_subscriptions_is_asked_by_name(
     peer.link.close()
 
 
+def test_aws_is_asked_by_name_for_what_fits(
+    loop: EventLoop, stub: StubBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+    here = lambda _host, *others: resolve("127.0.0.1", *others)  # noqa: E731
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+    peer = Peer(loop, stub.url.replace("127.0.0.1", "x.iot.eu-central-1.amazonaws.com"), "f", "ann")
+    peer.link.open()
+    connection = _connection(loop, stub)
+    assert connection.receive().kind == CONNECT
+    connection.send(CONNACK_5)
+    assert peer.next(LinkUp).retained_by_name
+    peer.link.ask_by_name([PresenceOf(ANN)] * 150)
+    peer.link.publish(PresenceOf(ANN), b"behind it")
+    said = [_received(loop, connection) for _ in range(4)]
+    assert [packet.kind for packet in said] == [SUBSCRIBE, SUBSCRIBE, SUBSCRIBE, PUBLISH]
+    topic = peer.topics.path(PresenceOf(ANN)).encode()
+    assert [packet.body.count(topic) for packet in said[:3]] == [8, 8, 8]
+    peer.link.close()
+
+
 def test_a_refusal_for_another_reason_is_told(loop: EventLoop, stub: StubBroker) -> None:
     peer = Peer(loop, stub.url, "f", "ann")
     peer.link.open()

@@ -66,6 +66,14 @@ def test_each_package_has_hashes_and_no_list_says_where_it_comes_from(name: str)
     assert not [line for line in told if "://" in line or line.startswith("-")]
 
 
+@pytest.mark.parametrize("name", [*lock.EXTRAS, lock.TORCH_NEEDS, lock.BUILD])
+def test_no_list_has_a_comment_but_its_head(name: str) -> None:
+    # What pip-tools remarks depends on the environment that it runs in.
+    head = [line for line in _text(name).splitlines() if line.lstrip().startswith("#")]
+    assert "\n".join(head) + "\n" == lock._HEADER.format(name=name), MENDED_BY
+    assert "" not in _text(name).splitlines(), MENDED_BY
+
+
 def test_every_list_is_made_by_the_one_command() -> None:
     assert {path.name for path in lock.HERE.glob("*.txt")} == {
         *lock.EXTRAS,

@@ -70,8 +70,8 @@ def _try(case: Case, topic: str, payload: bytes, wildcard: str) -> Finding:
     if not by_wildcard:
         return warning(
             "kept and cleared; not found by a subscription with a wildcard",
-            "A coordinator that starts does not see who is there, nor old models to clear.",
-            {"rabbitmq": "RabbitMQ 4 or newer"},
+            "Programs ask for presence and pages by name there. Models of a coordinator that was"
+            " killed are not found, and stay until somebody clears them.",
         )
     return ok("kept for who came later, and cleared")
 
