@@ -16,6 +16,9 @@ CLIENTS_MAX = 100_000
 """Of more clients that have sent something lately, those that were silent for longest begin with a
 full bucket: so many take 12 MB. A broker with accounts does not let one client be so many."""
 
+_ROUNDING_S: Seconds = 1e-6
+"""A clock that has run for days has no more digits: a bucket of one token, full, must give it."""
+
 
 class Buckets:
     """One for each client, full to begin with."""
@@ -39,7 +42,7 @@ class Buckets:
     def take(self, at: Seconds, client: ClientId, tokens: float = 1.0) -> bool:
         """Whether there were as many. Where there were not, none is taken."""
         full_at = max(at, self._full_at.get(client, at)) + tokens / self._per_s
-        if full_at - at > self._empties_s:
+        if full_at - at > self._empties_s + _ROUNDING_S:
             return False
         self._full_at.pop(client, None)
         self._full_at[client] = full_at

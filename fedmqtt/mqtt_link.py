@@ -41,6 +41,9 @@ from fedmqtt.messages import Offer, encode
 from fedmqtt.topics import CHANNELS, Address, ClientId, Topics
 from fedmqtt.wildcards import ByName, asked_by_name
 
+_READS_AT_ONCE = 64
+"""Packets that are read before all else has its turn."""
+
 STREAM_WINDOW = 8
 """Parts of a stream that may be on the way without the broker's acknowledgement."""
 
@@ -340,6 +343,8 @@ class MqttLink:
         self._token = ""
         self._packet_bytes_max: int | None = None
         self._retained_by_name: ByName | None = None
+        self._reading_on = False
+        """Whether what TLS has decrypted already is yet to be read."""
         self._attempt = 0
         self._shut_out = 0
         """Times in a row that the broker closed on a CONNECT of version 5 without a word."""
@@ -776,11 +781,24 @@ class MqttLink:
     def _on_ready(self, readable: bool, writable: bool) -> None:
         if readable and (client := self._client) is not None:
             client.loop_read()
-            # TLS may hold decrypted bytes that the kernel no longer knows of.
-            while isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
+            for _ in range(_READS_AT_ONCE):
+                if not self._holds_more(client):
+                    break
                 client.loop_read()
+            # Where one floods us they have no end, and all else has its turn in between.
+            if self._holds_more(client) and not self._reading_on:
+                self._reading_on = True
+                self._loop.post(self._read_on)
         if writable:
             self._flush()
+
+    def _holds_more(self, client: paho.Client) -> bool:
+        """Whether TLS holds decrypted bytes that the kernel no longer knows of."""
+        return isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending() > 0
+
+    def _read_on(self) -> None:
+        self._reading_on = False
+        self._on_ready(readable=True, writable=False)
 
     def _flush(self) -> None:
         self._flush_posted = False

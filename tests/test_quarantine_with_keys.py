@@ -1,8 +1,11 @@
 """Limits and quarantine where there are keys: what the broker says in a device's name is not held
-against that device."""
+against that device, and a flood of what nobody signed is kept out all the same."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -12,10 +15,13 @@ from fedmqtt import messages
 from fedmqtt.messages import Chunk, Receipt
 from fedmqtt.topics import (
     ANNOUNCE,
+    Address,
+    ClientId,
     Digest,
     PresenceOf,
     RoundId,
     StatusPage,
+    UpdatePart,
 )
 from tests import test_signatures as keyed
 from tests.broker_config.kit_broker import FEDERATION
@@ -26,6 +32,8 @@ __all__ = ["broker", "taken"]
 
 pytestmark = keyed.pytestmark
 
+MALLORY = ClientId("mallory")
+JUNK = b"junk"
 PIECE = messages.encode(Chunk(digest=Digest("b" * 64), data=memoryview(b"x")))
 
 
@@ -104,3 +112,47 @@ def test_in_quarantine_nothing_is_refused_that_a_device_may_not_have_sent(
         )
         taken.says(keyed._place(BOB, ONE, offer), signed)
         assert taken.told(BOB, Receipt).accepted
+
+
+@contextmanager
+def _flooding(taken: Taken, address: Address, payload: bytes) -> Iterator[None]:
+    """Of mallory's, by her own account."""
+    account, stop = taken.broker.account("mallory"), Event()
+    with RawClient(account, taken.broker.port, "mallory") as raw:
+        assert not raw.refusal
+
+        def flood() -> None:
+            while not stop.is_set():
+                raw.shout(TOPICS.path(address), payload)
+
+        thread = Thread(target=flood)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "forged"])
+def test_a_flood_of_what_nobody_signed_is_not_listened_to(
+    taken: Taken, tmp_path: Path, kind: str
+) -> None:
+    place = UpdatePart(0, MALLORY, ONE, "0")
+    other = keyed._seal(taken.broker.account("bob"))
+    forged = other.sealed(place, TOPICS.path(place), JUNK)
+    # Large pieces: so many as four whole answers have may come at once.
+    limits = ("--set", "limits.messages_per_s=5", "--set", "transfer.chunk_bytes=1048576")
+    file = keyed._file(taken.broker, "coordinator")
+    with keyed._coordinator(tmp_path, file, *limits) as coordinator:
+        keyed._is_here(taken, BOB)
+        _, offer = taken.offer(1)
+        with _flooding(taken, place, forged if kind == "forged" else JUNK):
+            coordinator.wait_for("mallory is not listened to until ")
+            coordinator.wait_for("mallory floods us and goes on: the others are listened to")
+            taken.says(keyed._place(BOB, ONE, offer), keyed._signed(taken, BOB, offer))
+            assert coordinator.wait() == 0, coordinator.log
+    assert not taken.has_been_told(MALLORY)
+    assert MALLORY not in quarantine_file.load(tmp_path / "run")
+    (record,) = keyed._records(tmp_path)
+    assert record.answered == ["bob"]

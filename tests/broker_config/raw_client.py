@@ -70,6 +70,10 @@ class RawClient:
         kind, code = self._next("publish", "disconnect")
         return kind == "publish" and not code.is_failure
 
+    def shout(self, topic: str, payload: bytes) -> None:
+        """Without asking whether the broker took it."""
+        self._client.publish(topic, payload, qos=0).wait_for_publish(_WITHIN_S)
+
     def subscribe(self, topic: str) -> bool:
         """Whether the broker agreed. It may agree, and pass nothing on."""
         self._client.subscribe(topic, qos=1)

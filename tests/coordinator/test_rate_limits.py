@@ -20,6 +20,14 @@ def test_a_full_bucket_gives_its_burst_and_then_what_flows_in() -> None:
     assert buckets.take(10.5, BOB), "another's bucket is its own"
 
 
+@given(at=st.floats(0, 1e8), per_s=st.floats(0.01, 1e4))
+def test_a_clock_that_has_run_for_years_takes_no_token_away(at: float, per_s: float) -> None:
+    """At 65,536 s, 0.1 s later is a little more than 0.1 s away."""
+    buckets = Buckets(per_s, 1.0)
+    assert buckets.take(at, ANN)
+    assert not buckets.take(at, ANN)
+
+
 def test_who_was_silent_for_long_has_no_more_than_a_burst() -> None:
     buckets = Buckets(per_s=2, burst=3)
     buckets.take(0.0, ANN)
