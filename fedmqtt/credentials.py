@@ -94,10 +94,23 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
         try:
             if self.role == "device":
-                return signing.DeviceSeal(self.signing_key, self.ticket, self.federation_key)
+                seal = signing.DeviceSeal(self.signing_key, self.ticket, self.federation_key)
+                if not self._fits_together():
+                    raise CredentialsError(
+                        f"the credentials of {self.id} do not fit together: the federation did not"
+                        " give it this key; copy the file that `fedmqtt enroll` wrote, as it is"
+                    )
+                return seal
             return signing.CoordinatorSeal(self.federation, self.signing_key, is_revoked)
         except signing.BadKey as bad:
             raise CredentialsError(f"the credentials of {self.id} are damaged: {bad}") from bad
+
+    def _fits_together(self) -> bool:
+        # Else a device would train and never be told why nothing of it counts.
+        from fedmqtt import signing
+
+        keys = (self.signing_key, self.ticket, self.federation_key)
+        return signing.fits(*keys, self.federation, self.id)
 
     def _present_certificate(self, context: ssl.SSLContext) -> None:
         # The ssl module reads files alone. Made for our eyes only, and gone at once.

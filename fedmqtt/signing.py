@@ -58,6 +58,14 @@ def ticket(federation_private: str, federation: str, device: str, device_public:
     return _text(signer.sign(_ticket_text(federation, device, _bytes(device_public, _KEY_BYTES))))
 
 
+def fits(
+    device_private: str, ticket: str, federation_public: str, federation: str, device: str
+) -> bool:
+    """Whether the federation gave this device this key. Raises BadKey."""
+    text = _ticket_text(federation, device, _Signer(device_private).public)
+    return _holds(_bytes(federation_public, _KEY_BYTES), _bytes(ticket, _SIGNATURE_BYTES), text)
+
+
 class CoordinatorSeal:
     """Signs as the federation, and asks it of other coordinators; and of devices their own keys,
     with tickets. Raises BadKey."""

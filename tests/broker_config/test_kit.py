@@ -240,6 +240,18 @@ def test_a_folder_without_a_kit_is_named(tmp_path: Path) -> None:
         Kit(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["signing_key", "ticket", "federation_key", "id"])
+def test_keys_of_another_device_or_federation_are_named(folder: Path, name: str) -> None:
+    other = folder.parent / "other" if name == "federation_key" else folder
+    for one in {folder, other}:
+        kit.create(one, plan(one))
+    ours = credentials.read(Kit(folder).enroll("pi-3"))
+    theirs = credentials.read(Kit(other).enroll("pi-4"))
+    assert ours.seal() is not None
+    with pytest.raises(CredentialsError, match="do not fit together"):
+        structs.replace(ours, **{name: getattr(theirs, name)}).seal()
+
+
 def test_a_damaged_kit_is_named(folder: Path) -> None:
     kit.create(folder, plan(folder))
     (folder / "kit.toml").write_text("federation = 3")
