@@ -223,7 +223,7 @@ def test_a_clock_that_is_behind_the_coordinators_is_named(tmp_path: Path) -> Non
 
 def test_a_model_that_is_too_large_for_this_machine_is_named(tmp_path: Path) -> None:
     with mosquitto_with(tmp_path) as url:
-        report = _at(url, "--model-mb", "1e12")
+        report = _at(url, "--model-mb", "1e9")
     assert report.exit_code == 1
     assert report.with_status("failed") == {"room"}
     assert "--state DIR on another disk" in report.lines_to_change("room")
