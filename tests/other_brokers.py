@@ -6,7 +6,6 @@ Each has a folder of its own; nothing of an installed service is used or touched
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from broker_config import leash
 from broker_config.child import BrokerError, running
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import usual_folders
+from tests.own_broker import free_ports
 
 _START_WITHIN_S = 90.0
 """RabbitMQ takes 5 seconds on an idle machine."""
@@ -44,7 +44,7 @@ def running_rabbitmq() -> Iterator[RunningBroker]:
     """RabbitMQ with its MQTT plugin. Raises BrokerError."""
     server = _find("rabbitmq-server", [Path("/usr/lib/rabbitmq/bin")])
     epmd = _find("epmd", [])
-    port, distribution, names = _free_ports(3)
+    port, distribution, names = free_ports(3)
     # The names' server is a child of ours too: the node would start one that stays.
     with TemporaryDirectory(prefix="fedmqtt-rabbitmq-") as place:
         folder = Path(place)
@@ -111,11 +111,3 @@ def _find(name: str, folders: Sequence[Path]) -> str:
 def _leashed(environment: Mapping[str, str], command: Sequence[str]) -> list[str]:
     words = [f"{name}={value}" for name, value in environment.items()]
     return [sys.executable, "-I", "-S", leash.__file__, "env", *words, *command]
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

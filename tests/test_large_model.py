@@ -7,27 +7,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from coordinator import history
+from tests.long_vector import task_of
 from tests.own_broker import free_port, mosquitto_at
 from tests.programs import running, wait_until
 
 PARAMETERS = 25_000_000
 PACKET_BYTES_MAX = 256 * 1024
-TASK = f"""
-import numpy as np
-from learning_tasks.seam import Evaluated, Trained
-
-def initial_weights(seed):
-    return {{"w": np.zeros({PARAMETERS}, np.float32)}}
-
-def load_data(data_dir, client, purpose):
-    return float(len(client))
-
-def train(weights, data, training, seed, progress):
-    return Trained({{"w": weights["w"] + np.float32(data)}}, 1, {{}})
-
-def evaluate(weights, data):
-    return Evaluated(1, {{}}, None)
-"""
 
 
 @pytest.mark.broker
@@ -36,7 +21,7 @@ def test_it_crosses_both_ways_and_leaves_nothing_behind(
     federation_name: str, tmp_path: Path
 ) -> None:
     task, config = tmp_path / "huge.py", tmp_path / "federation.toml"
-    task.write_text(TASK)
+    task.write_text(task_of(PARAMETERS))
     config.write_text(
         f'name = "{federation_name}"\ntask = "{task}"\n[evaluation]\nevery = 0\n'
         "[rounds]\ncount = 1\ncohort = 2\nover_selection = 1.0\n"

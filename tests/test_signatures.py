@@ -53,6 +53,7 @@ from fedmqtt.topics import (
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
 from tests.broker_config.raw_client import RawClient
 from tests.coordinator.guests import update
+from tests.long_vector import task_of
 from tests.programs import Program, running, wait_until
 
 pytestmark = [
@@ -64,22 +65,6 @@ ANN, BOB = ClientId("ann"), ClientId("bob")
 ONE, TWO = RoundId(1), RoundId(2)
 PARAMETERS = 3000
 """More than an offer has room for: the model is fetched in chunks."""
-TASK = f"""
-import numpy as np
-from learning_tasks.seam import Evaluated, Trained
-
-def initial_weights(seed):
-    return {{"w": np.zeros({PARAMETERS}, np.float32)}}
-
-def load_data(data_dir, client, purpose):
-    return float(len(client))
-
-def train(weights, data, training, seed, progress):
-    return Trained({{"w": weights["w"] + np.float32(data)}}, 1, {{}})
-
-def evaluate(weights, data):
-    return Evaluated(1, {{}}, None)
-"""
 TOPICS = Topics(FEDERATION)
 
 
@@ -198,7 +183,7 @@ def _changed(broker: KitBroker, name: str, folder: Path, **changes: str) -> Path
 
 def _task(folder: Path) -> Path:
     path = folder / "adds.py"
-    path.write_text(TASK)
+    path.write_text(task_of(PARAMETERS))
     return path
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from broker_config.kit import Kit, Login, Plan
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import credentials
 from fedmqtt.credentials import Credentials
+from tests.own_broker import free_ports
 
 FEDERATION = "demo"
 _LEASH = Path(kit.__file__).with_name("leash.py")
@@ -42,7 +42,7 @@ class KitBroker:
 
 
 def plan(folder: Path, login: Login = "password", days: int = 30) -> Plan:
-    ports = _free_ports(2)
+    ports = free_ports(2)
     return Plan(
         federation=FEDERATION,
         hosts=("localhost",),
@@ -86,11 +86,3 @@ def look_again(log_of: KitBroker) -> None:
             os.kill(pid, signal.SIGHUP)
     while log_of.log.read_text().count("Reloading config") == before:
         os.sched_yield()
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
