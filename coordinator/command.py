@@ -32,7 +32,7 @@ from coordinator import (
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.run_errors import LedgerDamaged, LedgerError
-from coordinator.service import Denied, RunElsewhere, SeatTaken, Service
+from coordinator.service import Denied, KeysWanted, RunElsewhere, SeatTaken, Service
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.credentials import CredentialsError
@@ -132,7 +132,14 @@ def run_job(
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
         return coordinate(loop, config, broker, arguments, job)
-    except (SettingsError, BrokerUrlError, CheckpointError, LedgerError, SeatTaken) as bad:
+    except (
+        SettingsError,
+        BrokerUrlError,
+        CheckpointError,
+        LedgerError,
+        SeatTaken,
+        KeysWanted,
+    ) as bad:
         sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
         return EXIT_USAGE
     except Denied as bad:

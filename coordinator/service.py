@@ -128,6 +128,17 @@ class SeatTaken(Exception):
     """Another coordinator runs this federation; says which and where."""
 
 
+class KeysWanted(Exception):
+    """A coordinator with keys has been here, and we have none; says what to do."""
+
+    def __init__(self, federation: str) -> None:
+        super().__init__(
+            f"federation {federation} is signed: a coordinator with keys leads it or has led it,"
+            " and devices with keys hear nobody without. Start with --credentials"
+            " KIT/accounts/coordinator.toml; without keys, it needs another name or an empty broker"
+        )
+
+
 class Denied(Exception):
     """The broker will never let us in, or is not the one it should be; says why."""
 
@@ -344,8 +355,8 @@ class Service:
     def run(self) -> None:
         """Until all rounds are done, or the loop is stopped from outside.
 
-        Raises SeatTaken, Denied or RunElsewhere, OSError or LedgerError when the run's folder
-        cannot be written, and LedgerError or CheckpointError when what is there is damaged.
+        Raises SeatTaken, KeysWanted, Denied or RunElsewhere, OSError or LedgerError when the run's
+        folder cannot be written, and LedgerError or CheckpointError when what is there is damaged.
         """
         if self._broker.context is not None and self._broker.seal is None:
             _log.warning("%s", NOTHING_IS_SIGNED)
@@ -361,7 +372,7 @@ class Service:
             # What lies on the broker must not outlive the program.
             self._withdraw()
             raise
-        except (SeatTaken, Denied):
+        except (SeatTaken, KeysWanted, Denied):
             # What lies on the broker is another's, or out of reach.
             self.link.close()
             raise
@@ -736,6 +747,10 @@ class Service:
     def _on_unproven(self, address: Address, reason: str) -> None:
         now = self._loop.now()
         self._reception.unproven(address, reason)
+        if self._broker.seal is None and isinstance(address, (CoordinatorSeat, OfferBoard)):
+            # To take that seat would lose the epoch that the devices have seen.
+            self._fail(KeysWanted(self._config.name))
+            return
         match address:
             # As of what cannot be read: it lies where our own should.
             case CoordinatorSeat():

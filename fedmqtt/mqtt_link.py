@@ -160,6 +160,19 @@ def tls_alert(said: str) -> str:
     return found[1].partition("ALERT_")[2].replace("_", " ").lower() or found[1]
 
 
+def unread_tls_alert(sock: Any) -> str:
+    """The broker's word that still lies in a socket which is about to be closed; none: empty.
+
+    With TLS 1.3 it may hang up before our CONNECT is out. Then writing fails first, and paho closes
+    the socket without reading why.
+    """
+    try:
+        sock.recv(1)
+    except OSError as bad:
+        return tls_alert(str(bad))
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class LinkUp:
     """Connected and subscribed."""
@@ -887,8 +900,10 @@ class MqttLink:
             client._sock = sock = self._network.wrap(sock)
         self._sockets.watch(sock.fileno(), self._on_ready)
 
-    def _on_socket_close(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+    def _on_socket_close(self, client: paho.Client, _data: Any, sock: Any) -> None:
         self._sockets.unwatch(sock.fileno())
+        if client is self._client and self._tls is not None and not self._up:
+            self._alert = self._alert or unread_tls_alert(sock)
 
     def _on_wants_write(self, _client: paho.Client, _data: Any, _sock: Any) -> None:
         if not self._flush_posted:

@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fedmqtt.effects import Seconds
-from fedmqtt.mqtt_link import RECEIVE_BYTES_MAX, BrokerUrl, tls_alert
+from fedmqtt.mqtt_link import RECEIVE_BYTES_MAX, BrokerUrl, tls_alert, unread_tls_alert
 
 Version = Literal["MQTT 5", "MQTT 3.1.1"]
 
@@ -275,6 +275,7 @@ class Probe:
         if self._tls is not None:
             client.tls_set_context(self._tls)
             client.on_log = self._on_log
+            client.on_socket_close = self._on_socket_close
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -296,6 +297,9 @@ class Probe:
         # As the link does: else small messages wait 40 ms for each other, and that is measured.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _on_socket_close(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        self._alert = self._alert or unread_tls_alert(sock)
 
     def _on_connect(
         self,

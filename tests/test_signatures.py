@@ -345,6 +345,29 @@ def test_a_device_that_was_started_again_knows_what_it_has_done(
     assert [record.answered for record in _records(tmp_path / "again")] == [["bob"]]
 
 
+def test_a_coordinator_without_keys_does_not_take_the_seat_of_one_with(
+    taken: Taken, tmp_path: Path
+) -> None:
+    """Its epoch would be a new federation's first, and the devices would hear nobody after it."""
+    keyless = _changed(taken.broker, "coordinator", tmp_path, federation_key="", signing_key="")
+    other = tmp_path / "keyless"
+    other.mkdir()
+
+    def turned_away() -> None:
+        with _coordinator(other, keyless) as coordinator:
+            assert coordinator.wait() == 2, coordinator.log
+            assert "is signed: a coordinator with keys leads it" in coordinator.log
+            assert "--credentials KIT/accounts/coordinator.toml" in coordinator.log
+
+    with _coordinator(tmp_path, _file(taken.broker, "coordinator")) as coordinator:
+        seat = taken.sees(lambda to, data: to == CoordinatorSeat() and bool(data))
+        turned_away()
+        coordinator.process.kill()
+        turned_away()
+    told = {data for to, data in taken.seen if to == CoordinatorSeat()}
+    assert told == {seat}
+
+
 def _is_of(to: Address, model: ModelRef) -> bool:
     return isinstance(to, ModelChunk) and to.digest == model.digest
 

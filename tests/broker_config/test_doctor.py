@@ -21,7 +21,7 @@ from fedmqtt import credentials, messages
 from fedmqtt.envelope import BY_COORDINATOR
 from fedmqtt.folder_lock import FolderLock
 from fedmqtt.messages import Presence
-from fedmqtt.mqtt_link import parse_broker_url
+from fedmqtt.mqtt_link import parse_broker_url, unread_tls_alert
 from fedmqtt.mqtt_probe import Probe, ProbeOptions
 from fedmqtt.topics import Topics
 from tests.broker_config.doctors_patient import (
@@ -34,7 +34,7 @@ from tests.broker_config.doctors_patient import (
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
 from tests.broker_config.plain_client import connected
 from tests.own_broker import free_port
-from tests.programs import running
+from tests.programs import running, wait_until
 
 pytestmark = [
     pytest.mark.broker,
@@ -456,6 +456,27 @@ def test_a_device_with_a_certificate_is_well_and_a_revoked_one_is_named(tmp_path
     assert report.says("login") == "account lost is not let in: certificate revoked"
     assert "crlfile" in report.lines_to_change("login")
     assert without.says("login") == "not without an account: certificate required"
+
+
+def test_why_a_broker_hung_up_is_read_though_writing_failed_first(tmp_path: Path) -> None:
+    """As on a busy machine: it has looked at the certificate and gone before CONNECT is out."""
+    folder = tmp_path / "kit"
+    made = kit.create(folder, plan(folder, "certificate"))
+    lost = credentials.read(Path(made.enroll("lost")).rename(tmp_path / "lost.toml"))
+    made.revoke("lost")
+    with running_kit(made, folder) as broker:
+        plain = socket.create_connection(("localhost", broker.port))
+        with lost.tls_context().wrap_socket(plain, server_hostname="localhost") as encrypted:
+
+            def cannot_write() -> bool:
+                try:
+                    encrypted.send(b"CONNECT")
+                except OSError:
+                    return True
+                return False
+
+            wait_until(cannot_write)
+            assert unread_tls_alert(encrypted) == "certificate revoked"
 
 
 def test_an_encrypted_port_that_is_spoken_to_in_plain_is_named(kit_broker: KitBroker) -> None:
