@@ -32,7 +32,7 @@ from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import Seldom
-from fedmqtt.messages import PURPOSES, Chunk, Offer, Presence, Purpose, Receipt, WireError
+from fedmqtt.messages import PURPOSES, Chunk, Offer, Open, Presence, Purpose, Receipt, WireError
 from fedmqtt.mqtt_link import (
     Acknowledged,
     Arrived,
@@ -303,6 +303,9 @@ class Agent:
                 self._happen(session.Offered(now, offer, arrived.expires_in_s, arrived.retained))
             case Inbox():
                 message = messages.read_to_client(arrived.payload)
+                if isinstance(message, Open):
+                    # For keyholders: this is none.
+                    return
                 if isinstance(message, Receipt):
                     self._note_done(message)
                 self._happen(session.Received(now, message))

@@ -9,6 +9,8 @@
     coordinator to coordinators         Decline     why I do not take part
       Seat      I run this federation
       Claim     does anybody run it?
+    coordinator to keyholders         keyholder to coordinator
+      Open      add up these masks      Opened      their sums
 
 An answer is named by (run, round, client); everything that is said about one carries run and round.
 
@@ -213,6 +215,70 @@ class SlowLinks(Struct, frozen=True, kw_only=True):
     codec: Name
 
 
+Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""A public key, or a SHA-256."""
+Key64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
+"""A signature (Ed25519), or a ticket."""
+
+KEYHOLDERS_MAX = 8
+SEED_SHARE_MAX = 2048
+"""Bytes of what is sealed to one keyholder."""
+ROUND_KEYS_MAX = 32
+"""That a keyholder publishes ahead."""
+
+
+class RoundKey(Struct, frozen=True, array_like=True):
+    """To which clients seal seeds, for one round: its private half is deleted when that closes."""
+
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    """Of this keyholder's keys: each number is used once."""
+    public: Key32
+    """X25519."""
+    signature: Key64
+    """By the keyholder's own key, which devices know from their enrolment."""
+
+
+class Keyholder(Struct, frozen=True, array_like=True):
+    """One that can open a part of the masks of a round."""
+
+    name: ClientId
+    place: Annotated[int, Meta(ge=0, lt=KEYHOLDERS_MAX)]
+    """Which seeds it is given follows from it: see `fedmqtt/masking/seeds.py`."""
+    key: RoundKey
+
+
+class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How answers are masked, so that nothing but their sum can be read; see `fedmqtt/masking/`."""
+
+    mode: Literal["trusted", "keyholders"]
+    keyholders: Annotated[tuple[Keyholder, ...], Meta(min_length=1, max_length=KEYHOLDERS_MAX)]
+    """That have published a key: not all places need to be taken."""
+    places: Annotated[int, Meta(ge=1, le=KEYHOLDERS_MAX)]
+    """Of keyholders, whether they are there or not."""
+    tolerated: Annotated[int, Meta(ge=0, lt=KEYHOLDERS_MAX)]
+    """So many of them together learn nothing; one more, together with the coordinator, would."""
+    floor: Annotated[int, Meta(ge=2, le=2**20)]
+    """Fewest clients in a sum that keyholders open."""
+    bits: Annotated[int, Meta(ge=4, le=32)]
+    """Of the modulus, 2^bits: the sum of all clients' values fits."""
+    value_bits: Annotated[int, Meta(ge=2, le=24)]
+    """Of one value, with its sign."""
+    weight_max: Annotated[int, Meta(ge=1, le=255)] = 1
+    """What a client counts for at most; 1: all count the same."""
+    samples_max: Annotated[int, Meta(ge=1, le=2**53)] = 1
+    """As many samples, or more, count for `weight_max`."""
+    change_max: Annotated[float, Meta(gt=0, le=1e6)]
+    """A larger change of one number is clipped to it."""
+    norm_max: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """A change with a larger L2 norm is made as long; 0: its norm is not bounded."""
+    share: Annotated[float, Meta(ge=0.001, le=1)] = 1.0
+    """Of the numbers, that all clients of the round send: the same ones."""
+    rotate: bool = False
+    """Whether a random rotation comes before values are rounded: for few bits."""
+    ranges: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(max_length=4096)] = ()
+    """Of the values in each block, in the place of `change_max`. None: that one for all."""
+
+
 class Offer(Message, frozen=True, kw_only=True):
     """A round is open: who is invited, from which model, until when."""
 
@@ -249,6 +315,8 @@ class Offer(Message, frozen=True, kw_only=True):
     asynchronous: bool = False
     """No round waits for anybody: an older model can be fetched by whom it was offered to, and an
     open round's offer comes again with more that are invited."""
+    masking: Masking | None = None
+    """None: answers can be read by the coordinator."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
@@ -287,6 +355,54 @@ class Receipt(Message, frozen=True, kw_only=True):
     """It was refused for what it is, and the next one like it will be: for the device's owner."""
 
 
+class Masked(Struct, frozen=True, kw_only=True):
+    """What goes with a masked payload, of its sender's making, and signed by its sender."""
+
+    exchange: Key32
+    """Fresh, of the client: X25519."""
+    sealed: Annotated[
+        tuple[Annotated[bytes, Meta(max_length=SEED_SHARE_MAX)], ...],
+        Meta(max_length=KEYHOLDERS_MAX),
+    ]
+    """Seeds of the masks: for each keyholder of the offer those of its place, in the same order."""
+    key: Key32
+    """The device's public key (Ed25519), and its ticket."""
+    ticket: Key64
+    signature: Key64
+    """Of all of it, and of what it is for: see `fedmqtt/masking/attested.py`."""
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """One client's answer, in a list of which a sum is to be opened."""
+
+    client: ClientId
+    times: Annotated[int, Meta(ge=1, le=8)]
+    """It is in the sum so many times."""
+    payload: Key32
+    """SHA-256 of the masked payload."""
+    masked: Masked
+
+
+class Open(Message, frozen=True, kw_only=True):
+    """To a keyholder: add up the masks of these clients. A long list comes in parts."""
+
+    run: Run
+    round: Round
+    base: Sha256
+    masking: Masking
+    """As in the round's offer."""
+    body: Annotated[int, Meta(ge=0, le=2**32)]
+    """How many values a payload has, and how many whole numbers behind them."""
+    tail: Annotated[int, Meta(ge=0, le=4096)]
+    digest: Key32
+    """SHA-256 of the whole list: see `fedmqtt/masking/listing.py`."""
+    part: Annotated[int, Meta(ge=0, le=100_000)]
+    parts: Annotated[int, Meta(ge=1, le=100_000)]
+    entries: tuple[Entry, ...]
+    seeds: Annotated[tuple[Annotated[int, Meta(ge=0, lt=256)], ...], Meta(max_length=256)]
+    """Whose sums to send; of all others that it holds, a digest."""
+
+
 class Presence(Message, frozen=True, kw_only=True):
     """Whether a client is there and what it can do. Also its will, with `online` false."""
 
@@ -307,6 +423,8 @@ class Presence(Message, frozen=True, kw_only=True):
     describes: bool = False
     """Whether it is willing to describe its data: not one of `purposes`, which a program of before
     could not read."""
+    keys: Annotated[tuple[RoundKey, ...], Meta(max_length=ROUND_KEYS_MAX)] = ()
+    """Of a keyholder: for rounds to come, the next one first."""
 
     def would(self, purpose: Purpose) -> bool:
         return self.describes if purpose == "describe" else purpose in self.purposes
@@ -366,6 +484,8 @@ class Update(Message, frozen=True, kw_only=True):
     is in the sum still."""
     interval: Annotated[float, Meta(ge=1, le=10_000)] = 1.0
     """Rounds from one of its answers to the next, on average, where the offer asks for that."""
+    masked: Masked | None = None
+    """The payload is masked; what stands above of the client's data is left out then."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 
@@ -378,6 +498,22 @@ class Evaluation(Message, frozen=True, kw_only=True):
     round: Round
     base: Sha256
     measures: Measures
+
+
+class Opened(Message, frozen=True, kw_only=True):
+    """A keyholder's answer to a list: sums of masks, or why not."""
+
+    run: Run
+    round: Round
+    digest: Key32
+    """Of the list."""
+    seeds: Annotated[tuple[int, ...], Meta(max_length=256)] = ()
+    """Of which the payload holds the sums, one after the other."""
+    digests: Annotated[dict[int, Key32], Meta(max_length=256)] = {}
+    """SHA-256 of the sum of each seed's masks that this keyholder holds: others hold them too."""
+    refused: Reason = ""
+    payload: memoryview = memoryview(b"")
+    """Packed as clients' payloads are."""
 
 
 class Decline(Message, frozen=True, kw_only=True):
@@ -426,8 +562,8 @@ class Claim(Message, frozen=True, kw_only=True):
     token: Annotated[str, Meta(max_length=64)]
 
 
-FromClient = Update | Evaluation | Decline | Announce | Chunk
-ToClient = Receipt | Go | TimeLeft
+FromClient = Update | Evaluation | Decline | Announce | Chunk | Opened
+ToClient = Receipt | Go | TimeLeft | Open
 AmongCoordinators = Seat | Claim
 AnyMessage = Offer | Presence | FromClient | ToClient | AmongCoordinators
 
