@@ -369,7 +369,7 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 10
     places: Annotated[
-        int, Meta(ge=2, le=KEYHOLDERS_MAX, description="With keyholders: how many there are.")
+        int, Meta(ge=3, le=KEYHOLDERS_MAX, description="With keyholders: how many there are.")
     ] = 3
     tolerated: Annotated[
         int,

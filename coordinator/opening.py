@@ -328,7 +328,7 @@ def _suspects(state: State, count: int, rules: Rules) -> list[Places]:
 
 def _sums(state: State, suspects: Places, rules: Rules) -> Sums | None:
     """By the word of the others, where all of them are here."""
-    found = []
+    found: list[bytes] = []
     for seed in rules.seeds:
         said = set(_told(state, seed, rules, suspects).values())
         if len(said) != 1 or (seed, *said) not in state.came:
