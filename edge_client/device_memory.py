@@ -29,11 +29,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from edge_client import checked_file
-from edge_client.checked_file import HASH_BYTES, Torn
 from edge_client.outbox import files, force_to_disk
 from edge_client.session import Answer
-from fedmqtt import unreadable
+from fedmqtt import checked_file, unreadable
+from fedmqtt.checked_file import HASH_BYTES, Torn
 from fedmqtt.topics import Digest, RoundId, RunId
 
 _PENDING = re.compile(r"(.+)-(0|[1-9][0-9]{0,9})-([0-9a-f]{64})\.pending")

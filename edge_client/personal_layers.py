@@ -11,10 +11,9 @@ a model does so with the newest layers that it has, of whichever run (`read_newe
 import logging
 from pathlib import Path
 
-from edge_client import checked_file
-from edge_client.checked_file import Torn
 from edge_client.outbox import files
-from fedmqtt import weights
+from fedmqtt import checked_file, weights
+from fedmqtt.checked_file import Torn
 from fedmqtt.personal import Division
 from fedmqtt.topics import RunId
 from fedmqtt.weights import Array, WeightsError

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge_client import checked_file
-from edge_client.checked_file import Torn
-from fedmqtt import unreadable
+from fedmqtt import checked_file, unreadable
+from fedmqtt.checked_file import Torn
 from fedmqtt.topics import RoundId, RunId
 
 _log = logging.getLogger("client.rounds")

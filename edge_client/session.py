@@ -20,9 +20,7 @@ in the outbox on disk, and is sent at each connect and again when no receipt com
 import math
 from dataclasses import dataclass, field, replace
 
-from edge_client import own_presence
-from edge_client.own_presence import OwnPresence
-from fedmqtt import sortition
+from fedmqtt import own_presence, sortition
 from fedmqtt.chunks import Ranges
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
@@ -38,6 +36,7 @@ from fedmqtt.messages import (
     Receipt,
     TimeLeft,
 )
+from fedmqtt.own_presence import OwnPresence
 from fedmqtt.topics import (
     ANNOUNCE,
     ClientId,

@@ -32,7 +32,7 @@ STORM_COUNT = 40
 SESSION = (
     "tests/edge_client/test_session_scripts.py",
     "tests/edge_client/test_session.py",
-    "tests/edge_client/test_own_presence.py",
+    "tests/fedmqtt/test_own_presence.py",
     "tests/edge_client/test_session_properties.py",
     STORMS,
 )
@@ -57,7 +57,7 @@ TESTS: dict[str, Sequence[str]] = {
     "coordinator/late.py": ("tests/coordinator/test_late.py",),
     "fedmqtt/sortition.py": ("tests/fedmqtt/test_sortition.py",),
     "edge_client/session.py": SESSION,
-    "edge_client/own_presence.py": SESSION,
+    "fedmqtt/own_presence.py": SESSION,
 }
 """What decides, and who should notice when it decides otherwise: the cheapest first, where most
 mutants end."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_client import checked_file
-from edge_client.checked_file import Torn
+from fedmqtt import checked_file
+from fedmqtt.checked_file import Torn
 from tests.edge_client.little_disk import little_disk
 
 

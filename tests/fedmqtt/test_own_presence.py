@@ -5,9 +5,9 @@ What it does about them is told in the stories (`scripts/namesake*.txt`, `own_wi
 
 import pytest
 
-from edge_client import own_presence
-from edge_client.own_presence import OwnPresence
+from fedmqtt import own_presence
 from fedmqtt.messages import Presence
+from fedmqtt.own_presence import OwnPresence
 
 
 def _says(token: str, *, online: bool = True) -> Presence:
