@@ -355,9 +355,9 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aggregation: Annotated[
         str,
         Meta(
-            description="What the coordinator sees of an answer. plain: all of it. trusted: nothing\n"
-            "but the sum of a round, if one keyholder is honest. keyholders: so too, if no more\n"
-            "than `tolerated` of several are not. docs/privacy.md tells which to choose when."
+            description="What the coordinator sees of an answer. plain: all of it. trusted: the\n"
+            "sum of a round alone, if one keyholder is honest. keyholders: so too, if no more than\n"
+            "`tolerated` of several are not. docs/privacy.md tells which to choose when."
         ),
     ] = "plain"
     floor: Annotated[
@@ -385,8 +385,8 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=2,
             le=24,
-            description="Of each number of a change, with its sign. What a number takes on the way\n"
-            "is more, for the sum of all clients fits: see docs/privacy.md.",
+            description="Of each number of a change, with its sign. On the way it takes more, so\n"
+            "that the sum over all clients fits: see docs/privacy.md.",
         ),
     ] = 20
     weight_max: Annotated[

@@ -5,8 +5,7 @@ name as devices' do: one that devices do not know would have no answers. Each ke
 Pure: the service tells what comes, and asks what there is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from fedmqtt import signing
 from fedmqtt.masking import seeds
@@ -14,18 +13,6 @@ from fedmqtt.messages import Keyholder, Presence, RoundKey
 from fedmqtt.topics import ClientId
 
 _ROUND_KEY = b"fedmqtt 1 round key"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
-    """What the coordinator's credentials tell of whom to believe."""
-
-    federation_key: str
-    """Public, as text: tickets of devices are signed by it."""
-    keyholders: tuple[tuple[ClientId, str], ...]
-    """Names and public keys, in the order of their places."""
-    is_revoked: Callable[[str], bool] = lambda key: False
-    """Of a device, by its public key as text."""
 
 
 class Keyholders:
@@ -97,7 +84,9 @@ class Keyholders:
 
     def waiting(self) -> str:
         """Which are waited for, in a sentence."""
-        lacking = [f"{name} ({self._told(name)})" for name in self._place if not self._is_ready(name)]
+        lacking = [
+            f"{name} ({self._told(name)})" for name in self._place if not self._is_ready(name)
+        ]
         _, tolerated = self._shape
         return (
             f"waiting for keyholders: {tolerated + 1} of {len(self._place)} are needed with a round"

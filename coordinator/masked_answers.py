@@ -12,26 +12,25 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-from msgspec import Struct, structs
 
-from coordinator.aggregation import UNNUMBERED, KeepModel, Memory, Round
+from coordinator.aggregation import UNNUMBERED, KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.keyholders import Trust
 from coordinator.masked_sum import MaskedSum
 from coordinator.rounds import Named
-from fedmqtt import codec_chance, fixed_point, rotation
+from coordinator.trust import Trust
+from fedmqtt import codec_chance, fixed_point
+from fedmqtt.codec_blocks import BLOCK
 from fedmqtt.masking import attested, packing, seeds, values
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.masks import SEED_BYTES
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.masking.values import MeanChange, NotASum
-from fedmqtt.messages import Entry, Masking, Update, method_name
+from fedmqtt.messages import Entry, Masking, Update
 from fedmqtt.status_pages import CodecCount
-from fedmqtt.topics import ClientId, Digest, RoundId
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Shapes
 
 _THE_SUM = ClientId("sum")
@@ -114,8 +113,7 @@ class MaskedAnswers(Answers):
             return f"codec {update.codec!r}, not 'full'"
         held = seeds.held_by(masking.places, masking.tolerated)
         wanted = [
-            SEED_BYTES * len(held[keyholder.place]) + SEAL_BYTES
-            for keyholder in masking.keyholders
+            SEED_BYTES * len(held[keyholder.place]) + SEAL_BYTES for keyholder in masking.keyholders
         ]
         if (found := [len(one) for one in masked.sealed]) != wanted:
             return f"seals {found} bytes to keyholders, not {wanted}"
@@ -183,10 +181,12 @@ class MaskedAnswers(Answers):
     def _change_max(self) -> float:
         """Of one number of the mean: less than what is left of the largest values."""
         chosen = self._config.privacy
-        # What is drawn stands for a run of numbers, at most two more than on average; a rotation
-        # may bring all that is in a block to one place.
+        # Rounding may take a value one level further. What is drawn stands for a run of numbers,
+        # one more at most than there are on average; a rotation may bring a block's norm together.
+        level = 1 + chosen.weight_max / values.level_max(chosen.value_bits)
         share = 1.0 if chosen.share == 1 else 1 / chosen.share + 2
-        return chosen.change_max * share * (rotation.BLOCK if chosen.rotate else 1)
+        rotated = 1 + math.isqrt(BLOCK) if chosen.rotate else 1
+        return chosen.change_max * level * share * rotated
 
 
 def _entry(client: ClientId, update: Update) -> Entry:

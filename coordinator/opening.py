@@ -402,9 +402,7 @@ def _owed(state: State, place: int) -> Seeds:
     )
 
 
-def _ask_again(
-    state: State, at: Seconds, places: Iterable[int]
-) -> tuple[State, list[Effect]]:
+def _ask_again(state: State, at: Seconds, places: Iterable[int]) -> tuple[State, list[Effect]]:
     effects: list[Effect] = []
     for place in places:
         if owed := _owed(state, place):
@@ -427,9 +425,7 @@ def _hear_again(state: State, at: Seconds) -> tuple[State, list[Effect]]:
 
 def _wake_at(state: State, at: Seconds, rules: Rules) -> Seconds:
     """When somebody is late, or all is over."""
-    late = [
-        state.asked_at[place] + rules.timeout_s for place in state.asked if _owed(state, place)
-    ]
+    late = [state.asked_at[place] + rules.timeout_s for place in state.asked if _owed(state, place)]
     return min([state.gives_up_at, *(moment for moment in late if moment > at)])
 
 

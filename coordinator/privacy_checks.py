@@ -6,10 +6,9 @@ a selection policy that goes by what clients tell of their data, with GOES_BY_DA
 
 from coordinator import aggregation, codec_choice, local_method, masked_round, selection
 from coordinator.config import FederationConfig
-from coordinator.keyholders import Trust
+from coordinator.trust import Trust
 from fedmqtt import parts
 from fedmqtt.messages import Purpose
-from fedmqtt.settings import SettingsError
 
 
 def check(config: FederationConfig) -> None:
