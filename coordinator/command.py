@@ -26,6 +26,7 @@ from coordinator import (
     figures_table,
     ledger,
     one_at_a_time,
+    privacy_checks,
     round_rules,
     run_search,
 )

@@ -356,8 +356,8 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="What the coordinator sees of an answer. plain: all of it. trusted: the\n"
-            "sum of a round alone, if one keyholder is honest. keyholders: so too, if no more than\n"
-            "`tolerated` of several are not. docs/privacy.md tells which to choose when."
+            "sum of a round alone, if one keyholder is honest. keyholders: so too, if not more\n"
+            "than `tolerated` of several are not. docs/privacy.md tells which to choose when."
         ),
     ] = "plain"
     floor: Annotated[

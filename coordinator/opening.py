@@ -188,7 +188,12 @@ Effect = Ask | Differ | Try | Take | GiveUp | WakeAt
 def begin(at: Seconds, there: Collection[int], rules: Rules) -> tuple[State, list[Effect]]:
     """Of keyholders' places, those that are `there` are asked first."""
     state = State(gives_up_at=at + rules.deadline_s, there=frozenset(there) & rules.names.keys())
-    return _advance(state, at, rules)
+    state, effects = _advance(state, at, rules)
+    for place in sorted(state.there - state.asked.keys()):
+        # For its digests alone: what others say is held against them.
+        state = _asking(state, at, place, frozenset())
+        effects.append(Ask(place, frozenset()))
+    return state, effects
 
 
 def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]:
@@ -353,17 +358,18 @@ def _ask_for_missing(
         free = [one for one in places if one in state.there and not _was_asked(state, one, seed)]
         if free:
             load = {one: len(state.asked.get(one, ())) + len(wanted.get(one, ())) for one in free}
-            wanted.setdefault(min(free, key=lambda one: (load[one], one)), set()).add(seed)
+            nearest = min(free, key=lambda one: (load[one], (one - seed) % rules.places))
+            wanted.setdefault(nearest, set()).add(seed)
     effects: list[Effect] = []
     for place, some in sorted(wanted.items()):
-        asked = state.asked.get(place, frozenset()) | some
-        state = replace(
-            state,
-            asked={**state.asked, place: asked},
-            asked_at={**state.asked_at, place: at},
-        )
+        state = _asking(state, at, place, frozenset(some))
         effects.append(Ask(place, frozenset(some)))
     return state, effects, True
+
+
+def _asking(state: State, at: Seconds, place: int, some: Seeds) -> State:
+    asked = {**state.asked, place: state.asked.get(place, frozenset()) | some}
+    return replace(state, asked=asked, asked_at={**state.asked_at, place: at})
 
 
 def _missing_seeds(state: State, suspects: Places, rules: Rules) -> list[int]:
@@ -405,7 +411,8 @@ def _owed(state: State, place: int) -> Seeds:
 def _ask_again(state: State, at: Seconds, places: Iterable[int]) -> tuple[State, list[Effect]]:
     effects: list[Effect] = []
     for place in places:
-        if owed := _owed(state, place):
+        owed = _owed(state, place)
+        if owed or (place in state.asked and place not in state.digests):
             # It may have been refused for what is mended.
             refused = {one: why for one, why in state.refused.items() if one != place}
             asked_at = {**state.asked_at, place: at}

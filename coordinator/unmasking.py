@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from coordinator import masked_round, opening, rounds
+from coordinator import masked_round, opening, round_rules, rounds
 from coordinator.config import FederationConfig
 from coordinator.keyholders import Keyholders
 from coordinator.ledger import Ledger, Listed
@@ -85,6 +85,9 @@ class Unmasking:
         """Of the open round, and of the one that is being opened."""
         self._current: _Open | None = None
         self._alarm: Timer | None = None
+        self._greets = True
+        """Over a new connection, it is not known yet who is there."""
+        self._greeting: Timer | None = None
         self._waits = ""
         self._tell()
 
@@ -108,6 +111,9 @@ class Unmasking:
     def renew(self) -> None:
         """Tell the machine by which keys the next round can be masked."""
         found = self._keyholders.next()
+        if self._greets and found is not None and len(found) < self._places:
+            # The others may have been here all the time.
+            found = None
         masking = None if found is None else masked_round.masking(self._config, found)
         self._tell()
         self._happen(rounds.KeysCame(self._loop.now(), masking))
@@ -125,7 +131,7 @@ class Unmasking:
         state, waits = self._state(), ""
         match state:
             case rounds.Waiting(past=rounds.Past(masking=None, deaf_since=None)):
-                if at >= state.opens_from:
+                if at >= state.opens_from and not self._greets:
                     waits = self._keyholders.waiting()
             case _:
                 pass
@@ -235,11 +241,20 @@ class Unmasking:
         return count * self._payload_bytes + _OVERHEAD_BYTES
 
     def link_down(self) -> None:
+        self._greets = True
+        if self._greeting is not None:
+            self._greeting.cancel()
         self._move(opening.LinkDown(self._loop.now()))
 
     def link_up(self) -> None:
         """Whoever is there has been, or will be, heard of."""
+        if self._greets:
+            self._greeting = self._loop.call_in(round_rules.GREET_S, self._end_greeting)
         self._move(opening.LinkUp(self._loop.now()))
+
+    def _end_greeting(self) -> None:
+        self._greets = False
+        self.renew()
 
     @property
     def is_opening(self) -> bool:
