@@ -36,7 +36,8 @@ def _has_safe_names(message: AnyMessage) -> None:
     for name in ("run", "base", "digest"):
         text = getattr(message, name, "")
         # A coordinator's seat tells its run to people alone.
-        if text and not isinstance(message, messages.Seat):
+        # A digest of bytes becomes part of nothing.
+        if isinstance(text, str) and text and not isinstance(message, messages.Seat):
             assert is_name(text[:64]) and not set("/+#\\\0\n") & set(text)
     model = getattr(message, "model", None)
     if model is not None:
