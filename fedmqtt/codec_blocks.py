@@ -5,12 +5,15 @@ a rotation by block it would even be biased.
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmqtt.codec_chance import Chance
 from fedmqtt.weights import Array
+
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 BLOCK = 1024
 """Numbers that share a scale: a scale of 32 bits adds 0.03 bits to each."""
@@ -27,7 +30,7 @@ def count(size: int, width: int = BLOCK) -> int:
     return -(-size // width)
 
 
-def of(flat: Array, width: int = BLOCK) -> Iterator[Array]:
+def of(flat: NDArray[_Float], width: int = BLOCK) -> Iterator[NDArray[_Float]]:
     """Views of shape (blocks, width): all full blocks, then the rest of them as one block."""
     whole = flat.size // width * width
     if whole:
@@ -48,7 +51,7 @@ def norms(flat: Array) -> NDArray[np.float64]:
     return np.sqrt(np.concatenate(squares)) if squares else np.empty(0)
 
 
-def scale(flat: Array, scales: Array, width: int = BLOCK) -> None:
+def scale(flat: NDArray[_Float], scales: NDArray[_Float], width: int = BLOCK) -> None:
     """Multiply each block by its scale, in place."""
     start = 0
     for block in of(flat, width):

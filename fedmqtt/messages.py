@@ -509,8 +509,9 @@ class Opened(Message, frozen=True, kw_only=True):
     """Of the list."""
     seeds: Annotated[tuple[int, ...], Meta(max_length=256)] = ()
     """Of which the payload holds the sums, one after the other."""
-    digests: Annotated[dict[int, Key32], Meta(max_length=256)] = {}
-    """SHA-256 of the sum of each seed's masks that this keyholder holds: others hold them too."""
+    digests: Annotated[tuple[Key32, ...], Meta(max_length=256)] = ()
+    """SHA-256 of the packed sum of each seed's masks that this keyholder holds, in the order of
+    their numbers: others hold them too. (No map: many libraries take no numbers for keys.)"""
     refused: Reason = ""
     payload: memoryview = memoryview(b"")
     """Packed as clients' payloads are."""

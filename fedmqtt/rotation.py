@@ -18,6 +18,7 @@ Undoing it on whole numbers is exact, as long as those have at most 4 bits: all 
 """
 
 import functools
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from fedmqtt.codec_chance import Chance
 from fedmqtt.weights import Array
 
 Doubles = NDArray[np.float64]
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 _WIDTH_MIN = 256
 _BLOCKS_AT_ONCE = 128  # half a megabyte stays in the second-level cache
@@ -66,8 +68,11 @@ def forward(values: Array, chance: Chance) -> Array:
     return flat
 
 
-def inverse(rotated: Array, scales: Array, chance: Chance) -> None:
-    """Undo it in place, and multiply each block by its scale; shape (padded(n),)."""
+def inverse(rotated: NDArray[_Float], scales: NDArray[_Float], chance: Chance) -> None:
+    """Undo it in place, and multiply each block by its scale; shape (padded(n),).
+
+    In float64 it is exact on whole numbers below 2^33: the scale comes last.
+    """
     first, second = _signs(rotated.size, chance)
     for span in _spans(rotated.size):
         for block in blocks.of(rotated[span]):
@@ -92,11 +97,11 @@ def _signs(size: int, chance: Chance) -> NDArray[np.uint8]:
     return chance.words("rotation", 2 * size // 64).view(np.uint8).reshape(2, size // 8)
 
 
-def _flip(block: Array, signs: NDArray[np.uint8], span: slice) -> None:
+def _flip(block: NDArray[_Float], signs: NDArray[np.uint8], span: slice) -> None:
     block *= SIGNS.take(signs[span.start // 8 : span.stop // 8], axis=0).reshape(block.shape)
 
 
-def _multiply(block: Array) -> None:
+def _multiply(block: NDArray[_Float]) -> None:
     """By the Hadamard matrix of its width, in place; shape (blocks, width)."""
     columns = 1 << (block.shape[1].bit_length() // 2)
     rows = block.shape[1] // columns

@@ -27,6 +27,7 @@ from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, clears, is
 from fedmqtt.topics import CHANNELS, Address, UpdatePart
 
 _KEY_BYTES, _SIGNATURE_BYTES = 32, 64
+TICKET_BYTES = _SIGNATURE_BYTES
 _TICKETS_KNOWN = 4096
 """That need not be checked again: a signature more for each answer otherwise."""
 
@@ -64,6 +65,34 @@ def fits(
     """Whether the federation gave this device this key. Raises BadKey."""
     text = _ticket_text(federation, device, _Signer(device_private).public)
     return _holds(_bytes(federation_public, _KEY_BYTES), _bytes(ticket, _SIGNATURE_BYTES), text)
+
+
+def signature(private_key: str, text: bytes) -> bytes:
+    """Of text that says what it is for. Raises BadKey."""
+    return _Signer(private_key).sign(text)
+
+
+def holds(public: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether the key of these bytes signed this."""
+    return _holds(public, signature, text)
+
+
+def ticket_holds(
+    federation_public: str, federation: str, device: str, key: bytes, ticket: bytes
+) -> bool:
+    """Whether the federation gave this device this key. Raises BadKey for the federation's."""
+    text = _ticket_text(federation, device, key)
+    return _holds(as_bytes(federation_public), ticket, text)
+
+
+def as_text(key: bytes) -> str:
+    """A key, or a ticket, as credentials and lists have it."""
+    return _text(key)
+
+
+def as_bytes(key: str, size: int = _KEY_BYTES) -> bytes:
+    """The bytes of such text. Raises BadKey."""
+    return _bytes(key, size)
 
 
 class CoordinatorSeal:

@@ -42,6 +42,10 @@ class Stage(Subset, frozen=True):
     def places(self, size: int, shared: Chance) -> _Indices:
         return _draw(size, self.kept(size), shared)[0]
 
+    def lengths(self, size: int, shared: Chance) -> NDArray[np.int32]:
+        """Of the runs that those at `places` were drawn from, shape (kept,)."""
+        return _draw(size, self.kept(size), shared)[1]
+
 
 # All answers of a round have the same, and a few rounds' answers may come side by side.
 @functools.lru_cache(maxsize=4)

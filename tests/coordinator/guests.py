@@ -33,6 +33,7 @@ from fedmqtt.messages import (
     AnyMessage,
     Go,
     Offer,
+    Open,
     Presence,
     Purpose,
     Receipt,
@@ -189,7 +190,9 @@ class Guest:
             case Arrived(OfferBoard(), payload):
                 self.offers.append(messages.read_offer(payload) if payload else None)
             case Arrived(Inbox(), payload):
-                self._inbox.append(messages.read_to_client(payload))
+                message = messages.read_to_client(payload)
+                assert not isinstance(message, Open), "guests are no keyholders"
+                self._inbox.append(message)
             case _:
                 return
 

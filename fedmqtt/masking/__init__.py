@@ -1,0 +1,17 @@
+"""A sum of which nobody sees a term: answers under masks, and seeds of the masks under seals.
+
+    client        y = q + PRG(s_0) + ... + PRG(s_S-1)  mod 2^bits    values, masks, packing
+                  each seed sealed to the keyholders that may know it      seeds, sealing
+                  all of it signed                                         attested, client
+    coordinator   adds up the y of whom it has heard of          coordinator/masked_sum.py
+                  lists them                                               listing
+    keyholder     adds up the masks of just those                          seeds, masks
+    coordinator   subtracts: the sum of q, to the bit                      values
+
+One message of each client, and nothing that it is needed for later: whoever is not in the list is
+in no sum, when it comes and goes as it likes. Of `places` keyholders any `tolerated` learn nothing,
+not even together with the coordinator, and any `tolerated` + 1 can open a sum.
+
+Prior art: seeds sealed to helpers, as in Xaynet's PET protocol (2020); replicated secret sharing,
+Ito, Saito, Nishizeki, "Secret sharing scheme realizing general access structure", GLOBECOM 1987.
+"""

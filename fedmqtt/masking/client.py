@@ -1,0 +1,92 @@
+"""What a client does to its answer before it leaves: masks it, seals the seeds, signs all of it."""
+
+import hashlib
+import secrets
+
+from fedmqtt import signing
+from fedmqtt.masking import attested, packing, seeds, values
+from fedmqtt.masking.masks import SEED_BYTES, add_mask
+from fedmqtt.masking.packing import Words
+from fedmqtt.masking.sealing import Exchange, context
+from fedmqtt.messages import Masked, Masking
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+
+
+class BadMasking(ValueError):
+    """Seeds would reach fewer, or others, than the offer says; a sentence."""
+
+
+def fault(masking: Masking) -> str:
+    """Why nobody should mask an answer so; empty if one may.
+
+    Whose keys they are is looked at elsewhere: here, that nobody stands in two places.
+    """
+    if masking.tolerated >= masking.places:
+        return f"of {masking.places} keyholders not {masking.tolerated} can be tolerated"
+    places = [keyholder.place for keyholder in masking.keyholders]
+    if any(place >= masking.places for place in places):
+        return f"there are no more than {masking.places} places for keyholders"
+    names = {keyholder.name for keyholder in masking.keyholders}
+    publics = {keyholder.key.public for keyholder in masking.keyholders}
+    if not len(set(places)) == len(names) == len(publics) == len(places):
+        return "one keyholder has two places, or two have one"
+    if len(places) <= masking.tolerated:
+        return f"{len(places)} keyholders cannot open a sum, {masking.tolerated + 1} could"
+    return ""
+
+
+def mask(
+    masking: Masking,
+    federation: str,
+    client: ClientId,
+    run: RunId,
+    round_id: RoundId,
+    base: Digest,
+    words: Words,
+    signing_key: str,
+    ticket: str,
+) -> tuple[Masked, bytes]:
+    """The masked payload, and what goes with it. `words` are those of `values.to_words`, and are
+    masked in place; `signing_key`, `ticket`: as in the device's credentials.
+
+    Raises BadMasking, sealing.NotSealed, signing.BadKey.
+    """
+    if wrong := fault(masking):
+        raise BadMasking(wrong)
+    # Nothing keeps them: whoever lacks one of them cannot take the mask off, this client included.
+    drawn = [
+        secrets.token_bytes(SEED_BYTES)
+        for _ in range(seeds.count(masking.places, masking.tolerated))
+    ]
+    for seed in drawn:
+        add_mask(words, seed)
+    payload = packing.to_payload(words, words.size - values.TAIL, masking.bits)
+    held = seeds.held_by(masking.places, masking.tolerated)
+    exchange = Exchange.new()
+    sealed = tuple(
+        exchange.seal(
+            keyholder.key.public,
+            context(federation, run, round_id, client, base, keyholder.name, keyholder.key.number),
+            b"".join(drawn[number] for number in held[keyholder.place]),
+        )
+        for keyholder in masking.keyholders
+    )
+    digest = attested.said(
+        federation,
+        client,
+        run,
+        round_id,
+        base,
+        attested.masking_digest(masking),
+        exchange.public,
+        sealed,
+        hashlib.sha256(payload).digest(),
+    )
+    masked = Masked(
+        exchange=exchange.public,
+        sealed=sealed,
+        key=signing.as_bytes(signing.public_key(signing_key)),
+        ticket=signing.as_bytes(ticket, signing.TICKET_BYTES),
+        signature=attested.sign(signing_key, digest),
+    )
+    return masked, payload

@@ -1,0 +1,34 @@
+"""A seed of 32 bytes to a mask as long as an update: the keystream of ChaCha20, as 32-bit words.
+
+Key: the seed; nonce: zero, as a seed is used once; block counter: from 0. A word is little-endian.
+
+ChaCha20 and not AES, since most small devices have no instructions for AES; a stream cipher and
+nothing from numpy.random, whose output tells its state. Source: RFC 8439, section 2.4.
+"""
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
+
+SEED_BYTES = 32
+
+_WORD_BYTES = 4
+_BLOCK = 32_768  # words; keystream and values of a block stay in the second-level cache
+_ZEROS = bytes(_BLOCK * _WORD_BYTES)
+_NONCE = bytes(16)
+"""As the library wants it: the block counter, then the nonce."""
+
+
+def add_mask(words: NDArray[np.uint32], seed: bytes, times: int = 1) -> None:
+    """Add `times` the mask of this seed, modulo 2^32, in place; shape (n,). Negative: subtract."""
+    cipher = Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor()
+    stream = np.empty(min(words.size, _BLOCK), "<u4")
+    factor = np.uint32(times % 2**32)
+    for start in range(0, words.size, _BLOCK):
+        block = words[start : start + _BLOCK]
+        keys = stream[: block.size]
+        cipher.update_into(memoryview(_ZEROS)[: keys.nbytes], keys.view(np.uint8).data)
+        if times != 1:
+            keys *= factor
+        block += keys

@@ -1,0 +1,198 @@
+"""A change to whole numbers that add up without wrapping round, and their sum to a mean change.
+
+    d      a number that is sent, clipped to its range r (`change_max`, or `ranges`)
+    w      what the client counts for, 1 to weight_max
+    q = round(w * d / step)      step = weight_max * r / L,  L = 2^(value_bits - 1) - 1
+    mean = step * sum q / sum w
+
+So |q| <= L, and `bits` of the modulus are chosen so that the sum of all clients' L, each taken as
+often as it may be, fits (`bits_needed`): no sum wraps, as long as clients do as they are told. With
+more than 8 bits for a value it is rounded to the nearest, and the mean of n values is off by
+step / 2 * n / sum w at most; with fewer it is rounded at random, right on average, and off by less
+than twice that. What was clipped is counted, and comes on top.
+
+Behind the body stands the tail, masked modulo 2^32: the weight, how many numbers were clipped, and
+whether the norm was.
+
+`share`: those that `part` draws, the same for all (`codecs/part.py`). They are sent as they are,
+and the mean is multiplied by the length of the run that each was drawn from, so that clipping and
+norms are those of the change itself. `rotate`: then rotated (`rotation.py`) with signs that are
+the same for all, before they are clipped. Taking that back is exact, as every sum is a whole number
+below 2^53: it is done in float64.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmqtt import codec_blocks as blocks
+from fedmqtt import fixed_point, rotation
+from fedmqtt.codec_chance import Chance, Chances
+from fedmqtt.codecs import part
+from fedmqtt.masking.packing import Words
+from fedmqtt.messages import Masking
+from fedmqtt.weights import Array
+
+Doubles = NDArray[np.float64]
+
+TAIL = 3
+"""Whole numbers behind the body: the weight, how many were clipped, whether the norm was."""
+
+BITS_MIN, BITS_MAX = 4, 32
+TIMES_MAX = 8
+"""How often one client's answer may be in a sum."""
+CLIPPED_MAX = 2**16
+"""As many as a client tells of: the sum of 65,535 clients fits 32 bits."""
+_AT_RANDOM_BITS = 8
+"""Values of more bits are rounded to the nearest: that is off by far less than what is learned."""
+
+
+class NotASum(ValueError):
+    """The tail is none that these clients can have sent; a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeanChange:
+    """What a sum of answers comes to."""
+
+    change: Doubles
+    """The weighted mean, shape (size,)."""
+    weight: int
+    """Of all answers in it."""
+    clipped: int
+    """Numbers, of all answers: each tells of `CLIPPED_MAX` at most."""
+    norms_clipped: int
+    """Answers whose norm was above `norm_max`."""
+
+
+def level_max(value_bits: int) -> int:
+    """L: the largest value, of either sign."""
+    return (1 << (value_bits - 1)) - 1
+
+
+def bits_needed(value_bits: int, terms: int, times_max: int = 1) -> int:
+    """Of a modulus that the sum of so many values, each `times_max` times, does not wrap at.
+
+    Raises ValueError where that is more than 32.
+    """
+    bits = (2 * level_max(value_bits) * terms * times_max).bit_length()
+    if bits > BITS_MAX:
+        raise ValueError(
+            f"sums of {terms} values of {value_bits} bits, each {times_max} times, take {bits}"
+            f" bits, more than {BITS_MAX}"
+        )
+    return max(BITS_MIN, bits)
+
+
+def weight(masking: Masking, samples: int) -> int:
+    """What a client with so many samples counts for: 1 to `weight_max`."""
+    if masking.weight_max == 1:
+        return 1
+    counted = min(samples, masking.samples_max)
+    return max(1, round(masking.weight_max * counted / masking.samples_max))
+
+
+def body_size(masking: Masking, size: int) -> int:
+    """How many values a change of `size` numbers becomes."""
+    kept = _part(masking).kept(size)
+    return rotation.padded(kept) if masking.rotate else kept
+
+
+def to_words(masking: Masking, change: Array, samples: int, chances: Chances) -> Words:
+    """Body and tail, modulo 2^32, shape (body_size + TAIL,), of a float32 change of shape (n,).
+
+    Raises ValueError where the change is not finite.
+    """
+    if not np.isfinite(change).all():
+        raise ValueError("the change has numbers that are not finite")
+    sent = change
+    if masking.share < 1:
+        sent = sent[_part(masking).places(change.size, chances.shared)]
+    sent, is_long = _bounded(sent, masking.norm_max)
+    if masking.rotate:
+        sent = rotation.forward(sent, chances.shared)
+    weight_ = weight(masking, samples)
+    words = np.empty(sent.size + TAIL, np.uint32)
+    clipped = _round(masking, sent, weight_, chances.own, words)
+    words[sent.size :] = weight_, min(clipped, CLIPPED_MAX), is_long
+    return words
+
+
+def from_sum(
+    masking: Masking, words: Words, size: int, terms: int, shared: Chance, scaled: bool = True
+) -> MeanChange:
+    """What a sum of `terms` answers comes to: each client as often as it was taken. `words`: body
+    and tail, the body modulo 2^bits; `size`: of the change; `scaled`: see `codecs/part.py`.
+
+    Raises NotASum.
+    """
+    body = body_size(masking, size)
+    assert words.shape == (body + TAIL,)
+    total, clipped, norms_clipped = (int(word) for word in words[body:])
+    if not terms <= total <= terms * masking.weight_max:
+        raise NotASum(
+            f"a sum of {terms} answers that weighs {total}, not {terms} to"
+            f" {terms * masking.weight_max}"
+        )
+    if clipped > terms * min(CLIPPED_MAX, body) or norms_clipped > terms:
+        raise NotASum(f"a sum of {terms} answers that tells of more than they have")
+    sums = centred(words[:body], masking.bits).astype(np.float64)
+    steps = _steps(masking, body) / total
+    if masking.rotate:
+        rotation.inverse(sums, steps, shared)
+    else:
+        blocks.scale(sums, steps)
+    change = sums
+    if masking.share < 1:
+        drawn = _part(masking)
+        kept = drawn.kept(size)
+        change = np.zeros(size)
+        places = drawn.places(size, shared)
+        change[places] = sums[:kept] * drawn.lengths(size, shared) if scaled else sums[:kept]
+    return MeanChange(change[:size], total, clipped, norms_clipped)
+
+
+def centred(words: Words, bits: int) -> NDArray[np.int32]:
+    """The whole numbers from -2^(bits - 1) to 2^(bits - 1) - 1 that these are modulo 2^bits."""
+    shift = np.uint32(32 - bits)
+    return (words << shift).view(np.int32) >> shift.astype(np.int32)
+
+
+def _part(masking: Masking) -> part.Stage:
+    return part.Stage(share=masking.share, scaled=False)
+
+
+def _bounded(sent: Array, norm_max: float) -> tuple[Array, bool]:
+    """Made as long as `norm_max` where it is longer, and whether it was."""
+    if not norm_max:
+        return sent, False
+    norm = fixed_point.squared_norm(sent) ** 0.5
+    if norm <= norm_max:
+        return sent, False
+    return sent * np.float32(norm_max / norm), True
+
+
+def _steps(masking: Masking, body: int) -> Doubles:
+    """Between two levels, of each block."""
+    ranges = np.array(masking.ranges or (masking.change_max,))
+    number = blocks.count(body)
+    # Fewer ranges than blocks: each is of as many successive ones.
+    each = ranges[np.arange(number) * ranges.size // max(1, number)]
+    return each * (masking.weight_max / level_max(masking.value_bits))
+
+
+def _round(masking: Masking, sent: Array, weight_: int, own: Chance, words: Words) -> int:
+    """Write each number in steps, times its weight, as a whole one; how many were clipped."""
+    highest = level_max(masking.value_bits) * weight_ / masking.weight_max
+    in_steps = sent.astype(np.float64)
+    blocks.scale(in_steps, weight_ / _steps(masking, sent.size))
+    clipped = int(np.count_nonzero(np.abs(in_steps) > highest))
+    np.clip(in_steps, -highest, highest, out=in_steps)
+    if masking.value_bits > _AT_RANDOM_BITS:
+        np.rint(in_steps, out=in_steps)
+    else:
+        in_steps += own.uniform("rounding", sent.size)
+        np.floor(in_steps, out=in_steps)
+    words[: sent.size] = in_steps.astype(np.int32).view(np.uint32)
+    return clipped
