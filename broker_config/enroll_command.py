@@ -4,15 +4,21 @@
     scp demo-kit/accounts/pi-3.toml pi-3:                keep it secret on the way, too
     fedmqtt client --credentials pi-3.toml --task ...    on the device
 
+    fedmqtt enroll demo-kit kh-a --keyholder             before the devices: their files name it
+    fedmqtt keyholder --credentials kh-a.toml --state kh-a
+
 A broker that is running hears of it when it is told to look again: Mosquitto by SIGHUP.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from broker_config.kit import Kit, KitError
+from broker_config.kit import Account, Kit, KitError
 from fedmqtt import credentials
+
+_NAMES_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +33,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--role",
         choices=("device", "coordinator", "monitor"),
         help="what the account is for (a device; of one that was revoked, as before)",
+    )
+    parser.add_argument(
+        "--keyholder",
+        action="store_true",
+        help="it may be given masks of answers: files that are written from now on name its key,"
+        " and the coordinator's is written anew",
     )
     parser.add_argument(
         "--qr",
@@ -44,8 +56,10 @@ def enroll(arguments: argparse.Namespace, look_again: str) -> int:
     """`run`; `look_again` is what tells the broker of it, for people."""
     try:
         kit = Kit(arguments.folder)
-        path = kit.enroll(arguments.id, arguments.role)
+        path = kit.enroll(arguments.id, arguments.role, keyholder=arguments.keyholder)
         sys.stdout.write(f"{path} is all that {arguments.id} needs. {look_again}\n")
+        if (account := kit.account(arguments.id)).keyholder:
+            _tell_of_keyholder(kit, account)
         if arguments.qr:
             _show(path)
     except KitError as bad:
@@ -54,10 +68,33 @@ def enroll(arguments: argparse.Namespace, look_again: str) -> int:
     return 0
 
 
+def names(all_of_them: Sequence[str]) -> str:
+    """Some of them, and how many more there are."""
+    more = len(all_of_them) - _NAMES_SHOWN
+    return ", ".join(all_of_them[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _tell_of_keyholder(kit: Kit, keyholder: Account) -> None:
+    sys.stdout.write(
+        f"Accounts made from now on know {keyholder.id} as a keyholder, and so does the"
+        " coordinator's file:\nwhere it was copied, copy it again.\n"
+    )
+    if before := kit.enrolled_before(keyholder):
+        sys.stderr.write(
+            f"fedmqtt enroll: {names(before)} were enrolled before, and mask nothing for"
+            f" {keyholder.id} until their\nfiles name it: enroll them anew, or add to `keyholders`"
+            f" in each\n    '{kit.pin(keyholder.id)}'\n"
+        )
+
+
 def _show(path: Path) -> None:
     try:
         import segno
     except ModuleNotFoundError as lacking:
         raise KitError(f"--qr needs {lacking.name}: pip install 'fedmqtt[security]'") from lacking
-    # With the least redundancy: a certificate and its key just fit.
-    segno.make(credentials.render(credentials.read(path)), error="l").terminal(compact=True)
+    try:
+        # With the least redundancy: a certificate and its key just fit.
+        code = segno.make(credentials.render(credentials.read(path)), error="l")
+    except segno.DataOverflowError as bad:
+        raise KitError(f"{path} is too long for a QR code: copy the file") from bad
+    code.terminal(compact=True)

@@ -54,6 +54,8 @@ class Account(Struct, frozen=True, kw_only=True):
     """Of its certificate, in decimal digits."""
     public_key: str = ""
     """By which what it signs is checked, of a device."""
+    keyholder: bool = False
+    """A device's account, of one that may be given masks: those enrolled after it know its key."""
 
     @property
     def is_listed(self) -> bool:
@@ -82,6 +84,15 @@ class Plan(Struct, frozen=True, kw_only=True):
     federation_key: str = ""
     """Public; kits that were made before there were any have none."""
     accounts: tuple[Account, ...] = ()
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """Keyholders, as credentials name them."""
+        return tuple(
+            f"{one.id} {one.public_key}"
+            for one in self.accounts
+            if one.keyholder and not one.revoked
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +143,24 @@ class Kit:
         except unreadable.TOML as bad:
             raise KitError(f"{path}: {bad}; put back a copy of it") from bad
 
-    def enroll(self, account_id: str, role: Role | None = None) -> Path:
+    def enroll(self, account_id: str, role: Role | None = None, *, keyholder: bool = False) -> Path:
         """Make an account: the file that is all it needs. Without a `role`, that which the account
         of this name had before it was revoked, or a device's."""
         if not is_name(account_id):
             raise KitError(f"{account_id!r} names no device: 1 to 64 of A-Z a-z 0-9 . _ -")
-        path = self._folders.accounts / f"{account_id}.toml"
+        path = self._file_of(account_id)
         # The newest: those before it are kept to be listed as revoked.
         known = next((one for one in reversed(self.plan.accounts) if one.id == account_id), None)
         if known is not None and not known.revoked:
             raise KitError(f"{account_id} is enrolled already; revoke it first, or use {path}")
         if path.exists():
             raise KitError(f"{path} exists, and is never written over; move it away first")
+        keyholder = keyholder or (role is None and known is not None and known.keyholder)
         role = role or (known.role if known is not None else "device")
+        if keyholder:
+            self._admit_keyholder(account_id, role)
         keys = self._federation_key.for_account(self.plan.federation, account_id, role)
-        account = Account(id=account_id, role=role, public_key=keys.public_key)
+        account = Account(id=account_id, role=role, public_key=keys.public_key, keyholder=keyholder)
         password, pair = "", Pair("", "")
         if self.plan.login == "certificate":
             pair = self._authority.account(account.name, self.plan.days)
@@ -166,12 +180,15 @@ class Kit:
             federation_key=keys.federation_key,
             signing_key=keys.signing_key,
             ticket=keys.ticket,
+            keyholders=self.plan.pins if keys.federation_key else (),
         )
         kept = tuple(one for one in self.plan.accounts if one.id != account_id or one.is_listed)
         # First: what was made can be revoked, wherever this is broken off.
         self._record(structs.replace(self.plan, accounts=(*kept, account)))
         _write(path, credentials.render(made), secret=True)
         self._become(self.plan, password)
+        if keyholder:
+            self._tell_coordinators()
         return path
 
     def revoke(self, account_id: str) -> Account:
@@ -184,8 +201,65 @@ class Kit:
         ended = structs.replace(account, revoked=True)
         accounts = tuple(ended if one is account else one for one in self.plan.accounts)
         self._become(structs.replace(self.plan, accounts=accounts))
-        (self._folders.accounts / f"{account_id}.toml").unlink(missing_ok=True)
+        self._file_of(account_id).unlink(missing_ok=True)
+        if ended.keyholder:
+            self._tell_coordinators()
         return ended
+
+    def pin(self, account_id: str) -> str:
+        """What credentials say of this keyholder."""
+        return next(one for one in self.plan.pins if one.partition(" ")[0] == account_id)
+
+    def enrolled_before(self, keyholder: Account) -> list[str]:
+        """Accounts whose files do not name this keyholder, as it was not enrolled yet."""
+        return self._believers(self.plan.accounts[: self.plan.accounts.index(keyholder)])
+
+    def enrolled_after(self, keyholder: Account) -> list[str]:
+        """Accounts whose files name it."""
+        return self._believers(self.plan.accounts[self.plan.accounts.index(keyholder) :])
+
+    def account(self, account_id: str) -> Account:
+        """The live one of this name."""
+        return next(one for one in self.plan.accounts if one.id == account_id and not one.revoked)
+
+    def _believers(self, accounts: Sequence[Account]) -> list[str]:
+        """Those that keep the keyholders in files which are not here any more."""
+        return [
+            one.id
+            for one in accounts
+            if not one.revoked
+            and not one.keyholder
+            and (one.role == "device" or (one.role == "coordinator" and not self._has_file(one)))
+        ]
+
+    def _has_file(self, account: Account) -> bool:
+        return self._file_of(account.id).exists()
+
+    def _file_of(self, account_id: str) -> Path:
+        return self._folders.accounts / f"{account_id}.toml"
+
+    def _admit_keyholder(self, account_id: str, role: Role) -> None:
+        if role != "device":
+            raise KitError(f"{account_id} is a {role}: a keyholder has an account of its own")
+        if not self.plan.federation_key:
+            raise KitError(
+                "this kit was made before there were keys, and devices know a keyholder by its key:"
+                " make another kit"
+            )
+        if len(self.plan.pins) >= credentials.KEYHOLDERS_MAX:
+            raise KitError(f"there are {credentials.KEYHOLDERS_MAX} keyholders already")
+
+    def _tell_coordinators(self) -> None:
+        """Write their files anew, where they are here still, with the keyholders of now."""
+        for one in self.plan.accounts:
+            if one.role == "coordinator" and not one.revoked and self._has_file(one):
+                path = self._file_of(one.id)
+                try:
+                    found = credentials.read(path)
+                except credentials.CredentialsError as bad:
+                    raise KitError(f"{bad}: it is to name the keyholders") from bad
+                changed = structs.replace(found, keyholders=self.plan.pins)
+                _write(path, credentials.render(changed), secret=True)
 
     def _names(self) -> str:
         return ", ".join(one.id for one in self.plan.accounts if not one.revoked) or "none"

@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from broker_config.enroll_command import names
 from broker_config.kit import Kit, KitError
 
 
@@ -46,6 +47,13 @@ def revoke(arguments: argparse.Namespace, look_again: str, refused: str) -> int:
     )
     if ended.public_key:
         sys.stdout.write(f"{refused}\n")
+    if ended.keyholder:
+        sys.stdout.write("Files that are written from now on do not name it as a keyholder.\n")
+        if after := kit.enrolled_after(ended):
+            sys.stderr.write(
+                f"fedmqtt revoke: the files of {names(after)} name it still: take it out of"
+                " `keyholders` there\n"
+            )
     if ended.role == "coordinator" and kit.plan.federation_key:
         sys.stdout.write(
             "Its file held the federation's key, and devices believe that still: if somebody else\n"

@@ -8,6 +8,7 @@
     federation_key = "..."      the public key by which coordinators sign
     signing_key = "..."         by which this device signs, and its ticket: see fedmqtt/signing.py
     ticket = "..."
+    keyholders = ["kh-a ..."]   who may be given masks of answers, each with its public key
 
 Whoever has the file is that device. It is written for its owner's eyes alone, mode 0600.
 """
@@ -17,7 +18,7 @@ import ssl
 import stat
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,13 +29,16 @@ from msgspec import Meta, Struct
 from fedmqtt import unreadable
 from fedmqtt.envelope import Seal
 from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
-from fedmqtt.topics import NAME_PATTERN
+from fedmqtt.topics import NAME_PATTERN, ClientId
 
 _PEM_MAX = 100_000
 _PEM_TEXT = re.compile(r"[A-Za-z0-9+/= \n-]*\n[A-Za-z0-9+/= \n-]*")
 """What needs no escapes, and is read more easily in lines."""
 _Pem = Annotated[str, Meta(max_length=_PEM_MAX)]
 _Key = Annotated[str, Meta(max_length=100)]
+_KEYHOLDER = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}) ([A-Za-z0-9+/]{43}=)")
+KEYHOLDERS_MAX = 64
+"""That are known; a round has places for fewer."""
 
 
 Role = Literal["device", "coordinator", "monitor"]
@@ -64,6 +68,20 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Private: the device's own; in a coordinator's credentials, the federation's."""
     ticket: _Key = ""
     """Of a device: that the federation gave it this key."""
+    keyholders: Annotated[tuple[str, ...], Meta(max_length=KEYHOLDERS_MAX)] = ()
+    """`NAME PUBLICKEY` of each whom this account believes when it says that it is a keyholder."""
+
+    def __post_init__(self) -> None:
+        # msgspec makes a ValidationError of it, which names the key.
+        if fault := _keyholders_fault(self.keyholders):
+            raise ValueError(fault)
+
+    @property
+    def pinned(self) -> dict[ClientId, str]:
+        """Keyholders' public keys, as text, by name."""
+        return {
+            ClientId(name): key for name, _, key in (one.partition(" ") for one in self.keyholders)
+        }
 
     def __repr__(self) -> str:
         """Without what is secret: this is for whoever reads a traceback or a log."""
@@ -182,9 +200,25 @@ def render(credentials: Credentials) -> str:
     for name, value in msgspec.to_builtins(credentials).items():
         if not value:
             continue
-        text = str(value)
-        lines.append(f"{name} = {_quoted(text)}")
+        if isinstance(value, str):
+            lines.append(f"{name} = {_quoted(value)}")
+        else:
+            lines += [f"{name} = [", *(f"    {_quoted(one)}," for one in value), "]"]
     return "\n".join(lines) + "\n"
+
+
+def _keyholders_fault(keyholders: Sequence[str]) -> str:
+    for one in keyholders:
+        if _KEYHOLDER.fullmatch(one) is None:
+            return (
+                f"keyholders: {one!r} is no name and public key; copy the line that `fedmqtt"
+                " enroll` wrote"
+            )
+    names = [one.partition(" ")[0] for one in keyholders]
+    keys = [one.partition(" ")[2] for one in keyholders]
+    if len(set(names)) < len(names) or len(set(keys)) < len(keys):
+        return "keyholders: one is named twice"
+    return ""
 
 
 def _quoted(text: str) -> str:

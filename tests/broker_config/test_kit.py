@@ -1,5 +1,6 @@
 """A kit's folder: what is in it, who may read it, and that nothing in it is ever written over."""
 
+import json
 import re
 import ssl
 import stat
@@ -227,6 +228,95 @@ def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str) ->
     found = credentials.read(kit.create(folder, plan(folder)).enroll("pi-3"))
     with pytest.raises(CredentialsError, match="the credentials of pi-3 are damaged: a key"):
         structs.replace(found, **{name: value}).seal()
+
+
+# Keyholders
+
+
+def _keyholders(folder: Path, name: str) -> dict[ClientId, str]:
+    return credentials.read(folder / "accounts" / f"{name}.toml").pinned
+
+
+def test_keyholders_are_known_to_whom_is_enrolled_after_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = kit.create(folder, plan(folder))
+    made.enroll("pi-1")
+    assert command_line.run(["enroll", str(folder), "kh-a", "--keyholder"]) == 0
+    said = capsys.readouterr()
+    public = signing.public_key(credentials.read(folder / "accounts" / "kh-a.toml").signing_key)
+    # Of kits and files that are ready to be copied.
+    assert "the coordinator's file" in said.out
+    assert "pi-1 were enrolled before" in said.err and f"'kh-a {public}'" in said.err
+    Kit(folder).enroll("pi-2")
+    assert _keyholders(folder, "pi-1") == {}
+    assert _keyholders(folder, "pi-2") == _keyholders(folder, "coordinator") == {"kh-a": public}
+    assert _keyholders(folder, "monitor") == {}
+    # Another device's enrolment is told of nothing.
+    assert command_line.run(["enroll", str(folder), "pi-3"]) == 0
+    assert capsys.readouterr().err == ""
+    assert _mode(folder / "accounts" / "coordinator.toml") == 0o600
+    for name in ("pi-2", "coordinator"):
+        assert credentials.read(folder / "accounts" / f"{name}.toml").seal() is not None
+
+
+def test_a_keyholder_that_was_revoked_is_named_in_no_later_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = kit.create(folder, plan(folder))
+    for name in ("kh-a", "kh-b"):
+        made.enroll(name, keyholder=True)
+    made.enroll("pi-1")
+    old = _keyholders(folder, "pi-1")
+    assert command_line.run(["revoke", str(folder), "kh-a"]) == 0
+    assert "the files of pi-1 name it still" in capsys.readouterr().err
+    Kit(folder).enroll("pi-2")
+    left = {ClientId("kh-b"): old[ClientId("kh-b")]}
+    assert _keyholders(folder, "pi-2") == _keyholders(folder, "coordinator") == left
+    # Enrolled again it is a keyholder again, by another key.
+    Kit(folder).enroll("kh-a")
+    now = _keyholders(folder, "coordinator")
+    assert now.keys() == old.keys() and now[ClientId("kh-a")] != old[ClientId("kh-a")]
+
+
+def test_a_coordinators_file_that_was_carried_away_is_told_of(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit.create(folder, plan(folder))
+    (folder / "accounts" / "coordinator.toml").unlink()
+    assert command_line.run(["enroll", str(folder), "kh-a", "--keyholder"]) == 0
+    assert "coordinator were enrolled before" in capsys.readouterr().err
+
+
+def test_only_a_device_with_keys_becomes_a_keyholder(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    with pytest.raises(KitError, match="is a coordinator: a keyholder has an account of its own"):
+        made.enroll("second", "coordinator", keyholder=True)
+    path = folder / "kit.toml"
+    path.write_text(
+        "\n".join(line for line in path.read_text().splitlines() if "_key = " not in line)
+    )
+    with pytest.raises(KitError, match="made before there were keys"):
+        Kit(folder).enroll("kh-a", keyholder=True)
+    assert not (folder / "accounts" / "kh-a.toml").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("kh-a",),
+        ("kh-a secret",),
+        (f"kh/a {'A' * 43}=",),
+        (f"kh-a {'A' * 43}=\n",),
+        (f"kh-a {'A' * 43}=", f"kh-a {'B' * 43}="),
+        (f"kh-a {'A' * 43}=", f"kh-b {'A' * 43}="),
+    ],
+)
+def test_what_names_no_keyholder_is_refused(folder: Path, wrong: tuple[str, ...]) -> None:
+    path = kit.create(folder, plan(folder)).enroll("pi-1")
+    path.write_text(f"{path.read_text()}keyholders = {json.dumps(wrong)}\n")
+    with pytest.raises(CredentialsError, match=r"pi-1.toml: keyholders: "):
+        credentials.read(path)
 
 
 def test_who_is_not_enrolled_cannot_be_revoked(folder: Path) -> None:

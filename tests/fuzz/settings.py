@@ -88,7 +88,8 @@ _PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 def _accounts() -> list[bytes]:
     paired = msgspec.structs.replace(_ACCOUNT, password="", certificate=_PEM, key=_PEM, ca=_PEM)
-    return [credentials.render(one).encode() for one in (_ACCOUNT, paired)]
+    knowing = msgspec.structs.replace(_ACCOUNT, keyholders=(f"kh-a {'A' * 43}=", f"b {'b' * 43}="))
+    return [credentials.render(one).encode() for one in (_ACCOUNT, paired, knowing)]
 
 
 def _url(data: bytes) -> None:
