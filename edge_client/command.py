@@ -12,12 +12,13 @@ from pathlib import Path
 
 from msgspec import structs
 
+from edge_client import privacy
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
 from fedmqtt import credentials, settings
 from fedmqtt.command_line import EXIT_DENIED
-from fedmqtt.credentials import CredentialsError
+from fedmqtt.credentials import Credentials, CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import (
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="folder of this device's own data")
     parser.add_argument("--state", metavar="DIR", help="folder for answers not yet received")
     parser.add_argument(
+        "--accept-model",
+        metavar="FINGERPRINT",
+        help="train models that are built otherwise than the first, as the refusal named them",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -64,7 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        config, broker = _config(arguments)
+        config, broker, account = _config(arguments)
+        if not privacy.allowed(config.purposes, config.privacy):
+            raise SettingsError(
+                f"purposes = {list(config.purposes)} and privacy.at_least ="
+                f" {config.privacy.at_least!r} leave nothing that this client might do"
+            )
         if config.link.tls_ca and not broker.tls:
             raise SettingsError(
                 f"link.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
@@ -101,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         loop.stop()
 
     try:
-        agent = Agent(loop, broker, config, pool, on_denied=end)
+        agent = Agent(loop, broker, config, pool, on_denied=end, account=account)
         agent.start()
     except BrokerUrlError as bad:
         return _refuse(str(bad))
@@ -141,11 +152,15 @@ def _refuse(why: str) -> int:
     return 2
 
 
-def _config(arguments: argparse.Namespace) -> tuple[ClientConfig, BrokerUrl]:
+def _config(
+    arguments: argparse.Namespace,
+) -> tuple[ClientConfig, BrokerUrl, Credentials | None]:
     given = {name: value for name in _FLAGS if (value := getattr(arguments, name)) is not None}
+    if arguments.accept_model is not None:
+        given["privacy.accept_model"] = arguments.accept_model
     if arguments.credentials is None:
         config = _read(arguments, given)
-        return config, parse_broker_url(config.broker)
+        return config, parse_broker_url(config.broker), None
     url = given.get("broker", "")
     account, broker = credentials.broker_of(arguments.credentials, ("device",), url)
     # Who we are is in the credentials; only the way to the broker may be another one.
@@ -157,7 +172,7 @@ def _config(arguments: argparse.Namespace) -> tuple[ClientConfig, BrokerUrl]:
                 f"{name} is {getattr(config, name)!r}, and {arguments.credentials} is for"
                 f" {ours[name]!r}: leave {name} out, or enroll a device of that name"
             )
-    return config, broker
+    return config, broker, account
 
 
 def _read(arguments: argparse.Namespace, given: Mapping[str, str]) -> ClientConfig:

@@ -24,6 +24,7 @@ from nacl.exceptions import BadSignatureError
 
 from fedmqtt import messages
 from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, clears, is_signed
+from fedmqtt.messages import RoundKey
 from fedmqtt.topics import CHANNELS, Address, UpdatePart
 
 _KEY_BYTES, _SIGNATURE_BYTES = 32, 64
@@ -31,10 +32,11 @@ TICKET_BYTES = _SIGNATURE_BYTES
 _TICKETS_KNOWN = 4096
 """That need not be checked again: a signature more for each answer otherwise."""
 
-_OF_COORDINATOR, _OF_DEVICE, _TICKET = (
+_OF_COORDINATOR, _OF_DEVICE, _TICKET, _ROUND_KEY = (
     b"fedmqtt 1 coordinator",
     b"fedmqtt 1 device",
     b"fedmqtt 1 ticket",
+    b"fedmqtt 1 round key",
 )
 """What a signature begins with that is for one thing must not be good for another."""
 
@@ -83,6 +85,20 @@ def ticket_holds(
     """Whether the federation gave this device this key. Raises BadKey for the federation's."""
     text = _ticket_text(federation, device, key)
     return _holds(as_bytes(federation_public), ticket, text)
+
+
+def round_key(
+    private_key: str, federation: str, keyholder: str, number: int, public: bytes
+) -> RoundKey:
+    """A keyholder's key for one round, as it publishes it. Raises BadKey."""
+    text = _round_key_text(federation, keyholder, number, public)
+    return RoundKey(number, public, signature(private_key, text))
+
+
+def is_round_key(keyholder_public: str, federation: str, keyholder: str, key: RoundKey) -> bool:
+    """Whether this keyholder of the federation made this key. Raises BadKey."""
+    text = _round_key_text(federation, keyholder, key.number, key.public)
+    return _holds(_bytes(keyholder_public, _KEY_BYTES), key.signature, text)
 
 
 def as_text(key: bytes) -> str:
@@ -214,6 +230,13 @@ def _said(what: bytes, topic: str, message: bytes) -> bytes:
 
 def _ticket_text(federation: str, device: str, key: bytes) -> bytes:
     return b"\0".join((_TICKET, federation.encode(), device.encode(), key))
+
+
+def _round_key_text(federation: str, keyholder: str, number: int, public: bytes) -> bytes:
+    # Number and key have one length each: there is one way to read them, whatever is in them.
+    return b"\0".join(
+        (_ROUND_KEY, federation.encode(), keyholder.encode(), number.to_bytes(8), public)
+    )
 
 
 def _text(data: bytes) -> str:

@@ -19,6 +19,7 @@ TRAINER_MODULES = {
     "edge_client.describing",
     "edge_client.local_methods",
     "edge_client.local_training",
+    "edge_client.masked_answer",
     "edge_client.personal_layers",
     "edge_client.rebuild",
     "edge_client.remembered",
