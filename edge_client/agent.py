@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -582,14 +583,12 @@ class Agent:
 
 
 def _terms(config: ClientConfig, account: Credentials | None) -> Terms:
-    if account is None:
-        return Terms(asked=config.privacy, federation=config.federation)
-    return Terms(
-        asked=config.privacy,
-        federation=config.federation,
-        can_sign=bool(account.signing_key and account.ticket),
-        pinned=account.pinned,
-    )
+    terms = Terms(asked=config.privacy, federation=config.federation)
+    if account is None or not (account.signing_key and account.ticket):
+        return terms
+    has_cryptography = find_spec("cryptography") is not None
+    lacking = "" if has_cryptography else "cryptography: pip install 'fedmqtt[train]'"
+    return replace(terms, lacking=lacking, pinned=account.pinned)
 
 
 def state_dir_fault(folder: Path) -> str:

@@ -71,11 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     try:
         config, broker, account = _config(arguments)
-        if not privacy.allowed(config.purposes, config.privacy):
-            raise SettingsError(
-                f"purposes = {list(config.purposes)} and privacy.at_least ="
-                f" {config.privacy.at_least!r} leave nothing that this client might do"
-            )
         if config.link.tls_ca and not broker.tls:
             raise SettingsError(
                 f"link.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
@@ -87,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(settings.render(_shown(config)))
         return 0
     if not arguments.insecure and (fault := plaintext_fault(broker)):
+        return _refuse(fault)
+    if fault := _privacy_fault(config, account):
         return _refuse(fault)
     if find_spec("numpy") is None:
         return _refuse("training needs numpy: pip install 'fedmqtt[train]'")
@@ -129,6 +126,24 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_DENIED
     # Being stopped is how a client's life ends; there is no other success to report.
     return 0
+
+
+def _privacy_fault(config: ClientConfig, account: Credentials | None) -> str:
+    """Why it could never take part, or nothing."""
+    at_least = config.privacy.at_least
+    if at_least == "plain":
+        return ""
+    if not privacy.allowed(config.purposes, config.privacy):
+        return (
+            f"privacy.at_least is {at_least!r}, with which a client only trains, and purposes are"
+            f" {', '.join(config.purposes)}: that leaves nothing to do"
+        )
+    if account is None or not account.pinned:
+        return (
+            f"privacy.at_least is {at_least!r}, and this client knows no keyholder: give it the"
+            " --credentials of a kit where some are enrolled"
+        )
+    return ""
 
 
 def _shown(config: ClientConfig) -> ClientConfig:

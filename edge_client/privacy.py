@@ -68,8 +68,8 @@ class Terms:
 
     asked: Privacy = field(default_factory=Privacy)
     federation: str = ""
-    can_sign: bool = False
-    """Whether the device has keys, by which keyholders know its answers."""
+    lacking: str = "this client's own keys: enroll it, and start it with --credentials"
+    """What the device lacks to mask an answer, and how to come by it; empty if nothing."""
     pinned: Mapping[ClientId, str] = field(default_factory=dict)
     """Public keys of the keyholders that the device knows, by name."""
 
@@ -145,11 +145,8 @@ def _cannot_be_masked(offer: Offer, terms: Terms) -> str:
         return ""
     if offer.method.is_chained or offer.method.interval_max:
         return "answers are masked, and this round asks what goes by a device's earlier ones"
-    if not terms.can_sign:
-        return (
-            "answers are masked, which needs this client's own keys: enroll it, and start it with"
-            " --credentials"
-        )
+    if terms.lacking:
+        return f"answers are masked, which needs {terms.lacking}"
     return _misplaced(masking) or _unknown(masking.keyholders, terms)
 
 

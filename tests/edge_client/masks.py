@@ -52,7 +52,7 @@ def trusted(**changes: Any) -> Masking:
 
 def terms(**asked: Any) -> Terms:
     """Of a device that knows all of them, and whose owner asks this."""
-    return Terms(asked=Privacy(**asked), federation=FEDERATION, can_sign=True, pinned=PINNED)
+    return Terms(asked=Privacy(**asked), federation=FEDERATION, lacking="", pinned=PINNED)
 
 
 def seeds_of(masked: Masked, masking: Masking, client: ClientId, base: Digest) -> list[bytes]:

@@ -77,7 +77,9 @@ def test_bounds_are_no_wider_than_the_owner_set(
 
 
 def test_a_device_without_keys_cannot_answer_what_is_masked() -> None:
-    assert "start it with --credentials" in _fault(masking(), replace(terms(), can_sign=False))
+    told = _fault(masking(), replace(terms(), lacking=Terms().lacking))
+    assert told.startswith("answers are masked, which needs this client's own keys: ")
+    assert _fault(None, Terms()) == ""
 
 
 def test_a_keyholder_that_is_not_in_the_credentials_is_given_nothing() -> None:
