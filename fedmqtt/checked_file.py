@@ -15,9 +15,10 @@ class Torn(ValueError):
     """A file that is not as it was written; says which."""
 
 
-def write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
+def write(path: Path, pieces: Sequence[bytes | memoryview], *, secret: bool = False) -> None:
     """These, one after the other, whole or not at all. Raises OSError.
 
+    A secret is at no moment readable by others.
     What is in it is on the disk when this returns; its name is once its folder is forced there.
     """
     hasher = hashlib.sha256()
@@ -25,7 +26,9 @@ def write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
         hasher.update(piece)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o666)
+        with os.fdopen(made, "wb") as file:
             for piece in (hasher.digest(), *pieces):
                 file.write(piece)
             file.flush()

@@ -25,6 +25,8 @@ COMMANDS = {
     "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
     "coordinator": ("coordinator.command", "run a federation's rounds"),
     "client": ("edge_client.command", "take part with this device's own data"),
+    "keyholder": ("keyholder.command", "open sums of masked answers, with other keyholders"),
+    "aggregator": ("keyholder.aggregator_command", "open them alone, trusted by all devices"),
     "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
     "health": ("coordinator.health_command", "does a federation's coordinator answer?"),
     "report": (
@@ -99,6 +101,8 @@ EXTRAS = {
     "simulate": "demo",
     "coordinator": "coordinator",
     "client": "train",
+    "keyholder": "keyholder",
+    "aggregator": "keyholder",
     "watch": "monitor",
     "report": "monitor",
     "broker": "broker",

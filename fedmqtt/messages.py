@@ -591,11 +591,15 @@ def encode(message: AnyMessage) -> bytes:
 
 def encode_pieces(update: Update) -> tuple[bytes, memoryview]:
     """What `encode` gives, in two pieces that follow one another: the payload is not copied."""
-    empty = encode(structs.replace(update, payload=memoryview(b"")))
+    return encode_head(update, update.payload.nbytes), update.payload.cast("B")
+
+
+def encode_head(message: Update | Opened, payload_bytes: int) -> bytes:
+    """What stands before a payload of so many bytes, whatever payload the message has."""
+    empty = encode(structs.replace(message, payload=memoryview(b"")))
     # The payload is the last field, and an empty one is two bytes: "bin 8" and its length.
     assert empty.endswith(b"\xa7payload\xc4\x00")
-    size = update.payload.nbytes
-    return empty[:-2] + b"\xc6" + size.to_bytes(4), update.payload.cast("B")
+    return empty[:-2] + b"\xc6" + payload_bytes.to_bytes(4)
 
 
 _PIECE_BEGINS = b"\x83\xa4kind\xa5chunk"
