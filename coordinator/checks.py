@@ -1,6 +1,6 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, codec_choice, downlink, selection
+from coordinator import aggregation, codec_choice, downlink, privacy, privacy_checks, selection
 from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
@@ -26,6 +26,7 @@ def check(config: FederationConfig) -> None:
     _check_slow_links(config)
     _check_memory(config)
     _check_mode(config)
+    privacy_checks.check(config)
 
 
 def _check_quarantine(limits: Limits) -> None:
@@ -76,6 +77,10 @@ def check_parts(config: FederationConfig) -> None:
             raise SettingsError(
                 f"{key}: there is no {getattr(config, key)!r}; choose one of: {', '.join(known)}"
             )
+    if (mode := config.privacy.aggregation) not in (known := parts.names(privacy)):
+        raise SettingsError(
+            f"privacy.aggregation: there is no {mode!r}; choose one of: {', '.join(known)}"
+        )
 
 
 def _check_mode(config: FederationConfig) -> None:

@@ -26,6 +26,7 @@ from coordinator import (
     figures_table,
     ledger,
     one_at_a_time,
+    privacy_checks,
     round_rules,
     run_search,
 )
@@ -33,6 +34,7 @@ from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.run_errors import LedgerDamaged, LedgerError
 from coordinator.service import Denied, KeysWanted, RunElsewhere, SeatTaken, Service
+from coordinator.trust import Trust, trust_of
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.credentials import CredentialsError
@@ -124,14 +126,16 @@ def run_job(
     loop = EventLoop()
     loop.stop_on_signals()
     try:
-        config, broker = _config(arguments)
+        config, broker, trust = _config(arguments)
         config = settle(config)
         if arguments.print_config:
             sys.stdout.write(settings.render(_shown(with_strategy_settings(config))))
             return 0
+        privacy_checks.check_job(config, job.purpose)
+        privacy_checks.check_trust(config, trust)
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
-        return coordinate(loop, config, broker, arguments, job)
+        return coordinate(loop, config, broker, trust, arguments, job)
     except (
         SettingsError,
         BrokerUrlError,
@@ -160,6 +164,7 @@ def coordinate(
     loop: EventLoop,
     config: FederationConfig,
     broker: BrokerUrl,
+    trust: Trust | None,
     arguments: argparse.Namespace,
     job: Job,
 ) -> int:
@@ -168,7 +173,7 @@ def coordinate(
     try:
         while (place := _place(loop, config, arguments, awaited)) is not None:
             try:
-                service = _service(loop, config, broker, place, arguments, job)
+                service = _service(loop, config, broker, trust, place, arguments, job)
                 return _run_in(place, service, config, job)
             except RunElsewhere as elsewhere:
                 if loop.stop_signal is not None:
@@ -215,8 +220,8 @@ def _run_in(place: "_Place", service: Service, config: FederationConfig, job: Jo
     return code if service.is_finished else _STOPPED
 
 
-def _config(arguments: argparse.Namespace) -> tuple[FederationConfig, BrokerUrl]:
-    """And the way to the broker, with its account."""
+def _config(arguments: argparse.Namespace) -> tuple[FederationConfig, BrokerUrl, Trust | None]:
+    """And the way to the broker, with its account, and what that tells of whom to believe."""
     overrides = list(arguments.set)
     if arguments.broker is not None:
         overrides.append(settings.override("broker.url", arguments.broker))
@@ -228,23 +233,23 @@ def _config(arguments: argparse.Namespace) -> tuple[FederationConfig, BrokerUrl]
     checks.check_parts(config)
     config = one_at_a_time.applied(config)
     checks.check(config)
-    broker = _broker(config)
+    broker, trust = _broker(config)
     if config.broker.tls_ca and not broker.tls:
         raise SettingsError(
             f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
             " looked at with mqtts:// alone"
         )
-    return config, broker
+    return config, broker, trust
 
 
-def _broker(config: FederationConfig) -> BrokerUrl:
+def _broker(config: FederationConfig) -> tuple[BrokerUrl, Trust | None]:
     """With its account. Raises SettingsError, BrokerUrlError."""
     broker = parse_broker_url(config.broker.url)
     revoked = config.broker.revoked
     if not config.broker.credentials:
         if revoked:
             raise SettingsError(_revoked_in_vain(revoked, "no credentials are given"))
-        return broker
+        return broker, None
     path = Path(config.broker.credentials)
     try:
         url = config.broker.url if broker.tls else ""
@@ -258,7 +263,7 @@ def _broker(config: FederationConfig) -> BrokerUrl:
         raise SettingsError(
             f"name is {config.name!r}, and {path} is for federation {account.federation!r}"
         )
-    return access
+    return access, trust_of(account, is_revoked)
 
 
 def _is_never_revoked(_key: str) -> bool:
@@ -376,6 +381,7 @@ def _service(
     loop: EventLoop,
     config: FederationConfig,
     broker: BrokerUrl,
+    trust: Trust | None,
     place: _Place,
     arguments: argparse.Namespace,
     job: Job,
@@ -391,6 +397,7 @@ def _service(
             folder,
             purpose=job.purpose,
             broker=broker,
+            trust=trust,
             standby=arguments.standby,
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.

@@ -6,7 +6,13 @@ from msgspec import Meta, Struct, field
 
 from coordinator.concurrency import Mode
 from coordinator.rounds import Late
-from fedmqtt.messages import FINE_TUNE_EPOCHS_MAX, LAYER_PATTERNS_MAX, LayerPattern, Training
+from fedmqtt.messages import (
+    FINE_TUNE_EPOCHS_MAX,
+    KEYHOLDERS_MAX,
+    LAYER_PATTERNS_MAX,
+    LayerPattern,
+    Training,
+)
 from fedmqtt.topics import NAME_PATTERN
 
 # \Z, as `$` admits a line break at the end.
@@ -345,6 +351,94 @@ class SlowLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 256.0
 
 
+class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    aggregation: Annotated[
+        str,
+        Meta(
+            description="What the coordinator sees of an answer. plain: all of it. trusted: the\n"
+            "sum of a round alone, if one keyholder is honest. keyholders: so too, if not more\n"
+            "than `tolerated` of several are not. docs/privacy.md tells which to choose when."
+        ),
+    ] = "plain"
+    floor: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=2**20,
+            description="No sum of fewer clients is opened. A sum of few still tells much of each.",
+        ),
+    ] = 10
+    places: Annotated[
+        int, Meta(ge=3, le=KEYHOLDERS_MAX, description="With keyholders: how many there are.")
+    ] = 3
+    tolerated: Annotated[
+        int,
+        Meta(
+            ge=1,
+            lt=KEYHOLDERS_MAX,
+            description="So many of them learn nothing, also together with the coordinator. One\n"
+            "more opens a sum.",
+        ),
+    ] = 1
+    value_bits: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=24,
+            description="Of each number of a change, with its sign. On the way it takes more, so\n"
+            "that the sum over all clients fits: see docs/privacy.md.",
+        ),
+    ] = 20
+    weight_max: Annotated[
+        int,
+        Meta(ge=1, le=255, description="What a client counts for at most; 1: all count the same."),
+    ] = 1
+    samples_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2**53,
+            description="So many samples, or more, count for `weight_max`; fewer for as much less.",
+        ),
+    ] = 1000
+    change_max: Annotated[
+        float,
+        Meta(gt=0, le=1e6, description="A larger change of one number is clipped to it."),
+    ] = 1.0
+    norm_max: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e9,
+            description="A change with a larger L2 norm is made as long; 0: its norm has no bound.",
+        ),
+    ] = 0.0
+    share: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=1,
+            description="Of the numbers, that clients send in a round: all the same ones.",
+        ),
+    ] = 1.0
+    rotate: Annotated[
+        bool,
+        Meta(description="Rotate at random before rounding: best below 8 value_bits."),
+    ] = False
+    keyholder_timeout_s: Annotated[
+        float,
+        Meta(gt=0, le=1e6, description="So long a keyholder may be silent until others are asked."),
+    ] = 10.0
+    opening_deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e8,
+            description="A round whose sum nobody has opened by then keeps its model.",
+        ),
+    ] = 120.0
+
+
 class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that `fedmqtt coordinator` knows."""
 
@@ -421,3 +515,6 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
     slow_links: SlowLinks = field(default_factory=SlowLinks)
+    privacy: Annotated[
+        Privacy, Meta(description="Whether anybody can read a single client's answer.")
+    ] = field(default_factory=Privacy)

@@ -35,7 +35,7 @@ from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
 from fedmqtt import unreadable
 from fedmqtt.effects import Seconds
-from fedmqtt.messages import DeltaRef, ModelRef, Sortition
+from fedmqtt.messages import DeltaRef, Masking, ModelRef, Sortition
 from fedmqtt.topics import NAME_PATTERN, ClientId, Digest, RoundId, RunId
 
 VERSION = 1
@@ -128,6 +128,8 @@ class Opening(Struct, frozen=True, kw_only=True):
     """By which others than those may come into it."""
     shut_with: list[ClientId] | None = None
     """All that came into it to train, once nobody else may."""
+    masking: Masking | None = None
+    """By which keys its answers are masked."""
 
 
 class Refusals(Struct, frozen=True, kw_only=True):
@@ -172,6 +174,17 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     published: PublishedFiles | None = None
 
 
+class Listed(Struct, frozen=True, kw_only=True):
+    """Whose answers make up the sum of a masked round: written before any keyholder is told."""
+
+    round: RoundId
+    reason: str
+    """Why the round closed."""
+    digest: str
+    """Of the list, as keyholders are told it: hexadecimal."""
+    clients: list[ClientId]
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An accepted answer: its bytes, or the file that holds them."""
@@ -199,6 +212,7 @@ class OpenRound:
     """As of the last thing that was written about it. The time without a coordinator is given back
     to the clients, whatever any clock says."""
     refusals: Refusals
+    listed: Listed | None = None
 
 
 @dataclass(slots=True)
@@ -307,7 +321,23 @@ class Ledger:
 
     def open_round(self, number: RoundId, opening: Opening) -> None:
         row = (number, msgspec.json.encode(opening), opening.deadline_s)
-        self._now(lambda db: _run(db, "INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row))
+        used = self.keys_used() if opening.masking is not None else {}
+        if opening.masking is not None:
+            used |= {one.name: one.key.number for one in opening.masking.keyholders}
+
+        def write(db: sqlite3.Connection) -> None:
+            _run(db, "INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row)
+            if used:
+                _put(db, "keys_used", used)
+
+        self._now(write)
+
+    def keys_used(self) -> dict[ClientId, int]:
+        """The number of each keyholder's newest key that a round of this run was opened with."""
+        return self._fact("keys_used", dict[ClientId, int]) or {}
+
+    def list_round(self, listed: Listed) -> None:
+        self._now(lambda db: _put(db, "listed", listed))
 
     def invite(self, number: RoundId, opening: Opening) -> None:
         """More are invited to the open round: from now on it is as if it had begun like this."""
@@ -446,11 +476,13 @@ class Ledger:
         rows = self._rows(f"SELECT {columns} FROM round WHERE record IS NULL")
         for number, opening, closes_in_s, refusals in self._checked(rows, _OpenRow):
             nobody = Refusals(declined={}, rejected={})
+            listed = self._fact("listed", Listed)
             return OpenRound(
                 number=RoundId(number),
                 opening=self._decode(opening, Opening),
                 closes_in_s=closes_in_s,
                 refusals=self._decode(refusals, Refusals) if refusals else nobody,
+                listed=listed if listed is not None and listed.round == number else None,
             )
         return None
 

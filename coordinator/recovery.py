@@ -72,6 +72,7 @@ def opening(state: Collecting, settings: str = "") -> Opening:
         terms_max=state.terms_max,
         settings=settings,
         sortition=state.sortition,
+        masking=state.masking,
     )
 
 
@@ -193,6 +194,8 @@ def state(
             opened_at=closes_at - opening.deadline_s,
             closes_at=closes_at,
             terms_max=opening.terms_max,
+            masking=opening.masking,
+            closing=open_round.listed.reason if open_round.listed is not None else "",
             answered=heard & train,
             evaluated=heard & evaluate,
             declined=open_round.refusals.declined,

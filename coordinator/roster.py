@@ -35,6 +35,8 @@ class Roster:
     """Of each client's earlier rounds, for who selects."""
     by_sortition: bool = False
     """Whether clients must see for themselves if they are invited."""
+    others: frozenset[ClientId] = frozenset()
+    """Who is heard and never invited: keyholders, of whom nothing else is known here."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class Roster:
     def names(self) -> set[ClientId]:
         """Of all clients that were ever heard of, and are not forgotten."""
         reporting = {client for client, _ in self.knowledge.reports}
-        return {*self.clients, *self.knowledge.clients, *reporting}
+        return {*self.clients, *self.knowledge.clients, *reporting, *self.others}
 
     def is_online(self, client: ClientId) -> bool:
         entry = self.clients.get(client)

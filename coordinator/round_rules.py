@@ -5,7 +5,15 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import codec_choice, local_method, one_at_a_time, pacing, rounds, selection
+from coordinator import (
+    codec_choice,
+    local_method,
+    one_at_a_time,
+    pacing,
+    privacy,
+    rounds,
+    selection,
+)
 from coordinator.config import FederationConfig
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
@@ -109,4 +117,5 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         lanes=LANES,
         seed=config.seed,
         concurrency=concurrency_of(config),
+        masked=parts.load(privacy, config.privacy.aggregation).MASKS,
     )

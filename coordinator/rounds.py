@@ -39,6 +39,7 @@ from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
     PLAIN,
     PURPOSES,
+    Masking,
     Method,
     ModelRef,
     Offer,
@@ -143,6 +144,8 @@ class Rules:
     concurrency: int = 0
     """How many clients are at work at any time, whatever version they began with; 0: rounds are
     synchronous, and what is begun in one is waited for."""
+    masked: bool = False
+    """Answers are masked: a round opens only with keyholders' keys, which `KeysCame` brings."""
 
     @property
     def is_asynchronous(self) -> bool:
@@ -205,6 +208,8 @@ class Past:
     """Who has just got a link opens no round before: it would invite the first few it hears of."""
     at_work: Places = field(default_factory=dict)
     """Where rounds are asynchronous."""
+    masking: Masking | None = None
+    """How answers to the next round will be masked; None while keyholders are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +247,10 @@ class Collecting:
     closes_at: Seconds
     terms_max: int
     """How many answers its sum has room for."""
+    masking: Masking | None = None
+    closing: str = ""
+    """Why it closed, of a round of which keyholders may have been told already whose answers
+    counted: it closes with just those."""
     answered: Clients = NOBODY
     evaluated: Clients = NOBODY
     declined: Mapping[ClientId, str] = field(default_factory=dict)
@@ -395,6 +404,14 @@ class ModelReady:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysCame:
+    """Where answers are masked: by which keys in the next round. None: there are too few."""
+
+    at: Seconds
+    masking: Masking | None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkDown:
     """Nobody can be heard from now on."""
 
@@ -424,6 +441,7 @@ Event = (
     | Unbarred
     | Stored
     | ModelReady
+    | KeysCame
     | LinkDown
     | LinkUp
     | Woke
@@ -696,6 +714,8 @@ def _take_in(
             return _take_stored(state, at, answers, rules)
         case ModelReady(at, model):
             return _take_model(state, at, model, rules), []
+        case KeysCame(_, masking):
+            return replace(state, past=replace(state.past, masking=masking)), []
         case LinkDown(at):
             return _go_deaf(state, at), []
         case LinkUp(at):
@@ -731,6 +751,8 @@ def _open_if_ready(
     is_over = rules.rounds and state.round > rules.rounds
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
     if not is_over and roster.willing_count(rules.purpose) < max(1, rules.clients_min):
+        return state, []
+    if rules.masked and not is_over and state.past.masking is None:
         return state, []
     if is_over or rules.purpose == "evaluate":
         return _open_last_evaluation(state, state.model, at, rules, roster)
@@ -845,7 +867,9 @@ def _open(
         closes_at=at + deadline_s,
         # Those that wait already find room, also when fewer may wait from now on.
         terms_max=max(terms_max(train_max, rules), train_max + len(state.past.held)),
-        past=state.past,
+        masking=state.past.masking,
+        # Its keys are used up: no two rounds have one in common.
+        past=replace(state.past, masking=None),
     )
     return opened, [Publish(OfferBoard(), offer(opened, at, rules, roster))]
 
@@ -881,6 +905,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         sortition=state.sortition,
         describes=rules.purpose == "describe",
         asynchronous=rules.is_asynchronous,
+        masking=state.masking,
     )
 
 
@@ -1425,6 +1450,8 @@ def _due_late(state: Collecting, rules: Rules) -> tuple[Named, ...]:
 
 
 def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
+    if state.closing:
+        return state.closing
     # Before the deadline, which may pass while the last answer is on its way to the disk.
     if rules.is_asynchronous and not state.is_last_evaluation:
         return _why_over(state, at, rules)

@@ -7,6 +7,7 @@ is not lost; this carries things between them and the broker. It acts only while
 federation's seat (`leadership.py`): until then, and when another took it, nothing is said.
 """
 
+import base64
 import logging
 import os
 import secrets
@@ -17,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -28,6 +30,8 @@ from coordinator import (
     history,
     leadership,
     local_method,
+    masked_round,
+    privacy_checks,
     published_model,
     recovery,
     round_rules,
@@ -54,6 +58,7 @@ from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
+from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, client_ids, data_query, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -69,6 +74,7 @@ from fedmqtt.messages import (
     Evaluation,
     ModelRef,
     Offer,
+    Opened,
     Purpose,
     Receipt,
     Seat,
@@ -113,8 +119,14 @@ from fedmqtt.topics import (
 )
 from fedmqtt.weights import Array, Layout
 
+if TYPE_CHECKING:
+    from coordinator.unmasking import Unmasking
+
 _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
+
+_LIST_BYTES_MAX = 128 * 1024
+"""Of a message to a keyholder."""
 
 _BOARD_CLEARED = Publish(OfferBoard(), None)
 
@@ -164,6 +176,7 @@ class Service:
         *,
         purpose: Purpose = "train",
         broker: BrokerUrl | None = None,
+        trust: Trust | None = None,
         standby: bool = False,
         on_begin: Callable[[], None] = lambda: None,
         elsewhere: Callable[[], Path | None] = lambda: None,
@@ -174,7 +187,8 @@ class Service:
 
         `purpose` is what the run is for: to train; to evaluate the model that it begins with; to
         describe the clients' data, with questions in the model's place (`statistics/`).
-        `broker`: with an account, where it is not just `config.broker.url`.
+        `broker`: with an account, where it is not just `config.broker.url`; `trust`: what the
+        account tells of whom to believe, where answers are masked.
         `on_round` hears of each round when it has closed. A `standby` waits while another
         coordinator runs the federation. A new run begins when the seat is ours, and not before;
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
@@ -184,8 +198,11 @@ class Service:
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
         CheckpointError where the run in the folder cannot be gone on with.
         """
+        privacy_checks.check_job(config, purpose)
+        privacy_checks.check_trust(config, trust)
         self._loop = loop
         self._config = config
+        self._trust = trust
         self._on_round = on_round
         self._on_begin = on_begin
         self._elsewhere = elsewhere
@@ -262,6 +279,7 @@ class Service:
         if recovered is not None and recovered.strategy == local_method.remembering(config):
             remembered = recovered.memory
         self._division = personal.division(self._model.layout, self._rules.method.personal)
+        self._unmasking: Unmasking | None = None
         self._answers = self._data_plane(terms_max, remembered)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
@@ -390,6 +408,9 @@ class Service:
         self._stopping = True
         # The loop goes on meanwhile: who holds the seat says so.
         while self._closing is not None and self._failure is None:
+            if self._unmasking is not None and self._unmasking.is_opening:
+                # Others' turn: the next start asks them again for the same.
+                return
             self._loop.run_once()
 
     def _fail(self, failure: Exception) -> None:
@@ -424,16 +445,37 @@ class Service:
 
     def _data_plane(self, terms_max: int, remembered: Memory) -> Answers:
         config, folder, model = self._config, self._folder.path, self._model
-        if self._rules.purpose != "describe":
-            return Answers(
+        shared = (
+            config,
+            self._division.size,
+            terms_max,
+            folder,
+            remembered,
+            self._base_of,
+            self._division.shared.shapes,
+        )
+        if self._trust is not None and masked_round.is_masked(config):
+            # Here: who masks nothing is spared `cryptography`.
+            from coordinator.masked_answers import MaskedAnswers
+            from coordinator.unmasking import Unmasking
+
+            self._roster.others = frozenset(name for name, _ in self._trust.keyholders)
+            answers = MaskedAnswers(*shared, trust=self._trust)
+            self._unmasking = Unmasking(
+                self._loop,
                 config,
-                self._division.size,
-                terms_max,
-                folder,
-                remembered,
-                self._base_of,
-                self._division.shared.shapes,
+                self._trust,
+                answers,
+                self._folder.ledger,
+                self._facts,
+                say=self._say,
+                happen=self._happen,
+                state=lambda: self._state,
+                room=lambda: room_for(_LIST_BYTES_MAX, self._packet_bytes_max),
             )
+            return answers
+        if self._rules.purpose != "describe":
+            return Answers(*shared)
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
         )
@@ -488,6 +530,8 @@ class Service:
             for client in sorted(state.answered):
                 self._answers.take(Named(client, state.round))
             self._answers.begin(open_round.opening.terms_max, state.round)
+            if self._unmasking is not None and state.masking is not None:
+                self._unmasking.begin_round(state.masking)
             self._fold_again(state)
             _log.info(
                 "going on with round %d: %d of %d answered",
@@ -683,6 +727,8 @@ class Service:
                 self._acting = False
                 self._clears = 0
                 self._lead(leadership.Disconnected(self._loop.now()))
+                if self._unmasking is not None:
+                    self._unmasking.link_down()
                 self._happen(rounds.LinkDown(self._loop.now()))
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
@@ -704,7 +750,7 @@ class Service:
         self._status.bytes_max = room_for(status.PAGE_BYTES_MAX, self._packet_bytes_max)
         if limit != self._model.ref.chunk_bytes:
             self._model = published_model.cut(self._model, limit)
-        self._gate.fit(self._answer_bytes_max, limit)
+        self._fit_gate()
         # Before we publish: our own first chunk would hide in how many chunks the model lies there.
         settled = self._state.past.settled
         self._old_models.look(
@@ -716,6 +762,8 @@ class Service:
         self._clear_unwanted()
         self._status.forget()
         now = self._loop.now()
+        if self._unmasking is not None:
+            self._unmasking.link_up()
         # While averaging, the next model is about to be ready: this one is done with.
         if isinstance(self._state, rounds.Averaging):
             self._happen(rounds.LinkUp(now))
@@ -777,6 +825,12 @@ class Service:
             self._reception.unread_presence(client, str(bad))
             return
         self._reception.door.know(client)
+        if self._unmasking is not None and self._unmasking.is_keyholder(client):
+            self._unmasking.on_presence(client, presence)
+            return
+        if presence.keys:
+            # A keyholder, and none for this run: nobody invites it.
+            return
         if presence.online:
             self._happen(rounds.ClientCame(now, client, presence))
         else:
@@ -800,11 +854,35 @@ class Service:
                 self._on_chunk(client, int(address.part), message)
             case Update() | Evaluation() | Decline():
                 self._on_answer(client, message)
+            case Opened() if self._keyholder(client) is not None:
+                self._on_opened(client, message)
             case _:
                 misplaced = f"part {address.part!r} is no place for {type(message).__name__}"
                 self._reception.unread_part(address, payload, misplaced)
 
+    def _keyholder(self, client: ClientId) -> "Unmasking | None":
+        """Who deals with what it says, if it is one."""
+        unmasking = self._unmasking
+        return unmasking if unmasking is not None and unmasking.is_keyholder(client) else None
+
+    def _on_opened(self, client: ClientId, opened: Opened) -> None:
+        unmasking = self._keyholder(client)
+        assert unmasking is not None
+        if unmasking.on_opened(client, opened):
+            self._gate.counted(client, *self._cost)
+        self._status_is_due()
+
+    def _on_announced_sums(
+        self, client: ClientId, announce: Announce, unmasking: "Unmasking"
+    ) -> None:
+        if unmasking.on_announce(client, announce):
+            self._send(self._uploads.announce(self._loop.now(), client, announce))
+            self._watch_uploads()
+
     def _on_announce(self, client: ClientId, announce: Announce) -> None:
+        if (unmasking := self._keyholder(client)) is not None:
+            self._on_announced_sums(client, announce, unmasking)
+            return
         fault = excuse = self._outdated_fault(announce.round)
         if announce.size_bytes > self._answer_bytes_max:
             fault = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
@@ -821,6 +899,8 @@ class Service:
 
     def _on_chunk(self, client: ClientId, index: int, chunk: Chunk) -> None:
         upload = self._uploads.chunk(self._loop.now(), client, index, chunk)
+        if (unmasking := self._keyholder(client)) is not None:
+            unmasking.on_piece(client)
         if upload is None:
             return
         try:
@@ -839,15 +919,17 @@ class Service:
                 message, why = None, bad
             else:
                 why = WireError("what the chunks add up to is no update")
+            announce = upload.announce
+            chunks = -(-announce.size_bytes // announce.chunk_bytes)
+            self._source, self._cost = upload.path, (announce.size_bytes, chunks)
+            if isinstance(message, Opened) and self._keyholder(client) is not None:
+                self._on_opened(client, message)
+                return
             if isinstance(message, Update | Evaluation):
-                announce = upload.announce
-                chunks = -(-announce.size_bytes // announce.chunk_bytes)
-                self._source, self._cost = upload.path, (announce.size_bytes, chunks)
                 self._on_answer(client, message)
                 return
         # The announcement named its digest, and was signed where there are keys.
         self._reception.unreadable(client, str(why), is_proven=True)
-        announce = upload.announce
         self._tell(client, announce.run, announce.round, str(why))
 
     def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
@@ -874,10 +956,18 @@ class Service:
         """What is wrong with an update, and whether it is another's fault than its sender's."""
         if late := self._outdated_fault(update.round):
             return late, True
+        if self._is_of_revoked_key(update):
+            # Keyholders would open no sum that it is in.
+            return "its key was revoked", False
         if not rounds.may_count(self._state, client, update.run, update.round, self._rules):
             # To unpack it is the most that a message can make us do.
             return "", True
         return self._answers.check(client, update), self._answers.is_excused
+
+    def _is_of_revoked_key(self, update: Update) -> bool:
+        if update.masked is None or self._trust is None:
+            return False
+        return self._trust.is_revoked(base64.b64encode(update.masked.key).decode())
 
     def _outdated_fault(self, number: RoundId) -> str:
         # Late answers are checked as if they were for the open round, and added to its sum.
@@ -976,6 +1066,10 @@ class Service:
         state = self._state
         assert isinstance(state, rounds.Collecting)
         self._answers.begin(state.terms_max, state.round)
+        if self._unmasking is not None:
+            assert state.masking is not None
+            self._unmasking.begin_round(state.masking)
+            self._fit_gate()
         if self._answers.needs_bases:
             late = (named.round for named in state.past.held)
             oldest = min([RoundId(state.round - self._rules.late_rounds_max), *late])
@@ -1015,6 +1109,7 @@ class Service:
             # How much clients may send changes no sum.
             {"change_max": config.limits.change_max, "samples_max": config.limits.samples_max},
             *([config.statistics] if self._rules.purpose == "describe" else []),
+            *([masked_round.deciding(config)] if self._rules.masked else []),
         )
         return msgspec.json.encode(said, order="sorted").decode()
 
@@ -1058,6 +1153,11 @@ class Service:
         if close.outcome == "averaged":
             held = frozenset(close.held)
             self._folding = (one for one in self._folder.ledger.kept() if one.named in held)
+            if self._unmasking is not None:
+                # What is to be opened then is written down, and asked for until it is there.
+                run, base = self._rules.run, before.model.digest
+                self._unmasking.open(run, close.round, base, close.reason, self._average)
+                return
             # After the rest of this event: the next round must not open within this one's closing.
             self._loop.post(self._average)
         else:
@@ -1213,6 +1313,11 @@ class Service:
     def _answer_bytes_max(self) -> int:
         return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
 
+    def _fit_gate(self) -> None:
+        """By the largest answers that are asked of anybody."""
+        sums = self._unmasking.answer_bytes_max if self._unmasking is not None else 0
+        self._gate.fit(max(self._answer_bytes_max, sums), self._model.ref.chunk_bytes)
+
     def _publish_model(self) -> None:
         model = self._model
         for ref in model.refs():
@@ -1285,6 +1390,8 @@ class Service:
         facts = self._facts
         facts.bytes_received = self.link.bytes_received
         facts.bytes_published = self.link.bytes_sent
+        if self._unmasking is not None:
+            facts.waits_for = self._unmasking.waits_for(self._loop.now())
         facts.quarantined, facts.struck = self._gate.terms, self._gate.struck
         facts.model = ModelPage(
             digest=self._model.ref.digest,

@@ -59,6 +59,11 @@ class Facts:
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
     lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
+    keyholders: dict[ClientId, str] = field(default_factory=dict)
+    """Where answers are masked: what each is, ready or away."""
+    keyholder_faults: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
+    waits_for: str = ""
+    """Which keyholders the next round waits for, in a sentence."""
     last_round: RoundPage | None = None
     """The round that closed last, while none is open."""
     quarantined: Mapping[ClientId, Term] = field(default_factory=dict)
@@ -153,6 +158,8 @@ def _coordinator(
     state: rounds.State, roster: Roster, rules: rounds.Rules, facts: Facts
 ) -> CoordinatorPage:
     doing, says = _doing(state, roster, rules)
+    if facts.waits_for and doing == "waiting":
+        says = facts.waits_for
     if facts.stopped:
         doing, says = "stopped", f"stopped; starting it again goes on with {_named(state, rules)}"
     if doing == "waiting" and facts.quarantined:
@@ -175,6 +182,8 @@ def _coordinator(
         at_work=len(state.past.at_work),
         unreadable_messages=facts.unreadable,
         skew=facts.skew,
+        keyholders=facts.keyholders,
+        keyholder_faults=[printable(one)[:500] for one in facts.keyholder_faults],
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,
     )
@@ -209,6 +218,8 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
                 f"round {state.round}: {len(state.answered)} of {wanted} answers"
                 f" from {len(state.train)} invited"
             )
+        case rounds.Averaging() if rules.masked:
+            return "averaging", "having the sum of the answers opened by keyholders"
         case rounds.Averaging():
             return "averaging", "making the next model"
         case rounds.Finished():

@@ -275,8 +275,9 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the numbers, that all clients of the round send: the same ones."""
     rotate: bool = False
     """Whether a random rotation comes before values are rounded: for few bits."""
-    ranges: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(max_length=4096)] = ()
-    """Of the values in each block, in the place of `change_max`. None: that one for all."""
+    ranges: Annotated[tuple[Annotated[float, Meta(gt=0, le=1e9)], ...], Meta(max_length=4096)] = ()
+    """Of the values in each block, in the place of `change_max`. None: that one for all. Fewer than
+    blocks: each is of as many successive ones."""
 
 
 class Offer(Message, frozen=True, kw_only=True):
@@ -355,7 +356,7 @@ class Receipt(Message, frozen=True, kw_only=True):
     """It was refused for what it is, and the next one like it will be: for the device's owner."""
 
 
-class Masked(Struct, frozen=True, kw_only=True):
+class Masked(Struct, frozen=True, kw_only=True, array_like=True):
     """What goes with a masked payload, of its sender's making, and signed by its sender."""
 
     exchange: Key32

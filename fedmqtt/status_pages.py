@@ -66,6 +66,10 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     unreadable_messages: int
     skew: str = ""
     """Where a few clients give most of the answers: how few, and what to do about it."""
+    keyholders: dict[ClientId, str] = {}
+    """Where answers are masked: whether each is there, and has a key for a round."""
+    keyholder_faults: list[str] = []
+    """What was wrong with what keyholders said, and whose it was. Newest last."""
     refusals: list[str] = []
     """The last messages that did not count: who sent them, and why not. Newest last."""
     protocol: str

@@ -10,6 +10,9 @@ it needs a store of vectors by client. One whose method asks for controls define
 `control(settings, memory)`: what goes out with the model, or nothing for zeros. One that does not
 weigh by samples says for how much its sum must have room: see `coordinator/resolution.py`.
 
+One that goes by the weighted mean of the changes alone says so with `MEAN_ALONE = True`: there is
+nothing else where answers are masked (`coordinator/privacy_checks.py`).
+
 An answer that comes when its round has closed is stale, and its count of samples is made smaller
 before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;
 with `NEEDS_BASES = True` it can have the models that stale answers were trained from.

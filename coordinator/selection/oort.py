@@ -37,6 +37,8 @@ _CUTOFF = 0.95
 _CLIP = 0.95
 """No utility counts for more than this quantile: outliers are often corrupt."""
 
+GOES_BY_DATA = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     explore: Annotated[

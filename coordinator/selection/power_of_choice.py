@@ -25,6 +25,8 @@ from coordinator.known import UNKNOWN
 from coordinator.selection import Fleet
 from fedmqtt.topics import ClientId
 
+GOES_BY_DATA = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     drawn: Annotated[

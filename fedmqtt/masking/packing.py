@@ -1,39 +1,59 @@
-"""Words of few bits, one behind the other: bit i of the bytes is bit i % 8 of byte i // 8.
+"""Words of few bits, packed; and payloads: a body of packed words, and a tail of whole ones.
 
-A payload is a body of packed words, and a tail of whole ones: 32 bits each, little-endian.
+32 words of b bits become b words of 32. They are not those that follow one another but those of a
+column, so that each step of the work is one on long rows (a sixth of the time at 25 bits):
+
+    131,072 words at a time, or what is left, filled up with zeros:   32 rows of n words
+    packed, each column for itself, row 0 in the lowest bits:          b rows of n words
+
+Words are little-endian, here and in the tail.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 
+_ROWS = 32
+"""As many as a word has bits: then whole words come out, whatever the width."""
+_COLUMNS = 4096  # two rows stay in the first-level cache
+_WORD_BYTES = 4
+
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Of so many words, of so many bits each."""
-    return (count * bits + 7) // 8
+    """Of so many words, of so many bits each: up to 31 words more than that comes to."""
+    return _WORD_BYTES * bits * -(-count // _ROWS)
 
 
 def pack(words: Words, bits: int) -> bytes:
     """The lowest `bits` of each word, 1 to 32; what is above them is left out."""
-    each = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").reshape(-1, 32)
-    return np.packbits(each[:, :bits], bitorder="little").tobytes()
+    packed = np.zeros(packed_bytes(words.size, bits) // _WORD_BYTES, "<u4")
+    lowest = np.uint32((1 << bits) - 1)
+    for chunk, rows in _chunks(words.size, bits, packed):
+        wide = np.zeros((_ROWS, rows.shape[1]), np.uint32)
+        there = words[chunk]
+        np.bitwise_and(there, lowest, out=wide.reshape(-1)[: there.size])
+        shifted = np.empty(rows.shape[1], np.uint32)
+        for number, row in enumerate(wide):
+            at, shift = divmod(number * bits, 32)
+            rows[at] |= np.left_shift(row, np.uint32(shift), out=shifted)
+            if shift + bits > 32:
+                np.right_shift(row, np.uint32(32 - shift), out=rows[at + 1])
+    return packed.tobytes()
 
 
 def unpack(data: bytes | memoryview, count: int, bits: int) -> Words:
     """The words, shape (count,). Raises ValueError where these are not so many bytes."""
-    if len(data) != packed_bytes(count, bits):
-        raise ValueError(f"{len(data)} bytes, not {packed_bytes(count, bits)}")
-    each = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits, bitorder="little")
-    whole = np.zeros((count, 32), np.uint8)
-    whole[:, :bits] = each.reshape(count, bits)
-    return np.packbits(whole, axis=1, bitorder="little").view("<u4").reshape(-1)
+    _check(len(data), packed_bytes(count, bits))
+    words = np.empty(count, np.uint32)
+    _unpack(data, bits, words)
+    return words
 
 
 def payload_bytes(body: int, tail: int, bits: int) -> int:
-    return packed_bytes(body, bits) + 4 * tail
+    return packed_bytes(body, bits) + _WORD_BYTES * tail
 
 
 def to_payload(words: Words, body: int, bits: int) -> bytes:
@@ -43,11 +63,12 @@ def to_payload(words: Words, body: int, bits: int) -> bytes:
 
 def from_payload(payload: bytes | memoryview, body: int, tail: int, bits: int) -> Words:
     """The words of a payload, shape (body + tail,). Raises ValueError on a wrong length."""
-    if len(payload) != payload_bytes(body, tail, bits):
-        raise ValueError(f"{len(payload)} bytes, not {payload_bytes(body, tail, bits)}")
+    _check(len(payload), payload_bytes(body, tail, bits))
     cut = packed_bytes(body, bits)
-    whole = np.frombuffer(payload[cut:], "<u4").astype(np.uint32, copy=False)
-    return np.concatenate([unpack(payload[:cut], body, bits), whole])
+    words = np.empty(body + tail, np.uint32)
+    _unpack(payload[:cut], bits, words[:body])
+    words[body:] = np.frombuffer(payload[cut:], "<u4")
+    return words
 
 
 def to_payloads(sums: Iterable[Words], body: int, bits: int) -> bytes:
@@ -60,9 +81,40 @@ def from_payloads(
 ) -> list[Words]:
     """Of `number` payloads, one behind the other. Raises ValueError on a wrong length."""
     each = payload_bytes(body, tail, bits)
-    if len(data) != number * each:
-        raise ValueError(f"{len(data)} bytes, not {number} times {each}")
+    _check(len(data), number * each)
     view = memoryview(data)
     return [
         from_payload(view[at * each : (at + 1) * each], body, tail, bits) for at in range(number)
     ]
+
+
+def _unpack(data: bytes | memoryview, bits: int, words: Words) -> None:
+    """Fills `words`."""
+    packed = np.frombuffer(data, "<u4")
+    lowest = np.uint32((1 << bits) - 1)
+    for chunk, rows in _chunks(words.size, bits, packed):
+        wide = np.empty((_ROWS, rows.shape[1]), np.uint32)
+        shifted = np.empty(rows.shape[1], np.uint32)
+        for number, row in enumerate(wide):
+            at, shift = divmod(number * bits, 32)
+            np.right_shift(rows[at], np.uint32(shift), out=row)
+            if shift + bits > 32:
+                row |= np.left_shift(rows[at + 1], np.uint32(32 - shift), out=shifted)
+        wide &= lowest
+        there = words[chunk]
+        there[:] = wide.reshape(-1)[: there.size]
+
+
+def _chunks(count: int, bits: int, packed: Words) -> Iterator[tuple[slice, Words]]:
+    """Which of `count` words, and a view of what they are packed in, shape (bits, columns)."""
+    at = 0
+    for start in range(0, count, _ROWS * _COLUMNS):
+        chunk = slice(start, min(start + _ROWS * _COLUMNS, count))
+        columns = -(-(chunk.stop - start) // _ROWS)
+        yield chunk, packed[at : at + bits * columns].reshape(bits, columns)
+        at += bits * columns
+
+
+def _check(size: int, wanted: int) -> None:
+    if size != wanted:
+        raise ValueError(f"{size} bytes, not {wanted}")

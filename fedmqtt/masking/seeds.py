@@ -12,7 +12,8 @@ Ito, Saito, Nishizeki, "Secret sharing scheme realizing general access structure
 
 import functools
 import math
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 
@@ -37,21 +38,44 @@ def held_by(places: int, tolerated: int) -> tuple[tuple[int, ...], ...]:
 def assign(places: int, tolerated: int, there: Sequence[int]) -> dict[int, int] | None:
     """For each seed the place that is to send the sum of its masks, of those that are `there`.
 
-    Spread evenly: none sends two more than another, where both could. None where some seed is held
-    by nobody who is there.
+    As evenly as can be: the most that one is given is the least possible. None where some seed is
+    held by nobody who is there.
     """
     held = held_by(places, tolerated)
-    holders = {
-        seed: sorted(place for place in set(there) if seed in held[place])
+    holders = [
+        [place for place in sorted(set(there)) if seed in held[place]]
         for seed in range(count(places, tolerated))
-    }
-    if not all(holders.values()):
+    ]
+    if not all(holders):
         return None
-    load = dict.fromkeys(there, 0)
-    assigned: dict[int, int] = {}
-    # Those first that few hold.
-    for seed in sorted(holders, key=lambda seed: (len(holders[seed]), seed)):
-        place = min(holders[seed], key=lambda place: (load[place], place))
-        assigned[seed] = place
-        load[place] += 1
-    return dict(sorted(assigned.items()))
+    assigned = {seed: who[0] for seed, who in enumerate(holders)}
+    while moves := _relief(assigned, holders):
+        assigned |= moves
+    return assigned
+
+
+def _relief(assigned: dict[int, int], holders: list[list[int]]) -> dict[int, int]:
+    """Seeds to hand on, so that a place with the most has one less, and none as many: along the
+    shortest way from it to a place with two less. Empty where there is no such way."""
+    load = Counter(assigned.values())
+    most = max(load.values())
+    ways: dict[int, dict[int, int]] = {place: {} for place in load if load[place] == most}
+    waiting = deque(ways)
+    while waiting:
+        place = waiting.popleft()
+        for seed, other in _handing_on(place, assigned, holders):
+            if other not in ways:
+                ways[other] = ways[place] | {seed: other}
+                if load[other] <= most - 2:
+                    return ways[other]
+                waiting.append(other)
+    return {}
+
+
+def _handing_on(
+    place: int, assigned: dict[int, int], holders: list[list[int]]
+) -> Iterator[tuple[int, int]]:
+    """Each seed that is assigned to this place, with each other one that could have it."""
+    for seed, who in assigned.items():
+        if who == place:
+            yield from ((seed, other) for other in holders[seed] if other != place)

@@ -26,6 +26,7 @@ from coordinator import history
 from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
 from coordinator.history import Record
 from coordinator.service import Service
+from coordinator.trust import Trust
 from fedmqtt import messages, status_pages
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import (
@@ -119,6 +120,7 @@ class Guest:
         self.client = ClientId(name)
         self._room = room
         self._inbox: deque[Receipt | Go | TimeLeft] = deque()
+        self._lists: deque[Open] = deque()
         self.offers: list[Offer | None] = []
         options = LinkOptions(
             client_id=f"{room.federation}.{name}",
@@ -170,6 +172,15 @@ class Guest:
     def time_left(self) -> TimeLeft:
         return self._next(TimeLeft)
 
+    def open(self) -> Open:
+        """The next part of a list, as keyholders are sent them."""
+        self._room.wait(lambda: bool(self._lists))
+        return self._lists.popleft()
+
+    @property
+    def has_list(self) -> bool:
+        return bool(self._lists)
+
     @property
     def has_mail(self) -> bool:
         return bool(self._inbox)
@@ -191,8 +202,10 @@ class Guest:
                 self.offers.append(messages.read_offer(payload) if payload else None)
             case Arrived(Inbox(), payload):
                 message = messages.read_to_client(payload)
-                assert not isinstance(message, Open), "guests are no keyholders"
-                self._inbox.append(message)
+                if isinstance(message, Open):
+                    self._lists.append(message)
+                else:
+                    self._inbox.append(message)
             case _:
                 return
 
@@ -252,6 +265,7 @@ class Room:
         weights: Weights | None,
         folder: Path,
         on_round: Callable[[Running], None] = lambda running: None,
+        trust: Trust | None = None,
     ) -> Iterator[Running]:
         """A coordinator for as long as the block lasts, or until its rounds are done.
 
@@ -261,7 +275,9 @@ class Room:
         loop = EventLoop()
         layout = layout_of(weights) if weights is not None else None
         initial = (layout, layout.flatten(weights)) if layout and weights is not None else None
-        service = Service(loop, config, initial, folder, lambda _record: on_round(running))
+        service = Service(
+            loop, config, initial, folder, lambda _record: on_round(running), trust=trust
+        )
         running = Running(service, loop, threading.Thread(target=service.run), folder)
         running.thread.start()
         try:

@@ -1,0 +1,128 @@
+"""What goes with masked answers, and what does not: refused at start, with the reason.
+
+A strategy that goes by the mean of the changes alone says so in its file, with MEAN_ALONE = True;
+a selection policy that goes by what clients tell of their data, with GOES_BY_DATA = True.
+"""
+
+from coordinator import aggregation, codec_choice, local_method, masked_round, selection
+from coordinator.config import FederationConfig
+from coordinator.trust import Trust
+from fedmqtt import parts
+from fedmqtt.messages import Purpose
+
+
+def check(config: FederationConfig) -> None:
+    """Raises SettingsError; names the keys, their values, and what was expected."""
+    if not masked_round.is_masked(config):
+        return
+    masked_round.places(config)
+    _check_rounds(config)
+    _check_strategy(config)
+    _check_numbers(config)
+    masked_round.bits(config)
+
+
+def check_job(config: FederationConfig, purpose: Purpose) -> None:
+    """Raises SettingsError."""
+    if purpose != "train" and masked_round.is_masked(config):
+        what = "evaluates a model" if purpose == "evaluate" else "describes clients' data"
+        raise masked_round.refused(
+            config,
+            f"a run that {what} asks each client for figures that can be read: give it a"
+            ' federation.toml with privacy.aggregation = "plain"',
+        )
+
+
+def check_trust(config: FederationConfig, trust: Trust | None) -> None:
+    """Whether the credentials are enough. Raises SettingsError."""
+    if not masked_round.is_masked(config):
+        return
+    if trust is None:
+        raise masked_round.refused(
+            config,
+            "masked answers are signed by devices, and these credentials hold no keys: set"
+            " broker.credentials to KIT/accounts/coordinator.toml of a kit with keys",
+        )
+    wanted, _ = masked_round.places(config)
+    if (enrolled := len(trust.keyholders)) < wanted:
+        raise masked_round.refused(
+            config,
+            f"it takes {wanted} keyholders, and the credentials name {enrolled}: enroll them with"
+            " `fedmqtt enroll KIT NAME --keyholder`, and copy the credentials anew",
+        )
+
+
+def _check_rounds(config: FederationConfig) -> None:
+    rounds = config.rounds
+    if rounds.mode == "asynchronous":
+        raise masked_round.refused(
+            config, 'rounds.mode is "asynchronous", which masked answers do not know yet'
+        )
+    if config.late.policy != "discard":
+        raise masked_round.refused(
+            config,
+            f"late.policy is {config.late.policy!r}: an answer is masked for its own round, whose"
+            ' keys are gone when it is late; set it to "discard"',
+        )
+    if rounds.quorum < config.privacy.floor:
+        raise masked_round.refused(
+            config,
+            f"rounds.quorum is {rounds.quorum}, less than privacy.floor = {config.privacy.floor}:"
+            " no sum of so few is opened; raise rounds.quorum, and rounds.cohort with it",
+        )
+    if config.evaluation.every:
+        raise masked_round.refused(
+            config,
+            f"evaluation.every is {config.evaluation.every}: what a client measures would be told"
+            " as it is; set it to 0",
+        )
+    if config.evaluation.fine_tune_epochs:
+        raise masked_round.refused(
+            config,
+            f"evaluation.fine_tune_epochs is {config.evaluation.fine_tune_epochs}: what a client"
+            " measures would be told as it is; set it to 0",
+        )
+    if getattr(parts.load(selection, config.selection), "GOES_BY_DATA", False):
+        raise masked_round.refused(
+            config,
+            f"selection is {config.selection!r}, which goes by samples and losses of each client,"
+            " and those are not told; choose another",
+        )
+
+
+def _check_strategy(config: FederationConfig) -> None:
+    strategy = parts.load(aggregation, config.aggregation)
+    if getattr(strategy, "MEAN_ALONE", False):
+        return
+    taken = [
+        name
+        for name in parts.names(aggregation)
+        if getattr(parts.load(aggregation, name), "MEAN_ALONE", False)
+    ]
+    method = local_method.asked(config)
+    if method.is_chained:
+        why = "adds each answer to what the same client gave before"
+    elif method.partial or method.tells_loss or method.interval_max:
+        why = "needs a figure of each client beside its change"
+    else:
+        why = "needs single changes, or knows whose they are"
+    raise masked_round.refused(
+        config,
+        f"aggregation is {config.aggregation!r}, which {why}, and nothing but the weighted mean of"
+        f" all is ever known; choose one of: {', '.join(taken)}",
+    )
+
+
+def _check_numbers(config: FederationConfig) -> None:
+    if (codec := codec_choice.main(config)) != "full":
+        raise masked_round.refused(
+            config,
+            f"codec is {codec!r}, and masked numbers have a form of their own; set it to"
+            ' "full", and privacy.share, privacy.rotate and privacy.value_bits for fewer bytes',
+        )
+    if config.slow_links.codec:
+        raise masked_round.refused(
+            config,
+            f"slow_links.codec is {config.slow_links.codec!r}: all must mask the same numbers in"
+            " the same way; leave it out",
+        )

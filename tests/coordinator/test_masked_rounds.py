@@ -1,0 +1,219 @@
+"""Rounds of which the coordinator sees a sum and nothing else: keyholders and clients at a broker."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker_config.local_broker import RunningBroker
+from coordinator.config import FederationConfig, Privacy
+from coordinator.history import Record
+from fedmqtt import messages
+from fedmqtt.messages import Announce, Offer, Opened, encode
+from fedmqtt.topics import ANNOUNCE
+from fedmqtt.weights import digest
+from tests.coordinator.guests import Guest, Room, Running, federation_config, update, zeros
+from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
+
+pytestmark = pytest.mark.broker
+
+HOLDERS = ("kh-a", "kh-b", "kh-c")
+CHANGES = {"ann": [0.5, -0.25, 0.125], "bob": [0.25, 0.75, -0.5], "cat": [0.75, 0.5, -0.125]}
+MEAN = np.mean(list(CHANGES.values()), axis=0)
+
+
+@pytest.fixture
+def url(mosquitto_broker: RunningBroker) -> str:
+    return mosquitto_broker.url
+
+
+@pytest.fixture
+def keys(federation_name: str) -> Keys:
+    return Keys(federation_name, *HOLDERS)
+
+
+def config(
+    url: str, keys: Keys, privacy: dict[str, Any] | None = None, **rounds: Any
+) -> FederationConfig:
+    wanted = {"cohort": 3, "quorum": 3, "clients_min": 3} | rounds
+    chosen = {"aggregation": "keyholders", "floor": 3, "keyholder_timeout_s": 1000.0}
+    return federation_config(
+        url, keys.federation, wanted, privacy=Privacy(**(chosen | (privacy or {})))
+    )
+
+
+def answer_all(guests: Sequence[Guest], keys: Keys, number: int = 1) -> Offer:
+    offer = guests[0].offered(number)
+    for guest in guests:
+        answer(guest, keys, offer, CHANGES[guest.client])
+    return offer
+
+
+def model(running: Running) -> Any:
+    from safetensors.numpy import load_file
+
+    return load_file(running.folder / "model.safetensors")["w"]
+
+
+def test_the_sum_is_opened_and_nothing_is_told_of_a_single_client(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            offer = answer_all(guests, keys)
+            assert offer.masking is not None
+            assert [(one.name, one.place, one.key.number) for one in offer.masking.keyholders] == [
+                ("kh-a", 0, 1),
+                ("kh-b", 1, 1),
+                ("kh-c", 2, 1),
+            ]
+            lists = [holder.answer() for holder in holders.values()]
+            room.ended(running)
+    # Each sends the sum of one seed: no two of the same.
+    assert sorted(seed for one in lists for seed in one.seeds) == [0, 1, 2]
+    assert {one.digest for one in lists} == {lists[0].digest}
+    (record,) = running.records
+    assert record.outcome == "averaged" and record.answered == sorted(CHANGES)
+    assert (record.samples, record.train_metrics) == (0, {})
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+    page = room.page("clients")
+    assert not {*page.online, *page.away} & {*HOLDERS}
+
+
+def test_one_keyholder_may_be_away_and_two_may_not(url: str, keys: Keys, tmp_path: Path) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, "kh-a")
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            page = room.page("coordinator", lambda page: "waiting for keyholders" in page.says)
+            assert "kh-b (never seen), kh-c (never seen)" in page.says
+            assert page.keyholders == {"kh-a": "ready", "kh-b": "never seen", "kh-c": "never seen"}
+            assert not any(guests[0].offers)
+            holders |= keyholders(room, keys, "kh-c")
+            offer = answer_all(guests, keys)
+            assert offer.masking is not None
+            assert [one.place for one in offer.masking.keyholders] == [0, 2]
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_weights_by_samples_are_under_the_mask(url: str, keys: Keys, tmp_path: Path) -> None:
+    chosen = config(url, keys, {"weight_max": 8, "samples_max": 80})
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
+            offer = guests[0].offered(1)
+            for guest, samples in zip(guests, (10, 20, 1000), strict=True):
+                answer(guest, keys, offer, CHANGES[guest.client], samples)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    wanted = np.average(list(CHANGES.values()), axis=0, weights=[1, 2, 8])
+    np.testing.assert_allclose(model(running), wanted, atol=1e-4)
+    (record,) = running.records
+    assert record.samples == 0
+
+
+def test_who_is_silent_is_replaced_by_another_that_holds_the_seed(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    chosen = config(url, keys, {"keyholder_timeout_s": 0.2})
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            silent = holders["kh-b"].next_list()
+            holders["kh-a"].answer()
+            holders["kh-c"].answer()
+            again = [one for one in ("kh-a", "kh-c") if one != "kh-b"]
+            room.wait(lambda: any(holders[one].guest.has_list for one in again))
+            (asked,) = (holders[one] for one in again if holders[one].guest.has_list)
+            further = asked.answer()
+            assert further.digest == silent.digest and set(silent.seeds) == set(further.seeds)
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_where_all_refuse_the_model_is_kept_and_the_reason_told(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            holders["kh-a"].refuse("3 clients, fewer than 50")
+            holders["kh-b"].refuse("3 clients, fewer than 50")
+            room.ended(running)
+            page = room.page("coordinator", lambda page: len(page.keyholder_faults) == 2)
+    assert page.keyholder_faults[0] == ("kh-a opens no sum of round 1: 3 clients, fewer than 50")
+    (record,) = running.records
+    assert record.outcome == "kept"
+    assert "kh-a opens no sum: 3 clients, fewer than 50" in record.reason
+    assert model(running).tolist() == [0, 0, 0]
+
+
+def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            holders["kh-b"].answer(lie=1000)
+            holders["kh-a"].answer()
+            holders["kh-c"].answer()
+            # What kh-b was to send: it is the one of whom both others say otherwise.
+            room.wait(lambda: any(holders[one].guest.has_list for one in ("kh-a", "kh-c")))
+            for name in ("kh-a", "kh-c"):
+                if holders[name].guest.has_list:
+                    holders[name].answer()
+            room.ended(running)
+            page = room.page(
+                "coordinator", lambda page: any("gave" in one for one in page.keyholder_faults)
+            )
+    assert page.keyholder_faults[-1] == (
+        "kh-b gave other sums of masks in round 1 than those that fit its answers"
+    )
+    assert any("kh-a and kh-b do not say the same" in one for one in page.keyholder_faults)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"masked": None}, "can be read, and answers to this round are masked"),
+        ({"sample_count": 10}, "tells sample_count in the clear"),
+        ({"metrics": {"loss": 1.0}, "base_loss": 0.5}, "tells metrics and base_loss in the clear"),
+        ({"codec": "int8"}, "codec 'int8', not 'full'"),
+        ({"payload": memoryview(b"short")}, "tensors of other shapes: 5 bytes where 21 belong"),
+        ({"method": "partial"}, "was made by 'partial'"),
+        ({"payload": memoryview(bytes(21))}, "the answer of ann is not what it signed"),
+    ],
+)
+def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
+    url: str, keys: Keys, tmp_path: Path, wrong: dict[str, Any], reason: str
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            offer = guests[0].offered(1)
+            guests[0].say(masked_update(keys, "ann", offer, CHANGES["ann"], **wrong))
+            receipt = guests[0].receipt()
+            assert not receipt.accepted and reason in receipt.reason, receipt
+            # What it sends then counts.
+            answer_all(guests, keys)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
