@@ -3,6 +3,7 @@
 What each of them received, wrote or said is searched for what one of the devices alone may know.
 """
 
+import signal
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from broker_config.mosquitto import find_mosquitto
+from fedmqtt.masking import packing
 from fedmqtt.messages import Update, encode, read_presence
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId, UpdatePart
 from tests.masked_federation import MaskedFederation, masked_federation
@@ -31,6 +33,8 @@ PRIVACY = (
     f"weight_max = {WEIGHT_MAX}\nsamples_max = {SAMPLES_MAX}\nvalue_bits = {VALUE_BITS}\n"
     f"change_max = {CHANGE_MAX}\nkeyholder_timeout_s = 1"
 )
+BITS = 22
+"""Of the modulus: four clients' values fit."""
 _STEP = WEIGHT_MAX * CHANGE_MAX / (2 ** (VALUE_BITS - 1) - 1)
 
 Model = NDArray[np.float32]
@@ -80,7 +84,7 @@ def model_in(run: Path) -> Model:
 # What may be nowhere
 
 
-def traces(who: str, bases: Sequence[Model]) -> dict[str, list[bytes]]:
+def traces(who: str, bases: Sequence[Model], bits: int) -> dict[str, list[bytes]]:
     """Bytes by which a value of this client's would be known, by what it is."""
     own = planted(who)
     numbers = [own.samples, own.steps]
@@ -97,6 +101,10 @@ def traces(who: str, bases: Sequence[Model]) -> dict[str, list[bytes]]:
         change, wholes = change_of(who, base)[1:], wholes_of(who, base)[1:]
         found.setdefault("its change", []).extend(_runs(change.tobytes(), 4))
         found.setdefault("its whole numbers", []).extend(_runs(wholes.astype("<i4").tobytes(), 4))
+        # As a payload has them: behind the age, and before what it is filled up with.
+        packed = packing.pack(wholes_of(who, base)[:SIZE].astype(np.int32).view(np.uint32), bits)
+        packed = packed[4 : SIZE * bits // 8]
+        found.setdefault("its packed numbers", []).extend(_runs(packed, 1))
     return found
 
 
@@ -106,8 +114,8 @@ def _of_whole(number: int) -> list[bytes]:
 
 
 def _runs(data: bytes, step: int) -> list[bytes]:
-    """Any three numbers in a row."""
-    return [data[at : at + 3 * step] for at in range(0, len(data) - 2 * step, step)]
+    """Any twelve bytes in a row that begin with a number."""
+    return [data[at : at + 12] for at in range(0, len(data) - 11, step)]
 
 
 def found_in(data: bytes, wanted: dict[str, list[bytes]]) -> list[str]:
@@ -127,14 +135,16 @@ def test_the_search_finds_what_a_plain_answer_would_tell() -> None:
         steps=own.steps,
         payload=memoryview(change_of("ann", base).tobytes()),
     )
-    wanted = traces("ann", [base])
+    wanted = traces("ann", [base], BITS)
     assert found_in(encode(plain), wanted) == ["a count", "its loss", "its change"]
-    assert found_in(wholes_of("ann", base).astype("<i4").tobytes(), wanted) == ["its whole numbers"]
+    wholes = wholes_of("ann", base).astype(np.int32)
+    assert found_in(wholes.tobytes(), wanted) == ["its whole numbers"]
+    assert found_in(packing.pack(wholes.view(np.uint32), BITS), wanted) == ["its packed numbers"]
     assert found_in(f"{own.samples} samples, loss {own.loss}".encode(), wanted) == [
         "a count",
         "its loss",
     ]
-    assert not found_in(encode(plain), traces("bob", [base]))
+    assert not found_in(encode(plain), traces("bob", [base], BITS))
 
 
 def _nowhere(federation: MaskedFederation, names: Sequence[str], bases: Sequence[Model]) -> None:
@@ -142,10 +152,12 @@ def _nowhere(federation: MaskedFederation, names: Sequence[str], bases: Sequence
     files = [path for path in federation.folder.rglob("*") if path.is_file()]
     assert any(path.is_relative_to(federation.run) for path in files)
     crossed = federation.crossed()
+    maskings = [offer.masking for offer in federation.offers().values()]
+    assert maskings and all(one is not None and one.bits == BITS for one in maskings)
     told = {to.client for to, _ in crossed if isinstance(to, UpdatePart)}
     assert told >= set(names)
     for who in names:
-        wanted = traces(who, bases)
+        wanted = traces(who, bases, BITS)
         for to, data in crossed:
             assert not found_in(data, wanted), f"{who} in {to}"
         for path in files:
@@ -170,14 +182,17 @@ def test_a_client_and_a_keyholder_vanish_and_the_sum_is_that_of_the_plain_number
         privacy = f'aggregation = "keyholders"\nfloor = 4\n{PRIVACY}'
         coordinator = stack.enter_context(federation.coordinating(rounds, privacy))
         federation.open_gates(1, *NAMES)
-        federation.wait_for_round(1)
-        # Its message is out, and that is the last that is seen of it.
+        dan.wait_for("round 2: train")
+        # Its message is out, and that is the last that is seen of it: it dies without a receipt.
+        coordinator.process.send_signal(signal.SIGSTOP)
         federation.open_gates(2, "dan")
         federation.wait_for_answer("dan", 2)
         dan.process.kill()
         leaving_keyholder.process.kill()
+        coordinator.process.send_signal(signal.SIGCONT)
         federation.open_gates(2, *NAMES)
         federation.wait_for_round(2)
+        assert "round 2 accepted" not in dan.log
         # It comes again; the keyholder does not.
         stack.enter_context(federation.client("dan", *asks))
         federation.open_gates(3, *NAMES)
