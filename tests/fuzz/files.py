@@ -29,9 +29,11 @@ from edge_client.outbox import Outbox
 from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, PipeError, Progress, Rebuild, Rebuilt, Stop
-from fedmqtt import personal, weights
+from fedmqtt import checked_file, personal, weights
 from fedmqtt.messages import Method
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from keyholder.book import Book, BookError
+from keyholder.listed import Listed
 from round_monitor import run_files, run_page
 from round_monitor.run_files import ReportError
 from tests.coordinator.test_ledger import BEGINNING, CARRIED, opening, record
@@ -395,7 +397,33 @@ def _labs() -> list[bytes]:
     return [json.dumps(page).encode()]
 
 
+def _book(data: bytes) -> None:
+    """As it is behind its hash: without that, nothing of it would be looked at."""
+    state = folder("keyholder")
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    checked_file.write(state / "book", [data])
+    found = Book(state, "demo", "kh-a", lambda: 0.0)
+    again = Book(state, "demo", "kh-a", lambda: 0.0)
+    assert found.lists == again.lists
+
+
+def _books() -> list[bytes]:
+    state = folder("keyholder")
+    shutil.rmtree(state, ignore_errors=True)
+    made = Book(state, "demo", "kh-a", lambda: 0.0)
+    made.make_ahead(0, 1)
+    plain = bytes(checked_file.read(state / "book"))
+    listed = Listed(
+        number=1, digest=bytes(32), run=RUN, round=RoundId(1), clients=3, held=(1, 2), seeds=(1,)
+    )
+    made.write_down(listed)
+    made.finish(structs.replace(listed, digests=(bytes(32), bytes(32))))
+    return [plain, bytes(checked_file.read(state / "book"))]
+
+
 DECODERS = [
+    Decoder("keyholders_book", _book, _books, (BookError,), is_slow=True),
     Decoder("device_memory", _memory, _memories, beside_bytes=4 * 1024 * 1024),
     Decoder("personal_layers", _layers, _kept_layers),
     Decoder("outbox", _outbox, _answers, beside_bytes=4 * 1024 * 1024),

@@ -11,7 +11,7 @@ from tests.fuzz.table import DECODERS
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("fedmqtt", "edge_client", "coordinator", "learning_tasks", "round_monitor"),
-    *("broker_config", "fleet_sim"),
+    *("broker_config", "fleet_sim", "keyholder"),
 )
 
 _DECODES = re.compile(
@@ -67,6 +67,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/status_pages.py": ("status_page",),
     "fedmqtt/topics.py": ("topic", "federation_name"),
     "fedmqtt/weights.py": ("model_file",),
+    "keyholder/book.py": ("keyholders_book",),
     "round_monitor/run_files.py": ("history", "lab_page"),
     "round_monitor/run_page.py": ("history", "lab_page"),
 }

@@ -1,0 +1,219 @@
+"""What a keyholder remembers: through kills, old copies of its folder, and a disk that is dying."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from fedmqtt.topics import RoundId, RunId
+from keyholder import book
+from keyholder.book import Book, BookError
+from keyholder.listed import Listed
+
+RUN = RunId("r")
+NOON = 1_800_000_000.0
+
+
+class Clock:
+    def __init__(self, now: float = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _book(folder: Path, now: float = NOON) -> Book:
+    return Book(folder / "state", "demo", "kh-a", Clock(now))
+
+
+def _listed(number: int, digest: bytes = b"l" * 32) -> Listed:
+    return Listed(
+        number=number, digest=digest, run=RUN, round=RoundId(3), clients=5, held=(1, 2), seeds=(1,)
+    )
+
+
+def _done(listed: Listed) -> Listed:
+    return structs.replace(listed, digests=(b"1" * 32, b"2" * 32))
+
+
+def _put_sums(made: Book, number: int) -> Path:
+    path = made.sums_of(number)
+    book.write_sums(path, [b"one", b"two"])
+    return path
+
+
+def test_keys_are_made_once_and_are_there_at_the_next_start(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    assert made.make_ahead(above=0, count=8) and not made.make_ahead(above=0, count=8)
+    numbers = list(made.keys.publics)
+    assert len(numbers) == 8
+    again = _book(tmp_path)
+    assert again.keys.publics == made.keys.publics
+    assert again.make_ahead(above=numbers[2], count=8)
+    assert list(again.keys.publics) == [*numbers, *range(numbers[-1] + 1, numbers[-1] + 4)]
+
+
+def test_nobody_else_may_read_a_private_half(tmp_path: Path) -> None:
+    _book(tmp_path).make_ahead(above=0, count=2)
+    modes = {
+        path.relative_to(tmp_path).parts[1:2]: stat.S_IMODE(path.stat().st_mode)
+        for path in (tmp_path / "state").rglob("*.key")
+    }
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state" / "keys").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("after_s", [0.0, -1e9], ids=["at once", "by a clock that was put back"])
+def test_a_number_is_given_once_also_where_its_key_was_never_made(
+    tmp_path: Path, after_s: float
+) -> None:
+    """As after a kill between the two."""
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=1)
+    last = max(made.keys.publics)
+    for path in (tmp_path / "state" / "keys").iterdir():
+        path.unlink()
+    again = _book(tmp_path, NOON + after_s)
+    again.make_ahead(above=0, count=1)
+    assert min(again.keys.publics) == last + 1
+
+
+def test_a_folder_that_was_lost_gives_higher_numbers_than_before(tmp_path: Path) -> None:
+    """Else a coordinator would wait for ever for one that is above those that it has used."""
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=8)
+    anew = _book(tmp_path / "anew", NOON + 60)
+    anew.make_ahead(above=0, count=8)
+    assert min(anew.keys.publics) > max(made.keys.publics)
+
+
+def test_keys_without_the_book_are_good_for_nothing(tmp_path: Path) -> None:
+    """What they were used for is not known."""
+    _book(tmp_path).make_ahead(above=0, count=2)
+    (tmp_path / "state" / "book").unlink()
+    assert not _book(tmp_path).keys.publics
+    assert not list((tmp_path / "state" / "keys").iterdir())
+
+
+def test_a_list_is_known_after_a_kill_and_its_key_is_there_until_it_is_answered(
+    tmp_path: Path,
+) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=3)
+    _, second, third = made.keys.publics
+    private = made.keys.private(second)
+    made.write_down(_listed(second))
+    again = _book(tmp_path)
+    assert again.lists == {second: _listed(second)}
+    assert again.keys.private(second) == private
+    sums = _put_sums(again, second)
+    again.finish(_done(_listed(second)))
+    # That one, and those before it.
+    assert list(again.keys.publics) == [third]
+    last = _book(tmp_path)
+    assert list(last.keys.publics) == [third] and last.lists == {second: _done(_listed(second))}
+    assert sums.exists()
+
+
+def test_a_kill_between_the_book_and_the_key_is_made_up_for(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=2)
+    first, second = made.keys.publics
+    _put_sums(made, first)
+    made.write_down(_done(_listed(first)))
+    assert list(_book(tmp_path).keys.publics) == [second]
+
+
+def test_half_written_files_are_gone_at_the_next_start(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=1)
+    number = max(made.keys.publics)
+    halves = [
+        tmp_path / "state" / "keys" / f"{number + 1}.key.77.part",
+        tmp_path / "state" / "sums" / f"{number}.part",
+    ]
+    for path in halves:
+        path.write_bytes(b"half")
+    again = _book(tmp_path)
+    assert list(again.keys.publics) == [number] and not any(path.exists() for path in halves)
+
+
+def test_the_newest_sums_are_kept_and_all_digests_of_late(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    for number in range(1, 8):
+        _put_sums(made, number)
+        made.finish(_done(_listed(number)))
+    assert sorted(path.name for path in (tmp_path / "state" / "sums").iterdir()) == [*"4567"]
+    assert list(made.lists) == [*range(1, 8)]
+
+
+def test_old_keys_and_sums_are_deleted(tmp_path: Path) -> None:
+    clock = Clock()
+    made = Book(tmp_path / "state", "demo", "kh-a", clock)
+    made.make_ahead(above=0, count=2)
+    old = _put_sums(made, 1)
+    written = old.stat().st_mtime
+    clock.now = written + 5
+    assert not made.drop_older(60.0)
+    clock.now = written + 70
+    assert made.drop_older(60.0)
+    assert not made.keys.publics and not old.exists()
+
+
+def test_rounds_that_are_never_opened_do_not_fill_the_disk(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=8)
+    for _ in range(0, book.KEYS_MAX, 50):
+        made.make_ahead(above=max(made.keys.publics), count=50)
+    assert len(made.keys.publics) == book.KEYS_MAX
+    assert len(list((tmp_path / "state" / "keys").iterdir())) == book.KEYS_MAX
+
+
+def test_a_receipt_is_remembered(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.write_down(_done(_listed(7)))
+    made.receive(RunId("another"), RoundId(3))
+    assert not made.lists[7].is_received
+    made.receive(RUN, RoundId(3))
+    assert _book(tmp_path).lists[7].is_received
+
+
+def test_a_damaged_key_is_told_of_and_gone(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=2)
+    first, second = made.keys.publics
+    path = tmp_path / "state" / "keys" / f"{first}.key"
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    again = _book(tmp_path)
+    assert again.keys.damaged == [path] and list(again.keys.publics) == [second]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("at", [0, 40, -1])
+def test_a_damaged_book_is_not_gone_on_with(tmp_path: Path, at: int) -> None:
+    """It may have said that a key is used."""
+    _book(tmp_path).make_ahead(above=0, count=1)
+    path = tmp_path / "state" / "book"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BookError, match=r"book is damaged: .*; delete the whole folder"):
+        _book(tmp_path)
+
+
+def test_anothers_folder_is_named(tmp_path: Path) -> None:
+    _book(tmp_path).make_ahead(above=0, count=1)
+    with pytest.raises(BookError, match="is of kh-a in federation demo: give each keyholder"):
+        Book(tmp_path / "state", "demo", "kh-b", Clock())
+
+
+def test_what_is_secret_is_in_no_traceback(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(above=0, count=1)
+    (number,) = made.keys.publics
+    private = made.keys.private(number)
+    assert repr(private)[2:-1] not in repr(made.keys._pairs)

@@ -1,0 +1,490 @@
+"""Keyholders as programs, on a real Mosquitto with a kit; the coordinator is played."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from broker_config import kit
+from broker_config.mosquitto import find_mosquitto
+from fedmqtt import signing
+from fedmqtt.masking import attested, listing, sealing, seeds
+from fedmqtt.messages import Announce, Entry, Open, Opened, Presence, RoundKey
+from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, PresenceOf, RoundId, RunId
+from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
+from tests.keyholder.asking import (
+    Asking,
+    answers,
+    holding,
+    is_by,
+    read_whole,
+    state_of,
+    sums_in,
+)
+from tests.keyholder.masked_clients import BASE, ROUND, RUN, Answers, keyholder, masking
+from tests.programs import wait_until
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed here"),
+]
+
+NAMES = ("kh-a", "kh-b", "kh-c")
+CLIENTS = ("ann", "bob", "cat", "dan")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KitBroker]:
+    folder = tmp_path_factory.mktemp("kit") / "demo"
+    made = kit.create(folder, plan(folder))
+    for name in (*NAMES, "agg"):
+        made.enroll(name, keyholder=True)
+    with running_kit(made, folder) as started:
+        yield started
+
+
+@pytest.fixture
+def asking(broker: KitBroker) -> Iterator[Asking]:
+    with Asking(broker).connected() as one:
+        yield one
+        for name in NAMES:
+            one.clears(PresenceOf(ClientId(name)))
+        one.clears(OfferBoard())
+
+
+def _private(folder: Path, name: str, key: RoundKey) -> bytes:
+    """As it lies on the disk: behind a hash, before the public half."""
+    data = (state_of(folder, name) / "keys" / f"{key.number}.key").read_bytes()
+    assert data[64:] == key.public
+    return data[32:64]
+
+
+def _on_disk(folder: Path, name: str, data: bytes) -> bool:
+    files = [one for one in state_of(folder, name).rglob("*") if one.is_file()]
+    return any(data in one.read_bytes() for one in files)
+
+
+def _of_one(asking: Asking, name: str = "kh-a", size: int = 50) -> Answers:
+    """Answers of clients whose masks this keyholder can open a part of."""
+    return answers(asking, masking([keyholder(name, 0, asking.keys(name)[0])]), size)
+
+
+def test_two_of_three_open_the_sum_to_the_bit(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a"), holding(tmp_path, broker, "kh-c"):
+        named = [keyholder("kh-a", 0, asking.keys("kh-a")[0])]
+        named.append(keyholder("kh-c", 2, asking.keys("kh-c")[0]))
+        made = answers(asking, masking(named))
+        entries = [made.of(name, times=at) for at, name in enumerate(CLIENTS, 1)]
+        # One that was late is in no list.
+        made.of("eve")
+        assigned = seeds.assign(3, 1, (0, 2))
+        assert assigned is not None
+        came: dict[int, bytes] = {}
+        told: dict[str, dict[int, bytes]] = {}
+        for one in named:
+            wanted = [seed for seed, place in assigned.items() if place == one.place]
+            asked = made.list(entries, wanted)
+            opened = asking.answer(one.name, asked)
+            assert not opened.refused
+            assert list(opened.seeds) == wanted
+            came |= sums_in(opened)
+            told[one.name] = dict(zip(seeds.held_by(3, 1)[one.place], opened.digests, strict=True))
+        assert sorted(came) == [0, 1, 2]
+        whole = made.list(entries, ())
+        assert made.opened(whole, list(came.values())).tolist() == made.sum(whole).tolist()
+        # Both say the same of the seed that both hold.
+        shared = told["kh-a"].keys() & told["kh-c"].keys()
+        assert shared == {1} and told["kh-a"][1] == told["kh-c"][1]
+
+
+def test_another_list_is_refused_and_the_same_one_answered_alike(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a") as program:
+        made = _of_one(asking)
+        entries = [made.of(name) for name in CLIENTS]
+        first = asking.answer("kh-a", made.list(entries, (1,)))
+        assert not first.refused
+        other = made.list(entries[:3], (1,))
+        refused = asking.refusal("kh-a", other)
+        assert refused.endswith(
+            f"of round {ROUND} of run {RUN} with 4 clients: a sum of others is not opened with it"
+        )
+        assert asking.answer("kh-a", made.list(entries, (1,))) == first
+        # Other seeds of the same list: nobody learns of other clients by that.
+        further = asking.answer("kh-a", made.list(entries, (2, 1)))
+        assert further.digests == first.digests
+        assert sums_in(further)[1] == bytes(first.payload)
+        assert refused in program.log
+
+
+def test_a_kill_between_writing_down_and_answering_changes_no_byte(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a") as program:
+        made = _of_one(asking)
+        key = made.how.keyholders[0].key
+        private = _private(tmp_path, "kh-a", key)
+        asked = made.list([made.of(name) for name in CLIENTS], (1, 2))
+        # It comes as far as the sums, and waits for somebody to read what it writes.
+        hurdle = state_of(tmp_path, "kh-a") / "sums" / f"{key.number}.part"
+        os.mkfifo(hurdle)
+        asking.asks("kh-a", asked)
+        wait_until(lambda: asked.digest in (state_of(tmp_path, "kh-a") / "book").read_bytes())
+        program.process.kill()
+        program.wait()
+    asking.listens()
+    assert not asking.said
+    hurdle.unlink()
+    assert _private(tmp_path, "kh-a", key) == private
+    with holding(tmp_path, broker, "kh-a"):
+        fewer = made.list(asked.entries[:3], (1, 2))
+        assert "is for another list" in asking.refusal("kh-a", fewer)
+        first = asking.answer("kh-a", asked)
+        assert not first.refused and asking.answer("kh-a", asked) == first
+        # The number is of no other key, and its private half is nowhere any more.
+        assert all(key.number < one.number for one in asking.keys("kh-a"))
+    assert not _on_disk(tmp_path, "kh-a", private)
+    # Nor is a list forgotten, or its answer, that was given before a kill.
+    with holding(tmp_path, broker, "kh-a") as program:
+        assert asking.answer("kh-a", asked) == first
+        assert "is for another list" in asking.refusal("kh-a", fewer)
+        program.process.kill()
+
+
+def test_what_was_sealed_to_a_key_that_was_used_is_sealed_for_ever(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    """Nor to one before it: a round that was given up is not opened afterwards."""
+    with holding(tmp_path, broker, "kh-a"):
+        given_up, used, *_ = asking.keys("kh-a")
+        privates = [_private(tmp_path, "kh-a", key) for key in (given_up, used)]
+        made = answers(asking, masking([keyholder("kh-a", 0, used)]))
+        assert not asking.answer("kh-a", made.list([made.of(n) for n in CLIENTS], (1,))).refused
+        for private in privates:
+            assert not _on_disk(tmp_path, "kh-a", private)
+        before = answers(asking, masking([keyholder("kh-a", 0, given_up)]))
+        late = before.list([before.of(n) for n in CLIENTS], (1,))
+        refused = asking.refusal("kh-a", late)
+        assert f"there is no key {given_up.number} of kh-a, or not any more" in refused
+
+
+# Lists that are refused
+
+
+def _list(made: Answers, *others: Entry, **changes: object) -> Open:
+    """Of three who are honest, and others."""
+    return made.list([made.of("ann"), made.of("bob"), made.of("cat"), *others], (1,), **changes)
+
+
+def _with(entry: Entry, **changes: object) -> Entry:
+    return structs.replace(entry, masked=structs.replace(entry.masked, **changes))
+
+
+def _too_few(made: Answers) -> Open:
+    return made.list([made.of("ann"), made.of("bob")], (1,))
+
+
+def _one_twice(made: Answers) -> Open:
+    return _list(made, made.of("ann"))
+
+
+def _forged(made: Answers) -> Open:
+    return _list(made, _with(made.of("dan"), signature=bytes(64)))
+
+
+def _another_payload(made: Answers) -> Open:
+    return _list(made, structs.replace(made.of("dan"), payload=bytes(32)))
+
+
+def _anothers(made: Answers) -> Open:
+    return _list(made, structs.replace(made.of("dan"), client=ClientId("eve")))
+
+
+def _unregistered(made: Answers) -> Open:
+    alien = Answers(FEDERATION, signing.new_key(), made.how, made.size)
+    return _list(made, alien.of("dan"))
+
+
+def _other_masking(made: Answers) -> Open:
+    return _list(made, made.of("dan", how=structs.replace(made.how, floor=2)))
+
+
+def _masked_otherwise(made: Answers) -> Open:
+    """All of them were told of a larger floor."""
+    return _list(made, masking=structs.replace(made.how, floor=2))
+
+
+def _other_round(made: Answers) -> Open:
+    return _list(made, made.of("dan", round_id=RoundId(2)))
+
+
+def _other_run(made: Answers) -> Open:
+    return _list(made, made.of("dan", run=RunId("run-0")))
+
+
+def _other_model(made: Answers) -> Open:
+    return _list(made, made.of("dan", base=Digest("b" * 64)))
+
+
+def _sealed_to_another(made: Answers) -> Open:
+    """Well signed: by one who will not be opened."""
+    return _list(made, _lying(made, "dan", sealed_name="kh-b"))
+
+
+def _sealed_too_little(made: Answers) -> Open:
+    return _list(made, _lying(made, "dan", secret=bytes(32)))
+
+
+def _lying(made: Answers, name: str, sealed_name: str = "kh-a", secret: bytes = bytes(64)) -> Entry:
+    """A registered device that signs seals which are none."""
+    honest = made.of(name)
+    key = made.how.keyholders[0].key
+    exchange = sealing.Exchange.new()
+    what = sealing.context(
+        FEDERATION, RUN, ROUND, honest.client, BASE, ClientId(sealed_name), key.number
+    )
+    sealed = (exchange.seal(key.public, what, secret), bytes(80))
+    said = attested.said(
+        FEDERATION,
+        honest.client,
+        RUN,
+        ROUND,
+        BASE,
+        attested.masking_digest(made.how),
+        exchange.public,
+        sealed,
+        honest.payload,
+    )
+    signature = attested.sign(made.keys[name], said)
+    return _with(honest, exchange=exchange.public, sealed=sealed, signature=signature)
+
+
+def _unknown_number(made: Answers) -> Open:
+    ours, other = made.how.keyholders
+    unknown = keyholder("kh-a", 0, structs.replace(ours.key, number=ours.key.number + 1000))
+    return _list(made, masking=structs.replace(made.how, keyholders=(unknown, other)))
+
+
+def _cut(made: Answers) -> Open:
+    whole = _list(made, made.of("dan"))
+    return structs.replace(whole, entries=whole.entries[:3])
+
+
+def _of_another_mode(made: Answers) -> Open:
+    return _list(made, masking=structs.replace(made.how, mode="trusted"))
+
+
+HOSTILE: dict[str, tuple[Callable[[Answers], Open], str]] = {
+    "too few": (_too_few, "a sum of 2 clients: 3 are the fewest that it is opened of"),
+    "one client twice": (_one_twice, "ann is in the list 2 times"),
+    "forged": (_forged, "the answer of dan is not what it signed, or not for this round"),
+    "another payload": (_another_payload, "the answer of dan is not what it signed"),
+    "in another's name": (_anothers, "eve has no ticket of this federation"),
+    "unregistered": (_unregistered, "dan has no ticket of this federation"),
+    "masked otherwise": (_other_masking, "the answer of dan is not what it signed"),
+    "all masked otherwise": (_masked_otherwise, "the answer of ann is not what it signed"),
+    "of another round": (_other_round, "the answer of dan is not what it signed"),
+    "of another run": (_other_run, "the answer of dan is not what it signed"),
+    "of another model": (_other_model, "the answer of dan is not what it signed"),
+    "sealed to another": (_sealed_to_another, "what dan sealed does not open"),
+    "too little sealed": (_sealed_too_little, "dan sealed 32 bytes, not 2 seeds"),
+    "key unknown": (_unknown_number, "of kh-a, or not any more"),
+    "cut": (_cut, "is not the one of its digest"),
+    "another mode": (_of_another_mode, "kh-a opens sums in mode keyholders, not trusted"),
+}
+
+
+def test_hostile_lists_are_refused_and_use_up_nothing(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    revoked = ("--revoked", str(broker.folder / "revoked-devices"))
+    with holding(tmp_path, broker, "kh-a", *revoked) as program:
+        made = _of_one(asking)
+        for case, (hostile, sentence) in HOSTILE.items():
+            asked = hostile(made)
+            if case == "cut":
+                before = len(asking.said)
+                asking.says(_inbox("kh-a"), asked)
+                refused = asking.hears(Opened, "kh-a", before).refused
+            else:
+                refused = asking.refusal("kh-a", asked)
+            assert sentence in refused, case
+            assert "\n" not in refused
+        private = _private(tmp_path, "kh-a", made.how.keyholders[0].key)
+        # A device that the kit knew, and does not any more; the list is read when it changes.
+        path = broker.kit.enroll("frank")
+        account = broker.account("frank")
+        made.keys["frank"] = account.signing_key
+        asked = _list(made, made.of("frank"))
+        broker.kit.revoke("frank")
+        assert not path.exists()
+        assert asking.refusal("kh-a", asked) == "the key of frank was revoked"
+        # One that is in order is opened by that same key.
+        assert not asking.answer("kh-a", _list(made)).refused
+        assert not _on_disk(tmp_path, "kh-a", private)
+        assert program.log.count("refused: ") >= 1
+
+
+def _inbox(name: str) -> Inbox:
+    return Inbox(ClientId(name))
+
+
+def test_who_is_not_the_coordinator_is_not_heard(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a") as program:
+        made = _of_one(asking)
+        asked = _list(made)
+        asking.says_unsigned(_inbox("kh-a"), asked)
+        program.wait_for("it is not signed by the federation")
+        assert "asked for a sum" not in program.log
+        assert not asking.answer("kh-a", asked).refused
+
+
+# Keys ahead
+
+
+def test_eight_keys_lie_ahead_of_what_was_offered(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a"):
+        first = asking.keys("kh-a")
+        assert len(first) == 8 and is_by(broker, "kh-a", first)
+        assert not is_by(broker, "kh-b", first)
+        numbers = [key.number for key in first]
+        assert numbers == sorted(set(numbers))
+        # Rounds that are offered and never opened use keys up too.
+        asking.offers(masking([keyholder("kh-a", 0, first[2])]))
+        then = asking.keys("kh-a", lambda keys: keys[:1] == first[3:4])
+        assert then[:5] == first[3:] and len(then) == 8 and is_by(broker, "kh-a", then)
+        # An older offer that is shown again takes none back.
+        asking.offers(masking([keyholder("kh-a", 0, first[0])]))
+        made = answers(asking, masking([keyholder("kh-a", 0, first[2])]))
+        assert not asking.answer("kh-a", _list(made)).refused
+        assert asking.keys("kh-a") == then
+    # The next start goes on with them, and with none that was used.
+    with holding(tmp_path, broker, "kh-a"):
+        assert asking.keys("kh-a", lambda keys: bool(keys)) == then
+
+
+def test_a_presence_that_is_wrong_is_put_right(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a"):
+        keys = asking.keys("kh-a")
+        session = asking.presences[-1][1].session
+        for wrong in (
+            Presence(online=False, session=session),
+            Presence(online=True, session=session, keys=keys[:1]),
+        ):
+            asking.says(PresenceOf(ClientId("kh-a")), wrong, retain=True)
+            wait_until(partial(_is_put_right, asking, wrong, keys))
+
+
+def _is_put_right(asking: Asking, wrong: Presence, keys: tuple[RoundKey, ...]) -> bool:
+    asking.listens()
+    shown = [one for _, one in asking.presences]
+    return wrong in shown and shown[-1].keys == keys and shown[-1].online
+
+
+# Large answers
+
+
+def test_a_large_answer_is_announced_and_sent_when_it_is_asked_for(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    size = 100_000
+    with holding(tmp_path, broker, "kh-a") as program:
+        made = _of_one(asking, size=size)
+        asked = _list(made)
+        announced = asking.hears(Announce, "kh-a", asking.asks("kh-a", asked))
+        assert announced.size_bytes > announced.chunk_bytes
+        # Asked for again: announced at once, the same.
+        assert asking.hears(Announce, "kh-a", asking.asks("kh-a", asked)) == announced
+        head = asking.fetches("kh-a", announced, range(1))
+        before = len(asking.said)
+        program.process.kill()
+    # It is owed: said again with the first connection of the next life.
+    with holding(tmp_path, broker, "kh-a") as program:
+        assert asking.hears(Announce, "kh-a", before) == announced
+        whole = asking.fetches("kh-a", announced)
+        assert whole.startswith(head)
+        opened = read_whole(whole, announced)
+        assert opened.digest == asked.digest and list(opened.seeds) == [1]
+        asking.receives("kh-a")
+        program.wait_for("the sums were received")
+        before = len(asking.said)
+    with holding(tmp_path, broker, "kh-a"):
+        # Had it said anything unasked, that would have come before this.
+        assert asking.hears(Announce, "kh-a", asking.asks("kh-a", asked)) == announced
+        assert len([one for _, one in asking.said[before:] if isinstance(one, Announce)]) == 1
+
+
+def test_a_list_in_many_parts_is_one_list(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a"):
+        made = _of_one(asking)
+        asked = made.list([made.of(f"c{number}") for number in range(40)], (1,))
+        parts = listing.parts(asked, 2000)
+        assert len(parts) > 5
+        before = len(asking.said)
+        # Out of order, and some twice, as QoS 1 may have it.
+        for part in [*reversed(parts), *parts[:3]]:
+            asking.says(_inbox("kh-a"), part)
+        assert not asking.hears(Opened, "kh-a", before).refused
+
+
+# One that is trusted alone
+
+
+def test_an_aggregator_opens_sums_alone_and_those_of_its_mode(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "agg", command="aggregator"):
+        key = asking.keys("agg")[0]
+        made = answers(asking, masking([keyholder("agg", 0, key)], places=1))
+        asked = made.list([made.of(name) for name in CLIENTS], (0,))
+        shared = answers(asking, masking([keyholder("agg", 0, key)]))
+        refused = asking.refusal("agg", _list(shared))
+        assert refused == "agg opens sums in mode trusted, not keyholders"
+        opened = asking.answer("agg", asked)
+        assert made.opened(asked, list(sums_in(opened).values())).tolist() == (
+            made.sum(asked).tolist()
+        )
+    asking.clears(PresenceOf(ClientId("agg")))
+
+
+# What it tells nobody
+
+
+def test_no_seed_is_in_a_log_or_left_on_the_disk(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a", "--verbose") as program:
+        made = _of_one(asking)
+        key = made.how.keyholders[0].key
+        private = _private(tmp_path, "kh-a", key)
+        asked = _list(made)
+        secret = [private]
+        for entry in asked.entries:
+            what = sealing.context(
+                FEDERATION, RUN, ROUND, entry.client, BASE, ClientId("kh-a"), key.number
+            )
+            masked = entry.masked
+            share = sealing.open_sealed(private, masked.exchange, what, masked.sealed[0])
+            secret += [share[:32], share[32:]]
+        assert not asking.answer("kh-a", asked).refused
+        assert "refused" not in program.log
+        log = program.log
+    for one in secret:
+        assert not _on_disk(tmp_path, "kh-a", one)
+        assert one.hex() not in log and repr(one)[2:-1] not in log
+    for name in ("kh-a", "3 clients"):
+        assert name in log

@@ -1,0 +1,136 @@
+"""Sums of masks: to the bit, whatever the order; and what is made of them on the disk."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from fedmqtt import messages, signing
+from fedmqtt.masking import sealing, seeds
+from fedmqtt.messages import Open, Opened, RoundKey
+from fedmqtt.topics import ClientId, Digest
+from keyholder import answers, sums
+from keyholder.answers import SumsLost
+from keyholder.listed import Listed
+from keyholder.sums import Keeper, Unfit
+from tests.keyholder.masked_clients import Answers, keyholder, masking
+
+FEDERATION = "demo"
+FEDERATION_PRIVATE = signing.new_key()
+PAIRS = {f"kh-{place}": sealing.new_round_key() for place in range(4)}
+
+
+def _answers(places: int, tolerated: int, size: int = 40) -> Answers:
+    named = [
+        keyholder(name, place, RoundKey(5, PAIRS[name][1], bytes(64)))
+        for place, name in enumerate(list(PAIRS)[:places])
+    ]
+    how = masking(named, places, tolerated=tolerated)
+    return Answers(FEDERATION, FEDERATION_PRIVATE, how, size)
+
+
+def _add_up(asked: Open, name: str, folder: Path) -> tuple[dict[int, bytes], Listed]:
+    """By seed, what the keyholder of this name comes to; and what it writes down of it."""
+    keeper = Keeper(
+        federation=FEDERATION,
+        federation_key=signing.public_key(FEDERATION_PRIVATE),
+        name=ClientId(name),
+    )
+    path = folder / name
+    digests = sums.add_up(asked, sums.shares(asked, keeper, PAIRS[name][0]), path)
+    place = next(one.place for one in asked.masking.keyholders if one.name == name)
+    held = seeds.held_by(asked.masking.places, asked.masking.tolerated)[place]
+    data = path.read_bytes()
+    each = len(data) // len(held)
+    listed = Listed(
+        number=5,
+        digest=asked.digest,
+        run=asked.run,
+        round=asked.round,
+        clients=len(asked.entries),
+        held=held,
+        seeds=asked.seeds,
+        digests=digests,
+    )
+    return {seed: data[at * each : (at + 1) * each] for at, seed in enumerate(held)}, listed
+
+
+@pytest.mark.parametrize(("places", "tolerated"), [(1, 0), (3, 1), (4, 1), (4, 2)])
+def test_enough_keyholders_open_the_sum_and_fewer_lack_a_seed(
+    places: int, tolerated: int, tmp_path: Path
+) -> None:
+    made = _answers(places, tolerated)
+    entries = [made.of("ann", 3), made.of("bob"), made.of("cat", 8)]
+    asked = made.list(entries, ())
+    told = {name: _add_up(asked, name, tmp_path)[0] for name in list(PAIRS)[:places]}
+    every = range(seeds.count(places, tolerated))
+    for some in itertools.combinations(told.values(), tolerated + 1):
+        came = {seed: one for sums_ in some for seed, one in sums_.items()}
+        assert sorted(came) == list(every)
+        assert made.opened(asked, list(came.values())).tolist() == made.sum(asked).tolist()
+    for some in itertools.combinations(told.values(), tolerated):
+        assert {seed for sums_ in some for seed in sums_} != set(every)
+
+
+def test_the_order_of_a_list_changes_no_byte(tmp_path: Path) -> None:
+    made = _answers(3, 1)
+    entries = [made.of("ann", 2), made.of("bob"), made.of("cat")]
+    one, _ = _add_up(made.list(entries, ()), "kh-0", tmp_path)
+    other, _ = _add_up(made.list(entries[::-1], ()), "kh-0", tmp_path)
+    assert one == other
+
+
+def _spread(tmp_path: Path, wanted: tuple[int, ...]) -> tuple[answers.Spread, dict[int, bytes]]:
+    made = _answers(3, 1)
+    asked = made.list([made.of(name) for name in ("ann", "bob", "cat")], wanted)
+    sums_, listed = _add_up(asked, "kh-0", tmp_path)
+    return answers.spread(listed, tmp_path / "kh-0"), sums_
+
+
+@pytest.mark.parametrize("wanted", [(), (1,), (2,), (1, 2), (2, 1)])
+def test_an_answer_is_read_from_the_disk_in_pieces(tmp_path: Path, wanted: tuple[int, ...]) -> None:
+    spread, sums_ = _spread(tmp_path, wanted)
+    whole = spread.piece(0, spread.sums.size_bytes)
+    opened = messages.read_from_client(whole)
+    assert isinstance(opened, Opened)
+    assert opened.payload == b"".join(sums_[seed] for seed in wanted)
+    assert opened.seeds == wanted and len(opened.digests) == 2
+    for size in (1, 7, 100):
+        cuts = range(0, len(whole), size)
+        pieces = [spread.piece(at, min(at + size, len(whole))) for at in cuts]
+        assert b"".join(pieces) == whole
+
+
+def test_sums_that_changed_on_the_disk_are_not_sent(tmp_path: Path) -> None:
+    made = _answers(3, 1)
+    asked = made.list([made.of(name) for name in ("ann", "bob", "cat")], (1,))
+    _, listed = _add_up(asked, "kh-0", tmp_path)
+    path = tmp_path / "kh-0"
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SumsLost, match="is not what was written"):
+        answers.spread(listed, path)
+    # The other seed's are whole.
+    assert answers.spread(structs.replace(listed, seeds=(2,)), path).starts
+    path.unlink()
+    with pytest.raises(SumsLost, match="of round 3 are not kept any more"):
+        answers.spread(listed, path)
+
+
+def test_the_first_that_is_not_in_order_is_named() -> None:
+    made = _answers(3, 1)
+    bob = made.of("bob", base=Digest("b" * 64))
+    asked = made.list([made.of("ann"), bob, made.of("cat")], ())
+    keeper = Keeper(
+        federation=FEDERATION,
+        federation_key=signing.public_key(FEDERATION_PRIVATE),
+        name=ClientId("kh-0"),
+    )
+    with pytest.raises(Unfit, match="the answer of bob is not what it signed"):
+        sums.shares(asked, keeper, PAIRS["kh-0"][0])
+
+
+def test_a_clients_seeds_are_in_no_traceback() -> None:
+    assert repr(sums.Share(1, (b"secret" * 6,))) == "<a client's seeds>"
