@@ -188,12 +188,7 @@ Effect = Ask | Differ | Try | Take | GiveUp | WakeAt
 def begin(at: Seconds, there: Collection[int], rules: Rules) -> tuple[State, list[Effect]]:
     """Of keyholders' places, those that are `there` are asked first."""
     state = State(gives_up_at=at + rules.deadline_s, there=frozenset(there) & rules.names.keys())
-    state, effects = _advance(state, at, rules)
-    for place in sorted(state.there - state.asked.keys()):
-        # For its digests alone: what others say is held against them.
-        state = _asking(state, at, place, frozenset())
-        effects.append(Ask(place, frozenset()))
-    return state, effects
+    return _ask_all(*_advance(state, at, rules), at)
 
 
 def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]:
@@ -203,7 +198,7 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]
     state, effects = _take_in(state, event, rules)
     if state.deaf_since is not None:
         return state, effects
-    state, more = _advance(state, event.at, rules)
+    state, more = _ask_all(*_advance(state, event.at, rules), event.at)
     return state, effects + more
 
 
@@ -365,6 +360,17 @@ def _ask_for_missing(
         state = _asking(state, at, place, frozenset(some))
         effects.append(Ask(place, frozenset(some)))
     return state, effects, True
+
+
+def _ask_all(state: State, effects: list[Effect], at: Seconds) -> tuple[State, list[Effect]]:
+    """Who need send no sum is asked for its digests: what others say is held against them."""
+    if state.is_over or state.trying is not None:
+        return state, effects
+    asks: list[Effect] = []
+    for place in sorted(state.there - state.asked.keys()):
+        state = _asking(state, at, place, frozenset())
+        asks.append(Ask(place, frozenset()))
+    return state, asks + effects
 
 
 def _asking(state: State, at: Seconds, place: int, some: Seeds) -> State:

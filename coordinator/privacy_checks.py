@@ -33,6 +33,16 @@ def check_job(config: FederationConfig, purpose: Purpose) -> None:
         )
 
 
+def check_simulated(config: FederationConfig) -> None:
+    """Raises SettingsError."""
+    if masked_round.is_masked(config):
+        raise masked_round.refused(
+            config,
+            "simulated clients have no keys, and answers that are masked are not simulated; the"
+            ' model is the same to the rounding of its numbers with "plain"',
+        )
+
+
 def check_trust(config: FederationConfig, trust: Trust | None) -> None:
     """Whether the credentials are enough. Raises SettingsError."""
     if not masked_round.is_masked(config):

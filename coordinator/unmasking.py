@@ -49,6 +49,15 @@ class _Open:
     means: dict[opening.Sums, MeanChange] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The round whose sum was opened last, and by which sums of masks: for who tells its own yet."""
+
+    whole: Open
+    rules: opening.Rules
+    sums: opening.Sums
+
+
 class Unmasking:
     """Of one coordinator. Raises LedgerDamaged where the list in the ledger is of other answers."""
 
@@ -84,6 +93,7 @@ class Unmasking:
         self._masking: Masking | None = None
         """Of the open round, and of the one that is being opened."""
         self._current: _Open | None = None
+        self._last: _Opened | None = None
         self._alarm: Timer | None = None
         self._greets = True
         """Over a new connection, it is not known yet who is there."""
@@ -210,8 +220,7 @@ class Unmasking:
         place, current = self._keyholders.place(client), self._current
         assert place is not None
         if current is None or not self._is_current(opened.run, opened.round):
-            self._refuse_unasked(client, opened)
-            return False
+            return self._take_unneeded(client, place, opened)
         now = self._loop.now()
         fault = _fault(opened, place, current, self._payload_bytes)
         if fault:
@@ -233,6 +242,19 @@ class Unmasking:
         }
         told = opening.Told(now, place, digests, frozenset(pieces))
         self._move(told, {(seed, digests[seed]): piece for seed, piece in pieces.items()})
+        return True
+
+    def _take_unneeded(self, client: ClientId, place: int, opened: Opened) -> bool:
+        """An answer without which the sum was opened is held against that. Whether it was one."""
+        last = self._last
+        named = (opened.run, opened.round, opened.digest)
+        if last is None or named != (last.whole.run, last.whole.round, last.whole.digest):
+            self._refuse_unasked(client, opened)
+            return False
+        self._receipt(client, opened)
+        told = zip(last.rules.held_by(place), opened.digests, strict=False)
+        if any(digest != last.sums[seed] for seed, digest in told):
+            self._name_wrong(client, opened.round)
         return True
 
     @property
@@ -326,11 +348,10 @@ class Unmasking:
                 case opening.Try(sums):
                     self._try(current, sums)
                 case opening.Take(sums, wrong):
-                    if wrong:
-                        self._name(
-                            f"{current.rules.named(wrong)} gave other sums of masks in round"
-                            f" {current.whole.round} than those that fit its answers"
-                        )
+                    for place in wrong:
+                        self._name_wrong(current.rules.names[place], current.whole.round)
+                    whole = structs.replace(current.whole, entries=())
+                    self._last = _Opened(whole, current.rules, sums)
                     self._answers.take_mean(current.means[sums])
                     self._end(current)
                 case opening.GiveUp(reason):
@@ -385,6 +406,11 @@ class Unmasking:
         """What a keyholder did, for all to see."""
         _log.warning("%s", trouble)
         self._facts.keyholder_faults.append(trouble)
+
+    def _name_wrong(self, client: ClientId, number: RoundId) -> None:
+        self._name(
+            f"{client} gave other sums of masks in round {number} than those that fit its answers"
+        )
 
     def _tell(self) -> None:
         self._facts.keyholders = self._keyholders.told()

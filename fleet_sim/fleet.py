@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
-from coordinator import aggregation, checks, one_at_a_time, selection
+from coordinator import aggregation, checks, one_at_a_time, privacy_checks, selection
 from coordinator.config import FederationConfig
 from fedmqtt import parts, settings
 from fedmqtt.settings import SettingsError
@@ -412,6 +412,7 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
         checks.check_parts(found)
         found = one_at_a_time.applied(found)
         checks.check(found)
+        privacy_checks.check_simulated(found)
     if found.initial_model:
         # In full, so that both modes, and whoever repeats the run, find the same file.
         full = str((folder / found.initial_model).resolve())

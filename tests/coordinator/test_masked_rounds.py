@@ -1,4 +1,4 @@
-"""Rounds of which the coordinator sees a sum and nothing else: keyholders and clients at a broker."""
+"""Rounds of which the coordinator sees a sum alone, with keyholders and clients at a broker."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,8 @@ import pytest
 
 from broker_config.local_broker import RunningBroker
 from coordinator.config import FederationConfig, Privacy
-from coordinator.history import Record
-from fedmqtt import messages
-from fedmqtt.messages import Announce, Offer, Opened, encode
-from fedmqtt.topics import ANNOUNCE
-from fedmqtt.weights import digest
-from tests.coordinator.guests import Guest, Room, Running, federation_config, update, zeros
+from fedmqtt.messages import Offer
+from tests.coordinator.guests import Guest, Room, Running, federation_config, zeros
 from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
 
 pytestmark = pytest.mark.broker

@@ -361,7 +361,7 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
             "unknown key federation.rouds; choose from: name, task, seed, initial_model, runs,"
             " codec, downlink_codec, broker, rounds, tuning, late, selection, selection_settings,"
             " aggregation, aggregation_settings, training, evaluation, statistics, limits,"
-            " transfer, slow_links",
+            " transfer, slow_links, privacy",
         ),
     ],
 )
@@ -398,6 +398,11 @@ def test_an_impossible_fleet_is_refused_with_the_key_and_the_choices(
             'fleet.toml: connectivity.settings: there are none with kind = "always"',
         ),
         (
+            "federation.privacy.aggregation=open",
+            "fleet.toml: federation.privacy.aggregation: there is no 'open'; choose one of:"
+            " keyholders, plain, trusted",
+        ),
+        (
             "hours_max=0",
             "the command line: hours_max: expected a number > 0.0"
             " (The run ends after so many hours of its own time)",
@@ -417,6 +422,15 @@ def test_an_impossible_override_is_refused_too(
     tmp_path: Path, override: str, sentence: str
 ) -> None:
     assert mistake(tmp_path, "", override) == sentence
+
+
+def test_masked_answers_are_not_simulated(tmp_path: Path) -> None:
+    masked = [
+        *("federation.privacy.aggregation=trusted", "federation.privacy.floor=3"),
+        *("federation.rounds.quorum=3", "federation.evaluation.every=0"),
+    ]
+    sentence = "federation.privacy.aggregation is 'trusted': simulated clients have no keys"
+    assert sentence in mistake(tmp_path, "", *masked)
 
 
 def test_a_fleet_without_a_federation_is_refused(tmp_path: Path) -> None:

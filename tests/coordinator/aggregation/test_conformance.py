@@ -292,3 +292,22 @@ def test_arrays_that_are_remembered_are_not_changed(strategy: ModuleType) -> Non
     play(strategy, model, again, dict(memory), number=2, store=store)
     for name, array in memory.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in NAMES if getattr(parts.load(aggregation, one), "MEAN_ALONE", False)]
+)
+def test_who_goes_by_the_mean_alone_makes_of_it_what_it_makes_of_all(name: str) -> None:
+    strategy = parts.load(aggregation, name)
+    # All of them, and their mean, are multiples of 2^-10: nothing is rounded.
+    changes = [np.arange(at, at + SIZE, dtype=np.float32) / 256 for at in range(4)]
+    together, alone = _opened(strategy), _opened(strategy)
+    for change, samples, named in answers(changes, [1, 1, 1, 1]):
+        together.fold(change, samples, named)
+    ((_, _, named),) = answers(changes[:1])
+    alone.fold(np.mean(changes, axis=0, dtype=np.float64).astype(np.float32), 1, named)
+    assert alone.finish(BASE).tobytes() == together.finish(BASE).tobytes()
+    if hasattr(strategy, "method"):
+        asked = strategy.method(strategy.Settings())
+        assert not (asked.is_chained or asked.partial or asked.tells_loss or asked.interval_max)
+    assert not hasattr(strategy, "fault"), "it goes by what updates tell"

@@ -1,0 +1,49 @@
+"""A coordinator of masked rounds as a process of its own, to be killed: without TLS, with keys.
+
+    python -m tests.coordinator.masked_coordinator FOLDER      a run in it goes on, or one begins
+
+FOLDER holds federation.toml and trust.json, which the test wrote.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from coordinator import ledger
+from coordinator.config import FederationConfig
+from coordinator.service import Service
+from coordinator.trust import Trust
+from fedmqtt import logs, settings
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.topics import ClientId
+from fedmqtt.weights import layout_of
+from tests.coordinator.guests import zeros
+
+
+class Told(msgspec.Struct):
+    """What is in trust.json."""
+
+    federation_key: str
+    keyholders: tuple[tuple[ClientId, str], ...]
+    size: int
+
+
+def main(folder: Path) -> None:
+    logs.set_up(verbose=True, as_json=False)
+    told = msgspec.json.decode((folder / "trust.json").read_bytes(), type=Told)
+    config = settings.read(folder / "federation.toml", [], FederationConfig)
+    trust = Trust(federation_key=told.federation_key, keyholders=told.keyholders)
+    weights = zeros(told.size)
+    layout = layout_of(weights)
+    run = folder / "run"
+    run.mkdir(exist_ok=True)
+    goes_on = ledger.is_unfinished(run)
+    initial = None if goes_on else (layout, layout.flatten(weights))
+    loop = EventLoop()
+    loop.stop_on_signals()
+    Service(loop, config, initial, run, trust=trust).run()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

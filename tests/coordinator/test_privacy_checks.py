@@ -1,0 +1,112 @@
+"""What goes with masked answers and what does not, as refused at start."""
+
+import pytest
+
+from coordinator import aggregation, checks, masked_round, privacy, privacy_checks
+from coordinator.config import FederationConfig
+from coordinator.trust import Trust
+from fedmqtt import parts, settings
+from fedmqtt.messages import Keyholder, RoundKey
+from fedmqtt.settings import SettingsError
+from fedmqtt.topics import ClientId
+
+MASKED = [
+    *('name="ward-7"', 'task="learning_tasks.linear"', "privacy.aggregation=keyholders"),
+    *("rounds.quorum=10", "evaluation.every=0"),
+]
+KH = tuple((ClientId(f"kh-{place}"), "k" * 43 + "=") for place in range(3))
+
+
+def config(*overrides: str) -> FederationConfig:
+    return settings.read(None, [*MASKED, *overrides], FederationConfig)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["privacy.aggregation=secret"], "privacy.aggregation: there is no 'secret'; choose one"),
+        (["rounds.mode=asynchronous"], 'rounds.mode is "asynchronous", which masked answers do'),
+        (["late.policy=weigh"], "late.policy is 'weigh': an answer is masked for its own round"),
+        (["rounds.quorum=9"], "rounds.quorum is 9, less than privacy.floor = 10"),
+        (["evaluation.every=1"], "evaluation.every is 1: what a client measures"),
+        (["evaluation.fine_tune_epochs=1"], "evaluation.fine_tune_epochs is 1: what a client"),
+        (["selection=oort"], "selection is 'oort', which goes by samples and losses"),
+        (["selection=power_of_choice"], "selection is 'power_of_choice', which goes by"),
+        (["codec=int8"], "codec is 'int8', and masked numbers have a form of their own"),
+        (["slow_links.codec=eden"], "slow_links.codec is 'eden': all must mask"),
+        (["privacy.tolerated=3"], "privacy.tolerated is 3, of privacy.places = 3"),
+        (
+            ["rounds.cohort=5000", "rounds.over_selection=1"],
+            "privacy.value_bits is 20, and the sum of the 10000 clients that a round may invite"
+            " would take more than 32 bits: privacy.value_bits = 18 fits",
+        ),
+        (["rounds.cohort=40000"], "a round may invite 80000 clients, and masked sums take 65535"),
+        (["aggregation=median"], "aggregation is 'median', which needs single changes"),
+        (["aggregation=mifa"], "aggregation is 'mifa', which adds each answer to what the same"),
+        (["aggregation=scaffold"], "aggregation is 'scaffold', which adds each answer to what"),
+        (["aggregation=fednova"], "aggregation is 'fednova', which needs a figure of each client"),
+        (["aggregation=qfedavg"], "aggregation is 'qfedavg', which needs a figure of each client"),
+        (["aggregation=fedau"], "aggregation is 'fedau', which needs a figure of each client"),
+    ],
+)
+def test_what_does_not_go_with_masks_is_refused_with_the_reason(
+    overrides: list[str], complaint: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        checks.check(config(*overrides))
+    assert complaint in str(refused.value)
+    # Nothing of it holds where answers can be read.
+    if "privacy" not in complaint and overrides != ["late.policy=weigh"]:
+        checks.check(config(*overrides, "privacy.aggregation=plain"))
+
+
+@pytest.mark.parametrize("mode", ["trusted", "keyholders"])
+@pytest.mark.parametrize("selection", ["uniform", "round_robin", "sortition", "stratified"])
+def test_what_can_be_is_let_pass(mode: str, selection: str) -> None:
+    checks.check(config(f"privacy.aggregation={mode}", f"selection={selection}"))
+
+
+@pytest.mark.parametrize("name", parts.names(aggregation))
+def test_each_strategy_is_taken_or_told_why_not(name: str) -> None:
+    if getattr(parts.load(aggregation, name), "MEAN_ALONE", False):
+        checks.check(config(f"aggregation={name}"))
+        return
+    with pytest.raises(SettingsError, match=f"aggregation is '{name}', which .* choose one of: "):
+        checks.check(config(f"aggregation={name}"))
+
+
+def test_the_modulus_is_as_large_as_the_sum_of_all_that_are_invited() -> None:
+    # 20 clients of 4 bits: sums from -7 * 20 to 7 * 20 are 281 numbers.
+    chosen = config("privacy.value_bits=4", "tuning.enabled=false", "rounds.over_selection=2")
+    assert masked_round.bits(chosen) == 9
+
+
+@pytest.mark.parametrize("purpose", ["evaluate", "describe"])
+def test_what_asks_single_clients_for_figures_is_refused(purpose: str) -> None:
+    with pytest.raises(SettingsError, match="asks each client for figures that can be read"):
+        privacy_checks.check_job(config(), purpose)  # type: ignore[arg-type]
+    privacy_checks.check_job(config("privacy.aggregation=plain"), purpose)  # type: ignore[arg-type]
+
+
+def test_without_keys_or_enough_keyholders_nothing_is_masked() -> None:
+    with pytest.raises(SettingsError, match="these credentials hold no keys"):
+        privacy_checks.check_trust(config(), None)
+    few = Trust(federation_key="k", keyholders=KH[:2])
+    with pytest.raises(SettingsError, match="takes 3 keyholders, and the credentials name 2"):
+        privacy_checks.check_trust(config(), few)
+    privacy_checks.check_trust(config("privacy.aggregation=trusted"), few)
+    privacy_checks.check_trust(config("privacy.aggregation=plain"), None)
+
+
+@pytest.mark.parametrize("mode", parts.names(privacy))
+def test_each_mode_says_whether_it_masks_and_for_how_many(mode: str) -> None:
+    chosen = config(f"privacy.aggregation={mode}")
+    if not masked_round.is_masked(chosen):
+        assert mode == "plain"
+        return
+    places, tolerated = masked_round.places(chosen)
+    assert 0 <= tolerated < places
+    key = RoundKey(1, b"p" * 32, b"s" * 64)
+    masking = masked_round.masking(chosen, (Keyholder(ClientId("kh-a"), 0, key),))
+    assert (masking.mode, masking.places, masking.tolerated) == (mode, places, tolerated)
+    assert masking.floor == 10
