@@ -12,8 +12,6 @@ from fedmqtt.masking import seeds
 from fedmqtt.messages import Keyholder, Presence, RoundKey
 from fedmqtt.topics import ClientId
 
-_ROUND_KEY = b"fedmqtt 1 round key"
-
 
 class Keyholders:
     """Those that have a place, and what each has said of itself."""
@@ -39,14 +37,19 @@ class Keyholders:
     def place(self, name: ClientId) -> int | None:
         return self._place.get(name)
 
-    def is_there(self, name: ClientId) -> bool:
-        return name in self._sessions
+    def is_there(self, name: ClientId, session: str | None = None) -> bool:
+        """Over this connection, where one is named."""
+        return name in self._sessions and session in (None, self._sessions[name])
 
     def came(self, name: ClientId, presence: Presence) -> str:
         """It says that it is there, and its keys. What is wrong with them, if anything: those that
         it did not sign are not taken."""
         self._sessions[name] = presence.session
-        good = tuple(key for key in presence.keys if self._is_signed(name, key))
+        good = tuple(
+            key
+            for key in presence.keys
+            if signing.is_round_key(self._keys[name], self._federation, name, key)
+        )
         self._unused[name] = good
         if len(good) < len(presence.keys):
             return f"publishes round keys that it has not signed: {len(presence.keys) - len(good)}"
@@ -109,15 +112,3 @@ class Keyholders:
         used = self._used.get(name, 0)
         fresh = [key for key in self._unused[name] if key.number > used]
         return min(fresh, key=lambda key: key.number, default=None)
-
-    def _is_signed(self, name: ClientId, key: RoundKey) -> bool:
-        said = b"\0".join(
-            (
-                _ROUND_KEY,
-                self._federation.encode(),
-                name.encode(),
-                key.number.to_bytes(8),
-                key.public,
-            )
-        )
-        return signing.holds(signing.as_bytes(self._keys[name]), key.signature, said)

@@ -111,9 +111,12 @@ class Unmasking:
         assert place is not None
         now = self._loop.now()
         if presence.online:
+            # It publishes keys in the place of each that it has used, too.
+            is_back = not self._keyholders.is_there(client, presence.session)
             if fault := self._keyholders.came(client, presence):
                 self._name(f"{client} {fault}")
-            self._move(opening.Came(now, place))
+            if is_back:
+                self._move(opening.Came(now, place))
         elif self._keyholders.left(client, presence.session):
             self._move(opening.Left(now, place))
         self.renew()

@@ -12,22 +12,36 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import structs
 
-from edge_client import conditions, link_quality, session, time_budget
+from edge_client import conditions, link_quality, privacy, session, time_budget
 from edge_client.config import ClientConfig
 from edge_client.device_memory import DeviceMemory
+from edge_client.known_model import KnownModels
 from edge_client.link_quality import LinkQuality
 from edge_client.models import Models
 from edge_client.outbox import AnswerLost, Outbox, sweep
+from edge_client.privacy import Terms
 from edge_client.rounds_done import RoundsDone
 from edge_client.session import Answer, Session
 from edge_client.trainer_pool import Report, Ticket
-from edge_client.training_job import Done, Failed, FromTrainer, Job, Progress, Rebuild, Rebuilt
+from edge_client.training_job import (
+    Done,
+    Failed,
+    FromTrainer,
+    Job,
+    Mask,
+    Progress,
+    Rebuild,
+    Rebuilt,
+)
 from fedmqtt import __version__, chunks, client_ids, messages, pace, sortition
+from fedmqtt.credentials import Credentials
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
@@ -91,12 +105,13 @@ class Agent:
         reading: Callable[[], conditions.Reading] = conditions.read,
         network: Network | None = None,
         on_denied: Callable[[str], None] = lambda reason: None,
+        account: Credentials | None = None,
     ) -> None:
         """`watch` hears every event before the machine does: for progress on a screen.
 
         `reading` is where a device keeps its sensors, if not where Linux does; `network` is how it
         reaches its broker, if not over this machine's; `on_denied` hears why the broker will never
-        let it in.
+        let it in; `account` is by what answers are masked.
         """
         self._loop = loop
         self._config = config
@@ -104,17 +119,19 @@ class Agent:
         self._watch = watch
         self._reading = reading
         self._on_denied = on_denied
+        self._account = account
         self._client = ClientId(config.id)
         self._log = logging.getLogger(f"client.{config.id}")
         self._rules = session.Rules(
             client=self._client,
             task=messages.task_name(config.task),
-            purposes=config.purposes,
+            purposes=privacy.allowed(config.purposes, config.privacy),
             program=f"fedmqtt {__version__}",
             label=config.label,
             resend_s=config.link.resend_s,
             outbox_bytes_max=config.outbox_bytes_max,
             leave_from_s=config.link.leave_from_s,
+            terms=_terms(config, account),
         )
         self._state = Session()
         self._alarm: Timer | None = None
@@ -130,6 +147,7 @@ class Agent:
         self._unproven = Seldom()
         self._done = RoundsDone(config.state_dir / "rounds-done") if broker.seal else None
         """Where offers are signed: else whoever has the broker can make up any number of them."""
+        self._known_models = KnownModels(config.state_dir / "known-models")
         self._signs_nothing = broker.context is not None and broker.seal is None
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
@@ -158,7 +176,8 @@ class Agent:
         answers, damaged = self._outbox.answers()
         stuck = sweep(self._outbox.folder) + self._memory.sweep(answers) + self._models.stuck
         remembering = tuple(filter(self._memory.has, answers))
-        self._happen(session.Started(self._loop.now(), answers, remembering))
+        known_model = self._known_models.of(self._config.federation, self._rules.task)
+        self._happen(session.Started(self._loop.now(), answers, remembering, known_model))
         for answer in answers:
             self._settle_soon(answer)
         if self._signs_nothing:
@@ -400,6 +419,15 @@ class Agent:
 
     def _work(self, offer: Offer, purpose: Purpose) -> None:
         self._log.info("round %d: %s", offer.round, purpose)
+        if self._state.known_model:
+            try:
+                self._keep_model()
+            except OSError as bad:
+                # Posted: a failure must not happen within the event that led here.
+                reason = f"the kind of model cannot be kept: {bad.filename}: {bad.strerror}"
+                failed = session.Failed(self._loop.now(), offer.run, offer.round, reason)
+                self._loop.post(lambda: self._happen(failed))
+                return
         job = Job(
             client=self._client,
             purpose=purpose,
@@ -410,8 +438,10 @@ class Agent:
             run=offer.run,
             round=offer.round,
             base=offer.model.digest,
+            # What one client measures is not told beside a masked answer.
             measure_base=sortition.invites(offer, self._client, "evaluate")
-            and "evaluate" in self._config.purposes,
+            and "evaluate" in self._rules.purposes
+            and offer.masking is None,
             fingerprint=offer.model.fingerprint,
             training=offer.training,
             codec=self._codec(offer, purpose),
@@ -420,9 +450,26 @@ class Agent:
             memory=str(self._memory.folder),
             stop_at=self._stop_at(offer),
             label=self._config.label,
+            mask=self._mask(offer),
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)
+        )
+
+    def _keep_model(self) -> None:
+        kept = self._state.known_model
+        self._known_models.keep(self._config.federation, self._rules.task, kept)
+
+    def _mask(self, offer: Offer) -> Mask | None:
+        if offer.masking is None:
+            return None
+        # Without, the machine would have declined.
+        assert self._account is not None
+        return Mask(
+            masking=msgspec.msgpack.encode(offer.masking),
+            federation=self._config.federation,
+            signing_key=self._account.signing_key,
+            ticket=self._account.ticket,
         )
 
     def _stop_at(self, offer: Offer) -> Seconds:
@@ -433,6 +480,9 @@ class Agent:
         return time_budget.stop_at(self._loop.now(), working.closes_at)
 
     def _codec(self, offer: Offer, purpose: Purpose) -> str:
+        if offer.masking is not None:
+            # All of a sum are coded alike.
+            return offer.codec
         chosen = link_quality.codec(self._quality, offer)
         if chosen != offer.codec and purpose == "train":
             kbps = link_quality.kbps(self._quality)
@@ -530,6 +580,15 @@ class Agent:
         back_in_s = pace.back_in_s(draw, left_s, self.link.spread_s)
         self._log.info("offline until the next round, back in about %.0f s", back_in_s)
         self.link.leave([self._goodbye()], back_in_s)
+
+
+def _terms(config: ClientConfig, account: Credentials | None) -> Terms:
+    terms = Terms(asked=config.privacy, federation=config.federation)
+    if account is None or not (account.signing_key and account.ticket):
+        return terms
+    has_cryptography = find_spec("cryptography") is not None
+    lacking = "" if has_cryptography else "cryptography: pip install 'fedmqtt[train]'"
+    return replace(terms, lacking=lacking, pinned=account.pinned)
 
 
 def state_dir_fault(folder: Path) -> str:

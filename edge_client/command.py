@@ -12,12 +12,13 @@ from pathlib import Path
 
 from msgspec import structs
 
+from edge_client import privacy
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
 from fedmqtt import credentials, settings
 from fedmqtt.command_line import EXIT_DENIED
-from fedmqtt.credentials import CredentialsError
+from fedmqtt.credentials import Credentials, CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import (
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="folder of this device's own data")
     parser.add_argument("--state", metavar="DIR", help="folder for answers not yet received")
     parser.add_argument(
+        "--accept-model",
+        metavar="FINGERPRINT",
+        help="train models that are built otherwise than the first, as the refusal named them",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -64,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        config, broker = _config(arguments)
+        config, broker, account = _config(arguments)
         if config.link.tls_ca and not broker.tls:
             raise SettingsError(
                 f"link.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
@@ -76,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(settings.render(_shown(config)))
         return 0
     if not arguments.insecure and (fault := plaintext_fault(broker)):
+        return _refuse(fault)
+    if fault := _privacy_fault(config, account):
         return _refuse(fault)
     if find_spec("numpy") is None:
         return _refuse("training needs numpy: pip install 'fedmqtt[train]'")
@@ -101,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         loop.stop()
 
     try:
-        agent = Agent(loop, broker, config, pool, on_denied=end)
+        agent = Agent(loop, broker, config, pool, on_denied=end, account=account)
         agent.start()
     except BrokerUrlError as bad:
         return _refuse(str(bad))
@@ -118,6 +126,24 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_DENIED
     # Being stopped is how a client's life ends; there is no other success to report.
     return 0
+
+
+def _privacy_fault(config: ClientConfig, account: Credentials | None) -> str:
+    """Why it could never take part, or nothing."""
+    at_least = config.privacy.at_least
+    if at_least == "plain":
+        return ""
+    if not privacy.allowed(config.purposes, config.privacy):
+        return (
+            f"privacy.at_least is {at_least!r}, with which a client only trains, and purposes are"
+            f" {', '.join(config.purposes)}: that leaves nothing to do"
+        )
+    if account is None or not account.pinned:
+        return (
+            f"privacy.at_least is {at_least!r}, and this client knows no keyholder: give it the"
+            " --credentials of a kit where some are enrolled"
+        )
+    return ""
 
 
 def _shown(config: ClientConfig) -> ClientConfig:
@@ -141,11 +167,15 @@ def _refuse(why: str) -> int:
     return 2
 
 
-def _config(arguments: argparse.Namespace) -> tuple[ClientConfig, BrokerUrl]:
+def _config(
+    arguments: argparse.Namespace,
+) -> tuple[ClientConfig, BrokerUrl, Credentials | None]:
     given = {name: value for name in _FLAGS if (value := getattr(arguments, name)) is not None}
+    if arguments.accept_model is not None:
+        given["privacy.accept_model"] = arguments.accept_model
     if arguments.credentials is None:
         config = _read(arguments, given)
-        return config, parse_broker_url(config.broker)
+        return config, parse_broker_url(config.broker), None
     url = given.get("broker", "")
     account, broker = credentials.broker_of(arguments.credentials, ("device",), url)
     # Who we are is in the credentials; only the way to the broker may be another one.
@@ -157,7 +187,7 @@ def _config(arguments: argparse.Namespace) -> tuple[ClientConfig, BrokerUrl]:
                 f"{name} is {getattr(config, name)!r}, and {arguments.credentials} is for"
                 f" {ours[name]!r}: leave {name} out, or enroll a device of that name"
             )
-    return config, broker
+    return config, broker, account
 
 
 def _read(arguments: argparse.Namespace, given: Mapping[str, str]) -> ClientConfig:

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from edge_client.conditions import Conditions
+from edge_client.privacy import Privacy
 from fedmqtt.messages import PURPOSES, Label, Purpose
 from fedmqtt.topics import NAME_PATTERN
 
@@ -133,6 +134,9 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     trainer: Trainer = field(default_factory=Trainer)
     conditions: Annotated[Conditions, Meta(description="When the device takes part at all.")] = (
         field(default_factory=Conditions)
+    )
+    privacy: Annotated[Privacy, Meta(description="How this device's answers must be hidden.")] = (
+        field(default_factory=Privacy)
     )
 
     @property

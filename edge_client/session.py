@@ -20,6 +20,8 @@ in the outbox on disk, and is sent at each connect and again when no receipt com
 import math
 from dataclasses import dataclass, field, replace
 
+from edge_client import privacy
+from edge_client.privacy import Terms
 from fedmqtt import own_presence, sortition
 from fedmqtt.chunks import Ranges
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -75,6 +77,8 @@ class Rules:
     """No new work is begun whose answer might let more than this wait for receipts."""
     leave_from_s: Seconds = 0.0
     """Disconnects when the next round is expected in so long or longer; 0 never does."""
+    terms: Terms = field(default_factory=Terms)
+    """How answers have to be hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ class Session:
     not hold."""
     spread_s: Seconds = 0.0
     """Within how long the coordinator wants its clients to return."""
+    known_model: str = ""
+    """The fingerprint of the models that this device trains, where it keeps to one."""
 
     @property
     def token(self) -> str:
@@ -161,6 +167,8 @@ class Started:
     answers: tuple[Answer, ...]
     remembering: tuple[Answer, ...] = ()
     """Those of them with which something is to be remembered."""
+    known_model: str = ""
+    """The fingerprint of the models that an earlier life trained, where it keeps to one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,12 +412,12 @@ def has_namesake(state: Session) -> bool:
 
 def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
     match event:
-        case Started(at, answers, remembering):
+        case Started(at, answers, remembering, known_model):
             owed = tuple(
                 Owed(answer, _lane(rules, 1), at, remembers=answer in remembering)
                 for answer in answers
             )
-            return replace(state, owed=owed), []
+            return replace(state, owed=owed, known_model=known_model), []
         case Connected():
             return _connect(state, event, rules)
         case Disconnected():
@@ -420,7 +428,7 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
             state, effects = _forget_offer(_forget_invitation(state))
             return state, [*effects, *([_birth(state, rules)] if unseen and state.online else [])]
         case ModelFetched(_, digest):
-            return _start_work(state, digest)
+            return _start_work(state, digest, rules)
         case Finished():
             return _finish(state, event, rules)
         case Failed():
@@ -563,7 +571,7 @@ def _take_up(state: Session, event: Offered, rules: Rules) -> tuple[Session, lis
         # What was said of it before was that others are asked.
         is_news = is_asked and offer.asynchronous and offer.round == state.seen[1]
         if not is_news or not (state.passed_over or _fetches_older(state.job, offer)):
-            return _renew(state, event)
+            return _renew(state, event, rules)
     state = replace(state, seen=(offer.run, offer.round), passed_over=False, invitation=None)
     if outlives(state.job, offer, is_asked=is_asked):
         # One thing at a time: what is half done first, and then this, if it is open still.
@@ -589,6 +597,10 @@ def _follow(
         return replace(state, invitation=event), []
     if reason := _why_not(state, offer, purpose, rules):
         return state, _decline(state, offer, reason, rules)
+    if reason := privacy.fault(offer, purpose, rules.terms, state.known_model):
+        # Its owner has to know: it will be so in each round.
+        state, births = _trouble(state, reason, rules)
+        return state, births + _decline(state, offer, reason, rules)
     closes_at = event.at + _left(event)
     if closes_at <= at:
         return state, [Note("offer is over", str(offer.round))]
@@ -597,13 +609,17 @@ def _follow(
     return replace(state, job=Fetching(offer, purpose, closes_at)), [_fetch(offer)]
 
 
-def _renew(state: Session, event: Offered) -> tuple[Session, list[Effect]]:
+def _renew(state: Session, event: Offered, rules: Rules) -> tuple[Session, list[Effect]]:
     """What the offer says of the round that is worked on may have changed since."""
     job, offer = state.job, event.offer
     if state.invitation is not None and offer.round == state.invitation.offer.round:
         state = replace(state, invitation=event)
     if job is None or not _is_for(job, offer.run, offer.round):
         return state, []
+    if _is_hidden_otherwise(job, offer):
+        state, stops = _drop_job(state)
+        state, more = _follow(state, event, event.at, rules)
+        return state, stops + more
     closes_at = event.at + _left(event)
     if offer.epoch == job.offer.epoch:
         # One that was without a link gives its round the time back. An old copy takes none.
@@ -615,6 +631,14 @@ def _renew(state: Session, event: Offered) -> tuple[Session, list[Effect]]:
     # The model's chunks lie there in another size: the broker carries other packets than before.
     effects: list[Effect] = [_fetch(offer)] if cut_anew else []
     return replace(state, job=replace(job, offer=offer)), effects
+
+
+def _is_hidden_otherwise(job: Job, offer: Offer) -> bool:
+    """Whether what its owner asks of an offer has to be looked at once more. What is being trained
+    is so from the model and for the masks that it began with."""
+    is_built_otherwise = offer.model.fingerprint != job.offer.model.fingerprint
+    asks_otherwise = is_built_otherwise or offer.method != job.offer.method
+    return offer.masking != job.offer.masking or (isinstance(job, Fetching) and asks_otherwise)
 
 
 def _owes(state: Session, offer: Offer) -> bool:
@@ -718,9 +742,11 @@ def _drop_job(state: Session) -> tuple[Session, list[Effect]]:
 # Work
 
 
-def _start_work(state: Session, digest: Digest) -> tuple[Session, list[Effect]]:
+def _start_work(state: Session, digest: Digest, rules: Rules) -> tuple[Session, list[Effect]]:
     match state.job:
         case Fetching(offer, purpose, closes_at) if offer.model.digest == digest:
+            if purpose == "train" and privacy.pins_model(offer, rules.terms.asked):
+                state = replace(state, known_model=offer.model.fingerprint)
             return replace(state, job=Working(offer, purpose, closes_at)), [Work(offer, purpose)]
         case _:
             return state, []
@@ -753,11 +779,16 @@ def _fail(state: Session, event: Failed, rules: Rules) -> tuple[Session, list[Ef
     if state.job is None or not _is_for(state.job, event.run, event.round):
         return state, []
     offer, reason = state.job.offer, event.reason
+    notes: list[Effect] = []
+    if isinstance(state.job, Working) and offer.masking is not None:
+        # A task may say anything at all of its data, and what is told here is read by all.
+        notes.append(Note("training failed", f"round {offer.round}: {reason}"))
+        reason = "training failed; the log of this device tells why"
     told = f"round {offer.round}: {reason}"
     state, births = _trouble(replace(state, job=None), told, rules)
     declines = _decline(state, offer, reason, rules)
     state, next_work = _take_invitation(state, event.at, rules)
-    return state, births + declines + next_work
+    return state, notes + births + declines + next_work
 
 
 # Answers that are owed

@@ -31,6 +31,7 @@ from edge_client import (
     describing,
     local_methods,
     local_training,
+    masked_answer,
     personal_layers,
     remembered,
     training_job,
@@ -183,7 +184,12 @@ def work(job: Job, progress: Heard) -> Answer:
         # Taken away while the job was on its way here: its round is over.
         raise TaskError(f"the model {job.model_path} is not there any more") from bad
     layout, base, published = control.split(*read)
+    if layout.fingerprint != job.fingerprint:
+        # It is by this that the owner's agent took it for a model to train.
+        wanted = f"as it was offered ({job.fingerprint})"
+        raise TaskError(f"the model is not built {wanted}: its fingerprint is {layout.fingerprint}")
     if job.purpose == "describe":
+        assert job.mask is None, "sums of one client's data have no mask"
         return _keep(job, encode_pieces(_describe(job, layout, base)))
     division = personal.division(layout, job.method.personal)
     base = division.with_personal(base, _own_layers(job, division))
@@ -356,6 +362,9 @@ def update(
     # A gradient travels as the change that a step with rate 1 makes.
     change = -found if job.method.sends == "gradient" else found - base
     shared = division.shared_of(change)
+    fingerprint = division.layout.fingerprint
+    if job.mask is not None:
+        return masked_answer.update(job, job.mask, fingerprint, shared, trained), None
     own = None if begun is None else begun.after(division, shared, trained)
     try:
         outgoing = local_methods.encode(job, shared, before, division.shared.shapes, own)
@@ -365,7 +374,7 @@ def update(
         run=job.run,
         round=job.round,
         base=job.base,
-        fingerprint=division.layout.fingerprint,
+        fingerprint=fingerprint,
         sample_count=trained.sample_count,
         codec=job.codec,
         metrics=trained.metrics,

@@ -19,6 +19,20 @@ from fedmqtt.messages import PLAIN, Method, Purpose, Training
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 
+class Mask(Struct, frozen=True, kw_only=True):
+    """How an answer is masked before it leaves the trainer, and by whose keys it is signed."""
+
+    masking: bytes
+    """The offer's, as it is encoded: it may have longer lists than the pipe lets through."""
+    federation: str
+    signing_key: str
+    ticket: str
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"<mask of {len(self.masking)} bytes>"
+
+
 class Job(Struct, frozen=True, kw_only=True, tag="job"):
     """One round's work for one client: the model at `model_path`, the answer to `outbox`."""
 
@@ -34,6 +48,7 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     measure_base: bool
     """Evaluate the base too, before training."""
     fingerprint: str
+    """Of the model, as it was offered: another one is not trained."""
     training: Training
     codec: str
     seed: int
@@ -47,6 +62,8 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     """After so many steps too; 0: as many as it takes. For devices that are played."""
     label: str = ""
     """What the owner calls this kind of device."""
+    mask: Mask | None = None
+    """None: the answer can be read by the coordinator."""
 
 
 class Rebuild(Struct, frozen=True, kw_only=True, tag="rebuild"):

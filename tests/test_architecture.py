@@ -19,6 +19,7 @@ TRAINER_MODULES = {
     "edge_client.describing",
     "edge_client.local_methods",
     "edge_client.local_training",
+    "edge_client.masked_answer",
     "edge_client.personal_layers",
     "edge_client.rebuild",
     "edge_client.remembered",
@@ -76,7 +77,7 @@ def test_every_module_of_the_device_but_the_trainer_is_kept_from_torch() -> None
     ("module", "absent"),
     [
         ("fedmqtt.__main__", {"torch", "numpy", "paho", "rich"}),
-        ("edge_client.agent", {"torch", "numpy", "rich"}),
+        ("edge_client.agent", {"torch", "numpy", "rich", "cryptography", "nacl"}),
         ("coordinator.service", {"torch", "rich"}),
         ("coordinator.rounds", {"torch", "numpy", "paho"}),
         ("edge_client.session", {"torch", "numpy", "paho"}),

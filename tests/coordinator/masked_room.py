@@ -47,9 +47,7 @@ class Keys:
         return key, ticket
 
     def round_key(self, name: ClientId, number: int, public: bytes) -> RoundKey:
-        parts = (b"fedmqtt 1 round key", self.federation.encode(), name.encode())
-        said = b"\0".join((*parts, number.to_bytes(8), public))
-        return RoundKey(number, public, signing.signature(self._of_keyholders[name], said))
+        return signing.round_key(self._of_keyholders[name], self.federation, name, number, public)
 
 
 class HonestKeyholder:

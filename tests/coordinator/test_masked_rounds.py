@@ -145,6 +145,28 @@ def test_who_is_silent_is_replaced_by_another_that_holds_the_seed(
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
+def test_who_is_back_is_asked_again_and_not_who_publishes_keys(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        first, *others = keyholders(room, keys, *HOLDERS).values()
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            whole = first.next_list()
+            # As for a key in the place of the one that it is using; and then over a new connection.
+            first.come()
+            first.come("2")
+            assert first.next_list() == whole
+            first.guest.say(first.answer_to(whole), number=whole.round)
+            assert first.guest.receipt().accepted
+            for holder in others:
+                holder.answer()
+            room.ended(running)
+        assert not first.guest.has_list
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
 def test_where_all_refuse_the_model_is_kept_and_the_reason_told(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:

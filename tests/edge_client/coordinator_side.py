@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from fedmqtt import chunks
+from fedmqtt import chunks, weights
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import (
@@ -56,8 +56,12 @@ class Coordinator(Peer):
 
     def ref(self, model: bytes, chunk_bytes: int = MODEL_CHUNK) -> ModelRef:
         digest = Digest(hashlib.sha256(model).hexdigest())
+        layout, _ = weights.read(model)
         return ModelRef(
-            digest=digest, size_bytes=len(model), chunk_bytes=chunk_bytes, fingerprint="f"
+            digest=digest,
+            size_bytes=len(model),
+            chunk_bytes=chunk_bytes,
+            fingerprint=layout.fingerprint,
         )
 
     def offer(self, round_id: int, model: ModelRef, task: str, **changes: Any) -> None:

@@ -228,6 +228,25 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_who_asks_for_masks_that_it_could_never_have_is_told_at_once(tmp_path: Path) -> None:
+    needed = flags(**NEEDED, state=str(tmp_path / "state"))
+    masked = ("--set", "privacy.at_least=trusted")
+    assert _mistake(*needed, *masked) == (
+        "privacy.at_least is 'trusted', and this client knows no keyholder: give it the"
+        " --credentials of a kit where some are enrolled"
+    )
+    assert _mistake(*needed, *masked, "--set", 'purposes=["evaluate"]') == (
+        "privacy.at_least is 'trusted', with which a client only trains, and purposes are"
+        " evaluate: that leaves nothing to do"
+    )
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_model_that_is_right_is_named_on_the_command_line() -> None:
+    told = _run(*flags(**NEEDED), "--accept-model", "0a784345a3eedf1f", "--print-config")
+    assert tomllib.loads(told.stdout)["privacy"]["accept_model"] == "0a784345a3eedf1f"
+
+
 @pytest.mark.parametrize("name", ["outbox", "models"])
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()

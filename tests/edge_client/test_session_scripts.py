@@ -1,12 +1,14 @@
 """Stories of one client's session, each in a file of its own in `scripts/`. The client is ann.
 
 rules does=train resend_s=20 resend_max_s=60 outbox=1000 leave=30    starts anew with these
-start 3 4 [remembers=1]       with the answers to these rounds in the outbox
+      at_least=trusted accept=g
+start 3 4 [remembers=1] [trains=f]    with the answers to these rounds in the outbox
 connect t1 [chunk=1000]       a connection of this token
 disconnect, disconnect thrown out, disconnect taken over
 offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
                               [wire=..] [lanes=..]
                               [late=0] [spread=0] [drawn=train,evaluate] [asynchronous=0]
+                              [masked=trusted] [built=f]
 offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 describe, offer 1 others
 withdraw                      the offer board is empty
@@ -32,7 +34,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client import session
+from edge_client import privacy, session
 from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import (
     ALL_PURPOSES,
@@ -51,11 +53,13 @@ from fedmqtt.messages import (
     Training,
 )
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId, UpdatePart
+from tests.edge_client.masks import masking, terms, trusted
 from tests.scripts import run, stories
 
 ANN = ClientId("ann")
 BOB = ClientId("bob")
 CHUNK = 1024
+_MASKS = {"no": None, "trusted": trusted(), "keyholders": masking(), "others": masking(floor=9)}
 
 
 class Table:
@@ -77,14 +81,19 @@ class Table:
 
     def _begin(self, options: dict[str, str]) -> list[str]:
         does = options.get("does", "train,evaluate")
+        asked = terms(
+            at_least=options.get("at_least", "plain"), accept_model=options.get("accept", "")
+        )
+        willing = tuple(purpose for purpose in ALL_PURPOSES if purpose in does)
         self.rules = session.Rules(
             client=ANN,
             task="digits",
-            purposes=tuple(purpose for purpose in ALL_PURPOSES if purpose in does),
+            purposes=privacy.allowed(willing, asked.asked),
             resend_s=float(options.get("resend_s", 20)),
             resend_max_s=float(options.get("resend_max_s", 60)),
             outbox_bytes_max=int(options.get("outbox", 1000_000)),
             leave_from_s=float(options.get("leave", 0)),
+            terms=asked,
         )
         self.state = session.Session()
         self.now = 0.0
@@ -113,7 +122,8 @@ def event(at: float, words: list[str], options: dict[str, str]) -> session.Event
     match words:
         case ["start", *numbers]:
             found = tuple(answer(run, int(n)) for n in numbers)
-            return session.Started(at, found, found if "remembers" in options else ())
+            remembering = found if "remembers" in options else ()
+            return session.Started(at, found, remembering, options.get("trains", ""))
         case ["connect", token]:
             return session.Connected(at, token, int(options.get("chunk", 1000)))
         case ["disconnect"]:
@@ -183,7 +193,7 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
             digest=Digest(options.get("model", "m0")),
             size_bytes=int(options.get("size", 8)),
             chunk_bytes=int(options.get("chunk", CHUNK)),
-            fingerprint="f",
+            fingerprint=options.get("built", "f"),
         ),
         sortition=drawn(options["drawn"]) if "drawn" in options else None,
         train=(ANN, BOB) if purpose in ("train", "both", "describe") else (BOB,),
@@ -197,6 +207,7 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
         late_rounds=int(options.get("late", 0)),
         spread_s=float(options.get("spread", 0)),
         asynchronous=options.get("asynchronous") == "1",
+        masking=_MASKS[options.get("masked", "no")],
     )
 
 
