@@ -14,6 +14,7 @@ from broker_config import kit
 from broker_config.certificates import Authority, Pair
 from broker_config.doctor.case import Case, Needs
 from broker_config.doctor.checks import acl_refuses
+from broker_config.doctor_command import EXIT_NOT_LOOKED
 from broker_config.kit import Kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
@@ -154,14 +155,22 @@ def test_a_device_whose_client_runs_here_is_not_cut_off(
 ) -> None:
     lock = FolderLock(tmp_path)
     report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path))
-    assert report.exit_code == 0
+    assert report.exit_code == EXIT_NOT_LOOKED
+    assert set(report.left_out) == set(report.checks) - {"reach", "encryption", "room"}
     assert f"pi-3 is at work on this machine (process {os.getpid()})" in report.says("login")
     assert report.checks["login"]["status"] == report.checks["qos"]["status"] == "not checked"
     # By the port where sessions are not named by accounts it may be looked at.
     servers = f"mqtts://localhost:{kit_broker.servers_port}"
     report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path), "--broker", servers)
     assert "login" in report.with_status("ok")
+    assert (report.exit_code, report.left_out) == (0, [])
+    file = _file(kit_broker.folder, "pi-3")
+    _, text = said("--credentials", file, "--state", str(tmp_path))
     lock.release()
+    _, _, summary = text.rpartition("\n\n")
+    assert "Nothing that has to be mended" not in summary
+    assert "NOT LOOKED AT: login, " in summary
+    assert "To look: stop pi-3, or go by the port where coordinators log in" in summary
 
 
 def test_a_devices_own_session_is_left_with_its_own_subscriptions(tmp_path: Path) -> None:
