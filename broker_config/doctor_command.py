@@ -10,8 +10,8 @@ as a kit's does, cuts the device off for a moment whose credentials are tried: r
 client, or give the coordinators' port with --broker.
 
 Ends with 0 where nothing has to be mended, 1 where something has, 3 where the broker does not let
-us in or is not who it should be, 4 where nothing failed, but the login was not tried, nor what needs
-it.
+us in or is not who it should be, 4 where nothing failed, but the login was not tried, and next to
+nothing looked at.
 """
 
 import argparse

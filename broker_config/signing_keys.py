@@ -39,6 +39,7 @@ class FederationKey:
                 ticket = signing.ticket(self._private, federation, name, public)
                 return AccountKeys(self._public, own, ticket, public)
             case "coordinator" if self._private:
-                return AccountKeys(self._public, self._private)
+                ticket = signing.ticket(self._private, federation, name, self._public)
+                return AccountKeys(self._public, self._private, ticket)
             case _:
                 return AccountKeys()

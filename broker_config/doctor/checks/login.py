@@ -42,7 +42,7 @@ def check(case: Case) -> Finding:
             f"{case.id} is at work on this machine ({holder}), and a broker that names sessions by"
             " accounts would cut it off",
             f"stop {case.id}, or go by the port where coordinators log in:"
-            f" --broker mqtts://{case.broker.host}:PORT (8884, unless the kit was made for another)",
+            f" --broker mqtts://{case.broker.host}:PORT (8884, unless the kit has another)",
         )
     last: ProbeEnded | None = None
     for version in _VERSIONS:
