@@ -145,14 +145,22 @@ class Gate:
             self._tell(client)
 
     def say(self, client: ClientId, what: str, level: int = logging.INFO) -> None:
-        """A line in the log about what a client did: each once, and no more than a few a minute."""
+        """A line in the log about what a client did: each once, and no more than a few a minute.
+
+        Of who is in quarantine, or muted, it is one line that says so, whatever it did: what it
+        left on the broker comes again at each start."""
+        if self.is_out(client):
+            what = self._why_unheard(client)
         if self._said.get(client) == what or not self._lines.take(self._now(), client):
             return
+        self._remember(client, what)
+        _log.log(level, "%s: %s", client, what)
+
+    def _remember(self, client: ClientId, what: str) -> None:
         self._said.pop(client, None)
         self._said[client] = what
         if len(self._said) > quarantine.CLIENTS_MAX:
             del self._said[next(iter(self._said))]
-        _log.log(level, "%s: %s", client, what)
 
     # Quarantine
 
@@ -170,6 +178,9 @@ class Gate:
             return f"in quarantine {self._sentence(term)}"
         term = self._muted.term(client)
         return "" if term is None else f"not listened to {self._sentence(term)}"
+
+    def _why_unheard(self, client: ClientId) -> str:
+        return f"{self.why_out(client)}; what it says can wait"
 
     @property
     def out(self) -> list[ClientId]:
@@ -254,6 +265,8 @@ class Gate:
 
     def _tell(self, client: ClientId) -> None:
         _log.warning("%s is %s", client, self.why_out(client))
+        # That says it.
+        self._remember(client, self._why_unheard(client))
         self._on_change(client)
 
     def _tell_evicted(self) -> None:

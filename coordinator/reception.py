@@ -101,7 +101,7 @@ class Reception:
         if gate.is_muted(client):
             return False
         if rounds.may_yet_count(self._state(), number, self._rules()):
-            gate.say(client, f"{gate.why_out(client)}; what it says of round {number} can wait")
+            gate.say(client, f"what it says of round {number} can wait")
         elif gate.answers_refusal(client):
             self._tell(address, payload, gate.why_out(client))
         return False

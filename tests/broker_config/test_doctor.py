@@ -33,7 +33,7 @@ from tests.broker_config.doctors_patient import (
     said,
 )
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
-from tests.broker_config.plain_client import connected
+from tests.broker_config.plain_client import PlainClient, connected
 from tests.own_broker import free_port
 from tests.programs import running, wait_until
 
@@ -104,14 +104,19 @@ def test_nothing_is_left_on_the_broker(tmp_path: Path) -> None:
         for words in (("--role", "coordinator"), ("--role", "device", "--id", "pi-3")):
             examined("--broker", url, *_OPEN, *words)
         with connected(url, "who looks") as client:
-            client.subscribe("fed/#")
-            client.subscribe("fence")
-            client.publish("fence", b"")
-            assert client.receive().topic == "fence"
-            # All clients that there are, connected or with a session: the one that looks.
-            client.subscribe("$SYS/broker/clients/total")
-            while client.receive().payload != b"1":
-                pass
+            _finds_nothing(client, who_look=1)
+
+
+def _finds_nothing(client: PlainClient, who_look: int) -> None:
+    """Neither what is retained, nor a session."""
+    client.subscribe("fed/#")
+    client.subscribe("fence")
+    client.publish("fence", b"")
+    assert client.receive().topic == "fence"
+    # All clients that there are, connected or with a session.
+    client.subscribe("$SYS/broker/clients/total")
+    while client.receive().payload != str(who_look).encode():
+        pass
 
 
 def test_a_device_at_work_is_left_in_peace(tmp_path: Path) -> None:
@@ -250,14 +255,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
             assert doctor.wait() == 130
         assert "Traceback" not in doctor.log
         with connected(url, "who comes later") as later:
-            later.subscribe("fed/#")
-            later.subscribe("fence")
-            later.publish("fence", b"")
-            assert later.receive().topic == "fence"
-            later.subscribe("$SYS/broker/clients/total")
-            # The two that look.
-            while later.receive().payload != b"2":
-                pass
+            _finds_nothing(later, who_look=2)
 
 
 # What is wrong with a broker

@@ -224,7 +224,7 @@ def test_a_key_of_another_kit_is_not_taken_for_its_own(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["federation_key", "signing_key", "ticket"])
 @pytest.mark.parametrize(
     ("value", "what"),
-    [("", "is missing"), ("nonsens", "is no base64"), ("nonsense", "has 6 bytes")],
+    [("", "is missing"), ("no key", "is no base64"), ("nonsense", "has 6 bytes")],
 )
 def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str, what: str) -> None:
     found = credentials.read(kit.create(folder, plan(folder)).enroll("pi-3"))

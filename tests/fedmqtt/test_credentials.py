@@ -74,7 +74,7 @@ def _said(path: Path) -> str:
         (_half, "no file of credentials"),
         (lambda text: text[:150], "id and broker are missing"),
         (lambda text: text.replace("pi-3", "pi-\udcff"), "no file of credentials"),
-        (lambda text: text + "pasword = 'x'\n", "unknown key pasword; choose from: federation, "),
+        (lambda text: text + "secret = 'x'\n", "unknown key secret; choose from: federation, "),
         (_of("federation", lambda _: "other"), "federation, id and keys do not fit together"),
         (_of("federation", lambda _: "a b"), "federation: not allowed (1 to 64 letters"),
         (_of("id", lambda _: "pi-4"), "federation, id and keys do not fit together"),
