@@ -22,13 +22,13 @@ class AccountKeys:
 
 
 class FederationKey:
-    """Of one kit, in a file. Raises OSError, and ValueError where that holds another one."""
+    """Of one kit, in a file. Raises OSError, and ValueError where that holds none, or another."""
 
     def __init__(self, path: Path, public: str) -> None:
         self._public = public
         self._private = path.read_text(encoding="utf-8").strip() if public else ""
         if public and signing.public_key(self._private) != public:
-            raise ValueError(f"{path} is not the key that this kit was made with")
+            raise ValueError("not the key that this kit was made with")
 
     def for_account(self, federation: str, name: str, role: Role) -> AccountKeys:
         """New ones for a device. A monitor reads nothing that is signed, and needs none."""

@@ -214,7 +214,10 @@ def test_a_key_of_another_kit_is_not_taken_for_its_own(folder: Path) -> None:
     kit.create(folder, plan(folder))
     path = folder / "ca" / "federation.key"
     path.write_text(signing.new_key())
-    with pytest.raises(KitError, match="not the key that this kit was made with"):
+    with pytest.raises(KitError, match=r"federation\.key: not the key that this kit was made with"):
+        Kit(folder)
+    path.write_text(signing.new_key()[:20])
+    with pytest.raises(KitError, match=r"federation\.key: a key .*; put back a copy of it"):
         Kit(folder)
     path.unlink()
     with pytest.raises(KitError, match=r"federation.key: No such file"):
