@@ -21,7 +21,7 @@ from coordinator.quarantine import Add, Moment, Order, Quarantine, Term
 from coordinator.rate_limits import Buckets
 from fedmqtt.effects import Seconds
 from fedmqtt.logs import printable
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, Digest
 
 POLL_S: Seconds = 1.0
 """How soon a person's order is noticed."""
@@ -130,10 +130,11 @@ class Gate:
         """Whether a client in quarantine is told so, this time."""
         return self._refusals.take(self._now(), client)
 
-    def strike(self, client: ClientId, why: str) -> None:
+    def strike(self, client: ClientId, why: str, digest: Digest | None = None) -> None:
+        """With the digest of what it signed, where it did: no copy of that is a strike."""
         before = self._quarantine.term(client)
         self.say(client, why, logging.WARNING)
-        term = self._quarantine.strike(self._wall_clock(), client, why)
+        term = self._quarantine.strike(self._wall_clock(), client, why, digest)
         if term is not None and before is None:
             self._save()
             self._tell(client)
