@@ -469,7 +469,8 @@ class Service:
         for record in recovered.records[-skew.ROUNDS :]:
             late = [client for client, _ in record.late_counted]
             # Who else was there is not known any more.
-            self._look_for_skew((), record.invited, [*record.answered, *late])
+            out = record.quarantined
+            self._look_for_skew((), record.invited, [*record.answered, *late], out)
         self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
@@ -1156,12 +1157,16 @@ class Service:
         self._facts.lines.append(record.line())
         there = self._roster.willing(self._rules.purpose)
         answered = [client for client, _ in close.counted]
-        self._look_for_skew(there, close.invited, answered)
+        self._look_for_skew(there, close.invited, answered, self._gate.out)
         _log.info("%s", history.sentence(record))
         self._on_round(record)
 
     def _look_for_skew(
-        self, there: Sequence[ClientId], invited: Collection[ClientId], answered: list[ClientId]
+        self,
+        there: Sequence[ClientId],
+        invited: Collection[ClientId],
+        answered: list[ClientId],
+        out: Collection[ClientId],
     ) -> None:
         if not invited:
             # The last evaluation: nobody was asked to train.
@@ -1170,7 +1175,7 @@ class Service:
             # Who was there would be most of what is remembered.
             self._turnout = Turnout()
             return
-        self._turnout.closed(there, invited, sorted(set(answered)))
+        self._turnout.closed(there, invited, sorted(set(answered)), out)
         found = self._turnout.skew()
         said = (
             found.sentence(
