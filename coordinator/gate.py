@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator import quarantine, quarantine_file
+from coordinator import quarantine, quarantine_file, round_rules
 from coordinator.config import Limits
 from coordinator.quarantine import Add, Moment, Order, Quarantine, Term
 from coordinator.rate_limits import Buckets
@@ -79,12 +79,7 @@ class Gate:
         self._said: dict[ClientId, str] = {}
         self._bad_orders: set[Path] = set()
         """That lie there still, and were told of."""
-        rules = quarantine.Rules(
-            strikes=limits.strikes,
-            within_s=limits.strikes_within_s,
-            first_s=limits.quarantine_s,
-            longest_s=limits.quarantine_max_s,
-        )
+        rules = round_rules.of_quarantine(limits)
         self._quarantine = Quarantine(quarantine_file.load(run), rules)
         self._quarantine.pass_time(wall_clock())
         self._believes_broker = believes_broker
