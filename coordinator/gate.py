@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator import quarantine, quarantine_file
+from coordinator import quarantine, quarantine_file, round_rules
 from coordinator.config import Limits
 from coordinator.quarantine import Add, Moment, Order, Quarantine, Term
 from coordinator.rate_limits import Buckets
 from fedmqtt.effects import Seconds
 from fedmqtt.logs import printable
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, Digest
 
 POLL_S: Seconds = 1.0
 """How soon a person's order is noticed."""
@@ -79,12 +79,7 @@ class Gate:
         self._said: dict[ClientId, str] = {}
         self._bad_orders: set[Path] = set()
         """That lie there still, and were told of."""
-        rules = quarantine.Rules(
-            strikes=limits.strikes,
-            within_s=limits.strikes_within_s,
-            first_s=limits.quarantine_s,
-            longest_s=limits.quarantine_max_s,
-        )
+        rules = round_rules.of_quarantine(limits)
         self._quarantine = Quarantine(quarantine_file.load(run), rules)
         self._quarantine.pass_time(wall_clock())
         self._believes_broker = believes_broker
@@ -130,10 +125,11 @@ class Gate:
         """Whether a client in quarantine is told so, this time."""
         return self._refusals.take(self._now(), client)
 
-    def strike(self, client: ClientId, why: str) -> None:
+    def strike(self, client: ClientId, why: str, digest: Digest | None = None) -> None:
+        """With the digest of what it signed, where it did: no copy of that is a strike."""
         before = self._quarantine.term(client)
         self.say(client, why, logging.WARNING)
-        term = self._quarantine.strike(self._wall_clock(), client, why)
+        term = self._quarantine.strike(self._wall_clock(), client, why, digest)
         if term is not None and before is None:
             self._save()
             self._tell(client)

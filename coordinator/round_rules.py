@@ -5,8 +5,16 @@ from random import Random
 
 from msgspec import Struct
 
-from coordinator import codec_choice, local_method, one_at_a_time, pacing, rounds, selection
-from coordinator.config import FederationConfig
+from coordinator import (
+    codec_choice,
+    local_method,
+    one_at_a_time,
+    pacing,
+    quarantine,
+    rounds,
+    selection,
+)
+from coordinator.config import FederationConfig, Limits
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
 from fedmqtt import messages, parts, settings
@@ -109,4 +117,13 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         lanes=LANES,
         seed=config.seed,
         concurrency=concurrency_of(config),
+    )
+
+
+def of_quarantine(limits: Limits) -> quarantine.Rules:
+    return quarantine.Rules(
+        strikes=limits.strikes,
+        within_s=limits.strikes_within_s,
+        first_s=limits.quarantine_s,
+        longest_s=limits.quarantine_max_s,
     )

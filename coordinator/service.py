@@ -55,7 +55,7 @@ from coordinator.skew import Turnout
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, client_ids, data_query, messages, personal
+from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
@@ -210,7 +210,7 @@ class Service:
         self._failure: Exception | None = None
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
-        self._source: bytes | Path = b""
+        self._source: bytes | Upload = b""
         """What the answer that has just come was read from."""
         self._cost = (0, 0)
         """How many bytes that took, and how many messages."""
@@ -469,7 +469,8 @@ class Service:
         for record in recovered.records[-skew.ROUNDS :]:
             late = [client for client, _ in record.late_counted]
             # Who else was there is not known any more.
-            self._look_for_skew((), record.invited, [*record.answered, *late])
+            out = record.quarantined
+            self._look_for_skew((), record.invited, [*record.answered, *late], out)
         self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
@@ -842,12 +843,12 @@ class Service:
             if isinstance(message, Update | Evaluation):
                 announce = upload.announce
                 chunks = -(-announce.size_bytes // announce.chunk_bytes)
-                self._source, self._cost = upload.path, (announce.size_bytes, chunks)
+                self._source, self._cost = upload, (announce.size_bytes, chunks)
                 self._on_answer(client, message)
                 return
         # The announcement named its digest, and was signed where there are keys.
-        self._reception.unreadable(client, str(why), is_proven=True)
         announce = upload.announce
+        self._reception.unreadable(client, str(why), announce.digest, is_proven=True)
         self._tell(client, announce.run, announce.round, str(why))
 
     def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
@@ -879,6 +880,14 @@ class Service:
             return "", True
         return self._answers.check(client, update), self._answers.is_excused
 
+    def _digest_of_answer(self) -> Digest:
+        """Of the one that has just come, or was announced."""
+        if self._announced is not None:
+            return self._announced.digest
+        if isinstance(self._source, Upload):
+            return self._source.announce.digest
+        return weights.digest(self._source)
+
     def _outdated_fault(self, number: RoundId) -> str:
         # Late answers are checked as if they were for the open round, and added to its sum.
         if number <= self._outdated:
@@ -907,7 +916,7 @@ class Service:
             case Note(what, about):
                 _log.debug("%s: %s", what, about)
             case rounds.Blame(client, reason):
-                self._gate.strike(client, reason)
+                self._reception.blame(client, reason, self._digest_of_answer())
             case rounds.Admit(client):
                 self._admit(client)
             case rounds.Accept(client):
@@ -1025,8 +1034,8 @@ class Service:
         if isinstance(state, rounds.Collecting):
             left_s = max(0.0, state.closes_at - now)
         report = self._roster.knowledge.reports.get((named.client, named.round))
-        if isinstance(self._source, Path):
-            kept = Kept(named, file=self._source, report=report)
+        if isinstance(self._source, Upload):
+            kept = Kept(named, file=self._source.path, report=report)
         else:
             kept = Kept(named, message=self._source, report=report)
         self._folder.ledger.keep(kept, left_s, self._on_stored)
@@ -1148,12 +1157,16 @@ class Service:
         self._facts.lines.append(record.line())
         there = self._roster.willing(self._rules.purpose)
         answered = [client for client, _ in close.counted]
-        self._look_for_skew(there, close.invited, answered)
+        self._look_for_skew(there, close.invited, answered, self._gate.out)
         _log.info("%s", history.sentence(record))
         self._on_round(record)
 
     def _look_for_skew(
-        self, there: Sequence[ClientId], invited: Collection[ClientId], answered: list[ClientId]
+        self,
+        there: Sequence[ClientId],
+        invited: Collection[ClientId],
+        answered: list[ClientId],
+        out: Collection[ClientId],
     ) -> None:
         if not invited:
             # The last evaluation: nobody was asked to train.
@@ -1162,7 +1175,7 @@ class Service:
             # Who was there would be most of what is remembered.
             self._turnout = Turnout()
             return
-        self._turnout.closed(there, invited, sorted(set(answered)))
+        self._turnout.closed(there, invited, sorted(set(answered)), out)
         found = self._turnout.skew()
         said = (
             found.sentence(

@@ -370,17 +370,35 @@ def _lab(data: bytes) -> None:
     _report(path)
 
 
+def _shut_out(data: bytes) -> None:
+    path = _seed_folder("shut_out")
+    (path / "history.jsonl").write_bytes(b"".join(_lines()))
+    (path / "quarantine").mkdir(exist_ok=True)
+    (path / "quarantine" / "standings.json").write_bytes(data)
+    _report(path)
+
+
 def _report(path: Path) -> None:
     runs = run_files.read_runs([path], lambda share: None)
     assert run_page.page(runs, run_page.default_title(runs), "fedmqtt report")
 
 
 def _lines() -> list[bytes]:
-    return [json.dumps(line(number, 10.0 * number)).encode() + b"\n" for number in (1, 2)]
+    shut_out = {"quarantined": {"dan": "a flood"}}
+    lines = (line(number, 10.0 * number, **shut_out) for number in (1, 2))
+    return [json.dumps(one).encode() + b"\n" for one in lines]
 
 
 def _histories() -> list[bytes]:
     return [b"".join(_lines()), _lines()[0]]
+
+
+def _shut_outs() -> list[bytes]:
+    term = {"began": 1e9, "until": 1e9 + 600, "why": "a flood"}
+    return [
+        json.dumps({"dan": {"term": term}, "cat": {"strikes": [1e9], "last": "noise"}}).encode(),
+        json.dumps({"dan": {"term": term | {"until": 1e300}, "by_hand": True}}).encode(),
+    ]
 
 
 def _labs() -> list[bytes]:
@@ -416,6 +434,14 @@ DECODERS = [
     Decoder("round_page", _round_page, _round_pages),
     Decoder(
         "history", _history, _histories, (ReportError,), beside_bytes=4 * 1024 * 1024, is_slow=True
+    ),
+    Decoder(
+        "shut_out",
+        _shut_out,
+        _shut_outs,
+        (ReportError,),
+        beside_bytes=4 * 1024 * 1024,
+        is_slow=True,
     ),
     Decoder("lab_page", _lab, _labs, (ReportError,), beside_bytes=4 * 1024 * 1024, is_slow=True),
 ]

@@ -62,7 +62,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/status_pages.py": ("status_page",),
     "fedmqtt/topics.py": ("topic", "federation_name"),
     "fedmqtt/weights.py": ("model_file",),
-    "round_monitor/run_files.py": ("history", "lab_page"),
+    "round_monitor/run_files.py": ("history", "shut_out", "lab_page"),
     "round_monitor/run_page.py": ("history", "lab_page"),
 }
 
