@@ -112,7 +112,8 @@ class CoordinatorPromises:
     _shut_on_disk: set[RoundId] = field(default_factory=set)
     _closings_on_disk: int = 0
     _closed_before: int = 0
-    """Rounds, when what is being checked happened."""
+    """Rounds, when what is being checked happened. So says the next of those that were opened."""
+    _opened_before: int = 0
 
     def check(
         self,
@@ -122,7 +123,7 @@ class CoordinatorPromises:
         roster: Roster,
         alarm_at: Seconds | None,
     ) -> None:
-        self._closed_before = len(self.closed)
+        self._closed_before, self._opened_before = len(self.closed), len(self.offers)
         if isinstance(event, rounds.ModelReady):
             self.model = event.model
         self._follows_link(event)
@@ -513,7 +514,8 @@ class CoordinatorPromises:
     def _could_count(self, event: _Asking, effects: list[rounds.Effect]) -> bool:
         """Whether who is invited to train sends a good update, or announces it."""
         offer = self.offers.get(event.round)
-        if offer is None:
+        if offer is None or event.round > self._opened_before:
+            # Nobody could know of it: also where the same event opened it.
             return False
         if event.fault or isinstance(event, rounds.EvaluationCame):
             return False
