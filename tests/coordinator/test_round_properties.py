@@ -523,6 +523,40 @@ def after(
     return state, told
 
 
+def test_who_answers_a_round_that_is_not_open_yet_may_answer_it_when_it_is() -> None:
+    machine = Rounds()
+    machine.begin(
+        cohort=1,
+        quorum=1,
+        over=1.0,
+        learns=False,
+        clients_min=1,
+        pauses=(0.0, 0.0),
+        grace=0.0,
+        evaluate=(0, 0),
+        count=0,
+        late=("discard", 1),
+        late_rounds_max=1,
+        concurrency=0,
+        greet=0.0,
+        there=1,
+        slow_disk=False,
+        is_killed=False,
+        by_sortition=False,
+    )
+    ann = NAMES[0]
+    machine.answer_well(ann, samples=1, loss=None)
+    machine.leave(ann, "1")
+    machine.make_the_next_model()
+    assert isinstance(machine.state, rounds.Waiting)
+    # A sign of life: there is somebody for the second round.
+    machine.answer_well(ann, samples=1, loss=None)
+    assert isinstance(machine.state, rounds.Collecting) and not machine.state.answered
+    machine.slow_disk = True
+    machine.answer_well(ann, samples=1, loss=None)
+    assert machine.state.answered == {ann}
+
+
 def test_sixteen_closed_rounds_are_remembered() -> None:
     knobs, roster = rules(), Roster("")
     events = [rounds.ModelReady(0.0, MODEL), *come_all(ANN)]
