@@ -103,6 +103,33 @@ def test_what_an_answer_told_of_its_sender_is_known_in_time_and_late() -> None:
     assert roster.knowledge.reports == {(bob, 1): Report(samples=20, loss=0.25)}
 
 
+def after(closed_count: int, rules: Rules) -> rounds.State:
+    """Before the round that follows on so many."""
+    settled = [replace(CLOSED, round=RoundId(1 + number)) for number in range(closed_count)]
+    return recovery.state(50.0, rules, first_carried(rules), settled, None, ())
+
+
+@pytest.mark.parametrize(
+    ("late", "closed_count", "to"),
+    [("weigh", 3, {2, 3, 4, 5}), ("discard", 3, {4, 5}), ("weigh", 4, {5})],
+    ids=["late answers count", "they do not", "no round will take them up"],
+)
+def test_answers_to_some_rounds_may_yet_count(
+    late: rounds.Late, closed_count: int, to: set[int]
+) -> None:
+    rules = replace(RULES, late=late, late_rounds_max=2, rounds=4)
+    state = after(closed_count, rules)
+    assert {n for n in range(1, 6) if rounds.may_yet_count(state, RoundId(n), rules)} == to
+    finished = rounds.Finished(state.past)
+    assert not any(rounds.may_yet_count(finished, RoundId(n), rules) for n in range(1, 6))
+
+
+def test_an_answer_is_to_come_to_a_round_that_has_not_been_opened_and_may_be() -> None:
+    state = after(3, RULES)
+    assert {n for n in range(1, 7) if rounds.is_to_come(state, RoundId(n))} == {5, 6}
+    assert not rounds.is_to_come(rounds.Finished(state.past), RoundId(6))
+
+
 def test_no_more_late_answers_are_taken_up_than_the_sum_has_room_for() -> None:
     """The operator made the cohort smaller while more waited than may wait now."""
     late = tuple(Named(ClientId(f"c{number}"), RoundId(1)) for number in range(3))
