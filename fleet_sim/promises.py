@@ -523,9 +523,6 @@ class CoordinatorPromises:
             if isinstance(effect, rounds.Invite) and event.client in effect.clients:
                 # It answered uninvited; the same event made a place free, and it was given it.
                 return False
-            if isinstance(effect, Publish) and isinstance(effect.to, OfferBoard):
-                # It answered a round that was not open yet; the same event opened it.
-                return False
         if not sortition.invites(offer, event.client, "train"):
             return False
         if isinstance(event, rounds.AnnounceCame):
