@@ -629,6 +629,9 @@ def may_yet_count(state: State, round_id: RoundId, rules: Rules) -> bool:
         return False
     if round_id >= state.round:
         return True
+    if isinstance(state, Averaging) and round_id == state.round - 1:
+        # Until it is written that it has closed: after a kill it is open again.
+        return True
     is_remembered = state.round - round_id <= rules.late_rounds_max
     return rules.late != "discard" and _more_to_come(state, rules) and is_remembered
 

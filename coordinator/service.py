@@ -846,9 +846,9 @@ class Service:
                 self._source, self._cost = upload, (announce.size_bytes, chunks)
                 self._on_answer(client, message)
                 return
-        # The announcement named its digest, and was signed where there are keys.
+        # The announcement was signed where there are keys, and named its digest.
         announce = upload.announce
-        self._reception.unreadable(client, str(why), announce.digest, is_proven=True)
+        self._reception.unreadable(client, str(why), _signed_as(announce), is_proven=True)
         self._tell(client, announce.run, announce.round, str(why))
 
     def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
@@ -881,11 +881,11 @@ class Service:
         return self._answers.check(client, update), self._answers.is_excused
 
     def _digest_of_answer(self) -> Digest:
-        """Of the one that has just come, or was announced."""
+        """Of the one that has just come, or of its announcement: of what was signed."""
         if self._announced is not None:
-            return self._announced.digest
+            return _signed_as(self._announced)
         if isinstance(self._source, Upload):
-            return self._source.announce.digest
+            return _signed_as(self._source.announce)
         return weights.digest(self._source)
 
     def _outdated_fault(self, number: RoundId) -> str:
@@ -1331,6 +1331,11 @@ class Service:
 
     def _last_words(self) -> list[Publish]:
         return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
+
+
+def _signed_as(announce: Announce) -> Digest:
+    """Of what its device signed: the digest in it is the device's to choose."""
+    return weights.digest(messages.encode(announce))
 
 
 def _at_once(

@@ -716,8 +716,11 @@ class MqttLink:
             self._lost(reason)
             self._protocol = _V311
         else:
+            if code != _KEEPALIVE_TIMEOUT:
+                # Silence is the way's fault.
+                reason += self._perhaps_for_dots()
             self._lost(
-                reason + self._perhaps_for_dots(),
+                reason,
                 thrown_out=self._up and code != _KEEPALIVE_TIMEOUT,
                 taken_over=self._protocol == _V5 and code == _TAKEN_OVER,
             )

@@ -200,7 +200,7 @@ class Run:
     served: Served | None = None
     """By the newest model that was evaluated."""
     quarantines: Spells = field(default_factory=Spells)
-    standings: Standings = field(default_factory=dict)
+    standings: Standings | None = None
 
     @property
     def is_virtual(self) -> bool:
@@ -318,11 +318,12 @@ def _read_lab(path: Path) -> Lab | None:
     return structs.replace(lab, weather=weather, repeat=without_passwords(lab.repeat))
 
 
-def _read_standings(path: Path) -> Standings:
+def _read_standings(path: Path) -> Standings | None:
+    """None where there is no such file: as of a run that was simulated, or handed on."""
     try:
         return _decode(msgspec.json.Decoder(dict[str, Standing]), path.read_bytes(), str(path))
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as bad:
         raise ReportError(f"{path}: {bad.strerror}") from bad
 

@@ -89,14 +89,23 @@ class Spells:
         return sorted(spells, key=lambda one: (one.began.round, one.client))
 
 
-def tables(spells: Spells, standings: Standings) -> Html:
-    """Nothing where there is nothing to tell."""
+def tables(spells: Spells, standings: Standings | None) -> Html:
+    """Nothing where there is nothing to tell. None: what is held against whom is not known here."""
+    held = standings or {}
     struck = [
         [markup.name(client), f"{len(one.strikes):,}", markup.name(one.last)]
-        for client, one in sorted(standings.items())
+        for client, one in sorted(held.items())
         if one.term is None and one.strikes
     ]
-    rows = [_row(spell, standings.get(spell.client)) for spell in spells.found]
+    rows = [
+        [
+            markup.name(spell.client),
+            str(spell.began),
+            _until(spell, held.get(spell.client), is_known=standings is not None),
+            markup.name(spell.why),
+        ]
+        for spell in spells.found
+    ]
     return join(
         _table("In quarantine", ["client", "from", "until", "why"], rows, spells.count),
         _table(
@@ -117,13 +126,11 @@ def _table(title: str, heads: list[str], rows: list[list[str]], count: int) -> H
     return join(shown, more)
 
 
-def _row(spell: Spell, standing: Standing | None) -> list[str]:
-    until = _until(standing) if spell.ended is None else f"out again by {spell.ended}"
-    return [markup.name(spell.client), str(spell.began), until, markup.name(spell.why)]
-
-
-def _until(standing: Standing | None) -> str:
-    """Of one that was not over when the last round closed."""
+def _until(spell: Spell, standing: Standing | None, *, is_known: bool) -> str:
+    if spell.ended is not None:
+        return f"out again by {spell.ended}"
+    if not is_known:
+        return "in it when the last round closed"
     if standing is None or standing.term is None:
         return "out again since the last round"
     by_whom = ", by a person’s word" if standing.by_hand else ""

@@ -84,6 +84,25 @@ def test_what_a_device_signed_is_a_strike(taken: Taken, tmp_path: Path) -> None:
         _clients_page(taken, "5 messages refused")
 
 
+def test_announcements_of_one_digest_are_a_strike_each(taken: Taken, tmp_path: Path) -> None:
+    """The digest is its sender's to choose: what it signed is not the same."""
+    with keyed._coordinator(tmp_path, keyed._file(taken.broker, "coordinator"), cohort=2):
+        keyed._is_here(taken, BOB)
+        keyed._is_here(taken, ANN)
+        _, offer = taken.offer(1)
+        early = keyed._place(BOB, ONE, offer, ANNOUNCE)
+        for number in range(5):
+            huge = Announce(
+                run=offer.run,
+                round=ONE,
+                digest=Digest("d" * 64),
+                size_bytes=2**40 - number,
+                chunk_bytes=4096,
+            )
+            _signs(taken, early, messages.encode(huge))
+        _clients_page(taken, "5 messages refused")
+
+
 def test_what_a_device_signed_is_one_strike_however_often_the_broker_says_it_again(
     taken: Taken, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules, Settled
 from fedmqtt.effects import Note, Publish
 from fedmqtt.messages import ModelRef, Offer, Presence, Receipt
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import ClientId, Digest, Inbox, RoundId, RunId
 from fleet_sim.disk import first_carried
 
 BOUNDS = Bounds(
@@ -154,6 +154,34 @@ def test_answers_to_some_rounds_may_yet_count(
     assert {n for n in range(1, 6) if rounds.may_yet_count(state, RoundId(n), rules)} == to
     finished = rounds.Finished(state.past)
     assert not any(rounds.may_yet_count(finished, RoundId(n), rules) for n in range(1, 6))
+
+
+def test_an_answer_to_a_round_that_is_being_closed_may_yet_count() -> None:
+    """After a kill that round is open again."""
+    rules = replace(RULES, late="discard", rounds=2)
+    averaging = rounds.Averaging(RoundId(3), after(2, rules).past)
+    assert {n for n in range(1, 5) if rounds.may_yet_count(averaging, RoundId(n), rules)} == {
+        2,
+        3,
+        4,
+    }
+
+
+def test_so_many_refusals_wait_for_a_model_and_no_more() -> None:
+    crowd = [ClientId(f"c{number}") for number in range(rounds.UNSAID_MAX + 1)]
+    past = after(1, RULES).past
+    state: rounds.State = rounds.Averaging(RoundId(2), past)
+    roster = Roster(RULES.task)
+    base = MODEL.digest
+    for client in (*crowd, crowd[0]):
+        came = rounds.UpdateCame(60.0, client, RULES.run, RoundId(1), base, "f")
+        state, effects = rounds.step(state, came, RULES, roster)
+        assert effects == []
+    _, effects = rounds.step(state, rounds.ModelReady(61.0, MODEL), RULES, roster)
+    told = [
+        one.to for one in effects if isinstance(one, Publish) and isinstance(one.message, Receipt)
+    ]
+    assert told == [Inbox(client) for client in crowd[:-1]]
 
 
 def test_an_answer_is_to_come_to_a_round_that_has_not_been_opened_and_may_be() -> None:

@@ -180,6 +180,10 @@ def test_who_was_shut_out_is_told_with_when_and_why(tmp_path: Path) -> None:
     ]
     assert text.after("why, the last time", 3) == ["cat", "2", "not a finite number"]
     assert "shut out" not in _page(write_run(tmp_path / "plain", lines[:1]))
+    # A history that was handed on without its folder.
+    alone = _Text(_page(write_run(tmp_path / "alone", lines))).after("why", 12)
+    assert alone[:4] == told[:4]
+    assert alone[6] == alone[10] == "in it when the last round closed"
 
 
 def test_of_very_many_who_were_shut_out_some_are_told(tmp_path: Path) -> None:
