@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.processes import children, cpu_s, rss_mb
-from benchmarks.round_overhead import FEDERATION
+from benchmarks.round_overhead import FEDERATION, federation_options
 from broker_config.local_broker import start_broker
 
 FLOODS: dict[str, list[str]] = {
@@ -83,18 +83,18 @@ def flooding(url: str, federation: str, *words: str) -> Iterator[None]:
         try:
             process.stdout.readline()
             yield
+            if process.poll() is not None:
+                raise RuntimeError(f"the flood ended before it was to: {' '.join(words)}")
         finally:
             process.kill()
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[federation_options()],
     )
-    parser.add_argument("--clients", type=int, default=10)
-    parser.add_argument("--params", type=int, default=199_210, help="float32 numbers in the model")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--signed", action="store_true", help="everybody has keys but who floods")
     parser.add_argument("--broker", default="mosquitto", help="mosquitto, embedded or mqtt://...")
     parser.add_argument("floods", nargs="*", default=list(FLOODS), help="of: " + ", ".join(FLOODS))
     return parser.parse_args()

@@ -230,19 +230,27 @@ def _start_clients(arguments: argparse.Namespace, broker: RunningBroker, scratch
     )
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def federation_options() -> argparse.ArgumentParser:
+    """Which federation is measured: a parent of parsers, this one's and `flood.py`'s."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--params", type=int, default=199_210, help="float32 numbers in the model")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--signed", action="store_true", help="coordinator and clients sign")
+    return parser
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[federation_options()],
+    )
     parser.add_argument(
         "--durability-cost",
         action="store_true",
         help="measure without forcing anything to the coordinator's disk, too",
     )
-    parser.add_argument("--signed", action="store_true", help="everybody signs")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="rounds before the measured")
     parser.add_argument("--in-process", action="store_true", help="all clients in one process")
     parser.add_argument("--broker", default="auto", help="mosquitto, embedded or mqtt://...")

@@ -10,7 +10,8 @@ as a kit's does, cuts the device off for a moment whose credentials are tried: r
 client, or give the coordinators' port with --broker.
 
 Ends with 0 where nothing has to be mended, 1 where something has, 3 where the broker does not let
-us in or is not who it should be.
+us in or is not who it should be, 4 where nothing failed, but the login was not tried, and next to
+nothing looked at.
 """
 
 import argparse
@@ -40,6 +41,9 @@ from fedmqtt.mqtt_link import (
 from fedmqtt.topics import Topics, is_name
 
 _ROLES: tuple[Role, ...] = ("device", "coordinator", "monitor")
+EXIT_NOT_LOOKED = 4
+"""Nothing failed, but the login was not tried: next to nothing is known of the account."""
+
 _DEFAULT_BROKER = "mqtt://localhost"
 _CHUNK_BYTES = 128 * 1024
 """As `transfer.chunk_bytes` and `link.chunk_bytes` unless somebody says otherwise."""
@@ -147,7 +151,9 @@ def _exit_code(results: list[Result]) -> int:
     failures = [one.finding for one in results if one.finding.status == "failed"]
     if any(one.denied for one in failures):
         return EXIT_DENIED
-    return 1 if failures else 0
+    if failures:
+        return 1
+    return EXIT_NOT_LOOKED if report.left_out(results) else 0
 
 
 def _as_json(case: Case, results: list[Result]) -> dict[str, object]:
@@ -157,6 +163,7 @@ def _as_json(case: Case, results: list[Result]) -> dict[str, object]:
         "role": case.role,
         "kind": case.kind or None,
         "checks": [report.as_json(one, case.kind) for one in results],
+        "left_out": report.left_out(results),
         "exit_code": _exit_code(results),
     }
 

@@ -132,10 +132,10 @@ class Kit:
         path = self._folders.plan
         try:
             self.plan = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Plan)
-            self._authority = Authority(_read_pair(self._folders.ca, "ca"))
-            self._federation_key = FederationKey(
-                self._folders.federation_key, self.plan.federation_key
-            )
+            path = self._folders.ca
+            self._authority = Authority(_read_pair(path, "ca"))
+            path = self._folders.federation_key
+            self._federation_key = FederationKey(path, self.plan.federation_key)
         except OSError as bad:
             raise KitError(
                 f"{bad.filename}: {bad.strerror}; `fedmqtt broker-kit {folder}` makes a kit"

@@ -22,13 +22,13 @@ class AccountKeys:
 
 
 class FederationKey:
-    """Of one kit, in a file. Raises OSError, and ValueError where that holds another one."""
+    """Of one kit, in a file. Raises OSError, and ValueError where that holds none, or another."""
 
     def __init__(self, path: Path, public: str) -> None:
         self._public = public
         self._private = path.read_text(encoding="utf-8").strip() if public else ""
         if public and signing.public_key(self._private) != public:
-            raise ValueError(f"{path} is not the key that this kit was made with")
+            raise ValueError("not the key that this kit was made with")
 
     def for_account(self, federation: str, name: str, role: Role) -> AccountKeys:
         """New ones for a device. A monitor reads nothing that is signed, and needs none."""
@@ -39,6 +39,7 @@ class FederationKey:
                 ticket = signing.ticket(self._private, federation, name, public)
                 return AccountKeys(self._public, own, ticket, public)
             case "coordinator" if self._private:
-                return AccountKeys(self._public, self._private)
+                ticket = signing.ticket(self._private, federation, name, self._public)
+                return AccountKeys(self._public, self._private, ticket)
             case _:
                 return AccountKeys()

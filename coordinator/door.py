@@ -9,7 +9,8 @@ Measured with Mosquitto 2.0.11: with an open door, 18 rounds of half a second di
 
 With a closed door newcomers are looked for now and then, by the presences that the broker retains.
 Brokers that give those to nobody who asks with wildcards are asked by name, so that newcomers wait
-until it is open again.
+until it is open again and they say something: nobody knows the name by which to ask for what lies
+there, and to listen to all presences meanwhile would let a flood of them in.
 """
 
 from collections.abc import Callable, Iterable, Iterator

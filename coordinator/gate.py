@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator import quarantine, quarantine_file
+from coordinator import quarantine, quarantine_file, round_rules
 from coordinator.config import Limits
 from coordinator.quarantine import Add, Moment, Order, Quarantine, Term
 from coordinator.rate_limits import Buckets
 from fedmqtt.effects import Seconds
 from fedmqtt.logs import printable
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, Digest
 
 POLL_S: Seconds = 1.0
 """How soon a person's order is noticed."""
@@ -79,12 +79,7 @@ class Gate:
         self._said: dict[ClientId, str] = {}
         self._bad_orders: set[Path] = set()
         """That lie there still, and were told of."""
-        rules = quarantine.Rules(
-            strikes=limits.strikes,
-            within_s=limits.strikes_within_s,
-            first_s=limits.quarantine_s,
-            longest_s=limits.quarantine_max_s,
-        )
+        rules = round_rules.of_quarantine(limits)
         self._quarantine = Quarantine(quarantine_file.load(run), rules)
         self._quarantine.pass_time(wall_clock())
         self._believes_broker = believes_broker
@@ -130,10 +125,11 @@ class Gate:
         """Whether a client in quarantine is told so, this time."""
         return self._refusals.take(self._now(), client)
 
-    def strike(self, client: ClientId, why: str) -> None:
+    def strike(self, client: ClientId, why: str, digest: Digest | None = None) -> None:
+        """With the digest of what it signed, where it did: no copy of that is a strike."""
         before = self._quarantine.term(client)
         self.say(client, why, logging.WARNING)
-        term = self._quarantine.strike(self._wall_clock(), client, why)
+        term = self._quarantine.strike(self._wall_clock(), client, why, digest)
         if term is not None and before is None:
             self._save()
             self._tell(client)
@@ -145,14 +141,22 @@ class Gate:
             self._tell(client)
 
     def say(self, client: ClientId, what: str, level: int = logging.INFO) -> None:
-        """A line in the log about what a client did: each once, and no more than a few a minute."""
+        """A line in the log about what a client did: each once, and no more than a few a minute.
+
+        Of who is in quarantine, or muted, it is one line that says so, whatever it did: what it
+        left on the broker comes again at each start."""
+        if self.is_out(client):
+            what = self._why_unheard(client)
         if self._said.get(client) == what or not self._lines.take(self._now(), client):
             return
+        self._remember(client, what)
+        _log.log(level, "%s: %s", client, what)
+
+    def _remember(self, client: ClientId, what: str) -> None:
         self._said.pop(client, None)
         self._said[client] = what
         if len(self._said) > quarantine.CLIENTS_MAX:
             del self._said[next(iter(self._said))]
-        _log.log(level, "%s: %s", client, what)
 
     # Quarantine
 
@@ -170,6 +174,9 @@ class Gate:
             return f"in quarantine {self._sentence(term)}"
         term = self._muted.term(client)
         return "" if term is None else f"not listened to {self._sentence(term)}"
+
+    def _why_unheard(self, client: ClientId) -> str:
+        return f"{self.why_out(client)}; what it says can wait"
 
     @property
     def out(self) -> list[ClientId]:
@@ -254,6 +261,8 @@ class Gate:
 
     def _tell(self, client: ClientId) -> None:
         _log.warning("%s is %s", client, self.why_out(client))
+        # That says it.
+        self._remember(client, self._why_unheard(client))
         self._on_change(client)
 
     def _tell_evicted(self) -> None:

@@ -20,7 +20,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from fedmqtt.effects import Seconds
-from fedmqtt.topics import NAME_PATTERN, ClientId
+from fedmqtt.topics import NAME_PATTERN, ClientId, Digest
 
 CLIENTS_MAX = 10_000
 """Of more clients with strikes, those are forgotten that were struck longest ago; who is in
@@ -29,9 +29,17 @@ be so many."""
 
 REASON_MAX = 300
 
+MARKS_MAX = 32
+"""Of so many messages of one client it is remembered that they were strikes. Whoever has had more
+of them in one run has been in quarantine for it, or sends one nonsense after the other."""
+
+_MARK_DIGITS = 16
+
 Moment = float
 Name = Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
 Reason = Annotated[str, Meta(max_length=REASON_MAX)]
+Mark = Annotated[str, Meta(max_length=_MARK_DIGITS)]
+"""The first digits of a digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,8 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     back. From then on the quarantine lasts its whole time, should the clock stay like that."""
     out_since: Moment = 0.0
     """When it came out of the last one."""
+    marks: tuple[Mark, ...] = ()
+    """Of what it signed that was a strike, oldest first: for as long as the run goes on."""
 
 
 CLEAN = Standing()
@@ -132,14 +142,27 @@ class Quarantine:
             if standing.term is None and standing.strikes
         }
 
-    def strike(self, at: Moment, client: ClientId, why: str) -> Term | None:
+    def strike(
+        self, at: Moment, client: ClientId, why: str, digest: Digest | None = None
+    ) -> Term | None:
         """The quarantine that begins by it, if one does. In quarantine nothing is held against a
-        client: it is not heard."""
-        standing = self.standings.pop(client, CLEAN)
+        client: it is not heard.
+
+        With the digest of what it signed, no copy of that is another strike: whoever carries
+        messages can say them again.
+        """
+        mark = () if digest is None else (digest[:_MARK_DIGITS],)
+        standing = self.standings.get(client, CLEAN)
+        if mark and mark[0] in standing.marks:
+            return standing.term
+        self.standings.pop(client, None)
         if standing.term is None:
             why = why[:REASON_MAX]
             standing = structs.replace(
-                standing, strikes=(*self._recent(standing, at), at), last=why
+                standing,
+                strikes=(*self._recent(standing, at), at),
+                last=why,
+                marks=(*standing.marks, *mark)[-MARKS_MAX:],
             )
             if 0 < self._rules.strikes <= len(standing.strikes):
                 standing = self._shut_out(standing, at)
@@ -151,17 +174,15 @@ class Quarantine:
         standing = self.standings.pop(order.client, CLEAN)
         self.has_changed = True
         match order:
-            case Lift():
-                return None
-            case Add(client=client, term=term):
-                if term.until is None or term.until > at:
-                    self._put(
-                        client,
-                        structs.replace(
-                            standing, term=term, strikes=(), by_hand=True, back_since=None
-                        ),
-                    )
-                return self.term(client)
+            case Add(term=term) if term.until is None or term.until > at:
+                standing = structs.replace(
+                    standing, term=term, strikes=(), by_hand=True, back_since=None
+                )
+            case _:
+                standing = _cleared(standing)
+        if standing != CLEAN:
+            self._put(order.client, standing)
+        return standing.term
 
     def pass_time(self, at: Moment) -> list[ClientId]:
         """Those whose quarantine is over."""
@@ -195,7 +216,7 @@ class Quarantine:
         recent = tuple(one for one in standing.strikes if at - one < self._rules.within_s)
         standing = structs.replace(standing, strikes=recent)
         is_forgotten = standing.terms == 0 or at - standing.out_since >= self._rules.longest_s
-        return CLEAN if not recent and is_forgotten else standing
+        return _cleared(standing) if not recent and is_forgotten else standing
 
     def _recent(self, standing: Standing, at: Moment) -> tuple[Moment, ...]:
         # Of a clock that was set back it is only known that it was not later than now.
@@ -229,6 +250,11 @@ class Quarantine:
         client = next(chain(free, shut_out), None)
         if client is not None and self.standings.pop(client).term is not None:
             self._evicted.append(client)
+
+
+def _cleared(standing: Standing) -> Standing:
+    """Nothing is held against it any more; what was is not held against it again."""
+    return Standing(marks=standing.marks)
 
 
 def until(term: Term, at: Moment) -> str:

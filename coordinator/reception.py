@@ -7,7 +7,8 @@
 
 Where there are keys the broker is not believed: a topic does not prove who wrote a message. Then
 only what its device signed is a strike, and is refused to it; presence, pieces and what stands in
-no place of ours are dropped without a word, and who floods is not listened to for a time.
+no place of ours are dropped without a word, and who floods is not listened to for a time. A broker
+can say again what a device signed once: each such message is one strike, however often it comes.
 
 A refusal lets a client forget its answer. So none is said of a round that is to come, and none to
 who is in quarantine while its answer could yet count: it keeps that, and sends it when it is out.
@@ -22,11 +23,11 @@ from coordinator.config import Limits
 from coordinator.door import Door
 from coordinator.gate import POLL_S, Gate
 from coordinator.roster import Roster
-from fedmqtt import messages
+from fedmqtt import messages, weights
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.logs import Seldom
 from fedmqtt.mqtt_link import MqttLink
-from fedmqtt.topics import Address, ClientId, PresenceOf, RoundId, Topics, UpdatePart
+from fedmqtt.topics import Address, ClientId, Digest, PresenceOf, RoundId, Topics, UpdatePart
 
 _log = logging.getLogger("coordinator")
 
@@ -101,7 +102,7 @@ class Reception:
         if gate.is_muted(client):
             return False
         if rounds.may_yet_count(self._state(), number, self._rules()):
-            gate.say(client, f"{gate.why_out(client)}; what it says of round {number} can wait")
+            gate.say(client, f"what it says of round {number} can wait")
         elif gate.answers_refusal(client):
             self._tell(address, payload, gate.why_out(client))
         return False
@@ -127,7 +128,9 @@ class Reception:
 
     def unread_part(self, address: UpdatePart, payload: bytes, why: str) -> None:
         """It is no message, or none for that place."""
-        self.unreadable(address.client, why, is_proven=self._is_proven(payload))
+        # The same bytes in another place are signed for themselves.
+        digest = weights.digest(self._topics.path(address).encode() + b"\0" + payload)
+        self.unreadable(address.client, why, digest, is_proven=self._is_proven(payload))
         self._tell(address, payload, why)
 
     def unread_pieces(self, client: ClientId, why: str) -> None:
@@ -135,13 +138,21 @@ class Reception:
         it again."""
         self.unreadable(client, why, is_proven=not self._has_keys)
 
-    def unreadable(self, client: ClientId, why: str, *, is_proven: bool) -> None:
-        """For all to see; and a strike, if it `is_proven` that the client said it."""
+    def unreadable(
+        self, client: ClientId, why: str, digest: Digest | None = None, *, is_proven: bool
+    ) -> None:
+        """For all to see; and a strike, if it `is_proven` that the client said it. Where there are
+        keys it has signed what has this digest."""
         self._facts.unreadable += 1
         self._facts.refusals.append(f"{client}: {why}")
         self._show()
         if is_proven:
-            self.gate.strike(client, why)
+            self.blame(client, why, digest)
+
+    def blame(self, client: ClientId, why: str, digest: Digest | None) -> None:
+        """A strike for what has this digest. With keys, for one message one, however often the
+        broker says it again; without, the broker is believed."""
+        self.gate.strike(client, why, digest if self._has_keys else None)
 
     def _is_proven(self, payload: bytes) -> bool:
         # What came through the link and is no piece was signed by its device.

@@ -11,10 +11,11 @@ from coordinator import (
     one_at_a_time,
     pacing,
     privacy,
+    quarantine,
     rounds,
     selection,
 )
-from coordinator.config import FederationConfig
+from coordinator.config import FederationConfig, Limits
 from coordinator.known import Known
 from coordinator.selection import Select, uniform
 from fedmqtt import messages, parts, settings
@@ -118,4 +119,13 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         seed=config.seed,
         concurrency=concurrency_of(config),
         masked=parts.load(privacy, config.privacy.aggregation).MASKS,
+    )
+
+
+def of_quarantine(limits: Limits) -> quarantine.Rules:
+    return quarantine.Rules(
+        strikes=limits.strikes,
+        within_s=limits.strikes_within_s,
+        first_s=limits.quarantine_s,
+        longest_s=limits.quarantine_max_s,
     )

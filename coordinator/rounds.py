@@ -25,6 +25,7 @@ place that is free is given to another at once, by `Invite`.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal, TypeVar
 
 from msgspec import structs
@@ -73,6 +74,9 @@ SETTLED_ROUNDS = 16
 HELD_PER_COHORT = 4
 """Late answers that may wait to be folded, in cohorts: each takes a little from what the exact sum
 can resolve."""
+
+UNSAID_MAX = 1000
+"""Refusals that wait for a model; names can be made up without end."""
 
 ROOM_FACTOR = 2
 """With sortition: for as many as were invited when the round opened there is room again."""
@@ -296,6 +300,9 @@ class Averaging:
     round: RoundId
     """The next one."""
     past: Past
+    unsaid: Mapping[ClientId, "tuple[Effect, ...]"] = field(default_factory=dict)
+    """Refusals of who came too late for the round that has just closed, until that is written down:
+    were we killed before, it would be open again, and a copy of what was refused could count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -640,6 +647,9 @@ def may_yet_count(state: State, round_id: RoundId, rules: Rules) -> bool:
         return False
     if round_id >= state.round:
         return True
+    if isinstance(state, Averaging) and round_id == state.round - 1:
+        # Until it is written that it has closed: after a kill it is open again.
+        return True
     is_remembered = state.round - round_id <= rules.late_rounds_max
     return rules.late != "discard" and _more_to_come(state, rules) and is_remembered
 
@@ -658,7 +668,7 @@ def _settled(state: State, round_id: RoundId) -> Settled | None:
 
 def _decide(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
     before = state
-    state, effects = _take_in(state, event, rules, roster)
+    state, effects = _hold_back(*_take_in(state, event, rules, roster), event, rules)
     if state.past.deaf_since is not None:
         return state, effects
     # Always: an old answer, a decline or a will can bring in the client that a round waited for.
@@ -713,7 +723,8 @@ def _take_in(
         case Stored(at, answers):
             return _take_stored(state, at, answers, rules)
         case ModelReady(at, model):
-            return _take_model(state, at, model, rules), []
+            unsaid = state.unsaid.values() if isinstance(state, Averaging) else ()
+            return _take_model(state, at, model, rules), [*chain(*unsaid)]
         case KeysCame(_, masking):
             return replace(state, past=replace(state.past, masking=masking)), []
         case LinkDown(at):
@@ -1317,6 +1328,29 @@ def _blaming(effect: Effect) -> Effect:
             return replace(effect, message=structs.replace(receipt, blamed=True))
         case _:
             return effect
+
+
+def _hold_back(
+    state: State, effects: list[Effect], event: Event, rules: Rules
+) -> tuple[State, list[Effect]]:
+    """Nobody is refused for the closing of a round that may be open again, should we be killed."""
+    if not isinstance(state, Averaging) or not isinstance(
+        event, AnnounceCame | UpdateCame | EvaluationCame
+    ):
+        return state, effects
+    is_just_closed = (event.run, event.round) == (rules.run, state.round - 1)
+    if not is_just_closed or not _is_refused(effects, _not_open(state, event.round)):
+        return state, effects
+    if event.client in state.unsaid or len(state.unsaid) < UNSAID_MAX:
+        # One more gets no word at all, and sends it again.
+        state = replace(state, unsaid={**state.unsaid, event.client: tuple(effects)})
+    return state, []
+
+
+def _is_refused(effects: list[Effect], reason: str) -> bool:
+    """Whether somebody is, for that."""
+    said = (effect.message for effect in effects if isinstance(effect, Publish))
+    return any(isinstance(one, Receipt) and one.reason == reason for one in said)
 
 
 def _refuse_foreign(event: AnnounceCame | UpdateCame | EvaluationCame) -> list[Effect]:

@@ -60,7 +60,7 @@ from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
-from fedmqtt import __version__, client_ids, data_query, messages, personal
+from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
@@ -227,7 +227,7 @@ class Service:
         self._failure: Exception | None = None
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
-        self._source: bytes | Path = b""
+        self._source: bytes | Upload = b""
         """What the answer that has just come was read from."""
         self._cost = (0, 0)
         """How many bytes that took, and how many messages."""
@@ -511,7 +511,8 @@ class Service:
         for record in recovered.records[-skew.ROUNDS :]:
             late = [client for client, _ in record.late_counted]
             # Who else was there is not known any more.
-            self._look_for_skew((), record.invited, [*record.answered, *late])
+            out = record.quarantined
+            self._look_for_skew((), record.invited, [*record.answered, *late], out)
         self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
@@ -921,15 +922,15 @@ class Service:
                 why = WireError("what the chunks add up to is no update")
             announce = upload.announce
             chunks = -(-announce.size_bytes // announce.chunk_bytes)
-            self._source, self._cost = upload.path, (announce.size_bytes, chunks)
+            self._source, self._cost = upload, (announce.size_bytes, chunks)
             if isinstance(message, Opened) and self._keyholder(client) is not None:
                 self._on_opened(client, message)
                 return
             if isinstance(message, Update | Evaluation):
                 self._on_answer(client, message)
                 return
-        # The announcement named its digest, and was signed where there are keys.
-        self._reception.unreadable(client, str(why), is_proven=True)
+        # The announcement was signed where there are keys, and named its digest.
+        self._reception.unreadable(client, str(why), _signed_as(announce), is_proven=True)
         self._tell(client, announce.run, announce.round, str(why))
 
     def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
@@ -969,6 +970,14 @@ class Service:
             return False
         return self._trust.is_revoked(base64.b64encode(update.masked.key).decode())
 
+    def _digest_of_answer(self) -> Digest:
+        """Of the one that has just come, or of its announcement: of what was signed."""
+        if self._announced is not None:
+            return _signed_as(self._announced)
+        if isinstance(self._source, Upload):
+            return _signed_as(self._source.announce)
+        return weights.digest(self._source)
+
     def _outdated_fault(self, number: RoundId) -> str:
         # Late answers are checked as if they were for the open round, and added to its sum.
         if number <= self._outdated:
@@ -997,7 +1006,7 @@ class Service:
             case Note(what, about):
                 _log.debug("%s: %s", what, about)
             case rounds.Blame(client, reason):
-                self._gate.strike(client, reason)
+                self._reception.blame(client, reason, self._digest_of_answer())
             case rounds.Admit(client):
                 self._admit(client)
             case rounds.Accept(client):
@@ -1120,8 +1129,8 @@ class Service:
         if isinstance(state, rounds.Collecting):
             left_s = max(0.0, state.closes_at - now)
         report = self._roster.knowledge.reports.get((named.client, named.round))
-        if isinstance(self._source, Path):
-            kept = Kept(named, file=self._source, report=report)
+        if isinstance(self._source, Upload):
+            kept = Kept(named, file=self._source.path, report=report)
         else:
             kept = Kept(named, message=self._source, report=report)
         self._folder.ledger.keep(kept, left_s, self._on_stored)
@@ -1248,12 +1257,16 @@ class Service:
         self._facts.lines.append(record.line())
         there = self._roster.willing(self._rules.purpose)
         answered = [client for client, _ in close.counted]
-        self._look_for_skew(there, close.invited, answered)
+        self._look_for_skew(there, close.invited, answered, self._gate.out)
         _log.info("%s", history.sentence(record))
         self._on_round(record)
 
     def _look_for_skew(
-        self, there: Sequence[ClientId], invited: Collection[ClientId], answered: list[ClientId]
+        self,
+        there: Sequence[ClientId],
+        invited: Collection[ClientId],
+        answered: list[ClientId],
+        out: Collection[ClientId],
     ) -> None:
         if not invited:
             # The last evaluation: nobody was asked to train.
@@ -1262,7 +1275,7 @@ class Service:
             # Who was there would be most of what is remembered.
             self._turnout = Turnout()
             return
-        self._turnout.closed(there, invited, sorted(set(answered)))
+        self._turnout.closed(there, invited, sorted(set(answered)), out)
         found = self._turnout.skew()
         said = (
             found.sentence(
@@ -1425,6 +1438,11 @@ class Service:
 
     def _last_words(self) -> list[Publish]:
         return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
+
+
+def _signed_as(announce: Announce) -> Digest:
+    """Of what its device signed: the digest in it is the device's to choose."""
+    return weights.digest(messages.encode(announce))
 
 
 def _at_once(

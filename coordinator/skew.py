@@ -18,12 +18,13 @@ each client could be expected to have answered several times: in a small or a yo
 answers more or less mean nothing. Drawing without replacement, as rounds do, spreads answers more
 evenly than that chance.
 
-Newcomers are not held to rounds before they came, nor is who left for good to those after. Pure.
+Newcomers are not held to rounds before they came, nor is who left for good to those after, nor who
+was in quarantine to any until it was out. Pure.
 """
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field
 
 from fedmqtt.topics import ClientId
@@ -37,6 +38,9 @@ EXPECTED_MIN = 5.0
 FAIRNESS_MAX = 0.75
 """Of what chance alone gives. Half of the clients answering 5 times as often as the others is 0.69,
 3 times as often 0.8."""
+
+_NAMED_MAX = 2
+"""Of so many who give few answers, it is said who they are."""
 
 DEVIATIONS_MIN = 5.0
 """Of a normal distribution: once in 3.5 million times. Each round asks again."""
@@ -55,34 +59,44 @@ class Skew:
     """J."""
     by_chance: float
     """J, were everybody as likely to be invited as any other."""
+    seldom: tuple[ClientId, ...] = ()
+    """Those who gave less than half of their share, by name."""
 
     def sentence(self, policy: str, cohort: int, aggregation: str = "fedavg") -> str:
         """What is the case, and what to do, where this policy selects for cohorts of this size."""
-        is_selected = policy != "round_robin" and cohort < self.clients
+        prefers = policy in _PREFERRING and cohort < self.clients
+        # Where nearly all are invited as it is, nobody's turn could come much more often.
+        is_passed_over = policy not in ("round_robin", *_PREFERRING) and 2 * cohort <= self.clients
         seldom_there = _SELDOM_COUNTED if aggregation in _CURES else _SELDOM_THERE
-        advice = _ADVICE.get(policy, _IN_TURN) if is_selected else seldom_there
+        advice = _EXPLORE if prefers else _IN_TURN if is_passed_over else seldom_there
         return (
-            f"{self.few} of {self.clients} clients gave half of the answers of the last"
-            f" {self.rounds} rounds (fairness {self.fairness:.2f}, {self.by_chance:.2f} by chance"
-            f" alone): {advice}"
+            f"{self._who} of the last {self.rounds} rounds (fairness {self.fairness:.2f},"
+            f" {self.by_chance:.2f} by chance alone): {advice}"
         )
+
+    @property
+    def _who(self) -> str:
+        if 0 < len(self.seldom) <= _NAMED_MAX:
+            # Of three clients one is always few: what tells something is who is missing.
+            return f"{' and '.join(self.seldom)} gave few of the answers"
+        return f"{self.few} of {self.clients} clients gave half of the answers"
 
 
 _IN_TURN = 'set selection = "round_robin", which invites first who was invited least recently'
 _SELDOM_THERE = (
-    "the others are seldom there when a round opens, or drop out; set aggregation ="
-    ' "mifa", by which they count as much all the same, or lengthen rounds.pause_s or'
-    " rounds.deadline_s until they can take part"
+    "who gives few is seldom there when a round opens, or drops out; set aggregation ="
+    ' "mifa", by which it counts as much all the same, or lengthen rounds.pause_s or'
+    " rounds.deadline_s until it can take part"
 )
 _CURES = ("mifa", "fedvarp", "fedau", "inverse_participation")
 _SELDOM_COUNTED = (
-    "the others are seldom there when a round opens, or drop out; this aggregation makes up for"
-    " much of it, and longer rounds.pause_s or rounds.deadline_s would let them take part"
+    "who gives few is seldom there when a round opens, or drops out; this aggregation makes up for"
+    " much of it, and longer rounds.pause_s or rounds.deadline_s would let it take part"
 )
-_ADVICE = dict.fromkeys(
-    ("by_speed", "power_of_choice", "oort"),
+_PREFERRING = ("by_speed", "power_of_choice", "oort")
+_EXPLORE = (
     "selection prefers some clients; if the model should be everybody's, raise"
-    ' selection_settings.explore or set selection = "round_robin"',
+    ' selection_settings.explore or set selection = "round_robin"'
 )
 
 
@@ -111,9 +125,14 @@ class Turnout:
     """Of all rounds so far."""
 
     def closed(
-        self, there: Iterable[ClientId], invited: Iterable[ClientId], answered: Collection[ClientId]
+        self,
+        there: Iterable[ClientId],
+        invited: Iterable[ClientId],
+        answered: Collection[ClientId],
+        out: Collection[ClientId] = (),
     ) -> None:
-        """A round has closed; `there` are those that could have been invited to train."""
+        """A round has closed; `there` are those that could have been invited to train, `out` those
+        in quarantine. Nothing is known of these any more: they begin anew when it is over."""
         self._count += 1
         for clients in (there, invited, answered):
             for client in clients:
@@ -126,6 +145,16 @@ class Turnout:
                 self._seen[client].answers -= 1
             oldest = self._count - ROUNDS + 1
             self._seen = {one: seen for one, seen in self._seen.items() if seen.last >= oldest}
+        self._forget(self._seen.keys() & set(out))
+
+    def _forget(self, clients: Set[ClientId]) -> None:
+        if not clients:
+            return
+        for client in clients:
+            del self._seen[client]
+        self._rounds = deque(
+            tuple(one for one in answered if one not in clients) for answered in self._rounds
+        )
 
     def skew(self) -> Skew | None:
         """None where there is none, or too little is known."""
@@ -150,7 +179,12 @@ class Turnout:
             few=_few(sorted((one.answers for one in seen), reverse=True)),
             fairness=fairness,
             by_chance=by_chance,
+            seldom=self._seldom(expected),
         )
+
+    def _seldom(self, expected: list[float]) -> tuple[ClientId, ...]:
+        shares = zip(self._seen.items(), expected, strict=True)
+        return tuple(sorted(name for (name, one), share in shares if one.answers < share / 2))
 
     def _expected(self, seen: list[_Seen]) -> list[float]:
         """Of each, an equal share of each round's answers among those that were there.

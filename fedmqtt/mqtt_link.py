@@ -33,7 +33,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from fedmqtt import pace
+from fedmqtt import dotted_names, pace
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
@@ -341,6 +341,7 @@ class MqttLink:
         self._options = options
         self._handle = handle
         self._seal = broker.seal or NO_KEYS
+        self._as_slashes = dotted_names.with_slashes(options.subscribe)
         self._tls = (broker.context or _tls_context(options.tls_ca)) if broker.tls else None
         self._alert = ""
         """What the broker said of our certificate, over this connection."""
@@ -691,7 +692,8 @@ class MqttLink:
         if (tell := self._dispensable.pop(topic, None)) is not None:
             tell(reason)
         elif topic in self._options.subscribe or topic in self._listening:
-            self._lost(f"{self._broker} does not let us read {topic}: {reason}")
+            reason = f"{self._broker} does not let us read {topic}: {reason}"
+            self._lost(reason + self._perhaps_for_dots())
         elif address is not None:
             self._tell(Refused(address, reason))
 
@@ -714,11 +716,19 @@ class MqttLink:
             self._lost(reason)
             self._protocol = _V311
         else:
+            if code != _KEEPALIVE_TIMEOUT:
+                # Silence is the way's fault.
+                reason += self._perhaps_for_dots()
             self._lost(
                 reason,
                 thrown_out=self._up and code != _KEEPALIVE_TIMEOUT,
                 taken_over=self._protocol == _V5 and code == _TAKEN_OVER,
             )
+
+    def _perhaps_for_dots(self) -> str:
+        # A broker of MQTT 5 says why.
+        name = next(iter(self._as_slashes.values()), "")
+        return dotted_names.may_be_why(name) if name and self._protocol == _V311 else ""
 
     def _fall_back(self) -> None:
         self._drop()
@@ -732,10 +742,11 @@ class MqttLink:
         thrown_out: bool = False,
         taken_over: bool = False,
         denied: bool = False,
+        hopeless: bool = False,
     ) -> None:
         self._drop()
         self._denied = self._denied + 1 if denied else 0
-        hopeless = denied and (not self._was_let_in or self._denied >= _DENIED_MAX)
+        hopeless |= denied and (not self._was_let_in or self._denied >= _DENIED_MAX)
         draw, options = random.SystemRandom().random(), self._options
         delay_s = pace.return_in_s(
             draw, self._attempt, options.retry_base_s, options.retry_max_s, self.spread_s
@@ -860,6 +871,8 @@ class MqttLink:
         elif self._options.tell_strays and (owner := self._topics.owner(topic)) is not None:
             strayed = Strayed(owner, topic, len(message.payload))
             self._post_for(client, lambda: self._tell(strayed))
+        elif self._as_slashes:
+            self._post_for(client, lambda: self._look_for_dots(topic))
 
     def _on_log(self, client: paho.Client, _data: Any, _level: int, text: str) -> None:
         if client is self._client and (alert := tls_alert(text)):
@@ -909,6 +922,12 @@ class MqttLink:
         if not self._flush_posted:
             self._flush_posted = True
             self._loop.post(self._flush)
+
+    def _look_for_dots(self, topic: str) -> None:
+        for pattern, name in self._as_slashes.items():
+            if paho.topic_matches_sub(pattern, topic):
+                self._lost(dotted_names.are_slashes(str(self._broker), name), hopeless=True)
+                return
 
     def _tell(self, event: LinkEvent) -> None:
         if not self._is_closed and self._back_in_s is None:

@@ -95,18 +95,21 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _set(values: dict[str, Any], override: str, kind: type[msgspec.Struct]) -> str:
-    """Returns the key that was set."""
+    """Returns the key that was set, or of the first table that was made for it."""
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise SettingsError(f"--set {override}: expected key=value, as in --set rounds.count=5")
     *tables, name = key.split(".")
-    for table in tables:
+    made = key
+    for depth, table in enumerate(tables, 1):
+        if table not in values:
+            made = min(made, ".".join(tables[:depth]), key=len)
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
             raise SettingsError(f"--set {override}: {table} is not a table")
     values[name] = _value(text.strip(), _type_at(kind, key))
-    return key
+    return made
 
 
 def _value(text: str, kind: inspect.Type) -> Any:

@@ -2,8 +2,10 @@
 
     federation's key   made with the kit; a coordinator signs with it, everyone knows its public one
     device's key       made at enrolment; the device signs its answers with it
-    ticket             the federation's signature of a device's name and public key, made at
-                       enrolment: so that a coordinator needs no list of devices
+    ticket             the federation's signature of its own name, a device's name and public key,
+                       made at enrolment: so that a coordinator needs no list of devices. A
+                       coordinator has one of the federation's key, which nobody else looks at: by
+                       it its credentials tell whether they are as they were made
 
 What is signed of a message is its topic and its SHA-256. libsodium goes over what it is given once
 to check and twice to sign, with SHA-512: 1 MB took 2.7 times as long to check as its SHA-256.
@@ -42,7 +44,7 @@ _OF_COORDINATOR, _OF_DEVICE, _TICKET, _ROUND_KEY = (
 
 
 class BadKey(ValueError):
-    """Text that is no key."""
+    """Text that is no key; says which, as credentials call it."""
 
 
 def new_key() -> str:
@@ -64,9 +66,13 @@ def ticket(federation_private: str, federation: str, device: str, device_public:
 def fits(
     device_private: str, ticket: str, federation_public: str, federation: str, device: str
 ) -> bool:
-    """Whether the federation gave this device this key. Raises BadKey."""
-    text = _ticket_text(federation, device, _Signer(device_private).public)
-    return _holds(_bytes(federation_public, _KEY_BYTES), _bytes(ticket, _SIGNATURE_BYTES), text)
+    """Whether the federation gave this device, or coordinator, this key. Raises BadKey."""
+    text = _ticket_text(federation, device, _Signer(device_private, "signing_key").public)
+    return _holds(
+        _bytes(federation_public, _KEY_BYTES, "federation_key"),
+        _bytes(ticket, _SIGNATURE_BYTES, "ticket"),
+        text,
+    )
 
 
 def signature(private_key: str, text: bytes) -> bytes:
@@ -123,7 +129,7 @@ class CoordinatorSeal:
     ) -> None:
         """`is_revoked` is asked for each answer of a device, by its public key as text."""
         self._federation = federation
-        self._signer = _Signer(private_key)
+        self._signer = _Signer(private_key, "signing_key")
         self._is_revoked = is_revoked
         # Remembers what held, and nothing else: an error is raised each time.
         self._check_ticket = functools.lru_cache(_TICKETS_KNOWN)(self._check_new_ticket)
@@ -167,9 +173,10 @@ class DeviceSeal:
     """Signs as one device, and asks the federation's signature of coordinators. Raises BadKey."""
 
     def __init__(self, private_key: str, ticket: str, federation_public: str) -> None:
-        self._signer = _Signer(private_key)
-        self._federation = _bytes(federation_public, _KEY_BYTES)
-        self._head = b"".join((BY_DEVICE, self._signer.public, _bytes(ticket, _SIGNATURE_BYTES)))
+        self._signer = _Signer(private_key, "signing_key")
+        self._federation = _bytes(federation_public, _KEY_BYTES, "federation_key")
+        signed = _bytes(ticket, _SIGNATURE_BYTES, "ticket")
+        self._head = b"".join((BY_DEVICE, self._signer.public, signed))
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
         if not is_signed(address) or messages.is_piece(message):
@@ -187,8 +194,8 @@ class DeviceSeal:
 
 
 class _Signer:
-    def __init__(self, private_key: str) -> None:
-        seed = _bytes(private_key, _KEY_BYTES)
+    def __init__(self, private_key: str, what: str = "a key") -> None:
+        seed = _bytes(private_key, _KEY_BYTES, what)
         self.public, self._secret = bindings.crypto_sign_seed_keypair(seed)
 
     def sign(self, text: bytes) -> bytes:
@@ -243,11 +250,13 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _bytes(text: str, size: int) -> bytes:
+def _bytes(text: str, size: int, what: str = "a key") -> bytes:
+    if not text:
+        raise BadKey(f"{what} is missing")
     try:
         data = base64.b64decode(text, validate=True)
     except (NoBase64, ValueError) as bad:
-        raise BadKey("a key is no base64") from bad
+        raise BadKey(f"{what} is no base64, or cut short") from bad
     if len(data) != size:
-        raise BadKey(f"a key has {len(data)} bytes, not {size}")
+        raise BadKey(f"{what} has {len(data)} bytes, not {size}")
     return data

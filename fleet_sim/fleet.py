@@ -263,6 +263,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Fleet:
 
     Raises SettingsError for a file that cannot be: names the key, what was expected, the choices.
     """
+    _check_where(path, overrides)
     rough = settings.read(path, overrides, FleetConfig)
     source = str(path)
     with under(f"{source}: "):
@@ -309,6 +310,22 @@ def _presets() -> Path:
 
 
 # What a file has to be like
+
+
+def _check_where(path: Path, overrides: Sequence[str]) -> None:
+    """A federation's settings are set where they are: in the table, or in the file that is named
+    instead of it. Raises SettingsError."""
+    named = settings.read(path, [], _Named).federation
+    file = path.parent / named if isinstance(named, str) else None
+    for override in overrides:
+        table, _, key = override.partition("=")[0].strip().partition(".")
+        if table == "federation" and key and file is not None:
+            raise SettingsError(
+                f"--set {override}: {path} names a file for its federation: set {key} in {file}"
+            )
+        if table in _ONLY_OF_FEDERATIONS:
+            there = f"in {file}" if file is not None else f"with --set federation.{override}"
+            raise SettingsError(f"--set {override}: {table} is the federation's: set it {there}")
 
 
 def _exact(rough: FleetConfig) -> type[FleetConfig]:
@@ -418,6 +435,17 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
         full = str((folder / found.initial_model).resolve())
         found = structs.replace(found, initial_model=full)
     return found
+
+
+class _Named(Struct, frozen=True):
+    """Of a fleet's file: its federation, whatever stands there."""
+
+    federation: Any = None
+
+
+_ONLY_OF_FEDERATIONS = frozenset(one.name for one in structs.fields(FederationConfig)) - {
+    one.name for one in structs.fields(FleetConfig)
+}
 
 
 class _Seed(Struct, frozen=True):

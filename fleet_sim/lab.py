@@ -41,6 +41,7 @@ from fleet_sim.lab_tensors import Cohort, Tensors, named_answer
 from fleet_sim.outcome import Outcome
 from fleet_sim.scene import Scene
 from fleet_sim.server import Server
+from fleet_sim.shut_out import ShutOut
 from fleet_sim.training.trainers import Trainers
 from fleet_sim.weather import Weather
 from learning_tasks.split_data import JUDGE
@@ -129,6 +130,7 @@ class Lab:
             cohort = Cohort(federation.task, lesson.trainers, self.tensors, lesson.folder)
             data, work = self.tensors, cohort
         self.server = Server(self._scene, rounds.step, self._told, Disk(), data)
+        self.server.shut_out = ShutOut(federation.limits, self.clock, self.server.tell)
         # At each round's end; with a million clients that would be most of what is done.
         self.server.promises.recounts = len(crew) <= _RECOUNTED_MAX
         owner = ClientConfig(broker="", federation="", id="each", task=federation.task)
@@ -257,6 +259,7 @@ class Lab:
             codecs=answers.codecs if answers else {},
             bytes_received=up,
             bytes_published=down,
+            quarantined=self.server.shut_out.why if self.server.shut_out else {},
         )
         self.records.append(record)
         self.marks.append(RoundMark(round=close.round, closed_s=at, bytes_up=up, bytes_down=down))

@@ -23,6 +23,9 @@ from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId
 
 _CROWDED = "too many wait already"
 """Why an answer cannot count late, as long as it is so."""
+_DISCARDED = "late answers are discarded"
+_NO_MORE = "no round will take it up"
+"""Why it can not, and could if its round were open."""
 
 
 class Broken(AssertionError):
@@ -78,9 +81,12 @@ class CoordinatorPromises:
     receipted: set[Named] = field(default_factory=set)
     """Who was told that its answer counts."""
     turned_away: set[Named] = field(default_factory=set)
-    """Who was told that its update does not count, by an open round or one that is known to have
-    closed, though it was invited and nothing is wrong with what is in it. It has forgotten it: a
-    copy of it, which may still be under way, must not count."""
+    """Who was told that its update does not count, though it was invited and nothing is wrong with
+    what is in it. It has forgotten it: a copy of it, which may still be under way, must not
+    count."""
+    unsaid: dict[Named, bool] = field(default_factory=dict)
+    """Who came too late for a round of which it is not written down that it has closed: they are
+    told when it is. And whether that will turn them away, as above."""
     used: dict[Named, RoundId] = field(default_factory=dict)
     """In which round's closing each answer counted."""
     held: list[Named] = field(default_factory=list)
@@ -106,6 +112,9 @@ class CoordinatorPromises:
     """Who is known to have been invited to each of the rounds, should it be killed now."""
     _shut_on_disk: set[RoundId] = field(default_factory=set)
     _closings_on_disk: int = 0
+    _closed_before: int = 0
+    """Rounds, when what is being checked happened. So says the next of those that were opened."""
+    _opened_before: int = 0
 
     def check(
         self,
@@ -115,6 +124,7 @@ class CoordinatorPromises:
         roster: Roster,
         alarm_at: Seconds | None,
     ) -> None:
+        self._closed_before, self._opened_before = len(self.closed), len(self.offers)
         if isinstance(event, rounds.ModelReady):
             self.model = event.model
         self._follows_link(event)
@@ -349,13 +359,13 @@ class CoordinatorPromises:
         """Why an answer cannot count late; nothing if it can."""
         rules, current = self.rules, len(self.closed) + 1
         if rules.late == "discard":
-            return "late answers are discarded"
+            return _DISCARDED
         if named.round not in self.offers or named.round >= current:
             return "its round has not been closed"
         if current - named.round > min(rules.late_rounds_max, rules.remembered_rounds):
             return "its round closed too long ago"
         if rules.rounds and current > rules.rounds:
-            return "no round will take it up"
+            return _NO_MORE
         if not sortition.invites(self.offers[named.round], named.client, "train"):
             return "it is uninvited"
         if named.client not in self.shut.get(named.round, {named.client}):
@@ -411,6 +421,9 @@ class CoordinatorPromises:
         else:
             if isinstance(event, rounds.ClientCame):
                 due = self._due_to_who_came(event, told)
+            if isinstance(event, rounds.ModelReady):
+                self._says_what_was_held_back(told)
+                told = []
             heard = sorted(f"{client} {receipt.round}" for client, receipt in told)
             wanted = sorted(f"{named.client} {named.round}" for named in due)
             hold(heard == wanted, f"receipts for {heard[:3]}, stored were {wanted[:3]}")
@@ -453,6 +466,13 @@ class CoordinatorPromises:
         if self._may_count_later(event, named):
             hold(not told, f"{what} was refused, and may count when there is room")
             return
+        counts = self._has_counted(named)
+        if not counts and event.run == self.rules.run and self._is_late_for_unwritten(event):
+            hold(not told, f"{what} was refused before it was written that its round has closed")
+            if named in self.unsaid or len(self.unsaid) < rounds.UNSAID_MAX:
+                could_count = self._could_count(event, effects)
+                self.unsaid[named] = could_count or self.unsaid.get(named, False)
+            return
         hold(len(told) == 1, f"{what} got {len(told)} receipts")
         client, receipt = told[0]
         of = (client, receipt.run, receipt.round)
@@ -460,12 +480,32 @@ class CoordinatorPromises:
         if event.run != self.rules.run:
             hold(not receipt.accepted, f"{what}, of run {event.run}: accepted")
             return
-        counts = self._has_counted(named)
         remembered = event.round > len(self.closed) - self.rules.remembered_rounds
         if receipt.accepted or remembered:
             hold(receipt.accepted == counts, f"{what} counts: {counts}; told: {receipt.accepted}")
         if not receipt.accepted and self._could_count(event, effects):
             self.turned_away.add(named)
+
+    def _says_what_was_held_back(self, told: list[tuple[ClientId, Receipt]]) -> None:
+        heard = {Named(client, receipt.round) for client, receipt in told}
+        wanted = set(self.unsaid)
+        hold(heard == wanted, f"refused {_some(heard)}, held back were {_some(wanted)}")
+        hold(len(told) == len(heard), "refused twice")
+        hold(not any(receipt.accepted for _, receipt in told), "held back, and then accepted")
+        hold(not any(self._is_unwritten(named.round) for named in heard), "refused too early")
+        self.turned_away |= {named for named, for_good in self.unsaid.items() if for_good}
+        self.unsaid.clear()
+
+    def _is_late_for_unwritten(self, event: _Asking) -> bool:
+        """Whether nothing but the closing of a round stands against it that would be open again
+        after a kill."""
+        never = isinstance(event, rounds.EvaluationCame)
+        reason = self._late_refusal(Named(event.client, event.round))
+        return self._is_unwritten(event.round) and (never or reason in (_DISCARDED, _NO_MORE))
+
+    def _is_unwritten(self, number: RoundId) -> bool:
+        """Whether the round had closed, and would be open again after a kill."""
+        return self._closings_on_disk < number <= self._closed_before
 
     def _may_count_later(self, event: _Asking, named: Named) -> bool:
         if isinstance(event, rounds.EvaluationCame) or event.run != self.rules.run:
@@ -473,10 +513,10 @@ class CoordinatorPromises:
         return not self._has_counted(named) and self._late_refusal(named) == _CROWDED
 
     def _could_count(self, event: _Asking, effects: list[rounds.Effect]) -> bool:
-        """Whether who is invited to train sends a good update, or announces it: to the open round,
-        or to one of which it is written down that it has closed."""
+        """Whether who is invited to train sends a good update, or announces it."""
         offer = self.offers.get(event.round)
-        if offer is None or self._closings_on_disk < event.round <= len(self.closed):
+        if offer is None or event.round > self._opened_before:
+            # Nobody could know of it: also where the same event opened it.
             return False
         if event.fault or isinstance(event, rounds.EvaluationCame):
             return False
@@ -689,6 +729,7 @@ class CoordinatorPromises:
         }
         for of_one_life in (self.storing, self.births, self.there, self.at_work, self.barred):
             of_one_life.clear()
+        self.unsaid.clear()
         self.finished = False
         self.deaf_since, self.greeted_at = at, math.inf
 

@@ -50,6 +50,7 @@ from fleet_sim.data_plane import DataPlane
 from fleet_sim.disk import Disk, DiskQueue, first_carried
 from fleet_sim.promises import CoordinatorPromises, hold
 from fleet_sim.scene import CHUNK_BYTES, Scene
+from fleet_sim.shut_out import ShutOut
 from fleet_sim.weather import FOREVER
 
 RETURN_MAX_S: Seconds = 5.0
@@ -106,6 +107,8 @@ class Server:
         self._uploads = self._new_uploads()
         self._watches_uploads = False
         self._queue = self._new_queue()
+        self.shut_out: ShutOut | None = None
+        """None: nobody ever is."""
 
     @property
     def now(self) -> Seconds:
@@ -303,6 +306,8 @@ class Server:
                 self.tell(rounds.ClientCame(now, client, message))
             case PresenceOf(client), Presence(session=token):
                 self.tell(rounds.ClientLeft(now, client, token))
+            case UpdatePart(), _ if not self._hears(address):
+                pass
             case UpdatePart(client=client), Update() | Evaluation():
                 self._take(client, message)
             case UpdatePart(client=client), Decline(run=run, round=round_id, reason=reason):
@@ -313,6 +318,20 @@ class Server:
                 self._take_chunk(client, int(part), message)
             case _:
                 raise AssertionError((address, message))
+
+    def _hears(self, address: UpdatePart) -> bool:
+        """Who is in quarantine is not, and is told so where that takes no answer away that could
+        count."""
+        client, number = address.client, address.round
+        why = self.shut_out.why_out(client) if self.shut_out is not None else ""
+        if not why or rounds.has_counted(self.state, client, number):
+            return True
+        if not rounds.may_yet_count(self.state, number, self.rules):
+            told = Receipt(
+                run=self.rules.run, round=number, accepted=False, reason=why, blamed=True
+            )
+            self._say(Inbox(client), told)
+        return False
 
     def _take(self, client: ClientId, answer: Update | Evaluation) -> None:
         now, fault = self.now, self.data.check(client, answer)
@@ -423,6 +442,8 @@ class Server:
                 # Who is honest must not end in quarantine for what the weather did.
                 liars = self._scene.liars
                 hold(liars is None or client in liars, f"{client} is blamed: {reason}")
+                if self.shut_out is not None:
+                    self.shut_out.strike(client, reason)
             case Note():
                 pass
 

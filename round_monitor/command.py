@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         return _fail("The screen needs rich: pip install 'fedmqtt[monitor]', or use --plain.", 2)
     except ValueError as wrong:
-        return _fail(str(wrong), 2)
+        return _fail(f"fedmqtt watch: {wrong}", 2)
     except BrokenPipeError:
         # `| head` has seen enough. What is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """A run's folder, read for a report: its rounds, who did what in them, its settings.
 
 <run>/history.jsonl     one closed round per line, as the coordinator wrote it
+<run>/quarantine/standings.json   who was in quarantine when the coordinator was last there
 <run>/lab.json          where the run was a simulation: virtual time, bytes, who held what
 <run>/federation.toml   the settings, where they are there; fleet.toml beside it
 
@@ -24,8 +25,10 @@ from msgspec import Struct, structs
 from fedmqtt import unreadable
 from fedmqtt.settings import without_passwords
 from round_monitor import units
+from round_monitor.run_quarantines import Moment, Spells, Standing, Standings
 
 HISTORY, LAB = "history.jsonl", "lab.json"
+STANDINGS = "quarantine/standings.json"
 SETTINGS = ("fleet.toml", "federation.toml")
 
 JUDGE = "judge"
@@ -98,6 +101,7 @@ class _Line(Struct, frozen=True):
     figures: _Figures | None = None
     bytes_received: int = 0
     bytes_published: int = 0
+    quarantined: dict[str, str] = {}
 
 
 class LabClient(Struct, frozen=True):
@@ -195,6 +199,8 @@ class Run:
     """The text of each settings file, by its name. Passwords in addresses are struck out."""
     served: Served | None = None
     """By the newest model that was evaluated."""
+    quarantines: Spells = field(default_factory=Spells)
+    standings: Standings | None = None
 
     @property
     def is_virtual(self) -> bool:
@@ -239,6 +245,7 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
     lab = _read_lab(folder / LAB)
     marks = {mark.round: mark for mark in lab.rounds} if lab else {}
     tallies = Tallies()
+    spells = Spells()
     rounds: list[Round] = []
     served: Served | None = None
     clock, meter = _Clock(), _Meter()
@@ -254,10 +261,12 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
         if rounds:
             at_s, moved = max(at_s, rounds[-1].at_s), max(moved, rounds[-1].bytes_moved)
         rounds.append(_round(line, at_s, moved))
+        spells.add(Moment(line.round, at_s), line.quarantined)
         served = line.figures or served
     if not rounds:
         raise ReportError(f"{folder / HISTORY}: no round has been closed in this run")
-    return Run(folder, rounds, tallies, lab, _read_settings(folder), served)
+    settings, standings = _read_settings(folder), _read_standings(folder / STANDINGS)
+    return Run(folder, rounds, tallies, lab, settings, served, spells, standings)
 
 
 def _lines(path: Path, progress: Callable[[int], None]) -> Iterator[_Line]:
@@ -307,6 +316,16 @@ def _read_lab(path: Path) -> Lab | None:
         raise ReportError(f"{path}: {bad.strerror}") from bad
     weather = {name: without_passwords(str(value)) for name, value in lab.weather.items()}
     return structs.replace(lab, weather=weather, repeat=without_passwords(lab.repeat))
+
+
+def _read_standings(path: Path) -> Standings | None:
+    """None where there is no such file: as of a run that was simulated, or handed on."""
+    try:
+        return _decode(msgspec.json.Decoder(dict[str, Standing]), path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return None
+    except OSError as bad:
+        raise ReportError(f"{path}: {bad.strerror}") from bad
 
 
 def _read_settings(folder: Path) -> dict[str, str]:

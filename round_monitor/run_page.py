@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from fedmqtt import __version__, unreadable
-from round_monitor import markup, run_charts, run_figures, run_groups, run_people, svg, units
+from round_monitor import (
+    markup,
+    run_charts,
+    run_figures,
+    run_groups,
+    run_people,
+    run_quarantines,
+    svg,
+    units,
+)
 from round_monitor.markup import Html, element, join
 from round_monitor.run_charts import Shown, run_heading
 from round_monitor.run_figures import ACCURACY, TARGETS, Point
@@ -140,6 +149,8 @@ def _sections(shown: Sequence[Shown]) -> list[Html]:
         _section("Rounds", run_charts.round_charts(shown)),
         _section("Who took part", run_people.participation(shown)),
     ]
+    if shut_out := _shut_out(shown):
+        sections.append(_section("Who was shut out", shut_out))
     if served := run_groups.served(shown):
         sections.append(_section("Whom the last model serves how well", served))
     if split := run_people.data_split(shown):
@@ -234,6 +245,17 @@ def _notes(shown: Sequence[Shown]) -> Html:
     if any(with_lab) and not all(with_lab):
         told.append("The two cannot be compared.")
     return element("p", " ".join(told), class_="quiet")
+
+
+def _shut_out(shown: Sequence[Shown]) -> Html:
+    """Nothing where nobody was."""
+    parts = []
+    for one in shown:
+        told = run_quarantines.tables(one.run.quarantines, one.run.standings)
+        if told and len(shown) > 1:
+            parts.append(element("h3", run_heading(one)))
+        parts.append(told)
+    return join(*parts)
 
 
 # Settings

@@ -33,4 +33,6 @@ class Screen:
 
 def print_once(board: Board, heading: str, now: str, colour: bool) -> None:
     console = Console(highlight=False, no_color=not colour)
-    console.print(render(board, heading, now))
+    # What is in a pipe is read by a program, or looked at later on another screen.
+    cuts = console.is_terminal
+    console.print(render(board, heading, now, cuts=cuts), soft_wrap=not cuts)

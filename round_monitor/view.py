@@ -43,13 +43,20 @@ _MISBEHAVING_MAX = 4
 
 
 def render(
-    board: Board, heading: str, now: str, trouble: str = "", height: int | None = None
+    board: Board,
+    heading: str,
+    now: str,
+    trouble: str = "",
+    height: int | None = None,
+    *,
+    cuts: bool = True,
 ) -> RenderableType:
     """`heading` names the broker, `now` is ISO 8601, `trouble` is shown above all else.
 
-    At most `height` lines; None: as many as there are.
+    At most `height` lines; None: as many as there are. `cuts`: lines that are longer than the
+    screen is wide end with an ellipsis there.
     """
-    return _Screen(board, heading, now, trouble, height)
+    return _Screen(board, heading, now, trouble, height, cuts)
 
 
 class _Mark(NamedTuple):
@@ -93,7 +100,13 @@ class _Section(NamedTuple):
 
 class _Screen:
     def __init__(
-        self, board: Board, heading: str, now: str, trouble: str, height: int | None
+        self,
+        board: Board,
+        heading: str,
+        now: str,
+        trouble: str,
+        height: int | None,
+        cuts: bool,
     ) -> None:
         self._board = board
         self._heading = heading
@@ -101,6 +114,7 @@ class _Screen:
         self._trouble = trouble
         # Not from the options: rich forgets the height inside of other renderables.
         self._height = height
+        self._cuts = cuts
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(options.max_width, _WIDTH_MAX)
@@ -110,7 +124,8 @@ class _Screen:
         for line in lines:
             line.no_wrap = True
             line.rstrip()
-            line.truncate(width, overflow="ellipsis")
+            if self._cuts:
+                line.truncate(width, overflow="ellipsis")
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
             yield line

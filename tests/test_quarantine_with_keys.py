@@ -8,11 +8,12 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from msgspec import structs
 
 from coordinator import quarantine_file
-from coordinator.quarantine import Add, Lift, Term
-from fedmqtt import messages
-from fedmqtt.messages import Chunk, Receipt
+from coordinator.quarantine import CLEAN, Add, Lift, Term
+from fedmqtt import messages, weights
+from fedmqtt.messages import Announce, Chunk, Go, Offer, Receipt
 from fedmqtt.topics import (
     ANNOUNCE,
     Address,
@@ -26,6 +27,7 @@ from fedmqtt.topics import (
 from tests import test_signatures as keyed
 from tests.broker_config.kit_broker import FEDERATION
 from tests.broker_config.raw_client import RawClient
+from tests.programs import wait_until
 from tests.test_signatures import ANN, BOB, ONE, TOPICS, Taken, broker, taken
 
 __all__ = ["broker", "taken"]
@@ -77,10 +79,91 @@ def test_what_a_device_signed_is_a_strike(taken: Taken, tmp_path: Path) -> None:
         keyed._is_here(taken, ANN)
         _, offer = taken.offer(1)
         place = keyed._place(BOB, ONE, offer)
-        junk = keyed._seal(taken.broker.account("bob")).sealed(place, TOPICS.path(place), b"junk")
-        for _ in range(5):
-            taken.says(place, junk)
+        for number in range(5):
+            _signs(taken, place, b"junk %d" % number)
         _clients_page(taken, "5 messages refused")
+
+
+def test_announcements_of_one_digest_are_a_strike_each(taken: Taken, tmp_path: Path) -> None:
+    """The digest is its sender's to choose: what it signed is not the same."""
+    with keyed._coordinator(tmp_path, keyed._file(taken.broker, "coordinator"), cohort=2):
+        keyed._is_here(taken, BOB)
+        keyed._is_here(taken, ANN)
+        _, offer = taken.offer(1)
+        early = keyed._place(BOB, ONE, offer, ANNOUNCE)
+        for number in range(5):
+            huge = Announce(
+                run=offer.run,
+                round=ONE,
+                digest=Digest("d" * 64),
+                size_bytes=2**40 - number,
+                chunk_bytes=4096,
+            )
+            _signs(taken, early, messages.encode(huge))
+        _clients_page(taken, "5 messages refused")
+
+
+def test_what_a_device_signed_is_one_strike_however_often_the_broker_says_it_again(
+    taken: Taken, tmp_path: Path
+) -> None:
+    """Also to a coordinator that was started again. Else a broker that was taken over could shut
+    out whoever has had anything refused."""
+    file, four = keyed._file(taken.broker, "coordinator"), ("--set", "limits.strikes=5")
+    with keyed._coordinator(tmp_path, file, *four, cohort=2) as coordinator:
+        keyed._is_here(taken, BOB)
+        keyed._is_here(taken, ANN)
+        _, offer = taken.offer(1)
+        for _ in range(3):
+            _is_refused_four_things(taken, offer)
+        _clients_page(taken, "4 refused lately")
+        wait_until(lambda: len(_marks(tmp_path)) == 4)
+        coordinator.process.kill()
+    before = len(taken.seen)
+    with keyed._coordinator(tmp_path, file, *four, cohort=2):
+        taken.offer(1, before)
+        _is_refused_four_things(taken, offer)
+        before = len(taken.seen)
+        taken.says(keyed._place(BOB, ONE, offer), keyed._signed(taken, BOB, offer))
+        assert taken.told(BOB, Receipt, before).accepted
+
+
+def _is_refused_four_things(taken: Taken, offer: Offer) -> None:
+    """Of bob's: junk, an answer to another task, an announcement of too much, and an answer to yet
+    another task, in pieces."""
+    place, early = keyed._place(BOB, ONE, offer), keyed._place(BOB, ONE, offer, ANNOUNCE)
+    large = keyed._answer_to(offer, fingerprint="e" * 16)
+    announced = Announce(
+        run=offer.run,
+        round=ONE,
+        digest=weights.digest(large),
+        size_bytes=len(large),
+        chunk_bytes=len(large),
+    )
+    huge = structs.replace(announced, digest=Digest("d" * 64), size_bytes=2**40)
+    for to, message in (
+        (place, JUNK),
+        (place, keyed._answer_to(offer, fingerprint="f" * 16)),
+        (early, messages.encode(huge)),
+    ):
+        before = len(taken.seen)
+        _signs(taken, to, message)
+        assert taken.told(BOB, Receipt, before).blamed
+    before = len(taken.seen)
+    _signs(taken, early, messages.encode(announced))
+    taken.told(BOB, Go, before)
+    chunk = Chunk(digest=announced.digest, data=memoryview(large))
+    taken.says(keyed._place(BOB, ONE, offer), messages.encode(chunk))
+    assert taken.told(BOB, Receipt, before).blamed
+
+
+def _signs(taken: Taken, place: UpdatePart, message: bytes) -> None:
+    """Its device; and it is said by whoever has got hold of it."""
+    seal = keyed._seal(taken.broker.account(place.client))
+    taken.says(place, seal.sealed(place, TOPICS.path(place), message))
+
+
+def _marks(folder: Path) -> tuple[str, ...]:
+    return quarantine_file.load(folder / "run").get(BOB, CLEAN).marks
 
 
 def test_in_quarantine_nothing_is_refused_that_a_device_may_not_have_sent(

@@ -242,6 +242,31 @@ def test_credentials_are_for_one_federation_and_one_device(
     role = _run(*_client(tmp_path, _file(broker, "coordinator"))[1:])
     assert role.returncode == 2
     assert "are a coordinator's, and this program needs a device's" in role.stderr
+    assert role.stderr.startswith("fedmqtt client: ")
+    watch = _run("watch", "--credentials", str(file), "--once")
+    assert watch.returncode == 2
+    assert watch.stderr.startswith(f"fedmqtt watch: credentials {file} are a device's, ")
     watch = _run("watch", "--credentials", str(_file(broker, "monitor")), "--federation", "x")
     assert "is for 'demo'" in watch.stderr
     assert watch.returncode == 2
+
+
+@pytest.mark.parametrize("changes", [{"federation": "other"}, {"id": "dan"}], ids=str)
+def test_credentials_under_another_name_end_the_program(
+    broker: KitBroker, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    """It would run, and nobody would hear it."""
+    coordinator = _changed(broker, "coordinator", tmp_path, **changes)
+    ann = _changed(broker, "ann", tmp_path, **changes)
+    words = (str(_config(tmp_path)), "--set", f"name={changes.get('federation', FEDERATION)}")
+    for program, file in {
+        ("client", *_client(tmp_path, ann)[2:]): ann,
+        ("coordinator", *words, "--credentials", str(coordinator)): coordinator,
+        ("doctor", "--credentials", str(ann)): ann,
+    }.items():
+        ended = _run(*program)
+        assert ended.returncode == 2
+        (said,) = ended.stderr.strip().splitlines()
+        assert said.startswith(
+            f"fedmqtt {program[0]}: credentials {file}: federation, id and keys do not fit together"
+        )

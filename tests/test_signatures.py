@@ -349,7 +349,7 @@ def test_a_coordinator_without_keys_does_not_take_the_seat_of_one_with(
     taken: Taken, tmp_path: Path
 ) -> None:
     """Its epoch would be a new federation's first, and the devices would hear nobody after it."""
-    keyless = _changed(taken.broker, "coordinator", tmp_path, federation_key="", signing_key="")
+    keyless = _changed(taken.broker, "coordinator", tmp_path, **_WITHOUT)
     other = tmp_path / "keyless"
     other.mkdir()
 

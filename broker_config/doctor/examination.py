@@ -16,6 +16,8 @@ from fedmqtt.mqtt_probe import ProbeEnded, ProbeRefused
 class Result:
     check: str
     finding: Finding
+    needed: tuple[str, ...] = ()
+    """The checks that should have gone well before, and did not."""
 
 
 def all_checks() -> dict[str, ModuleType]:
@@ -38,7 +40,7 @@ def examine(case: Case, begins: Callable[[str], None]) -> Iterator[Result]:
     for name, module in all_checks().items():
         lacking = [need for need in module.NEEDS if need not in went_well]
         if lacking:
-            yield Result(name, not_checked(_needs(lacking)))
+            yield Result(name, not_checked(_needs(lacking)), tuple(lacking))
             continue
         begins(name)
         finding = _finding(module, case)

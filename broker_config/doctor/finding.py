@@ -20,6 +20,8 @@ class Finding:
     remedies: Remedies = field(default_factory=dict)
     denied: bool = False
     """The broker does not let us in, or is not who it should be."""
+    to_look: str = ""
+    """What to do first, where it could have been looked at, and was not."""
 
 
 def ok(says: str) -> Finding:
@@ -36,5 +38,5 @@ def failed(
     return Finding("failed", says, means, remedies or {}, denied)
 
 
-def not_checked(why: str) -> Finding:
-    return Finding("not checked", why)
+def not_checked(why: str, to_look: str = "") -> Finding:
+    return Finding("not checked", why, to_look=to_look)

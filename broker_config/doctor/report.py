@@ -45,11 +45,48 @@ def lines(result: Result, kind: str) -> Iterator[str]:
 
 
 def summary(results: Sequence[Result]) -> str:
+    """How many of each, what to mend, and what was left out that could be looked at."""
     counts = Counter(result.finding.status for result in results)
     parts = [f"{counts[status]} {word}" for status, word in _WORDS.items() if counts[status]]
-    bad = [result.check.replace("_", " ") for result in results if _is_bad(result)]
-    verdict = f"To mend: {', '.join(bad)}." if bad else "Nothing that has to be mended."
-    return f"{', '.join(parts)}. {verdict}"
+    unseen = left_out(results)
+    bad = [result.check for result in results if result.finding.status == "failed"]
+    if bad:
+        verdict = f"To mend: {_named(bad)}."
+    elif unseen:
+        verdict = "Nothing of what was looked at has to be mended."
+    else:
+        verdict = "Nothing that has to be mended."
+    return "\n".join([f"{', '.join(parts)}. {verdict}", *_on_what_was_left_out(results, unseen)])
+
+
+def left_out(results: Sequence[Result]) -> list[str]:
+    """Checks that could be made, and were not, with those that need them."""
+    known = {result.check for result in results if result.finding.to_look}
+    for result in results:
+        if known.intersection(result.needed):
+            known.add(result.check)
+    return [result.check for result in results if result.check in known]
+
+
+def _on_what_was_left_out(results: Sequence[Result], unseen: Sequence[str]) -> Iterator[str]:
+    if not unseen:
+        return
+    yield from textwrap.wrap(f"NOT LOOKED AT: {_named(unseen)}.", _WIDTH)
+    for result in results:
+        if result.finding.to_look:
+            why = f"{result.check.replace('_', ' ')}: {result.finding.says}."
+            yield from textwrap.wrap(why, _WIDTH)
+            # In one piece, to be copied.
+            yield from textwrap.wrap(
+                f"To look: {result.finding.to_look}.",
+                _WIDTH,
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+
+
+def _named(checks: Sequence[str]) -> str:
+    return ", ".join(check.replace("_", " ") for check in checks)
 
 
 def as_json(result: Result, kind: str) -> dict[str, Any]:
@@ -59,12 +96,9 @@ def as_json(result: Result, kind: str) -> dict[str, Any]:
         "status": finding.status,
         "says": finding.says,
         "means": finding.means,
+        "to_look": finding.to_look,
         "change": list(_remedies(finding, kind)),
     }
-
-
-def _is_bad(result: Result) -> bool:
-    return result.finding.status == "failed"
 
 
 def _remedies(finding: Finding, kind: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from broker_config import kit
 from broker_config.certificates import Authority, Pair
 from broker_config.doctor.case import Case, Needs
 from broker_config.doctor.checks import acl_refuses
+from broker_config.doctor_command import EXIT_NOT_LOOKED
 from broker_config.kit import Kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
@@ -32,7 +33,7 @@ from tests.broker_config.doctors_patient import (
     said,
 )
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
-from tests.broker_config.plain_client import connected
+from tests.broker_config.plain_client import PlainClient, connected
 from tests.own_broker import free_port
 from tests.programs import running, wait_until
 
@@ -103,14 +104,19 @@ def test_nothing_is_left_on_the_broker(tmp_path: Path) -> None:
         for words in (("--role", "coordinator"), ("--role", "device", "--id", "pi-3")):
             examined("--broker", url, *_OPEN, *words)
         with connected(url, "who looks") as client:
-            client.subscribe("fed/#")
-            client.subscribe("fence")
-            client.publish("fence", b"")
-            assert client.receive().topic == "fence"
-            # All clients that there are, connected or with a session: the one that looks.
-            client.subscribe("$SYS/broker/clients/total")
-            while client.receive().payload != b"1":
-                pass
+            _finds_nothing(client, who_look=1)
+
+
+def _finds_nothing(client: PlainClient, who_look: int) -> None:
+    """Neither what is retained, nor a session."""
+    client.subscribe("fed/#")
+    client.subscribe("fence")
+    client.publish("fence", b"")
+    assert client.receive().topic == "fence"
+    # All clients that there are, connected or with a session.
+    client.subscribe("$SYS/broker/clients/total")
+    while client.receive().payload != str(who_look).encode():
+        pass
 
 
 def test_a_device_at_work_is_left_in_peace(tmp_path: Path) -> None:
@@ -154,14 +160,22 @@ def test_a_device_whose_client_runs_here_is_not_cut_off(
 ) -> None:
     lock = FolderLock(tmp_path)
     report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path))
-    assert report.exit_code == 0
+    assert report.exit_code == EXIT_NOT_LOOKED
+    assert set(report.left_out) == set(report.checks) - {"reach", "encryption", "room"}
     assert f"pi-3 is at work on this machine (process {os.getpid()})" in report.says("login")
     assert report.checks["login"]["status"] == report.checks["qos"]["status"] == "not checked"
     # By the port where sessions are not named by accounts it may be looked at.
     servers = f"mqtts://localhost:{kit_broker.servers_port}"
     report = _as(kit_broker.folder, "pi-3", "--state", str(tmp_path), "--broker", servers)
     assert "login" in report.with_status("ok")
+    assert (report.exit_code, report.left_out) == (0, [])
+    file = _file(kit_broker.folder, "pi-3")
+    _, text = said("--credentials", file, "--state", str(tmp_path))
     lock.release()
+    _, _, summary = text.rpartition("\n\n")
+    assert "Nothing that has to be mended" not in summary
+    assert "NOT LOOKED AT: login, " in summary
+    assert "To look: stop pi-3, or go by the port where coordinators log in" in summary
 
 
 def test_a_devices_own_session_is_left_with_its_own_subscriptions(tmp_path: Path) -> None:
@@ -241,14 +255,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
             assert doctor.wait() == 130
         assert "Traceback" not in doctor.log
         with connected(url, "who comes later") as later:
-            later.subscribe("fed/#")
-            later.subscribe("fence")
-            later.publish("fence", b"")
-            assert later.receive().topic == "fence"
-            later.subscribe("$SYS/broker/clients/total")
-            # The two that look.
-            while later.receive().payload != b"2":
-                pass
+            _finds_nothing(later, who_look=2)
 
 
 # What is wrong with a broker

@@ -145,3 +145,22 @@ def test_the_summary_counts_and_names() -> None:
     good = [Result("reach", ok("")), Result("queue", not_checked("needs session"))]
     assert report.summary(good) == "1 ok, 1 not checked. Nothing that has to be mended."
     assert report.summary([*good, _BAD]) == "1 ok, 1 FAILED, 1 not checked. To mend: packet size."
+
+
+def test_what_could_have_been_looked_at_is_named_with_what_needs_it() -> None:
+    results = [
+        Result("reach", ok("")),
+        Result("login", not_checked("pi-3 is at work", "stop it")),
+        Result("in_flight", not_checked("needs login"), ("login",)),
+        Result("queue", not_checked("needs in flight"), ("in_flight",)),
+        Result("room", not_checked("a monitor holds no model")),
+    ]
+    assert report.left_out(results) == ["login", "in_flight", "queue"]
+    assert report.summary(results).splitlines() == [
+        "1 ok, 4 not checked. Nothing of what was looked at has to be mended.",
+        "NOT LOOKED AT: login, in flight, queue.",
+        "login: pi-3 is at work.",
+        "To look: stop it.",
+    ]
+    told = report.summary([*results, _BAD]).splitlines()
+    assert told[0].endswith("To mend: packet size.") and told[1].startswith("NOT LOOKED AT: login")

@@ -13,7 +13,7 @@ from msgspec import structs
 from broker_config import access, certificates, kit, signing_keys
 from broker_config.kit import Kit, KitError
 from fedmqtt import command_line, credentials, revocations, signing
-from fedmqtt.credentials import CredentialsError
+from fedmqtt.credentials import CredentialsError, Damaged
 from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.topics import CHANNELS, ClientId, Inbox, PresenceOf, RoundId, Topics, UpdatePart
 from tests.broker_config.kit_broker import FEDERATION, plan
@@ -215,7 +215,10 @@ def test_a_key_of_another_kit_is_not_taken_for_its_own(folder: Path) -> None:
     kit.create(folder, plan(folder))
     path = folder / "ca" / "federation.key"
     path.write_text(signing.new_key())
-    with pytest.raises(KitError, match="not the key that this kit was made with"):
+    with pytest.raises(KitError, match=r"federation\.key: not the key that this kit was made with"):
+        Kit(folder)
+    path.write_text(signing.new_key()[:20])
+    with pytest.raises(KitError, match=r"federation\.key: a key .*; put back a copy of it"):
         Kit(folder)
     path.unlink()
     with pytest.raises(KitError, match=r"federation.key: No such file"):
@@ -223,10 +226,13 @@ def test_a_key_of_another_kit_is_not_taken_for_its_own(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["federation_key", "signing_key", "ticket"])
-@pytest.mark.parametrize("value", ["", "nonsense"])
-def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [("", "is missing"), ("no key", "is no base64"), ("nonsense", "has 6 bytes")],
+)
+def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str, what: str) -> None:
     found = credentials.read(kit.create(folder, plan(folder)).enroll("pi-3"))
-    with pytest.raises(CredentialsError, match="the credentials of pi-3 are damaged: a key"):
+    with pytest.raises(Damaged, match=f"^{name} {what}"):
         structs.replace(found, **{name: value}).seal()
 
 
@@ -338,8 +344,30 @@ def test_keys_of_another_device_or_federation_are_named(folder: Path, name: str)
     ours = credentials.read(Kit(folder).enroll("pi-3"))
     theirs = credentials.read(Kit(other).enroll("pi-4"))
     assert ours.seal() is not None
-    with pytest.raises(CredentialsError, match="do not fit together"):
+    with pytest.raises(Damaged, match="do not fit together"):
         structs.replace(ours, **{name: getattr(theirs, name)}).seal()
+
+
+@pytest.mark.parametrize("name", ["federation", "id", "ticket", "federation_key", "signing_key"])
+def test_a_coordinators_keys_are_those_of_its_federation(folder: Path, name: str) -> None:
+    others = folder.parent / "other"
+    kit.create(folder, plan(folder))
+    kit.create(others, structs.replace(plan(others), federation="other")).enroll("north")
+    ours, theirs = (
+        credentials.read(one / "accounts" / "coordinator.toml") for one in (folder, others)
+    )
+    assert ours.seal() is not None
+    changed = structs.replace(ours, **{name: "north" if name == "id" else getattr(theirs, name)})
+    with pytest.raises(Damaged, match="federation, id and keys do not fit together"):
+        changed.seal()
+
+
+def test_a_coordinator_of_a_kit_without_tickets_for_it_goes_on(folder: Path) -> None:
+    kit.create(folder, plan(folder))
+    found = credentials.read(folder / "accounts" / "coordinator.toml")
+    assert structs.replace(found, ticket="").seal() is not None
+    with pytest.raises(Damaged, match="do not fit together"):
+        structs.replace(found, ticket="", signing_key=signing.new_key()).seal()
 
 
 def test_a_damaged_kit_is_named(folder: Path) -> None:

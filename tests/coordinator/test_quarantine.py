@@ -1,11 +1,13 @@
 """Strikes and quarantines: when one begins, how long it lasts, and that it always ends."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator import quarantine
-from coordinator.quarantine import CLIENTS_MAX, Add, Lift, Quarantine, Rules, Term
-from fedmqtt.topics import ClientId
+from coordinator.quarantine import CLIENTS_MAX, MARKS_MAX, Add, Lift, Quarantine, Rules, Term
+from fedmqtt.topics import ClientId, Digest
 
 ANN, BOB = ClientId("ann"), ClientId("bob")
 HOUR = 3600.0
@@ -230,3 +232,37 @@ def test_what_a_person_wanted_is_never_forgotten_and_of_others_it_is_told() -> N
     assert len(held.terms) == CLIENTS_MAX and BOB not in held.standings
     held.obey(2.0, Add(client=BOB, term=for_good))
     assert len(held.terms) == CLIENTS_MAX + 1
+
+
+def test_a_copy_of_what_was_a_strike_is_none() -> None:
+    held = book()
+    for _ in range(5):
+        assert held.strike(0.0, ANN, "noise", Digest("a" * 64)) is None
+    assert len(held.standings[ANN].strikes) == 1
+    # Another's, or what nobody signed, is for itself.
+    assert held.strike(0.0, BOB, "noise", Digest("a" * 64)) is None
+    assert list(held.struck) == [ANN, BOB]
+    assert held.strike(0.0, ANN, "noise", Digest("b" * 64)) is None
+    assert held.strike(0.0, ANN, "noise") is not None
+
+
+def test_what_was_a_strike_once_is_none_when_all_else_is_forgotten() -> None:
+    held = book()
+    for letter in "abc":
+        held.strike(0.0, ANN, "noise", Digest(letter * 64))
+    assert held.term(ANN) is not None
+    held.obey(1.0, Lift(client=ANN))
+    held.pass_time(1.0)
+    assert held.term(ANN) is None
+    held.pass_time(100 * RULES.longest_s)
+    for letter in "abc":
+        assert held.strike(200 * RULES.longest_s, ANN, "noise", Digest(letter * 64)) is None
+    assert held.struck == {}
+
+
+def test_of_one_client_no_more_than_some_are_remembered() -> None:
+    held = book(replace(RULES, strikes=0))
+    for number in range(10 * MARKS_MAX):
+        held.strike(0.0, ANN, "noise", Digest(f"{number:064}"[::-1]))
+    marks = held.standings[ANN].marks
+    assert len(marks) == MARKS_MAX and all(len(mark) == 16 for mark in marks)

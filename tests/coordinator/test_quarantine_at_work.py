@@ -291,6 +291,38 @@ def test_a_coordinator_that_is_killed_lets_nobody_out(
         room.page("clients", lambda page: MALLORY in page.online and not page.quarantined)
 
 
+def test_who_is_in_quarantine_is_one_line_at_each_start(
+    room: Room, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However much of it lies on the broker."""
+    caplog.set_level(logging.INFO, "coordinator")
+    _, mallory = room.guests("ann", "mallory")
+
+    def shouts(last: str) -> None:
+        for number in (1, 2, 3):
+            mallory.shout(mallory.to(number=number), b"\xc1")
+        mallory.shout(mallory.to("nowhere"), b"")
+        mallory.shout(mallory.to(last), b"")
+        room.page("coordinator", lambda page: any(last in one for one in page.refusals))
+
+    with room.coordinating(config(2, 2, strikes=2), zeros(SIZE), tmp_path) as running:
+        mallory.offered(1)
+        shouts("before")
+        room.page("clients", is_out(MALLORY))
+        running.stop()
+        room.ended(running)
+    for last in ("once", "again"):
+        room.forget()
+        caplog.clear()
+        with room.coordinating(config(2, 2, strikes=2), None, tmp_path) as running:
+            room.page("clients", is_out(MALLORY))
+            shouts(last)
+            running.stop()
+        (line,) = [line for line in caplog.messages if line.startswith("mallory")]
+        assert line.startswith("mallory: in quarantine until ")
+        assert line.endswith("; what it says can wait")
+
+
 def test_an_order_that_was_given_while_nobody_ran_is_carried_out(
     room: Room, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,11 +168,28 @@ class Rounds(RuleBasedStateMachine):
             if isinstance(effect, rounds.Close):
                 self.can_be_closed(effect, before)
         self.refusals_are_noted(effects)
+        if isinstance(event, rounds.UpdateCame):
+            self.what_may_count_was_foretold(event, before, effects)
         self.promises.check(event, self.state, effects, self.roster, self.alarm)
         for effect in effects:
             self.perform(effect)
         if not self.slow_disk and self.remembered.on_the_way:
             self.keep_up()
+
+    def what_may_count_was_foretold(
+        self, event: rounds.UpdateCame, before: rounds.State, effects: list[rounds.Effect]
+    ) -> None:
+        """Else updates would be unpacked in vain, or refused without a look."""
+        asked = before, event.client, event.run, event.round, self.knobs
+        counts = any(isinstance(effect, rounds.Accept | rounds.Hold) for effect in effects)
+        offer = self.promises.offers.get(event.round)
+        is_good = (
+            offer is not None
+            and not event.fault
+            and (event.base, event.fingerprint) == (offer.model.digest, offer.model.fingerprint)
+        )
+        assert counts == (rounds.may_count(*asked) and is_good)
+        assert not counts or rounds.may_yet_count(before, event.round, self.knobs)
 
     def perform(self, effect: rounds.Effect) -> None:
         if self.lives_for is not None:
@@ -521,6 +538,42 @@ def after(
         state, effects = rounds.step(state, event, knobs, roster)
         told += effects
     return state, told
+
+
+def test_who_answers_a_round_that_is_not_open_yet_may_answer_it_when_it_is() -> None:
+    machine = Rounds()
+    machine.begin(
+        cohort=1,
+        quorum=1,
+        over=1.0,
+        learns=False,
+        clients_min=1,
+        pauses=(0.0, 0.0),
+        grace=0.0,
+        evaluate=(0, 0),
+        count=0,
+        late=("discard", 1),
+        late_rounds_max=1,
+        concurrency=0,
+        greet=0.0,
+        there=1,
+        slow_disk=False,
+        is_killed=False,
+        by_sortition=False,
+    )
+    ann = NAMES[0]
+    machine.answer_well(ann, samples=1, loss=None)
+    machine.leave(ann, "1")
+    machine.make_the_next_model()
+    nobody_is_there = machine.state
+    assert isinstance(nobody_is_there, rounds.Waiting)
+    # A sign of life: there is somebody for the second round.
+    machine.answer_well(ann, samples=1, loss=None)
+    opened = machine.state
+    assert isinstance(opened, rounds.Collecting) and not opened.answered
+    machine.slow_disk = True
+    machine.answer_well(ann, samples=1, loss=None)
+    assert rounds.has_counted(machine.state, ann, RoundId(2))
 
 
 def test_sixteen_closed_rounds_are_remembered() -> None:

@@ -12,7 +12,7 @@ from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules, Settled
 from fedmqtt.effects import Note, Publish
 from fedmqtt.messages import ModelRef, Offer, Presence, Receipt
-from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import ClientId, Digest, Inbox, RoundId, RunId
 from fleet_sim.disk import first_carried
 
 BOUNDS = Bounds(
@@ -101,6 +101,103 @@ def test_what_an_answer_told_of_its_sender_is_known_in_time_and_late() -> None:
     _, effects = rounds.step(state, told[bob], rules, roster)
     assert rounds.Hold(bob, RoundId(1)) in effects
     assert roster.knowledge.reports == {(bob, 1): Report(samples=20, loss=0.25)}
+
+
+@pytest.mark.parametrize(
+    ("base", "fault", "excused", "blamed_for"),
+    [
+        ("m0", "not a finite number", False, "not a finite number"),
+        ("m0", "no room on our disk", True, ""),
+        ("m9", "no room on our disk", True, "trained from model m9, not m0"),
+    ],
+    ids=["its sender's fault", "not its fault", "its fault, and another's"],
+)
+def test_who_could_not_have_done_otherwise_is_not_blamed(
+    base: str, fault: str, excused: bool, blamed_for: str
+) -> None:
+    ann = ClientId("ann")
+    state: rounds.State = rounds.begin(RULES)
+    roster = Roster(RULES.task)
+    effects: list[rounds.Effect] = []
+    for event in (
+        rounds.ClientCame(0.0, ann, Presence(online=True, session="1", purposes=("train",))),
+        rounds.ModelReady(0.0, MODEL),
+        rounds.UpdateCame(1.0, ann, RULES.run, RoundId(1), base, "f", fault, excused=excused),
+    ):
+        state, effects = rounds.step(state, event, RULES, roster)
+    (receipt,) = [
+        effect.message
+        for effect in effects
+        if isinstance(effect, Publish) and isinstance(effect.message, Receipt)
+    ]
+    assert not receipt.accepted and receipt.blamed is bool(blamed_for)
+    blames = [effect for effect in effects if isinstance(effect, rounds.Blame)]
+    assert blames == ([rounds.Blame(ann, blamed_for)] if blamed_for else [])
+
+
+def after(closed_count: int, rules: Rules) -> rounds.State:
+    """Before the round that follows on so many."""
+    settled = [replace(CLOSED, round=RoundId(1 + number)) for number in range(closed_count)]
+    return recovery.state(50.0, rules, first_carried(rules), settled, None, ())
+
+
+@pytest.mark.parametrize(
+    ("late", "closed_count", "to"),
+    [("weigh", 3, {2, 3, 4, 5}), ("discard", 3, {4, 5}), ("weigh", 4, {5})],
+    ids=["late answers count", "they do not", "no round will take them up"],
+)
+def test_answers_to_some_rounds_may_yet_count(
+    late: rounds.Late, closed_count: int, to: set[int]
+) -> None:
+    rules = replace(RULES, late=late, late_rounds_max=2, rounds=4)
+    state = after(closed_count, rules)
+    assert {n for n in range(1, 6) if rounds.may_yet_count(state, RoundId(n), rules)} == to
+    finished = rounds.Finished(state.past)
+    assert not any(rounds.may_yet_count(finished, RoundId(n), rules) for n in range(1, 6))
+
+
+def test_an_answer_to_a_round_that_is_being_closed_may_yet_count() -> None:
+    """After a kill that round is open again."""
+    rules = replace(RULES, late="discard", rounds=2)
+    averaging = rounds.Averaging(RoundId(3), after(2, rules).past)
+    assert {n for n in range(1, 5) if rounds.may_yet_count(averaging, RoundId(n), rules)} == {
+        2,
+        3,
+        4,
+    }
+
+
+def test_so_many_refusals_wait_for_a_model_and_no_more() -> None:
+    crowd = [ClientId(f"c{number}") for number in range(rounds.UNSAID_MAX + 1)]
+    past = after(1, RULES).past
+    state: rounds.State = rounds.Averaging(RoundId(2), past)
+    roster = Roster(RULES.task)
+    base = MODEL.digest
+    for client in (*crowd, crowd[0]):
+        came = rounds.UpdateCame(60.0, client, RULES.run, RoundId(1), base, "f")
+        state, effects = rounds.step(state, came, RULES, roster)
+        assert effects == []
+    _, effects = rounds.step(state, rounds.ModelReady(61.0, MODEL), RULES, roster)
+    told = [
+        one.to for one in effects if isinstance(one, Publish) and isinstance(one.message, Receipt)
+    ]
+    assert told == [Inbox(client) for client in crowd[:-1]]
+
+
+def test_an_answer_is_to_come_to_a_round_that_has_not_been_opened_and_may_be() -> None:
+    state = after(3, RULES)
+    assert {n for n in range(1, 7) if rounds.is_to_come(state, RoundId(n))} == {5, 6}
+    assert not rounds.is_to_come(rounds.Finished(state.past), RoundId(6))
+
+
+def test_nothing_late_may_count_while_no_more_can_wait() -> None:
+    rules = replace(RULES, late="weigh")
+    ann = ClientId("ann")
+    closed = replace(CLOSED, train=frozenset({ann}))
+    held = [Named(ClientId(f"c{number}"), RoundId(1)) for number in range(rules.held_max)]
+    for waiting, may in ((held, False), (held[1:], True)):
+        state = recovery.state(50.0, rules, first_carried(rules), [closed], None, waiting)
+        assert rounds.may_count(state, ann, rules.run, RoundId(1), rules) is may
 
 
 def test_no_more_late_answers_are_taken_up_than_the_sum_has_room_for() -> None:

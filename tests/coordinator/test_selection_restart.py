@@ -157,5 +157,5 @@ def test_that_one_client_gives_all_answers_is_told_after_a_restart_too(
             play(range(15, 25))
             page = room.page("coordinator", lambda page: page.skew != "")
             kill(room, program)
-    assert page.skew.startswith("1 of 3 clients gave half of the answers of the last ")
+    assert " gave few of the answers of the last " in page.skew
     assert "lengthen rounds.pause_s or rounds.deadline_s" in page.skew

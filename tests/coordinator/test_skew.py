@@ -129,8 +129,10 @@ FOUND = Skew(clients=40, rounds=100, few=5, fairness=0.412, by_chance=0.95)
         ("stratified", 10, 'set selection = "round_robin"'),
         ("oort", 10, "raise selection_settings.explore or"),
         ("round_robin", 10, 'set aggregation = "mifa"'),
-        # Everybody is invited as it is.
+        # Everybody, or nearly, is invited as it is.
         ("uniform", 40, "or lengthen rounds.pause_s or rounds.deadline_s"),
+        ("uniform", 21, "or lengthen rounds.pause_s or rounds.deadline_s"),
+        ("oort", 21, "raise selection_settings.explore or"),
     ],
 )
 def test_what_to_do_is_said_in_a_sentence(policy: str, cohort: int, advice: str) -> None:
@@ -140,6 +142,33 @@ def test_what_to_do_is_said_in_a_sentence(policy: str, cohort: int, advice: str)
         " chance alone): "
     )
     assert advice in said
+
+
+def test_in_a_small_fleet_it_is_said_who_is_missing() -> None:
+    found = turnout(*[("abc", "ab")] * 60, ("abc", "abc")).skew()
+    assert found is not None and found.seldom == (ClientId("c"),)
+    said = found.sentence("uniform", 2)
+    assert said.startswith("c gave few of the answers of the last 61 rounds (fairness 0.")
+    assert "round_robin" not in said and "who gives few is seldom there when a round opens" in said
+
+
+def test_who_is_in_quarantine_is_not_missed() -> None:
+    both, all_three = (ANN, BOB), (ANN, BOB, CAT)
+    seen = Turnout()
+    for _ in range(10):
+        seen.closed(all_three, all_three, all_three)
+    for _ in range(60):
+        seen.closed(both, both, both, out=[CAT])
+    assert seen.skew() is None
+    # Nor when it is over, for the time before.
+    for _ in range(20):
+        seen.closed(all_three, all_three, all_three)
+    assert seen.skew() is None
+    # But from then on.
+    for _ in range(95):
+        seen.closed(all_three, all_three, both)
+    found = seen.skew()
+    assert found is not None and found.seldom == (CAT,)
 
 
 def test_whoever_makes_up_for_it_already_is_not_told_to() -> None:

@@ -64,9 +64,12 @@ def averaging(room: Room) -> None:
     room.page("coordinator", lambda page: page.state == "averaging")
 
 
-def refused_as_late(guest: Guest, offer: Offer) -> None:
+def answer_late(guest: Guest, offer: Offer) -> None:
     name = str(guest.client)
     guest.say(update(offer, CHANGES[name], SAMPLES[name]), number=offer.round)
+
+
+def refused_as_late(guest: Guest, offer: Offer) -> None:
     receipt = guest.receipt()
     assert not receipt.accepted and receipt.reason.startswith(f"late: round {offer.round} "), (
         receipt
@@ -81,11 +84,14 @@ def test_who_comes_and_what_comes_late_is_heard_meanwhile(federation: Slow) -> N
             answer(ann, first)
             answer(bob, first)
             averaging(room)
-            refused_as_late(cat, first)
+            answer_late(cat, first)
             room.guest("dan").come(task=first.task, purposes=("train",))
             room.page("coordinator", lambda page: page.clients_online == 4)
             assert not any(offer and offer.round == 2 for offer in ann.offers)
+            # It is not written down yet that the round has closed.
+            assert not cat.has_mail
             room.wait(federation.open_gate)
+            refused_as_late(cat, first)
             second = ann.offered(2)
             assert second.model.digest != first.model.digest
 
@@ -101,7 +107,10 @@ def test_told_to_stop_it_makes_the_model_first_and_holds_the_seat_meanwhile(
             answer(bob, first)
             averaging(room)
             program.process.send_signal(signal.SIGINT)
-            refused_as_late(cat, first)
+            answer_late(cat, first)
+            # Heard behind that, and behind the signal.
+            cat.say(update(first, CHANGES["cat"], round=2), number=2)
+            assert cat.receipt().reason == "round 2 has not been opened"
             room.wait(federation.open_gate)
             room.wait(lambda: program.process.poll() is not None)
             assert program.wait() == 130
@@ -112,6 +121,9 @@ def test_told_to_stop_it_makes_the_model_first_and_holds_the_seat_meanwhile(
         with federation.coordinating(*GATED, *TWO_OF_THREE):
             second = back(room, ann, first)
             assert second.round == 2 and second.model.digest != first.model.digest
+            # It has had no word, so it sends it again.
+            answer_late(cat, first)
+            refused_as_late(cat, first)
 
 
 def test_killed_meanwhile_it_averages_again_and_the_model_is_the_same_to_the_last_bit(

@@ -178,6 +178,11 @@ def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence
             "oven.degrees=500",
             "the command line: oven.degrees: expected a whole number <= 300 (How hot it gets)",
         ),
+        (
+            "stove.heat=1",
+            "the command line: unknown key stove; choose from: name, kind, layers, sugar, oven,"
+            " extras",
+        ),
         ("oven.heat=1", "the command line: unknown key oven.heat; choose from: degrees, fan"),
         (
             "oven=1",

@@ -413,6 +413,11 @@ def test_an_impossible_fleet_is_refused_with_the_key_and_the_choices(
             " keys",
         ),
         (
+            "rounds.count=2",
+            "--set rounds.count=2: rounds is the federation's: set it with"
+            " --set federation.rounds.count=2",
+        ),
+        (
             "federation=gone.toml",
             "fleet.toml: federation: gone.toml: no such file",
         ),
@@ -431,6 +436,24 @@ def test_masked_answers_are_not_simulated(tmp_path: Path) -> None:
     ]
     sentence = "federation.privacy.aggregation is 'trusted': simulated clients have no keys"
     assert sentence in mistake(tmp_path, "", *masked)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("federation.codec=int8", "fleet.toml names a file for its federation: set codec in ours"),
+        ("rounds.count=2", "rounds is the federation's: set it in ours"),
+    ],
+)
+def test_what_stands_in_a_federations_own_file_is_set_there(
+    tmp_path: Path, override: str, sentence: str
+) -> None:
+    (tmp_path / "ours.toml").write_text('name = "ours"\ntask = "learning_tasks.linear"\n')
+    (tmp_path / "fleet.toml").write_text('federation = "ours.toml"\nclients = 3\n')
+    with pytest.raises(SettingsError) as error:
+        fleet.read(tmp_path / "fleet.toml", [override])
+    said = str(error.value).replace(f"{tmp_path}/", "")
+    assert said == f"--set {override}: {sentence}.toml"
 
 
 def test_a_fleet_without_a_federation_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def run(name: str, seconds: int, kept: Path) -> Outcome:
     kept.mkdir(parents=True, exist_ok=True)
     before = set(kept.iterdir())
     with tempfile.TemporaryDirectory() as grown:
+        # Formats grow: what was committed may lack a field that messages have today.
+        corpus.write(DECODERS[name], Path(grown))
         flags = [
             grown,
             *(
@@ -116,7 +118,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return repeat(asked.repeat[0], Path(asked.repeat[1]))
     if asked.write_corpus:
         for name in names:
-            sys.stdout.write(f"{name}: {corpus.write(DECODERS[name])} seeds\n")
+            count = corpus.write(DECODERS[name], corpus.CORPUS / name)
+            sys.stdout.write(f"{name}: {count} seeds\n")
         return 0
     sys.stdout.write(f"{'decoder':22} {'executions':>12} {'findings':>12}\n")
     outcomes = []

@@ -1,6 +1,6 @@
-"""What fuzzing begins with: valid bytes for each decoder, made by a script and committed.
+"""What fuzzing begins with: valid bytes for each decoder, as made now and as were committed.
 
-corpus/<decoder>/<n>.bin    its seeds: `make fuzz ARGS=--write-corpus` makes them anew
+corpus/<decoder>/<n>.bin    its seeds when `make fuzz ARGS=--write-corpus` was last called
 found/<decoder>/<what>.bin  what once broke it, tried in every test run
 """
 
@@ -12,9 +12,8 @@ CORPUS = Path(__file__).parent / "corpus"
 FOUND = Path(__file__).parent / "found"
 
 
-def write(decoder: Decoder) -> int:
+def write(decoder: Decoder, folder: Path) -> int:
     """Its seeds take the place of what is there; how many there are."""
-    folder = CORPUS / decoder.name
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()

@@ -38,7 +38,7 @@ from round_monitor import run_files, run_page
 from round_monitor.run_files import ReportError
 from tests.coordinator.test_ledger import BEGINNING, CARRIED, opening, record
 from tests.edge_client.jobs import job
-from tests.fuzz.decoder import Decoder
+from tests.fuzz.decoder import Decoder, MadeNothing
 from tests.fuzz.numbers import LAYOUT, SIZE
 from tests.round_monitor.run_folders import line
 
@@ -69,22 +69,28 @@ def place(name: str, data: bytes) -> Path:
 # A device's
 
 
-def _with_sum(data: bytes) -> bytes:
+def with_sum(data: bytes) -> bytes:
     """As its own program would have written it: a disk's damage is found by the sum, and only who
     can make one comes any further."""
     return hashlib.sha256(data).digest() + data
 
 
+def without_sum(path: Path) -> bytes:
+    return bytes(checked_file.read(path))
+
+
 def _memory(data: bytes) -> None:
-    place(f"memory/{RUN}.memory", _with_sum(data))
+    place(f"memory/{RUN}.memory", with_sum(data))
     memory = DeviceMemory(folder("memory"))
     found = remembered.read(memory, RUN)
     for array in found.arrays.values():
         assert array.dtype.str in ("<f4", "<i4") and array.nbytes <= len(data)
     # What the agent does with it, which knows no arrays.
     answer = Answer(RUN, RoundId(3), Digest("c" * 64), 1)
-    place(f"memory/{RUN}.memory", _with_sum(data))
+    place(f"memory/{RUN}.memory", with_sum(data))
     memory.settle(answer, accepted=False, counted=RoundId(2))
+    if found is remembered.NOTHING:
+        raise MadeNothing
 
 
 def _memories() -> list[bytes]:
@@ -94,16 +100,18 @@ def _memories() -> list[bytes]:
     known = Remembered(round=RoundId(2), facts={"seen": 2.0}, arrays=arrays)
     remembered.keep(memory, answer, known)
     memory.settle(answer, accepted=True, counted=RoundId(2))
-    return [memory.committed(RUN).read_bytes()[32:]]
+    return [without_sum(memory.committed(RUN))]
 
 
 _DIVISION = personal.division(LAYOUT, Method(personal=("b",)).personal)
 
 
 def _layers(data: bytes) -> None:
-    place(f"layers/{RUN}.personal", _with_sum(data))
+    place(f"layers/{RUN}.personal", with_sum(data))
     found = personal_layers.read(folder("layers"), RUN, _DIVISION)
-    assert found is None or found.shape == (_DIVISION.personal.size,)
+    if found is None:
+        raise MadeNothing
+    assert found.shape == (_DIVISION.personal.size,)
 
 
 def _kept_layers() -> list[bytes]:
@@ -119,26 +127,27 @@ def _outbox(data: bytes) -> None:
         path = outbox.folder / name.decode()
         is_one = path.parent == outbox.folder and path.name not in ("", ".", "..")
         if not is_one:
-            return
+            raise MadeNothing
         path.write_bytes(content)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as bad:
         # No file can have this name.
-        return
+        raise MadeNothing from bad
     whole, damaged = outbox.answers()
     for answer in whole:
         assert outbox.read(answer) == content
     assert len(whole) + len(damaged) <= 1
     for left in outbox.folder.iterdir():
         left.unlink()
+    if not whole:
+        raise MadeNothing
 
 
 def _answers() -> list[bytes]:
     content = b"what was learned"
     digest = hashlib.sha256(content).hexdigest()
     return [
-        f"{name}-{digest}.{ending}\n".encode() + content
+        f"{name}-{digest}.answer\n".encode() + content
         for name in ("r-1-7", "2026-01-31.a-0", "x-9999999999")
-        for ending in ("answer", "damaged", "part")
     ]
 
 
@@ -147,18 +156,25 @@ def _answers() -> list[bytes]:
 
 def _said(data: bytes) -> None:
     """As the agent hears it, in two pieces."""
-    reader = training_job.Reader()
+    reader, heard = training_job.Reader(), 0
     for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
         reader.feed(piece)
         for message in reader.from_trainer():
             assert training_job.pack(message)
+            heard += 1
+    if not heard:
+        raise MadeNothing
 
 
 def _ordered(data: bytes) -> None:
     reader = training_job.Reader()
     reader.feed(data)
+    heard = 0
     for message in reader.to_trainer():
         assert training_job.pack(message)
+        heard += 1
+    if not heard:
+        raise MadeNothing
 
 
 def _words() -> list[bytes]:
@@ -244,17 +260,18 @@ def _recovered(run: Path) -> None:
     try:
         ledger.epoch(), ledger.is_finished()
         recovered = recovery.read(ledger, run)
-        if recovered is not None:
-            bytes_of = [kept.message for kept in ledger.kept()]
-            assert all(one is None or isinstance(one, bytes) for one in bytes_of)
-            recovery.state(
-                0.0,
-                round_rules.from_config(FederationConfig(name="ward-7", task="digits")),
-                recovered.carried,
-                recovered.settled,
-                recovered.open_round,
-                recovered.unused,
-            )
+        if recovered is None:
+            raise MadeNothing
+        bytes_of = [kept.message for kept in ledger.kept()]
+        assert all(one is None or isinstance(one, bytes) for one in bytes_of)
+        recovery.state(
+            0.0,
+            round_rules.from_config(FederationConfig(name="ward-7", task="digits")),
+            recovered.carried,
+            recovered.settled,
+            recovered.open_round,
+            recovered.unused,
+        )
     finally:
         ledger.close()
 
@@ -281,7 +298,7 @@ _CELLS = (
 def _cell(data: bytes) -> None:
     """The first byte tells which cell of the ledger has the rest in it, and as what."""
     if not data:
-        return
+        raise MadeNothing
     run = _copied(_database())
     content: bytes | str | int | float | None = data[1:]
     kind = data[0] // len(_CELLS) % 4
@@ -332,10 +349,11 @@ def _order(data: bytes) -> None:
     run = folder("orders-run")
     path = place("orders-run/quarantine/orders/1.json", data)
     ((_, order),) = quarantine_file.orders(run)
-    if order is not None:
-        path.write_bytes(msgspec.json.encode(order))
-        assert quarantine_file.orders(run) == [(path, order)]
-        assert quarantine_file.read(run, _NOON).standings.keys() <= {order.client}
+    if order is None:
+        raise MadeNothing
+    path.write_bytes(msgspec.json.encode(order))
+    assert quarantine_file.orders(run) == [(path, order)]
+    assert quarantine_file.read(run, _NOON).standings.keys() <= {order.client}
 
 
 def _given_orders() -> list[bytes]:
@@ -349,11 +367,16 @@ def _given_orders() -> list[bytes]:
 
 def _round_page(data: bytes) -> None:
     opened = clock.opened_at(data)
-    assert opened is None or opened.utcoffset() is not None
+    if opened is None:
+        raise MadeNothing
+    assert opened.utcoffset() is not None
 
 
 def _round_pages() -> list[bytes]:
-    return [b'{"round":3,"opened":"2026-05-04T12:00:00+00:00"}', b'{"opened":null}']
+    return [
+        b'{"round":3,"opened":"2026-05-04T12:00:00+00:00"}',
+        b'{"opened":"2026-05-04T12:00:00Z"}',
+    ]
 
 
 # A report's
@@ -372,17 +395,35 @@ def _lab(data: bytes) -> None:
     _report(path)
 
 
+def _shut_out(data: bytes) -> None:
+    path = _seed_folder("shut_out")
+    (path / "history.jsonl").write_bytes(b"".join(_lines()))
+    (path / "quarantine").mkdir(exist_ok=True)
+    (path / "quarantine" / "standings.json").write_bytes(data)
+    _report(path)
+
+
 def _report(path: Path) -> None:
     runs = run_files.read_runs([path], lambda share: None)
     assert run_page.page(runs, run_page.default_title(runs), "fedmqtt report")
 
 
 def _lines() -> list[bytes]:
-    return [json.dumps(line(number, 10.0 * number)).encode() + b"\n" for number in (1, 2)]
+    shut_out = {"quarantined": {"dan": "a flood"}}
+    lines = (line(number, 10.0 * number, **shut_out) for number in (1, 2))
+    return [json.dumps(one).encode() + b"\n" for one in lines]
 
 
 def _histories() -> list[bytes]:
     return [b"".join(_lines()), _lines()[0]]
+
+
+def _shut_outs() -> list[bytes]:
+    term = {"began": 1e9, "until": 1e9 + 600, "why": "a flood"}
+    return [
+        json.dumps({"dan": {"term": term}, "cat": {"strikes": [1e9], "last": "noise"}}).encode(),
+        json.dumps({"dan": {"term": term | {"until": 1e300}, "by_hand": True}}).encode(),
+    ]
 
 
 def _labs() -> list[bytes]:
@@ -444,6 +485,14 @@ DECODERS = [
     Decoder("round_page", _round_page, _round_pages),
     Decoder(
         "history", _history, _histories, (ReportError,), beside_bytes=4 * 1024 * 1024, is_slow=True
+    ),
+    Decoder(
+        "shut_out",
+        _shut_out,
+        _shut_outs,
+        (ReportError,),
+        beside_bytes=4 * 1024 * 1024,
+        is_slow=True,
     ),
     Decoder("lab_page", _lab, _labs, (ReportError,), beside_bytes=4 * 1024 * 1024, is_slow=True),
 ]

@@ -14,7 +14,7 @@ from fedmqtt.messages import Evaluation, Go, Update, WireError
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array, Layout, WeightsError
-from tests.fuzz.decoder import Decoder
+from tests.fuzz.decoder import Decoder, MadeNothing
 
 LAYOUT = Layout((("w", (9, 7)), ("b", (7,)), ("none", (0, 3)), ("one", ())))
 SIZE = LAYOUT.size
@@ -81,7 +81,7 @@ def _chain_name(data: bytes) -> None:
 def _payload(data: bytes) -> None:
     """The first byte tells by which chain."""
     if not data:
-        return
+        raise MadeNothing
     chain = codec_chain.read(CHAINS[data[0] % len(CHAINS)])
     sent = chain.unpack(data[1:], SIZE, chances(), LAYOUT.shapes)
     full = sent.full()
@@ -116,15 +116,19 @@ def _answer(data: bytes) -> None:
     """A whole message of a client, taken as the coordinator does: by which codec, it says."""
     message = messages.read_from_client(data)
     if not isinstance(message, Update | Evaluation):
-        return
+        raise MadeNothing
+    faults = []
     for answers in _answers():
         fault = answers.check(ANN, message)
         assert isinstance(fault, str)
+        faults.append(fault)
         if not fault and isinstance(message, Update):
             answers.fold(ANN, message, evaluates=False)
             assert np.isfinite(answers.finish(_numbers())).all()
             answers.begin(terms_max=10)
         answers.let_go()
+    if all(faults):
+        raise MadeNothing
 
 
 def _whole_answers() -> list[bytes]:
@@ -173,7 +177,7 @@ def _told(data: bytes) -> None:
     size = data_query.layout(QUERIES).size
     flat = np.frombuffer(data.ljust(4 * size, b"\0")[: 4 * size], "<f4").astype(np.float32)
     if data_query.fault(QUERIES, flat, 3):
-        return
+        raise MadeNothing
     sums = data_query.read_sums(QUERIES, flat)
     assert data_query.read_sums(QUERIES, data_query.write_sums(QUERIES, sums)) == sums
     first, second = sums["x"], sums["first"]
@@ -189,9 +193,10 @@ def _sums() -> list[bytes]:
 def _asked_again(data: bytes) -> None:
     """A coordinator's Go: which chunks of an answer to send."""
     go = messages.read_to_client(data)
-    if isinstance(go, Go):
-        named = list(chunks.numbers(go.ranges, below=100))
-        assert named == sorted(set(named)) and all(0 <= one < 100 for one in named)
+    if not isinstance(go, Go):
+        raise MadeNothing
+    named = list(chunks.numbers(go.ranges, below=100))
+    assert named == sorted(set(named)) and all(0 <= one < 100 for one in named)
 
 
 def _orders() -> list[bytes]:
@@ -215,6 +220,8 @@ def _assembled(data: bytes) -> None:
             taken.add(index)
     assert set(chunks.numbers(missing.ranges(), 5)) == set(range(5)) - taken
     assert missing.left == 5 - len(taken)
+    if not taken:
+        raise MadeNothing
 
 
 DECODERS = [

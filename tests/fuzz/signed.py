@@ -13,8 +13,8 @@ from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
 from fedmqtt.topics import ClientId, OfferBoard, RoundId, RunId, UpdatePart
 from tests.fedmqtt.test_messages import EXAMPLES
 from tests.fedmqtt.test_topics import HOME
-from tests.fuzz.decoder import Decoder
-from tests.fuzz.files import folder, place
+from tests.fuzz.decoder import Decoder, MadeNothing
+from tests.fuzz.files import folder, place, with_sum, without_sum
 
 OF_ANN = UpdatePart(0, ClientId("ann"), RoundId(1), "0")
 OFFER = OfferBoard()
@@ -73,11 +73,14 @@ def _lists() -> list[bytes]:
 
 
 def _rounds_done(data: bytes) -> None:
-    path = place("rounds-done", data)
+    path = place("rounds-done", with_sum(data))
     done = RoundsDone(path)
+    is_kept = path.exists()
     done.add(RunId("r-1"), RoundId(7))
     assert done.includes(RunId("r-1"), RoundId(7))
     assert RoundsDone(path).includes(RunId("r-1"), RoundId(7))
+    if not is_kept:
+        raise MadeNothing
 
 
 def _done() -> list[bytes]:
@@ -86,7 +89,7 @@ def _done() -> list[bytes]:
     done = RoundsDone(path)
     done.add(RunId("r-0"), RoundId(3))
     done.add(RunId("r-1"), RoundId(2))
-    return [path.read_bytes()]
+    return [without_sum(path)]
 
 
 DECODERS = [

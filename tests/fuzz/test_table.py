@@ -68,7 +68,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/topics.py": ("topic", "federation_name"),
     "fedmqtt/weights.py": ("model_file",),
     "keyholder/book.py": ("keyholders_book",),
-    "round_monitor/run_files.py": ("history", "lab_page"),
+    "round_monitor/run_files.py": ("history", "shut_out", "lab_page"),
     "round_monitor/run_page.py": ("history", "lab_page"),
 }
 

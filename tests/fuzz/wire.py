@@ -12,7 +12,7 @@ from fedmqtt.topics import ModelChunk, Topics, UpdatePart, is_name
 from round_monitor.view import render
 from tests.fedmqtt.test_messages import EXAMPLES, reader
 from tests.fedmqtt.test_topics import HOME
-from tests.fuzz.decoder import Decoder
+from tests.fuzz.decoder import Decoder, MadeNothing
 from tests.round_monitor.pages import board_of, mid_round
 
 _Read = Callable[[bytes], AnyMessage]
@@ -54,11 +54,13 @@ def _seeds(read: _Read) -> Callable[[], list[bytes]]:
 def _topic(data: bytes) -> None:
     try:
         topic = data.decode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as bad:
         # As the link does: no topic of ours.
-        return
+        raise MadeNothing from bad
     address = HOME.parse(topic)
-    assert address is None or HOME.path(address) == topic
+    if address is None:
+        raise MadeNothing
+    assert HOME.path(address) == topic
     if isinstance(address, UpdatePart):
         assert is_name(address.client)
 
@@ -91,6 +93,8 @@ def _page(data: bytes) -> None:
         assert not any(
             unicodedata.category(c) in ("Cc", "Cf", "Cs") for line in lines for c in line
         )
+    if board.unreadable_count:
+        raise MadeNothing
 
 
 def _pages() -> list[bytes]:

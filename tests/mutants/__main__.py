@@ -52,6 +52,7 @@ TESTS: dict[str, Sequence[str]] = {
     ),
     "coordinator/leadership.py": (
         "tests/coordinator/test_leadership.py",
+        "tests/coordinator/test_leadership_limits.py",
         "tests/coordinator/test_leadership_properties.py",
     ),
     "coordinator/late.py": ("tests/coordinator/test_late.py",),

@@ -25,6 +25,7 @@ from tests.round_monitor.pages import (
     names,
     open_round,
     publish,
+    reasons,
 )
 
 COLUMNS, LINES = 80, 24
@@ -55,7 +56,24 @@ def test_once_prints_how_things_stand(broker: RunningBroker, federation_name: st
     assert "round 3: 2 of 4 answers from 5 invited" in ended.stdout
     assert "✗ cat rejected: update norm 41.2 above the limit 10" in ended.stdout
     assert "\x1b" not in ended.stdout
-    assert max(map(len, ended.stdout.splitlines())) <= COLUMNS
+
+
+@pytest.mark.broker
+def test_once_cuts_nothing_in_a_pipe_and_fits_a_terminal(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    url, why = mosquitto_broker.url, "its change is far too large " * 5 + "to count"
+    page = open_round(3, rejected=reasons(cat=why))
+    publish(url, federation_name, {**mid_round(), "round": page})
+    words = ("--broker", url, "--federation", federation_name, "--once")
+    assert f"✗ cat rejected: {why}\n" in _run(*words).stdout
+    ours, theirs = _terminal()
+    with _running(_watch(*words), stdin=theirs, stdout=theirs, env=_TERMINAL) as process:
+        said = _read_until(ours, lambda text: "cat rejected" in text and "…" in text)
+        assert process.wait(WITHIN_S) == 0
+    os.close(theirs)
+    os.close(ours)
+    assert why not in said
 
 
 @pytest.mark.broker
@@ -151,10 +169,8 @@ def test_in_a_terminal_it_follows_and_leaves_no_trace(
     url = mosquitto_broker.url
     publish(url, federation_name, mid_round())
     command = _watch("--broker", url, "--federation", federation_name)
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    terminal = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"}
-    with _running(command, stdin=theirs, stdout=theirs, stderr=theirs, env=terminal) as process:
+    ours, theirs = _terminal()
+    with _running(command, stdin=theirs, stdout=theirs, stderr=theirs, env=_TERMINAL) as process:
         said = _read_until(ours, lambda text: "cat rejected" in text)
         publish(url, federation_name, {"round": open_round(4), "clients": _clients(50)})
         said += _read_until(ours, lambda text: "round 4 opened" in text)
@@ -166,6 +182,16 @@ def test_in_a_terminal_it_follows_and_leaves_no_trace(
     assert said.index(TO_OTHER_SCREEN) < said.index("round 4 opened")
     assert said.rindex(HIDE_CURSOR) < said.rindex(SHOW_CURSOR)
     assert "Traceback" not in said
+
+
+_TERMINAL = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"}
+
+
+def _terminal() -> tuple[int, int]:
+    """Our end of one, and the program's."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    return ours, theirs
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the page of one or several runs says, and how large it may become."""
 
+import json
 import re
 from html.parser import HTMLParser
 from importlib import resources
@@ -153,6 +154,44 @@ def test_what_was_lost_and_why_is_told(tmp_path: Path) -> None:
     assert text.after("on battery", 1) == ["1"]
     assert text.after("stale", 1) == ["2"]
     assert text.after("late: came, of which counted", 1) == ["3, 1"]
+
+
+def test_who_was_shut_out_is_told_with_when_and_why(tmp_path: Path) -> None:
+    noise, nan = "3 messages refused in 1 second, the last: <i>noise", "drops its samples"
+    lines = [
+        line(1, 60),
+        line(2, 120, quarantined={"dan": noise}),
+        line(3, 180, quarantined={"dan": noise, "eve": nan, "fay": noise}),
+        line(4, 240, quarantined={"eve": nan, "fay": noise}),
+    ]
+    folder = write_run(tmp_path / "ward", lines)
+    eve = {"term": {"began": 0.0, "until": None, "why": nan}, "by_hand": True}
+    cat = {"strikes": [1.0, 2.0], "last": "not a finite number"}
+    (folder / "quarantine").mkdir()
+    (folder / "quarantine" / "standings.json").write_text(json.dumps({"eve": eve, "cat": cat}))
+    page = _page(folder)
+    text = _Text(page)
+    assert "Who was shut out" in text.pieces and "<i>noise" not in page
+    told = text.after("why", 12)
+    assert told == [
+        *("dan", "round 2 (1 min 10 s)", "out again by round 4 (3 min 10 s)", noise),
+        *("eve", "round 3 (2 min 10 s)", "until it is lifted, by a person’s word", nan),
+        *("fay", "round 3 (2 min 10 s)", "out again since the last round", noise),
+    ]
+    assert text.after("why, the last time", 3) == ["cat", "2", "not a finite number"]
+    assert "shut out" not in _page(write_run(tmp_path / "plain", lines[:1]))
+    # A history that was handed on without its folder.
+    alone = _Text(_page(write_run(tmp_path / "alone", lines))).after("why", 12)
+    assert alone[:4] == told[:4]
+    assert alone[6] == alone[10] == "in it when the last round closed"
+
+
+def test_of_very_many_who_were_shut_out_some_are_told(tmp_path: Path) -> None:
+    crowd = {f"client-{number:04}": "a flood" for number in range(5000)}
+    lines = [line(1, 60, quarantined=crowd), line(2, 120, quarantined=crowd)]
+    page = _page(write_run(tmp_path / "ward", lines))
+    assert "And 4,900 more." in page
+    assert page.count("client-") == 100
 
 
 def test_of_many_reasons_the_most_frequent_are_told_and_the_rest_counted(tmp_path: Path) -> None:

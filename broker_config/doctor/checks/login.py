@@ -40,7 +40,9 @@ def check(case: Case) -> Finding:
     if case.may_be_the_device and (holder := holder_of(case.state)):
         return not_checked(
             f"{case.id} is at work on this machine ({holder}), and a broker that names sessions by"
-            " accounts would cut it off: stop it, or name the coordinators' port with --broker"
+            " accounts would cut it off",
+            f"stop {case.id}, or go by the port where coordinators log in:"
+            f" --broker mqtts://{case.broker.host}:PORT (8884, unless the kit has another)",
         )
     last: ProbeEnded | None = None
     for version in _VERSIONS:

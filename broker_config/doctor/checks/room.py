@@ -29,7 +29,8 @@ def check(case: Case) -> Finding:
         return not_checked("a monitor holds no model")
     size = case.needs.model_bytes or (_offered(case) if case.welcome is not None else None)
     if size is None:
-        return not_checked("no offer says how large the model is; say it with --model-mb")
+        why = "no offer says" if case.welcome is not None else "no offer was looked at to see"
+        return not_checked(f"{why} how large the model is; say it with --model-mb")
     disk = shutil.disk_usage(_existing(case.state)).free
     memory = _memory_available()
     disk_needed = _DISK_MODELS[case.role] * size
