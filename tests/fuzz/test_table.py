@@ -52,6 +52,11 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/delta_spans.py": ("delta",),
     "fedmqtt/deltas.py": ("delta",),
     "fedmqtt/file_header.py": ("model_file", "delta"),
+    "fedmqtt/masking/attested.py": ("attested",),
+    "fedmqtt/masking/listing.py": ("answer_list",),
+    "fedmqtt/masking/packing.py": ("masked_payload",),
+    "fedmqtt/masking/sealing.py": ("sealed_seeds",),
+    "fedmqtt/masking/values.py": ("opened_sum",),
     "fedmqtt/messages.py": (
         *("offer", "presence", "from_client", "to_client", "among_coordinators"),
     ),

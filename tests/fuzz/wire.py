@@ -35,8 +35,8 @@ def _has_safe_names(message: AnyMessage) -> None:
     """What becomes part of a topic or of a file's name can be nothing else."""
     for name in ("run", "base", "digest"):
         text = getattr(message, name, "")
-        # A coordinator's seat tells its run to people alone.
-        if text and not isinstance(message, messages.Seat):
+        # A coordinator's seat tells its run to people alone; a list's digest names nothing.
+        if isinstance(text, str) and text and not isinstance(message, messages.Seat):
             assert is_name(text[:64]) and not set("/+#\\\0\n") & set(text)
     model = getattr(message, "model", None)
     if model is not None:

@@ -1,0 +1,168 @@
+"""What masked answers and their sums are made of: payloads, sums, seals, signatures, lists."""
+
+import msgspec
+import numpy as np
+
+from fedmqtt import messages, signing, unreadable
+from fedmqtt.masking import attested, client, listing, packing, sealing, values
+from fedmqtt.masking.attested import NotAttested
+from fedmqtt.masking.listing import Joining, NotAList
+from fedmqtt.masking.packing import Words
+from fedmqtt.masking.sealing import Exchange, NotOpened
+from fedmqtt.masking.values import TAIL, NotASum
+from fedmqtt.messages import Entry, Keyholder, Masked, Masking, Open, RoundKey, WireError
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from tests.fuzz.decoder import Decoder
+from tests.fuzz.numbers import chances
+
+ANN, RUN, ROUND, BASE = ClientId("ann"), RunId("r1"), RoundId(7), Digest("ab" * 32)
+SIZE, TERMS, COUNT = 300, 5, 100
+
+# Made once: these keys are nobody's.
+_FEDERATION = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+_DEVICE = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="
+_ROUND_KEYS = [bytes([number]) * 32 for number in (11, 12, 13)]
+_EXCHANGE = Exchange(bytes([17]) * 32)
+_SEEDS = bytes(range(64))
+_PLAIN = Masking(
+    mode="keyholders",
+    keyholders=tuple(
+        Keyholder(ClientId(f"kh-{place}"), place, RoundKey(5, Exchange(key).public, bytes(64)))
+        for place, key in enumerate(_ROUND_KEYS)
+    ),
+    places=3,
+    tolerated=1,
+    floor=2,
+    bits=values.bits_needed(12, TERMS),
+    value_bits=12,
+    change_max=1.0,
+)
+MASKINGS = (
+    _PLAIN,
+    msgspec.structs.replace(_PLAIN, share=0.3, weight_max=10, samples_max=100),
+    msgspec.structs.replace(_PLAIN, rotate=True, value_bits=4, bits=values.bits_needed(4, TERMS)),
+    msgspec.structs.replace(_PLAIN, rotate=True, share=0.5, ranges=(0.5, 2.0)),
+)
+assert client.fault(_PLAIN) == ""
+
+
+def _payload(data: bytes) -> None:
+    """The first byte tells how many bits a word has."""
+    bits = 4 + data[0] % 29 if data else 4
+    words = packing.from_payload(data[1:], COUNT, TAIL, bits)
+    assert words.shape == (COUNT + TAIL,) and not (words[:COUNT] >> np.uint32(bits - 1) > 1).any()
+    again = packing.to_payload(words, COUNT, bits)
+    assert np.array_equal(packing.from_payload(again, COUNT, TAIL, bits), words)
+
+
+def _payloads() -> list[bytes]:
+    words = (np.arange(COUNT + TAIL) * 0x9E3779B1 % 2**32).astype(np.uint32)
+    return [
+        bytes([bits - 4]) + packing.to_payload(words, COUNT, bits) for bits in (4, 11, 24, 31, 32)
+    ]
+
+
+def _sum(data: bytes) -> None:
+    """The first byte tells how it was masked."""
+    how = MASKINGS[data[0] % len(MASKINGS)] if data else MASKINGS[0]
+    body = values.body_size(how, SIZE)
+    whole = data[1 : 1 + 4 * (body + TAIL)].ljust(4 * (body + TAIL), b"\0")
+    words = np.frombuffer(whole, "<u4").astype(np.uint32)
+    found = values.from_sum(how, words, SIZE, TERMS, chances().shared)
+    assert found.change.shape == (SIZE,) and np.isfinite(found.change).all()
+    assert TERMS <= found.weight <= TERMS * how.weight_max
+
+
+def _sums() -> list[bytes]:
+    def of(how: Masking) -> Words:
+        change = np.linspace(-1.5, 1.5, SIZE, dtype=np.float32)
+        return values.to_words(how, change, 3, chances()) * np.uint32(TERMS)
+
+    return [bytes([at]) + of(how).astype("<u4").tobytes() for at, how in enumerate(MASKINGS)]
+
+
+def _context() -> bytes:
+    return sealing.context("home", RUN, ROUND, ANN, BASE, ClientId("kh-0"), 5)
+
+
+def _sealed(data: bytes) -> None:
+    """The client's public key, and what it has sealed."""
+    assert sealing.open_sealed(_ROUND_KEYS[0], data[:32], _context(), data[32:]) == _SEEDS
+
+
+def _seals() -> list[bytes]:
+    public = _PLAIN.keyholders[0].key.public
+    return [_EXCHANGE.public + _EXCHANGE.seal(public, _context(), _SEEDS)]
+
+
+def _entry(name: ClientId = ANN) -> Entry:
+    exchange, sealed, payload = _EXCHANGE.public, (bytes(80),) * 3, bytes(32)
+    public = signing.public_key(_DEVICE)
+    masking = attested.masking_digest(_PLAIN)
+    said = attested.said("home", name, RUN, ROUND, BASE, masking, exchange, sealed, payload)
+    masked = Masked(
+        exchange=exchange,
+        sealed=sealed,
+        key=signing.as_bytes(public),
+        ticket=signing.as_bytes(
+            signing.ticket(_FEDERATION, "home", name, public), signing.TICKET_BYTES
+        ),
+        signature=attested.sign(_DEVICE, said),
+    )
+    return Entry(name, 2, payload, masked)
+
+
+_ENTRY = _entry()
+
+
+def _attested(data: bytes) -> None:
+    entry = msgspec.msgpack.decode(data, type=Entry)
+    public, masking = signing.public_key(_FEDERATION), attested.masking_digest(_PLAIN)
+    attested.check("home", public, RUN, ROUND, BASE, masking, entry)
+    # How often it is in the sum is not its sender's affair.
+    assert msgspec.structs.replace(entry, times=2) == _ENTRY
+
+
+def _list(data: bytes) -> None:
+    part = messages.read_to_client(data)
+    if not isinstance(part, Open):
+        return
+    whole = Joining(entries_max=10).take(part)
+    if whole is None:
+        return
+    cut = listing.parts(whole, len(data) + 64)
+    assert [one.entries for one in cut] == [whole.entries]
+    assert cut[0].digest == whole.digest == listing.digest(whole)
+
+
+def _lists() -> list[bytes]:
+    whole = Open(
+        run=RUN,
+        round=ROUND,
+        base=BASE,
+        masking=_PLAIN,
+        body=SIZE,
+        tail=TAIL,
+        digest=bytes(32),
+        part=0,
+        parts=1,
+        entries=(_ENTRY, _entry(ClientId("bob"))),
+        seeds=(0, 2),
+    )
+    one = listing.parts(whole, 100_000)
+    two = listing.parts(whole, len(messages.encode(one[0])) - 1)
+    return [messages.encode(part) for part in (*one, *two)]
+
+
+DECODERS = [
+    Decoder("masked_payload", _payload, _payloads, (ValueError,)),
+    Decoder("opened_sum", _sum, _sums, (NotASum,)),
+    Decoder("sealed_seeds", _sealed, _seals, (NotOpened,)),
+    Decoder(
+        "attested",
+        _attested,
+        lambda: [msgspec.msgpack.encode(_ENTRY)],
+        (NotAttested, *unreadable.MESSAGE),
+    ),
+    Decoder("answer_list", _list, _lists, (WireError, NotAList)),
+]
