@@ -357,7 +357,7 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             description="What the coordinator sees of an answer. plain: all of it. trusted: the\n"
             "sum of a round alone, if one keyholder is honest. keyholders: so too, if not more\n"
-            "than `tolerated` of several are not. docs/privacy.md tells which to choose when."
+            "than `tolerated` of several are not. docs/masked-rounds.md tells which, when."
         ),
     ] = "plain"
     floor: Annotated[
@@ -386,7 +386,7 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=2,
             le=24,
             description="Of each number of a change, with its sign. On the way it takes more, so\n"
-            "that the sum over all clients fits: see docs/privacy.md.",
+            "that the sum over all clients fits: see docs/masked-rounds.md.",
         ),
     ] = 20
     weight_max: Annotated[

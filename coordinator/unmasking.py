@@ -51,7 +51,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The round whose sum was opened last, and by which sums of masks: for who tells its own yet."""
+    """The round whose sum was opened last, and by which sums of masks."""
 
     whole: Open
     rules: opening.Rules

@@ -41,6 +41,7 @@ _OfClient = rounds.ClientCame | rounds.ClientLeft | rounds.Declined | _Asking
 _Own = (
     rounds.Stored
     | rounds.ModelReady
+    | rounds.KeysCame
     | rounds.LinkDown
     | rounds.LinkUp
     | rounds.Woke

@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history
-from coordinator.ledger import Ledger
 from fedmqtt import settings
-from tests.coordinator.guests import Guest, Room, federation_config
+from tests.coordinator.guests import Guest, Room
 from tests.coordinator.masked_coordinator import Told
 from tests.coordinator.masked_room import HonestKeyholder, Keys, answer, keyholders
 from tests.coordinator.test_masked_rounds import CHANGES, HOLDERS, config

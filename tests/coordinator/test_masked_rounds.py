@@ -1,17 +1,22 @@
 """Rounds of which the coordinator sees a sum alone, with keyholders and clients at a broker."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
+from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator.config import FederationConfig, Privacy
-from fedmqtt.messages import Offer
+from fedmqtt import signing
+from fedmqtt.messages import Offer, Opened, encode
 from tests.coordinator.guests import Guest, Room, Running, federation_config, zeros
 from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
+from tests.coordinator.test_restart import send_in_chunks
 
 pytestmark = pytest.mark.broker
 
@@ -34,7 +39,11 @@ def config(
     url: str, keys: Keys, privacy: dict[str, Any] | None = None, **rounds: Any
 ) -> FederationConfig:
     wanted = {"cohort": 3, "quorum": 3, "clients_min": 3} | rounds
-    chosen = {"aggregation": "keyholders", "floor": 3, "keyholder_timeout_s": 1000.0}
+    chosen: dict[str, Any] = {
+        "aggregation": "keyholders",
+        "floor": 3,
+        "keyholder_timeout_s": 1000.0,
+    }
     return federation_config(
         url, keys.federation, wanted, privacy=Privacy(**(chosen | (privacy or {})))
     )
@@ -48,8 +57,6 @@ def answer_all(guests: Sequence[Guest], keys: Keys, number: int = 1) -> Offer:
 
 
 def model(running: Running) -> Any:
-    from safetensors.numpy import load_file
-
     return load_file(running.folder / "model.safetensors")["w"]
 
 
@@ -213,9 +220,9 @@ def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
         ({"sample_count": 10}, "tells sample_count in the clear"),
         ({"metrics": {"loss": 1.0}, "base_loss": 0.5}, "tells metrics and base_loss in the clear"),
         ({"codec": "int8"}, "codec 'int8', not 'full'"),
-        ({"payload": memoryview(b"short")}, "tensors of other shapes: 5 bytes where 21 belong"),
+        ({"payload": memoryview(b"short")}, "tensors of other shapes: 5 bytes where 100 belong"),
         ({"method": "partial"}, "was made by 'partial'"),
-        ({"payload": memoryview(bytes(21))}, "the answer of ann is not what it signed"),
+        ({"payload": memoryview(bytes(100))}, "the answer of ann is not what it signed"),
     ],
 )
 def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
@@ -235,3 +242,144 @@ def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
                 holder.answer()
             room.ended(running)
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_large_sums_come_in_chunks_as_answers_do(url: str, keys: Keys, tmp_path: Path) -> None:
+    size = 20_000
+    change = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        chosen = config(url, keys)
+        with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust) as running:
+            offer = guests[0].offered(1)
+            for guest in guests:
+                answer(guest, keys, offer, change.tolist())
+            for holder in holders.values():
+                whole = holder.next_list()
+                send_in_chunks(holder.guest, encode(holder.answer_to(whole)), offer)
+            room.ended(running)
+    np.testing.assert_allclose(model(running), change, atol=1e-5)
+
+
+def test_a_trusted_aggregator_alone_opens_the_sum(
+    url: str, federation_name: str, tmp_path: Path
+) -> None:
+    keys = Keys(federation_name, "aggregator")
+    chosen = config(url, keys, {"aggregation": "trusted"})
+    with Room(url, federation_name) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, "aggregator")
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            assert holders["aggregator"].answer().seeds == (0,)
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_fewer_bytes_by_rotation_and_a_share_that_is_the_same_for_all(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    size = 4096
+    chosen = config(url, keys, {"value_bits": 8, "rotate": True, "share": 0.5})
+    change = np.full(size, 0.01, np.float32)
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust) as running:
+            offer = guests[0].offered(1)
+            for guest in guests:
+                answer(guest, keys, offer, change.tolist())
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    (record,) = running.records
+    assert record.codecs["full"].bytes == 3 * (2048 * 10 // 8 + 12)
+    found = model(running)
+    # One of each two numbers stands for both.
+    assert np.count_nonzero(found) == size / 2
+    np.testing.assert_allclose(found.mean(), 0.01, atol=1e-3)
+
+
+def test_an_answer_by_a_revoked_key_is_refused_before_it_could_spoil_the_list(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust):
+            offer = guests[0].offered(1)
+            wrong = masked_update(keys, "ann", offer, CHANGES["ann"])
+            assert wrong.masked is not None
+            keys.revoked.add(signing.as_text(wrong.masked.key))
+            guests[0].say(wrong)
+            receipt = guests[0].receipt()
+            assert (receipt.accepted, receipt.reason) == (False, "its key was revoked")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "trouble"),
+    [
+        ({"digest": b"x" * 32}, "kh-a opens another list than it was asked about"),
+        ({"digests": ()}, "kh-a tells 0 digests of the 2 seeds that it holds"),
+        ({"seeds": (0,)}, "kh-a sends sums of seeds that it does not hold, or of one twice"),
+        ({"payload": memoryview(b"short")}, "kh-a sends 5 bytes for 1 sums of 100 each"),
+        ({"payload": memoryview(bytes(100))}, "kh-a sends a sum that is not the one of its digest"),
+    ],
+)
+def test_an_answer_of_a_keyholder_that_is_none_is_named_and_others_are_asked(
+    url: str, keys: Keys, tmp_path: Path, wrong: dict[str, Any], trouble: str
+) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            bad = holders["kh-a"]
+            bad.guest.say(structs.replace(bad.answer_to(bad.next_list()), **wrong))
+            assert not bad.guest.receipt().accepted
+            room.page("coordinator", lambda page: trouble in page.keyholder_faults)
+            for name in ("kh-b", "kh-c"):
+                holders[name].answer()
+            room.wait(lambda: holders["kh-b"].guest.has_list or holders["kh-c"].guest.has_list)
+            for name in ("kh-b", "kh-c"):
+                if holders[name].guest.has_list:
+                    holders[name].answer()
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_who_says_opened_and_holds_no_key_is_not_read(url: str, keys: Keys, tmp_path: Path) -> None:
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust):
+            offer = guests[0].offered(1)
+            forged = Opened(run=offer.run, round=offer.round, digest=b"x" * 32)
+            guests[0].say(forged)
+            receipt = guests[0].receipt()
+            assert not receipt.accepted and "no place for Opened" in receipt.reason
+
+
+def test_nothing_of_a_single_client_is_in_the_runs_folder_or_on_the_broker(
+    url: str, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    planted = np.float32(0.123456789)
+    seen = [planted.tobytes(), repr(float(planted))[:8].encode(), b"0.1234", b"98765"]
+    with Room(url, keys.federation) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            offer = guests[0].offered(1)
+            for guest, change in zip(guests, (float(planted), 0.0, 0.0), strict=True):
+                answer(guest, keys, offer, [change] * 3, samples=98765)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+            told = b"".join(bytes(one.payload) for one in room.traffic)
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    log = caplog.text.encode()
+    for where in (told, kept, log):
+        assert not [one for one in seen if one in where]
+    np.testing.assert_allclose(model(running), [planted / 3] * 3, atol=1e-5)
