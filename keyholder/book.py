@@ -19,7 +19,6 @@ from msgspec import Meta, Struct, structs
 
 from fedmqtt import checked_file, unreadable
 from fedmqtt.checked_file import Torn
-from fedmqtt.topics import RoundId, RunId
 from keyholder.listed import Listed
 from keyholder.round_keys import RoundKeys, force
 
@@ -75,9 +74,19 @@ class Book:
     def sums_of(self, number: int) -> Path:
         return self._sums / str(number)
 
-    def make_ahead(self, above: int, count: int) -> bool:
-        """See to it that there are so many keys with numbers above this; whether some were made."""
-        lacking = count - sum(number > above for number in self.keys.publics)
+    def ahead(self, above: int, fresh_s: float) -> dict[int, bytes]:
+        """Public halves by number, growing, of keys with numbers above this that were made within
+        so many seconds."""
+        then = self._clock() - fresh_s
+        return {
+            number: public
+            for number, public in self.keys.publics.items()
+            if number > above and not self.keys.made_before(number, then)
+        }
+
+    def make_ahead(self, above: int, count: int, fresh_s: float) -> bool:
+        """See to it that there are so many such keys; whether some had to be made."""
+        lacking = count - len(self.ahead(above, fresh_s))
         if lacking <= 0:
             return False
         # By the clock, where that is ahead: a folder that was lost, or put back to an older copy,
@@ -87,8 +96,7 @@ class Book:
         self._write(structs.replace(self._page, made=numbers[-1]))
         for number in numbers:
             self.keys.make(number)
-        surplus = [*self.keys.publics][:-KEYS_MAX]
-        self.keys.delete(surplus)
+        self.keys.delete([*self.keys.publics][:-KEYS_MAX])
         return True
 
     def write_down(self, listed: Listed) -> None:
@@ -102,12 +110,6 @@ class Book:
         self.write_down(listed)
         self._delete_used()
         self._sweep()
-
-    def receive(self, run: RunId, round_id: RoundId) -> None:
-        """The coordinator has what it asked for in this round."""
-        for one in self._page.lists:
-            if (one.run, one.round) == (run, round_id) and not one.is_received:
-                self.write_down(structs.replace(one, is_received=True))
 
     def drop_older(self, seconds: float) -> bool:
         """Delete keys and sums that are older; whether there were any."""

@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from fedmqtt.messages import Key32, Round, Run
+from fedmqtt.topics import RoundId, RunId
 
 Mode = Literal["trusted", "keyholders"]
+Seeds = tuple[int, ...]
+"""By number."""
 
 
 class Listed(Struct, frozen=True, kw_only=True):
@@ -18,11 +21,14 @@ class Listed(Struct, frozen=True, kw_only=True):
     run: Run
     round: Round
     clients: int
-    held: tuple[int, ...]
+    held: Seeds
     """Seeds of which the keyholder has the sums, growing."""
-    seeds: tuple[int, ...]
-    """Whose sums it was asked for last."""
+    seeds: Seeds
+    """Whose sums it was asked for, and has to send until they are received."""
     digests: tuple[Key32, ...] = ()
     """Of the sums of all seeds that are held; none until they are added up."""
     is_received: bool = False
-    """Whether the coordinator has said that it has what it asked for last."""
+    """Whether the coordinator has said that it has what it asked for."""
+
+    def is_of(self, run: RunId, round_id: RoundId) -> bool:
+        return (self.run, self.round) == (run, round_id)

@@ -37,7 +37,18 @@ from fedmqtt.mqtt_link import (
     room_for,
 )
 from fedmqtt.own_presence import OwnPresence
-from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, PresenceOf, Topics, UpdatePart
+from fedmqtt.topics import (
+    ANNOUNCE,
+    ClientId,
+    Digest,
+    Inbox,
+    OfferBoard,
+    PresenceOf,
+    RoundId,
+    Topics,
+    UpdatePart,
+    lane_of,
+)
 from keyholder import answers, rules, sending, sums
 from keyholder.answers import Spread, SumsLost
 from keyholder.book import Book
@@ -105,6 +116,8 @@ class Keyholder:
         self._spreads: dict[Digest, Spread] = {}
         """Of the answers that are owed."""
         self._newest_go: dict[Digest, sending.SendChunks] = {}
+        self._lanes = 1
+        """As offers have it."""
         self._offered = max(book.lists, default=0)
         """The highest number of a key of ours that was seen in an offer."""
         self._alarm: Timer | None = None
@@ -203,6 +216,7 @@ class Keyholder:
             case OfferBoard():
                 offer = messages.read_offer(arrived.payload)
                 self.link.spread_s = offer.spread_s
+                self._lanes = offer.lanes
                 named = offer.masking.keyholders if offer.masking is not None else ()
                 self._note_taken([one.key for one in named if one.name == self._name])
             case Inbox():
@@ -213,6 +227,8 @@ class Keyholder:
                         pass
                     case message:
                         self._send(sending.Received(now, message))
+                        if isinstance(message, Receipt):
+                            self._happen(rules.Received(message.run, message.round))
             case PresenceOf() if arrived.payload:
                 self._on_presence(messages.read_presence(arrived.payload))
             case _:
@@ -252,7 +268,7 @@ class Keyholder:
 
     def _make_keys(self) -> None:
         try:
-            made = self._book.make_ahead(self._offered, AHEAD)
+            made = self._book.make_ahead(self._offered, AHEAD, self._fresh_s)
         except OSError as bad:
             self._log.error("no keys can be made: %s: %s", bad.filename, bad.strerror)
             return
@@ -276,6 +292,11 @@ class Keyholder:
             self._keys_changed()
         self._make_keys()
 
+    @property
+    def _fresh_s(self) -> Seconds:
+        """Older keys are not offered any more: their rounds are to end before the keys do."""
+        return self._settings.keep_s / 2
+
     def _say_presence(self) -> None:
         presence = self._presence()
         self._said.add(presence)
@@ -285,8 +306,7 @@ class Keyholder:
         account = self._account
         ahead = [
             signing.round_key(account.signing_key, account.federation, self._name, number, public)
-            for number, public in self._book.keys.publics.items()
-            if number > self._offered
+            for number, public in self._book.ahead(self._offered, self._fresh_s).items()
         ]
         return Presence(
             online=True,
@@ -395,7 +415,7 @@ class Keyholder:
         what = f"round {asked.round} of run {asked.run}: refused: {refused.reason}"
         if told := self._refusals.heard(self._loop.now(), what):
             self._log.warning("%s", told)
-        where = UpdatePart(sending.LANE, self._name, asked.round, "0")
+        where = self._place(asked.round)
         reason = refused.reason[:_REASON_MAX]
         said = Opened(run=asked.run, round=asked.round, digest=asked.digest, refused=reason)
         self.link.perform(Publish(where, said))
@@ -403,15 +423,16 @@ class Keyholder:
     # What is owed to the coordinator
 
     def _send(self, event: sending.Event) -> None:
-        self._sending, effects = sending.step(self._sending, event, self._name)
+        self._sending, effects = sending.step(self._sending, event)
         for effect in effects:
             match effect:
-                case Publish():
-                    self.link.perform(effect)
+                case sending.Tell(announce):
+                    where = self._place(announce.round, ANNOUNCE)
+                    self.link.perform(Publish(where, announce))
                 case WakeAt(at):
                     self._wake_at(at)
                 case sending.Send(owed):
-                    where = UpdatePart(sending.LANE, self._name, owed.round, "0")
+                    where = self._place(owed.round)
                     for piece in self._pieces(owed, 0, owed.size_bytes):
                         self.link.publish(where, piece)
                 case sending.SendChunks(owed):
@@ -433,7 +454,7 @@ class Keyholder:
             if self._newest_go.get(owed.digest) is not send:
                 # Another names what is missing by now.
                 return
-            where = UpdatePart(sending.LANE, self._name, owed.round, str(index))
+            where = self._place(owed.round, str(index))
             if self.link.is_on_its_way(where):
                 continue
             for piece in self._pieces(owed, *chunks.span(index, owed.size_bytes, size)):
@@ -455,7 +476,6 @@ class Keyholder:
         self._newest_go.pop(owed.digest, None)
         outcome = "received" if receipt.accepted else f"not wanted: {receipt.reason}"
         self._log.info("round %d: the sums were %s", owed.round, outcome)
-        try:
-            self._book.receive(owed.run, owed.round)
-        except OSError as bad:
-            self._log.error("%s: %s", bad.filename, bad.strerror)
+
+    def _place(self, round_id: RoundId, part: str = "0") -> UpdatePart:
+        return UpdatePart(lane_of(self._name, self._lanes), self._name, round_id, part)

@@ -22,8 +22,8 @@ from msgspec import structs
 
 from fedmqtt.masking import seeds as seeds_of
 from fedmqtt.messages import Masking, Open
-from fedmqtt.topics import ClientId
-from keyholder.listed import Listed, Mode
+from fedmqtt.topics import ClientId, RoundId, RunId
+from keyholder.listed import Listed, Mode, Seeds
 
 VALUES_MAX = 2**28
 """Of one sum: a vector of them is held in memory, 4 bytes each."""
@@ -100,8 +100,16 @@ class Failed:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The coordinator has all that it asked for in this round, or wants none of it."""
+
+    run: RunId
+    round: RoundId
+
+
 OfWork = Checked | AddedUp | Finished | Failed
-Event = KeysChanged | Asked | OfWork
+Event = KeysChanged | Asked | Received | OfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,8 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]
             return replace(state, keys=keys), []
         case Asked(asked):
             return _consider(state, asked, rules)
+        case Received(run, round_id):
+            return _receive(state, run, round_id)
         case _ if state.work is not None and state.work.open.digest == _list_of(event):
             return _go_on(state, state.work, event, rules)
         case _:
@@ -166,7 +176,7 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]
             return state, []
 
 
-def held(masking: Masking, name: ClientId) -> tuple[int, ...]:
+def held(masking: Masking, name: ClientId) -> Seeds:
     """The seeds that the keyholder of this name holds, growing; it stands there once."""
     place = next(one.place for one in masking.keyholders if one.name == name)
     return seeds_of.held_by(masking.places, masking.tolerated)[place]
@@ -186,8 +196,7 @@ def _go_on(state: State, work: Work, event: OfWork, rules: Rules) -> tuple[State
             listed = state.lists[work.number]
             return state, [Finish(structs.replace(listed, digests=digests, seeds=work.open.seeds))]
         case Finished(listed):
-            state = replace(state, lists={**state.lists, listed.number: listed})
-            return _next(state, [Answer(listed)], rules)
+            return _next(_written(state, listed), [Answer(listed)], rules)
 
 
 def _consider(state: State, asked: Open, rules: Rules) -> tuple[State, list[Effect]]:
@@ -204,8 +213,8 @@ def _consider(state: State, asked: Open, rules: Rules) -> tuple[State, list[Effe
     if (work := state.work) is None:
         return replace(state, work=Work(asked, number)), [Check(asked, number)]
     if work.open.digest == asked.digest:
-        # Asked for again while it is on its way, perhaps for other seeds.
-        same = structs.replace(work.open, seeds=asked.seeds)
+        # Asked for again before it is answered, perhaps for other seeds.
+        same = structs.replace(work.open, seeds=_both(work.open.seeds, asked.seeds))
         return replace(state, work=replace(work, open=same)), []
     return replace(state, waiting=asked), []
 
@@ -221,16 +230,34 @@ def _begin(state: State, work: Work, rules: Rules) -> tuple[State, list[Effect]]
         held=held(open_.masking, rules.name),
         seeds=open_.seeds,
     )
-    state = replace(state, lists={**state.lists, work.number: listed})
-    return state, [WriteDown(listed), AddUp(open_, work.number)]
+    return _written(state, listed), [WriteDown(listed), AddUp(open_, work.number)]
 
 
 def _answer(state: State, listed: Listed, asked: Open) -> tuple[State, list[Effect]]:
-    if listed.seeds == asked.seeds:
+    # What it does not have yet stays owed.
+    wanted = asked.seeds if listed.is_received else _both(listed.seeds, asked.seeds)
+    if not listed.is_received and wanted == listed.seeds:
         return state, [Answer(listed)]
-    further = structs.replace(listed, seeds=asked.seeds, is_received=False)
-    lists = {**state.lists, listed.number: further}
-    return replace(state, lists=lists), [WriteDown(further), Answer(further)]
+    further = structs.replace(listed, seeds=wanted, is_received=False)
+    return _written(state, further), [WriteDown(further), Answer(further)]
+
+
+def _receive(state: State, run: RunId, round_id: RoundId) -> tuple[State, list[Effect]]:
+    effects: list[Effect] = []
+    for listed in state.lists.values():
+        if listed.digests and not listed.is_received and listed.is_of(run, round_id):
+            received = structs.replace(listed, is_received=True)
+            state = _written(state, received)
+            effects.append(WriteDown(received))
+    return state, effects
+
+
+def _written(state: State, listed: Listed) -> State:
+    return replace(state, lists={**state.lists, listed.number: listed})
+
+
+def _both(some: Seeds, others: Seeds) -> Seeds:
+    return tuple(sorted({*some, *others}))
 
 
 def _next(state: State, effects: list[Effect], rules: Rules) -> tuple[State, list[Effect]]:

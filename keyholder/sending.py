@@ -7,12 +7,10 @@ says `Go`; at once, at each connect, and again when no receipt comes.
 from dataclasses import dataclass, replace
 
 from fedmqtt.chunks import Ranges
-from fedmqtt.effects import Publish, Seconds, WakeAt
+from fedmqtt.effects import Seconds, WakeAt
 from fedmqtt.messages import Announce, Go, Receipt
-from fedmqtt.topics import ANNOUNCE, ClientId, Digest, RoundId, RunId, UpdatePart
+from fedmqtt.topics import Digest, RoundId, RunId
 
-LANE = 0
-"""Lists do not say how many lanes there are, and coordinators listen to all."""
 RESEND_S, _RESEND_MAX_S = 20.0, 600.0
 
 
@@ -88,6 +86,13 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """That there is one, which is too large for one message."""
+
+    announce: Announce
+
+
+@dataclass(frozen=True, slots=True)
 class SendChunks:
     sums: Sums
     ranges: Ranges
@@ -102,12 +107,12 @@ class Settled:
     receipt: Receipt
 
 
-Effect = Publish | WakeAt | Send | SendChunks | Settled
+Effect = WakeAt | Send | Tell | SendChunks | Settled
 
 
-def step(state: State, event: Event, name: ClientId) -> tuple[State, list[Effect]]:
-    """The next state of the keyholder of this name, and what to do. Never raises on any event."""
-    following, effects = _decide(state, event, name)
+def step(state: State, event: Event) -> tuple[State, list[Effect]]:
+    """The next state, and what the program must do about it. Never raises on any event."""
+    following, effects = _decide(state, event)
     wake_at = _wake_at(following)
     # After a Woke the alarm is spent, so it is set again even if nothing has changed.
     if wake_at is not None and (isinstance(event, Woke) or wake_at != _wake_at(state)):
@@ -115,22 +120,22 @@ def step(state: State, event: Event, name: ClientId) -> tuple[State, list[Effect
     return following, effects
 
 
-def _decide(state: State, event: Event, name: ClientId) -> tuple[State, list[Effect]]:
+def _decide(state: State, event: Event) -> tuple[State, list[Effect]]:
     match event:
         case Connected(at, chunk_bytes):
             owed = tuple(replace(one, send_at=at, wait_s=0.0) for one in state.owed)
-            return _send_due(State(chunk_bytes, owed), at, name)
+            return _send_due(State(chunk_bytes, owed), at)
         case Disconnected():
             return replace(state, chunk_bytes=0), []
         case Ready(at, sums):
             others = tuple(one for one in state.owed if not _is_for(one, sums.run, sums.round))
-            return _send_due(replace(state, owed=(*others, Owed(sums, at))), at, name)
+            return _send_due(replace(state, owed=(*others, Owed(sums, at))), at)
         case Received(at, message):
             return _go(state, at, message) if isinstance(message, Go) else _settle(state, message)
         case Gone(sums):
             return replace(state, owed=tuple(one for one in state.owed if one.sums != sums)), []
         case Woke(at):
-            return _send_due(state, at, name)
+            return _send_due(state, at)
 
 
 def _go(state: State, at: Seconds, go: Go) -> tuple[State, list[Effect]]:
@@ -153,7 +158,7 @@ def _settle(state: State, receipt: Receipt) -> tuple[State, list[Effect]]:
     return replace(state, owed=left), [Settled(one.sums, receipt) for one in settled]
 
 
-def _send_due(state: State, at: Seconds, name: ClientId) -> tuple[State, list[Effect]]:
+def _send_due(state: State, at: Seconds) -> tuple[State, list[Effect]]:
     if not state.chunk_bytes:
         return state, []
     owed: list[Owed] = []
@@ -162,13 +167,13 @@ def _send_due(state: State, at: Seconds, name: ClientId) -> tuple[State, list[Ef
         if one.send_at <= at:
             wait_s = min(max(one.wait_s * 2, RESEND_S), _RESEND_MAX_S)
             owed.append(replace(one, send_at=at + wait_s, wait_s=wait_s))
-            effects.append(_send(state, one.sums, name))
+            effects.append(_send(state, one.sums))
         else:
             owed.append(one)
     return replace(state, owed=tuple(owed)), effects
 
 
-def _send(state: State, sums: Sums, name: ClientId) -> Effect:
+def _send(state: State, sums: Sums) -> Effect:
     if sums.size_bytes <= state.chunk_bytes:
         return Send(sums)
     announce = Announce(
@@ -178,7 +183,7 @@ def _send(state: State, sums: Sums, name: ClientId) -> Effect:
         size_bytes=sums.size_bytes,
         chunk_bytes=state.chunk_bytes,
     )
-    return Publish(UpdatePart(LANE, name, sums.round, ANNOUNCE), announce)
+    return Tell(announce)
 
 
 def _is_for(owed: Owed, run: RunId, round_id: RoundId) -> bool:

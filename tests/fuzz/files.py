@@ -412,7 +412,7 @@ def _books() -> list[bytes]:
     state = folder("keyholder")
     shutil.rmtree(state, ignore_errors=True)
     made = Book(state, "demo", "kh-a", lambda: 0.0)
-    made.make_ahead(0, 1)
+    made.make_ahead(0, 1, 60.0)
     plain = bytes(checked_file.read(state / "book"))
     listed = Listed(
         number=1, digest=bytes(32), run=RUN, round=RoundId(1), clients=3, held=(1, 2), seeds=(1,)

@@ -12,19 +12,24 @@ from keyholder.book import Book, BookError
 from keyholder.listed import Listed
 
 RUN = RunId("r")
-NOON = 1_800_000_000.0
+WEEK_S = 7 * 24 * 3600.0
 
 
 class Clock:
-    def __init__(self, now: float = NOON) -> None:
-        self.now = now
+    """Of the machine's files, until it is set."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.now = folder.stat().st_mtime
 
     def __call__(self) -> float:
         return self.now
 
 
-def _book(folder: Path, now: float = NOON) -> Book:
-    return Book(folder / "state", "demo", "kh-a", Clock(now))
+def _book(folder: Path, after_s: float = 0.0) -> Book:
+    clock = Clock(folder)
+    clock.now += after_s
+    return Book(folder / "state", "demo", "kh-a", clock)
 
 
 def _listed(number: int, digest: bytes = b"l" * 32) -> Listed:
@@ -45,17 +50,17 @@ def _put_sums(made: Book, number: int) -> Path:
 
 def test_keys_are_made_once_and_are_there_at_the_next_start(tmp_path: Path) -> None:
     made = _book(tmp_path)
-    assert made.make_ahead(above=0, count=8) and not made.make_ahead(above=0, count=8)
+    assert made.make_ahead(0, 8, WEEK_S) and not made.make_ahead(0, 8, WEEK_S)
     numbers = list(made.keys.publics)
     assert len(numbers) == 8
     again = _book(tmp_path)
     assert again.keys.publics == made.keys.publics
-    assert again.make_ahead(above=numbers[2], count=8)
+    assert again.make_ahead(numbers[2], 8, WEEK_S)
     assert list(again.keys.publics) == [*numbers, *range(numbers[-1] + 1, numbers[-1] + 4)]
 
 
 def test_nobody_else_may_read_a_private_half(tmp_path: Path) -> None:
-    _book(tmp_path).make_ahead(above=0, count=2)
+    _book(tmp_path).make_ahead(0, 2, WEEK_S)
     modes = {
         path.relative_to(tmp_path).parts[1:2]: stat.S_IMODE(path.stat().st_mode)
         for path in (tmp_path / "state").rglob("*.key")
@@ -71,27 +76,27 @@ def test_a_number_is_given_once_also_where_its_key_was_never_made(
 ) -> None:
     """As after a kill between the two."""
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=1)
+    made.make_ahead(0, 1, WEEK_S)
     last = max(made.keys.publics)
     for path in (tmp_path / "state" / "keys").iterdir():
         path.unlink()
-    again = _book(tmp_path, NOON + after_s)
-    again.make_ahead(above=0, count=1)
+    again = _book(tmp_path, after_s)
+    again.make_ahead(0, 1, WEEK_S)
     assert min(again.keys.publics) == last + 1
 
 
 def test_a_folder_that_was_lost_gives_higher_numbers_than_before(tmp_path: Path) -> None:
     """Else a coordinator would wait for ever for one that is above those that it has used."""
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=8)
-    anew = _book(tmp_path / "anew", NOON + 60)
-    anew.make_ahead(above=0, count=8)
+    made.make_ahead(0, 8, WEEK_S)
+    anew = _book(tmp_path / "anew", 60.0)
+    anew.make_ahead(0, 8, WEEK_S)
     assert min(anew.keys.publics) > max(made.keys.publics)
 
 
 def test_keys_without_the_book_are_good_for_nothing(tmp_path: Path) -> None:
     """What they were used for is not known."""
-    _book(tmp_path).make_ahead(above=0, count=2)
+    _book(tmp_path).make_ahead(0, 2, WEEK_S)
     (tmp_path / "state" / "book").unlink()
     assert not _book(tmp_path).keys.publics
     assert not list((tmp_path / "state" / "keys").iterdir())
@@ -101,7 +106,7 @@ def test_a_list_is_known_after_a_kill_and_its_key_is_there_until_it_is_answered(
     tmp_path: Path,
 ) -> None:
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=3)
+    made.make_ahead(0, 3, WEEK_S)
     _, second, third = made.keys.publics
     private = made.keys.private(second)
     made.write_down(_listed(second))
@@ -119,7 +124,7 @@ def test_a_list_is_known_after_a_kill_and_its_key_is_there_until_it_is_answered(
 
 def test_a_kill_between_the_book_and_the_key_is_made_up_for(tmp_path: Path) -> None:
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=2)
+    made.make_ahead(0, 2, WEEK_S)
     first, second = made.keys.publics
     _put_sums(made, first)
     made.write_down(_done(_listed(first)))
@@ -128,7 +133,7 @@ def test_a_kill_between_the_book_and_the_key_is_made_up_for(tmp_path: Path) -> N
 
 def test_half_written_files_are_gone_at_the_next_start(tmp_path: Path) -> None:
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=1)
+    made.make_ahead(0, 1, WEEK_S)
     number = max(made.keys.publics)
     halves = [
         tmp_path / "state" / "keys" / f"{number + 1}.key.77.part",
@@ -150,9 +155,9 @@ def test_the_newest_sums_are_kept_and_all_digests_of_late(tmp_path: Path) -> Non
 
 
 def test_old_keys_and_sums_are_deleted(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = Clock(tmp_path)
     made = Book(tmp_path / "state", "demo", "kh-a", clock)
-    made.make_ahead(above=0, count=2)
+    made.make_ahead(0, 2, WEEK_S)
     old = _put_sums(made, 1)
     written = old.stat().st_mtime
     clock.now = written + 5
@@ -164,25 +169,29 @@ def test_old_keys_and_sums_are_deleted(tmp_path: Path) -> None:
 
 def test_rounds_that_are_never_opened_do_not_fill_the_disk(tmp_path: Path) -> None:
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=8)
+    made.make_ahead(0, 8, WEEK_S)
     for _ in range(0, book.KEYS_MAX, 50):
-        made.make_ahead(above=max(made.keys.publics), count=50)
+        made.make_ahead(max(made.keys.publics), 50, WEEK_S)
     assert len(made.keys.publics) == book.KEYS_MAX
     assert len(list((tmp_path / "state" / "keys").iterdir())) == book.KEYS_MAX
 
 
-def test_a_receipt_is_remembered(tmp_path: Path) -> None:
-    made = _book(tmp_path)
-    made.write_down(_done(_listed(7)))
-    made.receive(RunId("another"), RoundId(3))
-    assert not made.lists[7].is_received
-    made.receive(RUN, RoundId(3))
-    assert _book(tmp_path).lists[7].is_received
+def test_keys_that_are_half_as_old_as_they_may_be_are_offered_no_more(tmp_path: Path) -> None:
+    """A round that is offered with one must have the time to end."""
+    clock = Clock(tmp_path)
+    made = Book(tmp_path / "state", "demo", "kh-a", clock)
+    made.make_ahead(0, 2, WEEK_S)
+    old = set(made.keys.publics)
+    written = min(path.stat().st_mtime for path in (tmp_path / "state" / "keys").iterdir())
+    clock.now = written + 70
+    assert made.make_ahead(0, 2, 60.0)
+    assert old < made.keys.publics.keys()
+    assert old & made.ahead(0, WEEK_S).keys() and len(made.ahead(0, WEEK_S)) == 4
 
 
 def test_a_damaged_key_is_told_of_and_gone(tmp_path: Path) -> None:
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=2)
+    made.make_ahead(0, 2, WEEK_S)
     first, second = made.keys.publics
     path = tmp_path / "state" / "keys" / f"{first}.key"
     data = bytearray(path.read_bytes())
@@ -196,7 +205,7 @@ def test_a_damaged_key_is_told_of_and_gone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [0, 40, -1])
 def test_a_damaged_book_is_not_gone_on_with(tmp_path: Path, at: int) -> None:
     """It may have said that a key is used."""
-    _book(tmp_path).make_ahead(above=0, count=1)
+    _book(tmp_path).make_ahead(0, 1, WEEK_S)
     path = tmp_path / "state" / "book"
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -206,14 +215,14 @@ def test_a_damaged_book_is_not_gone_on_with(tmp_path: Path, at: int) -> None:
 
 
 def test_anothers_folder_is_named(tmp_path: Path) -> None:
-    _book(tmp_path).make_ahead(above=0, count=1)
+    _book(tmp_path).make_ahead(0, 1, WEEK_S)
     with pytest.raises(BookError, match="is of kh-a in federation demo: give each keyholder"):
-        Book(tmp_path / "state", "demo", "kh-b", Clock())
+        Book(tmp_path / "state", "demo", "kh-b", Clock(tmp_path))
 
 
 def test_what_is_secret_is_in_no_traceback(tmp_path: Path) -> None:
     made = _book(tmp_path)
-    made.make_ahead(above=0, count=1)
+    made.make_ahead(0, 1, WEEK_S)
     (number,) = made.keys.publics
     private = made.keys.private(number)
     assert repr(private)[2:-1] not in repr(made.keys._pairs)

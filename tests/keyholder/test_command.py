@@ -70,7 +70,7 @@ def test_a_folder_that_another_program_works_in_is_left_alone(
 def test_the_folder_of_another_keyholder_is_refused(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Book(tmp_path, "demo", "kh-b", lambda: 1e9).make_ahead(above=0, count=1)
+    Book(tmp_path, "demo", "kh-b", lambda: 1e9).make_ahead(0, 1, 60.0)
     assert "is of kh-b in federation demo" in _refusal(capsys, _words(made, tmp_path))
 
 

@@ -24,6 +24,7 @@ from keyholder.rules import (
     Finish,
     Finished,
     KeysChanged,
+    Received,
     Refuse,
     Rules,
     State,
@@ -142,12 +143,23 @@ def test_the_same_list_is_answered_again_and_checked_no_more() -> None:
 
 
 def test_other_seeds_of_the_same_list_are_answered_too() -> None:
-    asked = _open()
-    other = _open(seeds=(2, 1))
+    asked, other = _open(), _open(seeds=(2,))
     assert other.digest == asked.digest
-    wrote, answer = _run(*_opened(asked), KeysChanged({}), Asked(other))
+    come = [*_opened(asked), KeysChanged({})]
+    # With what it was asked for before, until the coordinator has that.
+    wrote, answer = _run(*come, Asked(other))
     assert isinstance(wrote, WriteDown) and answer == Answer(wrote.listed)
-    assert wrote.listed.seeds == (2, 1)
+    assert wrote.listed.seeds == (1, 2)
+    (again,) = _run(*come, Asked(other), Asked(asked))
+    assert again == answer
+    received = Received(asked.run, asked.round)
+    (told,) = _run(*come, received)
+    assert isinstance(told, WriteDown) and told.listed.is_received
+    wrote, _ = _run(*come, received, Asked(other))
+    assert isinstance(wrote, WriteDown)
+    assert (wrote.listed.seeds, wrote.listed.is_received) == ((2,), False)
+    assert _run(*come, received, received) == []
+    assert _run(*come, Received(RunId("another"), asked.round)) == []
 
 
 @pytest.mark.parametrize("until", [2, 3, 4])
@@ -178,12 +190,12 @@ def test_a_list_that_comes_meanwhile_waits_and_is_judged_by_what_was_opened() ->
     assert isinstance(refused, Refuse) and check == Check(second, 7)
 
 
-def test_asked_again_while_it_is_added_up_it_answers_what_was_asked_last() -> None:
+def test_asked_again_while_it_is_added_up_it_answers_all_that_was_asked() -> None:
     asked, other = _open(), _open(seeds=(2,))
     (finish,) = _run(
         Asked(asked), Checked(asked.digest), Asked(other), AddedUp(asked.digest, DIGESTS)
     )
-    assert isinstance(finish, Finish) and finish.listed.seeds == (2,)
+    assert isinstance(finish, Finish) and finish.listed.seeds == (1, 2)
 
 
 def test_after_a_failure_the_same_list_may_be_asked_again_and_no_other() -> None:

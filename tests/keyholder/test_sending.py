@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from fedmqtt.effects import Publish, WakeAt
-from fedmqtt.messages import Announce, Go, Receipt
-from fedmqtt.topics import ANNOUNCE, ClientId, Digest, RoundId, RunId, UpdatePart
+from fedmqtt.effects import WakeAt
+from fedmqtt.messages import Go, Receipt
+from fedmqtt.topics import Digest, RoundId, RunId
 from keyholder import sending
 from keyholder.sending import (
     Connected,
@@ -19,10 +19,11 @@ from keyholder.sending import (
     Settled,
     State,
     Sums,
+    Tell,
     Woke,
 )
 
-NAME, RUN, THREE = ClientId("kh-a"), RunId("r"), RoundId(3)
+RUN, THREE = RunId("r"), RoundId(3)
 SMALL = Sums(RUN, THREE, Digest("a" * 64), 100)
 LARGE = Sums(RUN, THREE, Digest("b" * 64), 5000)
 OTHER = Sums(RUN, RoundId(4), Digest("c" * 64), 100)
@@ -38,7 +39,7 @@ def _run(*events: Event) -> list[Effect]:
 def _all(events: Sequence[Event]) -> list[Effect]:
     state, effects = State(), list[Effect]()
     for event in events:
-        state, effects = sending.step(state, event, NAME)
+        state, effects = sending.step(state, event)
     return effects
 
 
@@ -62,9 +63,9 @@ def test_without_a_receipt_it_is_sent_again_and_less_and_less_often() -> None:
 
 def test_a_large_one_is_announced_and_sent_by_what_is_asked_for() -> None:
     (said,) = _run(HERE, Ready(0.0, LARGE))
-    assert isinstance(said, Publish) and said.to == UpdatePart(0, NAME, THREE, ANNOUNCE)
-    assert isinstance(said.message, Announce)
-    assert (said.message.digest, said.message.chunk_bytes) == (LARGE.digest, 1024)
+    assert isinstance(said, Tell)
+    assert (said.announce.digest, said.announce.size_bytes) == (LARGE.digest, 5000)
+    assert (said.announce.round, said.announce.chunk_bytes) == (THREE, 1024)
     go = Go(run=RUN, round=THREE, digest=LARGE.digest, ranges=((1, 3),))
     come = (HERE, Ready(0.0, LARGE), Received(15.0, go))
     assert _run(*come) == [SendChunks(LARGE, ((1, 3),), 1024)]
@@ -77,7 +78,8 @@ def test_a_large_one_is_announced_and_sent_by_what_is_asked_for() -> None:
 
 def test_what_is_said_last_in_a_round_is_what_is_owed() -> None:
     come = (HERE, Ready(0.0, SMALL), Ready(1.0, OTHER), Ready(2.0, LARGE), Disconnected(), HERE)
-    assert [getattr(one, "sums", None) for one in _run(*come)] == [OTHER, None]
+    sent, told = _run(*come)
+    assert sent == Send(OTHER) and isinstance(told, Tell) and told.announce.digest == LARGE.digest
     other = Receipt(run=RUN, round=RoundId(4), accepted=True)
     assert _run(*come, Received(3.0, other)) == [Settled(OTHER, other)]
 
