@@ -5,7 +5,7 @@ import secrets
 
 from fedmqtt import signing
 from fedmqtt.masking import attested, packing, seeds, values
-from fedmqtt.masking.masks import SEED_BYTES, add_mask
+from fedmqtt.masking.masks import SEED_BYTES, add_masks
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import Exchange, context
 from fedmqtt.messages import Masked, Masking
@@ -58,8 +58,7 @@ def mask(
         secrets.token_bytes(SEED_BYTES)
         for _ in range(seeds.count(masking.places, masking.tolerated))
     ]
-    for seed in drawn:
-        add_mask(words, seed)
+    add_masks(words, [(seed, 1) for seed in drawn])
     payload = packing.to_payload(words, words.size - values.TAIL, masking.bits)
     held = seeds.held_by(masking.places, masking.tolerated)
     exchange = Exchange.new()

@@ -6,6 +6,8 @@ ChaCha20 and not AES, since most small devices have no instructions for AES; a s
 nothing from numpy.random, whose output tells its state. Source: RFC 8439, section 2.4.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
@@ -22,13 +24,24 @@ _NONCE = bytes(16)
 
 def add_mask(words: NDArray[np.uint32], seed: bytes, times: int = 1) -> None:
     """Add `times` the mask of this seed, modulo 2^32, in place; shape (n,). Negative: subtract."""
-    cipher = Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor()
+    add_masks(words, [(seed, times)])
+
+
+def add_masks(words: NDArray[np.uint32], masks: Iterable[tuple[bytes, int]]) -> None:
+    """The same of many seeds, each with its `times`.
+
+    All of them block by block: words that are added to so often need not come from memory again.
+    """
+    streams = [
+        (Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor(), times) for seed, times in masks
+    ]
     stream = np.empty(min(words.size, _BLOCK), "<u4")
-    factor = np.uint32(times % 2**32)
     for start in range(0, words.size, _BLOCK):
         block = words[start : start + _BLOCK]
         keys = stream[: block.size]
-        cipher.update_into(memoryview(_ZEROS)[: keys.nbytes], keys.view(np.uint8).data)
-        if times != 1:
-            keys *= factor
-        block += keys
+        zeros, room = memoryview(_ZEROS)[: keys.nbytes], keys.view(np.uint8).data
+        for cipher, times in streams:
+            cipher.update_into(zeros, room)
+            if times != 1:
+                keys *= np.uint32(times % 2**32)
+            block += keys

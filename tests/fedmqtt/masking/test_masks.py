@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmqtt.masking.masks import add_mask
+from fedmqtt.masking.masks import add_mask, add_masks
 
 KEYSTREAMS = {
     # RFC 8439, appendix A.1, test vectors 1 and 2: key 0, nonce 0, blocks 0 and 1.
@@ -59,3 +59,18 @@ def test_a_mask_added_so_many_times_is_that_multiple(
     assert np.array_equal(words, wanted)
     add_mask(words, seed, -times)
     assert (words == value).all()
+
+
+@given(
+    st.sampled_from([0, 1, 1000, 32_768, 70_000]),
+    st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.integers(1, 8)), max_size=4),
+)
+@settings(deadline=None)
+def test_many_masks_at_once_are_the_same_as_one_after_the_other(
+    size: int, many: list[tuple[bytes, int]]
+) -> None:
+    at_once, in_turn = np.ones(size, np.uint32), np.ones(size, np.uint32)
+    add_masks(at_once, many)
+    for seed, times in many:
+        add_mask(in_turn, seed, times)
+    assert np.array_equal(at_once, in_turn)

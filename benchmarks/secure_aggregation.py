@@ -1,0 +1,441 @@
+"""What it costs that nobody sees an update: CPU and bytes of each party, beside plain answers.
+
+Prints one line of JSON for each mode, size, cohort and dropout:
+
+    client_ms, client_bytes        CPU from the change to the message, and how long that is: the
+                                   same whoever drops out, and for any cohort but for the bits
+                                   that its sum needs
+    client_beside_bytes            of those, what is not the payload; `above_plain`: less plain's
+    keyholder_ms_per_client        to check an entry, open its seeds and add their masks
+    keyholder_ms                   all of it, and the answer: of the busiest
+    keyholder_bytes_in, _out       the list; the sums of masks
+    coordinator_ms_per_client      from a message's bytes to the running sum
+    coordinator_ms                 all of them, the lists, and the mean
+    totals                         `measured`: every client was played, and the opened sum was the
+                                   plain integer sum to the bit; `computed`: from the costs of one
+
+Who drops out has no part in it: nobody waits for it, and no mask of it is to be recovered. Without
+the envelopes in which messages are signed, which are the same in every mode. CPU seconds of one
+thread, the least of several repetitions for a client's and one client's part.
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+# One thread, as CPU is what is measured.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import msgspec
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.cpu_time import least_s
+from coordinator.answers import Answers
+from coordinator.config import FederationConfig
+from coordinator.masked_sum import MaskedSum
+from fedmqtt import codec_chain, codec_chance, messages, signing
+from fedmqtt.masking import attested, client, listing, masks, packing, sealing, seeds, values
+from fedmqtt.masking.packing import Words
+from fedmqtt.messages import Entry, Keyholder, Masking, Open, Opened, RoundKey, Update
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.weights import Array
+
+_EXACT: dict[str, Any] = {"value_bits": 20, "change_max": 1.0}
+_SMALL: dict[str, Any] = {"value_bits": 4, "change_max": 0.04, "rotate": True, "share": 0.25}
+SCHEMES = {
+    "trusted": (1, 0, _EXACT),
+    "keyholders": (3, 1, _EXACT),
+    "four keyholders": (4, 1, _EXACT),
+    "keyholders, 4 bits of a rotated quarter": (3, 1, _SMALL),
+}
+MODES = ("plain", *SCHEMES)
+LIST_PART_BYTES = 131_072
+LISTED = 20
+"""Entries that a keyholder's cost of one is measured with."""
+FEDERATION, RUN, ROUND, BASE = "cost", RunId("cost"), RoundId(1), Digest("0" * 64)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--params", type=int, nargs="+", default=[200_000, 1_600_000])
+    parser.add_argument("--clients", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0, 0.1, 0.3, 0.5])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--played", type=int, default=100, help="largest cohort that is played")
+    parser.add_argument("--repeats", type=int, default=9)
+    asked = parser.parse_args()
+    for params in asked.params:
+        change = np.random.default_rng(1).normal(0, 0.01, params).astype(np.float32)
+        plain = one_client(Plain(change), asked.repeats)
+        for mode in asked.modes:
+            for clients in asked.clients:
+                case = Plain(change) if mode == "plain" else Masks(change, mode, clients)
+                one = one_client(case, asked.repeats)
+                for dropout in asked.dropout:
+                    there = max(2, round(clients * (1 - dropout)))
+                    is_played = there <= asked.played
+                    total = play(case, there) if is_played else case.computed(one, there)
+                    line = {
+                        **{"mode": mode, "params": params, "clients": clients},
+                        **{"dropout": dropout, "there": there},
+                        **_line(one, plain, total),
+                        "totals": "measured" if is_played else "computed",
+                    }
+                    sys.stdout.write(json.dumps(line) + "\n")
+                    sys.stdout.flush()
+    return 0
+
+
+@dataclass(frozen=True)
+class One:
+    """What one client costs."""
+
+    client_s: float
+    message_bytes: int
+    payload_bytes: int
+    keyholder_s: float
+    coordinator_s: float
+
+
+@dataclass
+class Total:
+    """What a round costs those who are not clients."""
+
+    coordinator_s: float = 0.0
+    keyholders_s: dict[int, float] = field(default_factory=dict)
+    list_bytes: int = 0
+    sums_bytes: int = 0
+
+    @contextmanager
+    def of_coordinator(self) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.coordinator_s += time.process_time() - began
+
+    @contextmanager
+    def of_keyholder(self, place: int) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        spent = time.process_time() - began
+        self.keyholders_s[place] = self.keyholders_s.get(place, 0.0) + spent
+
+
+def _line(one: One, plain: One, total: Total) -> dict[str, Any]:
+    beside, plain_beside = (each.message_bytes - each.payload_bytes for each in (one, plain))
+    busiest = max(total.keyholders_s.values(), default=0.0)
+    return {
+        "client_ms": _ms(one.client_s),
+        "client_ms_above_plain": _ms(one.client_s - plain.client_s),
+        "client_bytes": one.message_bytes,
+        "client_beside_bytes": beside,
+        "client_beside_bytes_above_plain": beside - plain_beside,
+        "keyholder_ms_per_client": _ms(one.keyholder_s),
+        "keyholder_ms": _ms(busiest),
+        "keyholder_bytes_in": total.list_bytes,
+        "keyholder_bytes_out": total.sums_bytes,
+        "coordinator_ms_per_client": _ms(one.coordinator_s),
+        "coordinator_ms": _ms(total.coordinator_s),
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
+
+
+class Case(Protocol):
+    """A way to answer, and to add up the answers."""
+
+    def message(self, name: ClientId) -> tuple[Update, bytes]:
+        """All that a client does to its change; the answer, and what crosses the broker."""
+
+    def begin(self) -> None:
+        """A new sum."""
+
+    def take(self, name: ClientId, data: bytes) -> None:
+        """All that a coordinator does with a message."""
+
+    def opening(self, name: ClientId, update: Update) -> Callable[[], None]:
+        """All that a keyholder does with `LISTED` entries of a list."""
+
+    def finish(self, total: Total) -> None:
+        """From the last message to the mean. Raises AssertionError where the sum is not exact."""
+
+    def computed(self, one: One, there: int) -> Total:
+        """From the costs of one client, and those that a round has once."""
+
+
+def one_client(case: Case, repeats: int) -> One:
+    name = ClientId("ann")
+    update, data = case.message(name)
+    case.begin()
+    return One(
+        client_s=least_s(lambda: case.message(name), repeats),
+        message_bytes=len(data),
+        payload_bytes=len(update.payload),
+        coordinator_s=least_s(lambda: case.take(name, data), repeats),
+        keyholder_s=least_s(case.opening(name, update), repeats) / LISTED,
+    )
+
+
+def play(case: Case, there: int) -> Total:
+    """A round with so many answers."""
+    total = Total()
+    case.begin()
+    for number in range(there):
+        name = ClientId(f"c{number}")
+        _, data = case.message(name)
+        with total.of_coordinator():
+            case.take(name, data)
+    case.finish(total)
+    return total
+
+
+def _update(codec: str, payload: bytes | memoryview, **more: Any) -> Update:
+    return Update(
+        run=RUN,
+        round=ROUND,
+        base=BASE,
+        fingerprint="0123456789abcdef",
+        sample_count=1,
+        codec=codec,
+        payload=memoryview(payload),
+        **more,
+    )
+
+
+def _sent(update: Update) -> bytes:
+    data = b"".join(messages.encode_pieces(update))
+    # What an answer is announced by, and its envelope signs.
+    hashlib.sha256(data).digest()
+    return data
+
+
+class Plain:
+    """float32, as `full` sends it, and the exact sum."""
+
+    def __init__(self, change: Array) -> None:
+        self._change = change
+        self._chain = codec_chain.read("full")
+        config = FederationConfig(name=FEDERATION, task="linear", codec="full")
+        self._answers = Answers(config, change.size, terms_max=2**20)
+
+    def message(self, name: ClientId) -> tuple[Update, bytes]:
+        chances = codec_chance.of_answer(0, ROUND, name)
+        payload = self._chain.encode(self._change, chances, ((self._change.size,),))
+        update = _update("full", payload)
+        return update, _sent(update)
+
+    def begin(self) -> None:
+        self._answers.begin(terms_max=2**20)
+
+    def take(self, name: ClientId, data: bytes) -> None:
+        hashlib.sha256(data).digest()
+        update = messages.read_from_client(data)
+        assert isinstance(update, Update) and not self._answers.check(name, update)
+        self._answers.fold(name, update, evaluates=False)
+        self._answers.let_go()
+
+    def opening(self, name: ClientId, update: Update) -> Callable[[], None]:
+        # There are no keyholders.
+        return lambda: None
+
+    def finish(self, total: Total) -> None:
+        with total.of_coordinator():
+            self._answers.finish(np.zeros(self._change.size, np.float32))
+
+    def computed(self, one: One, there: int) -> Total:
+        total = play(self, 1)
+        total.coordinator_s += (there - 1) * one.coordinator_s
+        return total
+
+
+class Masks:
+    """Masked values, equally weighted, in as many bits as their sum needs."""
+
+    def __init__(self, change: Array, mode: str, clients: int) -> None:
+        places, tolerated, how = SCHEMES[mode]
+        self._change = change
+        self._private = [sealing.new_round_key() for _ in range(places)]
+        self._masking = Masking(
+            mode="trusted" if mode == "trusted" else "keyholders",
+            keyholders=tuple(
+                Keyholder(ClientId(f"kh-{place}"), place, RoundKey(1, public, bytes(64)))
+                for place, (_, public) in enumerate(self._private)
+            ),
+            places=places,
+            tolerated=tolerated,
+            floor=2,
+            bits=values.bits_needed(how["value_bits"], clients),
+            **how,
+        )
+        self._body = values.body_size(self._masking, change.size)
+        self._federation = signing.new_key()
+        self._public = signing.public_key(self._federation)
+        self._digest = attested.masking_digest(self._masking)
+        self._held = seeds.held_by(places, tolerated)
+        self.begin()
+
+    @functools.cache  # noqa: B019 - as long-lived as the case, of which there are few
+    def _credentials(self, name: ClientId) -> tuple[str, str]:
+        key = signing.new_key()
+        return key, signing.ticket(self._federation, FEDERATION, name, signing.public_key(key))
+
+    def message(self, name: ClientId) -> tuple[Update, bytes]:
+        key, ticket = self._credentials(name)
+        masked, payload = client.mask(
+            self._masking, FEDERATION, name, RUN, ROUND, BASE, self._words(name), key, ticket
+        )
+        update = _update("", payload, masked=masked)
+        return update, _sent(update)
+
+    def _words(self, name: ClientId) -> Words:
+        chances = codec_chance.of_answer(0, ROUND, name)
+        return values.to_words(self._masking, self._change, 1, chances)
+
+    def begin(self) -> None:
+        self._sum = MaskedSum(self._body, values.TAIL, self._masking.bits)
+        self._entries: list[Entry] = []
+        self._vectors = [self._no_masks(place) for place in range(len(self._held))]
+
+    def _no_masks(self, place: int) -> dict[int, Words]:
+        return {seed: np.zeros(self._body + values.TAIL, np.uint32) for seed in self._held[place]}
+
+    def take(self, name: ClientId, data: bytes) -> None:
+        hashlib.sha256(data).digest()
+        update = messages.read_from_client(data)
+        assert isinstance(update, Update)
+        entry = self._entry(name, update)
+        self._check(entry)
+        self._sum.add(update.payload)
+        self._entries.append(entry)
+
+    def _entry(self, name: ClientId, update: Update) -> Entry:
+        assert update.masked is not None
+        return Entry(name, 1, hashlib.sha256(update.payload).digest(), update.masked)
+
+    def _check(self, entry: Entry) -> None:
+        attested.check(FEDERATION, self._public, RUN, ROUND, BASE, self._digest, entry)
+
+    def opening(self, name: ClientId, update: Update) -> Callable[[], None]:
+        entries = [self._entry(name, update)] * LISTED
+        return lambda: self._add_masks(0, entries)
+
+    def _add_masks(self, place: int, entries: Sequence[Entry]) -> None:
+        opened = [self._seeds(place, entry) for entry in entries]
+        for number, total in enumerate(self._vectors[place].values()):
+            cut = slice(number * masks.SEED_BYTES, (number + 1) * masks.SEED_BYTES)
+            masks.add_masks(total, [(drawn[cut], 1) for drawn in opened])
+
+    def _seeds(self, place: int, entry: Entry) -> bytes:
+        self._check(entry)
+        keyholder = self._masking.keyholders[place]
+        context = sealing.context(
+            FEDERATION, RUN, ROUND, entry.client, BASE, keyholder.name, keyholder.key.number
+        )
+        private, _ = self._private[place]
+        sealed = entry.masked.sealed[place]
+        return sealing.open_sealed(private, entry.masked.exchange, context, sealed)
+
+    def finish(self, total: Total) -> None:
+        with total.of_coordinator():
+            parts = listing.parts(self._list(), LIST_PART_BYTES)
+            data = [messages.encode(part) for part in parts]
+        total.list_bytes = sum(map(len, data))
+        for place in range(len(self._held)):
+            with total.of_keyholder(place):
+                joining = listing.Joining(entries_max=10_000)
+                for piece in data:
+                    part = messages.read_to_client(piece)
+                    assert isinstance(part, Open)
+                    whole = joining.take(part)
+                assert whole is not None
+                self._add_masks(place, whole.entries)
+        self._open(total)
+
+    def _list(self) -> Open:
+        return Open(
+            run=RUN,
+            round=ROUND,
+            base=BASE,
+            masking=self._masking,
+            body=self._body,
+            tail=values.TAIL,
+            digest=bytes(32),
+            part=0,
+            parts=1,
+            entries=tuple(self._entries),
+            seeds=(),
+        )
+
+    def _open(self, total: Total) -> None:
+        masking, size = self._masking, self._change.size
+        assigned = seeds.assign(masking.places, masking.tolerated, range(masking.places))
+        assert assigned is not None
+        sums: list[Words] = []
+        for place in range(masking.places):
+            with total.of_keyholder(place):
+                opened = self._opened(place, [s for s, who in assigned.items() if who == place])
+                data = messages.encode(opened)
+                hashlib.sha256(data).digest()
+            total.sums_bytes = max(total.sums_bytes, len(data))
+            with total.of_coordinator():
+                sums += packing.from_payloads(
+                    opened.payload, len(opened.seeds), self._body, values.TAIL, masking.bits
+                )
+        there = len(self._entries)
+        with total.of_coordinator():
+            words = self._sum.open(sums)
+            shared = codec_chance.of_answer(0, ROUND, ClientId("any")).shared
+            values.from_sum(masking, words, size, there, shared)
+        self._assert_exact(words)
+
+    def _opened(self, place: int, asked: list[int]) -> Opened:
+        held, bits = self._vectors[place], self._masking.bits
+        packed = {seed: packing.to_payload(one, self._body, bits) for seed, one in held.items()}
+        return Opened(
+            run=RUN,
+            round=ROUND,
+            digest=bytes(32),
+            seeds=tuple(asked),
+            digests=tuple(hashlib.sha256(one).digest() for one in packed.values()),
+            payload=memoryview(b"".join(packed[seed] for seed in asked)),
+        )
+
+    def _assert_exact(self, words: Words) -> None:
+        wanted = np.zeros(words.size, np.int64)
+        for entry in self._entries:
+            wanted += self._words(entry.client).view(np.int32)
+        assert np.array_equal(
+            values.centred(words[: self._body], self._masking.bits), wanted[: self._body]
+        )
+        assert np.array_equal(words[self._body :], wanted[self._body :])
+
+    def computed(self, one: One, there: int) -> Total:
+        few, more = play(self, 2), Total()
+        more.coordinator_s = few.coordinator_s + (there - 2) * one.coordinator_s
+        more.keyholders_s = {
+            place: spent + (there - 2) * one.keyholder_s
+            for place, spent in few.keyholders_s.items()
+        }
+        # Without the heads of the parts that a longer list is cut into: 1 in 200.
+        entry = len(msgspec.msgpack.encode(self._entries[0]))
+        more.list_bytes = few.list_bytes + (there - 2) * entry
+        more.sums_bytes = few.sums_bytes
+        return more
+
+
+if __name__ == "__main__":
+    sys.exit(main())
