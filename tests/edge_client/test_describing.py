@@ -34,6 +34,7 @@ def test_a_trainer_answers_questions_with_sums_over_its_data(tmp_path: Path) -> 
         purpose="describe",
         model_path=str(tmp_path / "questions"),
         base=weights.digest(file),
+        fingerprint=layout.fingerprint,
         codec="full+zstd",
     )
     kept = trainer.work(wanted, lambda fraction: None)

@@ -5,6 +5,7 @@ And the files that go with them: keys that were revoked, rounds that a device is
 
 import functools
 
+from edge_client.known_model import KnownModels
 from edge_client.rounds_done import RoundsDone
 from fedmqtt import messages, revocations, signing
 from fedmqtt.envelope import BadSignature
@@ -92,6 +93,22 @@ def _done() -> list[bytes]:
     return [without_sum(path)]
 
 
+def _known_models(data: bytes) -> None:
+    path = place("known-models", data)
+    known = KnownModels(path)
+    known.keep("demo", "digits", "f")
+    assert known.of("demo", "digits") == KnownModels(path).of("demo", "digits") == "f"
+
+
+def _known() -> list[bytes]:
+    path = folder("seed-known-models")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = KnownModels(path)
+    known.keep("demo", "digits", "0a784345a3eedf1f")
+    known.keep("demo", "words", "5d289ad9452624d3")
+    return [path.read_bytes()]
+
+
 DECODERS = [
     Decoder("signed_by_device", _from_device, _signed_updates, (BadSignature,)),
     Decoder(
@@ -103,4 +120,5 @@ DECODERS = [
     Decoder("key", _key, lambda: [_FEDERATION.encode(), _DEVICE.encode()], (BadKey,)),
     Decoder("revoked_keys", _revoked, _lists, (RevocationsError,)),
     Decoder("rounds_done", _rounds_done, _done),
+    Decoder("known_models", _known_models, _known),
 ]
