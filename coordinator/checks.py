@@ -1,6 +1,6 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, codec_choice, downlink, selection
+from coordinator import aggregation, codec_choice, downlink, noise_checks, selection
 from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
@@ -26,6 +26,7 @@ def check(config: FederationConfig) -> None:
     _check_slow_links(config)
     _check_memory(config)
     _check_mode(config)
+    noise_checks.plan(config)
 
 
 def _check_quarantine(limits: Limits) -> None:

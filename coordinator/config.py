@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from coordinator.concurrency import Mode
+from coordinator.differential_privacy import DifferentialPrivacy
 from coordinator.rounds import Late
 from fedmqtt.messages import FINE_TUNE_EPOCHS_MAX, LAYER_PATTERNS_MAX, LayerPattern, Training
 from fedmqtt.topics import NAME_PATTERN
@@ -421,3 +422,4 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
     slow_links: SlowLinks = field(default_factory=SlowLinks)
+    differential_privacy: DifferentialPrivacy = field(default_factory=DifferentialPrivacy)

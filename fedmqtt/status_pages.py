@@ -66,6 +66,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     unreadable_messages: int
     skew: str = ""
     """Where a few clients give most of the answers: how few, and what to do about it."""
+    privacy: str = ""
+    """What is promised to each device, and what not, where noise is added."""
     refusals: list[str] = []
     """The last messages that did not count: who sent them, and why not. Newest last."""
     protocol: str
@@ -147,6 +149,21 @@ class Figures(Struct, frozen=True, kw_only=True):
         return structs.replace(self, confusion=None, groups={}, spread={})
 
 
+class Privacy(Struct, frozen=True, kw_only=True):
+    """What the models up to now can show of the device that took part most often."""
+
+    epsilon: float
+    delta: float
+    epsilon_max: float
+    """When a device has taken part as often as it may."""
+    participations: int
+    """Counted of the one that has most of them."""
+    participations_max: int
+    noise_multiplier: float
+    clip_norm: float
+    """As it began, where it is adaptive."""
+
+
 class ModelPage(Page, frozen=True, kw_only=True):
     digest: str
     size_bytes: int
@@ -159,6 +176,8 @@ class ModelPage(Page, frozen=True, kw_only=True):
     """Of the newest model that was evaluated."""
     figures_round: RoundId | None
     """The round in which it was."""
+    privacy: Privacy | None = None
+    """Where there is noise."""
 
 
 class CodecCount(Struct, frozen=True, kw_only=True):
@@ -191,6 +210,8 @@ class RoundLine(Struct, frozen=True, kw_only=True):
     """Of the model the round started from."""
     codecs: dict[str, CodecCount] = {}
     """Of the updates that counted, by codec."""
+    epsilon: float | None = None
+    """Of all models up to this one; None where there is no noise."""
 
 
 class HistoryPage(Page, frozen=True, kw_only=True):

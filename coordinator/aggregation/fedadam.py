@@ -15,6 +15,8 @@ from coordinator.aggregation import Round
 from coordinator.server_optimiser import AdaptiveSettings, SquaresKept, adaptive
 from coordinator.weighted_mean import Values, WeightedMean
 
+MEAN_ALONE = True
+
 
 class Settings(AdaptiveSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     squares: SquaresKept = 0.99

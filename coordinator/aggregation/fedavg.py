@@ -12,6 +12,8 @@ from msgspec import Struct
 from coordinator.aggregation import Round
 from coordinator.weighted_mean import Rate, WeightedMean, along
 
+MEAN_ALONE = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Rate = 1.0

@@ -18,6 +18,8 @@ from coordinator.aggregation import Round
 from coordinator.weighted_mean import Values, WeightedMean
 from fedmqtt.weights import Array
 
+MEAN_ALONE = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Annotated[

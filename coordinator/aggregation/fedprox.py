@@ -17,6 +17,8 @@ from coordinator.weighted_mean import Rate, WeightedMean, along
 from fedmqtt.messages import Training
 from fedmqtt.settings import SettingsError
 
+MEAN_ALONE = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     mu: Annotated[

@@ -25,6 +25,8 @@ from coordinator.weighted_mean import WeightedMean, along
 from fedmqtt.messages import Method, Training
 from fedmqtt.settings import SettingsError
 
+MEAN_ALONE = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Annotated[

@@ -8,7 +8,9 @@ where `candidates` are sorted, `count` is at most their number, `chance` is a st
 this federation's seed and round, and `known` is what earlier rounds showed of each client (nothing
 of those that are new). The same arguments select the same clients; none of them is changed.
 
-A policy with `BY_SORTITION = True` has offers carry a threshold in the place of names.
+A policy with `BY_SORTITION = True` has offers carry a threshold in the place of names. One with
+`BLIND_TO_DATA = True` goes by nothing that follows from clients' data, as losses, sample counts and
+durations do: differential privacy takes no other.
 
 Losses and sample counts are what clients say of themselves: who claims more is invited more often
 by the policies that go by them.

@@ -40,7 +40,8 @@ def keyed(key: bytes, *context: bytes) -> Bits:
         while missing > 0:
             block = began.copy()
             block.update(blocks.to_bytes(8, "little"))
-            buffer, used, blocks = block.digest(_BLOCK_BYTES), min(missing, _BLOCK_BYTES), blocks + 1
+            buffer, blocks = block.digest(_BLOCK_BYTES), blocks + 1
+            used = min(missing, _BLOCK_BYTES)
             taken.append(buffer[:used])
             missing -= used
         return b"".join(taken)

@@ -13,9 +13,6 @@ Clipping", NeurIPS 2021, algorithm 1 and theorem 1, there with an indicator of 0
 
 import math
 
-from fedmqtt.fixed_point import squared_norm
-from fedmqtt.weights import Array
-
 RATE = 0.2
 """Of the geometric update, as in the paper."""
 
@@ -26,13 +23,9 @@ _SAFELY = 1 - 2.0**-40
 """Above all that rounding may do to a norm of 2^32 numbers in doubles."""
 
 
-def is_within(values: Array, clip: float) -> bool:
-    return squared_norm(values) <= clip * clip
-
-
-def factor(values: Array, clip: float, units: int) -> float:
-    """By what to multiply them. Rounded towards 0 after that, their norm is at most `units`."""
-    norm = math.sqrt(squared_norm(values))
+def factor(norm: float, clip: float, units: int) -> float:
+    """By what to multiply a vector of this norm. Rounded towards 0 after that, whole numbers of
+    norm at most `units` come out."""
     return units * _SAFELY / max(norm, clip)
 
 
@@ -45,6 +38,6 @@ def split(sigma: float, share: float = INDICATOR_SHARE) -> tuple[float, float]:
 def following(clip: float, share: float, quantile: float, largest: float) -> float:
     """The next C, at most `largest`. `share` has noise in it, and may be any number."""
     exponent = -RATE * (min(1.0, max(0.0, share)) - quantile)
-    # A power of two machines may differ in its last bit: that is rounded away.
+    # Two machines' powers may differ in their last bit: that is rounded away.
     moved = round(math.exp(exponent) * 2**30) / 2**30
     return min(largest, clip * moved)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 _SQRT_HALF = math.sqrt(0.5)
 _LARGE = 3.0
-_TERMS = 300
+_TERMS = 100
 """Of the continued fraction: at 3 and above all digits of a double are right."""
 _STEPS = 2000
 """More than it takes from any two doubles to neighbours."""

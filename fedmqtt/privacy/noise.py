@@ -83,9 +83,9 @@ def grid_slack(sigma: int, numbers: int) -> float:
 
     Gaussian noise that is rounded to whole numbers guarantees what it did before. The discrete
     Gaussian is not quite that: the logarithm of the ratio of the two, at k, is between
-    -k^2 / (8 sigma^4) and 1 / (20 sigma^2), by Jensen's inequality and cosh(y) <= exp(y^2 / 2). Of N
-    numbers the sum of k^2 / sigma^2 is below 2 N + 180 but with probability e^-60 (Laurent and
-    Massart 2000, lemma 1), and it counts for either neighbour.
+    -k^2 / (8 sigma^4) and 1 / (20 sigma^2), as cosh(y) is from 1 to exp(y^2 / 2). Of N numbers the
+    sum of k^2 / sigma^2 is below 2 N + 180 but with probability e^-60 (Laurent and Massart 2000,
+    lemma 1), and it counts for either neighbour.
     """
     return 2 * ((2 * numbers + 180) / 8 + numbers / 20) / sigma**2
 
@@ -100,7 +100,8 @@ def _accepted(sigma: int, count: int, bits: Bits) -> Whole:
     whole, rest = np.divmod(np.square(np.abs(proposed) - sigma), 2 * sigma**2)
     passed = _geometric_table().draw(whole.size, bits) >= whole
     proposed, rest = proposed[passed], rest[passed]
-    return proposed[_happens(rest, 2 * sigma**2, bits)]
+    kept: Whole = proposed[_happens(rest, 2 * sigma**2, bits)]
+    return kept
 
 
 def _two_sided_geometric(scale: int, count: int, bits: Bits) -> Whole:
@@ -111,7 +112,8 @@ def _two_sided_geometric(scale: int, count: int, bits: Bits) -> Whole:
     is_negative = _coins(magnitudes.size, bits)
     # 0 would come twice as often as it should, once with each sign.
     kept = ~(is_negative & (magnitudes == 0))
-    return np.where(is_negative, -magnitudes, magnitudes)[kept]
+    signed: Whole = np.where(is_negative, -magnitudes, magnitudes)[kept]
+    return signed
 
 
 def _happens(numerators: Whole, denominator: int, bits: Bits) -> NDArray[np.bool_]:

@@ -26,8 +26,8 @@ Whole = NDArray[np.int64]
 
 class Node(NamedTuple):
     level: int
-    index: int
-    """It covers rounds index * 2^level + 1 to (index + 1) * 2^level."""
+    place: int
+    """It covers rounds place * 2^level + 1 to (place + 1) * 2^level."""
 
 
 def covering(rounds: int) -> list[Node]:
@@ -56,8 +56,7 @@ def sensitivity(rounds: int, participations: int, apart: int = 1) -> int:
 
     A node with m of its rounds has a vector of norm at most m. On each level the sum of m^2 is
     largest where as few nodes as possible have all, and rounds in a row from the first on make it
-    so on every level at once: for apart = 1, and other powers of two, it is reached. For others it
-    is an upper bound.
+    so on every level at once: for apart = 1 it is reached. For others it is an upper bound.
     """
     return sum(_of_level(one, participations, apart) for one in _levels(rounds))
 
