@@ -178,11 +178,10 @@ class Server:
         if life != self._life or self.is_alive:
             return
         rules = self._scene.plan.round_rules(self.disk.epoch + 1)
-        participations = self.roster.participations
         self.roster = Roster(rules.task, by_sortition=rules.by_sortition)
         self.roster.knowledge = self.disk.knowledge()
         self.roster.participations.most = rules.participations_max
-        self.roster.recall(participations.counts)
+        self.roster.recall(self.disk.participations)
         self._ahead_s = self._chance.uniform(0, CLOCKS_DIFFER_S)
         state = self.disk.recover(self.now, rules)
         self.data.restart(state)

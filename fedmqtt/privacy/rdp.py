@@ -25,9 +25,9 @@ ORDERS = (
 )
 """Between which the best one is looked for."""
 
-_NEGLIGIBLE = -40.0
+_NEGLIGIBLE = -25.0
 """Logarithm: terms smaller than this share of the sum are left out, and made up for below."""
-_TERMS_MAX = 1000
+_TERMS_MAX = 3000
 """Where that is not enough, the order is left out: others are as good."""
 
 
@@ -46,7 +46,7 @@ def epsilon(rounds: Iterable[Rounds], delta: float, orders: Sequence[float] = OR
     """At this delta, of all these rounds together."""
     if not 0 < delta < 1:
         raise ValueError(f"delta is {delta}, not between 0 and 1")
-    composed = list(rounds)
+    composed = [one for one in rounds if one.count]
     return min(
         _to_epsilon(order, sum(one.count * divergence(one, order) for one in composed), delta)
         for order in orders

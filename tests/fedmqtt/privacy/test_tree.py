@@ -2,7 +2,7 @@
 
 import json
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def _by_trying(rounds: int, participations: int, apart: int) -> int:
     chosen = (
         one
         for one in combinations(range(rounds), participations)
-        if all(later - before >= apart for before, later in zip(one, one[1:], strict=False))
+        if all(later - before >= apart for before, later in pairwise(one))
     )
     return max(
         (sum(sum(t in node for t in one) ** 2 for node in nodes) for one in chosen), default=0
