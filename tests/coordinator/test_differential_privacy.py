@@ -76,7 +76,7 @@ def test_two_of_three_must_be_given(chosen: dict[str, Any]) -> None:
 
 
 def test_too_little_noise_for_any_participation_is_told_with_what_would_do() -> None:
-    with pytest.raises(SettingsError, match="takes a noise_multiplier of ([0-9.]+)") as told:
+    with pytest.raises(SettingsError, match="takes a noise_multiplier of") as told:
         plan(epsilon=1.0, noise_multiplier=0.5)
     enough = float(str(told.value).rsplit(" ", 1)[1])
     assert plan(epsilon=1.0, noise_multiplier=enough).participations_max == 1
@@ -119,7 +119,7 @@ def test_a_tree_costs_by_its_rounds_and_participations() -> None:
 
 
 def test_a_tree_needs_an_end_and_one_clip_norm() -> None:
-    asked = {"noise_multiplier": 10.0, "participations_max": 2, "mechanism": "tree"}
+    asked: dict[str, Any] = {"noise_multiplier": 10.0, "participations_max": 2, "mechanism": "tree"}
     with pytest.raises(SettingsError, match=r"rounds\.count is 0"):
         plan(rounds=0, **asked)
     with pytest.raises(SettingsError, match="adaptive"):

@@ -17,7 +17,7 @@ from coordinator.differential_privacy import SIGMA, DifferentialPrivacy, Plan
 from coordinator.private_sum import PrivateRound, PrivateSum
 from fedmqtt.messages import Update
 from fedmqtt.privacy import chance
-from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array
 
 KEY = bytes(range(32))
@@ -185,9 +185,9 @@ def answers(folder: Path, aggregation: str = "fedavg", **chosen: Any) -> Answers
 
 def update(change: Array, **more: Any) -> Update:
     return Update(
-        run="r",
-        round=1,
-        base="0" * 64,
+        run=RunId("r"),
+        round=RoundId(1),
+        base=Digest("0" * 64),
         fingerprint="f",
         codec="full",
         payload=memoryview(change.astype("<f4").tobytes()),
