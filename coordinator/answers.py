@@ -8,6 +8,7 @@ to the next in `memory`.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from coordinator import (
     evaluation_groups,
     late,
     local_method,
+    noise_checks,
     resolution,
 )
 from coordinator.aggregation import (
@@ -41,6 +43,7 @@ from coordinator.aggregation import (
 from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.counted import Counted
+from coordinator.private_sum import PrivateRound
 from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
@@ -76,12 +79,14 @@ class Answers:
         memory: Memory | None = None,
         base_of: Callable[[RoundId], Array] | None = None,
         shapes: Shapes = (),
+        noise_key: bytes = b"",
     ) -> None:
         """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
         keep a round's updates; the system's for what is temporary, where none is given. `memory`:
         what the strategy remembered when the run was interrupted. `base_of`: the model that an
         earlier round started from, for strategies that need it. `shapes`: of the tensors of
-        which the numbers are made, for codecs that go by them."""
+        which the numbers are made, for codecs that go by them. `noise_key`: of differential
+        privacy, where there is any."""
         self._config = config
         self._size = size
         self._shapes = shapes
@@ -96,6 +101,9 @@ class Answers:
         self.needs_bases: bool = getattr(self._strategy, "NEEDS_BASES", False)
         """Whether `base_of` is asked for the models of earlier rounds."""
         self._base_of = base_of
+        self._plan = noise_checks.plan(config)
+        assert self._plan is None or noise_key, "noise needs a key"
+        self._noise_key = noise_key
         self._terms_max = terms_max
         self._folder = folder or Path(gettempdir())
         self._store: ClientStore | None = None
@@ -141,6 +149,7 @@ class Answers:
             store=self._store,
             is_awaited=self._is_awaited,
             training=self._training,
+            private=self._private(number),
             **({} if self._base_of is None else {"base_of": self._base_of}),
         )
         self._sum = self._build(round_)
@@ -171,7 +180,9 @@ class Answers:
         assert self._change is not None and self._sum is not None
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
-        samples = update.sample_count
+        # What else it says is as telling as its numbers, and gets no noise.
+        samples = update.sample_count if self._plan is None else 1
+        metrics = update.metrics if self._plan is None else {}
         if staleness and not self._weighs_staleness:
             samples = late.weight(samples, staleness)
         named = Named(client, RoundId(update.round))
@@ -183,7 +194,7 @@ class Answers:
             self._sum.fold_control(self._control, named)
         self._add(self._sum, self._change, samples, named)
         self._tally.samples += samples
-        self._tally.trained.append((update.metrics, samples))
+        self._tally.trained.append((metrics, samples))
         before = self._tally.codecs.get(update.codec, CodecCount())
         self._tally.codecs[update.codec] = before.plus(update.payload.nbytes)
         # Who was not asked to evaluate has no say in how good the model is.
@@ -273,6 +284,12 @@ class Answers:
             sums.fold_part(change.places, change.values, samples, named)
         else:
             sums.fold(change.full(), samples, named)
+
+    def _private(self, number: RoundId) -> PrivateRound | None:
+        if self._plan is None:
+            return None
+        norm_max = self._config.limits.change_max * math.sqrt(self._size)
+        return PrivateRound(self._plan, self._noise_key, number, self._written, norm_max)
 
     def _settle(self) -> None:
         """What was folded is in the memory, or nowhere: a model of it could not be made."""

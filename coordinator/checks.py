@@ -1,6 +1,14 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, codec_choice, downlink, privacy, privacy_checks, selection
+from coordinator import (
+    aggregation,
+    codec_choice,
+    downlink,
+    noise_checks,
+    privacy,
+    privacy_checks,
+    selection,
+)
 from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
@@ -27,6 +35,7 @@ def check(config: FederationConfig) -> None:
     _check_memory(config)
     _check_mode(config)
     privacy_checks.check(config)
+    noise_checks.plan(config)
 
 
 def _check_quarantine(limits: Limits) -> None:

@@ -33,7 +33,7 @@ from coordinator import (
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.run_errors import LedgerDamaged, LedgerError
-from coordinator.service import Denied, KeysWanted, RunElsewhere, SeatTaken, Service
+from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, SeatTaken, Service
 from coordinator.trust import Trust, trust_of
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
@@ -440,6 +440,18 @@ def initial_model(config: FederationConfig, folder: Path) -> Model:
     return checkpoint.load(out)
 
 
+def _privacy_lines(service: Service) -> list[str]:
+    told = service.privacy
+    if told is None:
+        return []
+    said = (
+        f"differential privacy: epsilon {told.epsilon:.4g} of {told.epsilon_max:.4g} at delta"
+        f" {told.delta:g}; the device that took part most often did so {told.participations} of"
+        f" {told.participations_max} times"
+    )
+    return [said, *([BUDGET_USED_UP] if service.is_used_up else [])]
+
+
 def _report(service: Service, config: FederationConfig, folder: Path) -> int:
     totals = service.totals
     done = "finished" if service.is_finished else "stopped"
@@ -448,6 +460,7 @@ def _report(service: Service, config: FederationConfig, folder: Path) -> int:
         f"{done} after {totals.rounds} rounds: {totals.sentence()}",
         *(f"  {line}" for line in (figures_table.lines(figures) if figures else [])),
         f"model and history: {folder}",
+        *_privacy_lines(service),
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if service.has_learned else 1

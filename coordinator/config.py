@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from coordinator.concurrency import Mode
+from coordinator.differential_privacy import DifferentialPrivacy
 from coordinator.rounds import Late
 from fedmqtt.messages import (
     FINE_TUNE_EPOCHS_MAX,
@@ -518,3 +519,4 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     privacy: Annotated[
         Privacy, Meta(description="Whether anybody can read a single client's answer.")
     ] = field(default_factory=Privacy)
+    differential_privacy: DifferentialPrivacy = field(default_factory=DifferentialPrivacy)

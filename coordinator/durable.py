@@ -4,14 +4,17 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Whole or not at all: to a file beside it, then one rename. Raises OSError.
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Whole or not at all: to a file beside it, then one rename. Raises OSError. `mode`, less what
+    the process gives to nobody: who may read it, from the first byte on.
 
     When this returns, a loss of power would not lose it.
     """
     part = path.with_suffix(".part")
     try:
-        with part.open("wb") as file:
+        # One that a crash left behind may be readable by others.
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from coordinator.rounds import Close, Named
-from fedmqtt.status_pages import CodecCount, Figures, RoundLine
+from fedmqtt.status_pages import CodecCount, Figures, Privacy, RoundLine
 from fedmqtt.topics import ClientId, Digest, RoundId
 
 
@@ -47,6 +47,8 @@ class Record(Struct, frozen=True, kw_only=True):
     bytes_published: int
     quarantined: dict[ClientId, str] = {}
     """Who was in quarantine when it closed, and why."""
+    privacy: Privacy | None = None
+    """Of all models up to this round's, where there is noise."""
 
     def line(self) -> RoundLine:
         return RoundLine(
@@ -62,6 +64,7 @@ class Record(Struct, frozen=True, kw_only=True):
             duration_s=self.duration_s,
             train_metrics=self.train_metrics,
             codecs=self.codecs,
+            epsilon=None if self.privacy is None else self.privacy.epsilon,
             # A hundred matrices would make a page of megabytes; the newest is on the model's page.
             figures=None if self.figures is None else self.figures.without_details(),
         )
@@ -129,6 +132,7 @@ def record(
     bytes_received: int,
     bytes_published: int,
     quarantined: Mapping[ClientId, str] | None = None,
+    privacy: Privacy | None = None,
 ) -> Record:
     """What is remembered of a round that the machine has closed.
 
@@ -157,6 +161,7 @@ def record(
         bytes_received=bytes_received,
         bytes_published=bytes_published,
         quarantined=dict(quarantined or {}),
+        privacy=privacy,
     )
 
 
@@ -174,6 +179,8 @@ def sentence(record: Record) -> str:
             f"round {record.round} evaluated ({record.reason}): measured by"
             f" {len(record.evaluated)}, {record.duration_s:.1f} s{figures}"
         )
+    if record.privacy is not None:
+        figures += f", epsilon {record.privacy.epsilon:.4g}"
     late = len(record.late_counted)
     earlier = f", and {late} to earlier rounds" if late else ""
     return (

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,6 +64,9 @@ CREATE TABLE answer (
 # They came later. A program that does not know them neither reads nor minds them.
 _MORE_TABLES = """
 CREATE TABLE IF NOT EXISTS client (name TEXT PRIMARY KEY, known BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS participation (
+    name TEXT PRIMARY KEY, count INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 _REPORT_COLUMN = "ALTER TABLE answer ADD COLUMN report BLOB"
 
@@ -111,6 +114,8 @@ class Beginning(Struct, frozen=True, kw_only=True):
     """Names and shapes, in the order in which the model is laid out."""
     asked: str = ""
     """By which settings, where the run describes data: see `statistics/asked.py`."""
+    differential_privacy: str = ""
+    """By which settings something is promised, where anything is."""
 
 
 class Opening(Struct, frozen=True, kw_only=True):
@@ -423,6 +428,7 @@ class Ledger:
         carried: Carried,
         checkpoint: Checkpoint,
         learned: Learned = MappingProxyType({}),
+        participations: Mapping[ClientId, int] = MappingProxyType({}),
     ) -> None:
         """The round has come out like this. `held` are the late answers that it took up."""
         number = record.round
@@ -451,6 +457,9 @@ class Ledger:
             _put(db, "carried", carried)
             _put(db, "checkpoint", checkpoint)
             _put_known(db, learned)
+            db.executemany(
+                "INSERT OR REPLACE INTO participation VALUES (?, ?)", sorted(participations.items())
+            )
             if record.outcome == "evaluated":
                 # Nothing follows; a crash right now must not evaluate the last model again.
                 _put(db, "finished", True)
@@ -470,6 +479,11 @@ class Ledger:
             ClientId(name): self._decode(blob, Known)
             for name, blob in self._checked(rows, tuple[_Client, bytes])
         }
+
+    def participations(self) -> dict[ClientId, int]:
+        """What is counted of each client's, where they have an end; nobody is forgotten."""
+        rows = self._rows("SELECT name, count FROM participation ORDER BY name")
+        return {ClientId(name): count for name, count in self._checked(rows, tuple[_Client, int])}
 
     def open_round_now(self) -> OpenRound | None:
         columns = "number, opening, closes_in_s, refusals"

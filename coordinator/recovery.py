@@ -56,6 +56,8 @@ class Recovered:
     known: dict[ClientId, Known]
     reports: dict[Answer, Report]
     """Of those of the unused answers that trained."""
+    participations: dict[ClientId, int]
+    """What is counted of each client's, where they have an end."""
 
     @property
     def knowledge(self) -> Knowledge:
@@ -113,6 +115,7 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         reports={
             (named.client, named.round): report for named, report in unused if report is not None
         },
+        participations=ledger.participations(),
     )
 
 

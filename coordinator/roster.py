@@ -4,12 +4,13 @@ The one large and mutable thing the round machine works on. Each change touches 
 that a fleet of many thousands costs no more per message than one of ten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from coordinator.known import Knowledge
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import ALL_PURPOSES, WIRE_VERSION, Presence, Purpose
+from fedmqtt.privacy.participation import Participations
 from fedmqtt.topics import ClientId
 
 
@@ -37,12 +38,16 @@ class Roster:
     """Whether clients must see for themselves if they are invited."""
     others: frozenset[ClientId] = frozenset()
     """Who is heard and never invited: keyholders, of whom nothing else is known here."""
+    participations: Participations = field(default_factory=Participations)
+    """How often each has taken part, where that has an end."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
     """Until when such a client is not invited."""
     _barred: dict[ClientId, str] = field(default_factory=dict)
     """Who must not be invited, whatever it would, and why."""
+    _able_yet: dict[ClientId, None] = field(default_factory=dict)
+    """Of all that were ever heard of, who may train again, where that has an end."""
     _willing: Mapping[Purpose, dict[ClientId, None]] = field(
         default_factory=lambda: {purpose: {} for purpose in ALL_PURPOSES}
     )
@@ -95,6 +100,39 @@ class Roster:
         self._barred.pop(client, None)
         self._judge_again(client)
 
+    def took_part(self, clients: Iterable[ClientId]) -> dict[ClientId, int]:
+        """These are in a round's sum, once for each time they are named. What is counted of each
+        from now on, where anything is."""
+        changed = self.participations.took_part(clients)
+        for client in changed:
+            self._able_yet.pop(client, None)
+            if client in self.clients:
+                self._sort_in(client)
+            elif not self.participations.is_spent(client):
+                self._able_yet[client] = None
+        return changed
+
+    def recall(self, counts: Mapping[ClientId, int]) -> None:
+        """How often each took part before the coordinator was gone, and what was known of whom."""
+        self.participations.counts.update(counts)
+        if self.participations.most:
+            known = {*self.knowledge.clients, *counts}
+            spent = self.participations.is_spent
+            self._able_yet = dict.fromkeys(one for one in sorted(known) if not spent(one))
+
+    def is_used_up(self, needed: int) -> bool:
+        """Whether so few may train again, of all that were ever heard of, that no round can open
+        any more; never before anybody has taken part."""
+        return bool(self.participations.counts) and len(self._able_yet) < needed
+
+    def spent_why(self, client: ClientId, waiting: int = 0) -> str:
+        """Why one more answer of it is too much; empty where it is not. `waiting`: of its answers
+        that are accepted and in no sum yet."""
+        if not self.participations.is_spent(client, waiting):
+            return ""
+        count = self.participations.counts.get(client, 0) + waiting
+        return f"has taken part {count} times, and no more is within the privacy budget"
+
     def is_resting(self, client: ClientId) -> bool:
         return client in self._resting
 
@@ -143,8 +181,13 @@ class Roster:
     def _sort_in(self, client: ClientId) -> None:
         entry = self.clients[client]
         usable = entry.online and not entry.hindrance and client not in self._resting
+        is_spent = self.participations.is_spent(client)
+        if self.participations.most and not is_spent and entry.presence.would("train"):
+            self._able_yet[client] = None
+        else:
+            self._able_yet.pop(client, None)
         for purpose, clients in self._willing.items():
-            if usable and entry.presence.would(purpose):
+            if usable and entry.presence.would(purpose) and not (is_spent and purpose == "train"):
                 clients[client] = None
             else:
                 clients.pop(client, None)

@@ -8,6 +8,7 @@ from msgspec import Struct
 from coordinator import (
     codec_choice,
     local_method,
+    noise_checks,
     one_at_a_time,
     pacing,
     privacy,
@@ -31,6 +32,12 @@ GREET_S: Seconds = 2.0
 def concurrency_of(config: FederationConfig) -> int:
     """How many clients are at work where rounds are asynchronous; 0 where they are not."""
     return config.rounds.concurrency if config.rounds.mode == "asynchronous" else 0
+
+
+def participations_max(config: FederationConfig) -> int:
+    """In how many rounds' sums a device may be; 0: in all. Raises SettingsError."""
+    plan = noise_checks.plan(config)
+    return 0 if plan is None else plan.participations_max
 
 
 def remembered_rounds(config: FederationConfig) -> int:
@@ -117,6 +124,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         slow_links=codec_choice.slow_links(config),
         lanes=LANES,
         seed=config.seed,
+        participations_max=participations_max(config),
         concurrency=concurrency_of(config),
         masked=parts.load(privacy, config.privacy.aggregation).MASKS,
     )

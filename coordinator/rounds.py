@@ -145,6 +145,8 @@ class Rules:
     slow_links: SlowLinks | None = None
     lanes: int = 1
     seed: int = 0
+    participations_max: int = 0
+    """In how many rounds' sums a device may be; 0: in all."""
     concurrency: int = 0
     """How many clients are at work at any time, whatever version they began with; 0: rounds are
     synchronous, and what is begun in one is waited for."""
@@ -541,6 +543,9 @@ class Close:
     """What the next round will go by, and why."""
     learned: Learned = field(default_factory=dict)
     """Of those that took part: written down with the round."""
+    participations: Mapping[ClientId, int] = field(default_factory=dict)
+    """What is counted of those whose answers its sum has, where that has an end: written down with
+    the round too, whatever comes of the sum."""
 
     @property
     def counted(self) -> list[tuple[ClientId, RoundId]]:
@@ -654,6 +659,20 @@ def may_yet_count(state: State, round_id: RoundId, rules: Rules) -> bool:
     return rules.late != "discard" and _more_to_come(state, rules) and is_remembered
 
 
+def trained_last(state: State) -> RoundId:
+    """The newest closed round that clients trained in; 0 before the first."""
+    return max((one.round for one in state.past.settled if one.train), default=RoundId(0))
+
+
+def is_used_up(state: State, rules: Rules, roster: Roster) -> bool:
+    """Whether rounds ended before all were done, as too few may take part in another."""
+    is_over = isinstance(state, Finished) or (
+        isinstance(state, Collecting) and state.is_last_evaluation
+    )
+    is_early = not rules.rounds or trained_last(state) < rules.rounds
+    return is_over and is_early and roster.is_used_up(max(1, rules.clients_min))
+
+
 def older_models(state: State) -> tuple[ModelRef, ...]:
     """Those from which somebody who is at work began, or may be fetching, oldest first."""
     if isinstance(state, Finished):
@@ -699,7 +718,7 @@ def _take_in(
             ), []
         case AnnounceCame(at, client):
             roster.heard(at, client)
-            state, effects = _take_announce(_forget_away(state, client), event, rules)
+            state, effects = _take_announce(_forget_away(state, client), event, rules, roster)
             if Admit(client, event.round) not in effects:
                 state = _done(state, client, event.run, event.round, rules)
             return state, effects
@@ -759,10 +778,13 @@ def _open_if_ready(
     if state.model is None or at < state.opens_from:
         return state, []
     roster.end_rests(at)
-    is_over = rules.rounds and state.round > rules.rounds
+    is_over = bool(rules.rounds) and state.round > rules.rounds
+    needed = max(1, rules.clients_min)
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
-    if not is_over and roster.willing_count(rules.purpose) < max(1, rules.clients_min):
-        return state, []
+    if not is_over and roster.willing_count(rules.purpose) < needed:
+        if not roster.is_used_up(needed):
+            return state, []
+        is_over = True
     if rules.masked and not is_over and state.past.masking is None:
         return state, []
     if is_over or rules.purpose == "evaluate":
@@ -1097,15 +1119,18 @@ def _give_up_on(state: State, client: ClientId, why: str) -> State:
 # Answers
 
 
-def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[State, list[Effect]]:
+def _take_announce(
+    state: State, event: AnnounceCame, rules: Rules, roster: Roster
+) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
     if event.run != rules.run:
         return state, _refuse_foreign(event)
     if has_counted(state, client, round_id):
         return state, _confirm(state, event.at, client, round_id, rules)
     # What cannot count is refused before it is sent: it may have hundreds of megabytes.
+    spent = _spent_why(state, client, roster)
     if not isinstance(state, Collecting) or round_id != state.round:
-        if reason := _late_fault(state, client, round_id, rules):
+        if reason := _late_fault(state, client, round_id, rules) or spent:
             return _refuse(state, event, reason, rules)
         if not _has_room_for_late(state, rules):
             return _put_off(state, event)
@@ -1114,6 +1139,8 @@ def _take_announce(state: State, event: AnnounceCame, rules: Rules) -> tuple[Sta
         return state, [Admit(client, round_id)]
     if all(_why_uninvited(state, client, purpose) for purpose in PURPOSES):
         return _turn_away(state, event, f"not invited to round {round_id}", rules)
+    if spent:
+        return _reject(state, event, spent, rules)
     if event.fault:
         return _blame(_reject(state, event, event.fault, rules), event, event.fault)
     return state, [Admit(client, round_id)]
@@ -1132,6 +1159,8 @@ def _take_update(
         return _take_late(state, event, rules, roster)
     if reason := _why_uninvited(state, client, "train"):
         return _turn_away(state, event, reason, rules)
+    if reason := _spent_why(state, client, roster):
+        return _reject(state, event, reason, rules)
     if reason := _content_fault(state.model, event):
         return _blame(_reject(state, event, reason, rules), event, reason)
     took_s = _worked_s(state, client, round_id, event.at, rules)
@@ -1144,6 +1173,16 @@ def _take_update(
         evaluated=state.evaluated | (state.evaluate & {client}),
     )
     return _await_storing(state, client, round_id), [Accept(client, round_id)]
+
+
+def _spent_why(state: State, client: ClientId, roster: Roster) -> str:
+    """Why no more answers of this client may go into any sum; empty where one more may."""
+    if not roster.participations.most:
+        return ""
+    waiting = sum(named.client == client for named in state.past.held)
+    if isinstance(state, Collecting) and client in state.answered:
+        waiting += 1
+    return roster.spent_why(client, waiting)
 
 
 def _content_fault(model: ModelRef, event: UpdateCame) -> str:
@@ -1234,7 +1273,7 @@ def _take_late(
 ) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
     settled = _settled(state, round_id)
-    reason = _late_fault(state, client, round_id, rules)
+    reason = _late_fault(state, client, round_id, rules) or _spent_why(state, client, roster)
     if settled is None or reason:
         return _refuse(state, event, reason, rules)
     if not _has_room_for_late(state, rules):
@@ -1283,6 +1322,8 @@ def _put_off(state: S, event: AnnounceCame | UpdateCame) -> tuple[S, list[Effect
 
 def _more_to_come(state: Waiting | Collecting | Averaging, rules: Rules) -> bool:
     """Whether a round will yet close that could take up what is late."""
+    if isinstance(state, Collecting) and state.is_last_evaluation:
+        return False
     return not rules.rounds or state.round <= rules.rounds
 
 
@@ -1451,7 +1492,8 @@ def _close_if_due(
     )
     # Before the next round opens, which may be at once.
     learned = roster.knowledge.closed(state.round, close.invited, close.counted, roster.is_online)
-    close = replace(close, learned=learned)
+    in_sum = [client for client, _ in close.counted] if outcome == "averaged" else []
+    close = replace(close, learned=learned, participations=roster.took_part(in_sum))
     following, effects = _after_close(state, close, at, rules, roster)
     return following, [close, *effects]
 

@@ -10,11 +10,12 @@
 <run>/history.jsonl          the rounds, for people; made from the ledger
 <run>/federation.toml        the settings the run began with
 <run>/uploads/               answers on their way in
+<run>/noise.key              of differential privacy, where there is any: never shown to anybody
 """
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -23,15 +24,17 @@ from msgspec import structs
 
 from coordinator import checkpoint, history, published_files, recovery, strategy_memory
 from coordinator.aggregation import Memory
-from coordinator.durable import force
+from coordinator.durable import force, write_whole
 from coordinator.history import Record
 from coordinator.known import Learned
 from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, OpenRound
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.rounds import SETTLED_ROUNDS, Named
-from coordinator.run_errors import LedgerError
-from fedmqtt.topics import RoundId, RunId
+from coordinator.run_errors import LedgerDamaged, LedgerError
+from fedmqtt.privacy import chance
+from fedmqtt.status_pages import Privacy
+from fedmqtt.topics import ClientId, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 
 _NOT_IN_RUNS = re.compile(r"[^A-Za-z0-9._-]")
@@ -81,13 +84,29 @@ class RunFolder:
         assert recovered is not None
         return recovered
 
-    def name_run(self, task: str, layout: Layout, asked: str = "") -> Beginning:
+    def noise_key(self, *, is_new: bool) -> bytes:
+        """From which all noise of this run comes, to be read by nobody else: who has it can take
+        the noise out of every model that was published."""
+        path = self.path / "noise.key"
+        if is_new:
+            write_whole(path, key := secrets.token_bytes(chance.KEY_BYTES), mode=0o600)
+            return key
+        try:
+            key = path.read_bytes()
+        except OSError as bad:
+            raise LedgerDamaged(f"{path}: {bad.strerror}; the run's noise comes from it") from bad
+        if len(key) != chance.KEY_BYTES:
+            raise LedgerDamaged(f"{path} has {len(key)} bytes, not {chance.KEY_BYTES}")
+        return key
+
+    def name_run(self, task: str, layout: Layout, asked: str = "", promised: str = "") -> Beginning:
         """What a new run in this folder will be known by. Nothing is written."""
         return Beginning(
             run=_run_id(self.path.name),
             task=task,
             tensors=[(name, list(shape)) for name, shape in layout.tensors],
             asked=asked,
+            differential_privacy=promised,
         )
 
     def begin(self, beginning: Beginning, model: PublishedModel, carried: Carried) -> None:
@@ -106,19 +125,20 @@ class RunFolder:
         learned: Learned = MappingProxyType({}),
         strategy: str = "",
         memory: Memory | None = None,
+        participations: Mapping[ClientId, int] = MappingProxyType({}),
     ) -> None:
         """`model` is what the next round starts from, new or not. What the `strategy` remembers is
         written with a new one, and where it has changed without."""
         newest = self.ledger.checkpoint()
         if newest.digest != model.digest or newest.trained_rounds != model.trained_rounds:
-            newest = self._save(model, beginning.task)
+            newest = self._save(model, beginning.task, record.privacy)
             if memory:
                 newest = self._with_memory(newest, str(model.trained_rounds), strategy, memory)
         elif memory and memory is not self._remembered:
             # A name of its own: the one before must be there until the ledger names this.
             name = f"{model.trained_rounds}-{record.round}"
             newest = self._with_memory(newest, name, strategy, memory)
-        self.ledger.close_round(record, held, carried, newest, learned)
+        self.ledger.close_round(record, held, carried, newest, learned, participations)
         history.append(self.path / "history.jsonl", record)
         self._show(newest)
 
@@ -184,9 +204,11 @@ class RunFolder:
             newest, memory=strategy_memory.save(self.path, name, strategy, memory)
         )
 
-    def _save(self, model: PublishedModel, task: str) -> Checkpoint:
+    def _save(self, model: PublishedModel, task: str, privacy: Privacy | None = None) -> Checkpoint:
         path = self._models / f"{model.trained_rounds}.safetensors"
         about = {"task": task, "run": self.path.name, "trained_rounds": str(model.trained_rounds)}
+        if privacy is not None:
+            about |= {"epsilon": repr(privacy.epsilon), "delta": repr(privacy.delta)}
         checkpoint.save(path, model.layout, model.flat, about)
         published = None
         if model.is_off or model.deltas:

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,11 +26,13 @@ from msgspec import structs
 
 from coordinator import (
     codec_choice,
+    differential_privacy,
     downlink,
     history,
     leadership,
     local_method,
     masked_round,
+    noise_checks,
     privacy_checks,
     published_model,
     recovery,
@@ -99,7 +101,7 @@ from fedmqtt.mqtt_link import (
     room_for,
 )
 from fedmqtt.settings import SettingsError
-from fedmqtt.status_pages import ModelPage
+from fedmqtt.status_pages import ModelPage, Privacy
 from fedmqtt.topics import (
     ANNOUNCE,
     Address,
@@ -129,6 +131,11 @@ _LIST_BYTES_MAX = 128 * 1024
 """Of a message to a keyholder."""
 
 _BOARD_CLEARED = Publish(OfferBoard(), None)
+
+BUDGET_USED_UP = (
+    "the privacy budget is used up: too few devices may take part in another round, so training"
+    " ends here"
+)
 
 _NO_EPOCH = -1
 """Of an offer that nobody can read."""
@@ -240,6 +247,8 @@ class Service:
         """Late answers that the round which is closing takes up, and that are not in its sum."""
         self._left_out: set[Named] = set()
         """Of those, what was found to be no good."""
+        self._participations: Mapping[ClientId, int] = {}
+        """Of those whose answers are in the sum of the round that is closing."""
         self._outdated = RoundId(0)
         """Answers to the rounds up to this one were made under settings that hold no more."""
         self._retained: dict[Digest, ModelRef] = {}
@@ -267,9 +276,12 @@ class Service:
             program=f"fedmqtt {__version__}",
             started=datetime.now(UTC),
         )
+        self._plan = noise_checks.plan(config) if purpose == "train" else None
+        """What is promised to each device."""
         recovered = self._folder.recover() if initial is None else None
         self._downlink = downlink.read(config.downlink_codec)
         self._rules = replace(round_rules.from_config(config), purpose=purpose)
+        self._roster.participations.most = self._rules.participations_max
         self._model = self._first_model(initial or recovered)
         invited_max = round_rules.invited_max(config)
         # What waits already finds room too, also where less may wait from now on.
@@ -280,7 +292,7 @@ class Service:
             remembered = recovered.memory
         self._division = personal.division(self._model.layout, self._rules.method.personal)
         self._unmasking: Unmasking | None = None
-        self._answers = self._data_plane(terms_max, remembered)
+        self._answers = self._data_plane(terms_max, remembered, is_new=recovered is None)
         if recovered is not None:
             self._beginning, self._state = recovered.beginning, self._resume(recovered)
             # They lie there still, unless the broker has lost them.
@@ -288,12 +300,14 @@ class Service:
                 self._retained |= {ref.digest: ref for ref in published_model.refs(model)}
         else:
             by = asked.written(config.statistics) if purpose == "describe" else ""
-            self._beginning = self._folder.name_run(config.task, self._model.layout, by)
+            promised = "" if self._plan is None else self._plan.chosen
+            self._beginning = self._folder.name_run(config.task, self._model.layout, by, promised)
             self._state = rounds.begin(self._rules)
             if purpose != "train":
                 # It is asked once: of all that are there, and not of the first few to be heard of.
                 past = replace(self._state.past, deaf_since=loop.now())
                 self._state = replace(self._state, past=past)
+        self._say_promise()
         self._has_begun = recovered is not None
         """A run that was refused the seat has not, and nobody will want to go on with it."""
         self._rules = replace(self._rules, run=self._beginning.run)
@@ -351,6 +365,29 @@ class Service:
     def has_begun(self) -> bool:
         """Whether there is a run in the folder: not before this coordinator may act."""
         return self._has_begun
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """What the models up to now can show of one device; None where nothing is promised."""
+        plan = self._plan
+        if plan is None:
+            return None
+        most = self._roster.participations.largest
+        number = rounds.trained_last(self._state)
+        return Privacy(
+            epsilon=plan.epsilon(most, number, self._division.size),
+            delta=plan.delta,
+            epsilon_max=plan.epsilon_max,
+            participations=most,
+            participations_max=plan.participations_max,
+            noise_multiplier=plan.sigma,
+            clip_norm=plan.clip_norm,
+        )
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether rounds ended because too few devices may take part in another."""
+        return rounds.is_used_up(self._state, self._rules, self._roster)
 
     @property
     def has_learned(self) -> bool:
@@ -443,7 +480,24 @@ class Service:
             return None
         return np.zeros(personal.division(layout, method.personal).size, np.float32)
 
-    def _data_plane(self, terms_max: int, remembered: Memory) -> Answers:
+    def _say_promise(self) -> None:
+        plan = self._plan
+        if plan is None:
+            return
+        self._facts.privacy = plan.sentence()
+        _log.info("%s", self._facts.privacy)
+        cohort, size = self._config.rounds.cohort, self._division.size
+        if warning := differential_privacy.drowning(plan, size, cohort):
+            self._facts.privacy += f"; {warning}"
+            _log.warning("%s", warning)
+        if self._config.evaluation.every:
+            _log.warning(
+                "evaluation.every is %d: what clients measure is told without noise; with 0 they"
+                " measure the last model alone, or nothing",
+                self._config.evaluation.every,
+            )
+
+    def _data_plane(self, terms_max: int, remembered: Memory, *, is_new: bool) -> Answers:
         config, folder, model = self._config, self._folder.path, self._model
         shared = (
             config,
@@ -475,7 +529,8 @@ class Service:
             )
             return answers
         if self._rules.purpose != "describe":
-            return Answers(*shared)
+            noise_key = b"" if self._plan is None else self._folder.noise_key(is_new=is_new)
+            return Answers(*shared, noise_key)
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
         )
@@ -502,7 +557,10 @@ class Service:
             asked.check(
                 self._folder.path, recovered.beginning.asked, queries, self._config.statistics
             )
+        self._check_promise(recovered)
         rules = replace(self._rules, run=recovered.beginning.run)
+        self._roster.knowledge = recovered.knowledge
+        self._roster.recall(recovered.participations)
         recovered = self._without_outdated(recovered)
         open_round = recovered.open_round
         for record in recovered.records:
@@ -544,6 +602,17 @@ class Service:
             _log.info("going on before round %d", state.round)
         return state
 
+    def _check_promise(self, recovered: Recovered) -> None:
+        """A run keeps what it has promised from its first round on, or is another run."""
+        before = recovered.beginning.differential_privacy
+        now = "" if self._plan is None else self._plan.chosen
+        if self._rules.purpose == "train" and now != before:
+            raise SettingsError(
+                f"differential_privacy promises {now or 'nothing'}; the run in {self._folder.path}"
+                f" began with {before or 'nothing'}, and what was promised before holds no more if"
+                " it changes. Go on with that, or begin a run with --new"
+            )
+
     def _without_outdated(self, recovered: Recovered) -> Recovered:
         """Where the run is, once all that was made under other settings is done with."""
         self._outdated = max(
@@ -581,6 +650,8 @@ class Service:
     def _is_last_too_soon(self, open_round: OpenRound) -> bool:
         """Whether a run's last round, which nobody trains in, is open where others are to come."""
         if self._rules.purpose == "evaluate":
+            return False
+        if self._roster.is_used_up(max(1, self._rules.clients_min)):
             return False
         count = self._rules.rounds
         return not open_round.opening.train and (count == 0 or open_round.number <= count)
@@ -1029,6 +1100,8 @@ class Service:
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
             case rounds.Finish():
+                if self.is_used_up:
+                    _log.warning("%s", BUDGET_USED_UP)
                 self._folder.ledger.finish()
                 self._loop.stop()
 
@@ -1158,6 +1231,8 @@ class Service:
         drop = self._uploads.drop(at, lambda _client, number: self._may_count(number, close.round))
         self._send(drop)
         self._closing = close
+        # Of its sum, whatever becomes of it.
+        self._participations = close.participations
         self._left_out = set()
         if close.outcome == "averaged":
             held = frozenset(close.held)
@@ -1251,7 +1326,9 @@ class Service:
             learned,
             local_method.remembering(self._config),
             self._answers.memory,
+            self._participations,
         )
+        self._participations = {}
         self._model = model
         self._totals = self._totals.plus(record)
         self._facts.lines.append(record.line())
@@ -1390,6 +1467,7 @@ class Service:
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
             quarantined={client: term.why for client, term in self._gate.terms.items()},
+            privacy=self.privacy,
         )
 
     def _status_is_due(self) -> None:
@@ -1414,6 +1492,7 @@ class Service:
             trained_rounds=self._model.trained_rounds,
             figures=self._totals.figures,
             figures_round=self._totals.figures_round,
+            privacy=self.privacy,
         )
         pages = status.pages(self._state, self._roster, self._rules, facts, self._loop.now())
         self._status.say(pages)

@@ -56,6 +56,7 @@ class Facts:
     protocol: str = ""
     unreadable: int = 0
     skew: str = ""
+    privacy: str = ""
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
     lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
@@ -173,7 +174,7 @@ def _coordinator(
         task=rules.task,
         program=facts.program,
         since=_iso(facts.started),
-        round=_round(state, rules),
+        round=_last_round(state, roster, rules),
         rounds_wanted=rules.rounds,
         clients_online=roster.online_count,
         clients_known=len(roster.clients),
@@ -184,6 +185,7 @@ def _coordinator(
         skew=facts.skew,
         keyholders=facts.keyholders,
         keyholder_faults=[printable(one)[:500] for one in facts.keyholder_faults],
+        privacy=facts.privacy,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,
     )
@@ -222,6 +224,8 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             return "averaging", "having the sum of the answers opened by keyholders"
         case rounds.Averaging():
             return "averaging", "making the next model"
+        case rounds.Finished() if rounds.is_used_up(state, rules, roster):
+            return "finished", "the privacy budget is used up"
         case rounds.Finished():
             return "finished", "all rounds are done"
 
@@ -239,6 +243,12 @@ def _pace(state: rounds.State, rules: rounds.Rules) -> PacePage:
 
 def _round(state: rounds.State, rules: rounds.Rules) -> RoundId:
     return RoundId(rules.rounds) if isinstance(state, rounds.Finished) else state.round
+
+
+def _last_round(state: rounds.State, roster: Roster, rules: rounds.Rules) -> RoundId:
+    if isinstance(state, rounds.Finished) and rounds.is_used_up(state, rules, roster):
+        return rounds.trained_last(state)
+    return _round(state, rules)
 
 
 def _named(state: rounds.State, rules: rounds.Rules) -> str:

@@ -82,7 +82,8 @@ class Training:
         found = torch.cat([(now[name] - one).flatten() for name, one in first.items()])
         if not self.norm_max:
             return found
-        return found * (self.norm_max / found.norm().clamp_min(_SMALLEST)).clamp_max(1)
+        shrunk: Tensor = found * (self.norm_max / found.norm().clamp_min(_SMALLEST)).clamp_max(1)
+        return shrunk
 
 
 @dataclass(frozen=True, slots=True)

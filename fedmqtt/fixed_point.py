@@ -100,16 +100,18 @@ class ExactSum:
             self._part = None
 
     def _add(self, total: Total, values: Array, weight: int, share: float = 1.0) -> None:
-        factor = math.ldexp(weight * share, self._bits)
+        self._add_times(total, values, math.ldexp(weight * share, self._bits), np.rint)
+        self.weight += weight
+
+    def _add_times(self, total: Total, values: Array, factor: float, rounded_by: np.ufunc) -> None:
         for start in range(0, values.size, _BLOCK):
             block = values[start : start + _BLOCK]
             scaled, rounded = self._scaled[: block.size], self._rounded[: block.size]
             # dtype: the product of a 24-bit float and a weight below 2^29 is exact in a double.
             np.multiply(block, factor, out=scaled, dtype=np.float64)
-            np.rint(scaled, out=scaled)
+            rounded_by(scaled, out=scaled)
             np.copyto(rounded, scaled, casting="unsafe")
             total[start : start + _BLOCK] += rounded
-        self.weight += weight
 
     def mean(self) -> NDArray[np.float64]:
         """The weighted mean, shape (size,). At least one term must have been added."""

@@ -70,6 +70,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     """Where answers are masked: whether each is there, and has a key for a round."""
     keyholder_faults: list[str] = []
     """What was wrong with what keyholders said, and whose it was. Newest last."""
+    privacy: str = ""
+    """What is promised to each device, and what not, where noise is added."""
     refusals: list[str] = []
     """The last messages that did not count: who sent them, and why not. Newest last."""
     protocol: str
@@ -151,6 +153,21 @@ class Figures(Struct, frozen=True, kw_only=True):
         return structs.replace(self, confusion=None, groups={}, spread={})
 
 
+class Privacy(Struct, frozen=True, kw_only=True):
+    """What the models up to now can show of the device that took part most often."""
+
+    epsilon: float
+    delta: float
+    epsilon_max: float
+    """When a device has taken part as often as it may."""
+    participations: int
+    """Counted of the one that has most of them."""
+    participations_max: int
+    noise_multiplier: float
+    clip_norm: float
+    """As it began, where it is adaptive."""
+
+
 class ModelPage(Page, frozen=True, kw_only=True):
     digest: str
     size_bytes: int
@@ -163,6 +180,8 @@ class ModelPage(Page, frozen=True, kw_only=True):
     """Of the newest model that was evaluated."""
     figures_round: RoundId | None
     """The round in which it was."""
+    privacy: Privacy | None = None
+    """Where there is noise."""
 
 
 class CodecCount(Struct, frozen=True, kw_only=True):
@@ -195,6 +214,8 @@ class RoundLine(Struct, frozen=True, kw_only=True):
     """Of the model the round started from."""
     codecs: dict[str, CodecCount] = {}
     """Of the updates that counted, by codec."""
+    epsilon: float | None = None
+    """Of all models up to this one; None where there is no noise."""
 
 
 class HistoryPage(Page, frozen=True, kw_only=True):

@@ -44,6 +44,8 @@ class Disk:
     """Of those that trained: what they told of their senders."""
     known: dict[ClientId, Known] = field(default_factory=dict)
     """Of each client, as of the last round that closed."""
+    participations: dict[ClientId, int] = field(default_factory=dict)
+    """What is counted of each client's, where they have an end."""
     is_finished: bool = False
     """There is nothing to go on with."""
 
@@ -94,6 +96,7 @@ class Disk:
                 self.known.pop(client, None)
             else:
                 self.known[client] = known
+        self.participations.update(close.participations)
         if close.outcome == "evaluated":
             # Nothing follows; a crash right now must not evaluate the last model again.
             self.finish()

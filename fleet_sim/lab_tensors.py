@@ -86,6 +86,8 @@ class Tensors:
                 terms,
                 base_of=self._base_of,
                 shapes=self.division.shared.shapes,
+                # Nobody is hidden here: the same seed gives the same noise.
+                noise_key=hashlib.sha256(f"{config.seed}/noise".encode()).digest(),
             )
         )
         its_control = self.answers.control

@@ -79,6 +79,7 @@ class Server:
         self.data = data
         self.rules = scene.plan.round_rules(epoch=1)
         self.roster = Roster(self.rules.task, by_sortition=self.rules.by_sortition)
+        self.roster.participations.most = self.rules.participations_max
         self.state: rounds.State = rounds.begin(self.rules)
         self.promises = CoordinatorPromises(self.rules)
         self.trace = blake2b(digest_size=8)
@@ -182,6 +183,8 @@ class Server:
         rules = self._scene.plan.round_rules(self.disk.epoch + 1)
         self.roster = Roster(rules.task, by_sortition=rules.by_sortition)
         self.roster.knowledge = self.disk.knowledge()
+        self.roster.participations.most = rules.participations_max
+        self.roster.recall(self.disk.participations)
         self._ahead_s = self._chance.uniform(0, CLOCKS_DIFFER_S)
         state = self.disk.recover(self.now, rules)
         self.data.restart(state)

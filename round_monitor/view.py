@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from fedmqtt.status_pages import LISTED_CLIENTS, Figures, Quarantined, RoundPage
+from fedmqtt.status_pages import LISTED_CLIENTS, Figures, ModelPage, Quarantined, RoundPage
 from round_monitor import units
 from round_monitor.board import Board
 from round_monitor.events import Event, Kind, count, merged
@@ -385,7 +385,7 @@ def _legend_line(words: dict[str, str], gap: int, layout: _Layout) -> Text:
 def _model(board: Board, layout: _Layout) -> _Section:
     page = board.model
     if page is None or page.figures is None:
-        return _Section("Model", [Text("not evaluated so far")])
+        return _Section("Model", [Text("not evaluated so far"), *_privacy(page)])
     figures = page.figures
     known = [name for name in _FIGURES if name in figures.metrics]
     lines = [
@@ -395,7 +395,14 @@ def _model(board: Board, layout: _Layout) -> _Section:
     text = f"on {count(figures.samples, 'sample')} of {count(figures.clients, 'client')}"
     when = "" if page.figures_round is None else f", at the start of round {page.figures_round}"
     groups = _groups(figures, layout)
-    return _Section("Model", [*lines, Text(text + when, style="dim"), *groups])
+    return _Section("Model", [*lines, Text(text + when, style="dim"), *groups, *_privacy(page)])
+
+
+def _privacy(page: ModelPage | None) -> list[Text]:
+    if page is None or (spent := page.privacy) is None:
+        return []
+    told = f"epsilon {spent.epsilon:.3g} of {spent.epsilon_max:.3g} at delta {spent.delta:g}"
+    return [Text(told, style="dim")]
 
 
 def _groups(figures: Figures, layout: _Layout) -> list[Text]:

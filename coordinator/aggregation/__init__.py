@@ -16,6 +16,10 @@ nothing else where answers are masked (`coordinator/privacy_checks.py`).
 An answer that comes when its round has closed is stale, and its count of samples is made smaller
 before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;
 with `NEEDS_BASES = True` it can have the models that stale answers were trained from.
+
+One whose model follows from a single exact sum, in which all answers may as well count alike, says
+so with `MEAN_ALONE = True`: it goes together with differential privacy, which puts a sum with noise
+in its place (`coordinator/private_sum.py`).
 """
 
 from collections.abc import Callable
@@ -28,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.client_store import ClientStore
+from coordinator.private_sum import PrivateRound, PrivateSum
 from coordinator.rounds import Named
 from coordinator.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
@@ -78,6 +83,8 @@ class Round:
     """As clients were asked to train."""
     base_of: Callable[[RoundId], Array] = _no_base
     """The model that an earlier round started from, shape (size,), for who `NEEDS_BASES`."""
+    private: PrivateRound | None = None
+    """By what the round's sum has noise; None where it has none."""
 
     def staleness(self, named: Named) -> int:
         """How many rounds ago the round was closed that this answers; 0 for one in time."""
@@ -85,6 +92,8 @@ class Round:
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""
+        if self.private is not None:
+            return PrivateSum(self.size, self.private)
         return ExactSum(self.size, self.bits)
 
     def update_set(self) -> UpdateSet:

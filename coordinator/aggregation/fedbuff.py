@@ -19,6 +19,7 @@ from coordinator.weighted_mean import Rate
 from fedmqtt.weights import Array
 
 WEIGHS_STALENESS = True
+MEAN_ALONE = True
 
 
 class Settings(StalenessSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,9 @@ this federation's seed and round, and `known` is what earlier rounds showed of e
 of those that are new). The same arguments select the same clients; none of them is changed.
 
 A policy with `GOES_BY_DATA = True` goes by what clients tell of their data, which nobody does under
-masks. One with `BY_SORTITION = True` has offers carry a threshold in the place of names.
+masks. One with `BLIND_TO_DATA = True` goes by nothing that follows from clients' data, as losses,
+sample counts and durations do: differential privacy takes no other. One with `BY_SORTITION = True`
+has offers carry a threshold in the place of names.
 
 Losses and sample counts are what clients say of themselves: who claims more is invited more often
 by the policies that go by them.

@@ -23,6 +23,8 @@ from coordinator.known import UNKNOWN
 from coordinator.selection import Fleet
 from fedmqtt.topics import ClientId
 
+BLIND_TO_DATA = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     shares: Annotated[

@@ -12,6 +12,8 @@ from msgspec import Struct
 from coordinator.selection import Fleet
 from fedmqtt.topics import ClientId
 
+BLIND_TO_DATA = True
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     pass

@@ -32,6 +32,12 @@ _ALL = 100_000
 def settle(config: FederationConfig) -> FederationConfig:
     """Whatever the file says of training, here everybody is asked, and each answer is exact."""
     asked = config.statistics
+    if config.differential_privacy.noise != "none":
+        raise SettingsError(
+            f'differential_privacy.noise is "{config.differential_privacy.noise}", and statistics'
+            " are sums without noise: they would tell what it is to hide. To have them all the"
+            " same, leave the section out"
+        )
     for name, (low, high) in asked.ranges.items():
         if not -VALUE_MAX < low < high < VALUE_MAX:
             raise SettingsError(

@@ -95,6 +95,7 @@ class Remembered:
     ) -> rounds.Waiting | rounds.Collecting:
         """What the machine goes on from, when the coordinator was killed and comes back."""
         roster.knowledge = self.disk.knowledge()
+        roster.recall(self.disk.participations)
         self.on_the_way.clear()
         self.closing = None
         return self.disk.recover(at, rules)

@@ -47,6 +47,13 @@ def config(*overrides: str) -> FederationConfig:
         (["aggregation=fednova"], "aggregation is 'fednova', which needs a figure of each client"),
         (["aggregation=qfedavg"], "aggregation is 'qfedavg', which needs a figure of each client"),
         (["aggregation=fedau"], "aggregation is 'fedau', which needs a figure of each client"),
+        (
+            [
+                *("differential_privacy.noise=central", "differential_privacy.epsilon=4"),
+                "differential_privacy.participations_max=20",
+            ],
+            "privacy.aggregation is 'keyholders', under which the coordinator sees no single",
+        ),
     ],
 )
 def test_what_does_not_go_with_masks_is_refused_with_the_reason(

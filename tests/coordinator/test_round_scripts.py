@@ -109,6 +109,7 @@ class Table:
         self.rules = rounds.Rules(select=first_of_all, pace=bounds(limits), **knobs)
         self.slow_disk = bool((DISK | disk)["slow_disk"])
         self.roster = Roster(self.rules.task, by_sortition=self.rules.by_sortition)
+        self.roster.participations.most = self.rules.participations_max
         self.state: rounds.State = rounds.begin(self.rules)
         self.remembered = Remembered()
         self.now = 0.0
@@ -205,6 +206,7 @@ class Table:
         knobs: dict[str, Any] = {knob: parsed(knob, value) for knob, value in changed.items()}
         self.rules = replace(self.rules, **knobs)
         self.roster = Roster(self.rules.task, by_sortition=self.rules.by_sortition)
+        self.roster.participations.most = self.rules.participations_max
         self.state = self.remembered.resume(self.now, self.rules, self.roster)
         told = show(self.state)
         if is_deaf:

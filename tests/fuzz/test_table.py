@@ -90,6 +90,7 @@ UNTRIED: dict[str, str] = {
     "edge_client/masked_answer.py": "what the agent has just encoded",
     "edge_client/trainer.py": CHANCE,
     "fedmqtt/codec_chance.py": CHANCE,
+    "fedmqtt/privacy/noise.py": "its own chance, which nobody else writes",
     "fedmqtt/rotation.py": CHANCE,
     "fedmqtt/sortition.py": CHANCE,
     "fleet_sim/demo.py": OWN,

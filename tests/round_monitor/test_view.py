@@ -12,6 +12,7 @@ from fedmqtt.status_pages import (
     GroupFigures,
     HistoryPage,
     Page,
+    Privacy,
     Quarantined,
     encode,
 )
@@ -252,6 +253,23 @@ def test_that_a_few_give_most_answers_is_told_whole_with_what_to_do() -> None:
         assert max(cell_len(text) for text in lines) <= width
     calm = "\n".join(_screen(board_of(mid_round()), 80, 30))
     assert "gave half" not in calm and "Also" not in calm
+
+
+def test_what_a_model_may_show_of_a_device_is_told_where_there_is_noise() -> None:
+    spent = Privacy(
+        epsilon=1.2345,
+        delta=1e-5,
+        epsilon_max=4.377,
+        participations=3,
+        participations_max=20,
+        noise_multiplier=4.0,
+        clip_norm=1.0,
+    )
+    for measured in (model().figures, None):
+        page = structs.replace(model(), privacy=spent, figures=measured)
+        text = "\n".join(_screen(board_of({**mid_round(), "model": page})))
+        assert "epsilon 1.23 of 4.38 at delta 1e-05" in text
+    assert "epsilon" not in "\n".join(_screen(board_of(mid_round())))
 
 
 def test_kinds_of_devices_are_counted_by_their_labels() -> None:

@@ -1,0 +1,246 @@
+"""What a run promises to each device, and what that takes: from the settings to a plan.
+
+    noise_multiplier, participations_max ──▶ epsilon          any two of the three tell the third
+    epsilon, participations_max          ──▶ noise_multiplier
+    epsilon, noise_multiplier            ──▶ participations_max
+
+Two runs are neighbours that differ in all that one device sent: its vectors, in each round it took
+part in, are zeros in one of them. That it took part, and when, is no secret. docs/privacy.md tells
+what else is outside.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from fedmqtt.privacy import clipping, gaussian, noise, tree
+from fedmqtt.settings import SettingsError
+
+SIGMA = noise.SIGMA_MAX
+"""Of each number's noise, in steps of the grid on which the sums of such a run lie."""
+
+_PARTICIPATIONS_MAX = 1_000_000
+
+
+class DifferentialPrivacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    noise: Annotated[
+        Literal["none", "central"],
+        Meta(
+            description="central: each update is clipped, all count alike, and the coordinator\n"
+            "adds Gaussian noise to each round's sum. Of epsilon, noise_multiplier and\n"
+            "participations_max give two: the third follows. docs/privacy.md tells how to choose."
+        ),
+    ] = "none"
+    epsilon: Annotated[
+        float, Meta(ge=0, le=1e4, description="What a device's data may show at most; 0: follows.")
+    ] = 0.0
+    delta: Annotated[
+        float,
+        Meta(gt=0, lt=1, description="At which delta; well below one over the count of devices."),
+    ] = 1e-5
+    noise_multiplier: Annotated[
+        float,
+        Meta(
+            ge=0, le=1000, description="The noise's deviation on a sum, in clip norms; 0: follows."
+        ),
+    ] = 0.0
+    participations_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=_PARTICIPATIONS_MAX,
+            description="In so many rounds may a device be, and in none after that; 0: follows.\n"
+            "When too few are left that may, the run is over.",
+        ),
+    ] = 0
+    clip_norm: Annotated[
+        float,
+        Meta(gt=0, le=1e9, description="Updates of a larger norm (L2) are made that short."),
+    ] = 1.0
+    adaptive: Annotated[
+        bool, Meta(description="Let the clip norm follow the norms that come, from clip_norm on.")
+    ] = False
+    quantile: Annotated[
+        float, Meta(ge=0, le=1, description="With adaptive: which share is to be left unclipped.")
+    ] = 0.5
+    mechanism: Annotated[
+        Literal["independent", "tree"],
+        Meta(
+            description="independent: each round has noise of its own. tree: noise that cancels\n"
+            "over many rounds (DP-FTRL), for hundreds of rounds in which each device is in few."
+        ),
+    ] = "independent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run's promise."""
+
+    sigma: float
+    """Noise multiplier of all that a round tells together."""
+    delta: float
+    participations_max: int
+    clip_norm: float
+    adaptive: bool = False
+    quantile: float = 0.5
+    tree_rounds: int = 0
+    """So many rounds has the tree; 0: noise is independent."""
+    chosen: str = ""
+    """The settings that it follows from, as the ledger keeps them: a run goes on under no others.
+    (What follows from them may differ in a last digit on another machine.)"""
+
+    @property
+    def epsilon_max(self) -> float:
+        """When a device has taken part as often as it may."""
+        return self._epsilon(self._sensitivity(self.tree_rounds, self.participations_max))
+
+    def epsilon(self, participations: int, number: int, size: int) -> float:
+        """As of round `number`, of the device that took part most often, for a model of so many
+        numbers."""
+        if not participations:
+            return 0.0
+        slack = noise.grid_slack(SIGMA, size * number)
+        return self._epsilon(self._sensitivity(number, participations)) + slack
+
+    @property
+    def clip_units(self) -> int:
+        """The clip norm in steps of the grid."""
+        return math.floor(SIGMA / self._multipliers[0])
+
+    @property
+    def indicator_units(self) -> int:
+        """What a device's indicator is, up or down; 0 where there is none."""
+        return math.floor(SIGMA / self._multipliers[1]) if self.adaptive else 0
+
+    @property
+    def _multipliers(self) -> tuple[float, float]:
+        return clipping.split(self.sigma) if self.adaptive else (self.sigma, math.inf)
+
+    def _epsilon(self, sensitivity: float) -> float:
+        return gaussian.epsilon(self.sigma, sensitivity, self.delta)
+
+    def _sensitivity(self, rounds: int, participations: int) -> int:
+        if not self.tree_rounds:
+            return participations
+        return tree.sensitivity(min(rounds, self.tree_rounds), participations)
+
+    def sentence(self) -> str:
+        """The promise, for people."""
+        kind = f"noise from a tree of {self.tree_rounds} rounds" if self.tree_rounds else "noise"
+        clip = f"{self.clip_norm:g}" + (", following the norms" if self.adaptive else "")
+        return (
+            f"differential privacy: epsilon {self.epsilon_max:.4g} at delta {self.delta:g} for each"
+            f" device, in {self.participations_max} rounds at most ({kind} multiplier"
+            f" {self.sigma:.4g}, clip norm {clip}); not in it: who took part and when, counts of"
+            " samples, clients' measurements, refusals"
+        )
+
+
+def plan(chosen: DifferentialPrivacy, rounds: int) -> Plan | None:
+    """Of a run of so many rounds, 0 for one without end; None where nothing is promised.
+
+    Raises SettingsError.
+    """
+    if chosen.noise == "none":
+        if chosen != (plain := DifferentialPrivacy()):
+            set_ = [key for key in chosen.__struct_fields__ if _differs(chosen, plain, key)]
+            raise SettingsError(
+                f"differential_privacy.{set_[0]} is set, and differential_privacy.noise is"
+                ' "none": no noise is added. Set it to "central", or leave the others out'
+            )
+        return None
+    tree_rounds = _tree_rounds(chosen, rounds)
+    given = (chosen.epsilon > 0, chosen.noise_multiplier > 0, chosen.participations_max > 0)
+    if sum(given) != 2:
+        raise SettingsError(
+            "of differential_privacy.epsilon, .noise_multiplier and .participations_max two must be"
+            f" given, and the third follows: {sum(given)} are"
+        )
+    most, sigma = chosen.participations_max, chosen.noise_multiplier
+    if not most:
+        most = _participations(chosen, rounds, tree_rounds)
+    if not sigma:
+        sensitivity = tree.sensitivity(tree_rounds, most) if tree_rounds else most
+        sigma = gaussian.sigma(chosen.epsilon, sensitivity, chosen.delta)
+    return Plan(
+        sigma=sigma,
+        delta=chosen.delta,
+        participations_max=most,
+        clip_norm=chosen.clip_norm,
+        adaptive=chosen.adaptive,
+        quantile=chosen.quantile,
+        tree_rounds=tree_rounds,
+        chosen=_written(chosen, tree_rounds),
+    )
+
+
+def _written(chosen: DifferentialPrivacy, tree_rounds: int) -> str:
+    said = {**structs.asdict(chosen), "tree_rounds": tree_rounds}
+    return msgspec.json.encode(said, order="sorted").decode()
+
+
+def _differs(one: Struct, other: Struct, key: str) -> bool:
+    return bool(getattr(one, key) != getattr(other, key))
+
+
+def _tree_rounds(chosen: DifferentialPrivacy, rounds: int) -> int:
+    if chosen.mechanism != "tree":
+        return 0
+    if chosen.adaptive:
+        raise SettingsError(
+            'differential_privacy.adaptive is true and .mechanism is "tree", whose noise cancels'
+            " where all rounds have the same clip norm: choose one of them"
+        )
+    if not rounds:
+        raise SettingsError(
+            'differential_privacy.mechanism is "tree" and rounds.count is 0: how much a tree tells'
+            " depends on how many rounds it has; give a count"
+        )
+    return rounds
+
+
+def _participations(chosen: DifferentialPrivacy, rounds: int, tree_rounds: int) -> int:
+    low, high = 0, (rounds or _PARTICIPATIONS_MAX) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        sensitivity = tree.sensitivity(tree_rounds, middle) if tree_rounds else middle
+        if gaussian.delta(chosen.noise_multiplier, chosen.epsilon, sensitivity) <= chosen.delta:
+            low = middle
+        else:
+            high = middle
+    if not low:
+        once = tree.sensitivity(tree_rounds, 1) if tree_rounds else 1
+        needed = gaussian.sigma(chosen.epsilon, once, chosen.delta)
+        raise SettingsError(
+            f"differential_privacy: epsilon = {chosen.epsilon:g} with noise_multiplier ="
+            f" {chosen.noise_multiplier:g} lets no device take part even once; that takes a"
+            f" noise_multiplier of {_up(needed)}"
+        )
+    return low
+
+
+def _up(value: float) -> str:
+    """With three digits, never less than it is."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / step) * step:g}"
+
+
+# What the noise does to the model
+
+
+def drowning(plan_: Plan, size: int, cohort: int) -> str:
+    """Whether the noise is more than the clipped mean itself, in numbers and with what to do; empty
+    where it is not."""
+    share = plan_.sigma * math.sqrt(size) / cohort
+    if share <= 1:
+        return ""
+    return (
+        f"the noise would drown the model: on the mean of {cohort} answers it has norm"
+        f" {share * plan_.clip_norm:.3g} over {size} numbers, and the mean itself at most"
+        f" {plan_.clip_norm:.3g}. With rounds.cohort = {cohort} a model of up to"
+        f" {math.floor((cohort / plan_.sigma) ** 2)} numbers works, and this one from rounds.cohort"
+        f" = {math.ceil(plan_.sigma * math.sqrt(size))} on; or give less noise"
+    )

@@ -1,0 +1,1 @@
+"""Differential privacy: what noise costs in privacy, and exact noise. Arithmetic alone."""
