@@ -1,8 +1,9 @@
-"""Killed by -9 at any moment of a masked round, the coordinator ends with the same bits.
+"""Killed by -9, or stopped, at any moment of a masked round, it ends with the same bits.
 
 It asks keyholders again, and about the same list: they answer no other.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,8 +82,8 @@ def undisturbed(url: str, keys: Keys, folder: Path) -> bytes:
     return federation.model
 
 
-@pytest.mark.parametrize("moment", ["answering", "asked", "half opened"])
-def test_killed_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_bits(
+@pytest.mark.parametrize("moment", ["answering", "asked", "half opened", "told to stop"])
+def test_ended_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_bits(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, moment: str
 ) -> None:
     url = mosquitto_broker.url
@@ -102,7 +103,12 @@ def test_killed_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same
             if moment == "half opened":
                 holders["kh-b"].guest.say(holders["kh-b"].answer_to(lists[1]))
                 assert holders["kh-b"].guest.receipt().accepted
-            kill(room, program)
+            if moment == "told to stop":
+                # It waits for no keyholder.
+                program.process.send_signal(signal.SIGINT)
+                room.wait(lambda: program.process.poll() is not None)
+            else:
+                kill(room, program)
         with federation.coordinating() as program:
             if moment == "answering":
                 again = back(room, cat, first)
