@@ -20,7 +20,6 @@ thread, the least of several repetitions for a client's and one client's part.
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -284,14 +283,17 @@ class Masks:
         self._body = values.body_size(self._masking, change.size)
         self._federation = signing.new_key()
         self._public = signing.public_key(self._federation)
+        self._known: dict[ClientId, tuple[str, str]] = {}
         self._digest = attested.masking_digest(self._masking)
         self._held = seeds.held_by(places, tolerated)
         self.begin()
 
-    @functools.cache  # noqa: B019 - as long-lived as the case, of which there are few
     def _credentials(self, name: ClientId) -> tuple[str, str]:
-        key = signing.new_key()
-        return key, signing.ticket(self._federation, FEDERATION, name, signing.public_key(key))
+        if name not in self._known:
+            key = signing.new_key()
+            public = signing.public_key(key)
+            self._known[name] = key, signing.ticket(self._federation, FEDERATION, name, public)
+        return self._known[name]
 
     def message(self, name: ClientId) -> tuple[Update, bytes]:
         key, ticket = self._credentials(name)

@@ -4,6 +4,7 @@
          /ca/ca.pem, ca.key        the federation's authority: its key never leaves this folder
          /ca/federation.key        by which coordinators sign; it is in their credentials too
          /revoked-devices          for coordinators: whose signatures count no more
+         /enrolled-devices         for keyholders: whose masks count
          /broker/                  what is copied to the broker: configuration, accounts, rules
          /accounts/pi-3.toml       what a device needs, a file for each: fedmqtt/credentials.py
 
@@ -110,6 +111,10 @@ class _Folders:
     @property
     def revoked(self) -> Path:
         return self.kit / "revoked-devices"
+
+    @property
+    def enrolled(self) -> Path:
+        return self.kit / "enrolled-devices"
 
     @property
     def broker(self) -> Path:
@@ -292,6 +297,10 @@ class Kit:
         _write(broker / "revoked.pem", self._authority.revocations(serials))
         keys = [(one.public_key, one.id) for one in plan.accounts if one.revoked and one.public_key]
         _write(self._folders.revoked, revocations.render(keys))
+        # A keyholder answers no round.
+        devices = [one for one in live if one.public_key and not one.keyholder]
+        enrolled = revocations.render_enrolled((one.public_key, one.id) for one in devices)
+        _write(self._folders.enrolled, enrolled)
         self._record(plan)
 
     def _record(self, plan: Plan) -> None:

@@ -508,7 +508,7 @@ class Opened(Message, frozen=True, kw_only=True):
     round: Round
     digest: Key32
     """Of the list."""
-    seeds: Annotated[tuple[int, ...], Meta(max_length=256)] = ()
+    seeds: Annotated[tuple[Annotated[int, Meta(ge=0, lt=256)], ...], Meta(max_length=256)] = ()
     """Of which the payload holds the sums, one after the other."""
     digests: Annotated[tuple[Key32, ...], Meta(max_length=256)] = ()
     """SHA-256 of the packed sum of each seed's masks that this keyholder holds, in the order of

@@ -7,6 +7,9 @@
 By its last line a list that was cut short, as by a copy that was broken off, is told from a whole
 one: it would let devices back in. By keys, not by names: who is enrolled again has another key, and
 the old one stays revoked.
+
+A list of the devices that are enrolled looks the same. It is for who does not take a coordinator's
+word on that: with the federation's key it could give a ticket to a device that there is not.
 """
 
 import logging
@@ -25,36 +28,48 @@ class RevocationsError(ValueError):
 
 def render(keys: Iterable[tuple[str, str]]) -> str:
     """Of public keys, with the devices' names for people."""
-    lines = [
+    return _rendered(
         "# Devices whose keys count no more. Written by `fedmqtt revoke`; for a coordinator's",
         "# --revoked, which sees that it has changed.",
-        *(listed := [f"{key} {device}" for key, device in keys]),
-        _end(len(listed)),
-    ]
-    return "\n".join(lines) + "\n"
+        keys,
+    )
 
 
-def read(path: Path) -> frozenset[str]:
+def render_enrolled(keys: Iterable[tuple[str, str]]) -> str:
+    """The same of devices whose keys count."""
+    return _rendered(
+        "# Devices that are enrolled. Written by `fedmqtt enroll` and `revoke`; for a keyholder's",
+        "# --enrolled, which sees that it has changed.",
+        keys,
+    )
+
+
+def _rendered(what: str, whose: str, keys: Iterable[tuple[str, str]]) -> str:
+    listed = [f"{key} {device}" for key, device in keys]
+    return "\n".join((what, whose, *listed, _end(len(listed)))) + "\n"
+
+
+def read(path: Path, what: str = "revoked devices") -> frozenset[str]:
     """The keys. Raises RevocationsError."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as bad:
-        raise RevocationsError(f"revoked devices {path}: {bad.strerror}") from bad
+        raise RevocationsError(f"{what} {path}: {bad.strerror}") from bad
     except UnicodeDecodeError as bad:
-        raise RevocationsError(f"revoked devices {path}: no text") from bad
+        raise RevocationsError(f"{what} {path}: no text") from bad
     keys: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line or line.startswith("#"):
             continue
         if (found := _LINE.fullmatch(line)) is None:
             raise RevocationsError(
-                f"revoked devices {path}: line {number} is no key and name, as in the list that"
+                f"{what} {path}: line {number} is no key and name, as in the list that"
                 " `fedmqtt revoke` writes"
             )
         keys.append(found[1])
     if not text.endswith(f"{_end(len(keys))}\n"):
         raise RevocationsError(
-            f"revoked devices {path}: it holds {len(keys)} keys, and its last line does not say so:"
+            f"{what} {path}: it holds {len(keys)} keys, and its last line does not say so:"
             " copy the whole list again, as `fedmqtt revoke` wrote it"
         )
     return frozenset(keys)
@@ -67,9 +82,11 @@ def _end(count: int) -> str:
 class Revocations:
     """The list as it is now. Raises RevocationsError where there is none when it begins."""
 
+    what = "revoked devices"
+
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._keys = read(path)
+        self._keys = read(path, self.what)
         self._seen = self._stamp()
 
     def includes(self, key: str) -> bool:
@@ -78,8 +95,8 @@ class Revocations:
         if (now := self._stamp()) != self._seen:
             self._seen = now
             try:
-                self._keys = read(self._path)
-                _log.info("%s: %d devices are revoked", self._path, len(self._keys))
+                self._keys = read(self._path, self.what)
+                _log.info("%s: %d %s", self._path, len(self._keys), self.what)
             except RevocationsError as bad:
                 _log.error("%s; the list of before holds", bad)
         return key in self._keys
@@ -90,3 +107,9 @@ class Revocations:
         except OSError:
             return (0, 0, 0)
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+class Enrolments(Revocations):
+    """As that of revoked devices, of those that are enrolled."""
+
+    what = "enrolled devices"

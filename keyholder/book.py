@@ -19,13 +19,11 @@ from msgspec import Meta, Struct, structs
 
 from fedmqtt import checked_file, unreadable
 from fedmqtt.checked_file import Torn
-from keyholder.listed import Listed
+from keyholder.listed import LISTS_KEPT, Listed
 from keyholder.round_keys import RoundKeys, force
 
 KEYS_MAX = 256
 """Rounds that were offered and never opened leave theirs here: no more than so many."""
-_LISTS_KEPT = 100
-"""Of keys that are gone; so that a list for one of them is refused with the reason."""
 _SUMS_KEPT = 4
 """Newest lists that can be answered again."""
 
@@ -103,7 +101,7 @@ class Book:
         """On the disk when this returns, in the place of what was there for this key."""
         others = [one for one in self._page.lists if one.number != listed.number]
         lists = sorted([*others, listed], key=lambda one: one.number)
-        self._write(structs.replace(self._page, lists=tuple(lists[-_LISTS_KEPT:])))
+        self._write(structs.replace(self._page, lists=tuple(lists[-LISTS_KEPT:])))
 
     def finish(self, listed: Listed) -> None:
         """Write down that its sums are there, and delete what could open another list."""

@@ -17,7 +17,6 @@ open what was deleted here.
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fedmqtt import credentials
@@ -27,10 +26,12 @@ from fedmqtt.event_loop import EventLoop
 from fedmqtt.flag_values import positive
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import BrokerUrlError
-from fedmqtt.revocations import Revocations, RevocationsError
+from fedmqtt.revocations import Enrolments, Revocations, RevocationsError
+from fedmqtt.topics import ClientId
 from keyholder.book import Book, BookError
 from keyholder.listed import Mode
 from keyholder.program import Keyholder, Settings
+from keyholder.sums import Keeper
 
 KEEP_DAYS = 7.0
 _FLOOR_MAX = 2**20
@@ -79,6 +80,13 @@ def add_options(parser: argparse.ArgumentParser, serves: tuple[Mode, ...]) -> No
         help="devices that count no more, as `fedmqtt revoke` lists them; looked at for each list",
     )
     parser.add_argument(
+        "--enrolled",
+        type=Path,
+        metavar="FILE",
+        help="the only devices that count, as the kit lists them (enrolled-devices): else whoever"
+        " has the coordinator's credentials can make up the others of a list",
+    )
+    parser.add_argument(
         "--serve",
         choices=("keyholders", "trusted", "both"),
         default=serves[0],
@@ -108,7 +116,13 @@ def serve(command: str, arguments: argparse.Namespace) -> int:
         account, broker = credentials.broker_of(
             arguments.credentials, ("device",), arguments.broker
         )
-        is_revoked = _is_revoked(arguments.revoked)
+        keeper = Keeper(
+            federation=account.federation,
+            federation_key=account.federation_key,
+            name=ClientId(account.id),
+            revoked=Revocations(arguments.revoked) if arguments.revoked else None,
+            enrolled=Enrolments(arguments.enrolled) if arguments.enrolled else None,
+        )
         if broker.seal is None:
             return refuse(
                 f"credentials {arguments.credentials} hold no keys, and devices know a keyholder by"
@@ -132,7 +146,7 @@ def serve(command: str, arguments: argparse.Namespace) -> int:
         denied.append(reason)
         loop.stop()
 
-    program = Keyholder(loop, broker, account, book, settings, is_revoked, on_denied=end)
+    program = Keyholder(loop, broker, account, book, settings, keeper, on_denied=end)
     program.start()
     loop.run()
     program.stop()
@@ -142,10 +156,6 @@ def serve(command: str, arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"fedmqtt {command}: {denied[0]}\n")
         return EXIT_DENIED
     return 0
-
-
-def _is_revoked(path: Path | None) -> Callable[[str], bool]:
-    return (lambda key: False) if path is None else Revocations(path).includes
 
 
 def _floor(text: str) -> int:

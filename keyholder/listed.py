@@ -12,6 +12,10 @@ Seeds = tuple[int, ...]
 """By number."""
 
 
+LISTS_KEPT = 100
+"""Newest that are remembered. A key that is older is gone, and with it every question."""
+
+
 class Listed(Struct, frozen=True, kw_only=True):
     """A list of answers, of which a keyholder opens the sum with one of its keys, or has."""
 

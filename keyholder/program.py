@@ -39,7 +39,6 @@ from fedmqtt.mqtt_link import (
 from fedmqtt.own_presence import OwnPresence
 from fedmqtt.topics import (
     ANNOUNCE,
-    ClientId,
     Digest,
     Inbox,
     OfferBoard,
@@ -89,24 +88,18 @@ class Keyholder:
         account: Credentials,
         book: Book,
         settings: Settings,
-        is_revoked: Callable[[str], bool],
+        keeper: Keeper,
         on_denied: Callable[[str], None],
     ) -> None:
-        """`is_revoked` is asked by public key, as text; `on_denied` hears why the broker will never
-        let it in."""
+        """`on_denied` hears why the broker will never let it in."""
         self._loop = loop
         self._book = book
         self._settings = settings
         self._on_denied = on_denied
         self._account = account
-        self._name = ClientId(account.id)
+        self._name = keeper.name
         self._log = logging.getLogger(f"keyholder.{account.id}")
-        self._keeper = Keeper(
-            federation=account.federation,
-            federation_key=account.federation_key,
-            name=self._name,
-            is_revoked=is_revoked,
-        )
+        self._keeper = keeper
         self._rules = rules.Rules(name=self._name, serves=settings.serves, floor=settings.floor)
         self._state = rules.State(keys=book.keys.publics, lists=book.lists)
         self._sending = sending.State()

@@ -23,7 +23,7 @@ from msgspec import structs
 from fedmqtt.masking import seeds as seeds_of
 from fedmqtt.messages import Masking, Open
 from fedmqtt.topics import ClientId, RoundId, RunId
-from keyholder.listed import Listed, Mode, Seeds
+from keyholder.listed import LISTS_KEPT, Listed, Mode, Seeds
 
 VALUES_MAX = 2**28
 """Of one sum: a vector of them is held in memory, 4 bytes each."""
@@ -253,7 +253,8 @@ def _receive(state: State, run: RunId, round_id: RoundId) -> tuple[State, list[E
 
 
 def _written(state: State, listed: Listed) -> State:
-    return replace(state, lists={**state.lists, listed.number: listed})
+    lists = {**state.lists, listed.number: listed}
+    return replace(state, lists={number: lists[number] for number in sorted(lists)[-LISTS_KEPT:]})
 
 
 def _both(some: Seeds, others: Seeds) -> Seeds:

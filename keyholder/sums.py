@@ -1,19 +1,22 @@
 """What is on a list, looked at one by one; and the sums of its masks.
 
-Both take as long as the list: 0.3 ms for each client, and 2 ms for each seed of 1.6 million values.
+Both take as long as the list: 0.2 ms for each client, and for each of its seeds 2 ms where answers
+have 1.6 million values.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fedmqtt import signing
 from fedmqtt.masking import attested, packing, sealing
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.masks import SEED_BYTES, add_mask
 from fedmqtt.masking.sealing import NotOpened
 from fedmqtt.messages import Open
+from fedmqtt.revocations import Enrolments, Revocations
 from fedmqtt.topics import ClientId
 from keyholder import book, rules
 
@@ -26,7 +29,15 @@ class Keeper:
     federation_key: str
     """Public, as text."""
     name: ClientId
-    is_revoked: Callable[[str], bool] = field(default=lambda key: False)
+    revoked: Revocations | None = None
+    enrolled: Enrolments | None = None
+    """Who alone counts; None: whoever has a ticket."""
+
+    def is_revoked(self, key: str) -> bool:
+        return self.revoked is not None and self.revoked.includes(key)
+
+    def is_enrolled(self, key: str) -> bool:
+        return self.enrolled is None or self.enrolled.includes(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ def shares(asked: Open, keeper: Keeper, private: bytes) -> list[Share]:
             )
         except NotAttested as bad:
             raise Unfit(str(bad)) from bad
+        if not keeper.is_enrolled(signing.as_text(masked.key)):
+            raise Unfit(f"{client} is not on the list of enrolled devices")
         if len(masked.sealed) != len(masking.keyholders):
             raise Unfit(f"{client} sealed seeds for {len(masked.sealed)} keyholders")
         what = sealing.context(

@@ -230,6 +230,17 @@ def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str) ->
         structs.replace(found, **{name: value}).seal()
 
 
+def test_the_enrolled_devices_are_listed_by_their_keys(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    listed = folder / "enrolled-devices"
+    assert revocations.read(listed) == frozenset()
+    made.enroll("kh-a", keyholder=True)
+    keys = {name: credentials.read(made.enroll(name)).signing_key for name in ("pi-3", "pi-4")}
+    assert revocations.read(listed) == {signing.public_key(key) for key in keys.values()}
+    made.revoke("pi-3")
+    assert revocations.read(listed) == {signing.public_key(keys["pi-4"])}
+
+
 # Keyholders
 
 

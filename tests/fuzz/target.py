@@ -12,7 +12,15 @@ import atheris
 def main() -> None:
     name, *flags = sys.argv[1:]
     # What reached which line is what it goes by, so it has to see our modules being imported.
-    ours = ["fedmqtt", "coordinator", "edge_client", "round_monitor", "broker_config", "fleet_sim"]
+    ours = [
+        "fedmqtt",
+        "coordinator",
+        "edge_client",
+        "round_monitor",
+        "broker_config",
+        "fleet_sim",
+        "keyholder",
+    ]
     with atheris.instrument_imports(include=ours, enable_loader_override=False):
         from tests.fuzz.table import DECODERS
     # Thousands of warnings a second are nobody's news.

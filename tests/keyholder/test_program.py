@@ -335,6 +335,27 @@ def _inbox(name: str) -> Inbox:
     return Inbox(ClientId(name))
 
 
+def test_devices_that_a_coordinator_made_up_fill_no_list(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    """It has the federation's key, and can sign tickets; the kit knows who is enrolled."""
+    for name in ("gil", "hal", "ida"):
+        broker.kit.enroll(name)
+    enrolled = ("--enrolled", str(broker.folder / "enrolled-devices"))
+    with holding(tmp_path, broker, "kh-a", *enrolled):
+        made = _of_one(asking)
+        made.keys |= {name: broker.account(name).signing_key for name in ("gil", "hal", "ida")}
+        real = [made.of(name) for name in ("gil", "hal", "ida")]
+        alone = made.list([real[0], made.of("ann"), made.of("bob")], (1,))
+        assert asking.refusal("kh-a", alone) == "ann is not on the list of enrolled devices"
+        broker.kit.revoke("ida")
+        asked = made.list(real, (1,))
+        assert asking.refusal("kh-a", asked) == "ida is not on the list of enrolled devices"
+        broker.kit.enroll("jim")
+        made.keys["jim"] = broker.account("jim").signing_key
+        assert not asking.answer("kh-a", made.list([*real[:2], made.of("jim")], (1,))).refused
+
+
 def test_who_is_not_the_coordinator_is_not_heard(
     broker: KitBroker, asking: Asking, tmp_path: Path
 ) -> None:
