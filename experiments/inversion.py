@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import digits, gradient_inversion, program, server_views
-from experiments.digits import GALLERY, Digits
+from experiments.digits import Digits
 from experiments.gradient_inversion import Found, Prior, Seen, Training
 from experiments.inversion_picture import Panel, draw
 from experiments.tables import markdown
@@ -82,7 +82,7 @@ class Case:
     def __init__(self, gallery: Digits, cell: Cell, seed: int) -> None:
         self.gallery, self.cell, self.seed = gallery, cell, seed
         chance = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(GALLERY, generator=chance)
+        drawn = torch.randperm(len(gallery.images), generator=chance)
         mine, others = drawn[: cell.clients * cell.images], drawn[cell.clients * cell.images :]
         self.victims = gallery.images[mine]
         self.prior: Prior = gradient_inversion.prior_of(gallery.images[others])
@@ -212,7 +212,7 @@ def _outcome(gallery: Digits, cell: Cell, seeds: list[int]) -> Outcome:
         victims=len(errors),
         recovered=sum(one.recovered for one in judged),
         identified=sum(one.identified for one in judged),
-        by_chance=len(errors) * cell.clients * cell.images / GALLERY,
+        by_chance=len(errors) * cell.clients * cell.images / len(gallery.images),
         median_error=median(errors),
         seconds=(time.perf_counter() - began) / len(seeds),
     )
