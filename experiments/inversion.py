@@ -15,8 +15,8 @@ one of 50,890; without --mnist they are drawn. What came of it is in docs/privac
   python experiments/inversion.py --mnist path/to/mnist --picture docs/images/inversion.png
   python experiments/inversion.py --parts panels
 
-The panels take half a minute on one core; a cell of the table 1 to 30 s, one with 64 clients some
-minutes. Prints tables, and the result as JSON on the last line.
+The panels take a minute and a half on one core; a cell of the table 1 to 30 s a seed, one with 32
+clients minutes. Prints tables, and the result as JSON on the last line.
 """
 
 import argparse
