@@ -43,9 +43,9 @@ _LIT = {
 class Digits:
     name: str
     images: Tensor
-    """float64, from 0 to 1, shape (GALLERY, side * side)."""
+    """float64, from 0 to 1, shape (n, side * side); n is GALLERY, or as many as there are."""
     labels: Tensor
-    """Which digits they are, shape (GALLERY,)."""
+    """Which digits they are, shape (n,)."""
 
     @property
     def side(self) -> int:

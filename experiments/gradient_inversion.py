@@ -65,7 +65,8 @@ class Training:
 
         It can be differentiated by the images.
         """
-        return vmap(self.change)(images, self.labels)
+        found: Tensor = vmap(self.change)(images, self.labels)
+        return found
 
     def change(self, images: Tensor, labels: Tensor) -> Tensor:
         """Of one client, shape (numbers,)."""

@@ -15,8 +15,8 @@ one of 50,890; without --mnist they are drawn. What came of it is in docs/privac
   python experiments/inversion.py --mnist path/to/mnist --picture docs/images/inversion.png
   python experiments/inversion.py --parts panels
 
-The panels take half a minute on one core; a cell of the table 1 to 30 s, one with 64 clients some
-minutes. Prints tables, and the result as JSON on the last line.
+The panels take a minute and a half on one core; a cell of the table 1 to 30 s a seed, one with 32
+clients minutes. Prints tables, and the result as JSON on the last line.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import digits, gradient_inversion, program, server_views
-from experiments.digits import GALLERY, Digits
+from experiments.digits import Digits
 from experiments.gradient_inversion import Found, Prior, Seen, Training
 from experiments.inversion_picture import Panel, draw
 from experiments.tables import markdown
@@ -82,7 +82,7 @@ class Case:
     def __init__(self, gallery: Digits, cell: Cell, seed: int) -> None:
         self.gallery, self.cell, self.seed = gallery, cell, seed
         chance = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(GALLERY, generator=chance)
+        drawn = torch.randperm(len(gallery.images), generator=chance)
         mine, others = drawn[: cell.clients * cell.images], drawn[cell.clients * cell.images :]
         self.victims = gallery.images[mine]
         self.prior: Prior = gradient_inversion.prior_of(gallery.images[others])
@@ -212,7 +212,7 @@ def _outcome(gallery: Digits, cell: Cell, seeds: list[int]) -> Outcome:
         victims=len(errors),
         recovered=sum(one.recovered for one in judged),
         identified=sum(one.identified for one in judged),
-        by_chance=len(errors) * cell.clients * cell.images / GALLERY,
+        by_chance=len(errors) * cell.clients * cell.images / len(gallery.images),
         median_error=median(errors),
         seconds=(time.perf_counter() - began) / len(seeds),
     )

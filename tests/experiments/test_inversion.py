@@ -9,6 +9,7 @@ from experiments import digits, server_views
 from experiments.gradient_inversion import Seen, by_division, judge
 from experiments.inversion import NORM_MAX, Case, Cell
 from tests.experiments.programs import result, run
+from tests.learning_tasks.idx_files import write_mnist
 
 VICTIMS = 40
 PIXELS = 8 * 8
@@ -77,6 +78,18 @@ def test_what_was_found_is_told_apart_without_knowing_whose_it_is() -> None:
     assert found.errors == pytest.approx((0.005, 0.005))
     assert found.identified == 2 and found.recovered == 0
     torch.testing.assert_close(ordered, gallery[[1, 2]] * 0.9)
+
+
+def test_small_digits_are_means_of_nine_pixels_without_the_border(tmp_path: Path) -> None:
+    write_mnist(tmp_path, train=10, test=20)
+    small = digits.small(tmp_path)
+    assert small.side == 8 and small.labels.tolist() == [*range(10), *range(10)]
+    # A 1 is a bar from row 2 to row 5, of columns 4 to 23: from 0 to 3 and 2 to 21 within the
+    # border.
+    across = torch.tensor([1 / 3, *[1.0] * 6, 1 / 3], dtype=torch.float64)
+    wanted = torch.zeros(8, 8, dtype=torch.float64)
+    wanted[0], wanted[1] = across, across / 3
+    torch.testing.assert_close(small.images[1].reshape(8, 8), wanted)
 
 
 def test_the_panels_are_drawn(tmp_path: Path) -> None:
