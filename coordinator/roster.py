@@ -125,12 +125,11 @@ class Roster:
         any more; never before anybody has taken part."""
         return bool(self.participations.counts) and len(self._able_yet) < needed
 
-    def spent_why(self, client: ClientId, waiting: int = 0) -> str:
-        """Why one more answer of it is too much; empty where it is not. `waiting`: of its answers
-        that are accepted and in no sum yet."""
-        if not self.participations.is_spent(client, waiting):
+    def spent_why(self, client: ClientId) -> str:
+        """Why no answer of it may count any more; empty where one may."""
+        if not self.participations.is_spent(client):
             return ""
-        count = self.participations.counts.get(client, 0) + waiting
+        count = self.participations.counts[client]
         return f"has taken part {count} times, and no more is within the privacy budget"
 
     def is_resting(self, client: ClientId) -> bool:

@@ -1128,11 +1128,11 @@ def _take_announce(
     if has_counted(state, client, round_id):
         return state, _confirm(state, event.at, client, round_id, rules)
     # What cannot count is refused before it is sent: it may have hundreds of megabytes.
-    spent = _spent_why(state, client, roster)
+    spent = roster.spent_why(client)
     if not isinstance(state, Collecting) or round_id != state.round:
         if reason := _late_fault(state, client, round_id, rules) or spent:
             return _refuse(state, event, reason, rules)
-        if not _has_room_for_late(state, rules):
+        if not _has_room_for_late(state, rules) or _would_exceed(state, client, roster):
             return _put_off(state, event)
         if event.fault:
             return _blame(_refuse(state, event, event.fault, rules), event, event.fault)
@@ -1141,6 +1141,8 @@ def _take_announce(
         return _turn_away(state, event, f"not invited to round {round_id}", rules)
     if spent:
         return _reject(state, event, spent, rules)
+    if _would_exceed(state, client, roster):
+        return _put_off(state, event)
     if event.fault:
         return _blame(_reject(state, event, event.fault, rules), event, event.fault)
     return state, [Admit(client, round_id)]
@@ -1159,8 +1161,10 @@ def _take_update(
         return _take_late(state, event, rules, roster)
     if reason := _why_uninvited(state, client, "train"):
         return _turn_away(state, event, reason, rules)
-    if reason := _spent_why(state, client, roster):
+    if reason := roster.spent_why(client):
         return _reject(state, event, reason, rules)
+    if _would_exceed(state, client, roster):
+        return _put_off(state, event)
     if reason := _content_fault(state.model, event):
         return _blame(_reject(state, event, reason, rules), event, reason)
     took_s = _worked_s(state, client, round_id, event.at, rules)
@@ -1175,14 +1179,15 @@ def _take_update(
     return _await_storing(state, client, round_id), [Accept(client, round_id)]
 
 
-def _spent_why(state: State, client: ClientId, roster: Roster) -> str:
-    """Why no more answers of this client may go into any sum; empty where one more may."""
+def _would_exceed(state: State, client: ClientId, roster: Roster) -> bool:
+    """Whether one more is too much, should it come into one sum with all that wait. There may be
+    room for it again, when those have come into several."""
     if not roster.participations.most:
-        return ""
+        return False
     waiting = sum(named.client == client for named in state.past.held)
     if isinstance(state, Collecting) and client in state.answered:
         waiting += 1
-    return roster.spent_why(client, waiting)
+    return roster.participations.is_spent(client, waiting)
 
 
 def _content_fault(model: ModelRef, event: UpdateCame) -> str:
@@ -1273,10 +1278,10 @@ def _take_late(
 ) -> tuple[State, list[Effect]]:
     client, round_id = event.client, event.round
     settled = _settled(state, round_id)
-    reason = _late_fault(state, client, round_id, rules) or _spent_why(state, client, roster)
+    reason = _late_fault(state, client, round_id, rules) or roster.spent_why(client)
     if settled is None or reason:
         return _refuse(state, event, reason, rules)
-    if not _has_room_for_late(state, rules):
+    if not _has_room_for_late(state, rules) or _would_exceed(state, client, roster):
         return _put_off(state, event)
     if reason := _content_fault(settled.model, event):
         return _blame(_refuse(state, event, reason, rules), event, reason)

@@ -126,7 +126,7 @@ def attack(case: Case, made: Plan, canaries: int, seed: int) -> tuple[Scores, Co
         if not added.weight:
             # Somebody of no interest is in every round.
             added.add(np.zeros(canaries, np.float32), 1)
-        scores = np.add(scores, float(told_by[number - 1]) * added.weight * added.mean())
+        scores += (float(told_by[number - 1]) * added.weight) * added.mean()
     return scores, coins
 
 
@@ -145,7 +145,7 @@ def _weights(case: Case) -> NDArray[np.float64]:
     )
     signal = np.zeros(case.rounds)
     signal[0] = 1
-    return np.linalg.solve(mixed @ mixed.T, signal).astype(np.float64)
+    return np.asarray(np.linalg.solve(mixed @ mixed.T, signal), np.float64)
 
 
 def lower_bound(scores: Scores, coins: Coins) -> float:

@@ -56,6 +56,8 @@ class Plan:
     method: Method = field(default_factory=Method)
     uploads_at_once: int = 4
     stall_s: Seconds = 5.0
+    participations_max: int = 0
+    """In how many sums a client may be; 0: in all. No seed draws it."""
     concurrency: int = 0
     """Of an asynchronous federation; 0: its rounds are synchronous."""
 
@@ -149,6 +151,7 @@ class Plan:
             task=TASK,
             method=self.method,
             lanes=4,
+            participations_max=self.participations_max,
             concurrency=self.concurrency,
         )
 

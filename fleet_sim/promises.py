@@ -6,6 +6,7 @@ when it was killed it must know when it is back, and nothing else.
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -115,6 +116,8 @@ class CoordinatorPromises:
     _closed_before: int = 0
     """Rounds, when what is being checked happened. So says the next of those that were opened."""
     _opened_before: int = 0
+    _is_full: bool = False
+    """Whether an answer of who has just spoken may have to wait for its place in the budget."""
 
     def check(
         self,
@@ -129,6 +132,8 @@ class CoordinatorPromises:
             self.model = event.model
         self._follows_link(event)
         self._leaves_out(event, effects)
+        # Before what comes of it: a round that closes may make room.
+        self._is_full = isinstance(event, _Asking) and self._waits_for_budget(event.client)
         if not isinstance(event, _Own):
             self._knows_who_is_there(event, roster)
         due = self._take_stored(event) if isinstance(event, rounds.Stored) else []
@@ -473,6 +478,8 @@ class CoordinatorPromises:
                 could_count = self._could_count(event, effects)
                 self.unsaid[named] = could_count or self.unsaid.get(named, False)
             return
+        if self._is_full and not told and event.round == len(self.closed) + 1:
+            return
         hold(len(told) == 1, f"{what} got {len(told)} receipts")
         client, receipt = told[0]
         of = (client, receipt.run, receipt.round)
@@ -510,7 +517,10 @@ class CoordinatorPromises:
     def _may_count_later(self, event: _Asking, named: Named) -> bool:
         if isinstance(event, rounds.EvaluationCame) or event.run != self.rules.run:
             return False
-        return not self._has_counted(named) and self._late_refusal(named) == _CROWDED
+        if self._has_counted(named):
+            return False
+        refusal = self._late_refusal(named)
+        return refusal == _CROWDED or (self._is_full and not refusal)
 
     def _could_count(self, event: _Asking, effects: list[rounds.Effect]) -> bool:
         """Whether who is invited to train sends a good update, or announces it."""
@@ -580,6 +590,33 @@ class CoordinatorPromises:
         self.closed.append(close)
         if self.recounts:
             recount(roster)
+        if rules.participations_max:
+            self._is_within_budget(roster)
+
+    def _taken(self) -> "Counter[ClientId]":
+        """How often each took part: two answers in one sum are worth four."""
+        taken: Counter[ClientId] = Counter()
+        for close in self.closed:
+            if close.outcome == "averaged":
+                answers = Counter(client for client, _ in close.counted)
+                taken.update({client: count**2 for client, count in answers.items()})
+        return taken
+
+    def _waits_for_budget(self, client: ClientId) -> bool:
+        """Whether another answer may be too much, with those that wait, and is not by itself."""
+        most = self.rules.participations_max
+        waiting = sum(named.client == client for named in self.held)
+        waiting += client in self.trained.get(RoundId(len(self.closed) + 1), ())
+        if not most or not waiting:
+            return False
+        taken = self._taken()[client]
+        return taken + 1 <= most < taken + (waiting + 1) ** 2
+
+    def _is_within_budget(self, roster: Roster) -> None:
+        taken = self._taken()
+        most, largest = self.rules.participations_max, max(taken.values(), default=0)
+        hold(largest <= most, f"a client took part {largest} times, and {most} are allowed")
+        hold(dict(taken) == roster.participations.counts, "participations were miscounted")
 
     def _due_late(self, close: rounds.Close) -> list[Named]:
         if close.outcome != "averaged":
@@ -806,7 +843,12 @@ def recount(roster: Roster) -> None:
         if not roster.clients[client].hindrance and not roster.is_resting(client)
     ]
     for purpose in ALL_PURPOSES:
-        willing = sorted(c for c in usable if roster.clients[c].presence.would(purpose))
+        willing = sorted(
+            c
+            for c in usable
+            if roster.clients[c].presence.would(purpose)
+            and not (purpose == "train" and roster.participations.is_spent(c))
+        )
         hold(roster.willing(purpose) == willing, f"willing to {purpose}: not who says so")
         hold(roster.willing_count(purpose) == len(willing), f"miscounted who would {purpose}")
 
