@@ -262,7 +262,8 @@ def create(folder: Path, plan: Plan) -> Kit:
         folder.chmod(stat.S_IRWXU)
         for each in (folders.ca, folders.broker, folders.accounts):
             each.mkdir(mode=stat.S_IRWXU)
-        if Path(plan.data).parent == folder:
+        # The plan's is absolute, however the folder was named.
+        if Path(plan.data).parent == folder.absolute():
             Path(plan.data).mkdir(mode=stat.S_IRWXU)
     except OSError as bad:
         raise KitError(f"{folder}: {bad.strerror}") from bad

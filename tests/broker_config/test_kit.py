@@ -11,6 +11,8 @@ from msgspec import structs
 
 from broker_config import access, certificates, kit, signing_keys
 from broker_config.kit import Kit, KitError
+from broker_config.mosquitto import DEPLOYED_CONFIG
+from broker_config.mosquitto_files import SAID_ANEW
 from fedmqtt import command_line, credentials, revocations, signing
 from fedmqtt.credentials import CredentialsError, Damaged
 from fedmqtt.mqtt_link import parse_broker_url
@@ -378,6 +380,44 @@ def test_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "make another kit" in capsys.readouterr().out
     assert command_line.run(made) == 2
     assert "nothing in it is written over" in capsys.readouterr().err
+
+
+def test_the_folder_of_what_must_survive_is_there_however_the_kit_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--federation", "demo", "--host", "broker.example"]
+    for named in ("kit", "./other/kit", str(tmp_path / "third")):
+        assert command_line.run(["broker-kit", named, *words]) == 0
+        data = _settings((Path(named) / "broker" / "mosquitto.conf").read_text())[
+            "persistence_location"
+        ]
+        assert Path(data[0]) == tmp_path / named / "data"
+        assert _mode(Path(data[0])) == 0o700
+        assert Path(data[0]).owner() == (tmp_path / named / "broker").owner()
+
+
+def test_what_is_deployed_for_trying_out_holds_in_a_kit_too(folder: Path) -> None:
+    kit.create(folder, plan(folder))
+    config = _settings((folder / "broker" / "mosquitto.conf").read_text())
+    deployed = _settings(DEPLOYED_CONFIG.read_text())
+    assert deployed.keys() > SAID_ANEW
+    for name, values in deployed.items():
+        if name not in SAID_ANEW:
+            assert config[name] == values, name
+    # Said anew, and no less for that.
+    assert config["persistence"] == deployed["persistence"] == ["true"]
+    assert config.keys() >= SAID_ANEW
+
+
+def _settings(config: str) -> dict[str, list[str]]:
+    """The values of each, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in config.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.partition(" ")
+            found.setdefault(name, []).append(value)
+    return found
 
 
 @pytest.mark.parametrize(
