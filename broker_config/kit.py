@@ -217,7 +217,8 @@ class Kit:
         serials = [int(one.serial) for one in plan.accounts if one.revoked and one.serial]
         _write(broker / "revoked.pem", self._authority.revocations(serials))
         keys = [(one.public_key, one.id) for one in plan.accounts if one.revoked and one.public_key]
-        _write(self._folders.revoked, revocations.render(keys))
+        enrolled = {one.id for one in live if one.role == "device"}
+        _write(self._folders.revoked, revocations.render(keys, enrolled))
         self._record(plan)
 
     def _record(self, plan: Plan) -> None:

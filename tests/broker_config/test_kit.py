@@ -160,13 +160,18 @@ def test_each_account_has_the_keys_that_it_needs(folder: Path) -> None:
 def test_who_is_revoked_is_listed_by_its_key(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
     listed = folder / "revoked-devices"
-    assert revocations.read(listed) == frozenset()
+    assert revocations.read(listed).keys == frozenset()
     old = signing.public_key(credentials.read(made.enroll("pi-3")).signing_key)
     made.revoke("pi-3")
     new = signing.public_key(credentials.read(made.enroll("pi-3")).signing_key)
-    assert revocations.read(listed) == {old}
+    assert revocations.read(listed).keys == {old}
+    assert revocations.read(listed).devices == frozenset()
     Kit(folder).revoke("pi-3")
-    assert revocations.read(listed) == {old, new}
+    assert revocations.read(listed).keys == {old, new}
+    assert revocations.read(listed).devices == {"pi-3"}
+    # A coordinator of that name is no device.
+    Kit(folder).enroll("pi-3", "coordinator")
+    assert revocations.read(listed).devices == {"pi-3"}
 
 
 @pytest.mark.parametrize("unwritten", ["accounts/pi-3.toml", "broker/passwords", "broker/acl"])
@@ -182,7 +187,7 @@ def test_who_was_enrolled_by_half_can_be_revoked(folder: Path, unwritten: str) -
     own = signing.public_key(credentials.read(path).signing_key) if path.exists() else ""
     ended = Kit(folder).revoke("pi-3")
     assert ended.public_key and own in ("", ended.public_key)
-    assert revocations.read(folder / "revoked-devices") == {ended.public_key}
+    assert revocations.read(folder / "revoked-devices").keys == {ended.public_key}
     assert Kit(folder).enroll("pi-3").exists()
 
 
@@ -208,7 +213,7 @@ def test_a_kit_of_before_there_were_keys_goes_on_without(folder: Path) -> None:
         assert (found.federation_key, found.signing_key, found.ticket) == ("", "", "")
         assert found.seal() is None
     old.revoke("new-device")
-    assert revocations.read(folder / "revoked-devices") == frozenset()
+    assert revocations.read(folder / "revoked-devices").keys == frozenset()
     assert made.plan.federation_key
 
 
