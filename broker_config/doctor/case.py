@@ -141,6 +141,12 @@ class Case:
                 return self.topics.path(StatusPage(f"{self.nonce}/read"))
 
     @property
+    def dotted_name(self) -> str:
+        """A name with a dot in it that stands in our topics; nothing where there is none."""
+        names = (self.federation, self.id if self.role == "device" else "")
+        return next((name for name in names if "." in name), "")
+
+    @property
     def presence_topic(self) -> str:
         return self.topics.path(PresenceOf(ClientId(self.id)))
 
