@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from types import ModuleType
 
 from broker_config.doctor import checks
-from broker_config.doctor.case import Case
+from broker_config.doctor.case import Case, WitnessKeptOut
 from broker_config.doctor.checks import names
 from broker_config.doctor.finding import Finding, failed, not_checked
 from fedmqtt import dotted_names, parts
@@ -77,6 +77,16 @@ def _with_dot(found: Finding, case: Case) -> Finding:
 def _found(module: ModuleType, case: Case) -> Finding:
     try:
         found: Finding = module.check(case)
+    except WitnessKeptOut as kept_out:
+        # Once is enough: the checks that follow do without.
+        case.witness = None
+        return failed(
+            f"the witness {case.witness_file} is of no use: {kept_out}",
+            "Its password or certificate is wrong, it was revoked, or it is of another kit. Without"
+            " --witness the account is looked at alone.",
+            {"": "--witness with the coordinator's credentials of the kit that this broker has"},
+            denied=True,
+        )
     except ProbeEnded as ended:
         return failed(
             f"cut short: {ended}",
