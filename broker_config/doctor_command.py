@@ -199,6 +199,7 @@ def _case(arguments: argparse.Namespace, progress: "_Progress") -> Case:
         tell=progress.note,
         kind=arguments.kind,
         witness=_witness(arguments.witness, federation),
+        witness_file=str(arguments.witness or ""),
     )
 
 

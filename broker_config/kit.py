@@ -296,11 +296,12 @@ class Kit:
         serials = [int(one.serial) for one in plan.accounts if one.revoked and one.serial]
         _write(broker / "revoked.pem", self._authority.revocations(serials))
         keys = [(one.public_key, one.id) for one in plan.accounts if one.revoked and one.public_key]
-        _write(self._folders.revoked, revocations.render(keys))
+        enrolled = {one.id for one in live if one.role == "device"}
+        _write(self._folders.revoked, revocations.render(keys, enrolled))
         # A keyholder answers no round.
         devices = [one for one in live if one.public_key and not one.keyholder]
-        enrolled = revocations.render_enrolled((one.public_key, one.id) for one in devices)
-        _write(self._folders.enrolled, enrolled)
+        listed = revocations.render_enrolled((one.public_key, one.id) for one in devices)
+        _write(self._folders.enrolled, listed)
         self._record(plan)
 
     def _record(self, plan: Plan) -> None:
@@ -345,7 +346,8 @@ def create(folder: Path, plan: Plan) -> Kit:
         folder.chmod(stat.S_IRWXU)
         for each in (folders.ca, folders.broker, folders.accounts):
             each.mkdir(mode=stat.S_IRWXU)
-        if Path(plan.data).parent == folder:
+        # The plan's is absolute, however the folder was named.
+        if Path(plan.data).parent == folder.absolute():
             Path(plan.data).mkdir(mode=stat.S_IRWXU)
     except OSError as bad:
         raise KitError(f"{folder}: {bad.strerror}") from bad

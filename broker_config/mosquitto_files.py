@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from broker_config import access
 from broker_config.mosquitto import DEPLOYED_CONFIG
 
-_OPEN_TO_ALL = ("listener", "allow_anonymous", "persistence_location", "max_queued_messages")
+SAID_ANEW = frozenset(
+    {
+        "listener",
+        "allow_anonymous",
+        "persistence",
+        "persistence_location",
+        "max_queued_messages",
+    }
+)
 """Settings of the file for trying out that are said anew here, with the comment above each."""
 
 _ITERATIONS = 5000
@@ -92,8 +100,10 @@ def _lines(word: str, rules: Iterable[access.Rule]) -> list[str]:
 
 
 def _is_said_anew(block: str) -> bool:
-    settings = [line for line in block.splitlines() if line and not line.startswith("#")]
-    return any(line.split()[0] in _OPEN_TO_ALL for line in settings)
+    names = {line.split()[0] for line in block.splitlines() if line and not line.startswith("#")}
+    # A block goes or stays whole: one with both would lose what is not said here.
+    assert names <= SAID_ANEW or not names & SAID_ANEW, block
+    return bool(names & SAID_ANEW)
 
 
 def _text(data: bytes) -> str:
@@ -159,6 +169,8 @@ def _head(listening: Listening) -> str:
         "# What waits for the coordinator while it is away: an answer in chunks, of every device.",
         f"max_queued_messages {max(1000, 20 * listening.devices)}",
         "",
+        "# Retained messages, sessions and their queues outlive the broker in this folder.",
+        "persistence true",
         f"persistence_location {listening.data}/",
     ]
     if listening.user:

@@ -126,7 +126,7 @@ def run_job(
     loop = EventLoop()
     loop.stop_on_signals()
     try:
-        config, broker, trust = _config(arguments)
+        config, broker, trust, revocations = _config(arguments)
         config = settle(config)
         if arguments.print_config:
             sys.stdout.write(settings.render(_shown(with_strategy_settings(config))))
@@ -135,7 +135,7 @@ def run_job(
         privacy_checks.check_trust(config, trust)
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
-        return coordinate(loop, config, broker, trust, arguments, job)
+        return coordinate(loop, config, broker, trust, revocations, arguments, job)
     except (
         SettingsError,
         BrokerUrlError,
@@ -165,6 +165,7 @@ def coordinate(
     config: FederationConfig,
     broker: BrokerUrl,
     trust: Trust | None,
+    revocations: Revocations | None,
     arguments: argparse.Namespace,
     job: Job,
 ) -> int:
@@ -173,7 +174,7 @@ def coordinate(
     try:
         while (place := _place(loop, config, arguments, awaited)) is not None:
             try:
-                service = _service(loop, config, broker, trust, place, arguments, job)
+                service = _service(loop, config, broker, trust, revocations, place, arguments, job)
                 return _run_in(place, service, config, job)
             except RunElsewhere as elsewhere:
                 if loop.stop_signal is not None:
@@ -220,8 +221,11 @@ def _run_in(place: "_Place", service: Service, config: FederationConfig, job: Jo
     return code if service.is_finished else _STOPPED
 
 
-def _config(arguments: argparse.Namespace) -> tuple[FederationConfig, BrokerUrl, Trust | None]:
-    """And the way to the broker, with its account, and what that tells of whom to believe."""
+def _config(
+    arguments: argparse.Namespace,
+) -> tuple[FederationConfig, BrokerUrl, Trust | None, Revocations | None]:
+    """And the way to the broker, with its account; what that tells of whom to believe, and whose
+    signatures count no more."""
     overrides = list(arguments.set)
     if arguments.broker is not None:
         overrides.append(settings.override("broker.url", arguments.broker))
@@ -233,29 +237,40 @@ def _config(arguments: argparse.Namespace) -> tuple[FederationConfig, BrokerUrl,
     checks.check_parts(config)
     config = one_at_a_time.applied(config)
     checks.check(config)
-    broker, trust = _broker(config)
+    revocations = _revocations(config)
+    broker, trust = _broker(config, revocations)
     if config.broker.tls_ca and not broker.tls:
         raise SettingsError(
             f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
             " looked at with mqtts:// alone"
         )
-    return config, broker, trust
+    return config, broker, trust, revocations
 
 
-def _broker(config: FederationConfig) -> tuple[BrokerUrl, Trust | None]:
+def _revocations(config: FederationConfig) -> Revocations | None:
+    revoked = config.broker.revoked
+    if revoked and not config.broker.credentials:
+        raise SettingsError(_revoked_in_vain(revoked, "no credentials are given"))
+    try:
+        return Revocations(Path(revoked)) if revoked else None
+    except RevocationsError as bad:
+        raise SettingsError(str(bad)) from bad
+
+
+def _broker(
+    config: FederationConfig, revocations: Revocations | None
+) -> tuple[BrokerUrl, Trust | None]:
     """With its account. Raises SettingsError, BrokerUrlError."""
     broker = parse_broker_url(config.broker.url)
     revoked = config.broker.revoked
     if not config.broker.credentials:
-        if revoked:
-            raise SettingsError(_revoked_in_vain(revoked, "no credentials are given"))
         return broker, None
     path = Path(config.broker.credentials)
     try:
         url = config.broker.url if broker.tls else ""
-        is_revoked = Revocations(Path(revoked)).includes if revoked else _is_never_revoked
+        is_revoked = _is_never_revoked if revocations is None else revocations.includes
         account, access = credentials.broker_of(path, ("coordinator",), url, is_revoked)
-    except (CredentialsError, RevocationsError) as bad:
+    except CredentialsError as bad:
         raise SettingsError(str(bad)) from bad
     if revoked and access.seal is None:
         raise SettingsError(_revoked_in_vain(revoked, f"{path} holds none"))
@@ -382,6 +397,7 @@ def _service(
     config: FederationConfig,
     broker: BrokerUrl,
     trust: Trust | None,
+    revocations: Revocations | None,
     place: _Place,
     arguments: argparse.Namespace,
     job: Job,
@@ -398,6 +414,7 @@ def _service(
             purpose=job.purpose,
             broker=broker,
             trust=trust,
+            revocations=revocations,
             standby=arguments.standby,
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.

@@ -18,15 +18,17 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator import rounds, status
+from coordinator import revoked_devices, rounds, status
 from coordinator.config import Limits
 from coordinator.door import Door
 from coordinator.gate import POLL_S, Gate
+from coordinator.revoked_devices import RevokedDevices
 from coordinator.roster import Roster
 from fedmqtt import messages, weights
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.logs import Seldom
 from fedmqtt.mqtt_link import MqttLink
+from fedmqtt.revocations import Revocations
 from fedmqtt.topics import Address, ClientId, Digest, PresenceOf, RoundId, Topics, UpdatePart
 
 _log = logging.getLogger("coordinator")
@@ -46,6 +48,7 @@ class Reception:
         run: Path,
         *,
         has_keys: bool,
+        revocations: Revocations | None = None,
         happen: Callable[[rounds.Event], None],
         refuse: Callable[[ClientId, RoundId, str], None],
         show: Callable[[], None],
@@ -69,16 +72,19 @@ class Reception:
             limits, run, loop.now, self._on_change, self._on_flood, believes_broker=not has_keys
         )
         self.door = Door(loop, link, topics)
+        self.revoked = RevokedDevices(revocations, self._on_change)
+        self.revoked.poll()
 
     def open(self) -> None:
         """The seat is ours: hear whoever there is."""
         self.door.listen(self._roster.names())
-        for client in self.gate.out:
-            self._happen(rounds.Barred(self._loop.now(), client, self.gate.why_out(client)))
+        for client in sorted({*self.gate.out, *self.revoked.barred}):
+            self._happen(rounds.Barred(self._loop.now(), client, self._why_out(client)))
 
     def poll(self) -> None:
         """From now on, again and again."""
         self.gate.poll()
+        self.revoked.poll()
         self._loop.call_in(POLL_S, self.poll)
 
     # What arrives
@@ -95,6 +101,8 @@ class Reception:
         """Whether it is read. Who is in quarantine is told why not, now and then, where that
         takes no answer away that could count."""
         client, number, gate = address.client, address.round, self.gate
+        if self._has_keys and self._is_proven(payload):
+            self.revoked.try_again(client)
         # Of what counted already, a copy gets its receipt: else the client would believe us that it
         # did not.
         if not gate.is_out(client) or rounds.has_counted(self._state(), client, number):
@@ -106,6 +114,12 @@ class Reception:
         elif gate.answers_refusal(client):
             self._tell(address, payload, gate.why_out(client))
         return False
+
+    def came(self, client: ClientId, session: str, *, retained: bool) -> None:
+        """It says that it is there; that may be a birth."""
+        before = self._roster.clients.get(client)
+        if not retained and (before is None or before.presence.session != session):
+            self.revoked.try_again(client)
 
     def strayed(self, client: ClientId, topic: str, size_bytes: int) -> None:
         """It came to a topic where nothing belongs."""
@@ -162,7 +176,11 @@ class Reception:
         if self._is_proven(payload) and not rounds.is_to_come(self._state(), address.round):
             self._refuse(address.client, address.round, why)
 
-    # Who is in quarantine, and who floods
+    # Who is in quarantine or revoked, and who floods
+
+    def _why_out(self, client: ClientId) -> str:
+        """Nothing where it may take part."""
+        return revoked_devices.WHY if self.revoked.is_barred(client) else self.gate.why_out(client)
 
     def _on_change(self, client: ClientId) -> None:
         # Posted: it may be an effect of an event that is being dealt with.
@@ -170,11 +188,12 @@ class Reception:
 
     def _take_change(self, client: ClientId) -> None:
         now = self._loop.now()
-        if self.gate.is_out(client):
-            self._happen(rounds.Barred(now, client, self.gate.why_out(client)))
-            return
-        self._happen(rounds.Unbarred(now, client))
-        self.door.open_to(client)
+        if why := self._why_out(client):
+            self._happen(rounds.Barred(now, client, why))
+        else:
+            self._happen(rounds.Unbarred(now, client))
+        if not self.gate.is_out(client):
+            self.door.open_to(client)
 
     def _on_flood(self, client: ClientId) -> None:
         if self.door.close_to(client, self._roster.names):

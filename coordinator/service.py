@@ -34,6 +34,7 @@ from coordinator import (
     masked_round,
     noise_checks,
     privacy_checks,
+    privacy_floor,
     published_model,
     recovery,
     round_rules,
@@ -100,6 +101,7 @@ from fedmqtt.mqtt_link import (
     parse_broker_url,
     room_for,
 )
+from fedmqtt.revocations import Revocations
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import ModelPage, Privacy
 from fedmqtt.topics import (
@@ -188,6 +190,7 @@ class Service:
         on_begin: Callable[[], None] = lambda: None,
         elsewhere: Callable[[], Path | None] = lambda: None,
         durable: bool = True,
+        revocations: Revocations | None = None,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
@@ -200,6 +203,7 @@ class Service:
         coordinator runs the federation. A new run begins when the seat is ours, and not before;
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
         its folder.
+        `revocations` are those that the account's seal goes by, if there is a list.
         `durable=False` forces nothing to the disk: to measure.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
@@ -347,6 +351,7 @@ class Service:
             config.limits,
             folder,
             has_keys=self._broker.seal is not None,
+            revocations=revocations,
             happen=self._happen,
             refuse=self._refuse_unread,
             show=self._status_is_due,
@@ -481,6 +486,10 @@ class Service:
         return np.zeros(personal.division(layout, method.personal).size, np.float32)
 
     def _say_promise(self) -> None:
+        if masked_round.is_masked(self._config) and (
+            said := privacy_floor.warning(self._division.shared, self._config.privacy.floor)
+        ):
+            _log.warning("%s", said)
         plan = self._plan
         if plan is None:
             return
@@ -807,10 +816,15 @@ class Service:
             case Acknowledged():
                 # Asked for of nothing: who says it again waits for a reply of the peer's.
                 pass
-            case Unproven(address, reason):
+            case Unproven(address, reason, by_revoked_key):
+                if isinstance(address, UpdatePart) and by_revoked_key:
+                    self._reception.revoked.signed_by_revoked_key(address.client)
                 self._on_unproven(address, reason)
             case Arrived(ModelChunk(digest, 0), first, retained=True) if first:
                 self._on_old_chunk(digest, first)
+            case Arrived(PresenceOf(client), payload, retained=retained) if payload:
+                # Of who is in quarantine too: where it is then is known when that is over.
+                self._on_presence(client, payload, retained=retained)
             case Arrived(address, payload):
                 self._on_arrival(address, payload)
             case Strayed(client, topic, size_bytes):
@@ -851,9 +865,6 @@ class Service:
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
-            case PresenceOf(client) if payload:
-                # Of who is in quarantine too: where it is then is known when that is over.
-                self._on_presence(client, payload)
             case UpdatePart() if self._reception.hears(address, payload):
                 self._on_part(address, payload)
             case CoordinatorSeat() | SeatClaim():
@@ -889,7 +900,7 @@ class Service:
         else:
             self._old_models.clear(digest, first)
 
-    def _on_presence(self, client: ClientId, payload: bytes) -> None:
+    def _on_presence(self, client: ClientId, payload: bytes, *, retained: bool) -> None:
         now = self._loop.now()
         try:
             presence = messages.read_presence(payload)
@@ -904,6 +915,7 @@ class Service:
             # A keyholder, and none for this run: nobody invites it.
             return
         if presence.online:
+            self._reception.came(client, presence.session, retained=retained)
             self._happen(rounds.ClientCame(now, client, presence))
         else:
             self._happen(rounds.ClientLeft(now, client, presence.session))

@@ -80,11 +80,6 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     keyholders: Annotated[tuple[str, ...], Meta(max_length=KEYHOLDERS_MAX)] = ()
     """`NAME PUBLICKEY` of each whom this account believes when it says that it is a keyholder."""
 
-    def __post_init__(self) -> None:
-        # msgspec makes a ValidationError of it, which names the key.
-        if fault := _keyholders_fault(self.keyholders):
-            raise ValueError(fault)
-
     @property
     def pinned(self) -> dict[ClientId, str]:
         """Keyholders' public keys, as text, by name."""
@@ -228,9 +223,12 @@ def read(path: Path) -> Credentials:
     if missing := [name for name in ("federation", "id", "broker") if name not in values]:
         raise CredentialsError(f"credentials {path}: {_none_of(values, missing)}; {_COPY}")
     try:
-        return settings.convert(values, Credentials, f"credentials {path}")
+        found = settings.convert(values, Credentials, f"credentials {path}")
     except SettingsError as bad:
         raise CredentialsError(f"{bad}; {_COPY}") from bad
+    if fault := _keyholders_fault(found.keyholders):
+        raise CredentialsError(f"credentials {path}: {fault}; {_COPY}")
+    return found
 
 
 def _none_of(values: Mapping[str, object], missing: Sequence[str]) -> str:
@@ -259,10 +257,7 @@ def render(credentials: Credentials) -> str:
 def _keyholders_fault(keyholders: Sequence[str]) -> str:
     for one in keyholders:
         if _KEYHOLDER.fullmatch(one) is None:
-            return (
-                f"keyholders: {one!r} is no name and public key; copy the line that `fedmqtt"
-                " enroll` wrote"
-            )
+            return f"keyholders: {one!r} is no name and public key"
     names = [one.partition(" ")[0] for one in keyholders]
     keys = [one.partition(" ")[2] for one in keyholders]
     if len(set(names)) < len(names) or len(set(keys)) < len(keys):

@@ -25,6 +25,10 @@ class BadSignature(ValueError):
     """Its writer is not who may write there, as far as can be told; says why."""
 
 
+class RevokedKey(BadSignature):
+    """Its writer might write there once."""
+
+
 class Seal(Protocol):
     """What one program signs by, and what it asks of others."""
 

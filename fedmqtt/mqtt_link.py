@@ -35,7 +35,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fedmqtt import dotted_names, pace
 from fedmqtt.effects import Publish, Seconds
-from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
+from fedmqtt.envelope import NO_KEYS, BadSignature, RevokedKey, Seal
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
 from fedmqtt.topics import CHANNELS, Address, ClientId, Topics
@@ -230,6 +230,7 @@ class Unproven:
 
     address: Address
     reason: str
+    by_revoked_key: bool = False
 
 
 def room_for(wanted: int, packet_bytes_max: int | None) -> int:
@@ -939,7 +940,7 @@ class MqttLink:
         try:
             message = self._seal.opened(arrived.address, topic, arrived.payload)
         except BadSignature as bad:
-            self._tell(Unproven(arrived.address, str(bad)))
+            self._tell(Unproven(arrived.address, str(bad), isinstance(bad, RevokedKey)))
         else:
             self._tell(replace(arrived, payload=message))
 

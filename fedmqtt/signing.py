@@ -25,7 +25,7 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from fedmqtt import messages
-from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, clears, is_signed
+from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, RevokedKey, clears, is_signed
 from fedmqtt.messages import RoundKey
 from fedmqtt.topics import CHANNELS, Address, UpdatePart
 
@@ -157,7 +157,7 @@ class CoordinatorSeal:
         )
         self._check_ticket(address.client, key, signed)
         if self._is_revoked(_text(key)):
-            raise BadSignature("it is signed by a key that was revoked")
+            raise RevokedKey("it is signed by a key that was revoked")
         if not _holds(key, signature, _said(_OF_DEVICE, topic, message)):
             raise BadSignature("it is not what its device signed, or not for this round")
         return message

@@ -151,7 +151,7 @@ def _revoked(stack: Stack) -> frozenset[str]:
     place = PurePath(said["broker"]["revoked"])
     mounts = [mount.split(":") for mount in images.compose()["services"]["coordinator"]["volumes"]]
     (volume,) = [mount[0] for mount in mounts if mount[1] == str(place.parent)]
-    return revocations.read(stack.volume(volume) / place.name)
+    return revocations.read(stack.volume(volume) / place.name).keys
 
 
 def _hang_up(stack: Stack, broker: Program) -> None:

@@ -228,6 +228,7 @@ def test_one_aggregator_is_trusted_by_those_who_do_so(tmp_path: Path) -> None:
         )
         assert record.declined == {"dan": why}
         assert why in dan.log
+        assert "a sum of 3 clients tells" in coordinator.log
         federation.wait_for(
             lambda to, data: to == PresenceOf(ClientId("dan")) and read_presence(data).note == why
         )

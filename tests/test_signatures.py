@@ -391,8 +391,8 @@ def _signed(taken: Taken, client: ClientId, offer: Offer) -> bytes:
     return seal.sealed(place, TOPICS.path(place), _answer_to(offer))
 
 
-def _is_here(taken: Taken, client: ClientId) -> None:
-    here = Presence(online=True, session="1", task="adds", purposes=("train",), draws=True)
+def _is_here(taken: Taken, client: ClientId, session: str = "1") -> None:
+    here = Presence(online=True, session=session, task="adds", purposes=("train",), draws=True)
     taken.says(PresenceOf(client), messages.encode(here), retain=True)
 
 
@@ -515,6 +515,69 @@ def test_a_device_that_was_revoked_is_refused_by_the_coordinator_too(
     taken.says(PresenceOf(stolen), b"", retain=True)
     (record,) = _records(tmp_path)
     assert sorted(record.answered) == ["bob", "stolen"]
+
+
+def test_a_round_does_not_wait_for_a_device_that_was_revoked(taken: Taken, tmp_path: Path) -> None:
+    """Its presence lies there still: the broker may have passed on neither its answer nor its
+    last words. It takes part again by its next key, also where the list does not tell of that."""
+    broker = taken.broker
+    gone = ClientId("gone")
+    broker.kit.enroll("gone")
+    listed = tmp_path / "copy-of-the-list"
+    listed.write_bytes((broker.folder / "revoked-devices").read_bytes())
+    old = _seal(broker.account("gone"))
+    words = ("--revoked", str(listed))
+    two = ("--set", "rounds.quorum=2", "--set", "rounds.clients_min=2")
+    file, others = _file(broker, "coordinator"), (ANN, BOB)
+
+    def answer_all(offer: Offer) -> None:
+        for client in others:
+            taken.says(_place(client, offer.round, offer), _signed(taken, client, offer))
+
+    with _coordinator(tmp_path, file, *words, *two, rounds=5, cohort=3) as coordinator:
+        for client in others:
+            _is_here(taken, client)
+        _, offer = taken.offer(1)
+        _is_here(taken, gone)
+        answer_all(offer)
+        _, offer = taken.offer(2)
+        assert set(offer.train) == {*others, gone}
+        # It would wait for all three: its deadline is 1000 s away.
+        answer_all(offer)
+        broker.kit.revoke("gone")
+        before = len(taken.seen)
+        listed.write_bytes((broker.folder / "revoked-devices").read_bytes())
+        _, offer = taken.offer(3, before)
+        assert set(offer.train) == {*others}
+        taken.sees(_is_barred, before)
+        # Enrolled again, which the copy does not say: nobody knows, until it comes.
+        broker.kit.enroll("gone")
+        before = len(taken.seen)
+        _is_here(taken, gone, session="2")
+        taken.sees(_is_not_barred, before)
+        answer_all(offer)
+        _, offer = taken.offer(4, before)
+        assert set(offer.train) == {*others, gone}
+        # What is signed by the old key bars it, as the list says.
+        place = _place(gone, offer.round, offer)
+        before = len(taken.seen)
+        taken.says(place, old.sealed(place, TOPICS.path(place), _answer_to(offer)))
+        taken.sees(_is_barred, before)
+        # What is signed by the new one counts, and lets it in.
+        before = len(taken.seen)
+        taken.says(place, _signed(taken, gone, offer))
+        assert taken.told(gone, Receipt, before).accepted
+        taken.sees(_is_not_barred, before)
+        assert coordinator.log.count("revoked, and not invited any more: gone") == 1
+    taken.says(PresenceOf(gone), b"", retain=True)
+
+
+def _is_barred(to: Address, data: bytes) -> bool:
+    return to == StatusPage("clients") and "gone" in json.loads(data or b"{}").get("hindered", {})
+
+
+def _is_not_barred(to: Address, data: bytes) -> bool:
+    return to == StatusPage("clients") and "gone" not in json.loads(data or b"{}")["hindered"]
 
 
 def test_what_was_accepted_counts_after_a_restart(taken: Taken, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
     report.py       findings as text for 80 columns, and as JSON
 
 A check is a module with `NEEDS`, the names of checks that must have gone well, and
-`check(case) -> Finding`. It raises nothing but what `mqtt_probe` raises, it leaves nothing on the
-broker, and it writes only where nobody listens (`case.py` says where).
+`check(case) -> Finding`; with `AFTER`, those that it merely comes after, and `SHOWS_DOTS` where it
+may fail for a dot in a name. It raises nothing but what `mqtt_probe` raises, and `WitnessKeptOut`;
+it leaves nothing on the broker, and it writes only where nobody listens (`case.py` says where).
 """

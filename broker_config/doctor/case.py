@@ -14,6 +14,7 @@ device's own session all the same; then what waits there for the device is left 
 import secrets
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,7 @@ from fedmqtt.effects import Seconds
 from fedmqtt.envelope import NO_KEYS
 from fedmqtt.messages import Presence, TimeLeft, WireError
 from fedmqtt.mqtt_link import BrokerUrl
-from fedmqtt.mqtt_probe import Probe, ProbeOptions, Version, Welcome
+from fedmqtt.mqtt_probe import Probe, ProbeEnded, ProbeOptions, ProbeRefused, Version, Welcome
 from fedmqtt.topics import (
     Address,
     ClientId,
@@ -68,6 +69,10 @@ class Needs:
         return 20 * self.devices
 
 
+class WitnessKeptOut(Exception):
+    """The account that was let in is another's; says where the witness is not, and why."""
+
+
 @dataclass(kw_only=True)
 class Case:
     broker: BrokerUrl
@@ -83,6 +88,8 @@ class Case:
     """How far a long check has come."""
     witness: BrokerUrl | None = None
     """A coordinator's account, which hears what this one says, and says what it should hear."""
+    witness_file: str = ""
+    """In which that account is."""
     may_be_the_device: bool = False
     """The broker may take us for the device itself, and cut its own connection off."""
     kind: str = ""
@@ -141,6 +148,12 @@ class Case:
                 return self.topics.path(StatusPage(f"{self.nonce}/read"))
 
     @property
+    def dotted_name(self) -> str:
+        """A name with a dot in it that stands in our topics; nothing where there is none."""
+        names = (self.federation, self.id if self.role == "device" else "")
+        return next((name for name in names if "." in name), "")
+
+    @property
     def presence_topic(self) -> str:
         return self.topics.path(PresenceOf(ClientId(self.id)))
 
@@ -172,13 +185,19 @@ class Case:
         )
         return Probe(self.broker, self.tls, options)
 
-    def witnessing(self) -> Probe:
-        """A connection of the witness."""
+    @contextmanager
+    def witnessing(self) -> Iterator[Probe]:
+        """A connection of the witness. Raises WitnessKeptOut where it does not come in."""
         assert self.witness is not None
         options = ProbeOptions(
             client_id=f"{self.nonce}-w{next(self._numbers)}", version=self.version
         )
-        return Probe(self.witness, self.witness.context, options)
+        with ExitStack() as stack:
+            try:
+                probe = stack.enter_context(Probe(self.witness, self.witness.context, options))
+            except (ProbeEnded, ProbeRefused) as bad:
+                raise WitnessKeptOut(f"{self.witness} does not let it in: {bad}") from bad
+            yield probe
 
     def retained(self, probe: Probe, address: Address) -> bytes | None:
         """What lies there, if this account may read it and there is anything."""

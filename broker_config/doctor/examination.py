@@ -1,15 +1,19 @@
 """The checks, one after the other, each only where those that it needs went well."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from types import ModuleType
 
 from broker_config.doctor import checks
-from broker_config.doctor.case import Case
+from broker_config.doctor.case import Case, WitnessKeptOut
+from broker_config.doctor.checks import names
 from broker_config.doctor.finding import Finding, failed, not_checked
-from fedmqtt import parts
+from fedmqtt import dotted_names, parts
 from fedmqtt.mqtt_probe import ProbeEnded, ProbeRefused
+
+_KINDS_WITHOUT_DOTS = ("", "rabbitmq", "nats")
+"""Those that do not take dots in names, in some version; and where the kind is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,35 @@ def _needs(lacking: Sequence[str]) -> str:
 
 
 def _finding(module: ModuleType, case: Case) -> Finding:
+    found = _found(module, case)
+    if found.status == "failed" and case.dotted_name and getattr(module, "SHOWS_DOTS", False):
+        return _with_dot(found, case)
+    return found
+
+
+def _with_dot(found: Finding, case: Case) -> Finding:
+    """Where names have dots, those may be why: `names`, which would tell, is not come to."""
+    if case.kind not in _KINDS_WITHOUT_DOTS:
+        return found
+    # A dot is a slash there, whatever its settings.
+    others = {kind: line for kind, line in found.remedies.items() if kind not in ("rabbitmq", "")}
+    says = found.says + dotted_names.may_be_why(case.dotted_name)
+    return replace(found, says=says, remedies={**others, **names.WITHOUT_DOTS})
+
+
+def _found(module: ModuleType, case: Case) -> Finding:
     try:
         found: Finding = module.check(case)
+    except WitnessKeptOut as kept_out:
+        # Once is enough: the checks that follow do without.
+        case.witness = None
+        return failed(
+            f"the witness {case.witness_file} is of no use: {kept_out}",
+            "Its password or certificate is wrong, it was revoked, or it is of another kit. Without"
+            " --witness the account is looked at alone.",
+            {"": "--witness with the coordinator's credentials of the kit that this broker has"},
+            denied=True,
+        )
     except ProbeEnded as ended:
         return failed(
             f"cut short: {ended}",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from broker_config import kit
 from broker_config.certificates import Authority, Pair
@@ -602,6 +603,29 @@ def test_a_witness_of_another_federation_is_none(
     witness = _file(kit_broker.folder, "coordinator")
     assert said("--federation", "other", "--witness", witness) == (2, "")
     assert "is for 'demo', not 'other'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["password", "kit"])
+def test_a_witness_that_is_not_let_in_is_named(
+    kit_broker: KitBroker, tmp_path: Path, what: str
+) -> None:
+    """And not the broker, nor the account that is looked at."""
+    own = kit_broker.account("coordinator")
+    if what == "password":
+        theirs = structs.replace(own, password="guessed")
+    else:
+        kit.create(tmp_path / "other", plan(tmp_path / "other"))
+        other = credentials.read(tmp_path / "other" / "accounts" / "coordinator.toml")
+        theirs = structs.replace(other, broker=own.broker)
+    witness = tmp_path / "witness.toml"
+    witness.write_text(credentials.render(theirs))
+    witness.chmod(0o600)
+    report = _as(kit_broker.folder, "pi-3", "--witness", str(witness))
+    assert report.with_status("failed") == {"acl_allows"}
+    assert report.says("acl_allows").startswith(f"the witness {witness} is of no use: ")
+    assert "--witness" in report.lines_to_change("acl_allows")
+    assert report.exit_code == 3
+    assert "guessed" not in str(report)
 
 
 def _case_of_old(kit_broker: KitBroker, *, witness: bool) -> Case:

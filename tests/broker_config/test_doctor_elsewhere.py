@@ -26,3 +26,27 @@ def test_names_and_wildcards_are_as_the_broker_has_them(
     assert ("retained" not in doubts) is facts.retained_to_wildcards
     # Programs ask by name where wildcards bring nothing: there is nothing to change.
     assert not report.lines_to_change("retained")
+
+
+@pytest.mark.parametrize(
+    ("federation", "more"), [("home.1", ()), ("home", ("--role", "device", "--id", "pi.3"))]
+)
+def test_a_dot_in_ones_own_name_is_named_where_the_broker_takes_none(
+    any_broker: RunningBroker,
+    broker_kind: str,
+    federation_name: str,
+    federation: str,
+    more: tuple[str, ...],
+) -> None:
+    if broker_kind not in FOUND:
+        pytest.skip(f"nobody has written down what {broker_kind} does with dots and wildcards")
+    words = ("--broker", any_broker.url, "--insecure", "--devices", "2", "--packet-max", "140000")
+    report = examined(*words, "--federation", f"{federation_name}-{federation}", *more)
+    # Other kinds of brokers are not doubted for it.
+    if FOUND[broker_kind].names_with_dots:
+        assert report.with_status("failed") == set(), report.checks
+        return
+    (failed,) = report.with_status("failed")
+    assert "that may be for the dot in " in report.says(failed)
+    assert "without dots" in report.lines_to_change(failed)
+    assert "RabbitMQ" not in report.lines_to_change(failed)

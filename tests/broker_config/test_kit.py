@@ -12,6 +12,8 @@ from msgspec import structs
 
 from broker_config import access, certificates, kit, signing_keys
 from broker_config.kit import Kit, KitError
+from broker_config.mosquitto import DEPLOYED_CONFIG
+from broker_config.mosquitto_files import SAID_ANEW
 from fedmqtt import command_line, credentials, revocations, signing
 from fedmqtt.credentials import CredentialsError, Damaged
 from fedmqtt.mqtt_link import parse_broker_url
@@ -159,13 +161,18 @@ def test_each_account_has_the_keys_that_it_needs(folder: Path) -> None:
 def test_who_is_revoked_is_listed_by_its_key(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
     listed = folder / "revoked-devices"
-    assert revocations.read(listed) == frozenset()
+    assert revocations.read(listed).keys == frozenset()
     old = signing.public_key(credentials.read(made.enroll("pi-3")).signing_key)
     made.revoke("pi-3")
     new = signing.public_key(credentials.read(made.enroll("pi-3")).signing_key)
-    assert revocations.read(listed) == {old}
+    assert revocations.read(listed).keys == {old}
+    assert revocations.read(listed).devices == frozenset()
     Kit(folder).revoke("pi-3")
-    assert revocations.read(listed) == {old, new}
+    assert revocations.read(listed).keys == {old, new}
+    assert revocations.read(listed).devices == {"pi-3"}
+    # A coordinator of that name is no device.
+    Kit(folder).enroll("pi-3", "coordinator")
+    assert revocations.read(listed).devices == {"pi-3"}
 
 
 @pytest.mark.parametrize("unwritten", ["accounts/pi-3.toml", "broker/passwords", "broker/acl"])
@@ -181,7 +188,7 @@ def test_who_was_enrolled_by_half_can_be_revoked(folder: Path, unwritten: str) -
     own = signing.public_key(credentials.read(path).signing_key) if path.exists() else ""
     ended = Kit(folder).revoke("pi-3")
     assert ended.public_key and own in ("", ended.public_key)
-    assert revocations.read(folder / "revoked-devices") == {ended.public_key}
+    assert revocations.read(folder / "revoked-devices").keys == {ended.public_key}
     assert Kit(folder).enroll("pi-3").exists()
 
 
@@ -207,7 +214,7 @@ def test_a_kit_of_before_there_were_keys_goes_on_without(folder: Path) -> None:
         assert (found.federation_key, found.signing_key, found.ticket) == ("", "", "")
         assert found.seal() is None
     old.revoke("new-device")
-    assert revocations.read(folder / "revoked-devices") == frozenset()
+    assert revocations.read(folder / "revoked-devices").keys == frozenset()
     assert made.plan.federation_key
 
 
@@ -239,12 +246,12 @@ def test_keys_that_are_damaged_are_named(folder: Path, name: str, value: str, wh
 def test_the_enrolled_devices_are_listed_by_their_keys(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
     listed = folder / "enrolled-devices"
-    assert revocations.read(listed) == frozenset()
+    assert revocations.read(listed).keys == frozenset()
     made.enroll("kh-a", keyholder=True)
     keys = {name: credentials.read(made.enroll(name)).signing_key for name in ("pi-3", "pi-4")}
-    assert revocations.read(listed) == {signing.public_key(key) for key in keys.values()}
+    assert revocations.read(listed).keys == {signing.public_key(key) for key in keys.values()}
     made.revoke("pi-3")
-    assert revocations.read(listed) == {signing.public_key(keys["pi-4"])}
+    assert revocations.read(listed).keys == {signing.public_key(keys["pi-4"])}
 
 
 # Keyholders
@@ -479,6 +486,44 @@ def test_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "make another kit" in capsys.readouterr().out
     assert command_line.run(made) == 2
     assert "nothing in it is written over" in capsys.readouterr().err
+
+
+def test_the_folder_of_what_must_survive_is_there_however_the_kit_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--federation", "demo", "--host", "broker.example"]
+    for named in ("kit", "./other/kit", str(tmp_path / "third")):
+        assert command_line.run(["broker-kit", named, *words]) == 0
+        data = _settings((Path(named) / "broker" / "mosquitto.conf").read_text())[
+            "persistence_location"
+        ]
+        assert Path(data[0]) == tmp_path / named / "data"
+        assert _mode(Path(data[0])) == 0o700
+        assert Path(data[0]).owner() == (tmp_path / named / "broker").owner()
+
+
+def test_what_is_deployed_for_trying_out_holds_in_a_kit_too(folder: Path) -> None:
+    kit.create(folder, plan(folder))
+    config = _settings((folder / "broker" / "mosquitto.conf").read_text())
+    deployed = _settings(DEPLOYED_CONFIG.read_text())
+    assert deployed.keys() > SAID_ANEW
+    for name, values in deployed.items():
+        if name not in SAID_ANEW:
+            assert config[name] == values, name
+    # Said anew, and no less for that.
+    assert config["persistence"] == deployed["persistence"] == ["true"]
+    assert config.keys() >= SAID_ANEW
+
+
+def _settings(config: str) -> dict[str, list[str]]:
+    """The values of each, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in config.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.partition(" ")
+            found.setdefault(name, []).append(value)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,23 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(path: Path) -> None:
     path.write_text(revocations.render([(ANN, "ann")]))
-    assert revocations.read(path) == {ANN}
+    assert revocations.read(path).keys == {ANN}
     path.write_text(revocations.render([]))
-    assert revocations.read(path) == frozenset()
+    assert revocations.read(path).keys == frozenset()
+
+
+def test_who_is_not_enrolled_again_is_told_from_who_is(path: Path) -> None:
+    path.write_text(revocations.render([(ANN, "ann"), (BOB, "bob")], enrolled=["bob", "cat"]))
+    listed = Revocations(path)
+    assert listed.devices == {"ann"}
+    assert listed.includes(ANN) and listed.includes(BOB)
+    path.write_text(revocations.render([(ANN, "ann"), (BOB, "bob")], enrolled=["ann"]))
+    assert listed.devices == {"bob"}
+
+
+def test_a_list_that_does_not_say_who_is_enrolled_shuts_out_no_name(path: Path) -> None:
+    path.write_text(revocations.render([(ANN, "ann"), (BOB, "not a name (not enrolled)")]))
+    assert revocations.read(path).devices == frozenset()
 
 
 def test_a_list_that_has_changed_is_read_again(path: Path) -> None:
@@ -71,4 +85,4 @@ def test_a_list_that_was_cut_short_anywhere_lets_nobody_back_in(
         with pytest.raises(RevocationsError, match="revoked devices"):
             revocations.read(path)
     path.write_text(whole)
-    assert revocations.read(path) == {key for key, _ in keys}
+    assert revocations.read(path).keys == {key for key, _ in keys}

@@ -63,14 +63,19 @@ def _key(data: bytes) -> None:
 
 
 def _revoked(data: bytes) -> None:
-    keys = revocations.read(place("revoked.txt", data))
-    again = revocations.render((key, "pi-3") for key in sorted(keys))
-    assert revocations.read(place("revoked.txt", again.encode())) == keys
+    listed = revocations.read(place("revoked.txt", data))
+    # Which key was whose is for people alone, and one may have been several's.
+    keys = sorted(listed.keys)
+    whose = [(key, device) for key in keys[:1] for device in sorted(listed.devices)]
+    again = revocations.render(
+        [*whose, *((key, "pi-3") for key in keys)], enrolled={"pi-3"} - listed.devices
+    )
+    assert revocations.read(place("revoked.txt", again.encode())) == listed
 
 
 def _lists() -> list[bytes]:
     named = [(signing.public_key(one), "pi-3") for one in (_FEDERATION, _DEVICE)]
-    return [revocations.render(named).encode()]
+    return [revocations.render(named, enrolled).encode() for enrolled in (None, ())]
 
 
 def _rounds_done(data: bytes) -> None:

@@ -9,6 +9,7 @@ from fedmqtt.mqtt_probe import Probe
 from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, PresenceOf
 
 NEEDS = ("qos",)
+SHOWS_DOTS = True
 
 _ARRIVES_WITHIN_S = 2.0
 

@@ -7,6 +7,8 @@ from fedmqtt.topics import Digest, ModelChunk
 
 NEEDS = ("acl_allows",)
 
+WITHOUT_DOTS = {"": "names of devices and of the federation without dots"}
+
 _WITHIN_S = 2.0
 
 
@@ -30,5 +32,5 @@ def _warning(says: str) -> Finding:
     return warning(
         says,
         "A device called pi.3 would not be heard of, nor anything of a federation called home.1.",
-        {"": "names of devices and of the federation without dots"},
+        WITHOUT_DOTS,
     )

@@ -5,6 +5,7 @@ from broker_config.doctor.finding import Finding, failed, ok
 from fedmqtt.mqtt_probe import ProbeEnded
 
 NEEDS = ("login",)
+SHOWS_DOTS = True
 
 _REMEDIES = {
     "mosquitto": "max_qos 2   (mosquitto.conf)",

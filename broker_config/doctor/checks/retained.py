@@ -6,6 +6,7 @@ from fedmqtt.mqtt_probe import ProbeEnded
 from fedmqtt.topics import ClientId, PresenceOf
 
 NEEDS = ("acl_allows",)
+SHOWS_DOTS = True
 
 _WITHIN_S = 3.0
 _REMEDIES = {
