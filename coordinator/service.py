@@ -65,7 +65,7 @@ from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.envelope import NOTHING_IS_SIGNED
+from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
 from fedmqtt.messages import (
@@ -236,6 +236,7 @@ class Service:
         self._acting = False
         """Whether the seat is ours on this connection: nothing is published before."""
         self._failure: Exception | None = None
+        self._has_told_of_keys = False
         self._announced: Announce | None = None
         self._arrived: Update | Evaluation | None = None
         self._source: bytes | Upload = b""
@@ -1348,7 +1349,16 @@ class Service:
         answered = [client for client, _ in close.counted]
         self._look_for_skew(there, close.invited, answered, self._gate.out)
         _log.info("%s", history.sentence(record))
+        self._look_for_keys(there, close)
         self._on_round(record)
+
+    def _look_for_keys(self, there: Sequence[ClientId], close: rounds.Close) -> None:
+        """Of a broker to which anybody may come, nobody has credentials with keys."""
+        is_silent = close.dropped == close.invited and not close.declined and not close.evaluated
+        if self._broker.tls and self._broker.seal is None and there and close.invited and is_silent:
+            if not self._has_told_of_keys:
+                _log.warning("%s", KEYS_MAY_BE_WANTED)
+            self._has_told_of_keys = True
 
     def _look_for_skew(
         self,

@@ -61,6 +61,11 @@ NOTHING_IS_SIGNED: Final = (
     " made now gives keys to everyone"
 )
 
+KEYS_MAY_BE_WANTED: Final = (
+    "nobody answered, and clients are there. Devices that have keys hear no coordinator without: if"
+    " these have, start with --credentials KIT/accounts/coordinator.toml"
+)
+
 
 def is_signed(address: Address) -> bool:
     return CHANNELS[type(address)].signed

@@ -507,9 +507,9 @@ def test_a_device_that_was_revoked_is_refused_by_the_coordinator_too(
         answer = _answer_to(offer)
         taken.says(place, _seal(account).sealed(place, TOPICS.path(place), answer))
         taken.refusal("stolen: it is signed by a key that was revoked")
-        # Enrolled again, it has another key.
+        # Enrolled again, it has another key. The round does not wait for it, so it is the first.
         broker.kit.enroll("stolen")
-        for client in (BOB, stolen):
+        for client in (stolen, BOB):
             taken.says(_place(client, ONE, offer), _signed(taken, client, offer))
         assert coordinator.wait() == 0, coordinator.log
     taken.says(PresenceOf(stolen), b"", retain=True)
@@ -611,6 +611,7 @@ def test_a_kit_without_keys_goes_on_as_before(taken: Taken, tmp_path: Path) -> N
     with _client(tmp_path, ann) as client, _coordinator(tmp_path, file) as coordinator:
         assert coordinator.wait() == 0, coordinator.log
         client.wait_for("receipt: round 1 accepted")
+    assert "Devices that have keys" not in coordinator.log
     for program in (client, coordinator):
         assert program.log.count("these credentials hold no keys: nothing is signed") == 1
 
@@ -622,6 +623,19 @@ def test_a_coordinator_without_keys_is_not_heard_by_who_has_them(
     with _client(tmp_path, _file(taken.broker, "ann")) as client, _coordinator(tmp_path, file):
         client.wait_for("it is not signed by the federation")
         assert "round 1: train" not in client.log
+
+
+def test_a_coordinator_without_keys_that_nobody_answers_says_what_may_be_wanted(
+    taken: Taken, tmp_path: Path
+) -> None:
+    """Where it came before one that has keys, nothing else tells."""
+    file = _changed(taken.broker, "coordinator", tmp_path, **_WITHOUT)
+    short = ("--set", "rounds.deadline_s=1")
+    with _coordinator(tmp_path, file, *short, rounds=3) as coordinator:
+        _is_here(taken, ANN)
+        coordinator.wait_for("Devices that have keys hear no coordinator without")
+        coordinator.wait_for("round 3")
+        assert coordinator.log.count("Devices that have keys") == 1
 
 
 def test_a_device_without_keys_says_what_it_needs(taken: Taken, tmp_path: Path) -> None:
