@@ -95,6 +95,7 @@ class _Agent:
         self._outgoing = outgoing
         self._jobs: queue.SimpleQueue[Job | Rebuild | None] = queue.SimpleQueue()
         self._is_busy = False
+        self._is_gone = False
         self._is_stopped = False
         self._reported = 0.0
         threading.Thread(target=self._listen, daemon=True).start()
@@ -105,7 +106,9 @@ class _Agent:
         job = self._jobs.get()
         self._is_busy = job is not None
         self._reported = 0.0
-        return job
+        # It may have been killed right after it gave us this, as while we were starting. The thread
+        # says so first and looks whether we are busy then: one of both sees the other.
+        return None if self._is_gone else job
 
     def say(self, message: training_job.FromTrainer) -> None:
         data = training_job.pack(message)
@@ -124,6 +127,7 @@ class _Agent:
         # Whoever says what is no message is not our agent.
         with contextlib.suppress(PipeError):
             self._take_orders()
+        self._is_gone = True
         if self._is_busy:
             os._exit(0)
         self._jobs.put(None)

@@ -6,11 +6,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from edge_client import trainer, training_job
 from edge_client.outbox import Outbox
 from edge_client.session import Answer
 from edge_client.trainer_pool import Ticket, TrainerPool
@@ -401,6 +403,17 @@ def test_a_trainer_ends_with_its_agent_even_if_that_is_killed(tmp_path: Path, th
         gate.write_text("")
         agent.send_signal(signal.SIGKILL)
     _wait_for_end(_pid(tmp_path))
+
+
+def test_a_job_of_an_agent_that_was_killed_meanwhile_is_not_begun(tmp_path: Path) -> None:
+    """As while the trainer was starting: it hears of both at once, and would train for nobody."""
+    incoming, from_agent = os.pipe()
+    os.write(from_agent, training_job.pack(job(tmp_path)))
+    os.close(from_agent)
+    before = threading.active_count()
+    agent = trainer._Agent(incoming, os.open(os.devnull, os.O_WRONLY))
+    wait_until(lambda: threading.active_count() == before)
+    assert agent.next_job() is None
 
 
 def _wait_until_reaped(loop: EventLoop, pid: int) -> None:
