@@ -112,8 +112,9 @@ class Plan:
 
     @property
     def indicator_units(self) -> int:
-        """What a device's indicator is, up or down; 0 where there is none."""
-        return math.floor(SIGMA / self._multipliers[1]) if self.adaptive else 0
+        """What a device's indicator is, up or down; 0 where there is none. Half of what a device
+        can change: a vector of zeros counts up, and one that is clipped down."""
+        return math.floor(SIGMA / (2 * self._multipliers[1])) if self.adaptive else 0
 
     @property
     def _multipliers(self) -> tuple[float, float]:

@@ -156,7 +156,8 @@ def _misplaced(masking: Masking) -> str:
     if masking.mode == "trusted":
         fits = (places, tolerated, len(given)) == (1, 0, 1)
     else:
-        fits = 1 <= tolerated < min(places, len(given))
+        # Of so many, two sets that open a sum have one in common: it opens one list alone.
+        fits = 1 <= tolerated < min(places, len(given)) and len(given) < 2 * (tolerated + 1)
     taken = {holder.place for holder in given}
     if not fits or len(taken) < len(given) or max(taken) >= places:
         return (

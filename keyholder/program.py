@@ -140,6 +140,11 @@ class Keyholder:
             self._settings.floor,
             ", ".join(self._settings.serves),
         )
+        if self._keeper.enrolled is None:
+            self._log.warning(
+                "without --enrolled a coordinator can make up the other clients of a sum: give it"
+                " the kit's enrolled-devices, and copy it again when devices are enrolled"
+            )
         self.link.open()
 
     def stop(self) -> None:

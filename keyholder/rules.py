@@ -292,6 +292,11 @@ def _misshapen(asked: Open, rules: Rules) -> str:
             f"place {mine[0].place} of {places} keyholders, {tolerated} of whom may know one"
             f" another's seeds, is none in mode {masking.mode}"
         )
+    if 2 * (tolerated + 1) <= len(masking.keyholders) and masking.mode == "keyholders":
+        return (
+            f"{len(masking.keyholders)} keyholders, any {tolerated + 1} of whom open a sum: two"
+            " halves of them could be shown two lists"
+        )
     if stray := set(asked.seeds) - set(held(masking, rules.name)):
         return f"seed {min(stray)} is not held by {rules.name}, at place {mine[0].place}"
     if len(set(asked.seeds)) < len(asked.seeds):
@@ -326,6 +331,14 @@ def _too_few(asked: Open, rules: Rules) -> str:
     client, most = times.most_common(1)[0] if times else ("", 0)
     if most > 1:
         return f"{client} is in the list {most} times"
+    if uneven := next((entry for entry in asked.entries if entry.times != 1), None):
+        # Were all others in it twice, what is left of the sum by 2 would be this client's alone.
+        return f"{uneven.client} is to be in the sum {uneven.times} times, and not once"
+    keys = Counter(entry.masked.key for entry in asked.entries)
+    if len(keys) < len(times):
+        key = keys.most_common(1)[0][0]
+        names = [entry.client for entry in asked.entries if entry.masked.key == key]
+        return f"{' and '.join(names[:2])} have one key, and count as one client"
     floor = max(asked.masking.floor, rules.floor)
     if len(times) < floor:
         return f"a sum of {len(times)} clients: {floor} are the fewest that it is opened of"

@@ -103,7 +103,7 @@ def test_the_steps_of_the_grid_promise_no_less_than_the_noise_multiplier() -> No
         both = plan(noise_multiplier=multiplier, participations_max=1, adaptive=True)
         assert fixed.indicator_units == 0
         for made in (fixed, both):
-            changed = math.hypot(made.clip_units, made.indicator_units)
+            changed = math.hypot(made.clip_units, 2 * made.indicator_units)
             assert differential_privacy.SIGMA / changed >= multiplier
             assert differential_privacy.SIGMA / changed == pytest.approx(multiplier, rel=1e-4)
 

@@ -36,6 +36,10 @@ def config(*overrides: str) -> FederationConfig:
         (["slow_links.codec=eden"], "slow_links.codec is 'eden': all must mask"),
         (["privacy.tolerated=3"], "privacy.tolerated is 3, of privacy.places = 3"),
         (
+            ["privacy.places=4"],
+            "two halves of the keyholders could open two sums; privacy.tolerated = 2",
+        ),
+        (
             ["rounds.cohort=5000", "rounds.over_selection=1"],
             "privacy.value_bits is 20, and the sum of the 10000 clients that a round may invite"
             " would take more than 32 bits: privacy.value_bits = 18 fits",

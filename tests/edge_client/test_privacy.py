@@ -125,6 +125,11 @@ def test_a_round_key_of_another_federation_is_not_used() -> None:
         masking(tolerated=3),
         masking((A,)),
         masking(tolerated=2, names=(A, B)),
+        # Two halves could open two sums.
+        masking(
+            places=4,
+            keyholders=tuple(keyholder(name, place) for place, name in enumerate((A, B, C, A))),
+        ),
         # In one place are the seeds that another lacks.
         masking(keyholders=(keyholder(A, 0), keyholder(B, 0))),
         masking(keyholders=(keyholder(A, 0), keyholder(B, 3))),

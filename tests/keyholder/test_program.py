@@ -79,7 +79,7 @@ def test_two_of_three_open_the_sum_to_the_bit(
         named = [keyholder("kh-a", 0, asking.keys("kh-a")[0])]
         named.append(keyholder("kh-c", 2, asking.keys("kh-c")[0]))
         made = answers(asking, masking(named))
-        entries = [made.of(name, times=at) for at, name in enumerate(CLIENTS, 1)]
+        entries = [made.of(name) for name in CLIENTS]
         # One that was late is in no list.
         made.of("eve")
         assigned = seeds.assign(3, 1, (0, 2))

@@ -62,7 +62,7 @@ def _entry(client: str) -> Entry:
     masked = Masked(
         exchange=b"x" * 32,
         sealed=(b"a", b"b"),
-        key=b"k" * 32,
+        key=client.encode().ljust(32, b"k"),
         ticket=b"t" * 64,
         signature=b"s" * 64,
     )
@@ -219,6 +219,27 @@ REFUSED = {
     "too few for the offer": (_open(["ann"]), "a sum of 1 clients: 2 are the fewest"),
     "nobody": (_open([]), "a sum of 0 clients"),
     "one client twice": (_open(["ann", "bob", "ann"]), "ann is in the list 2 times"),
+    "one client more often than the others": (
+        _open(entries=(_entry("ann"), structs.replace(_entry("bob"), times=8))),
+        "bob is to be in the sum 8 times, and not once",
+    ),
+    "one client by two names": (
+        _open(entries=(_entry("ann"), structs.replace(_entry("bob"), masked=_entry("ann").masked))),
+        "ann and bob have one key, and count as one client",
+    ),
+    "two halves that could open two sums": (
+        _open(
+            masking=_masking(
+                places=4,
+                keyholders=(
+                    *(A, B),
+                    structs.replace(B, name=ClientId("kh-c"), place=2),
+                    structs.replace(B, name=ClientId("kh-d"), place=3),
+                ),
+            )
+        ),
+        "4 keyholders, any 2 of whom open a sum: two halves of them could be shown two lists",
+    ),
     "no such key": (
         _open(masking=_masking(number=6)),
         "there is no key 6 of kh-a, or not any more",
