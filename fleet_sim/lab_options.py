@@ -20,8 +20,8 @@ from fedmqtt.settings import without_passwords
 _NO_SECTION = "fleet"
 """Where options stand that are in no section."""
 
-_NOT_TRAINING = "federation.statistics."
-"""What is asked of data: no simulation depends on it."""
+_NOT_SIMULATED = ("federation.statistics.", "federation.privacy.")
+"""What is asked of data, and how answers are masked: no simulation depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Option:
 
 def options(config: Struct) -> list[Option]:
     """In the order of the file, defaults included."""
-    return [option for option in _walk("", config) if not option.name.startswith(_NOT_TRAINING)]
+    return [option for option in _walk("", config) if not option.name.startswith(_NOT_SIMULATED)]
 
 
 def show(console: Console, config: Struct) -> None:
