@@ -5,7 +5,6 @@ can be computed from what they gave.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 
 Bits = Callable[[int], bytes]
@@ -13,11 +12,6 @@ Bits = Callable[[int], bytes]
 
 KEY_BYTES = 32
 _BLOCK_BYTES = 1 << 16
-
-
-def fresh(count: int) -> bytes:
-    """Never the same."""
-    return os.urandom(count)
 
 
 def keyed(key: bytes, *context: bytes) -> Bits:

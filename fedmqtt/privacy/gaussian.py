@@ -62,21 +62,6 @@ def sigma(epsilon_: float, sensitivity: float, delta_: float) -> float:
     return _first(lambda one: delta(one, epsilon_, sensitivity) <= delta_)
 
 
-def participations(sigma_: float, epsilon_: float, delta_: float, most: int = 10**9) -> int:
-    """How often a device may take part within epsilon at this delta; at most `most`."""
-    low, high = 0, 1
-    while high <= most and delta(sigma_, epsilon_, high) <= delta_:
-        low, high = high, 2 * high
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if delta(sigma_, epsilon_, middle) <= delta_:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
 def _first(holds: Callable[[float], bool]) -> float:
     """The smallest positive number from which on it holds."""
     low, high = 0.0, 1.0

@@ -31,8 +31,3 @@ def test_other_contexts_and_keys_have_other_streams() -> None:
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="31 bytes"):
         chance.keyed(KEY[:31], b"a")
-
-
-def test_fresh_bits_are_fresh() -> None:
-    assert len(chance.fresh(32)) == 32
-    assert chance.fresh(32) != chance.fresh(32)

@@ -90,13 +90,3 @@ def test_the_noise_for_an_epsilon_gives_that_epsilon(
     # Rounded so that no promise is broken.
     assert gaussian.delta(back, epsilon, participations) <= delta
     assert gaussian.delta(sigma, epsilon, participations) <= delta
-
-
-@given(sigma=st.floats(0.5, 100), epsilon=st.floats(0.1, 30))
-def test_so_many_participations_are_within_epsilon_and_one_more_is_not(
-    sigma: float, epsilon: float
-) -> None:
-    most = gaussian.participations(sigma, epsilon, DELTA, most=1_000_000)
-    assert gaussian.delta(sigma, epsilon, most) <= DELTA
-    if most < 1_000_000:
-        assert gaussian.delta(sigma, epsilon, most + 1) > DELTA
