@@ -128,6 +128,12 @@ def plan(arguments: argparse.Namespace) -> Plan:
             f"--port, --servers-port and --websockets-port: {', '.join(map(str, used))};"
             " each needs a port of its own"
         )
+    if arguments.place and not arguments.data:
+        raise KitError(
+            f"--place {arguments.place}: the broker reads its files elsewhere, perhaps as another"
+            " user; say with --data where it may write there, as /var/lib/mosquitto, or"
+            " /mosquitto/data in the Docker image"
+        )
     place = arguments.place or str(folder / "broker")
     data = arguments.data or str(folder / "data")
     for option, path in (("--place", place), ("--data", data)):

@@ -527,7 +527,8 @@ def _settings(config: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("more", "user"), [([], True), (["--place", "/etc/mosquitto/demo"], False)]
+    ("more", "user"),
+    [([], True), (["--place", "/etc/mosquitto/demo", "--data", "/var/lib/mosquitto"], False)],
 )
 def test_a_broker_started_by_root_may_read_a_kit_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], user: bool
@@ -556,7 +557,11 @@ def test_what_names_no_host_is_refused(
         (["--websockets-port", "8883"], "each needs a port of its own"),
         (["--days", "99999999"], "--days 99999999: expected 1 to 36,500"),
         (["--devices", "0"], "--devices 0: expected 1 to 10,000,000"),
-        (["--place", "/a b"], "--place '/a b': brokers' configurations take no blanks"),
+        (
+            ["--place", "/a b", "--data", "/d"],
+            "--place '/a b': brokers' configurations take no blanks",
+        ),
+        (["--place", "/etc/kit"], "--place /etc/kit: the broker reads its files elsewhere"),
         (["--data", "/x\ny"], "--data '/x\\ny': brokers' configurations take no blanks"),
     ],
     ids=lambda one: one if isinstance(one, str) else one[0],
