@@ -1,4 +1,5 @@
-# The images of docker-compose.yml, a target each: kit, coordinator, monitor, client, client-torch.
+# The images of docker-compose.yml, a target each: kit, coordinator, monitor, client, client-torch,
+# keyholder.
 #
 #   docker build --target coordinator .
 #   docker buildx build --target client --platform linux/amd64,linux/arm64,linux/arm/v7 \
@@ -16,7 +17,8 @@ RUN groupadd --gid 10001 fedmqtt \
  && install -d -o 10001 -g 10001 /federation \
  && install -d -o 10001 -g 10001 -m 0700 /federation/kit /federation/broker /federation/broker-data \
     /federation/accounts /federation/accounts/coordinator /federation/accounts/monitor \
-    /federation/accounts/demo /federation/runs /federation/state
+    /federation/accounts/demo /federation/accounts/kh-a /federation/accounts/kh-b \
+    /federation/accounts/kh-c /federation/runs /federation/state
 WORKDIR /federation
 
 
@@ -113,6 +115,13 @@ COPY --from=client-packages /opt/fedmqtt /opt/fedmqtt
 USER 10001:10001
 ENTRYPOINT ["fedmqtt"]
 CMD ["client", "--help"]
+
+# Opens sums of masked answers: docker-compose.keyholders.yml.
+FROM base AS keyholder
+COPY --from=client-packages /opt/fedmqtt /opt/fedmqtt
+USER 10001:10001
+ENTRYPOINT ["fedmqtt"]
+CMD ["keyholder", "--help"]
 
 # For amd64 and arm64: there is no torch for 32-bit ARM.
 FROM base AS client-torch

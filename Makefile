@@ -10,7 +10,7 @@ SEEDS ?= 10000
 # How long `make fuzz` tries each decoder.
 SECONDS ?= 60
 BENCHMARKS = agent_footprint round_overhead flood coordinator_memory demo_accuracy \
-  simulation_speed fleet_scale live_connections mode_agreement
+  simulation_speed fleet_scale live_connections mode_agreement masked_round_close status_cost
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
 #   make demo PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"
@@ -61,17 +61,19 @@ setup-broker: ## Install Mosquitto on this machine, where apt is available
 # ---------------------------------------------------------------------------------- to change it
 
 .PHONY: setup-brokers
-setup-brokers: setup-broker ## Install RabbitMQ, NATS and bubblewrap too, for tests; where apt is available
+setup-brokers: setup-broker ## Install RabbitMQ, NATS, bubblewrap and Chromium too, for tests; with apt
 	@export PATH="$$PATH:/usr/sbin"; \
-	if command -v rabbitmq-server && command -v nats-server && command -v bwrap; then \
-	  echo "RabbitMQ, NATS and bubblewrap are already here."; \
+	if command -v rabbitmq-server && command -v nats-server && command -v bwrap && \
+	  command -v chromium; then \
+	  echo "RabbitMQ, NATS, bubblewrap and Chromium are already here."; \
 	else \
 	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
-	  echo "Installing RabbitMQ, NATS and bubblewrap with apt-get. Debian also starts RabbitMQ as a"; \
+	  echo "Installing RabbitMQ, NATS, bubblewrap and Chromium with apt-get. Debian also starts RabbitMQ as a"; \
 	  echo "service; fedmqtt's tests start one of their own and do not use that."; \
 	  $$as_root apt-get update -qq && \
 	  $$as_root env DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends rabbitmq-server nats-server bubblewrap; \
+	    apt-get install -y -qq --no-install-recommends rabbitmq-server nats-server bubblewrap \
+	    chromium fonts-dejavu-core; \
 	fi
 
 .PHONY: test

@@ -19,6 +19,7 @@ from edge_client.config import ClientConfig
 from edge_client.rebuild import rebuild
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Job, Rebuild, Rebuilt
+from fedmqtt import credentials
 from fedmqtt.event_loop import EventLoop
 
 
@@ -52,30 +53,17 @@ class InProcessTrainer:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--federation", required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--broker")
+    where.add_argument("--accounts", type=Path, help="a kit's: by the credentials of each")
+    parser.add_argument("--federation", default="")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("ids", nargs="+")
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     loop = EventLoop()
     trainers = InProcessTrainer(loop)
-    agents = [
-        Agent(
-            loop,
-            signed.of_client(arguments.broker, arguments.federation, client),
-            ClientConfig(
-                broker=arguments.broker,
-                federation=arguments.federation,
-                id=client,
-                task="benchmarks.echo_task",
-                state=str(arguments.state / client),
-                purposes=("train",),
-            ),
-            trainers,
-        )
-        for client in arguments.ids
-    ]
+    agents = [_agent(loop, trainers, arguments, client) for client in arguments.ids]
     for agent in agents:
         agent.start()
     loop.watch(sys.stdin.fileno(), lambda _readable, _writable: loop.stop())
@@ -88,6 +76,26 @@ def main() -> int:
     }
     sys.stdout.write(json.dumps(carried) + "\n")
     return 0
+
+
+def _agent(
+    loop: EventLoop, trainers: InProcessTrainer, arguments: argparse.Namespace, client: str
+) -> Agent:
+    account = None
+    if arguments.accounts is not None:
+        path = arguments.accounts / f"{client}.toml"
+        account, broker = credentials.broker_of(path, ("device",))
+    else:
+        broker = signed.of_client(arguments.broker, arguments.federation, client)
+    config = ClientConfig(
+        broker=str(broker),
+        federation=account.federation if account is not None else arguments.federation,
+        id=client,
+        task="benchmarks.echo_task",
+        state=str(arguments.state / client),
+        purposes=("train",),
+    )
+    return Agent(loop, broker, config, trainers, account=account)
 
 
 if __name__ == "__main__":

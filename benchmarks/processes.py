@@ -30,6 +30,12 @@ def cpu_s(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
+def cpu_s_with_ended_threads(pid: int) -> float:
+    """The same with those of its threads that have ended, in ticks of mostly 10 ms."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory now, in MB of 10^6 bytes."""
     return _status_mb(pid, "VmRSS")

@@ -34,13 +34,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from msgspec import structs
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import signed
 from benchmarks.processes import children, cpu_s, idle_agent, peak_rss_mb, reset_peak_rss, rss_mb
 from broker_config.local_broker import RunningBroker, start_broker
-from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
+from coordinator.config import (
+    Broker,
+    Evaluation,
+    FederationConfig,
+    Rounds,
+    StatusSettings,
+    Tuning,
+)
 from coordinator.history import Record
 from coordinator.service import Service
 from fedmqtt.event_loop import EventLoop
@@ -115,7 +124,7 @@ def main() -> int:
         if arguments.durability_cost:
             figures = _with_and_without(arguments, broker, scratch)
         else:
-            figures = _measure(arguments, broker, scratch / "with")
+            figures = measure(arguments, broker, scratch / "with")
     figures["client_idle_rss_mb"] = round(idle_rss_mb, 1)
     sys.stdout.write(json.dumps(figures) + "\n")
     return 0
@@ -125,7 +134,7 @@ def _with_and_without(
     arguments: argparse.Namespace, broker: RunningBroker, scratch: Path
 ) -> dict[str, Any]:
     turns = [
-        _measure(arguments, broker, scratch / f"{turn}-{durable}", durable=durable)
+        measure(arguments, broker, scratch / f"{turn}-{durable}", durable=durable)
         for turn in range(TURNS)
         for durable in (True, False)
     ]
@@ -139,10 +148,18 @@ def _with_and_without(
     return figures
 
 
-def _measure(
-    arguments: argparse.Namespace, broker: RunningBroker, scratch: Path, *, durable: bool = True
+def measure(
+    arguments: argparse.Namespace,
+    broker: RunningBroker,
+    scratch: Path,
+    *,
+    durable: bool = True,
+    status: StatusSettings | None = None,
 ) -> dict[str, Any]:
+    """One federation from its start to its end; the figures above."""
     config = _config(arguments, broker)
+    if status is not None:
+        config = structs.replace(config, status=status)
     from benchmarks.echo_task import initial_weights
 
     initial = initial_weights(0)

@@ -43,7 +43,8 @@ from benchmarks.cpu_time import least_s
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.masked_sum import MaskedSum
-from fedmqtt import codec_chain, codec_chance, messages, signing
+from fedmqtt import codec_chain, codec_chance, envelope, messages, signing
+from fedmqtt.envelope import Author
 from fedmqtt.masking import attested, client, listing, masks, packing, sealing, seeds, values
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import Entry, Keyholder, Masking, Open, Opened, RoundKey, Update
@@ -296,9 +297,17 @@ class Masks:
         return self._known[name]
 
     def message(self, name: ClientId) -> tuple[Update, bytes]:
-        key, ticket = self._credentials(name)
+        key, _ = self._credentials(name)
         masked, payload = client.mask(
-            self._masking, FEDERATION, name, RUN, ROUND, BASE, self._words(name), key, ticket
+            self._masking,
+            FEDERATION,
+            name,
+            RUN,
+            ROUND,
+            BASE,
+            self._words(name),
+            self._body,
+            key,
         )
         update = _update("", payload, masked=masked)
         return update, _sent(update)
@@ -308,12 +317,12 @@ class Masks:
         return values.to_words(self._masking, self._change, 1, chances)
 
     def begin(self) -> None:
-        self._sum = MaskedSum(self._body, values.TAIL, self._masking.bits)
+        self._sum = MaskedSum(self._body, values.COUNTS, self._masking.bits)
         self._entries: list[Entry] = []
         self._vectors = [self._no_masks(place) for place in range(len(self._held))]
 
     def _no_masks(self, place: int) -> dict[int, Words]:
-        return {seed: np.zeros(self._body + values.TAIL, np.uint32) for seed in self._held[place]}
+        return {seed: np.zeros(self._body + values.COUNTS, np.uint32) for seed in self._held[place]}
 
     def take(self, name: ClientId, data: bytes) -> None:
         hashlib.sha256(data).digest()
@@ -326,7 +335,13 @@ class Masks:
 
     def _entry(self, name: ClientId, update: Update) -> Entry:
         assert update.masked is not None
-        return Entry(name, 1, hashlib.sha256(update.payload).digest(), update.masked)
+        digest = hashlib.sha256(update.payload).digest()
+        return Entry(name, 1, digest, update.masked, *self._author(name))
+
+    def _author(self, name: ClientId) -> Author:
+        key, ticket = self._credentials(name)
+        public = signing.as_bytes(signing.public_key(key))
+        return Author(public, signing.as_bytes(ticket, envelope.TICKET_BYTES))
 
     def _check(self, entry: Entry) -> None:
         attested.check(FEDERATION, self._public, RUN, ROUND, BASE, self._digest, entry)
@@ -374,7 +389,7 @@ class Masks:
             base=BASE,
             masking=self._masking,
             body=self._body,
-            tail=values.TAIL,
+            tail=values.COUNTS,
             digest=bytes(32),
             part=0,
             parts=1,
@@ -395,7 +410,7 @@ class Masks:
             total.sums_bytes = max(total.sums_bytes, len(data))
             with total.of_coordinator():
                 sums += packing.from_payloads(
-                    opened.payload, len(opened.seeds), self._body, values.TAIL, masking.bits
+                    opened.payload, len(opened.seeds), self._body, values.COUNTS, masking.bits
                 )
         there = len(self._entries)
         with total.of_coordinator():

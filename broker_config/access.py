@@ -6,13 +6,17 @@ of this.
     coordinator everything of the federation        the same
     monitor     nothing                             what is for everyone: status and presence
 
+Where the broker is Home Assistant's too, coordinators write what describes the federation to it,
+and monitors, of which it is one, read what describes anything.
+
 A device's rules name it by a placeholder, which the broker fills with the account that has logged
 in: there is one set of rules, however many devices.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from fedmqtt import discovery
 from fedmqtt.topics import CHANNELS, ROOT, Address, PresenceOf, Topics
 
 Access = Literal["read", "write"]
@@ -39,12 +43,15 @@ def of_devices(federation: str, self_placeholder: str) -> list[Rule]:
     return rules
 
 
-def of_monitors(federation: str) -> list[Rule]:
+def of_monitors(federation: str, *, home_assistant: bool = False) -> list[Rule]:
     topics = Topics(federation)
     return [
-        Rule("read", topics.filter(kind))
-        for kind, channel in CHANNELS.items()
-        if channel.reader == "everyone"
+        *(
+            Rule("read", topics.filter(kind))
+            for kind, channel in CHANNELS.items()
+            if channel.reader == "everyone"
+        ),
+        *([Rule("read", discovery.EVERYTHING)] if home_assistant else []),
     ]
 
 
@@ -60,10 +67,12 @@ def for_devices_alone(federation: str) -> list[Rule]:
     ]
 
 
-def of_coordinators(federation: str) -> list[Rule]:
+def of_coordinators(federation: str, *, home_assistant: bool = False) -> list[Rule]:
     """Of the whole federation: whoever has this account can end it, whatever else is forbidden."""
-    everything = f"{ROOT}/{federation}/#"
-    return [Rule("read", everything), Rule("write", everything)]
+    everything = [f"{ROOT}/{federation}/#"]
+    if home_assistant:
+        everything.append(discovery.config_filter(federation))
+    return [Rule(access, each) for each in everything for access in get_args(Access)]
 
 
 def _reads_back(kind: type[Address]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from broker_config import access
 from broker_config.access import Rule
-from fedmqtt import client_ids
+from fedmqtt import client_ids, discovery
 from fedmqtt.topics import CHANNELS, Topics
 
 DEVICE = "${iot:Certificate.Subject.CommonName}"
@@ -30,18 +30,20 @@ def policy_of_devices(federation: str) -> str:
     return _policy(federation, clients, access.of_devices(federation, DEVICE))
 
 
-def policy_of_coordinators(federation: str) -> str:
+def policy_of_coordinators(federation: str, *, home_assistant: bool = False) -> str:
     clients = (
         client_ids.of_coordinator(federation, _ANY),
         client_ids.of_health(federation, _ANY),
         _DOCTOR,
     )
-    return _policy(federation, clients, access.of_coordinators(federation))
+    rules = access.of_coordinators(federation, home_assistant=home_assistant)
+    return _policy(federation, clients, rules)
 
 
-def policy_of_monitors(federation: str) -> str:
+def policy_of_monitors(federation: str, *, home_assistant: bool = False) -> str:
     clients = (client_ids.of_monitor(_ANY), _DOCTOR)
-    return _policy(federation, clients, access.of_monitors(federation))
+    rules = access.of_monitors(federation, home_assistant=home_assistant)
+    return _policy(federation, clients, rules)
 
 
 def _policy(federation: str, clients: Iterable[str], rules: Iterable[Rule]) -> str:
@@ -74,4 +76,5 @@ def _pattern(topic_filter: str) -> str:
 def _is_retained(federation: str, topic_filter: str) -> bool:
     topics = Topics(federation)
     kept = {topics.filter(kind, DEVICE) for kind, channel in CHANNELS.items() if channel.retain}
+    kept.add(discovery.config_filter(federation))
     return topic_filter in kept or topic_filter.endswith("/#")

@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-_PORT_MAX = 65535
-"""0 is any that is free."""
+from fedmqtt import flag_values
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=_port, default=1883, help="port to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=flag_values.port, default=1883, help="port to listen on (%(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,12 +24,6 @@ def run(arguments: argparse.Namespace) -> int:
     return embedded.run(
         arguments.host, arguments.port, lambda port: _introduce(arguments.host, port)
     )
-
-
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) <= _PORT_MAX:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port: expected 0 to {_PORT_MAX}")
 
 
 def _introduce(host: str, port: int) -> None:

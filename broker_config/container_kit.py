@@ -5,6 +5,7 @@
     /federation/accounts/coordinator/  coordinator.toml, revoked-devices
                          monitor/      monitor.toml
                          demo/         those of the clients that `prepare` was told to enroll
+                         kh-a/ ...     kh-a.toml, enrolled-devices, revoked-devices: of a keyholder
 
 Each of the folders is a volume of its own, so that nobody holds another's keys. All belongs to the
 user of the images, as whom Mosquitto runs there too: keys and passwords are mode 0600.
@@ -14,6 +15,7 @@ user of the images, as whom Mosquitto runs there too: keys and passwords are mod
 """
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,10 @@ _HANDED = _AT / "accounts"
 _LOOK_AGAIN = "The broker hears of it by: docker compose exec broker kill -HUP 1"
 _REFUSED = "The service `coordinator` refuses what it signs from now on, by itself."
 _ANEW = "To begin anew, without accounts, runs and models: docker compose down --volumes"
+_NOT_HANDED = (
+    "hears of it when enrolled-devices and revoked-devices are copied to it; where it is a service"
+    " here,\nagain with COMPOSE_FILE=docker-compose.yml:docker-compose.keyholders.yml"
+)
 _MADE_LATER = ("federation_key", "accounts")
 """Of a plan: what no words ask for."""
 
@@ -43,6 +49,9 @@ def main(words: Sequence[str]) -> int:
     kit_command.add_options(prepare)
     prepare.add_argument(
         "--enroll", action="append", default=[], metavar="NAME", help="also, when the kit is made"
+    )
+    prepare.add_argument(
+        "--keyholder", action="append", default=[], metavar="NAME", help="the same, before those"
     )
     enroll_command.add_options(commands.add_parser("enroll", help="add a device"))
     revoke_command.add_options(commands.add_parser("revoke", help="end a device's account"))
@@ -61,7 +70,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     arguments.host = list(dict.fromkeys(arguments.host))
     wanted = kit_command.plan(arguments)
     if _KIT.exists():
-        _compare(Kit(_KIT).plan, wanted, arguments.enroll)
+        _compare(Kit(_KIT).plan, wanted, arguments)
     else:
         _make(arguments, wanted)
     _hand_out_to_servers()
@@ -69,7 +78,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(is_: Plan, wanted: Plan, enroll: Sequence[str]) -> None:
+def _compare(is_: Plan, wanted: Plan, arguments: argparse.Namespace) -> None:
     """Say what a kit is left with, where other words ask for something else. Raises KitError where
     it is of another federation: nothing that was handed out would work."""
     differ = [
@@ -84,10 +93,11 @@ def _compare(is_: Plan, wanted: Plan, enroll: Sequence[str]) -> None:
     if differ:
         sys.stderr.write(f"kit: it was made once, with other words:\n{''.join(differ)}{_ANEW}\n")
     known = {one.id for one in is_.accounts}
-    for name in enroll:
-        if name not in known:
+    asked = [f"{name} --keyholder" for name in arguments.keyholder] + arguments.enroll
+    for words in asked:
+        if (name := words.partition(" ")[0]) not in known:
             sys.stderr.write(
-                f"kit: {name} has no account: docker compose run --rm kit enroll {name}\n"
+                f"kit: {name} has no account: docker compose run --rm kit enroll {words}\n"
             )
 
 
@@ -96,6 +106,9 @@ def _make(arguments: argparse.Namespace, wanted: Plan) -> None:
     making = _KIT.with_name("making")
     shutil.rmtree(making, ignore_errors=True)
     made = kit.create(making, wanted)
+    # First: who is enrolled after them knows them.
+    for name in arguments.keyholder:
+        made.enroll(name, keyholder=True)
     for name in arguments.enroll:
         made.enroll(name)
     making.rename(_KIT)
@@ -104,7 +117,7 @@ def _make(arguments: argparse.Namespace, wanted: Plan) -> None:
 
 def _change(arguments: argparse.Namespace) -> int:
     if arguments.command == "enroll":
-        code = enroll_command.enroll(arguments, _LOOK_AGAIN)
+        code = enroll_command.enroll(arguments, _LOOK_AGAIN, _fetched)
     else:
         code = revoke_command.revoke(arguments, _LOOK_AGAIN, _REFUSED)
     if code == 0:
@@ -117,11 +130,27 @@ def _change(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _fetched(files: Sequence[Path], _name: str) -> str:
+    return "\n    ".join(f"docker compose cp kit:{file} ." for file in files)
+
+
 def _hand_out_to_servers() -> None:
     _copy(sorted((_KIT / "broker").iterdir()), _AT / "broker")
     coordinators = [_account(COORDINATOR), _KIT / "revoked-devices"]
     _copy_those_there(coordinators, _HANDED / COORDINATOR)
     _copy_those_there([_account(MONITOR)], _HANDED / MONITOR)
+    made = Kit(_KIT)
+    for name in (pin.partition(" ")[0] for pin in made.plan.pins):
+        _hand_out_to_keyholder(made, name)
+
+
+def _hand_out_to_keyholder(made: Kit, name: str) -> None:
+    folder = _HANDED / name
+    if not os.access(folder, os.W_OK):
+        # There is none, or the image's own in the place of a volume: that is read-only.
+        sys.stderr.write(f"kit: {name} {_NOT_HANDED}\n")
+        return
+    _copy_those_there(made.files_of_keyholder(name), folder)
 
 
 def _account(name: str) -> Path:

@@ -15,15 +15,22 @@ _SALT_BYTES = 16
 
 
 def acl(
-    federation: str, coordinators: Iterable[str], monitors: Iterable[str], revoked: Iterable[str]
+    federation: str,
+    coordinators: Iterable[str],
+    monitors: Iterable[str],
+    revoked: Iterable[str],
+    *,
+    home_assistant: bool = False,
 ) -> str:
     """`acl.conf`: the first rule that matches decides, and the last one forbids all else."""
     lines = [f"%% Who may do what in federation {federation}. Made by `fedmqtt broker-kit`."]
     lines += [f'{{deny, {{username, "{account}"}}, all, ["#"]}}.' for account in revoked]
+    coordinating = access.of_coordinators(federation, home_assistant=home_assistant)
+    watching = access.of_monitors(federation, home_assistant=home_assistant)
     for account in coordinators:
-        lines += _lines(f'{{username, "{account}"}}', access.of_coordinators(federation))
+        lines += _lines(f'{{username, "{account}"}}', coordinating)
     for account in monitors:
-        lines += _lines(f'{{username, "{account}"}}', access.of_monitors(federation))
+        lines += _lines(f'{{username, "{account}"}}', watching)
         # What follows is for whoever has logged in.
         lines.append(f'{{deny, {{username, "{account}"}}, all, ["#"]}}.')
     lines += _lines("all", access.of_devices(federation, "${username}"))

@@ -5,20 +5,24 @@
     fedmqtt client --credentials pi-3.toml --task ...    on the device
 
     fedmqtt enroll demo-kit kh-a --keyholder             before the devices: their files name it
-    fedmqtt keyholder --credentials kh-a.toml --state kh-a
+
+It prints how that keyholder is started, with all that it is to know.
 
 A broker that is running hears of it when it is told to look again: Mosquitto by SIGHUP.
 """
 
 import argparse
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from broker_config.kit import Account, Kit, KitError
 from fedmqtt import credentials
 
 _NAMES_SHOWN = 20
+_FLOOR = 10
+"""Of a keyholder, to begin with: `privacy.floor` where federation.toml says nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,14 +56,26 @@ def run(arguments: argparse.Namespace) -> int:
     return enroll(arguments, "Mosquitto: kill -HUP <its id>")
 
 
-def enroll(arguments: argparse.Namespace, look_again: str) -> int:
-    """`run`; `look_again` is what tells the broker of it, for people."""
+def _by_scp(files: Sequence[Path], name: str) -> str:
+    return f"scp {shlex.join(map(str, files))} {name}:"
+
+
+def enroll(
+    arguments: argparse.Namespace,
+    look_again: str,
+    fetch: Callable[[Sequence[Path], str], str] = _by_scp,
+) -> int:
+    """`run`, for people: `look_again` is what tells the broker of it, and `fetch` what brings these
+    files of the kit to the machine of this name."""
     try:
         kit = Kit(arguments.folder)
         path = kit.enroll(arguments.id, arguments.role, keyholder=arguments.keyholder)
-        sys.stdout.write(f"{path} is all that {arguments.id} needs. {look_again}\n")
-        if (account := kit.account(arguments.id)).keyholder:
+        account = kit.account(arguments.id)
+        what = "is the account of {}" if account.keyholder else "is all that {} needs"
+        sys.stdout.write(f"{path} {what.format(arguments.id)}. {look_again}\n")
+        if account.keyholder:
             _tell_of_keyholder(kit, account)
+            _tell_how_to_start(kit, account.id, fetch)
         if arguments.qr:
             _show(path)
     except KitError as bad:
@@ -85,6 +101,24 @@ def _tell_of_keyholder(kit: Kit, keyholder: Account) -> None:
             f" {keyholder.id} until their\nfiles name it: enroll them anew, or add to `keyholders`"
             f" in each\n    '{kit.pin(keyholder.id)}'\n"
         )
+
+
+def _tell_how_to_start(kit: Kit, name: str, fetch: Callable[[Sequence[Path], str], str]) -> None:
+    files = kit.files_of_keyholder(name)
+    credentials_file, enrolled, revoked = (file.name for file in files)
+    start = shlex.join(
+        [
+            *("fedmqtt", "keyholder", "--credentials", credentials_file, "--state", name),
+            *("--enrolled", enrolled, "--revoked", revoked, "--floor", str(_FLOOR)),
+        ]
+    )
+    sys.stdout.write(
+        "Start it where somebody else is in charge than of the coordinator, with these three files:"
+        f"\n    {fetch(files, name)}\n    {start}\n"
+        "Copy the two lists again when devices were enrolled or revoked. --floor: it opens no sum"
+        " of fewer clients;\nno more than privacy.floor in federation.toml. For `trusted`:"
+        " `fedmqtt aggregator`, with the same words.\n"
+    )
 
 
 def _show(path: Path) -> None:

@@ -82,6 +82,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     place: str
     data: str
     days: int
+    home_assistant: bool = False
+    """Whether the federation may be described to Home Assistant, on the same broker."""
     federation_key: str = ""
     """Public; kits that were made before there were any have none."""
     accounts: tuple[Account, ...] = ()
@@ -215,6 +217,10 @@ class Kit:
         """What credentials say of this keyholder."""
         return next(one for one in self.plan.pins if one.partition(" ")[0] == account_id)
 
+    def files_of_keyholder(self, account_id: str) -> tuple[Path, Path, Path]:
+        """What it is started with: credentials, the enrolled devices, and the revoked ones."""
+        return self._file_of(account_id), self._folders.enrolled, self._folders.revoked
+
     def enrolled_before(self, keyholder: Account) -> list[str]:
         """Accounts whose files do not name this keyholder, as it was not enrolled yet."""
         return self._believers(self.plan.accounts[: self.plan.accounts.index(keyholder)])
@@ -291,8 +297,9 @@ class Kit:
             [one.name for one in live if one.role == "monitor"],
             revoked,
         )
-        _write(broker / "acl", mosquitto_files.acl(*lists))
-        _write(broker / "emqx-acl.conf", emqx_files.acl(*lists))
+        with_ha = plan.home_assistant
+        _write(broker / "acl", mosquitto_files.acl(*lists, home_assistant=with_ha))
+        _write(broker / "emqx-acl.conf", emqx_files.acl(*lists, home_assistant=with_ha))
         serials = [int(one.serial) for one in plan.accounts if one.revoked and one.serial]
         _write(broker / "revoked.pem", self._authority.revocations(serials))
         keys = [(one.public_key, one.id) for one in plan.accounts if one.revoked and one.public_key]
@@ -371,7 +378,7 @@ def create(folder: Path, plan: Plan) -> Kit:
     )
     _write(folders.broker / "mosquitto.conf", mosquitto_files.config(listening))
     _write(folders.broker / "emqx.conf", emqx_files.config(plan.place))
-    _write_policies(folders.broker, plan.federation)
+    _write_policies(folders.broker, plan)
     _write(folders.plan, _render(plan))
     kit = Kit(folder)
     kit.enroll(COORDINATOR, "coordinator")
@@ -387,11 +394,12 @@ def _owner(path: Path) -> str:
         return ""
 
 
-def _write_policies(folder: Path, federation: str) -> None:
+def _write_policies(folder: Path, plan: Plan) -> None:
     """Of AWS IoT Core: they name no account, so they are written once."""
+    federation, more = plan.federation, {"home_assistant": plan.home_assistant}
     _write(folder / "aws-device.json", aws_files.policy_of_devices(federation))
-    _write(folder / "aws-coordinator.json", aws_files.policy_of_coordinators(federation))
-    _write(folder / "aws-monitor.json", aws_files.policy_of_monitors(federation))
+    _write(folder / "aws-coordinator.json", aws_files.policy_of_coordinators(federation, **more))
+    _write(folder / "aws-monitor.json", aws_files.policy_of_monitors(federation, **more))
 
 
 def _read_pair(folder: Path, name: str) -> Pair:

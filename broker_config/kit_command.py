@@ -69,6 +69,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " WebSockets",
     )
     parser.add_argument(
+        "--home-assistant",
+        action="store_true",
+        help="this broker is Home Assistant's, too: monitors, of which it is one, may read"
+        " homeassistant/#, and coordinators write there of this federation",
+    )
+    parser.add_argument(
         "--devices", type=int, default=200, help="for how many devices there is room (%(default)s)"
     )
     parser.add_argument(
@@ -153,6 +159,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         place=place.rstrip("/"),
         data=data.rstrip("/"),
         days=arguments.days,
+        home_assistant=arguments.home_assistant,
     )
 
 

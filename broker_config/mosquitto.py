@@ -49,6 +49,20 @@ def running_mosquitto(executable: Path) -> Iterator[tuple[int, str]]:
         yield _start_on_a_free_port(executable, Path(folder), stack)
 
 
+@contextmanager
+def running_configured(executable: Path, deployed: Path, folder: Path) -> Iterator[Path]:
+    """Run a Mosquitto from this file for the duration of the block: its log, in `folder`.
+
+    Raises PortTaken and BrokerError.
+    """
+    config, log = folder / "running.conf", _log(folder)
+    # So that it says when it runs.
+    text = f"{deployed.read_text(encoding='utf-8')}\nlog_type information\n"
+    config.write_text(text, encoding="utf-8")
+    with running(_command(executable, config), log, _READY):
+        yield log
+
+
 def _start_on_a_free_port(executable: Path, folder: Path, stack: ExitStack) -> tuple[int, str]:
     config = folder / "mosquitto.conf"
     for _ in range(_PORT_TRIES):

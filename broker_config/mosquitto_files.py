@@ -66,7 +66,12 @@ def password_line(account: str, password: str) -> str:
 
 
 def acl(
-    federation: str, coordinators: Iterable[str], monitors: Iterable[str], revoked: Iterable[str]
+    federation: str,
+    coordinators: Iterable[str],
+    monitors: Iterable[str],
+    revoked: Iterable[str],
+    *,
+    home_assistant: bool = False,
 ) -> str:
     """Who may write and read what, by account."""
     lines = [
@@ -78,9 +83,11 @@ def acl(
     ]
     # Patterns hold for every account.
     denied = [f"topic deny {rule.topic_filter}" for rule in access.for_devices_alone(federation)]
+    coordinating = access.of_coordinators(federation, home_assistant=home_assistant)
+    watching = access.of_monitors(federation, home_assistant=home_assistant)
     roles: Mapping[str, tuple[Iterable[str], list[str]]] = {
-        "The coordinators.": (coordinators, _lines("topic", access.of_coordinators(federation))),
-        "Who may watch.": (monitors, [*_lines("topic", access.of_monitors(federation)), *denied]),
+        "The coordinators.": (coordinators, _lines("topic", coordinating)),
+        "Who may watch.": (monitors, [*_lines("topic", watching), *denied]),
     }
     for title, (accounts, rules) in roles.items():
         for account in accounts:

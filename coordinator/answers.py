@@ -47,6 +47,7 @@ from coordinator.private_sum import PrivateRound
 from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
+from fedmqtt.envelope import Author
 from fedmqtt.fixed_point import remembered_bits
 from fedmqtt.messages import PLAIN, WIRE_VERSION, Evaluation, Measures, Update, method_name
 from fedmqtt.status_pages import CodecCount, Figures
@@ -101,7 +102,7 @@ class Answers:
         self.needs_bases: bool = getattr(self._strategy, "NEEDS_BASES", False)
         """Whether `base_of` is asked for the models of earlier rounds."""
         self._base_of = base_of
-        self._plan = noise_checks.plan(config)
+        self._plan = noise_checks.of_coordinator(config)
         assert self._plan is None or noise_key, "noise needs a key"
         self._noise_key = noise_key
         self._terms_max = terms_max
@@ -154,6 +155,13 @@ class Answers:
         )
         self._sum = self._build(round_)
         self._tally = _Tally()
+
+    def signed_by(self, client: ClientId, author: Author) -> None:
+        """Whose signature proved what the client sends: before that is checked."""
+
+    def author(self, client: ClientId) -> Author | None:
+        """As it is to be kept with the client's answer; None where nobody asks for it."""
+        return None
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         """What is wrong with an answer's numbers, for its sender; nothing if they may count."""

@@ -4,6 +4,7 @@ from coordinator import (
     aggregation,
     codec_choice,
     downlink,
+    masked_noise,
     noise_checks,
     privacy,
     privacy_checks,
@@ -36,6 +37,7 @@ def check(config: FederationConfig) -> None:
     _check_mode(config)
     privacy_checks.check(config)
     noise_checks.plan(config)
+    masked_noise.check(config)
 
 
 def _check_quarantine(limits: Limits) -> None:

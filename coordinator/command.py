@@ -25,6 +25,7 @@ from coordinator import (
     checks,
     figures_table,
     ledger,
+    masked_measures,
     one_at_a_time,
     privacy_checks,
     round_rules,
@@ -133,6 +134,7 @@ def run_job(
             return 0
         privacy_checks.check_job(config, job.purpose)
         privacy_checks.check_trust(config, trust)
+        config = masked_measures.settle(config)
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
         return coordinate(loop, config, broker, trust, revocations, arguments, job)
@@ -466,6 +468,8 @@ def _privacy_lines(service: Service) -> list[str]:
         f" {told.delta:g}; the device that took part most often did so {told.participations} of"
         f" {told.participations_max} times"
     )
+    if told.epsilon_of_models is not None:
+        said += f"; for who has the models alone, epsilon {told.epsilon_of_models:.4g}"
     return [said, *([BUDGET_USED_UP] if service.is_used_up else [])]
 
 

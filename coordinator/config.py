@@ -1,17 +1,20 @@
 """What the operator of a federation may set, with every default."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
 from coordinator.concurrency import Mode
 from coordinator.differential_privacy import DifferentialPrivacy
-from coordinator.rounds import Late
+from coordinator.rounds import SETTLED_ROUNDS, Late
 from fedmqtt.messages import (
     FINE_TUNE_EPOCHS_MAX,
     KEYHOLDERS_MAX,
     LAYER_PATTERNS_MAX,
+    MASKED_CLASSES_MAX,
+    MASKED_METRICS_MAX,
     LayerPattern,
+    Name,
     Training,
 )
 from fedmqtt.topics import NAME_PATTERN
@@ -126,7 +129,8 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             description="How many clients measure; 0 is all who are willing.\n"
-            "Who is invited to train too, measures before it trains.",
+            "Who is invited to train too, measures before it trains. Where answers are masked,\n"
+            "all that train measure, and nobody else.",
         ),
     ] = 20
     final_deadline_s: Annotated[
@@ -144,6 +148,23 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=FINE_TUNE_EPOCHS_MAX,
             description="Who measures first trains a copy of the model on its own data, so many\n"
             "epochs. How good the model was before is told too, as accuracy_before and so on.",
+        ),
+    ] = 0
+    metrics: Annotated[
+        tuple[Name, ...],
+        Meta(
+            max_length=MASKED_METRICS_MAX,
+            description="Which metrics are told where answers are masked. None: those that the\n"
+            "task names, or loss and accuracy.",
+        ),
+    ] = ()
+    classes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MASKED_CLASSES_MAX,
+            description="The classes of the confusion matrix that is told where answers are\n"
+            "masked. 0: as many as the task names.",
         ),
     ] = 0
 
@@ -233,8 +254,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=1000,
             description="So many messages that nobody can read, answers that are refused for what\n"
-            "is in them, or tenths of a second of a flood put a client in quarantine: it is not\n"
-            "invited and not heard. 0: never. `fedmqtt quarantine` shows, lifts and adds.",
+            "is in them or that keyholders find unfit, or tenths of a second of a flood put a\n"
+            "client in quarantine: it is not invited and not heard. 0: never.\n"
+            "`fedmqtt quarantine` shows, lifts and adds.",
         ),
     ] = 5
     strikes_within_s: Annotated[
@@ -426,6 +448,23 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(description="Rotate at random before rounding: best below 8 value_bits."),
     ] = False
+    ranges: Annotated[
+        Literal["adaptive", "fixed"],
+        Meta(
+            description="With rotate: to what values are clipped before they are rounded. fixed:\n"
+            "all to change_max. adaptive: each block to 4 times its root mean square in the round\n"
+            "before, which clients tell under their masks, and to change_max at the most."
+        ),
+    ] = "adaptive"
+    key_rounds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=SETTLED_ROUNDS,
+            description="With asynchronous rounds: so many are offered with the same keys of\n"
+            "keyholders. An answer that comes when others are in use does not count any more.",
+        ),
+    ] = 10
     keyholder_timeout_s: Annotated[
         float,
         Meta(gt=0, le=1e6, description="So long a keyholder may be silent until others are asked."),
@@ -438,6 +477,22 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="A round whose sum nobody has opened by then keeps its model.",
         ),
     ] = 120.0
+
+
+class StatusSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is told on the broker of each client: see docs/status.md."""
+
+    clients: Annotated[
+        bool, Meta(description="A page for each of the 1000 clients that were active last.")
+    ] = True
+    forget_days: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=36_500,
+            description="The page of a client that has said nothing for so long is taken away.",
+        ),
+    ] = 7.0
 
 
 class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -516,6 +571,9 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
     slow_links: SlowLinks = field(default_factory=SlowLinks)
+    status: Annotated[
+        StatusSettings, Meta(description="What everybody on the broker may read of each client.")
+    ] = field(default_factory=StatusSettings)
     privacy: Annotated[
         Privacy, Meta(description="Whether anybody can read a single client's answer.")
     ] = field(default_factory=Privacy)

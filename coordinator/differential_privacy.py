@@ -7,10 +7,14 @@
 Two runs are neighbours that differ in all that one device sent: its vectors, in each round it took
 part in, are zeros in one of them. That it took part, and when, is no secret. docs/privacy.md tells
 what else is outside.
+
+Where keyholders add the noise, a sum has one Gaussian for each seed of a mask, each with the whole
+deviation. A coordinator that works with `tolerated` of them knows all but one and can subtract what
+it knows: that leaves the Gaussian mechanism of `epsilon`. Who has the models alone faces all.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import msgspec
@@ -27,11 +31,13 @@ _PARTICIPATIONS_MAX = 1_000_000
 
 class DifferentialPrivacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     noise: Annotated[
-        Literal["none", "central"],
+        Literal["none", "central", "keyholders"],
         Meta(
             description="central: each update is clipped, all count alike, and the coordinator\n"
-            "adds Gaussian noise to each round's sum. Of epsilon, noise_multiplier and\n"
-            "participations_max give two: the third follows. docs/privacy.md tells how to choose."
+            "adds Gaussian noise to each round's sum. keyholders: where answers are masked,\n"
+            "devices clip, and keyholders add the noise: nobody sees a sum without. Of epsilon,\n"
+            "noise_multiplier and participations_max give two: the third follows.\n"
+            "docs/privacy.md tells how to choose."
         ),
     ] = "none"
     epsilon: Annotated[
@@ -76,6 +82,28 @@ class DifferentialPrivacy(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adders:
+    """Keyholders that add noise."""
+
+    tolerated: int
+    """So many of them may work with the coordinator."""
+    noises: int
+    """On each sum, of which those know all but one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Of whole numbers, in which noise is drawn."""
+
+    deviation: int = SIGMA
+    """Of one noise, in steps."""
+    numbers: int = 0
+    """Of a sum; 0: as many as the model has."""
+    coarseness: float = 1.0
+    """What a device can change, in clip norms: more than 1 where numbers are rounded at random."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A run's promise."""
 
@@ -91,6 +119,9 @@ class Plan:
     chosen: str = ""
     """The settings that it follows from, as the ledger keeps them: a run goes on under no others.
     (What follows from them may differ in a last digit on another machine.)"""
+    adders: Adders | None = None
+    """None: the coordinator adds the noise."""
+    grid: Grid = field(default_factory=Grid)
 
     @property
     def epsilon_max(self) -> float:
@@ -102,22 +133,44 @@ class Plan:
         numbers."""
         if not participations:
             return 0.0
-        slack = noise.grid_slack(SIGMA, size * number)
+        slack = noise.grid_slack(self.grid.deviation, self._numbers(participations, number, size))
         return self._epsilon(self._sensitivity(number, participations)) + slack
+
+    def epsilon_of_models(self, participations: int, number: int, size: int) -> float:
+        """The same for who has the models and nothing else: all noise of a sum is before them."""
+        if self.adders is None or not participations:
+            return self.epsilon(participations, number, size)
+        count, numbers = self.adders.noises, self._numbers(participations, number, size)
+        slack = noise.sum_slack(self.grid.deviation, count, numbers)
+        slack += noise.grid_slack(math.sqrt(count) * self.grid.deviation, numbers)
+        total = math.sqrt(count) * self.sigma
+        return gaussian.epsilon(total, participations, self.delta) + slack
+
+    def _numbers(self, participations: int, number: int, size: int) -> int:
+        """In all sums that a device can have changed."""
+        rounds = number if self.tree_rounds else min(number, participations)
+        return rounds * (self.grid.numbers or size)
+
+    @property
+    def noise_on_sums(self) -> float:
+        """Deviation of all noise on a sum's vectors together, in clip norms."""
+        count = self.adders.noises if self.adders else 1
+        return math.sqrt(count) * self.multipliers[0] * self.grid.coarseness
 
     @property
     def clip_units(self) -> int:
         """The clip norm in steps of the grid."""
-        return math.floor(SIGMA / self._multipliers[0])
+        return math.floor(SIGMA / self.multipliers[0])
 
     @property
     def indicator_units(self) -> int:
         """What a device's indicator is, up or down; 0 where there is none. Half of what a device
         can change: a vector of zeros counts up, and one that is clipped down."""
-        return math.floor(SIGMA / (2 * self._multipliers[1])) if self.adaptive else 0
+        return math.floor(SIGMA / (2 * self.multipliers[1])) if self.adaptive else 0
 
     @property
-    def _multipliers(self) -> tuple[float, float]:
+    def multipliers(self) -> tuple[float, float]:
+        """Of the noise on vectors, and of that on indicators: infinite where there are none."""
         return clipping.split(self.sigma) if self.adaptive else (self.sigma, math.inf)
 
     def _epsilon(self, sensitivity: float) -> float:
@@ -134,14 +187,30 @@ class Plan:
         clip = f"{self.clip_norm:g}" + (", following the norms" if self.adaptive else "")
         return (
             f"differential privacy: epsilon {self.epsilon_max:.4g} at delta {self.delta:g} for each"
-            f" device, in {self.participations_max} rounds at most ({kind} multiplier"
-            f" {self.sigma:.4g}, clip norm {clip}); not in it: who took part and when, counts of"
-            " samples, clients' measurements, refusals"
+            f" device{self._against()}, in {self.participations_max} rounds at most ({kind}"
+            f" multiplier {self.sigma:.4g}, clip norm {clip}); not in it: who took part and when,"
+            " counts of samples, clients' measurements, refusals"
+        )
+
+    def _against(self) -> str:
+        if self.adders is None:
+            return ""
+        total = math.sqrt(self.adders.noises) * self.sigma
+        of_models = gaussian.epsilon(total, self.participations_max, self.delta)
+        together = (
+            f" together with {self.adders.tolerated} of the keyholders"
+            if self.adders.tolerated
+            else ""
+        )
+        return (
+            f" against the coordinator{together} too, and {of_models:.4g} for whoever has the"
+            " models alone"
         )
 
 
-def plan(chosen: DifferentialPrivacy, rounds: int) -> Plan | None:
+def plan(chosen: DifferentialPrivacy, rounds: int, adders: Adders | None = None) -> Plan | None:
     """Of a run of so many rounds, 0 for one without end; None where nothing is promised.
+    `adders`: with noise by keyholders.
 
     Raises SettingsError.
     """
@@ -150,7 +219,8 @@ def plan(chosen: DifferentialPrivacy, rounds: int) -> Plan | None:
             set_ = [key for key in chosen.__struct_fields__ if _differs(chosen, plain, key)]
             raise SettingsError(
                 f"differential_privacy.{set_[0]} is set, and differential_privacy.noise is"
-                ' "none": no noise is added. Set it to "central", or leave the others out'
+                ' "none": no noise is added. Set it to "central" (or "keyholders", where answers'
+                " are masked), or leave the others out"
             )
         return None
     tree_rounds = _tree_rounds(chosen, rounds)
@@ -174,12 +244,15 @@ def plan(chosen: DifferentialPrivacy, rounds: int) -> Plan | None:
         adaptive=chosen.adaptive,
         quantile=chosen.quantile,
         tree_rounds=tree_rounds,
-        chosen=_written(chosen, tree_rounds),
+        chosen=_written(chosen, tree_rounds, adders),
+        adders=adders,
     )
 
 
-def _written(chosen: DifferentialPrivacy, tree_rounds: int) -> str:
+def _written(chosen: DifferentialPrivacy, tree_rounds: int, adders: Adders | None) -> str:
     said = {**structs.asdict(chosen), "tree_rounds": tree_rounds}
+    if adders is not None:
+        said |= {"tolerated": adders.tolerated, "noises": adders.noises}
     return msgspec.json.encode(said, order="sorted").decode()
 
 
@@ -190,6 +263,12 @@ def _differs(one: Struct, other: Struct, key: str) -> bool:
 def _tree_rounds(chosen: DifferentialPrivacy, rounds: int) -> int:
     if chosen.mechanism != "tree":
         return 0
+    if chosen.noise == "keyholders":
+        raise SettingsError(
+            'differential_privacy.mechanism is "tree" and .noise is "keyholders": noise that is'
+            " taken back in later rounds would need keys that outlive their round, and who has"
+            ' those can open it; set mechanism = "independent"'
+        )
     if chosen.adaptive:
         raise SettingsError(
             'differential_privacy.adaptive is true and .mechanism is "tree", whose noise cancels'
@@ -235,13 +314,14 @@ def _up(value: float) -> str:
 def drowning(plan_: Plan, size: int, cohort: int) -> str:
     """Whether the noise is more than the clipped mean itself, in numbers and with what to do; empty
     where it is not."""
-    share = plan_.sigma * math.sqrt(size) / cohort
+    sigma = plan_.noise_on_sums if plan_.adders else plan_.sigma
+    share = sigma * math.sqrt(size) / cohort
     if share <= 1:
         return ""
     return (
         f"the noise would drown the model: on the mean of {cohort} answers it has norm"
         f" {share * plan_.clip_norm:.3g} over {size} numbers, and the mean itself at most"
         f" {plan_.clip_norm:.3g}. With rounds.cohort = {cohort} a model of up to"
-        f" {math.floor((cohort / plan_.sigma) ** 2)} numbers works, and this one from rounds.cohort"
-        f" = {math.ceil(plan_.sigma * math.sqrt(size))} on; or give less noise"
+        f" {math.floor((cohort / sigma) ** 2)} numbers works, and this one from rounds.cohort"
+        f" = {math.ceil(sigma * math.sqrt(size))} on; or give less noise"
     )

@@ -30,6 +30,8 @@ class Record(Struct, frozen=True, kw_only=True):
     declined: dict[ClientId, str]
     rejected: dict[ClientId, str]
     evaluated: list[ClientId]
+    unfit: dict[ClientId, str] = {}
+    """Who answered, with what keyholders open no sum of, and what was wrong: the sum is without."""
     late_updates: int
     """Since the round before this one closed."""
     late_counted: list[tuple[ClientId, RoundId]] = []
@@ -50,17 +52,27 @@ class Record(Struct, frozen=True, kw_only=True):
     privacy: Privacy | None = None
     """Of all models up to this round's, where there is noise."""
 
+    @property
+    def in_sum(self) -> int:
+        """How many answers to it went into its model."""
+        return len(self.answered) - len(self.unfit)
+
+    @property
+    def no_good(self) -> int:
+        """Of how many clients no answer did, for what was wrong with it."""
+        return len(self.rejected) + len(self.unfit)
+
     def line(self) -> RoundLine:
         return RoundLine(
             round=self.round,
             outcome=self.outcome,
             reason=self.reason,
             invited=len(self.invited),
-            answered=len(self.answered),
+            answered=self.in_sum,
             dropped=len(self.dropped),
             surplus=len(self.surplus),
             declined=len(self.declined),
-            rejected=len(self.rejected),
+            rejected=self.no_good,
             duration_s=self.duration_s,
             train_metrics=self.train_metrics,
             codecs=self.codecs,
@@ -107,9 +119,9 @@ class Totals:
         return Totals(
             rounds=self.rounds + (record.outcome != "evaluated"),
             invited=self.invited + len(record.invited),
-            answered=self.answered + len(record.answered),
+            answered=self.answered + record.in_sum,
             dropped=self.dropped + len(record.dropped),
-            rejected=self.rejected + len(record.rejected),
+            rejected=self.rejected + record.no_good,
             late=self.late + record.late_updates,
             figures=record.figures or self.figures,
             figures_round=record.round if record.figures else self.figures_round,
@@ -122,6 +134,7 @@ def record(
     close: Close,
     *,
     left_out: Collection[Named] = (),
+    unfit: Mapping[ClientId, str] | None = None,
     closed: str,
     base: Digest,
     late_updates: int,
@@ -151,6 +164,7 @@ def record(
         declined=dict(close.declined),
         rejected=dict(close.rejected),
         evaluated=sorted(close.evaluated),
+        unfit=dict(unfit or {}),
         late_updates=late_updates,
         late_counted=[(named.client, named.round) for named in close.held if named not in left_out],
         duration_s=round(close.duration_s, 4),
@@ -185,8 +199,8 @@ def sentence(record: Record) -> str:
     earlier = f", and {late} to earlier rounds" if late else ""
     return (
         f"round {record.round} {record.outcome} ({record.reason}):"
-        f" {len(record.answered)} of {len(record.invited)} answered{earlier},"
-        f" {len(record.dropped)} dropped, {len(record.rejected)} rejected,"
+        f" {record.in_sum} of {len(record.invited)} answered{earlier},"
+        f" {len(record.dropped)} dropped, {record.no_good} rejected,"
         f" {record.duration_s:.1f} s{figures}"
     )
 

@@ -1,7 +1,8 @@
 """The keyholders of a federation: which are there, and by which keys the next round is masked.
 
 A keyholder publishes keys ahead, each signed by its own key, which the coordinator's credentials
-name as devices' do: one that devices do not know would have no answers. Each key is for one round.
+name as devices' do: one that devices do not know would have no answers. Each key is for one round,
+or, where rounds are asynchronous, for some in a row.
 Pure: the service tells what comes, and asks what there is.
 """
 
@@ -23,8 +24,12 @@ class Keyholders:
         places: int,
         tolerated: int,
         used: Mapping[ClientId, int],
+        *,
+        for_several: bool = False,
     ) -> None:
-        """`used`: the number of each one's newest key that a round was opened with."""
+        """`used`: the number of each one's newest key that a round was opened with; `for_several`:
+        whether a key is for several lists, and no more keyholders are named than need be."""
+        self._for_several = for_several
         self._federation = federation
         self._keys = dict(pinned[:places])
         self._place = {name: place for place, name in enumerate(self._keys)}
@@ -71,6 +76,9 @@ class Keyholders:
             for name, place in self._place.items()
             if (key := keys[name]) is not None
         )
+        if self._for_several:
+            _, tolerated = self._shape
+            found = found[: tolerated + 1]
         there = [keyholder.place for keyholder in found]
         return None if seeds.assign(*self._shape, there) is None else found
 

@@ -35,6 +35,7 @@ from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
 from fedmqtt import unreadable
 from fedmqtt.effects import Seconds
+from fedmqtt.envelope import KEY_BYTES, TICKET_BYTES, Author
 from fedmqtt.messages import DeltaRef, Masking, ModelRef, Sortition
 from fedmqtt.topics import NAME_PATTERN, ClientId, Digest, RoundId, RunId
 
@@ -68,7 +69,8 @@ CREATE TABLE IF NOT EXISTS participation (
     name TEXT PRIMARY KEY, count INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-_REPORT_COLUMN = "ALTER TABLE answer ADD COLUMN report BLOB"
+_MORE_COLUMNS = ("report", "author")
+"""Of answers, likewise."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -82,6 +84,7 @@ _T = TypeVar("_T")
 Names = tuple[Named, ...]
 
 _Client = Annotated[str, Meta(pattern=NAME_PATTERN)]
+_AUTHOR_BYTES = KEY_BYTES + TICKET_BYTES
 _File = Annotated[str, Meta(pattern=r"^[0-9]+-[A-Za-z0-9._-]+\Z")]
 """In the ledger's own folder, and in no other."""
 
@@ -99,6 +102,7 @@ class _AnswerRow(NamedTuple):
     client: _Client
     file: _File | None
     report: bytes | None
+    author: Annotated[bytes, Meta(min_length=_AUTHOR_BYTES, max_length=_AUTHOR_BYTES)] | None
 
 
 class _Lacking(ValueError):
@@ -188,6 +192,11 @@ class Listed(Struct, frozen=True, kw_only=True):
     digest: str
     """Of the list, as keyholders are told it: hexadecimal."""
     clients: list[ClientId]
+    looks: bool = False
+    """Whether keyholders are only to look at it: nobody has been asked to open it, and another may
+    come in its place."""
+    unfit: dict[ClientId, str] = {}
+    """Whose answers came and are not on it, since keyholders found them unfit: and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +208,8 @@ class Kept:
     file: Path | None = None
     report: Report | None = None
     """What it told of its sender; None for an evaluation."""
+    author: Author | None = None
+    """Who signed it, where that has to be known later."""
 
     def read(self) -> bytes:
         if self.message is not None:
@@ -378,11 +389,13 @@ class Ledger:
                 raise self._error(bad) from bad
             file = kept
         report = None if answer.report is None else msgspec.json.encode(answer.report)
-        row = (named.round, named.client, answer.message, file.name if file else None, report)
+        author = None if answer.author is None else b"".join(answer.author)
+        name = file.name if file else None
+        row = (named.round, named.client, answer.message, name, report, author)
 
         def write(db: sqlite3.Connection) -> None:
-            columns = "(round, client, message, file, report)"
-            _run(db, f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?, ?)", row)
+            columns = "(round, client, message, file, report, author)"
+            _run(db, f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
             if closes_in_s is not None:
                 _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
@@ -513,18 +526,20 @@ class Ledger:
 
     def kept(self) -> Iterator[Kept]:
         """Answers that have not been used yet, in the order in which they came."""
-        columns = "came, round, client, file, report"
+        columns = "came, round, client, file, report, author"
         rows = self._rows(f"SELECT {columns} FROM answer WHERE counted_in IS NULL ORDER BY came")
-        for came, number, client, file, told in self._checked(rows, _AnswerRow):
+        for came, number, client, file, told, signed in self._checked(rows, _AnswerRow):
             named = Named(ClientId(client), RoundId(number))
             report = None if told is None else self._decode(told, Report)
+            author = None if signed is None else Author(signed[:KEY_BYTES], signed[KEY_BYTES:])
             if file is not None:
-                yield Kept(named, file=self.answers_folder / file, report=report)
+                path = self.answers_folder / file
+                yield Kept(named, file=path, report=report, author=author)
             else:
                 # One at a time: all of them may be more than there is memory.
                 row = self._rows("SELECT message FROM answer WHERE came = ?", (came,))
                 ((message,),) = self._checked(row, tuple[bytes])
-                yield Kept(named, message=message, report=report)
+                yield Kept(named, message=message, report=report, author=author)
 
     def tidy(self) -> None:
         """Remove answers that have been used, or were never written about."""
@@ -704,8 +719,10 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"its tables have version {version}, not {VERSION}")
         db.executescript(_MORE_TABLES)
-        if not any(name == "report" for _, name, *_ in db.execute("PRAGMA table_info(answer)")):
-            db.execute(_REPORT_COLUMN)
+        there = {name for _, name, *_ in db.execute("PRAGMA table_info(answer)")}
+        for name in _MORE_COLUMNS:
+            if name not in there:
+                db.execute(f"ALTER TABLE answer ADD COLUMN {name} BLOB")
     except _SQLITE:
         db.close()
         raise

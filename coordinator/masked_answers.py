@@ -4,37 +4,72 @@
               └─────▶ payload ──fold, once the machine accepts it──▶ masked sum, and a list of whose
     list ──▶ keyholders ──▶ sums of masks ──open──▶ the mean change ──finish──▶ the next model
 
+Where rounds are asynchronous, answers are folded when the round closes, each as often as it is in
+the sum then: see `public_weights.py`.
+
 The strategy is given that mean as the one change of the round. What the answers tell beside it is
-nothing: no samples, no metrics.
+sums again: how the model that the round started from does, where clients measured it.
 """
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
+from coordinator import (
+    adaptive_ranges,
+    masked_figures,
+    masked_noise,
+    masked_round,
+    public_weights,
+    staleness,
+)
 from coordinator.aggregation import UNNUMBERED, KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.differential_privacy import Plan
 from coordinator.masked_sum import MaskedSum
+from coordinator.private_sum import CLIP
 from coordinator.rounds import Named
+from coordinator.staleness import StalenessSettings
 from coordinator.trust import Trust
 from fedmqtt import codec_chance, fixed_point
 from fedmqtt.codec_blocks import BLOCK
+from fedmqtt.envelope import Author
 from fedmqtt.masking import attested, packing, seeds, values
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.masks import SEED_BYTES
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.masking.values import MeanChange, NotASum
-from fedmqtt.messages import Entry, Masking, Update
-from fedmqtt.status_pages import CodecCount
-from fedmqtt.topics import ClientId, RoundId
+from fedmqtt.messages import Answered, Entry, Keyholder, Masking, Update
+from fedmqtt.privacy import clipping
+from fedmqtt.status_pages import CodecCount, Figures
+from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Shapes
+
+_log = logging.getLogger("coordinator")
 
 _THE_SUM = ClientId("sum")
 """In whose name the strategy is given the mean."""
+
+
+_CURVE = StalenessSettings()
+"""By which answers to older models count for less: as late answers do (`late.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """An answer that is in the sum, and to what."""
+
+    entry: Entry
+    round: RoundId
+    base: Digest
 
 
 class MaskedAnswers(Answers):
@@ -51,26 +86,48 @@ class MaskedAnswers(Answers):
         trust: Trust,
     ) -> None:
         self._trust = trust
+        self._noised = masked_noise.of(config, size)
         self._masking: Masking | None = None
         self._running: MaskedSum | None = None
         self._mean: MeanChange | None = None
+        self._figures: Figures | None = None
+        self._left_out: list[str] = []
+        """Of the figures of the round before."""
         self._why_not = "its sum was not opened"
-        self._entries: dict[ClientId, Entry] = {}
+        self._mixes = masked_round.mixes_rounds(config)
+        self._times: dict[Named, int] | None = None
+        """Where rounds are asynchronous, once it is known of which answers the sum will be."""
+        self._entries: dict[ClientId, _Counted] = {}
+        self._authors: dict[ClientId, Author] = {}
+        """Of what came in the open round."""
         self._payload_bytes = 0
         super().__init__(config, size, terms_max, folder, memory, base_of, shapes)
 
     def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         self._number = number
         self._entries = {}
-        self._mean = self._running = None
+        self._times = None
+        if not self._mixes:
+            self._authors = {}
+        self._mean = self._running = self._figures = None
         super().begin(terms_max, number)
 
     def mask(self, masking: Masking) -> None:
         """As the round that has begun is masked: before anything of it is checked."""
         self._masking = masking
         self._masking_digest = attested.masking_digest(masking)
-        self._running = MaskedSum(self.body, values.TAIL, masking.bits)
-        self._payload_bytes = packing.payload_bytes(self.body, values.TAIL, masking.bits)
+        self._running = MaskedSum(self.body, self.tail, masking.bits)
+        self._payload_bytes = packing.payload_bytes(self.body, self.tail, masking.bits)
+
+    def masking_by(self, keyholders: tuple[Keyholder, ...]) -> Masking:
+        """How the next round is masked, as far as it can be said now."""
+        masking = masked_round.masking(self._config, keyholders, self.ranges)
+        return masking if self._noised is None else self._noised.masking(masking, self._clip)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What noise by keyholders promises; None where they add none."""
+        return None if self._noised is None else self._noised.plan
 
     @property
     def body(self) -> int:
@@ -79,21 +136,104 @@ class MaskedAnswers(Answers):
         return values.body_size(self._masking, self._size)
 
     @property
+    def tail(self) -> int:
+        """How many whole numbers stand behind them."""
+        assert self._masking is not None
+        return values.tail_size(self._masking, self.body)
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """Of the answers that count, in an order that is fixed."""
-        return tuple(self._entries[client] for client in sorted(self._entries))
+        return tuple(one.entry for one in self._in_order)
+
+    @property
+    def answered(self) -> tuple[Answered, ...]:
+        """What those answer, in the same order; none where rounds are synchronous."""
+        if not self._mixes:
+            return ()
+        of = groupby(self._in_order, lambda one: (one.round, one.base))
+        return tuple(Answered(*offer, len([*some])) for offer, some in of)
+
+    @property
+    def _in_order(self) -> list["_Counted"]:
+        return sorted(
+            self._entries.values(), key=lambda one: (one.round, one.base, one.entry.client)
+        )
+
+    def named(self, clients: Collection[ClientId]) -> frozenset[Named]:
+        """The answers of these clients that count."""
+        return frozenset(
+            Named(client, counted.round)
+            for client, counted in self._entries.items()
+            if client in clients
+        )
+
+    # How often each is in the sum, where rounds are asynchronous
+
+    def weigh(self, counted: Iterable[Named]) -> frozenset[Named]:
+        """The sum will be of these: from now on each that is folded is added as often as it should
+        be, and of a client's several the newest. The others, which are in no sum."""
+        newest: dict[ClientId, RoundId] = {}
+        answers = frozenset(counted)
+        for one in answers:
+            newest[one.client] = max(one.round, newest.get(one.client, one.round))
+        self._times = self._weighed(Named(*one) for one in newest.items())
+        return answers - self._times.keys()
+
+    def weigh_again(self) -> dict[Named, int]:
+        """Once some were left out: those of the others that are in the sum another number of times
+        from now on, and how often more than now (see `count_again`)."""
+        if self._times is None:
+            return {}
+        now = {Named(client, one.round): one.entry.times for client, one in self._entries.items()}
+        self._times = self._weighed(now)
+        return {one: often - now[one] for one, often in self._times.items() if often != now[one]}
+
+    def count_again(self, client: ClientId, update: Update, more: int) -> None:
+        """It is in the sum so many times more, or less."""
+        assert self._running is not None
+        self._running.add(update.payload, more)
+        counted = self._entries[client]
+        entry = structs.replace(counted.entry, times=counted.entry.times + more)
+        self._entries[client] = replace(counted, entry=entry)
+
+    def _weighed(self, answers: Iterable[Named]) -> dict[Named, int]:
+        weights = {one: staleness.weight(_CURVE, self._number - one.round) for one in answers}
+        return public_weights.times(weights, self._config.privacy.floor)
 
     # One answer
+
+    def signed_by(self, client: ClientId, author: Author) -> None:
+        self._authors[client] = author
+
+    def author(self, client: ClientId) -> Author | None:
+        return self._authors.get(client)
 
     def fold(
         self, client: ClientId, update: Update, *, evaluates: bool, staleness: int = 0
     ) -> None:
         assert self._running is not None and update.masked is not None
+        if self._mixes and self._times is None:
+            # It is read again from the ledger, when it is known how often it is in the sum.
+            return
+        times = 1
+        if self._times is not None:
+            times = self._times.get(Named(client, update.round), 0)
+            if not times:
+                # Another of its client's is newer.
+                return
         # More would wrap: `bits` left room for so many.
         assert len(self._entries) < self._terms_max, "more answers than the sum has room for"
-        assert not staleness and client not in self._entries
-        self._running.add(update.payload)
-        self._entries[client] = _entry(client, update)
+        assert client not in self._entries
+        self._running.add(update.payload, times)
+        entry = self._entry(client, update, times)
+        self._entries[client] = _Counted(entry, update.round, update.base)
+
+    def take_out(self, client: ClientId, update: Update) -> None:
+        """What was folded of this client: the sum is as if it had never come."""
+        assert self._running is not None
+        self._running.add(update.payload, -self._entries[client].entry.times)
+        del self._entries[client]
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
         return (
@@ -124,6 +264,8 @@ class MaskedAnswers(Answers):
         return ""
 
     def _attestation_fault(self, client: ClientId, update: Update) -> str:
+        if client not in self._authors:
+            return "is not signed by its device"
         try:
             attested.check(
                 self._config.name,
@@ -132,11 +274,16 @@ class MaskedAnswers(Answers):
                 update.round,
                 update.base,
                 self._masking_digest,
-                _entry(client, update),
+                self._entry(client, update),
             )
         except NotAttested as bad:
             return str(bad)
         return ""
+
+    def _entry(self, client: ClientId, update: Update, times: int = 1) -> Entry:
+        assert update.masked is not None
+        payload = hashlib.sha256(update.payload).digest()
+        return Entry(client, times, payload, update.masked, *self._authors[client])
 
     # Their sum
 
@@ -145,7 +292,8 @@ class MaskedAnswers(Answers):
         assert self._running is not None and self._masking is not None
         words = self._running.open(mask_sums)
         shared = codec_chance.of_answer(self._config.seed, self._number, _THE_SUM).shared
-        mean = values.from_sum(self._masking, words, self._size, len(self._entries), shared)
+        terms = sum(one.entry.times for one in self._entries.values())
+        mean = values.from_sum(self._masking, words, self._size, terms, shared)
         if np.abs(mean.change).max(initial=0.0) > self._change_max:
             raise NotASum("a sum of larger changes than clients can send")
         return mean
@@ -153,6 +301,22 @@ class MaskedAnswers(Answers):
     def take_mean(self, mean: MeanChange) -> None:
         """That is it: `finish` makes the model of it."""
         self._mean = mean
+        if mean.measured is None:
+            return
+        assert self._masking is not None
+        self._figures, left_out = masked_figures.figures(
+            mean.measured, len(self._entries), self._masking.floor
+        )
+        if left_out != self._left_out:
+            # Once: of most it is so in each round.
+            _log.warning("round %d: %s", self._number, "; ".join(left_out) or "all is told again")
+        self._left_out = left_out
+
+    @property
+    def ranges(self) -> tuple[float, ...]:
+        """Of the values in the next round, by block; none while they are not known."""
+        chosen = self._config.privacy
+        return adaptive_ranges.remembered(self.memory, chosen.change_max, chosen.share)
 
     def give_up(self, reason: str) -> None:
         """Nobody opens the sum: `finish` makes no model, and says why."""
@@ -162,9 +326,19 @@ class MaskedAnswers(Answers):
         assert self._sum is not None
         if self._mean is None:
             raise KeepModel(self._why_not)
+        if (norms := self._mean.block_norms).size:
+            chosen = self._config.privacy
+            following = adaptive_ranges.following(
+                norms, chosen.change_max, chosen.share, self.ranges
+            )
+            self._written.update(following)
+        self._move_clip(self._mean.balance)
         change = self._mean.change.astype(np.float32)
         self._sum.fold(change, 1, Named(_THE_SUM, self._number))
         return super().finish(base)
+
+    def figures(self) -> Figures | None:
+        return self._figures
 
     @property
     def codecs(self) -> dict[str, CodecCount]:
@@ -172,6 +346,32 @@ class MaskedAnswers(Answers):
         if not count:
             return {}
         return {"full": CodecCount(updates=count, bytes=count * self._payload_bytes)}
+
+    @property
+    def _clip(self) -> float:
+        """Norm of the next round's changes at most, where there is noise."""
+        assert self._noised is not None
+        if not self._noised.plan.adaptive or (kept := self.memory.get(CLIP)) is None:
+            return self._noised.plan.clip_norm
+        return float(kept[0])
+
+    def _move_clip(self, balance: float) -> None:
+        if self._noised is None or not self._noised.plan.adaptive:
+            return
+        assert self._masking is not None
+        plan = self._noised.plan
+        # From what the round that ends was masked by: so it was written down with its offer.
+        moved = clipping.following(
+            self._masking.norm_max,
+            (1 + balance) / 2,
+            plan.quantile,
+            self._noised.clip_max,
+        )
+        self._written[CLIP] = np.array([moved], np.float64)
+
+    def _private(self, number: RoundId) -> None:
+        # The sum has its noise when it comes.
+        return None
 
     def _bits(self, terms_max: int) -> int:
         # Of the one mean.
@@ -184,14 +384,13 @@ class MaskedAnswers(Answers):
         # Rounding may take a value one level further. What is drawn stands for a run of numbers,
         # one more at most than there are on average; a rotation may bring a block's norm together.
         level = 1 + chosen.weight_max / values.level_max(chosen.value_bits)
+        if self._noised is not None:
+            # No sum exceeds its modulus, and the mean is over as many as it takes to open one.
+            level = 2.0 ** (self._noised.bits - 1) / values.level_max(chosen.value_bits)
+            level *= self._noised.clip_max / self._noised.plan.clip_norm / chosen.floor
         share = 1.0 if chosen.share == 1 else 1 / chosen.share + 2
         rotated = 1 + math.isqrt(BLOCK) if chosen.rotate else 1
         return chosen.change_max * level * share * rotated
-
-
-def _entry(client: ClientId, update: Update) -> Entry:
-    assert update.masked is not None
-    return Entry(client, 1, hashlib.sha256(update.payload).digest(), update.masked)
 
 
 def _told_fault(update: Update) -> str:

@@ -20,11 +20,11 @@ class MaskedSum:
         """Body, of which the lowest `bits` count, and tail; shape (body + tail,)."""
 
     def add(self, payload: bytes | memoryview, times: int = 1) -> None:
-        """Add a payload so many times. Raises ValueError where its length is another; the sum is
-        as it was then."""
+        """Add a payload so many times; negative: take it out. Raises ValueError where its length is
+        another; the sum is as it was then."""
         words = packing.from_payload(payload, self._body, self._tail, self._bits)
         if times != 1:
-            words *= np.uint32(times)
+            words *= np.uint32(times % 2**32)
         self.words += words
 
     def open(self, mask_sums: Iterable[Words]) -> Words:

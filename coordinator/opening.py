@@ -16,7 +16,9 @@ they are: of three that hold a seed, the one that differs; of two, the one that 
 impossible one.
 
 A keyholder that is away, or has not answered in time, is passed over and not forgotten: what it
-says later counts, and when it comes back it is asked again.
+says later counts, and when it comes back it is asked again. One that has told of its sums and owes
+one that nobody else can send is asked for it again after each timeout: a receipt for what it said
+before may have crossed the question, and then it takes that for answered.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -74,6 +76,8 @@ class State:
     came: frozenset[tuple[int, bytes]] = frozenset()
     """The sums that are here: seed and digest."""
     refused: Mapping[int, str] = field(default_factory=dict)
+    slow: Places = NOBODY
+    """That had not looked at the list in time: others are asked for sums before them."""
     disputed: Seeds = frozenset()
     """Of which it was said that keyholders differ."""
     trying: Sums | None = None
@@ -185,9 +189,13 @@ class GiveUp:
 Effect = Ask | Differ | Try | Take | GiveUp | WakeAt
 
 
-def begin(at: Seconds, there: Collection[int], rules: Rules) -> tuple[State, list[Effect]]:
-    """Of keyholders' places, those that are `there` are asked first."""
-    state = State(gives_up_at=at + rules.deadline_s, there=frozenset(there) & rules.names.keys())
+def begin(
+    at: Seconds, there: Collection[int], rules: Rules, slow: Places = NOBODY
+) -> tuple[State, list[Effect]]:
+    """Of keyholders' places, those that are `there` are asked first, and the slow ones last."""
+    state = State(
+        gives_up_at=at + rules.deadline_s, there=frozenset(there) & rules.names.keys(), slow=slow
+    )
     return _ask_all(*_advance(state, at, rules), at)
 
 
@@ -228,8 +236,9 @@ def _take_in(state: State, event: Event, rules: Rules) -> tuple[State, list[Effe
 
 
 def _heard(state: State, at: Seconds, place: int) -> State:
-    there = state.there | {place}
-    return replace(state, there=there, asked_at={**state.asked_at, place: at})
+    asked_at = {**state.asked_at, place: at}
+    slow = state.slow - {place}
+    return replace(state, there=state.there | {place}, asked_at=asked_at, slow=slow)
 
 
 def _take_told(state: State, event: Told, rules: Rules) -> tuple[State, list[Effect]]:
@@ -349,11 +358,11 @@ def _ask_for_missing(
     for seed, places in open_to_all.items():
         if any(_is_on_its_way(state, at, place, seed, rules) for place in places):
             continue
-        # Who was asked and is silent is asked again only when it is heard of.
-        free = [one for one in places if one in state.there and not _was_asked(state, one, seed)]
-        if free:
+        if free := _free(state, seed, places):
             load = {one: len(state.asked.get(one, ())) + len(wanted.get(one, ())) for one in free}
-            nearest = min(free, key=lambda one: (load[one], (one - seed) % rules.places))
+            nearest = min(
+                free, key=lambda one: (one in state.slow, load[one], (one - seed) % rules.places)
+            )
             wanted.setdefault(nearest, set()).add(seed)
     effects: list[Effect] = []
     for place, some in sorted(wanted.items()):
@@ -393,6 +402,15 @@ def _can_send(state: State, seed: int, suspects: Places, rules: Rules) -> list[i
         place
         for place in rules.holders(seed)
         if place not in suspects and place not in state.refused
+    ]
+
+
+def _free(state: State, seed: int, places: Iterable[int]) -> list[int]:
+    """Who can be asked for it: the others, before who was asked and has told of other sums since.
+    Who was asked and is silent is asked again only when it is heard of."""
+    there = [one for one in places if one in state.there]
+    return [one for one in there if not _was_asked(state, one, seed)] or [
+        one for one in there if one in state.digests
     ]
 
 

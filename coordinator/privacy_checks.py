@@ -1,7 +1,7 @@
 """What goes with masked answers, and what does not: refused at start, with the reason.
 
 A strategy that goes by the mean of the changes alone says so in its file, with MEAN_ALONE = True;
-a selection policy that goes by what clients tell of their data, with GOES_BY_DATA = True.
+a selection policy that does not go by what clients tell of their data, with GOES_BY.
 """
 
 from coordinator import aggregation, codec_choice, local_method, masked_round, selection
@@ -33,16 +33,6 @@ def check_job(config: FederationConfig, purpose: Purpose) -> None:
         )
 
 
-def check_simulated(config: FederationConfig) -> None:
-    """Raises SettingsError."""
-    if masked_round.is_masked(config):
-        raise masked_round.refused(
-            config,
-            "simulated clients have no keys, and answers that are masked are not simulated; the"
-            ' model is the same to the rounding of its numbers with "plain"',
-        )
-
-
 def check_trust(config: FederationConfig, trust: Trust | None) -> None:
     """Whether the credentials are enough. Raises SettingsError."""
     if not masked_round.is_masked(config):
@@ -62,12 +52,20 @@ def check_trust(config: FederationConfig, trust: Trust | None) -> None:
         )
 
 
+def notice(config: FederationConfig, trust: Trust | None) -> str:
+    """What devices will make of it, to be told at start; empty where there is nothing to tell."""
+    if masked_round.is_masked(config) or trust is None or not trust.keyholders:
+        return ""
+    return (
+        'privacy.aggregation is "plain", and keyholders are enrolled: devices that know of them'
+        " decline, unless their owners start them with --at-least plain"
+    )
+
+
 def _check_rounds(config: FederationConfig) -> None:
     rounds = config.rounds
     if rounds.mode == "asynchronous":
-        raise masked_round.refused(
-            config, 'rounds.mode is "asynchronous", which masked answers do not know yet'
-        )
+        _check_asynchronous(config)
     if config.late.policy != "discard":
         raise masked_round.refused(
             config,
@@ -80,23 +78,49 @@ def _check_rounds(config: FederationConfig) -> None:
             f"rounds.quorum is {rounds.quorum}, less than privacy.floor = {config.privacy.floor}:"
             " no sum of so few is opened; raise rounds.quorum, and rounds.cohort with it",
         )
-    if config.evaluation.every:
+    if config.evaluation.every and config.differential_privacy.noise not in ("none", "central"):
         raise masked_round.refused(
             config,
-            f"evaluation.every is {config.evaluation.every}: what a client measures would be told"
-            " as it is; set it to 0",
+            f"evaluation.every is {config.evaluation.every}, and differential_privacy.noise is"
+            f" {config.differential_privacy.noise!r}: the sum of what clients measure is told"
+            " exactly, and noise promises that no sum is; set evaluation.every to 0",
         )
     if config.evaluation.fine_tune_epochs:
         raise masked_round.refused(
             config,
-            f"evaluation.fine_tune_epochs is {config.evaluation.fine_tune_epochs}: what a client"
-            " measures would be told as it is; set it to 0",
+            f"evaluation.fine_tune_epochs is {config.evaluation.fine_tune_epochs}: under the mask"
+            " clients measure the model as it is; set it to 0",
         )
-    if getattr(parts.load(selection, config.selection), "GOES_BY_DATA", False):
+    if selection.goes_by(parts.load(selection, config.selection)) == "data":
         raise masked_round.refused(
             config,
             f"selection is {config.selection!r}, which goes by samples and losses of each client,"
             " and those are not told; choose another",
+        )
+
+
+def _check_asynchronous(config: FederationConfig) -> None:
+    chosen = config.privacy
+    drawn = [
+        f"privacy.{name} is {told}"
+        for name, told, is_drawn in (
+            ("share", f"{chosen.share:g}", chosen.share < 1),
+            ("rotate", "true", chosen.rotate),
+        )
+        if is_drawn
+    ]
+    if drawn:
+        raise masked_round.refused(
+            config,
+            f'rounds.mode is "asynchronous", and {" and ".join(drawn)}: which numbers are sent, and'
+            " how they are rotated, is drawn for each round, and there answers to several come into"
+            " one sum; leave it out",
+        )
+    if config.evaluation.every:
+        raise masked_round.refused(
+            config,
+            f'rounds.mode is "asynchronous", and evaluation.every is {config.evaluation.every}: the'
+            " sum of what clients measure would be of several models; set evaluation.every to 0",
         )
 
 

@@ -28,7 +28,8 @@ from fedmqtt.weights import Array
 
 Memory = dict[str, NDArray[Any]]
 
-_CLIP = "differential_privacy.clip"
+CLIP = "differential_privacy.clip"
+"""What is remembered of an adaptive clip norm: the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class PrivateRound:
 
     @property
     def clip(self) -> float:
-        if not self.plan.adaptive or (kept := self.memory.get(_CLIP)) is None:
+        if not self.plan.adaptive or (kept := self.memory.get(CLIP)) is None:
             return self.plan.clip_norm
         return float(kept[0])
 
@@ -101,7 +102,7 @@ class PrivateSum(ExactSum):
         share = (1 + balance) / 2
         largest = self._round.norm_max
         moved = clipping.following(self._clip, share, self._plan.quantile, largest)
-        self._round.memory[_CLIP] = np.array([moved], np.float64)
+        self._round.memory[CLIP] = np.array([moved], np.float64)
 
 
 def _told(number: int) -> bytes:

@@ -143,6 +143,7 @@ def settle(number: RoundId, opening: Opening, answered: frozenset[ClientId]) -> 
         frozenset([*opening.train, *(opening.shut_with or ())]),
         opening.sortition,
         is_shut=opening.shut_with is not None,
+        masking=opening.masking,
     )
 
 

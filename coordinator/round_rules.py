@@ -66,6 +66,15 @@ def invited_max(config: FederationConfig) -> int:
     return rounds.room(limit) if is_by_sortition(config) else limit
 
 
+def answers_max(config: FederationConfig) -> int:
+    """The most that come into one sum."""
+    invited = invited_max(config)
+    if not concurrency_of(config):
+        return invited
+    held = rounds.HELD_PER_COHORT * max(config.rounds.cohort, concurrency_of(config))
+    return max(invited, held) + held
+
+
 def is_by_sortition(config: FederationConfig) -> bool:
     """Whether clients see for themselves if they are invited."""
     return bool(getattr(parts.load(selection, config.selection), "BY_SORTITION", False))
@@ -96,6 +105,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
             return uniform.select(candidates, count, chance, known, uniform.Settings())
         return trains(candidates, count, chance, known, its_settings)
 
+    is_masked = bool(parts.load(privacy, config.privacy.aggregation).MASKS)
     return rounds.Rules(
         select=select,
         by_sortition=is_by_sortition(config),
@@ -126,7 +136,8 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         seed=config.seed,
         participations_max=participations_max(config),
         concurrency=concurrency_of(config),
-        masked=parts.load(privacy, config.privacy.aggregation).MASKS,
+        masked=is_masked,
+        tells_measures=not is_masked,
     )
 
 

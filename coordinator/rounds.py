@@ -35,7 +35,7 @@ from coordinator.concurrency import Places
 from coordinator.known import Known, Learned, Report
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
-from fedmqtt import sortition
+from fedmqtt import offered_work, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
     PLAIN,
@@ -152,10 +152,18 @@ class Rules:
     synchronous, and what is begun in one is waited for."""
     masked: bool = False
     """Answers are masked: a round opens only with keyholders' keys, which `KeysCame` brings."""
+    tells_measures: bool = True
+    """Clients may be invited to measure a model and tell what they found as it is: not where
+    answers are masked."""
 
     @property
     def is_asynchronous(self) -> bool:
         return self.concurrency > 0
+
+    @property
+    def mixes_masks(self) -> bool:
+        """Whether masked answers to several rounds come into one sum."""
+        return self.masked and self.is_asynchronous
 
     @property
     def held_max(self) -> int:
@@ -184,6 +192,8 @@ class Settled:
     sortition: Sortition | None = None
     is_shut: bool = False
     """As it was in the end: see `Shut`."""
+    masking: Masking | None = None
+    """How its answers are masked, and by whose keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -673,6 +683,16 @@ def is_used_up(state: State, rules: Rules, roster: Roster) -> bool:
     return is_over and is_early and roster.is_used_up(max(1, rules.clients_min))
 
 
+def masking_in_use(state: State) -> tuple[Masking | None, int]:
+    """How answers are masked that still count, and how many rounds have been offered with those
+    keys."""
+    offered = [one.masking for one in state.past.settled]
+    if isinstance(state, Collecting):
+        offered.append(state.masking)
+    newest = offered[-1] if offered else None
+    return newest, sum(one == newest for one in offered)
+
+
 def older_models(state: State) -> tuple[ModelRef, ...]:
     """Those from which somebody who is at work began, or may be fetching, oldest first."""
     if isinstance(state, Finished):
@@ -810,7 +830,8 @@ def _open_last_evaluation(
 ) -> tuple[State, list[Effect]]:
     # Nothing that is late counts any more.
     state = replace(state, past=replace(state.past, at_work={}))
-    able = roster.able("evaluate") if rules.evaluate_every else []
+    # Who measures alone would be read.
+    able = roster.able("evaluate") if rules.evaluate_every and rules.tells_measures else []
     if not able:
         return Finished(state.past), [Publish(OfferBoard(), None), Finish()]
     # Clients that are away are invited too: the offer is retained, and there is time to return.
@@ -824,8 +845,8 @@ def _open_last_evaluation(
 def _evaluators(
     round_id: RoundId, train: Clients, salt: str, rules: Rules, roster: Roster
 ) -> "_Invited":
-    # The first round's model is the initial one: its figures are the line everything starts from.
-    if not rules.evaluate_every or (round_id - 1) % rules.evaluate_every:
+    # Where answers are masked, who trains measures too, and nobody else (`_masking`).
+    if not rules.tells_measures or not _is_measured(round_id, rules):
         return _NO_INVITATION
     willing = roster.willing("evaluate")
     if rules.is_asynchronous:
@@ -834,6 +855,19 @@ def _evaluators(
         willing = [one for one in willing if one in train or not roster.is_willing(one, "train")]
     count = min(len(willing), rules.evaluators or len(willing))
     return _invite(willing, count, round_id, "evaluate", salt, rules, roster)
+
+
+def _is_measured(round_id: RoundId, rules: Rules) -> bool:
+    # The first round's model is the initial one: its figures are the line everything starts from.
+    return bool(rules.evaluate_every) and (round_id - 1) % rules.evaluate_every == 0
+
+
+def _masking(state: Waiting, rules: Rules) -> Masking | None:
+    """Of the next round: asks what clients measure where that is due."""
+    masking = state.past.masking
+    if masking is None or _is_measured(state.round, rules):
+        return masking
+    return structs.replace(masking, metrics=(), classes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -900,11 +934,22 @@ def _open(
         closes_at=at + deadline_s,
         # Those that wait already find room, also when fewer may wait from now on.
         terms_max=max(terms_max(train_max, rules), train_max + len(state.past.held)),
-        masking=state.past.masking,
-        # Its keys are used up: no two rounds have one in common.
-        past=replace(state.past, masking=None),
+        masking=_masking(state, rules),
+        past=state.past,
     )
-    return opened, [Publish(OfferBoard(), offer(opened, at, rules, roster))]
+    said = offered_work.stamped(offer(opened, at, rules, roster))
+    opened = replace(opened, masking=said.masking, past=_once_masked(state.past, said.masking))
+    return opened, [Publish(OfferBoard(), said)]
+
+
+def _once_masked(past: Past, masking: Masking | None) -> Past:
+    """Once a round is open whose answers are masked so: how those of the next one will be is not
+    known yet. What waits and was masked by other keys does not count any more."""
+    if masking is None:
+        return past
+    before = {one.round: one.masking for one in past.settled}
+    held = tuple(named for named in past.held if before.get(named.round) == masking)
+    return replace(past, masking=None, held=held)
 
 
 def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer:
@@ -1127,6 +1172,8 @@ def _take_announce(
         return state, _refuse_foreign(event)
     if has_counted(state, client, round_id):
         return state, _confirm(state, event.at, client, round_id, rules)
+    if _is_listed(state, rules):
+        return _put_off(state, event)
     # What cannot count is refused before it is sent: it may have hundreds of megabytes.
     spent = roster.spent_why(client)
     if not isinstance(state, Collecting) or round_id != state.round:
@@ -1157,6 +1204,8 @@ def _take_update(
     if has_counted(state, client, round_id):
         # QoS 1 delivers at least once, and a receipt can be lost: say it again, count it once.
         return state, _confirm(state, event.at, client, round_id, rules)
+    if _is_listed(state, rules):
+        return _put_off(state, event)
     if not isinstance(state, Collecting) or round_id != state.round:
         return _take_late(state, event, rules, roster)
     if reason := _why_uninvited(state, client, "train"):
@@ -1177,6 +1226,14 @@ def _take_update(
         evaluated=state.evaluated | (state.evaluate & {client}),
     )
     return _await_storing(state, client, round_id), [Accept(client, round_id)]
+
+
+def _is_listed(state: State, rules: Rules) -> bool:
+    """Whether keyholders are asked for a sum of all that has come. What comes meanwhile is sent
+    again: after a kill nobody could tell that it came too late for their list."""
+    return rules.mixes_masks and (
+        isinstance(state, Averaging) or (isinstance(state, Collecting) and bool(state.closing))
+    )
 
 
 def _would_exceed(state: State, client: ClientId, roster: Roster) -> bool:
@@ -1307,6 +1364,8 @@ def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules)
         return _not_open(state, round_id)
     if settled is None or state.round - round_id > rules.late_rounds_max:
         return f"late: round {round_id} closed too long ago"
+    if rules.mixes_masks and settled.masking != masking_in_use(state)[0]:
+        return f"late: round {round_id} was masked by keys that open no sum any more"
     if client not in settled.train and not _is_drawn(settled, client, "train"):
         return f"not invited to train in round {round_id}"
     if client not in settled.train and settled.is_shut:
@@ -1565,10 +1624,19 @@ def _why_over(state: Collecting, at: Seconds, rules: Rules) -> str:
 
 
 def _has_cohort(state: Collecting, rules: Rules) -> bool:
+    if rules.mixes_masks:
+        return len(_in_sum(state, state.past.held)) >= rules.cohort
     return len(state.answered) + len(state.past.held) >= rules.cohort
 
 
+def _in_sum(state: Collecting, held: Sequence[Named]) -> Clients:
+    """Of whom a masked sum is: each is in it by its newest answer alone."""
+    return state.answered.union(named.client for named in held)
+
+
 def _has_quorum(state: Collecting, rules: Rules) -> bool:
+    if rules.mixes_masks:
+        return len(_in_sum(state, _due_late(state, rules))) >= max(1, rules.quorum)
     late = len(_due_late(state, rules)) if rules.is_asynchronous else 0
     return len(state.answered) + late >= max(1, rules.quorum)
 
@@ -1592,7 +1660,13 @@ def _after_close(
 ) -> tuple[State, list[Effect]]:
     answered = state.answered | state.evaluated
     closed = Settled(
-        state.round, answered, state.model, state.train, state.sortition, state.is_shut
+        state.round,
+        answered,
+        state.model,
+        state.train,
+        state.sortition,
+        state.is_shut,
+        state.masking,
     )
     past = replace(
         state.past,

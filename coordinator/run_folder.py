@@ -168,9 +168,15 @@ class RunFolder:
         return self._bases / f"{number}.safetensors"
 
     def give_up(
-        self, open_round: OpenRound, recovered: Recovered, model: PublishedModel, reason: str
+        self,
+        open_round: OpenRound,
+        recovered: Recovered,
+        model: PublishedModel,
+        reason: str,
+        participations: Mapping[ClientId, int] = MappingProxyType({}),
     ) -> None:
-        """Close a round that cannot be gone on with. Its model stays."""
+        """Close a round that cannot be gone on with. Its model stays. `participations`: as they are
+        from now on, of those that took part in it all the same."""
         opening, refusals = open_round.opening, open_round.refusals
         record = Record(
             round=open_round.number,
@@ -194,7 +200,14 @@ class RunFolder:
         )
         # Its answers are used up with it: they were made under settings that hold no more.
         given_up = [named for named in recovered.unused if named.round == open_round.number]
-        self.close_round(record, given_up, recovered.carried, model, recovered.beginning)
+        self.close_round(
+            record,
+            given_up,
+            recovered.carried,
+            model,
+            recovered.beginning,
+            participations=participations,
+        )
 
     def _with_memory(
         self, newest: Checkpoint, name: str, strategy: str, memory: Memory

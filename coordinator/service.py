@@ -35,6 +35,7 @@ from coordinator import (
     noise_checks,
     privacy_checks,
     privacy_floor,
+    privacy_spent,
     published_model,
     recovery,
     round_rules,
@@ -45,6 +46,8 @@ from coordinator import (
 from coordinator.aggregation import KeepModel, Memory
 from coordinator.answers import Answers
 from coordinator.checkpoint import CheckpointError
+from coordinator.client_page import Outs
+from coordinator.client_pages import ClientPages
 from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
@@ -65,7 +68,7 @@ from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
-from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED
+from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
 from fedmqtt.messages import (
@@ -103,7 +106,7 @@ from fedmqtt.mqtt_link import (
 )
 from fedmqtt.revocations import Revocations
 from fedmqtt.settings import SettingsError
-from fedmqtt.status_pages import ModelPage, Privacy
+from fedmqtt.status_pages import PARTICIPATION_ROUNDS, ModelPage, Privacy
 from fedmqtt.topics import (
     ANNOUNCE,
     Address,
@@ -117,6 +120,7 @@ from fedmqtt.topics import (
     RoundId,
     RunId,
     SeatClaim,
+    StatusPage,
     Topics,
     UpdatePart,
     lane_of,
@@ -241,6 +245,8 @@ class Service:
         self._arrived: Update | Evaluation | None = None
         self._source: bytes | Upload = b""
         """What the answer that has just come was read from."""
+        self._author: Author | None = None
+        """Who signed the message that has just come."""
         self._cost = (0, 0)
         """How many bytes that took, and how many messages."""
         self._closing: rounds.Close | None = None
@@ -270,6 +276,7 @@ class Service:
         self._seat_alarm: Timer | None = None
         self._uploads_timer: Timer | None = None
         self._status_timer: Timer | None = None
+        self._is_status_due = False
         self._packet_bytes_max: int | None = None
         topics = Topics(config.name)
         self._topics = topics
@@ -280,6 +287,8 @@ class Service:
             run=folder.name,
             program=f"fedmqtt {__version__}",
             started=datetime.now(UTC),
+            version=__version__,
+            progressed_at=loop.now(),
         )
         self._plan = noise_checks.plan(config) if purpose == "train" else None
         """What is promised to each device."""
@@ -313,6 +322,8 @@ class Service:
                 past = replace(self._state.past, deaf_since=loop.now())
                 self._state = replace(self._state, past=past)
         self._say_promise()
+        if notice := privacy_checks.notice(config, trust):
+            _log.warning("%s", notice)
         self._has_begun = recovered is not None
         """A run that was refused the seat has not, and nobody will want to go on with it."""
         self._rules = replace(self._rules, run=self._beginning.run)
@@ -362,6 +373,9 @@ class Service:
         self._gate = self._reception.gate
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
+        self._client_pages = ClientPages(
+            loop, self.link, topics, self._roster, config.status, lambda: self._may_act, self._outs
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -375,20 +389,9 @@ class Service:
     @property
     def privacy(self) -> Privacy | None:
         """What the models up to now can show of one device; None where nothing is promised."""
-        plan = self._plan
-        if plan is None:
+        if self._plan is None:
             return None
-        most = self._roster.participations.largest
-        number = rounds.trained_last(self._state)
-        return Privacy(
-            epsilon=plan.epsilon(most, number, self._division.size),
-            delta=plan.delta,
-            epsilon_max=plan.epsilon_max,
-            participations=most,
-            participations_max=plan.participations_max,
-            noise_multiplier=plan.sigma,
-            clip_norm=plan.clip_norm,
-        )
+        return privacy_spent.spent(self._plan, self._roster, self._state, self._division.size)
 
     @property
     def is_used_up(self) -> bool:
@@ -487,16 +490,20 @@ class Service:
         return np.zeros(personal.division(layout, method.personal).size, np.float32)
 
     def _say_promise(self) -> None:
+        plan = self._plan
         if masked_round.is_masked(self._config) and (
-            said := privacy_floor.warning(self._division.shared, self._config.privacy.floor)
+            said := privacy_floor.warning(
+                self._division.shared,
+                self._config.privacy.floor,
+                plan.noise_on_sums if plan is not None else 0.0,
+            )
         ):
             _log.warning("%s", said)
-        plan = self._plan
         if plan is None:
             return
         self._facts.privacy = plan.sentence()
         _log.info("%s", self._facts.privacy)
-        cohort, size = self._config.rounds.cohort, self._division.size
+        cohort, size = self._config.rounds.cohort, plan.grid.numbers or self._division.size
         if warning := differential_privacy.drowning(plan, size, cohort):
             self._facts.privacy += f"; {warning}"
             _log.warning("%s", warning)
@@ -525,6 +532,9 @@ class Service:
 
             self._roster.others = frozenset(name for name, _ in self._trust.keyholders)
             answers = MaskedAnswers(*shared, trust=self._trust)
+            if answers.plan is not None:
+                # Of what it promises, some follows from the model's size.
+                self._plan = answers.plan
             self._unmasking = Unmasking(
                 self._loop,
                 config,
@@ -534,6 +544,7 @@ class Service:
                 self._facts,
                 say=self._say,
                 happen=self._happen,
+                blame=lambda *told: self._reception.blame(*told),
                 state=lambda: self._state,
                 room=lambda: room_for(_LIST_BYTES_MAX, self._packet_bytes_max),
             )
@@ -571,11 +582,13 @@ class Service:
         rules = replace(self._rules, run=recovered.beginning.run)
         self._roster.knowledge = recovered.knowledge
         self._roster.recall(recovered.participations)
+        for record in recovered.records[-PARTICIPATION_ROUNDS:]:
+            self._facts.participation.add(record)
         recovered = self._without_outdated(recovered)
         open_round = recovered.open_round
         for record in recovered.records:
             self._totals = self._totals.plus(record)
-            self._facts.lines.append(record.line())
+            self._facts.closed(record.line())
         for record in recovered.records[-skew.ROUNDS :]:
             late = [client for client, _ in record.late_counted]
             # Who else was there is not known any more.
@@ -637,7 +650,15 @@ class Service:
                 " next one goes by the new ones",
                 open_round.number,
             )
-            self._folder.give_up(open_round, recovered, self._model, "the settings were changed")
+            # Whose answers are on a list that keyholders may have opened has taken part.
+            listed = open_round.listed.clients if open_round.listed is not None else []
+            self._folder.give_up(
+                open_round,
+                recovered,
+                self._model,
+                "the settings were changed",
+                self._roster.took_part(listed),
+            )
             recovered = self._folder.recover_again()
         elif open_round is not None and self._is_last_too_soon(open_round):
             _log.warning(
@@ -683,6 +704,8 @@ class Service:
             raise self._damaged(kept, str(bad)) from bad
         if not isinstance(answer, Update | Evaluation):
             raise self._damaged(kept, f"it is a {type(answer).__name__}")
+        if kept.author is not None:
+            self._answers.signed_by(kept.named.client, kept.author)
         fault = self._answers.check(kept.named.client, answer)
         if not fault and isinstance(answer, Update):
             self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
@@ -792,6 +815,10 @@ class Service:
         for effect in effects:
             self._perform(effect, before, event.at)
         self._remember_refusals(before)
+        if _has_gone_on(before, self._state):
+            self._facts.progressed_at = event.at
+        if isinstance(event, rounds.Barred | rounds.Unbarred):
+            self._client_pages.changed([event.client], urgently=True)
         self._status_is_due()
 
     def _on_link(self, event: LinkEvent) -> None:
@@ -823,10 +850,13 @@ class Service:
                 self._on_unproven(address, reason)
             case Arrived(ModelChunk(digest, 0), first, retained=True) if first:
                 self._on_old_chunk(digest, first)
+            case Arrived(StatusPage(page), payload, retained=True):
+                self._client_pages.found(page, payload)
             case Arrived(PresenceOf(client), payload, retained=retained) if payload:
                 # Of who is in quarantine too: where it is then is known when that is over.
                 self._on_presence(client, payload, retained=retained)
             case Arrived(address, payload):
+                self._author = event.author
                 self._on_arrival(address, payload)
             case Strayed(client, topic, size_bytes):
                 self._reception.strayed(client, topic, size_bytes)
@@ -848,6 +878,7 @@ class Service:
         self._being_cleared.clear()
         self._clear_unwanted()
         self._status.forget()
+        self._client_pages.look(self._roster.names())
         now = self._loop.now()
         if self._unmasking is not None:
             self._unmasking.link_up()
@@ -915,6 +946,9 @@ class Service:
         if presence.keys:
             # A keyholder, and none for this run: nobody invites it.
             return
+        presence, is_no_news = self._client_pages.came(client, presence, retained=retained)
+        if is_no_news:
+            return
         if presence.online:
             self._reception.came(client, presence.session, retained=retained)
             self._happen(rounds.ClientCame(now, client, presence))
@@ -932,6 +966,9 @@ class Service:
             self._reception.unread_part(address, payload, f"lane {address.lane}, not {lane}")
             return
         self._source, self._cost = payload, (len(payload), 1)
+        if client in self._roster.clients and not isinstance(message, Chunk):
+            # (Who sends pieces has said before that it will, and they are many.)
+            self._client_pages.sign(client)
         match message:
             case Announce() if address.part == ANNOUNCE:
                 self._on_announce(client, message)
@@ -979,6 +1016,7 @@ class Service:
 
     def _admit(self, client: ClientId) -> None:
         assert self._announced is not None
+        self._note_author(client)
         self._send(self._uploads.announce(self._loop.now(), client, self._announced))
         self._watch_uploads()
 
@@ -1041,18 +1079,25 @@ class Service:
         """What is wrong with an update, and whether it is another's fault than its sender's."""
         if late := self._outdated_fault(update.round):
             return late, True
-        if self._is_of_revoked_key(update):
-            # Keyholders would open no sum that it is in.
-            return "its key was revoked", False
         if not rounds.may_count(self._state, client, update.run, update.round, self._rules):
             # To unpack it is the most that a message can make us do.
             return "", True
+        self._note_author(client)
+        if self._is_of_revoked_key(client):
+            # Keyholders would open no sum that it is in.
+            return "its key was revoked", False
         return self._answers.check(client, update), self._answers.is_excused
 
-    def _is_of_revoked_key(self, update: Update) -> bool:
-        if update.masked is None or self._trust is None:
+    def _note_author(self, client: ClientId) -> None:
+        # Pieces of a large answer are not signed: who signed its announcement was noted then.
+        if self._author is not None:
+            self._answers.signed_by(client, self._author)
+
+    def _is_of_revoked_key(self, client: ClientId) -> bool:
+        author = self._answers.author(client)
+        if author is None or self._trust is None:
             return False
-        return self._trust.is_revoked(base64.b64encode(update.masked.key).decode())
+        return self._trust.is_revoked(base64.b64encode(author.key).decode())
 
     def _digest_of_answer(self) -> Digest:
         """Of the one that has just come, or of its announcement: of what was signed."""
@@ -1077,6 +1122,7 @@ class Service:
     def _perform(self, effect: rounds.Effect, before: rounds.State, at: Seconds) -> None:
         match effect:
             case Publish(OfferBoard(), Offer()):
+                self._set_aside(frozenset(before.past.held) - {*self._state.past.held})
                 self._begin_round()
                 self._say_offer()
             case Publish():
@@ -1179,6 +1225,12 @@ class Service:
             len(state.evaluate),
         )
 
+    def _set_aside(self, dropped: frozenset[Named]) -> None:
+        """What waited, and counts no more: its keys are gone."""
+        if dropped:
+            _log.warning("late answers whose keys are gone count in no round: %d", len(dropped))
+            self._folder.ledger.set_aside(sorted(dropped, key=lambda one: (one.round, one.client)))
+
     def _opening(self, state: rounds.Collecting) -> Opening:
         return recovery.opening(state, self._settings())
 
@@ -1215,10 +1267,11 @@ class Service:
         if isinstance(state, rounds.Collecting):
             left_s = max(0.0, state.closes_at - now)
         report = self._roster.knowledge.reports.get((named.client, named.round))
+        author = self._answers.author(named.client)
         if isinstance(self._source, Upload):
-            kept = Kept(named, file=self._source.path, report=report)
+            kept = Kept(named, file=self._source.path, report=report, author=author)
         else:
-            kept = Kept(named, message=self._source, report=report)
+            kept = Kept(named, message=self._source, report=report, author=author)
         self._folder.ledger.keep(kept, left_s, self._on_stored)
 
     def _on_stored(self, answers: tuple[Named, ...]) -> None:
@@ -1251,15 +1304,29 @@ class Service:
             held = frozenset(close.held)
             self._folding = (one for one in self._folder.ledger.kept() if one.named in held)
             if self._unmasking is not None:
-                # What is to be opened then is written down, and asked for until it is there.
-                run, base = self._rules.run, before.model.digest
-                self._unmasking.open(run, close.round, base, close.reason, self._average)
+                if self._rules.mixes_masks:
+                    counted = frozenset(Named(*one) for one in close.counted)
+                    self._left_out = set(self._unmasking.weigh(counted))
+                    kept_ = self._folder.ledger.kept()
+                    self._folding = (one for one in kept_ if one.named in counted)
+                self._open_sum(before.model.digest)
                 return
             # After the rest of this event: the next round must not open within this one's closing.
             self._loop.post(self._average)
         else:
             self._answers.keep()
             self._conclude(self._model)
+
+    def _open_sum(self, base: Digest) -> None:
+        if self._ending:
+            return
+        close = self._closing
+        assert self._unmasking is not None and close is not None
+        if self._fold_next():
+            self._loop.post(lambda: self._open_sum(base))
+            return
+        # What is to be opened then is written down, and asked for until it is there.
+        self._unmasking.open(self._rules.run, close.round, base, close.reason, self._average)
 
     def _may_count(self, number: RoundId, closed: RoundId) -> bool:
         return number > closed or self._rules.late != "discard"
@@ -1291,6 +1358,9 @@ class Service:
         if self._stopping:
             return
         self._publish_model()
+        if self._unmasking is not None:
+            # By what came of the round: ranges, and the clip norm.
+            self._unmasking.renew()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
         self._clear_unwanted()
 
@@ -1328,6 +1398,7 @@ class Service:
         close, self._closing = self._closing, None
         assert close is not None
         record = self._record(close)
+        self._facts.participation.add(record)
         carried, learned = self._carried(), close.learned
         self._answers.end()
         self._folder.close_round(
@@ -1344,7 +1415,8 @@ class Service:
         self._participations = {}
         self._model = model
         self._totals = self._totals.plus(record)
-        self._facts.lines.append(record.line())
+        self._facts.closed(record.line())
+        self._client_pages.changed(close.invited | close.answered)
         there = self._roster.willing(self._rules.purpose)
         answered = [client for client, _ in close.counted]
         self._look_for_skew(there, close.invited, answered, self._gate.out)
@@ -1436,14 +1508,24 @@ class Service:
             lying = self._retained.get(ref.digest, ref)
             self._retained[ref.digest] = published_model.in_more_chunks(lying, ref.chunk_bytes)
         self._streams = number = self._streams + 1
-        self.link.stream(
-            published_model.parts(
-                model,
-                lambda: self._is_wanted(number, model.ref.digest),
-                self._lying,
-                self._lying.add,
-            )
+        parts = published_model.parts(
+            model,
+            lambda: self._is_wanted(number, model.ref.digest),
+            self._lying,
+            self._lying.add,
         )
+        self.link.stream(self._counted(parts, model.ref.digest))
+
+    def _counted(self, parts: Iterator[Part], whole: Digest) -> Iterator[Part]:
+        """For people: how many bytes went out by which codec."""
+        for part in parts:
+            if isinstance(part.address, ModelChunk):
+                is_whole = part.address.digest == whole
+                codec = "full" if is_whole else self._config.downlink_codec
+                self._facts.published_model(
+                    codec, len(part.payload), is_first=part.address.index == 0
+                )
+            yield part
 
     def _is_wanted(self, stream: int, digest: Digest) -> bool:
         is_older = digest != self._model.ref.digest and digest in self._wanted()
@@ -1479,6 +1561,7 @@ class Service:
         return history.record(
             close,
             left_out=self._left_out,
+            unfit=self._unmasking.unfit if self._unmasking is not None else {},
             closed=datetime.now(UTC).isoformat(timespec="milliseconds"),
             base=self._model.ref.digest,
             late_updates=max(0, self._state.past.late - self._totals.late),
@@ -1493,11 +1576,17 @@ class Service:
         )
 
     def _status_is_due(self) -> None:
-        if self._status_timer is None:
-            self._status_timer = self._loop.call_in(status.INTERVAL_S, self._say_status)
+        if not self._is_status_due:
+            self._is_status_due = True
+            self._set_status_timer(status.interval_s(self._roster))
+
+    def _set_status_timer(self, wait_s: Seconds) -> None:
+        if self._status_timer is not None:
+            self._status_timer.cancel()
+        self._status_timer = self._loop.call_in(wait_s, self._say_status)
 
     def _say_status(self) -> None:
-        self._status_timer = None
+        self._is_status_due = False
         if not self._may_act:
             return
         facts = self._facts
@@ -1518,6 +1607,11 @@ class Service:
         )
         pages = status.pages(self._state, self._roster, self._rules, facts, self._loop.now())
         self._status.say(pages)
+        # What goes by time alone: that it still works, and how long nothing has gone on.
+        self._set_status_timer(status.AS_OF_S)
+
+    def _outs(self) -> Outs:
+        return Outs(self._gate.terms, frozenset(self._reception.revoked.barred))
 
     def _end(self) -> None:
         self._ending = True
@@ -1532,6 +1626,7 @@ class Service:
             self.link.close(self._last_words())
             return
         self._say_status()
+        self._client_pages.say_all()
         withdrawn = [_BOARD_CLEARED]
         for ref in self._retained.values():
             withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]
@@ -1539,6 +1634,16 @@ class Service:
 
     def _last_words(self) -> list[Publish]:
         return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
+
+
+def _has_gone_on(before: rounds.State, after: rounds.State) -> bool:
+    """Whether a round has opened or closed, or an answer has counted."""
+    if type(before) is not type(after):
+        return True
+    if not isinstance(before, rounds.Collecting) or not isinstance(after, rounds.Collecting):
+        return False
+    # Each answer makes another set of it.
+    return before.answered is not after.answered or before.evaluated is not after.evaluated
 
 
 def _signed_as(announce: Announce) -> Digest:

@@ -1,7 +1,7 @@
 """What the coordinator tells people: its state as pages, sent when they have changed.
 
 Pages are built from the machine's state when somebody could look again, not at every message: at
-most one of each per `INTERVAL_S`, however many clients answer.
+most one of each per `interval_s`, however many clients answer.
 """
 
 from collections import Counter, deque
@@ -13,9 +13,11 @@ from typing import Any
 
 from msgspec import structs
 
-from coordinator import rounds
+from coordinator import health, rounds
+from coordinator.health import Signs
 from coordinator.quarantine import Term
 from coordinator.roster import Roster
+from coordinator.took_part import Participation, halved
 from fedmqtt import status_pages
 from fedmqtt.effects import Seconds
 from fedmqtt.logs import printable
@@ -26,13 +28,16 @@ from fedmqtt.status_pages import (
     REFUSALS,
     STOPPED,
     ClientsPage,
+    CodecCount,
     CoordinatorPage,
     Doing,
     Figures,
     HistoryPage,
+    ModelBytes,
     ModelPage,
     PacePage,
     Page,
+    ParticipationPage,
     Quarantined,
     RoundLine,
     RoundPage,
@@ -41,6 +46,11 @@ from fedmqtt.status_pages import (
 from fedmqtt.topics import ClientId, RoundId, StatusPage
 
 INTERVAL_S = 0.5
+CLIENTS_PER_S = 500
+"""Of more clients pages come more seldom: to build those of a thousand takes half a millisecond."""
+
+AS_OF_S = 60.0
+"""What has not changed is said again after so long, with the minute in it."""
 
 PAGE_BYTES_MAX = 256 * 1024
 
@@ -53,6 +63,9 @@ class Facts:
     run: str
     program: str
     started: datetime
+    version: str = ""
+    progressed_at: Seconds = 0.0
+    """When a round opened or closed, or an answer counted, last."""
     protocol: str = ""
     unreadable: int = 0
     skew: str = ""
@@ -60,9 +73,12 @@ class Facts:
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
     lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
+    participation: Participation = field(default_factory=Participation)
     keyholders: dict[ClientId, str] = field(default_factory=dict)
     """Where answers are masked: what each is, ready or away."""
     keyholder_faults: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
+    unconfirmed: deque[RoundId] = field(default_factory=lambda: deque(maxlen=REFUSALS))
+    """Rounds whose sum was opened by a keyholder's word alone."""
     waits_for: str = ""
     """Which keyholders the next round waits for, in a sentence."""
     last_round: RoundPage | None = None
@@ -72,6 +88,22 @@ class Facts:
     stopped: bool = False
     bytes_received: int = 0
     bytes_published: int = 0
+    updates_by_codec: dict[str, CodecCount] = field(default_factory=dict)
+    models_by_codec: dict[str, ModelBytes] = field(default_factory=dict)
+
+    def closed(self, line: RoundLine) -> None:
+        """A round of the run has closed, now or before this program began."""
+        self.lines.append(line)
+        for codec, more in line.codecs.items():
+            had = self.updates_by_codec.get(codec, CodecCount())
+            self.updates_by_codec[codec] = CodecCount(
+                updates=had.updates + more.updates, bytes=had.bytes + more.bytes
+            )
+
+    def published_model(self, codec: str, size_bytes: int, *, is_first: bool) -> None:
+        """A piece of a model or delta has gone out."""
+        had = self.models_by_codec.get(codec, ModelBytes())
+        self.models_by_codec[codec] = had.plus(size_bytes, files=int(is_first))
 
 
 class Status:
@@ -95,17 +127,26 @@ class Status:
                 self._publish(StatusPage(name), text)
 
 
+def interval_s(roster: Roster) -> Seconds:
+    """How long pages that have changed wait until they are said."""
+    return max(INTERVAL_S, len(roster.clients) / CLIENTS_PER_S)
+
+
 def pages(
     state: rounds.State, roster: Roster, rules: rounds.Rules, facts: Facts, at: Seconds
 ) -> dict[str, Page]:
     """All pages there is something to say on."""
+    clients = _clients(roster, facts)
     built: dict[str, Page] = {
-        "coordinator": _coordinator(state, roster, rules, facts),
+        "coordinator": _coordinator(state, roster, rules, facts, clients, at),
         "pace": _pace(state, rules),
         "history": HistoryPage(rounds=list(facts.lines)),
-        "clients": _clients(roster, facts),
+        "clients": clients,
         "traffic": TrafficPage(
-            bytes_received=facts.bytes_received, bytes_published=facts.bytes_published
+            bytes_received=facts.bytes_received,
+            bytes_published=facts.bytes_published,
+            updates_by_codec=facts.updates_by_codec,
+            models_by_codec=facts.models_by_codec,
         ),
     }
     if isinstance(state, rounds.Collecting):
@@ -114,6 +155,8 @@ def pages(
             built["round"] = structs.replace(built["round"], open=False, outcome=STOPPED)
     elif facts.last_round is not None:
         built["round"] = facts.last_round
+    if (took_part := facts.participation.page()) is not None:
+        built["participation"] = took_part
     if facts.model is not None:
         built["model"] = facts.model
     return built
@@ -121,16 +164,25 @@ def pages(
 
 def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> RoundPage:
     away = (state.outstanding | state.evaluations_outstanding) & state.away.keys()
+    wanted = rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train))
+    dropped = state.train & (away | state.declined.keys())
+    done = (
+        _share(len(state.evaluated), len(state.evaluate))
+        if state.is_last_evaluation
+        else _share(len(state.answered), wanted)
+    )
     return RoundPage(
         run=rules.run,
         round=state.round,
         open=True,
         opened=_clock_time(state.opened_at, at),
         closes=_clock_time(state.closes_at, at),
-        wanted=rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train)),
+        progress=done,
+        wanted=wanted,
         quorum=rules.quorum,
         invited=_listed(state.train),
         answered=_listed(state.answered),
+        dropped=len(dropped),
         away=_listed(away),
         declined=_explained(state.declined),
         rejected=_explained(state.rejected),
@@ -144,7 +196,9 @@ def closed_round(page: RoundPage, close: rounds.Close) -> RoundPage:
     return structs.replace(
         page,
         open=False,
+        progress=_share(len(close.answered), page.wanted) if page.wanted else page.progress,
         answered=_listed(close.answered),
+        dropped=len(close.dropped),
         # What closed the round may have come from one of these.
         away=[c for c in page.away if c not in close.answered and c not in close.evaluated],
         evaluated=_listed(close.evaluated),
@@ -155,21 +209,52 @@ def closed_round(page: RoundPage, close: rounds.Close) -> RoundPage:
     )
 
 
+def _share(count: int, whole: int) -> float:
+    return min(1.0, count / whole) if whole else 0.0
+
+
 def _coordinator(
-    state: rounds.State, roster: Roster, rules: rounds.Rules, facts: Facts
+    state: rounds.State,
+    roster: Roster,
+    rules: rounds.Rules,
+    facts: Facts,
+    clients: ClientsPage,
+    at: Seconds,
 ) -> CoordinatorPage:
     doing, says = _doing(state, roster, rules)
+    next_step = _next_step(state, roster, rules, at)
     if facts.waits_for and doing == "waiting":
         says = facts.waits_for
+        next_step = f"{_named(state, rules)} opens when these keyholders are there"
     if facts.stopped:
         doing, says = "stopped", f"stopped; starting it again goes on with {_named(state, rules)}"
+        next_step = "nothing until somebody starts it again"
     if doing == "waiting" and facts.quarantined:
         says += f"; {len(facts.quarantined)} in quarantine"
+    told = health.verdict(
+        Signs(
+            doing=doing,
+            says=says,
+            lines=facts.lines,
+            still_s=at - facts.progressed_at,
+            deadline_s=state.past.pace.deadline_s,
+            online=roster.online_count,
+            known=len(roster.clients),
+            away=clients.away,
+            quarantined=tuple(clients.quarantined),
+            keyholders_missing=facts.waits_for,
+        )
+    )
     return CoordinatorPage(
+        health=told.health,
+        health_why=told.why,
+        as_of=_minute(),
         state=doing,
         says=says,
+        next_step=next_step,
         federation=facts.federation,
         run=facts.run,
+        version=facts.version,
         epoch=rules.epoch,
         task=rules.task,
         program=facts.program,
@@ -185,6 +270,7 @@ def _coordinator(
         skew=facts.skew,
         keyholders=facts.keyholders,
         keyholder_faults=[printable(one)[:500] for one in facts.keyholder_faults],
+        unconfirmed=list(facts.unconfirmed),
         privacy=facts.privacy,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,
@@ -228,6 +314,36 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             return "finished", "the privacy budget is used up"
         case rounds.Finished():
             return "finished", "all rounds are done"
+
+
+def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Seconds) -> str:
+    match state:
+        case rounds.Waiting(model=None):
+            return f"round {state.round} opens when the first model is there"
+        case rounds.Waiting():
+            named, lacking = (
+                _named(state, rules),
+                rules.clients_min - roster.willing_count(rules.purpose),
+            )
+            if lacking > 0:
+                more = "client is" if lacking == 1 else "clients are"
+                return f"{named} opens when {lacking} more {more} willing"
+            if state.opens_from > at:
+                return f"{named} opens at {_hour(state.opens_from, at)}"
+            return f"{named} opens as soon as enough clients are free"
+        case rounds.Collecting() if state.is_last_evaluation:
+            ends = _hour(state.closes_at, at)
+            return f"the run ends when all have measured, at {ends} at the latest"
+        case rounds.Collecting():
+            wanted = rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train))
+            lacking = max(0, wanted - len(state.answered))
+            more = "1 more answer" if lacking == 1 else f"{lacking} more answers"
+            ends = _hour(state.closes_at, at)
+            return f"round {state.round} closes with {more}, at {ends} at the latest"
+        case rounds.Averaging():
+            return "the next model, and then the next round"
+        case rounds.Finished():
+            return "nothing: this run is over"
 
 
 def _pace(state: rounds.State, rules: rounds.Rules) -> PacePage:
@@ -321,6 +437,8 @@ def _halved(page: Page) -> Page:
             if not figures.confusion:
                 without = figures.without_details()
             return structs.replace(page, figures=without if without != figures else None)
+        case ParticipationPage():
+            return halved(page)
         case RoundPage() | ClientsPage():
             fields = structs.asdict(page).items()
             return structs.replace(page, **{name: _first_half(value) for name, value in fields})
@@ -341,6 +459,15 @@ def _first_half(value: Any) -> Any:
 def _clock_time(moment: Seconds, now: Seconds) -> str:
     # For people only. The machine's clock counts from an arbitrary start.
     return _iso(datetime.now(UTC) + timedelta(seconds=moment - now))
+
+
+def _hour(moment: Seconds, now: Seconds) -> str:
+    """For a sentence."""
+    return f"{datetime.now(UTC) + timedelta(seconds=moment - now):%H:%M:%S} UTC"
+
+
+def _minute() -> str:
+    return datetime.now(UTC).isoformat(timespec="minutes")
 
 
 def _iso(moment: datetime) -> str:

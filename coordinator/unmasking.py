@@ -1,32 +1,47 @@
 """What a coordinator does about masks: whose keys a round is offered with, and who opens its sum.
 
     presences of keyholders ──▶ `keyholders.py` ──▶ KeysCame: a round may open
-    a round has closed ──▶ its list, written down ──▶ `opening.py` ──▶ Open ──▶ keyholders
-                                       sums of masks, sent as answers are ◀── Opened ◀──┘
+    a round has closed ──▶ its list, written down ──▶ `looking.py` ──▶ Open, to be looked at
+      that list, or one without who is unfit,   ┌─── fit, or who is not ◀── Opened ◀──┘
+      written down ◀────────────────────────────┘
+        └──▶ `opening.py` ──▶ Open ──▶ keyholders
+                               Opened ◀──┘ sums of masks, sent as answers are
 
 The service hands over what concerns it; `masked_answers.py` does the sums.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from coordinator import masked_round, opening, round_rules, rounds
+from coordinator import looking, masked_round, opening, round_rules, rounds
 from coordinator.config import FederationConfig
+from coordinator.confirmation import Confirmation
 from coordinator.keyholders import Keyholders
-from coordinator.ledger import Ledger, Listed
+from coordinator.ledger import Kept, Ledger, Listed
 from coordinator.masked_answers import MaskedAnswers
 from coordinator.run_errors import LedgerDamaged
 from coordinator.status import Facts
 from coordinator.trust import Trust
+from fedmqtt import messages
 from fedmqtt.effects import Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
-from fedmqtt.masking import listing, packing, seeds, values
+from fedmqtt.masking import listing, packing, seeds
 from fedmqtt.masking.values import MeanChange, NotASum
-from fedmqtt.messages import Announce, Masking, Open, Opened, Presence, Receipt
+from fedmqtt.messages import (
+    Announce,
+    Keyholder,
+    Masking,
+    Open,
+    Opened,
+    Presence,
+    Receipt,
+    Update,
+    WireError,
+)
 from fedmqtt.topics import ClientId, Digest, Inbox, RoundId, RunId
 
 _OVERHEAD_BYTES = 64 * 1024
@@ -42,7 +57,11 @@ class _Open:
     whole: Open
     rules: opening.Rules
     then: Callable[[], None]
+    listed: Listed
+    looks: tuple[looking.State, looking.Rules] | None = None
+    """While the list may yet be replaced."""
     state: opening.State | None = None
+    """Once it may not."""
     sums: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
     """Packed sums of masks, by seed and digest: of each seed one, and one more for each keyholder
     that says otherwise."""
@@ -72,10 +91,12 @@ class Unmasking:
         *,
         say: Callable[[Publish], None],
         happen: Callable[[rounds.Event], None],
+        blame: Callable[[ClientId, str, Digest], None],
         state: Callable[[], rounds.State],
         room: Callable[[], int],
     ) -> None:
-        """`state`: the machine's, as it is now; `room`: the most bytes of one message."""
+        """`blame` a client for what it answered, which has this digest. `state`: the machine's, as
+        it is now; `room`: the most bytes of one message."""
         self._loop = loop
         self._config = config
         self._trust = trust
@@ -84,16 +105,24 @@ class Unmasking:
         self._facts = facts
         self._say = say
         self._happen = happen
+        self._blame = blame
         self._state = state
         self._room = room
+        self._confirmation = Confirmation(facts)
         self._places, self._tolerated = masked_round.places(config)
         self._keyholders = Keyholders(
-            config.name, trust.keyholders, self._places, self._tolerated, ledger.keys_used()
+            config.name,
+            trust.keyholders,
+            self._places,
+            self._tolerated,
+            ledger.keys_used(),
+            for_several=masked_round.mixes_rounds(config),
         )
         self._masking: Masking | None = None
         """Of the open round, and of the one that is being opened."""
         self._current: _Open | None = None
         self._last: _Opened | None = None
+        self._unfit: dict[ClientId, str] = {}
         self._alarm: Timer | None = None
         self._greets = True
         """Over a new connection, it is not known yet who is there."""
@@ -123,13 +152,26 @@ class Unmasking:
 
     def renew(self) -> None:
         """Tell the machine by which keys the next round can be masked."""
-        found = self._keyholders.next()
+        found = self._in_use() or self._keyholders.next()
         if self._greets and found is not None and len(found) < self._places:
             # The others may have been here all the time.
             found = None
-        masking = None if found is None else masked_round.masking(self._config, found)
+        masking = None if found is None else self._answers.masking_by(found)
         self._tell()
         self._happen(rounds.KeysCame(self._loop.now(), masking))
+
+    def _in_use(self) -> tuple[Keyholder, ...] | None:
+        """Where keys are for several rounds: those of before, as long as they may be used."""
+        if not masked_round.mixes_rounds(self._config):
+            return None
+        masking, offered = rounds.masking_in_use(self._state())
+        if masking is None or offered >= self._config.privacy.key_rounds:
+            return None
+        following = self._answers.masking_by(masking.keyholders)
+        # Under other settings other answers come, and a key is for those of one kind.
+        is_same = structs.replace(following, metrics=(), classes=0, work=masking.work) == masking
+        are_there = all(self._keyholders.is_there(one.name) for one in masking.keyholders)
+        return masking.keyholders if is_same and are_there else None
 
     def begin_round(self, masking: Masking) -> None:
         """A round is open, or goes on, with these keys."""
@@ -155,6 +197,10 @@ class Unmasking:
 
     # The end of a round
 
+    def weigh(self, counted: Collection[rounds.Named]) -> frozenset[rounds.Named]:
+        """Where rounds are asynchronous: the sum will be of these, but for those that come out."""
+        return self._answers.weigh(counted)
+
     def open(
         self, run: RunId, number: RoundId, base: Digest, reason: str, then: Callable[[], None]
     ) -> None:
@@ -162,40 +208,75 @@ class Unmasking:
         has it, or will have none. The list is written down before anybody is asked, and is the
         one that was written before, if there is one."""
         assert self._masking is not None
-        entries = self._answers.entries
-        if len(entries) < self._masking.floor:
+        before = self._listed_before(number)
+        self._unfit = {} if before is None else before.unfit
+        self._take_out(self._unfit)
+        if (count := len(self._answers.entries)) < self._masking.floor:
             self._answers.give_up(
-                f"{len(entries)} answers, and no sum of fewer than {self._masking.floor} is opened"
+                f"{count} answers, and no sum of fewer than {self._masking.floor} is opened"
             )
             self._loop.post(then)
             return
+        whole = self._list_of(run, number, base)
+        listed = before or _listed(whole, reason, looks=True)
+        if before is None:
+            self._ledger.list_round(listed)
+        elif before.digest != whole.digest.hex():
+            raise LedgerDamaged(
+                f"the answers to round {number} are not those of the list that keyholders may have"
+                " been told"
+            )
+        rules = opening.Rules(
+            places=self._places,
+            tolerated=self._tolerated,
+            names={one.place: one.name for one in self._masking.keyholders},
+            timeout_s=self._config.privacy.keyholder_timeout_s,
+            deadline_s=self._config.privacy.opening_deadline_s,
+        )
+        self._current = current = _Open(whole, rules, then, listed)
+        if listed.looks:
+            self._begin_looking(current)
+        else:
+            self._begin_opening(current)
+
+    def _list_of(self, run: RunId, number: RoundId, base: Digest) -> Open:
+        """Of all answers that are in the sum."""
+        assert self._masking is not None
         whole = Open(
             run=run,
             round=number,
             base=base,
             masking=self._masking,
             body=self._answers.body,
-            tail=values.TAIL,
+            tail=self._answers.tail,
             digest=bytes(32),
             part=0,
             parts=1,
-            entries=entries,
+            entries=self._answers.entries,
             seeds=(),
+            answered=self._answers.answered,
         )
-        whole = structs.replace(whole, digest=listing.digest(whole))
-        self._list(whole, reason)
-        names = {one.place: one.name for one in self._masking.keyholders}
-        rules = opening.Rules(
-            places=self._places,
-            tolerated=self._tolerated,
-            names=names,
-            timeout_s=self._config.privacy.keyholder_timeout_s,
-            deadline_s=self._config.privacy.opening_deadline_s,
+        return structs.replace(whole, digest=listing.digest(whole))
+
+    def _begin_looking(self, current: _Open) -> None:
+        rules = looking.Rules(
+            opening=current.rules,
+            clients=frozenset(entry.client for entry in current.whole.entries),
+            fewest=max(current.whole.masking.floor, self._config.rounds.quorum),
         )
-        self._current = current = _Open(whole, rules, then)
-        there = [place for place, name in names.items() if self._keyholders.is_there(name)]
-        current.state, effects = opening.begin(self._loop.now(), there, rules)
+        state, effects = looking.begin(self._loop.now(), self._there(current), rules)
+        current.looks = state, rules
+        self._perform_looking(current, effects)
+
+    def _begin_opening(self, current: _Open, slow: opening.Places = opening.NOBODY) -> None:
+        current.looks = None
+        now, there = self._loop.now(), self._there(current)
+        current.state, effects = opening.begin(now, there, current.rules, slow)
         self._perform(effects)
+
+    def _there(self, current: _Open) -> list[int]:
+        names = current.rules.names.items()
+        return [place for place, name in names if self._keyholders.is_there(name)]
 
     def on_announce(self, client: ClientId, announce: Announce) -> bool:
         """Whether a keyholder may send its answer now."""
@@ -222,6 +303,9 @@ class Unmasking:
         if current is None or not self._is_current(opened.run, opened.round):
             return self._take_unneeded(client, place, opened)
         now = self._loop.now()
+        if opened.fit or opened.refused:
+            self._hear_of_list(client, place, current, opened)
+            return True
         fault = _fault(opened, place, current, self._payload_bytes)
         if fault:
             self._name(f"{client} {fault}")
@@ -229,10 +313,6 @@ class Unmasking:
             self._move(opening.Refused(now, place, fault))
             return False
         self._receipt(client, opened)
-        if opened.refused:
-            self._name(f"{client} opens no sum of round {opened.round}: {opened.refused}")
-            self._move(opening.Refused(now, place, opened.refused))
-            return True
         held = current.rules.held_by(place)
         digests = dict(zip(held, opened.digests, strict=True))
         each = self._payload_bytes
@@ -244,6 +324,21 @@ class Unmasking:
         self._move(told, {(seed, digests[seed]): piece for seed, piece in pieces.items()})
         return True
 
+    def _hear_of_list(self, client: ClientId, place: int, current: _Open, opened: Opened) -> None:
+        """What it says of a list that it looked at; of an older one it is of no use."""
+        if opened.refused:
+            self._receipt(client, opened)
+        if opened.digest != current.whole.digest:
+            return
+        if opened.refused:
+            self._name(f"{client} opens no sum of round {opened.round}: {opened.refused}")
+        now, unfit = self._loop.now(), frozenset(opened.unfit)
+        named = unfit & {entry.client for entry in current.whole.entries}
+        if opened.refused and (current.looks is None or not named):
+            self._move(opening.Refused(now, place, opened.refused))
+        else:
+            self._move(looking.Looked(now, place, named))
+
     def _take_unneeded(self, client: ClientId, place: int, opened: Opened) -> bool:
         """An answer without which the sum was opened is held against that. Whether it was one."""
         last = self._last
@@ -252,8 +347,9 @@ class Unmasking:
             self._refuse_unasked(client, opened)
             return False
         self._receipt(client, opened)
-        told = zip(last.rules.held_by(place), opened.digests, strict=False)
-        if any(digest != last.sums[seed] for seed, digest in told):
+        told = dict(zip(last.rules.held_by(place), opened.digests, strict=False))
+        self._confirmation.told(client, told)
+        if any(digest != last.sums[seed] for seed, digest in told.items()):
             self._name_wrong(client, opened.round)
         return True
 
@@ -282,26 +378,42 @@ class Unmasking:
         self.renew()
 
     @property
+    def unfit(self) -> dict[ClientId, str]:
+        """Whose answers are not in the sum of the round that is closing, and why."""
+        return self._unfit
+
+    @property
     def is_opening(self) -> bool:
         """Whether keyholders are waited for."""
         return self._current is not None
 
-    def _list(self, whole: Open, reason: str) -> None:
-        listed = Listed(
-            round=RoundId(whole.round),
-            reason=reason,
-            digest=whole.digest.hex(),
-            clients=[entry.client for entry in whole.entries],
-        )
+    def _listed_before(self, number: RoundId) -> Listed | None:
+        """What was written of this round by a coordinator that ended."""
         open_round = self._ledger.open_round_now()
-        before = open_round.listed if open_round is not None else None
-        if before is None:
-            self._ledger.list_round(listed)
-        elif before.digest != listed.digest:
-            raise LedgerDamaged(
-                f"the answers to round {whole.round} are not those of the list that keyholders"
-                " may have been told"
-            )
+        assert open_round is not None and open_round.number == number
+        return open_round.listed
+
+    def _take_out(self, clients: Collection[ClientId]) -> None:
+        """Of the sum; what they sent lies in the ledger. Raises LedgerDamaged."""
+        for kept in self._listed_of(self._answers.named(clients)):
+            self._answers.take_out(kept.named.client, self._read(kept))
+        often = self._answers.weigh_again()
+        for kept in self._listed_of(often.keys()):
+            self._answers.count_again(kept.named.client, self._read(kept), often[kept.named])
+
+    def _listed_of(self, answers: Collection[rounds.Named]) -> Iterator[Kept]:
+        """These, from the ledger."""
+        kept = self._ledger.kept() if answers else ()
+        return (one for one in kept if one.named in answers)
+
+    def _read(self, kept: Kept) -> Update:
+        """Raises LedgerDamaged."""
+        try:
+            update = messages.read_from_client(kept.read())
+        except (OSError, WireError) as bad:
+            raise LedgerDamaged(f"the answer of {kept.named.client}: {bad}") from bad
+        assert isinstance(update, Update)
+        return update
 
     def _is_current(self, run: RunId, number: RoundId) -> bool:
         current = self._current
@@ -317,16 +429,24 @@ class Unmasking:
     @property
     def _payload_bytes(self) -> int:
         assert self._masking is not None
-        return packing.payload_bytes(self._answers.body, values.TAIL, self._masking.bits)
+        return packing.payload_bytes(self._answers.body, self._answers.tail, self._masking.bits)
 
     # The machine
 
     def _move(
-        self, event: opening.Event, sums: dict[tuple[int, bytes], bytes] | None = None
+        self,
+        event: opening.Event | looking.Looked,
+        sums: dict[tuple[int, bytes], bytes] | None = None,
     ) -> None:
         if (current := self._current) is None:
             return
+        if current.looks is not None:
+            self._move_looking(current, *current.looks, event)
+            return
         assert current.state is not None
+        if isinstance(event, looking.Looked):
+            # It was asked before the others had settled the list.
+            return
         current.state, effects = opening.step(current.state, event, current.rules)
         for one, piece in (sums or {}).items():
             if one in current.state.came:
@@ -352,21 +472,91 @@ class Unmasking:
                         self._name_wrong(current.rules.names[place], current.whole.round)
                     whole = structs.replace(current.whole, entries=())
                     self._last = _Opened(whole, current.rules, sums)
+                    assert current.state is not None
+                    self._confirmation.opened(whole.round, current.state, sums, current.rules)
                     self._answers.take_mean(current.means[sums])
                     self._end(current)
                 case opening.GiveUp(reason):
                     self._answers.give_up(reason)
                     self._end(current)
                 case WakeAt(at):
-                    self._end_alarm()
-                    self._alarm = self._loop.call_at(at, self._wake)
+                    self._alarm_at(at)
+
+    def _move_looking(
+        self,
+        current: _Open,
+        state: looking.State,
+        rules: looking.Rules,
+        event: opening.Event | looking.Looked,
+    ) -> None:
+        if isinstance(event, opening.Told | opening.Heard | opening.Tried):
+            return
+        following, effects = looking.step(state, event, rules)
+        current.looks = following, rules
+        self._perform_looking(current, effects)
+
+    def _perform_looking(self, current: _Open, effects: list[looking.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case looking.Ask(place):
+                    self._ask(current, current.rules.names[place], frozenset(), looks=True)
+                case looking.Settle(unfit, slow):
+                    self._settle(current, unfit, slow)
+                case looking.GiveUp(reason):
+                    self._answers.give_up(reason)
+                    self._end(current)
+                case WakeAt(at):
+                    self._alarm_at(at)
+
+    def _settle(
+        self, current: _Open, unfit: Mapping[ClientId, opening.Places], slow: opening.Places
+    ) -> None:
+        """Nothing comes off the list, or onto it, from now on."""
+        assert current.looks is not None
+        looked, _ = current.looks
+        whole, reason = current.whole, current.listed.reason
+        why = {
+            client: f"what it sealed or signed does not hold, says {current.rules.named(places)}"
+            for client, places in unfit.items()
+        }
+        # Before the list without them is written down: killed in between, all look at it again, and
+        # for one answer a client has one strike.
+        self._tell_of_unfit(current, unfit, why)
+        self._take_out(why)
+        self._unfit = why
+        current.whole = whole = self._list_of(whole.run, whole.round, whole.base)
+        current.listed = _listed(whole, reason, looks=False, unfit=why)
+        self._ledger.list_round(current.listed)
+        left_s = looked.gives_up_at - self._loop.now()
+        current.rules = replace(current.rules, deadline_s=left_s)
+        self._begin_opening(current, slow)
+
+    def _tell_of_unfit(
+        self,
+        current: _Open,
+        unfit: Mapping[ClientId, opening.Places],
+        why: Mapping[ClientId, str],
+    ) -> None:
+        digests = {entry.client: entry.payload.hex() for entry in current.whole.entries}
+        for client, places in unfit.items():
+            _log.warning("round %d: %s is left out: %s", current.whole.round, client, why[client])
+            # One of so many tells the truth: so it is the client's doing.
+            if len(places) > current.rules.tolerated:
+                self._blame(client, why[client], Digest(digests[client]))
+
+    def _alarm_at(self, at: Seconds) -> None:
+        self._end_alarm()
+        self._alarm = self._loop.call_at(at, self._wake)
 
     def _wake(self) -> None:
         self._move(opening.Woke(self._loop.now()))
 
-    def _ask(self, current: _Open, name: ClientId, some: opening.Seeds) -> None:
-        _log.debug("asking %s for %d sums of masks", name, len(some))
-        wanted = structs.replace(current.whole, seeds=tuple(sorted(some)))
+    def _ask(
+        self, current: _Open, name: ClientId, some: opening.Seeds, *, looks: bool = False
+    ) -> None:
+        what = "to look at a list" if looks else f"for {len(some)} sums of masks"
+        _log.debug("asking %s %s", name, what)
+        wanted = structs.replace(current.whole, seeds=tuple(sorted(some)), looks=looks)
         for part in listing.parts(wanted, self._room()):
             self._say(Publish(Inbox(name), part))
 
@@ -374,7 +564,7 @@ class Unmasking:
         masking = current.whole.masking
         vectors = (
             packing.from_payload(
-                current.sums[seed, digest], current.whole.body, values.TAIL, masking.bits
+                current.sums[seed, digest], current.whole.body, current.whole.tail, masking.bits
             )
             for seed, digest in enumerate(sums)
         )
@@ -416,12 +606,23 @@ class Unmasking:
         self._facts.keyholders = self._keyholders.told()
 
 
+def _listed(
+    whole: Open, reason: str, *, looks: bool, unfit: Mapping[ClientId, str] | None = None
+) -> Listed:
+    return Listed(
+        round=RoundId(whole.round),
+        reason=reason,
+        digest=whole.digest.hex(),
+        clients=[entry.client for entry in whole.entries],
+        looks=looks,
+        unfit=dict(unfit or {}),
+    )
+
+
 def _fault(opened: Opened, place: int, current: _Open, each: int) -> str:
     """What is wrong with an answer, whatever its sums are worth."""
     if opened.digest != current.whole.digest:
         return "opens another list than it was asked about"
-    if opened.refused:
-        return ""
     held = current.rules.held_by(place)
     if len(opened.digests) != len(held):
         return f"tells {len(opened.digests)} digests of the {len(held)} seeds that it holds"

@@ -19,9 +19,19 @@ from typing import Protocol
 import msgspec
 from msgspec import structs
 
-from edge_client import conditions, link_quality, privacy, session, time_budget
+from edge_client import (
+    activity,
+    conditions,
+    disclosed,
+    link_quality,
+    privacy,
+    session,
+    time_budget,
+)
+from edge_client.activity import Measured, Now
 from edge_client.config import ClientConfig
 from edge_client.device_memory import DeviceMemory
+from edge_client.disclosed_file import DisclosedFile
 from edge_client.known_model import KnownModels
 from edge_client.link_quality import LinkQuality
 from edge_client.models import Models
@@ -29,6 +39,7 @@ from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.privacy import Terms
 from edge_client.rounds_done import RoundsDone
 from edge_client.session import Answer, Session
+from edge_client.told_presence import ToldPresence
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import (
     Done,
@@ -84,6 +95,10 @@ _SAY_AGAIN_S = 600.0
 """A device may be out of reach for days: that nothing has changed is said this rarely."""
 
 
+_SHOWN_EVERY_S = 0.25
+"""To somebody who looks at a screen."""
+
+
 class Trainers(Protocol):
     """Where work is done: `TrainerPool`, or what a benchmark puts in its place."""
 
@@ -106,8 +121,10 @@ class Agent:
         network: Network | None = None,
         on_denied: Callable[[str], None] = lambda reason: None,
         account: Credentials | None = None,
+        show: Callable[[Now], None] | None = None,
     ) -> None:
-        """`watch` hears every event before the machine does: for progress on a screen.
+        """`watch` hears every event before the machine does; `show` what is done now, whenever that
+        has changed: for progress on a screen.
 
         `reading` is where a device keeps its sensors, if not where Linux does; `network` is how it
         reaches its broker, if not over this machine's; `on_denied` hears why the broker will never
@@ -125,7 +142,7 @@ class Agent:
         self._rules = session.Rules(
             client=self._client,
             task=messages.task_name(config.task),
-            purposes=privacy.allowed(config.purposes, config.privacy),
+            purposes=config.purposes,
             program=f"fedmqtt {__version__}",
             label=config.label,
             resend_s=config.link.resend_s,
@@ -145,9 +162,14 @@ class Agent:
         self._may_be_unseen = False
         """On this connection's broker, by a coordinator that comes after us."""
         self._unproven = Seldom()
+        self._measured = Measured()
+        self._show = show
+        self._now: Now | None = None
+        """As it was shown last."""
         self._done = RoundsDone(config.state_dir / "rounds-done") if broker.seal else None
         """Where offers are signed: else whoever has the broker can make up any number of them."""
         self._known_models = KnownModels(config.state_dir / "known-models")
+        self._disclosed = DisclosedFile(config.state_dir, config.federation)
         self._signs_nothing = broker.context is not None and broker.seal is None
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
@@ -158,6 +180,9 @@ class Agent:
         self._topics = Topics(config.federation)
         self.link = MqttLink(
             loop, broker, self._topics, self._link_options(), self._on_link, network
+        )
+        self._told = ToldPresence(
+            loop, config.progress_s, lambda: self.link.spread_s, self._say_presence
         )
         # Until an offer says how many we are.
         self.link.spread_s = min(pace.UNTOLD_SPREAD_S, config.link.retry_max_s)
@@ -177,7 +202,14 @@ class Agent:
         stuck = sweep(self._outbox.folder) + self._memory.sweep(answers) + self._models.stuck
         remembering = tuple(filter(self._memory.has, answers))
         known_model = self._known_models.of(self._config.federation, self._rules.task)
-        self._happen(session.Started(self._loop.now(), answers, remembering, known_model))
+        told = self._disclosed.read()
+        if damaged:
+            # Which of what was begun they were the answers to is not known.
+            told = disclosed.count_all(told)
+        self._happen(session.Started(self._loop.now(), answers, remembering, known_model, told))
+        self._keep_told()
+        if so_far := privacy.so_far(self._config.privacy, self._state.told):
+            self._log.info("%s", so_far)
         for answer in answers:
             self._settle_soon(answer)
         if self._signs_nothing:
@@ -211,6 +243,7 @@ class Agent:
         if self._ticket is not None:
             self._trainers.cancel(self._ticket)
         self._unsettled.clear()
+        self._told.stop()
         # A model that has just come must not begin another job.
         self._fetching = None
         self._models.close()
@@ -243,12 +276,32 @@ class Agent:
 
     def _happen(self, event: session.Event) -> None:
         self._watch(event)
-        trouble_before = self._state.trouble
+        trouble_before, job_before = self._state.trouble, self._state.job
         self._state, effects = session.step(self._state, event, self._rules)
+        if type(self._state.job) is not type(job_before):
+            self._measured = Measured()
         if self._state.trouble and self._state.trouble != trouble_before:
             self._log.error("%s", self._state.trouble)
         for effect in effects:
             self._perform(effect)
+        self._look_at_work()
+
+    def _look_at_work(self) -> None:
+        """Whether something else is done now than a moment ago, or more of it is done."""
+        self._measured.fetched_bytes = self._models.fetched_bytes
+        now = activity.of(self._state, self._measured)
+        if now == self._now:
+            return
+        self._now = now
+        if now.is_online:
+            self._told.is_now(activity.told(now, link_quality.kbps(self._quality) or 0.0))
+        if self._show is not None:
+            self._show(now)
+
+    def _say_presence(self) -> None:
+        if self._state.online:
+            said = session.presence(self._state, self._rules)
+            self._perform(Publish(PresenceOf(self._client), said))
 
     def _on_link(self, event: LinkEvent) -> None:
         now = self._loop.now()
@@ -271,8 +324,11 @@ class Agent:
                 what = f"dropped what came in {self._topics.path(address)}: {reason}"
                 if told := self._unproven.heard(now, what):
                     self._happen(session.Troubled(now, told))
-            case Acknowledged(_, size_bytes, sent_at):
+            case Acknowledged(address, size_bytes, sent_at):
                 self._quality = link_quality.after(self._quality, size_bytes, sent_at, now)
+                if isinstance(address, UpdatePart):
+                    self._measured.sent_bytes += size_bytes
+                    self._look_at_work()
             case Arrived():
                 try:
                     self._on_arrival(now, event)
@@ -333,6 +389,7 @@ class Agent:
                 self._happen(session.PresenceSeen(now, presence))
             case ModelChunk() as address:
                 self._models.take(address, arrived.payload)
+                self._look_at_work()
             case _:
                 pass
 
@@ -366,6 +423,9 @@ class Agent:
 
     def _perform(self, effect: session.Effect) -> None:
         match effect:
+            case Publish(PresenceOf() as to, Presence(online=True) as said):
+                told = self._told.take()
+                self.link.perform(Publish(to, structs.replace(said, activity=told)))
             case Publish():
                 self.link.perform(effect)
             case WakeAt(at):
@@ -382,6 +442,7 @@ class Agent:
             case session.Stop():
                 self._stop_job(effect.round)
             case session.Send(answer, lane):
+                self._keep_told()
                 address = UpdatePart(lane, self._client, answer.round, "0")
                 # Over a slow link it is still going when its timer runs out.
                 if not self.link.is_on_its_way(address):
@@ -390,12 +451,15 @@ class Agent:
             case session.SendChunks():
                 # It names what is missing by now, and takes an earlier one's place: at once, since
                 # streams go one after the other.
+                self._keep_told()
                 self._sending[effect.answer.digest] = effect
                 self.link.stream(self._parts(effect))
             case session.Forget(answer, accepted, counted):
                 self._let_go(answer)
                 with self._disk_trouble_told(answer):
-                    # In this order: an answer that is found again is sent and receipted again.
+                    # In this order: an answer that is found again is counted, sent and receipted
+                    # again.
+                    self._disclosed.keep(self._state.told)
                     self._memory.settle(answer, accepted, counted)
                     self._outbox.forget(answer)
             case session.Leave(back_at):
@@ -419,15 +483,15 @@ class Agent:
 
     def _work(self, offer: Offer, purpose: Purpose) -> None:
         self._log.info("round %d: %s", offer.round, purpose)
-        if self._state.known_model:
-            try:
-                self._keep_model()
-            except OSError as bad:
-                # Posted: a failure must not happen within the event that led here.
-                reason = f"the kind of model cannot be kept: {bad.filename}: {bad.strerror}"
-                failed = session.Failed(self._loop.now(), offer.run, offer.round, reason)
-                self._loop.post(lambda: self._happen(failed))
-                return
+        try:
+            self._disclosed.keep(self._state.told)
+            self._keep_model()
+        except OSError as bad:
+            # Posted: a failure must not happen within the event that led here.
+            reason = f"what this round tells cannot be kept: {bad.filename}: {bad.strerror}"
+            failed = session.Failed(self._loop.now(), offer.run, offer.round, reason)
+            self._loop.post(lambda: self._happen(failed))
+            return
         job = Job(
             client=self._client,
             purpose=purpose,
@@ -438,10 +502,7 @@ class Agent:
             run=offer.run,
             round=offer.round,
             base=offer.model.digest,
-            # What one client measures is not told beside a masked answer.
-            measure_base=sortition.invites(offer, self._client, "evaluate")
-            and "evaluate" in self._rules.purposes
-            and offer.masking is None,
+            measure_base=self._measures(offer),
             fingerprint=offer.model.fingerprint,
             training=offer.training,
             codec=self._codec(offer, purpose),
@@ -451,14 +512,30 @@ class Agent:
             stop_at=self._stop_at(offer),
             label=self._config.label,
             mask=self._mask(offer),
+            report_s=self._report_s,
         )
         self._ticket = self._trainers.submit(
             job, lambda said: self._on_trainer(offer.run, offer.round, said)
         )
 
+    def _measures(self, offer: Offer) -> bool:
+        """Whether who trains measures the base too."""
+        if offer.masking is not None:
+            # Under the mask: so it is hidden as its owner asks, whatever else is not.
+            return offer.masking.is_measured and "evaluate" in self._config.purposes
+        is_invited = sortition.invites(offer, self._client, "evaluate")
+        return is_invited and "evaluate" in session.willing(self._state, self._rules)
+
     def _keep_model(self) -> None:
-        kept = self._state.known_model
-        self._known_models.keep(self._config.federation, self._rules.task, kept)
+        if kept := self._state.known_model:
+            self._known_models.keep(self._config.federation, self._rules.task, kept)
+
+    def _keep_told(self) -> None:
+        """What was begun is on the disk, and so is its answer: it counts again at a start."""
+        try:
+            self._disclosed.keep(self._state.told)
+        except OSError as bad:
+            self._log.error("%s: %s", bad.filename, bad.strerror)
 
     def _mask(self, offer: Offer) -> Mask | None:
         if offer.masking is None:
@@ -469,8 +546,14 @@ class Agent:
             masking=msgspec.msgpack.encode(offer.masking),
             federation=self._config.federation,
             signing_key=self._account.signing_key,
-            ticket=self._account.ticket,
         )
+
+    @property
+    def _report_s(self) -> Seconds:
+        """How often the trainer tells how far it is."""
+        if self._show is not None:
+            return _SHOWN_EVERY_S
+        return self._config.progress_s or math.inf
 
     def _stop_at(self, offer: Offer) -> Seconds:
         """When training has to end with what it has."""
@@ -494,6 +577,8 @@ class Agent:
         match said:
             case Progress(fraction=fraction):
                 self._log.debug("round %d: %.0f%%", round_id, fraction * 100)
+                self._measured.work = said
+                self._look_at_work()
             case Done():
                 self._ticket = None
                 answer = Answer(said.run, said.round, said.digest, said.size_bytes)
@@ -567,6 +652,7 @@ class Agent:
             with suppress(OSError):
                 # Else at the next start: it belongs to no answer then.
                 self._memory.drop(answer)
+            self._keep_told()
             self._loop.post(
                 lambda: self._happen(session.AnswerGone(self._loop.now(), answer, reason))
             )

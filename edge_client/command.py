@@ -5,6 +5,7 @@ what training changed. The data itself never leaves the device.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from msgspec import structs
 
-from edge_client import privacy
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.config import ClientConfig
+from edge_client.progress_line import Owner
 from edge_client.trainer_pool import TrainerPool
 from fedmqtt import credentials, settings
 from fedmqtt.command_line import EXIT_DENIED
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="folder of this device's own data")
     parser.add_argument("--state", metavar="DIR", help="folder for answers not yet received")
     parser.add_argument(
+        "--at-least",
+        choices=("plain", "trusted", "keyholders"),
+        help="how answers must be hidden: not, from all but one aggregator, from any one party;"
+        " unless given, as well as any was before",
+    )
+    parser.add_argument(
         "--accept-model",
         metavar="FINGERPRINT",
         help="train models that are built otherwise than the first, as the refusal named them",
@@ -60,6 +67,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--insecure", action="store_true", help="also unencrypted, in a network that you trust"
+    )
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "line", "changes", "rounds"),
+        default="auto",
+        help="what it does now, as one line that is drawn anew, as a line for each change, or as"
+        " one quiet line for each round; auto: the first on a terminal, else the log alone",
+    )
+    parser.add_argument(
+        "--install-service",
+        action="store_true",
+        help="write a systemd unit that starts this client with these words, and end",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="--install-service replaces another's unit"
     )
     parser.add_argument(
         "--print-config",
@@ -93,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _refuse(f"data folder {config.data}: no such folder; choose another with --data")
     if fault := state_dir_fault(config.state_dir):
         return _refuse(f"{fault}; choose another with --state")
+    if arguments.install_service:
+        return _install(arguments)
     try:
         lock = FolderLock(config.state_dir)
     except FolderInUse as other:
@@ -108,8 +132,18 @@ def run(arguments: argparse.Namespace) -> int:
         denied.append(reason)
         loop.stop()
 
+    owner = Owner(arguments.progress, loop.now)
     try:
-        agent = Agent(loop, broker, config, pool, on_denied=end, account=account)
+        agent = Agent(
+            loop,
+            broker,
+            config,
+            pool,
+            watch=owner.hear,
+            on_denied=end,
+            account=account,
+            show=owner.show,
+        )
         agent.start()
     except BrokerUrlError as bad:
         return _refuse(str(bad))
@@ -117,6 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
         what = f"{bad.filename}: {bad.strerror}"
         return _refuse(f"{what}; mend that, or choose another folder with --state")
     loop.run()
+    owner.end()
     agent.stop()
     pool.close()
     loop.close()
@@ -128,20 +163,38 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _install(arguments: argparse.Namespace) -> int:
+    # Here: a client that waits has no use for it.
+    from edge_client import service_unit
+
+    try:
+        is_root = os.geteuid() == 0
+        told = service_unit.install(arguments, is_root=is_root, home=Path.home())
+    except service_unit.NotInstalled as why:
+        return _refuse(str(why))
+    sys.stdout.write(f"{told}\n")
+    return 0
+
+
 def _privacy_fault(config: ClientConfig, account: Credentials | None) -> str:
     """Why it could never take part, or nothing."""
-    at_least = config.privacy.at_least
-    if at_least == "plain":
-        return ""
-    if not privacy.allowed(config.purposes, config.privacy):
+    asked = config.privacy
+    hides = [
+        f"privacy.{name} is {getattr(asked, name)!r}"
+        for name, nothing in (("at_least", ("", "plain")), ("epsilon_max", (0.0,)))
+        if getattr(asked, name) not in nothing
+    ]
+    if hides and "train" not in config.purposes:
         return (
-            f"privacy.at_least is {at_least!r}, with which a client only trains, and purposes are"
+            f"{hides[0]}, with which a client only trains, and purposes are"
             f" {', '.join(config.purposes)}: that leaves nothing to do"
         )
-    if account is None or not account.pinned:
+    if asked.noise_min:
+        hides.append(f"privacy.noise_min is {asked.noise_min!r}")
+    if hides and (account is None or not account.pinned):
         return (
-            f"privacy.at_least is {at_least!r}, and this client knows no keyholder: give it the"
-            " --credentials of a kit where some are enrolled"
+            f"{hides[0]}, and this client knows no keyholder: give it the --credentials of a kit"
+            " where some are enrolled"
         )
     return ""
 
@@ -173,6 +226,8 @@ def _config(
     given = {name: value for name in _FLAGS if (value := getattr(arguments, name)) is not None}
     if arguments.accept_model is not None:
         given["privacy.accept_model"] = arguments.accept_model
+    if arguments.at_least is not None:
+        given["privacy.at_least"] = arguments.at_least
     if arguments.credentials is None:
         config = _read(arguments, given)
         return config, parse_broker_url(config.broker), None

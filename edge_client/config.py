@@ -130,6 +130,15 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "fit, new rounds are declined; what waits is never dropped.",
         ),
     ] = 2_000_000_000
+    progress_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="While it trains, the client tells how far it is every so many seconds,\n"
+            "and more seldom in a large fleet; 0 tells what it does, and not how far it is.",
+        ),
+    ] = 5.0
     link: Link = field(default_factory=Link)
     trainer: Trainer = field(default_factory=Trainer)
     conditions: Annotated[Conditions, Meta(description="When the device takes part at all.")] = (

@@ -1,20 +1,32 @@
 """A change as it leaves a device whose answers are masked: nothing of it can be read but its sum
 with others.
 
-Its numbers, and what the client counts for, are under the mask; all else that an update may say of
-its client's data is left out.
+Its numbers, what the client counts for and what it measured are under the mask; all else that an
+update may say of its client's data is left out.
 """
+
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edge_client.training_job import Job, Mask
 from fedmqtt import codec_chance
-from fedmqtt.messages import Masking, Update, method_name
+from fedmqtt.messages import Masked, Masking, Measures, Update, method_name
 from fedmqtt.weights import Array
 from learning_tasks.seam import TaskError, Trained
 
+if TYPE_CHECKING:
+    from fedmqtt.masking.packing import Words
 
-def update(job: Job, mask: Mask, fingerprint: str, change: Array, trained: Trained) -> Update:
+
+def update(
+    job: Job,
+    mask: Mask,
+    fingerprint: str,
+    change: Array,
+    trained: Trained,
+    measures: Measures | None = None,
+) -> Update:
     """`change`: what training changed of what is shared, float32, shape (size,).
 
     Raises TaskError where that cannot be masked.
@@ -23,9 +35,7 @@ def update(job: Job, mask: Mask, fingerprint: str, change: Array, trained: Train
     from fedmqtt.masking import client, values
 
     masking = msgspec.msgpack.decode(mask.masking, type=Masking)
-    chances = codec_chance.of_answer(job.seed, job.round, job.client)
     try:
-        words = values.to_words(masking, change, trained.sample_count, chances)
         masked, payload = client.mask(
             masking,
             mask.federation,
@@ -33,12 +43,31 @@ def update(job: Job, mask: Mask, fingerprint: str, change: Array, trained: Train
             job.run,
             job.round,
             job.base,
-            words,
+            words(job, masking, change, trained, measures),
+            values.body_size(masking, change.size),
             mask.signing_key,
-            mask.ticket,
         )
     except ValueError as bad:
         raise TaskError(f"what training changed cannot be masked: {bad}") from bad
+    return unseen(job, fingerprint, masked, payload)
+
+
+def words(
+    job: Job,
+    masking: Masking,
+    change: Array,
+    trained: Trained,
+    measures: Measures | None = None,
+) -> "Words":
+    """What is masked, shape (body + tail,). Raises ValueError where that cannot be."""
+    from fedmqtt.masking import values
+
+    chances = codec_chance.of_answer(job.seed, job.round, job.client)
+    return values.to_words(masking, change, trained.sample_count, chances, measures)
+
+
+def unseen(job: Job, fingerprint: str, masked: Masked, payload: bytes) -> Update:
+    """The answer of which nothing is to be read but the sum with others'."""
     return Update(
         run=job.run,
         round=job.round,

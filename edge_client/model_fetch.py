@@ -67,6 +67,15 @@ class ModelFetch:
         self.stuck = sweep(folder)
         """What an earlier life left half fetched and could not be removed, and why."""
 
+    @property
+    def fetched_bytes(self) -> int:
+        """Of what is being fetched, if anything is."""
+        fetch = self._fetch
+        if fetch is None or not fetch.is_wanted:
+            return 0
+        left = fetch.missing.left * fetch.model.chunk_bytes
+        return max(0, fetch.model.size_bytes - left)
+
     def path(self, digest: Digest, ending: str = MODEL) -> Path:
         return self._folder / f"{digest}{ending}"
 

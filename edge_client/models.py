@@ -80,6 +80,11 @@ class Models:
         """What an earlier life left half fetched and could not be removed, and why."""
         return self._fetch.stuck
 
+    @property
+    def fetched_bytes(self) -> int:
+        """Of the model, or of the deltas that lead to it, where that is being fetched."""
+        return self._fetch.fetched_bytes
+
     def path(self, digest: Digest) -> Path:
         return self._fetch.path(digest)
 

@@ -20,7 +20,8 @@ in the outbox on disk, and is sent at each connect and again when no receipt com
 import math
 from dataclasses import dataclass, field, replace
 
-from edge_client import privacy
+from edge_client import disclosed, privacy
+from edge_client.disclosed import NOTHING, Disclosed
 from edge_client.privacy import Terms
 from fedmqtt import own_presence, sortition
 from fedmqtt.chunks import Ranges
@@ -152,6 +153,8 @@ class Session:
     """Within how long the coordinator wants its clients to return."""
     known_model: str = ""
     """The fingerprint of the models that this device trains, where it keeps to one."""
+    told: Disclosed = NOTHING
+    """To this federation so far: on the disk before anything more is begun, or sent."""
 
     @property
     def token(self) -> str:
@@ -169,6 +172,8 @@ class Started:
     """Those of them with which something is to be remembered."""
     known_model: str = ""
     """The fingerprint of the models that an earlier life trained, where it keeps to one."""
+    told: Disclosed = NOTHING
+    """By an earlier life to this federation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,15 +394,20 @@ def owes_memory(state: Session, run: RunId) -> bool:
     return any(one.remembers and one.answer.run == run for one in state.owed)
 
 
+def willing(state: Session, rules: Rules) -> tuple[Purpose, ...]:
+    """What this client takes part in, when nothing hinders it."""
+    return privacy.allowed(rules.purposes, rules.terms, state.told)
+
+
 def presence(state: Session, rules: Rules) -> Presence:
     """What this client says of itself while it is connected."""
-    willing = () if state.hindrance else rules.purposes
+    would = () if state.hindrance else willing(state, rules)
     return Presence(
         online=True,
         session=state.token,
         task=rules.task,
-        purposes=tuple(purpose for purpose in willing if purpose != "describe"),
-        describes="describe" in willing,
+        purposes=tuple(purpose for purpose in would if purpose != "describe"),
+        describes="describe" in would,
         program=rules.program,
         label=rules.label,
         draws=True,
@@ -412,12 +422,8 @@ def has_namesake(state: Session) -> bool:
 
 def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
     match event:
-        case Started(at, answers, remembering, known_model):
-            owed = tuple(
-                Owed(answer, _lane(rules, 1), at, remembers=answer in remembering)
-                for answer in answers
-            )
-            return replace(state, owed=owed, known_model=known_model), []
+        case Started():
+            return _start(state, event, rules)
         case Connected():
             return _connect(state, event, rules)
         case Disconnected():
@@ -448,6 +454,27 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
 
 
 # Coming and going
+
+
+def _start(state: Session, event: Started, rules: Rules) -> tuple[Session, list[Effect]]:
+    told = event.told
+    answers: list[Answer] = []
+    forgets: list[Effect] = []
+    for answer in event.answers:
+        before = told
+        told = disclosed.finish(told, answer.run, answer.round)
+        # It was finished as its round was given up, or as the program ended, and others were made
+        # since. That it was sent is not known: so it counts, and is not sent again.
+        if told is not before and privacy.is_above(rules.terms.asked, told.spent):
+            forgets.append(Forget(answer))
+        else:
+            answers.append(answer)
+    owed = tuple(
+        Owed(answer, _lane(rules, 1), event.at, remembers=answer in event.remembering)
+        for answer in answers
+    )
+    told = disclosed.start(told)
+    return replace(state, owed=owed, known_model=event.known_model, told=told), forgets
 
 
 def _connect(state: Session, event: Connected, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -586,7 +613,7 @@ def _follow(
 ) -> tuple[Session, list[Effect]]:
     """Take the offer up or turn it down. It has come at `event.at`, and no other is worked on."""
     offer = event.offer
-    purpose = _purpose(offer, rules)
+    purpose = _purpose(state, offer, rules)
     if purpose is None:
         return replace(state, passed_over=True), []
     if _owes(state, offer):
@@ -597,7 +624,7 @@ def _follow(
         return replace(state, invitation=event), []
     if reason := _why_not(state, offer, purpose, rules):
         return state, _decline(state, offer, reason, rules)
-    if reason := privacy.fault(offer, purpose, rules.terms, state.known_model):
+    if reason := privacy.fault(offer, purpose, rules.terms, state.known_model, state.told):
         # Its owner has to know: it will be so in each round.
         state, births = _trouble(state, reason, rules)
         return state, births + _decline(state, offer, reason, rules)
@@ -658,10 +685,10 @@ def _is_for(job: Job, run: RunId, round_id: RoundId) -> bool:
     return (job.offer.run, job.offer.round) == (run, round_id)
 
 
-def _purpose(offer: Offer, rules: Rules) -> Purpose | None:
+def _purpose(state: Session, offer: Offer, rules: Rules) -> Purpose | None:
     for purpose in PURPOSES:
         # Whoever is invited by name was willing a moment ago, and tells that it is not any more.
-        would = offer.sortition is None or purpose in rules.purposes
+        would = offer.sortition is None or purpose in willing(state, rules)
         if would and sortition.invites(offer, rules.client, purpose):
             return "describe" if purpose == "train" and offer.describes else purpose
     return None
@@ -745,8 +772,9 @@ def _drop_job(state: Session) -> tuple[Session, list[Effect]]:
 def _start_work(state: Session, digest: Digest, rules: Rules) -> tuple[Session, list[Effect]]:
     match state.job:
         case Fetching(offer, purpose, closes_at) if offer.model.digest == digest:
-            if purpose == "train" and privacy.pins_model(offer, rules.terms.asked):
+            if purpose == "train" and privacy.pins_model(offer, rules.terms, state.told):
                 state = replace(state, known_model=offer.model.fingerprint)
+            state = replace(state, told=disclosed.begin(state.told, offer, purpose))
             return replace(state, job=Working(offer, purpose, closes_at)), [Work(offer, purpose)]
         case _:
             return state, []
@@ -760,11 +788,13 @@ def _finish(state: Session, event: Finished, rules: Rules) -> tuple[Session, lis
         return state, [Forget(answer)]
     lane = _lane(rules, state.job.offer.lanes)
     owed = Owed(answer, lane, at, remembers=event.remembers)
-    had_trouble = bool(state.trouble)
-    state = replace(state, job=None, trouble="", owed=(*state.owed, owed))
+    before = presence(state, rules)
+    told = disclosed.finish(state.told, answer.run, answer.round)
+    state = replace(state, job=None, trouble="", owed=(*state.owed, owed), told=told)
     state, sends = _send_due(state, at, rules)
-    # The presence still tells of the trouble that is over.
-    births = [_birth(state, rules)] if had_trouble and state.online else []
+    # The presence still tells of the trouble that is over, and of what is not done any more: who
+    # has answered under a mask measures nothing in the open.
+    births = [_birth(state, rules)] if presence(state, rules) != before and state.online else []
     state, next_work = _take_invitation(state, at, rules)
     return state, births + sends + next_work
 

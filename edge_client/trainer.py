@@ -18,6 +18,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,7 @@ from edge_client import (
     remembered,
     training_job,
 )
+from edge_client.batch_count import BatchCount
 from edge_client.control_variates import Control
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox
@@ -47,7 +49,6 @@ from edge_client.training_job import (
     Failed,
     Job,
     PipeError,
-    Progress,
     Rebuild,
     Rebuilt,
     Stop,
@@ -76,7 +77,8 @@ from learning_tasks.seam import Progress as Heard
 _PR_SET_PDEATHSIG = 1
 """Of `prctl` in linux/prctl.h."""
 _PROGRESS_STEP = 0.05
-"""The agent hears of progress in steps of this fraction: each is a wake-up on the device."""
+"""The agent hears of progress in steps of this fraction, and each `Job.report_s`: each is a wake-up
+on the device."""
 
 
 class _Stopped(Exception):
@@ -97,7 +99,9 @@ class _Agent:
         self._is_busy = False
         self._is_gone = False
         self._is_stopped = False
-        self._reported = 0.0
+        self._reported, self._reported_at = 0.0, -math.inf
+        self._report_s = math.inf
+        self._batches = BatchCount(0)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next_job(self) -> Job | Rebuild | None:
@@ -105,7 +109,11 @@ class _Agent:
         self._is_busy = False
         job = self._jobs.get()
         self._is_busy = job is not None
-        self._reported = 0.0
+        self._reported, self._reported_at = 0.0, -math.inf
+        if isinstance(job, Job):
+            self._report_s = job.report_s
+            is_local_sgd = job.purpose == "train" and job.method.sends == "change"
+            self._batches = BatchCount(job.training.epochs if is_local_sgd else 0)
         # It may have been killed right after it gave us this, as while we were starting. The thread
         # says so first and looks whether we are busy then: one of both sees the other.
         return None if self._is_gone else job
@@ -119,9 +127,12 @@ class _Agent:
         """Called by the task often. Raises _Stopped when the job has become pointless."""
         if self._is_stopped:
             raise _Stopped
-        if fraction - self._reported >= _PROGRESS_STEP:
-            self._reported = fraction
-            self.say(Progress(fraction=fraction))
+        counted = self._batches.heard(fraction)
+        now = time.monotonic()
+        is_step = fraction - self._reported >= _PROGRESS_STEP
+        if is_step or (fraction > self._reported and now >= self._reported_at + self._report_s):
+            self._reported, self._reported_at = fraction, now
+            self.say(structs.replace(counted, fraction=fraction))
 
     def _listen(self) -> None:
         # Whoever says what is no message is not our agent.
@@ -261,7 +272,7 @@ def _train(
 ) -> tuple[Update, Remembered | None]:
     # Now, not after hours of training.
     codec_chain.read(job.codec)
-    measured = _measure(job, division, base, progress) if job.measure_base else None
+    measured = _measure_beside(job, division, base, progress) if job.measure_base else None
     data = _data(job.task, job.data_dir, job.client, "train")
     begun = control_variates.begin(job, division, published, _remembered(job))
     trained = local_training.train(
@@ -362,13 +373,10 @@ def update(
 
     Raises TaskError where that cannot be sent.
     """
-    found = division.layout.flatten(trained.weights)
-    # A gradient travels as the change that a step with rate 1 makes.
-    change = -found if job.method.sends == "gradient" else found - base
-    shared = division.shared_of(change)
+    shared = shared_change(job, division, base, trained)
     fingerprint = division.layout.fingerprint
     if job.mask is not None:
-        return masked_answer.update(job, job.mask, fingerprint, shared, trained), None
+        return masked_answer.update(job, job.mask, fingerprint, shared, trained, measures), None
     own = None if begun is None else begun.after(division, shared, trained)
     try:
         outgoing = local_methods.encode(job, shared, before, division.shared.shapes, own)
@@ -392,6 +400,34 @@ def update(
         payload=memoryview(outgoing.payload),
     )
     return answer, outgoing.remembered
+
+
+def shared_change(
+    job: Job, division: Division, base: weights.Array, trained: Trained
+) -> weights.Array:
+    """How far training moved what is shared of the model, or would move it; shape (size,)."""
+    found = division.layout.flatten(trained.weights)
+    # A gradient travels as the change that a step with rate 1 makes.
+    change = -found if job.method.sends == "gradient" else found - base
+    return division.shared_of(change)
+
+
+def _measure_beside(
+    job: Job, division: Division, base: weights.Array, progress: Heard
+) -> Measures | None:
+    """Before training. None where the answer is masked and there is nothing to measure with."""
+    try:
+        found = _measure(job, division, base, progress)
+        if job.mask is not None:
+            # No coordinator will see that it cannot be read.
+            _check_readable(Evaluation(run=job.run, round=job.round, base=job.base, measures=found))
+    except TaskError as bad:
+        if job.mask is None:
+            raise
+        # All that train are asked, and told by nobody apart: this one's change counts all the same.
+        sys.stderr.write(f"round {job.round} is not measured: {bad}\n")
+        return None
+    return found
 
 
 def _measure(job: Job, division: Division, base: weights.Array, progress: Heard) -> Measures:

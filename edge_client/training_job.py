@@ -26,7 +26,6 @@ class Mask(Struct, frozen=True, kw_only=True):
     """The offer's, as it is encoded: it may have longer lists than the pipe lets through."""
     federation: str
     signing_key: str
-    ticket: str
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -64,6 +63,8 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     """What the owner calls this kind of device."""
     mask: Mask | None = None
     """None: the answer can be read by the coordinator."""
+    report_s: float = math.inf
+    """How far it is, is told after so long too, and not in steps of the whole alone."""
 
 
 class Rebuild(Struct, frozen=True, kw_only=True, tag="rebuild"):
@@ -81,7 +82,16 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
+    """How far the training is; batches as they were counted, 0 where they cannot be."""
+
     fraction: float
+    epoch: int = 0
+    """The one that it is in, from 1."""
+    epochs: int = 0
+    batch: int = 0
+    """Of that epoch, the last that is done."""
+    batches: int = 0
+    """Of one epoch."""
 
 
 class Done(Struct, frozen=True, kw_only=True, tag="done"):

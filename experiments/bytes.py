@@ -159,13 +159,18 @@ def _outcome(
         answer_bytes=chain.size_bytes(layout.size, layout.shapes),
         accuracy=mean(map(_latest, played)),
         difference=mean(differences),
-        difference_error=(
-            stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
-        ),
+        difference_error=standard_error(differences),
         target_mb=_megabytes(uplinks),
         target_down_mb=_megabytes(downlinks),
         seeds=len(played),
     )
+
+
+def standard_error(differences: Sequence[float]) -> float | None:
+    """Of their mean; None of one."""
+    if len(differences) < 2:
+        return None
+    return stdev(differences) / math.sqrt(len(differences))
 
 
 def _latest(one: Played) -> float:

@@ -9,6 +9,10 @@ are, and no amplification is claimed.
 
   python experiments/dp_utility.py --mnist path/to/mnist
   python experiments/dp_utility.py --mnist path/to/mnist --devices 10000 --epsilons 0 4 1 --seeds 1
+  python experiments/dp_utility.py --mnist path/to/mnist --epsilons 2 --keyholders
+
+With `--keyholders` answers are masked for three of them, who add the noise: that is three times the
+variance, so that epsilon holds against one of them too who works with the coordinator.
 
 An epsilon of 0 stands for no noise and no clipping. A run with 1437 devices takes a second of one
 core.
@@ -17,9 +21,11 @@ Prints a table, and the result as JSON on the last line.
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, pstdev
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +36,10 @@ sys.path.insert(0, str(ROOT))
 from coordinator import differential_privacy
 from coordinator.differential_privacy import DifferentialPrivacy, Plan
 from coordinator.private_sum import PrivateRound, PrivateSum
-from experiments import program
+from experiments import keyholder_noise, program
 from experiments.tables import markdown
 from fedmqtt.fixed_point import ExactSum
+from fedmqtt.messages import Masking
 from learning_tasks import mnist_files
 
 DELTA = 1e-4
@@ -65,6 +72,8 @@ class Result:
     """The noise's norm on a round's mean, in clip norms."""
     accuracy: float
     spread: float
+    keyholders: bool = False
+    """Whether three of them add the noise."""
 
 
 def read(folder: Path, purpose: str) -> Digits:
@@ -94,14 +103,15 @@ def accuracy(model: Array, digits: Digits) -> float:
 def plan(epsilon: float, rounds: int, clip: float) -> Plan | None:
     if not epsilon:
         return None
-    chosen = DifferentialPrivacy(
-        noise="central",
-        epsilon=epsilon,
-        participations_max=rounds,
-        delta=DELTA,
-        clip_norm=clip,
+    return differential_privacy.plan(_chosen("central", epsilon, rounds, clip), rounds)
+
+
+def _chosen(
+    noise: Literal["central", "keyholders"], epsilon: float, rounds: int, clip: float
+) -> DifferentialPrivacy:
+    return DifferentialPrivacy(
+        noise=noise, epsilon=epsilon, participations_max=rounds, delta=DELTA, clip_norm=clip
     )
-    return differential_privacy.plan(chosen, rounds)
 
 
 def train(train_on: Digits, made: Plan | None, rounds: int, rate: float, seed: int) -> Array:
@@ -124,14 +134,41 @@ def measure(
 ) -> Result:
     made = plan(epsilon, rounds, CLIP)
     rate = RATE if made is None else RATE_CLIPPED
-    found = []
-    for seed in range(seeds):
-        chosen = np.random.default_rng([seed, devices]).permutation(len(everybody.labels))[:devices]
-        mine = Digits(everybody.images[chosen], everybody.labels[chosen])
-        found.append(accuracy(train(mine, made, rounds, rate, seed), judged))
+    found = [
+        accuracy(train(mine, made, rounds, rate, seed), judged)
+        for seed, mine in _drawn(everybody, devices, seeds)
+    ]
     sigma = 0.0 if made is None else made.sigma
     drowning = sigma * math.sqrt(SIZE) / devices
     return Result(devices, epsilon, sigma, drowning, mean(found), pstdev(found))
+
+
+def measure_masked(
+    everybody: Digits, judged: Digits, devices: int, epsilon: float, seeds: int, rounds: int
+) -> Result:
+    asked = _chosen("keyholders", epsilon, rounds, CLIP)
+    made, how = keyholder_noise.settled(asked, SIZE, devices, rounds)
+    found = [
+        accuracy(train_masked(mine, how, rounds, seed), judged)
+        for seed, mine in _drawn(everybody, devices, seeds)
+    ]
+    drowning = made.plan.noise_on_sums * math.sqrt(SIZE) / devices
+    sigma = made.plan.sigma
+    return Result(devices, epsilon, sigma, drowning, mean(found), pstdev(found), keyholders=True)
+
+
+def train_masked(train_on: Digits, how: Masking, rounds: int, seed: int) -> Array:
+    model = np.zeros(SIZE, np.float32)
+    for number in range(1, rounds + 1):
+        told = keyholder_noise.mean(how, steps(model, train_on), seed, number)
+        model = (model + RATE_CLIPPED * told.change).astype(np.float32)
+    return model
+
+
+def _drawn(everybody: Digits, devices: int, seeds: int) -> Iterator[tuple[int, Digits]]:
+    for seed in range(seeds):
+        chosen = np.random.default_rng([seed, devices]).permutation(len(everybody.labels))[:devices]
+        yield seed, Digits(everybody.images[chosen], everybody.labels[chosen])
 
 
 def main() -> None:
@@ -140,10 +177,14 @@ def main() -> None:
     arguments.add_argument("--epsilons", type=float, nargs="+", default=[0, 8, 4, 2, 1, 0.5])
     arguments.add_argument("--rounds", type=int, default=30)
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument(
+        "--keyholders", action="store_true", help="three of them add the noise, under masks"
+    )
     asked = arguments.parse_args()
+    how = measure_masked if asked.keyholders else measure
     everybody, judged = read(asked.mnist, "train"), read(asked.mnist, "test")
     found = [
-        measure(everybody, judged, devices, epsilon, asked.seeds, asked.rounds)
+        how(everybody, judged, devices, epsilon, asked.seeds, asked.rounds)
         for devices in asked.devices
         for epsilon in asked.epsilons
     ]

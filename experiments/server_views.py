@@ -46,7 +46,7 @@ def masked(change: Tensor, norm_max: float, seed: int) -> Seen:
     how = _masking(norm_max)
     words = values.to_words(how, change.float().numpy(), 1, _chances(seed, 0))
     payload = wire_bytes(how, words)
-    body = packing.from_payload(payload, change.numel(), values.TAIL, how.bits)[: -values.TAIL]
+    body = packing.from_payload(payload, change.numel(), values.COUNTS, how.bits)[: -values.COUNTS]
     return Seen(torch.from_numpy(values.centred(body, how.bits) * _step(how)))
 
 
@@ -55,7 +55,7 @@ def opened_sum(changes: Tensor, norm_max: float, sigma: float, seed: int) -> See
     of deviation sigma * norm_max on each number. changes: (clients, numbers), not yet clipped."""
     how = _masking(norm_max)
     terms, size = changes.shape
-    total = MaskedSum(size, values.TAIL, how.bits)
+    total = MaskedSum(size, values.COUNTS, how.bits)
     for number, change in enumerate(changes.float().numpy()):
         words = values.to_words(how, change, 1, _chances(seed, number))
         total.add(packing.to_payload(words, size, how.bits))
@@ -73,16 +73,23 @@ def opened_sum(changes: Tensor, norm_max: float, sigma: float, seed: int) -> See
 
 def wire_bytes(how: Masking, words: Words) -> bytes:
     """The payload that a client sends; the words are masked in place."""
-    key, ticket = _credentials()
-    _, payload = client.mask(how, _FEDERATION, _CLIENT, _RUN, _ROUND, _BASE, words, key, ticket)
+    _, payload = client.mask(
+        how,
+        _FEDERATION,
+        _CLIENT,
+        _RUN,
+        _ROUND,
+        _BASE,
+        words,
+        words.size - values.COUNTS,
+        _own_key(),
+    )
     return payload
 
 
 @cache
-def _credentials() -> tuple[str, str]:
-    key = signing.new_key()
-    federation = signing.new_key()
-    return key, signing.ticket(federation, _FEDERATION, _CLIENT, signing.public_key(key))
+def _own_key() -> str:
+    return signing.new_key()
 
 
 def _step(how: Masking) -> float:

@@ -28,6 +28,11 @@ COMMANDS = {
     "keyholder": ("keyholder.command", "open sums of masked answers, with other keyholders"),
     "aggregator": ("keyholder.aggregator_command", "open them alone, trusted by all devices"),
     "watch": ("round_monitor.command", "see a federation at work, from its broker's topics"),
+    "dashboard": ("round_monitor.dashboard_command", "the same in a browser: one page, live"),
+    "export": (
+        "round_monitor.export_command",
+        "its status for Home Assistant, Prometheus, TensorBoard, MLflow, or as JSON lines",
+    ),
     "health": ("coordinator.health_command", "does a federation's coordinator answer?"),
     "report": (
         "round_monitor.report_command",
@@ -104,6 +109,7 @@ EXTRAS = {
     "keyholder": "keyholder",
     "aggregator": "keyholder",
     "watch": "monitor",
+    "dashboard": "dashboard",
     "report": "monitor",
     "broker": "broker",
     "broker-kit": "security",

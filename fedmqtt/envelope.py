@@ -13,12 +13,14 @@ The link puts messages into envelopes and takes them out (`mqtt_link.py`), so th
 decoders meet only what is proven.
 """
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from fedmqtt.topics import CHANNELS, Address
 
 BY_COORDINATOR: Final = b"\xc1\x01"
 BY_DEVICE: Final = b"\xc1\x02"
+KEY_BYTES: Final = 32
+TICKET_BYTES: Final = 64
 
 
 class BadSignature(ValueError):
@@ -27,6 +29,15 @@ class BadSignature(ValueError):
 
 class RevokedKey(BadSignature):
     """Its writer might write there once."""
+
+
+class Author(NamedTuple):
+    """The device that signed a message."""
+
+    key: bytes
+    """Public, 32 bytes."""
+    ticket: bytes
+    """64 bytes: that the federation gave it that key."""
 
 
 class Seal(Protocol):
@@ -69,6 +80,14 @@ KEYS_MAY_BE_WANTED: Final = (
 
 def is_signed(address: Address) -> bool:
     return CHANNELS[type(address)].signed
+
+
+def author(address: Address, payload: bytes) -> Author | None:
+    """Who signed it, once a seal has opened it; None where that was no device."""
+    if not is_signed(address) or not payload.startswith(BY_DEVICE):
+        return None
+    key_end = len(BY_DEVICE) + KEY_BYTES
+    return Author(payload[len(BY_DEVICE) : key_end], payload[key_end : key_end + TICKET_BYTES])
 
 
 def clears(address: Address, payload: bytes) -> bool:

@@ -29,10 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser, whose: str) -> None:
 
 
 def find(
-    arguments: argparse.Namespace, roles: tuple[credentials.Role, ...]
+    arguments: argparse.Namespace,
+    roles: tuple[credentials.Role, ...],
+    *,
+    needs_name: bool = True,
 ) -> tuple[str, BrokerUrl]:
     """The federation's name, and its broker with the account. Raises ValueError, among them
-    CredentialsError and BrokerUrlError."""
+    CredentialsError and BrokerUrlError.
+
+    Without `needs_name` the name is empty where none is given.
+    """
     if arguments.credentials is not None:
         account, broker = credentials.broker_of(
             arguments.credentials, roles, arguments.broker or ""
@@ -43,9 +49,9 @@ def find(
                 f" {account.federation!r}"
             )
         return account.federation, broker
-    if arguments.federation is None:
+    if arguments.federation is None and needs_name:
         raise ValueError("give --federation NAME, as its coordinator calls it, or --credentials")
     broker = parse_broker_url(arguments.broker or _DEFAULT_BROKER)
     if not arguments.insecure and (fault := plaintext_fault(broker)):
         raise ValueError(fault)
-    return arguments.federation, broker
+    return arguments.federation or "", broker

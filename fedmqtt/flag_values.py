@@ -5,6 +5,7 @@ import math
 
 _MAX = 1e9
 """In whatever unit: what is larger is a slip, and could be no timer's and no file's."""
+_PORT_MAX = 65535
 
 
 def positive(text: str) -> float:
@@ -16,3 +17,10 @@ def positive(text: str) -> float:
     if not 0 < value <= _MAX:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, up to {_MAX:g}")
     return value
+
+
+def port(text: str) -> int:
+    """0 is any that is free. Raises ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and int(text) <= _PORT_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: expected 0 to {_PORT_MAX}")

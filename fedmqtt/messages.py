@@ -225,6 +225,8 @@ SEED_SHARE_MAX = 2048
 """Bytes of what is sealed to one keyholder."""
 ROUND_KEYS_MAX = 32
 """That a keyholder publishes ahead."""
+UNFIT_MAX = 1000
+"""Clients of a list that a keyholder names at once."""
 
 
 class RoundKey(Struct, frozen=True, array_like=True):
@@ -245,6 +247,13 @@ class Keyholder(Struct, frozen=True, array_like=True):
     place: Annotated[int, Meta(ge=0, lt=KEYHOLDERS_MAX)]
     """Which seeds it is given follows from it: see `fedmqtt/masking/seeds.py`."""
     key: RoundKey
+
+
+MASKED_METRICS_MAX = 20
+MASKED_CLASSES_MAX = 62
+"""So many cells, as letters and digits have, are what a masked answer has room for."""
+BLOCK_NORMS_MAX = 512
+"""Of a model of a million numbers, half a block each; more would make every offer longer."""
 
 
 class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -271,6 +280,16 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A larger change of one number is clipped to it."""
     norm_max: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """A change with a larger L2 norm is made as long; 0: its norm is not bounded."""
+    noise: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """Deviation of the noise that keyholders add under each seed, in clip norms; 0: none.
+    What a client sends then has a norm of at most `norm_steps`; see `noise_promise.py`."""
+    norm_steps: Annotated[int, Meta(ge=0, le=2**32)] = 0
+    """With noise: the clip norm, in steps between two values."""
+    indicator: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """With noise: the same deviation, in what a client can change of the count of norms that were
+    not clipped. 0: that is not told."""
+    participations_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """In so many sums of a run may a device be: keyholders open no other. 0: in any number."""
     share: Annotated[float, Meta(ge=0.001, le=1)] = 1.0
     """Of the numbers, that all clients of the round send: the same ones."""
     rotate: bool = False
@@ -278,6 +297,25 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ranges: Annotated[tuple[Annotated[float, Meta(gt=0, le=1e9)], ...], Meta(max_length=4096)] = ()
     """Of the values in each block, in the place of `change_max`. None: that one for all. Fewer than
     blocks: each is of as many successive ones."""
+    block_norms: Annotated[int, Meta(ge=0, le=BLOCK_NORMS_MAX)] = 0
+    """Each answer tells under its mask how large its values are in each block, or in each of so
+    many stretches of them where there are more: by that the next ranges are set. 0: it does not."""
+    metrics: Annotated[tuple[Name, ...], Meta(max_length=MASKED_METRICS_MAX)] = ()
+    """What clients measure of the base before they train, under the mask: metrics by name, and the
+    confusion matrix of so many `classes`. See `fedmqtt/masking/measured.py`."""
+    classes: Annotated[int, Meta(ge=0, le=MASKED_CLASSES_MAX)] = 0
+    lists_max: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """So many lists are opened with one key, and no answer is on two of them. Where it is more than
+    one, an answer to any offer with the same keys may be on each: see `lists_promise.py`."""
+    times_max: Annotated[int, Meta(ge=1, le=8)] = 1
+    """So many times an answer may be in a sum."""
+    work: Annotated[bytes, Meta(max_length=32)] = b""
+    """SHA-256 of what else the offer asks of those who train: see `fedmqtt/offered_work.py`."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether clients measure the base."""
+        return bool(self.metrics or self.classes)
 
 
 class Offer(Message, frozen=True, kw_only=True):
@@ -357,7 +395,8 @@ class Receipt(Message, frozen=True, kw_only=True):
 
 
 class Masked(Struct, frozen=True, kw_only=True, array_like=True):
-    """What goes with a masked payload, of its sender's making, and signed by its sender."""
+    """What goes with a masked payload, of its sender's making, and signed by its sender: by the key
+    in the envelope around the message."""
 
     exchange: Key32
     """Fresh, of the client: X25519."""
@@ -366,9 +405,6 @@ class Masked(Struct, frozen=True, kw_only=True, array_like=True):
         Meta(max_length=KEYHOLDERS_MAX),
     ]
     """Seeds of the masks: for each keyholder of the offer those of its place, in the same order."""
-    key: Key32
-    """The device's public key (Ed25519), and its ticket."""
-    ticket: Key64
     signature: Key64
     """Of all of it, and of what it is for: see `fedmqtt/masking/attested.py`."""
 
@@ -382,6 +418,18 @@ class Entry(Struct, frozen=True, array_like=True):
     payload: Key32
     """SHA-256 of the masked payload."""
     masked: Masked
+    key: Key32
+    """The device's public key (Ed25519), and its ticket, as its message's envelope had them."""
+    ticket: Key64
+
+
+class Answered(Struct, frozen=True, array_like=True):
+    """What successive entries of a list answer: an offer of one round."""
+
+    round: Round
+    base: Sha256
+    count: Annotated[int, Meta(ge=1, le=2**32)]
+    """So many of them."""
 
 
 class Open(Message, frozen=True, kw_only=True):
@@ -394,7 +442,7 @@ class Open(Message, frozen=True, kw_only=True):
     """As in the round's offer."""
     body: Annotated[int, Meta(ge=0, le=2**32)]
     """How many values a payload has, and how many whole numbers behind them."""
-    tail: Annotated[int, Meta(ge=0, le=4096)]
+    tail: Annotated[int, Meta(ge=0, le=8192)]
     digest: Key32
     """SHA-256 of the whole list: see `fedmqtt/masking/listing.py`."""
     part: Annotated[int, Meta(ge=0, le=100_000)]
@@ -402,6 +450,28 @@ class Open(Message, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
     seeds: Annotated[tuple[Annotated[int, Meta(ge=0, lt=256)], ...], Meta(max_length=256)]
     """Whose sums to send; of all others that it holds, a digest."""
+    looks: bool = False
+    """Open nothing yet, and say whether it could be: another list may yet come in its place."""
+    answered: Annotated[tuple[Answered, ...], Meta(max_length=256)] = ()
+    """What the entries of the whole list answer, in their order. None: all of them `round`, which
+    is the one that closes, and `base`."""
+
+
+class Activity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client does at this moment. For people: nothing is decided by it."""
+
+    doing: Label = ""
+    """In a word: downloading, training, evaluating, describing or sending. Empty: it waits."""
+    round: Round = RoundId(0)
+    """For which round; 0: for none."""
+    progress: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """How much of that is done. Where answers are masked, in whole epochs: finer steps would tell
+    how much data the device has."""
+    epoch: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """The one that it is in, from 1; 0: it does not train, or has not begun."""
+    epochs: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    uplink_kbps: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """How wide its way to the broker is, as its answers have shown; 0: they have not."""
 
 
 class Presence(Message, frozen=True, kw_only=True):
@@ -426,6 +496,8 @@ class Presence(Message, frozen=True, kw_only=True):
     could not read."""
     keys: Annotated[tuple[RoundKey, ...], Meta(max_length=ROUND_KEYS_MAX)] = ()
     """Of a keyholder: for rounds to come, the next one first."""
+    activity: Activity | None = None
+    """None: its program tells nothing of that."""
 
     def would(self, purpose: Purpose) -> bool:
         return self.describes if purpose == "describe" else purpose in self.purposes
@@ -513,7 +585,11 @@ class Opened(Message, frozen=True, kw_only=True):
     digests: Annotated[tuple[Key32, ...], Meta(max_length=256)] = ()
     """SHA-256 of the packed sum of each seed's masks that this keyholder holds, in the order of
     their numbers: others hold them too. (No map: many libraries take no numbers for keys.)"""
+    fit: bool = False
+    """It was to be looked at: it would be opened, and nothing is up to now."""
     refused: Reason = ""
+    unfit: Annotated[tuple[ClientId, ...], Meta(max_length=UNFIT_MAX)] = ()
+    """Without whom it would not have been refused, where there are such; so many at most."""
     payload: memoryview = memoryview(b"")
     """Packed as clients' payloads are."""
 

@@ -33,9 +33,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from fedmqtt import dotted_names, pace
+from fedmqtt import dotted_names, envelope, pace
 from fedmqtt.effects import Publish, Seconds
-from fedmqtt.envelope import NO_KEYS, BadSignature, RevokedKey, Seal
+from fedmqtt.envelope import NO_KEYS, Author, BadSignature, RevokedKey, Seal
 from fedmqtt.event_loop import EventLoop, OnReady, Timer
 from fedmqtt.messages import Offer, encode
 from fedmqtt.topics import CHANNELS, Address, ClientId, Topics
@@ -222,6 +222,8 @@ class Arrived:
     """What is left of the message's life, as the broker counted it (MQTT 5 only)."""
     retained: bool = False
     """It lay there before this connection subscribed, and is not being said now."""
+    author: Author | None = None
+    """The device that signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -942,7 +944,8 @@ class MqttLink:
         except BadSignature as bad:
             self._tell(Unproven(arrived.address, str(bad), isinstance(bad, RevokedKey)))
         else:
-            self._tell(replace(arrived, payload=message))
+            author = envelope.author(arrived.address, arrived.payload)
+            self._tell(replace(arrived, payload=message, author=author))
 
     def _post_for(self, client: paho.Client, action: Callable[[], None]) -> None:
         """Do it, unless this connection has been dropped by then."""

@@ -229,7 +229,9 @@ def _comment(field: inspect.Field) -> Iterator[str]:
 def _choices(kind: inspect.Type) -> list[str]:
     if isinstance(kind, inspect.VarTupleType | inspect.ListType):
         return _choices(_bare(kind.item_type))
-    return [str(value) for value in kind.values] if isinstance(kind, inspect.LiteralType) else []
+    if not isinstance(kind, inspect.LiteralType):
+        return []
+    return [str(value) or '""' for value in kind.values]
 
 
 def _key(text: str) -> str:

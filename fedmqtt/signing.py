@@ -25,14 +25,23 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from fedmqtt import messages
-from fedmqtt.envelope import BY_COORDINATOR, BY_DEVICE, BadSignature, RevokedKey, clears, is_signed
+from fedmqtt.envelope import (
+    BY_COORDINATOR,
+    BY_DEVICE,
+    KEY_BYTES,
+    TICKET_BYTES,
+    BadSignature,
+    RevokedKey,
+    clears,
+    is_signed,
+)
 from fedmqtt.messages import RoundKey
 from fedmqtt.topics import CHANNELS, Address, UpdatePart
 
-_KEY_BYTES, _SIGNATURE_BYTES = 32, 64
-TICKET_BYTES = _SIGNATURE_BYTES
-_TICKETS_KNOWN = 4096
-"""That need not be checked again: a signature more for each answer otherwise."""
+_SIGNATURE_BYTES = 64
+_TICKETS_KNOWN = 16_384
+"""That need not be checked again: a signature more for each answer otherwise, and one more when a
+keyholder is shown it on a list. 0.5 kB each; a list of more finds none of its own."""
 
 _OF_COORDINATOR, _OF_DEVICE, _TICKET, _ROUND_KEY = (
     b"fedmqtt 1 coordinator",
@@ -49,7 +58,7 @@ class BadKey(ValueError):
 
 def new_key() -> str:
     """A private key, as text."""
-    return _text(bindings.randombytes(_KEY_BYTES))
+    return _text(bindings.randombytes(KEY_BYTES))
 
 
 def public_key(private_key: str) -> str:
@@ -60,7 +69,7 @@ def public_key(private_key: str) -> str:
 def ticket(federation_private: str, federation: str, device: str, device_public: str) -> str:
     """That this device of the federation has this key. Raises BadKey."""
     signer = _Signer(federation_private)
-    return _text(signer.sign(_ticket_text(federation, device, _bytes(device_public, _KEY_BYTES))))
+    return _text(signer.sign(_ticket_text(federation, device, _bytes(device_public, KEY_BYTES))))
 
 
 def fits(
@@ -69,8 +78,8 @@ def fits(
     """Whether the federation gave this device, or coordinator, this key. Raises BadKey."""
     text = _ticket_text(federation, device, _Signer(device_private, "signing_key").public)
     return _holds(
-        _bytes(federation_public, _KEY_BYTES, "federation_key"),
-        _bytes(ticket, _SIGNATURE_BYTES, "ticket"),
+        _bytes(federation_public, KEY_BYTES, "federation_key"),
+        _bytes(ticket, TICKET_BYTES, "ticket"),
         text,
     )
 
@@ -89,8 +98,24 @@ def ticket_holds(
     federation_public: str, federation: str, device: str, key: bytes, ticket: bytes
 ) -> bool:
     """Whether the federation gave this device this key. Raises BadKey for the federation's."""
-    text = _ticket_text(federation, device, key)
-    return _holds(as_bytes(federation_public), ticket, text)
+    try:
+        _check_ticket(as_bytes(federation_public), federation, device, key, ticket)
+    except _NoTicket:
+        return False
+    return True
+
+
+class _NoTicket(Exception):
+    pass
+
+
+# What held once is remembered, and nothing else: an error is raised each time.
+@functools.lru_cache(_TICKETS_KNOWN)
+def _check_ticket(
+    federation_public: bytes, federation: str, device: str, key: bytes, ticket: bytes
+) -> None:
+    if not _holds(federation_public, ticket, _ticket_text(federation, device, key)):
+        raise _NoTicket
 
 
 def round_key(
@@ -104,7 +129,7 @@ def round_key(
 def is_round_key(keyholder_public: str, federation: str, keyholder: str, key: RoundKey) -> bool:
     """Whether this keyholder of the federation made this key. Raises BadKey."""
     text = _round_key_text(federation, keyholder, key.number, key.public)
-    return _holds(_bytes(keyholder_public, _KEY_BYTES), key.signature, text)
+    return _holds(_bytes(keyholder_public, KEY_BYTES), key.signature, text)
 
 
 def as_text(key: bytes) -> str:
@@ -112,7 +137,7 @@ def as_text(key: bytes) -> str:
     return _text(key)
 
 
-def as_bytes(key: str, size: int = _KEY_BYTES) -> bytes:
+def as_bytes(key: str, size: int = KEY_BYTES) -> bytes:
     """The bytes of such text. Raises BadKey."""
     return _bytes(key, size)
 
@@ -131,8 +156,6 @@ class CoordinatorSeal:
         self._federation = federation
         self._signer = _Signer(private_key, "signing_key")
         self._is_revoked = is_revoked
-        # Remembers what held, and nothing else: an error is raised each time.
-        self._check_ticket = functools.lru_cache(_TICKETS_KNOWN)(self._check_new_ticket)
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
         if clears(address, message) or not is_signed(address):
@@ -152,9 +175,7 @@ class CoordinatorSeal:
             return payload
         if not payload.startswith(BY_DEVICE):
             raise BadSignature("it is not signed by its device")
-        key, signed, signature, message = _cut(
-            payload, _KEY_BYTES, _SIGNATURE_BYTES, _SIGNATURE_BYTES
-        )
+        key, signed, signature, message = _cut(payload, KEY_BYTES, TICKET_BYTES, _SIGNATURE_BYTES)
         self._check_ticket(address.client, key, signed)
         if self._is_revoked(_text(key)):
             raise RevokedKey("it is signed by a key that was revoked")
@@ -162,11 +183,13 @@ class CoordinatorSeal:
             raise BadSignature("it is not what its device signed, or not for this round")
         return message
 
-    def _check_new_ticket(self, client: str, key: bytes, signed: bytes) -> None:
-        if not _holds(self._signer.public, signed, _ticket_text(self._federation, client, key)):
+    def _check_ticket(self, client: str, key: bytes, signed: bytes) -> None:
+        try:
+            _check_ticket(self._signer.public, self._federation, client, key, signed)
+        except _NoTicket:
             raise BadSignature(
                 f"it is signed by a key that the federation did not give to {client}"
-            )
+            ) from None
 
 
 class DeviceSeal:
@@ -174,8 +197,8 @@ class DeviceSeal:
 
     def __init__(self, private_key: str, ticket: str, federation_public: str) -> None:
         self._signer = _Signer(private_key, "signing_key")
-        self._federation = _bytes(federation_public, _KEY_BYTES, "federation_key")
-        signed = _bytes(ticket, _SIGNATURE_BYTES, "ticket")
+        self._federation = _bytes(federation_public, KEY_BYTES, "federation_key")
+        signed = _bytes(ticket, TICKET_BYTES, "ticket")
         self._head = b"".join((BY_DEVICE, self._signer.public, signed))
 
     def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
@@ -195,7 +218,7 @@ class DeviceSeal:
 
 class _Signer:
     def __init__(self, private_key: str, what: str = "a key") -> None:
-        seed = _bytes(private_key, _KEY_BYTES, what)
+        seed = _bytes(private_key, KEY_BYTES, what)
         self.public, self._secret = bindings.crypto_sign_seed_keypair(seed)
 
     def sign(self, text: bytes) -> bytes:

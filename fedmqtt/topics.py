@@ -96,7 +96,7 @@ class SeatClaim:
 
 @dataclass(frozen=True, slots=True)
 class StatusPage:
-    """A page for people, in JSON: `round`, `coordinator`, ..."""
+    """A page for people, in JSON: `round`, `coordinator`, `client/ann`, ..."""
 
     page: str
 
@@ -188,6 +188,7 @@ class Topics:
         self.seat = self._prefix + "seat"
         self.claim = self._prefix + "claim"
         self.any_status = self._prefix + "status/#"
+        self.any_client_page = self._prefix + "status/client/+"
 
     def path(self, address: Address) -> str:
         match address:

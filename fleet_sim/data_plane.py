@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from coordinator.rounds import Close, Named, State
-from fedmqtt.messages import Evaluation, ModelRef, Offer, Update
+from fedmqtt.messages import Evaluation, Masking, ModelRef, Offer, Update
 from fedmqtt.topics import ClientId, Digest, RoundId
 
 NONSENSE = memoryview(b"nan")
@@ -33,6 +33,12 @@ class DataPlane(Protocol):
 
     def begin(self, number: RoundId, terms_max: int) -> None:
         """A round is open, into which so many answers may be folded."""
+
+    def adapted(self, masking: Masking) -> Masking:
+        """How the next round is masked, by what came of those before: ranges, a clip norm."""
+
+    def mask(self, masking: Masking) -> None:
+        """So the answers to the round that has begun are masked."""
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         """What is wrong with a client's; nothing if it may count."""
@@ -77,6 +83,12 @@ class Headers:
         return offer
 
     def begin(self, number: RoundId, terms_max: int) -> None:
+        pass
+
+    def adapted(self, masking: Masking) -> Masking:
+        return masking
+
+    def mask(self, masking: Masking) -> None:
         pass
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:

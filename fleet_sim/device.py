@@ -136,11 +136,11 @@ class Device(ABC):
         """Its program has, and finds what is on the disk."""
         answers = tuple(self.disk)
         remembering = tuple(filter(self._remembers, answers))
-        self.tell(session.Started(self._scene.now, answers, remembering))
+        self.tell(session.Started(self._scene.now, answers, remembering, told=self.state.told))
 
     def _forget_all(self) -> None:
         """As when its power is lost: nothing is left but the disk."""
-        self.state = session.Session()
+        self.state = session.Session(told=self.state.told)
         self._alarm_at = None
         self._job += 1
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
-from coordinator import aggregation, checks, one_at_a_time, privacy_checks, selection
+from coordinator import aggregation, checks, masked_round, one_at_a_time, selection
 from coordinator.config import FederationConfig
 from fedmqtt import parts, settings
 from fedmqtt.settings import SettingsError
@@ -121,6 +121,18 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0.0
 
 
+class Masking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    opening_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e6,
+            description="Where answers are masked: how long keyholders take to open a round's\n"
+            "sum. They are always there.",
+        ),
+    ] = 0.5
+
+
 class FleetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that `fedmqtt simulate` knows."""
 
@@ -166,6 +178,7 @@ class FleetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         default_factory=DeviceSettings
     )
     faults: Faults = field(default_factory=Faults)
+    masking: Masking = field(default_factory=Masking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,13 +441,30 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
     with under(where):
         checks.check_parts(found)
         found = one_at_a_time.applied(found)
-        checks.check(found)
-        privacy_checks.check_simulated(found)
+        checks.check(_judged(found) if config.data.evaluate == "test" else found)
+        _check_masks(found)
     if found.initial_model:
         # In full, so that both modes, and whoever repeats the run, find the same file.
         full = str((folder / found.initial_model).resolve())
         found = structs.replace(found, initial_model=full)
     return found
+
+
+def _check_masks(federation: FederationConfig) -> None:
+    """Raises SettingsError."""
+    if masked_round.mixes_rounds(federation):
+        raise SettingsError(
+            f"privacy.aggregation is {federation.privacy.aggregation!r}, and rounds.mode is"
+            ' "asynchronous": the lab does not open sums of several rounds\' answers; for what they'
+            ' come to, but for whole weights, set privacy.aggregation to "plain"'
+        )
+
+
+def _judged(federation: FederationConfig) -> FederationConfig:
+    """As its clients know it, where none of them measures: the judge does."""
+    silent = structs.replace(federation.evaluation, every=0)
+    masks = masked_round.is_masked(federation)
+    return structs.replace(federation, evaluation=silent) if masks else federation
 
 
 class _Named(Struct, frozen=True):

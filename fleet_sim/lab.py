@@ -16,16 +16,18 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from coordinator import history, round_rules, rounds
+from coordinator import history, masked_round, noise_checks, privacy_spent, round_rules, rounds
 from coordinator.config import Transfer
 from coordinator.history import Record
 from coordinator.rounds import Rules
 from edge_client import session
 from edge_client.conditions import Conditions
 from edge_client.config import ClientConfig
+from edge_client.privacy import Terms
 from fedmqtt import data_query, messages
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import PURPOSES, Evaluation, Measures, Presence, Purpose, Update
+from fedmqtt.status_pages import Privacy
 from fedmqtt.topics import ClientId, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from fleet_sim.clock import Clock
@@ -114,9 +116,13 @@ class Lab:
         self._on_round = on_round
         self._begins = _MONDAY + timedelta(seconds=seconds_of(config.starts))
         self._hours_max = config.hours_max
+        self._plan = noise_checks.plan(federation)
         describes = lesson is not None and data_query.is_layout(lesson.layout)
         purpose: Purpose = "describe" if describes else "train"
         rules = replace(round_rules.from_config(federation), purpose=purpose)
+        if config.data.evaluate == "test":
+            # The judge's data is nobody's.
+            rules = replace(rules, tells_measures=True)
         run = RunId(f"{federation.name}-seed-{config.seed}")
         plan = LabPlan(seed=config.seed, run=run, rules=rules, transfer=federation.transfer)
         weather = Weather(average_s=0.0, counts_down=True)
@@ -143,6 +149,14 @@ class Lab:
             conditions=config.device.conditions,
             samples=samples,
         )
+        if masked_round.is_masked(federation):
+            # Here: who masks nothing is spared `cryptography` and libsodium.
+            from fleet_sim.lab_masking import LabKeyholders
+
+            keyholders = LabKeyholders(federation)
+            self.server.masking = keyholders.masking
+            self.server.opening_s = config.masking.opening_s
+            habits = replace(habits, terms=keyholders.terms)
         judged = config.data.evaluate == "test"
         self._purposes: tuple[Purpose, ...] = ("train",) if judged else PURPOSES
         if describes:
@@ -157,7 +171,12 @@ class Lab:
         if judged:
             # No real federation has one, and none carries what it does.
             calm = replace(
-                habits, faults=Faults(half_open=0.0), conditions=Conditions(), is_counted=False
+                habits,
+                faults=Faults(half_open=0.0),
+                conditions=Conditions(),
+                is_counted=False,
+                # It has nothing to hide.
+                terms=Terms(),
             )
             self._judge = LabDevice(
                 self._scene, self.broker, judge(JUDGE), ("evaluate",), calm, work
@@ -260,10 +279,18 @@ class Lab:
             bytes_received=up,
             bytes_published=down,
             quarantined=self.server.shut_out.why if self.server.shut_out else {},
+            privacy=self._spent,
         )
         self.records.append(record)
         self.marks.append(RoundMark(round=close.round, closed_s=at, bytes_up=up, bytes_down=down))
         self._on_round(record)
+
+    @property
+    def _spent(self) -> Privacy | None:
+        if self._plan is None or self.tensors is None:
+            return None
+        size = self.tensors.division.size
+        return privacy_spent.spent(self._plan, self.server.roster, self.server.state, size)
 
 
 class HeaderWork:

@@ -6,7 +6,7 @@ faults ──▶ reboots, trainers that crash, links that fall silent
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from edge_client import conditions, delta_route, link_quality, session, time_bud
 from edge_client.conditions import Conditions
 from edge_client.config import Link as LinkConfig
 from edge_client.model_fetch import too_large
+from edge_client.privacy import Terms
 from fedmqtt import chunks, pace, sortition
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.messages import (
@@ -116,6 +117,8 @@ class Habits:
     conditions: Conditions
     samples: Callable[[ClientId, Purpose], int]
     """How much data a client has for this."""
+    terms: Terms = field(default_factory=Terms)
+    """What their owners ask of how answers are hidden."""
     is_counted: bool = True
     """Whether what they carry is the fleet's."""
 
@@ -160,6 +163,7 @@ class LabDevice(Device):
             label=equipment.label,
             resend_s=habits.link.resend_s,
             leave_from_s=habits.link.leave_from_s,
+            terms=habits.terms,
         )
         super().__init__(scene, rules, step)
         self._broker = broker
@@ -425,8 +429,11 @@ class LabDevice(Device):
     def _work(self, offer: Offer, purpose: Purpose) -> None:
         self._job += 1
         hardware, now = self._equipment.hardware, self._scene.now
-        measures = purpose == "train" and sortition.invites(offer, self.name, "evaluate")
-        measures &= "evaluate" in self.rules.purposes
+        if offer.masking is None:
+            measures = sortition.invites(offer, self.name, "evaluate")
+        else:
+            measures = offer.masking.is_measured
+        measures &= purpose == "train" and "evaluate" in self.rules.purposes
         steps_max, took_s = self._steps_and_time(offer, purpose, measures=measures)
         codec = link_quality.codec(self._uplink.quality(now), offer)
         chosen = structs.replace(offer, codec=codec)

@@ -20,8 +20,16 @@ from fedmqtt.settings import without_passwords
 _NO_SECTION = "fleet"
 """Where options stand that are in no section."""
 
-_NOT_SIMULATED = ("federation.statistics.", "federation.privacy.")
-"""What is asked of data, and how answers are masked: no simulation depends on it."""
+_NOT_SIMULATED = (
+    "federation.statistics.",
+    "federation.status.",
+    "federation.privacy.keyholder_timeout_s",
+    "federation.privacy.opening_deadline_s",
+)
+"""What is asked of data, what is told of clients, for how long keyholders are waited for: no
+simulation depends on it."""
+_OF_MASKS = ("federation.privacy.", "masking.")
+"""On which none depends that masks nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,12 @@ class Option:
 
 def options(config: Struct) -> list[Option]:
     """In the order of the file, defaults included."""
-    return [option for option in _walk("", config) if not option.name.startswith(_NOT_SIMULATED)]
+    found = list(_walk("", config))
+    masks = any(
+        one.name == "federation.privacy.aggregation" and not one.is_default for one in found
+    )
+    left_out = _NOT_SIMULATED if masks else _NOT_SIMULATED + _OF_MASKS
+    return [option for option in found if not option.name.startswith(left_out)]
 
 
 def show(console: Console, config: Struct) -> None:

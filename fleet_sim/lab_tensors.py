@@ -10,13 +10,15 @@ What is computed for a device that vanishes meanwhile is not used, as on the dev
 
 import functools
 import hashlib
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from coordinator import downlink, local_method, published_model
+from coordinator import downlink, local_method, masked_round, published_model
 from coordinator.aggregation import KeepModel
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
@@ -32,6 +34,7 @@ from fedmqtt import control, data_query, messages, personal, weights
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
     Evaluation,
+    Masking,
     Measures,
     ModelRef,
     Offer,
@@ -46,6 +49,12 @@ from fleet_sim.training.orders import TrainJob
 from fleet_sim.training.trainers import Trainers
 from learning_tasks.loading import load_task
 from learning_tasks.seam import TaskError, Trained
+
+if TYPE_CHECKING:
+    from fleet_sim.lab_masking import LabMaskedAnswers
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +86,8 @@ class Tensors:
         """Of the last rounds, where the strategy needs them."""
         self._downlink = downlink.read(config.downlink_codec)
         chunk_bytes = config.transfer.chunk_bytes
-        self.answers = (
-            SumsOfData(config, layout, terms, asked=lambda: self.flat)
-            if data_query.is_layout(layout)
-            else Answers(
-                config,
-                self.division.size,
-                terms,
-                base_of=self._base_of,
-                shapes=self.division.shared.shapes,
-                # Nobody is hidden here: the same seed gives the same noise.
-                noise_key=hashlib.sha256(f"{config.seed}/noise".encode()).digest(),
-            )
-        )
+        self._masked: LabMaskedAnswers | None = None
+        self.answers = self._data_plane(config, terms)
         its_control = self.answers.control
         self.published = published_model.make(layout, flat, 0, chunk_bytes, its_control)
         """The newest model."""
@@ -127,6 +125,14 @@ class Tensors:
             self._bases[number] = self.flat
             self._bases = {n: base for n, base in self._bases.items() if n >= oldest}
         self.answers.begin(terms_max, number)
+
+    def adapted(self, masking: Masking) -> Masking:
+        assert self._masked is not None
+        return self._masked.masking_by(masking.keyholders)
+
+    def mask(self, masking: Masking) -> None:
+        assert self._masked is not None
+        self._masked.mask(masking)
 
     def check(self, client: ClientId, answer: Update | Evaluation) -> str:
         return self.answers.check(client, answer)
@@ -171,6 +177,8 @@ class Tensors:
             self.answers.fold(named.client, late, evaluates=False, staleness=staleness)
         self.answers.let_go()
         old = self.published
+        if self._masked is not None:
+            self._masked.open_unmasked()
         try:
             shared = self.answers.finish(self.division.shared_of(old.flat))
             flat = self.division.with_shared(old.flat, shared)
@@ -196,6 +204,26 @@ class Tensors:
         for digest in self.models.keys() - {self.newest, *in_use} - self._fetched:
             del self.models[digest]
 
+    def _data_plane(self, config: FederationConfig, terms: int) -> Answers:
+        if data_query.is_layout(self.layout):
+            return SumsOfData(config, self.layout, terms, asked=lambda: self.flat)
+        size, shapes = self.division.size, self.division.shared.shapes
+        if masked_round.is_masked(config):
+            # Here: who masks nothing is spared `cryptography`.
+            from fleet_sim.lab_masking import LabMaskedAnswers
+
+            self._masked = LabMaskedAnswers(config, size, terms, shapes=shapes)
+            return self._masked
+        return Answers(
+            config,
+            size,
+            terms,
+            base_of=self._base_of,
+            shapes=shapes,
+            # Nobody is hidden here: the same seed gives the same noise.
+            noise_key=hashlib.sha256(f"{config.seed}/noise".encode()).digest(),
+        )
+
     def _base_of(self, number: RoundId) -> Array:
         return self.division.shared_of(self._bases[number])
 
@@ -215,6 +243,7 @@ class _Trained:
     result: Trained | str
     measured: Measures | None
     control: Control | None
+    masking: Masking | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +271,8 @@ class Cohort:
     """Each device's personal layers, from when it has trained some."""
     _memories: dict[ClientId, KeptMemory] = field(default_factory=dict)
     """Of those that remember anything, as on their disks."""
+    _told: set[str] = field(default_factory=set)
+    """Why training failed."""
 
     def begin(self, client: ClientId, work: Assignment) -> None:
         self.tensors.keep_sent(work.offer)
@@ -263,11 +294,19 @@ class Cohort:
         answer = done.answer
         if isinstance(answer, _Trained):
             answer = self._answer_of(client, answer)
+        if isinstance(answer, str) and offer.masking is not None:
+            self._tell(answer)
         del self._at_work[client], self._controls[client]
         self.tensors.forget_models(work.offer.model.digest for work in self._at_work.values())
         if done.own is not None and not isinstance(answer, str):
             self._own[client] = done.own
         return answer
+
+    def _tell(self, why_not: str) -> None:
+        """Once: a device whose answers are masked tells its own log alone, and here it has none."""
+        if why_not not in self._told:
+            self._told.add(why_not)
+            _log.warning("training failed: %s", why_not)
 
     def remembers(self, client: ClientId, answer: Answer) -> bool:
         memory = self._memories.get(client)
@@ -322,7 +361,7 @@ class Cohort:
                 done = _Done(self._described(job, base))
             elif client in trained:
                 begun = self._controls[client]
-                done = self._done_of(_Trained(job, trained[client], mine, begun))
+                done = self._done_of(_Trained(job, trained[client], mine, begun, offer.masking))
             else:
                 assert mine is not None
                 done = _Done(Evaluation(run=job.run, round=job.round, base=job.base, measures=mine))
@@ -414,11 +453,24 @@ def _update(
     if isinstance(done.result, str):
         return done.result
     try:
+        if done.masking is not None:
+            return _masked(done, done.masking, division, base, done.result), None
         return trainer.update(
             done.job, division, base, done.result, done.measured, before, done.control
         )
     except TaskError as bad:
         return str(bad)
+
+
+def _masked(
+    done: _Trained, how: Masking, division: Division, base: Array, trained: Trained
+) -> Update:
+    # Here: who masks nothing is spared `cryptography`.
+    from fleet_sim import lab_masking
+
+    job, fingerprint = done.job, division.layout.fingerprint
+    change = trainer.shared_change(job, division, base, trained)
+    return lab_masking.update(job, how, fingerprint, change, trained, done.measured)
 
 
 def _unheard(fraction: float) -> None:

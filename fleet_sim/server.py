@@ -27,6 +27,7 @@ from fedmqtt.messages import (
     Chunk,
     Decline,
     Evaluation,
+    Masking,
     ModelRef,
     Offer,
     Presence,
@@ -110,6 +111,10 @@ class Server:
         self._queue = self._new_queue()
         self.shut_out: ShutOut | None = None
         """None: nobody ever is."""
+        self.masking: Callable[[], Masking] | None = None
+        """By keys that no round has had, as settings say. None: answers are not masked."""
+        self.opening_s: Seconds = 0.0
+        """How long keyholders take to open a sum."""
 
     @property
     def now(self) -> Seconds:
@@ -144,6 +149,7 @@ class Server:
         self.disk.take_epoch(self.disk.epoch + 1)
         self.rules = self._scene.plan.round_rules(self.disk.epoch)
         self._queue = self._new_queue()
+        self._renew_masking()
         self._connect(self._link)
         up_s = self._scene.weather.coordinator_up_s
         if up_s < FOREVER:
@@ -454,12 +460,21 @@ class Server:
         state = self.state
         assert isinstance(state, rounds.Collecting)
         self.data.begin(state.round, state.terms_max)
+        if state.masking is not None:
+            self.data.mask(state.masking)
+            # After the event that this is part of.
+            self._scene.clock.after(0.0, self._renew_masking)
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
         self._queue.now(partial(self.disk.open_round, state.round, recovery.opening(state)))
         self.promises.opening_is_on_disk(state.round)
         self.opened_at[state.round] = self._scene.now
         if not self._has_died():
             self._say_offer(state)
+
+    def _renew_masking(self) -> None:
+        """What a round that opens from now on is offered with."""
+        if self.masking is not None:
+            self.tell(rounds.KeysCame(self.now, self.data.adapted(self.masking())))
 
     def _invite_more(self, invite: rounds.Invite) -> None:
         state = self.state
@@ -494,7 +509,8 @@ class Server:
         )
         self._closing = close
         if close.outcome == "averaged":
-            self._scene.clock.after(self._scene.weather.average_s, self._average, self._life)
+            took_s = self.opening_s + self._scene.weather.average_s
+            self._scene.clock.after(took_s, self._average, self._life)
         else:
             self.data.keep()
             self._conclude(self.disk.model)
@@ -508,6 +524,8 @@ class Server:
         if self._has_died():
             return
         self._publish_model()
+        # By what came of the round: ranges, and the clip norm.
+        self._renew_masking()
         self.tell(rounds.ModelReady(self.now, self._model_ref()))
         if life == self._life:
             self._clear_unwanted()

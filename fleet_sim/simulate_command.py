@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker_config.local_broker import BrokerError
-from coordinator import checkpoint, history
+from coordinator import checkpoint, history, masked_measures, masked_round, privacy_checks
 from coordinator.checkpoint import CheckpointError
 from coordinator.history import Record
 from coordinator.statistics import job
@@ -41,6 +41,7 @@ from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.parts import UnknownPart
 from fedmqtt.settings import SettingsError, without_passwords
+from fedmqtt.status_pages import Privacy
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array, Layout
 from fleet_sim import fleet as fleets
@@ -211,6 +212,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: int
     metrics: dict[str, float]
     """Of the last model that was measured."""
+    privacy: Privacy | None = None
+    """Of the last model, where there is noise."""
 
 
 def simulate(
@@ -252,6 +255,8 @@ def simulate(
     with _making(folder, console):
         if describes:
             fleet = lab_statistics.settle(fleet)
+        elif fleet.config.data.evaluate == "clients":
+            fleet = replace(fleet, federation=masked_measures.settle(fleet.federation))
         held = _share_out(fleet, data)
         crew = fleet.crew([one.client for one in held], [one.mean_label for one in held])
         first = job.first_questions(fleet.federation) if describes else _first_model(fleet, folder)
@@ -368,6 +373,15 @@ def _check_together(arguments: argparse.Namespace, fleet: Fleet) -> None:
         raise SettingsError(
             "faults.polite: live, clients that leave say no goodbye: add --set faults.polite=0"
         )
+    if arguments.live and masked_round.is_masked(fleet.federation):
+        raise masked_round.refused(
+            fleet.federation,
+            "live clients have no keys to sign with, and no keyholders run beside them: leave out"
+            " --live, as in virtual time the same numbers are made without keys; or add"
+            " --set federation.privacy.aggregation=plain",
+        )
+    if arguments.statistics:
+        privacy_checks.check_job(fleet.federation, "describe")
     if arguments.no_training and fleet.config.connectivity.follows_data:
         raise SettingsError(
             "--no-training: without data nobody's weather can follow it: add"
@@ -542,6 +556,7 @@ def _result(outcome: Outcome, fleet: Fleet, folder: Path) -> Result:
         bytes_up=outcome.bytes_up,
         bytes_down=outcome.bytes_down,
         metrics=dict(totals.figures.metrics) if totals.figures else {},
+        privacy=next((one.privacy for one in reversed(outcome.records) if one.privacy), None),
     )
 
 
@@ -605,6 +620,12 @@ def _say_result(console: Console, result: Result, outcome: Outcome) -> None:
         f"{result.bytes_down / 1e6:.1f} MB down{metrics}",
         markup=False,
     )
+    if (spent := result.privacy) is not None:
+        console.print(
+            f"one device: epsilon {spent.epsilon:.3g} of {spent.epsilon_max:.3g} at delta"
+            f" {spent.delta:g}, after {spent.participations} rounds of {spent.participations_max}",
+            markup=False,
+        )
     if result.trace:
         console.print(f"trace {result.trace}", markup=False)
     if not result.models:

@@ -2,10 +2,13 @@
 
     <folder>/book             which numbers were given to keys, which list each was used for
             /keys/17.key      a private half: see round_keys.py
-            /sums/17          the packed sums of all seeds that are held, one after the other
+            /sums/17-0af3...  the packed sums of all seeds that are held, one after the other
+            /taken/17         whose answers were on its lists, of a key for several: see taken.py
+            /participations/  in how many sums of a run each device was: see participations.py
 
 A number is written down before its key is made, and a list before anything of it is added up; so
-whenever the power goes, no number comes twice, and no key is used for two lists.
+whenever the power goes, no number comes twice, and no key is used for two lists, or two that have
+an answer in common.
 """
 
 import hashlib
@@ -20,7 +23,9 @@ from msgspec import Meta, Struct, structs
 from fedmqtt import checked_file, unreadable
 from fedmqtt.checked_file import Torn
 from keyholder.listed import LISTS_KEPT, Listed
+from keyholder.participations import Participations
 from keyholder.round_keys import RoundKeys, force
+from keyholder.taken import Taken, TakenFiles
 
 KEYS_MAX = 256
 """Rounds that were offered and never opened leave theirs here: no more than so many."""
@@ -57,9 +62,12 @@ class Book:
         found = _read(folder / "book", federation, name)
         self._page = found or _Page(federation=federation, name=name)
         self.keys = RoundKeys(folder / "keys")
+        self.participations = Participations(folder / "participations")
         if found is None:
             # What they were used for is not known.
             self.keys.delete([*self.keys.publics])
+        self._taken = TakenFiles(folder / "taken")
+        self._delete_lost()
         self._sums.mkdir(mode=0o700, exist_ok=True)
         # What a crash came between.
         self._delete_used()
@@ -69,8 +77,14 @@ class Book:
     def lists(self) -> dict[int, Listed]:
         return {one.number: one for one in self._page.lists}
 
-    def sums_of(self, number: int) -> Path:
-        return self._sums / str(number)
+    @property
+    def taken(self) -> dict[int, Taken]:
+        """By number of the key, of those that may open more lists."""
+        return dict(self._taken.of_keys)
+
+    def sums_of(self, number: int, digest: bytes) -> Path:
+        """Of the list with this digest."""
+        return self._sums / f"{number}-{digest[:8].hex()}"
 
     def ahead(self, above: int, fresh_s: float) -> dict[int, bytes]:
         """Public halves by number, growing, of keys with numbers above this that were made within
@@ -97,8 +111,13 @@ class Book:
         self.keys.delete([*self.keys.publics][:-KEYS_MAX])
         return True
 
-    def write_down(self, listed: Listed) -> None:
-        """On the disk when this returns, in the place of what was there for this key."""
+    def write_down(self, listed: Listed, taken: Taken | None = None) -> None:
+        """On the disk when this returns, in the place of what was there for this key; and what its
+        lists have taken, where there is anything new."""
+        if taken is not None:
+            # First: a list that is known to no more than this is checked again, and one that is
+            # known to the book alone would leave its answers free for another.
+            self._taken.write(listed.number, taken)
         others = [one for one in self._page.lists if one.number != listed.number]
         lists = sorted([*others, listed], key=lambda one: one.number)
         self._write(structs.replace(self._page, lists=tuple(lists[-LISTS_KEPT:])))
@@ -117,21 +136,34 @@ class Book:
         sums = [path for path in self._sums.iterdir() if path.stat().st_mtime < then]
         for path in sums:
             path.unlink()
+        self._taken.keep({*self.keys.publics})
         return bool(keys or sums)
 
     @property
     def _sums(self) -> Path:
         return self._folder / "sums"
 
+    def _delete_lost(self) -> None:
+        """Keys that may open more lists, of which it is not known any more what was on them."""
+        several = {one.number for one in self._page.lists if one.opens_more}
+        lost = (several - self._taken.of_keys.keys()) | self._taken.damaged.keys()
+        gone = sorted(lost & self.keys.publics.keys())
+        self.keys.damaged += [self._folder / "taken" / str(number) for number in gone]
+        self.keys.delete(gone)
+
     def _delete_used(self) -> None:
-        used = max((one.number for one in self._page.lists if one.digests), default=0)
+        used = max(
+            (one.number - one.opens_more for one in self._page.lists if one.digests), default=0
+        )
         self.keys.delete([number for number in self.keys.publics if number <= used])
 
     def _sweep(self) -> None:
-        newest = [str(one.number) for one in self._page.lists if one.digests][-_SUMS_KEPT:]
+        lists = [one for one in self._page.lists if one.digests][-_SUMS_KEPT:]
+        newest = {self.sums_of(one.number, one.digest) for one in lists}
         for path in self._sums.iterdir():
-            if path.name not in newest:
+            if path not in newest:
                 path.unlink()
+        self._taken.keep({*self.keys.publics})
 
     def _write(self, page: _Page) -> None:
         checked_file.write(self._folder / "book", [msgspec.msgpack.encode(page)])

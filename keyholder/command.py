@@ -1,7 +1,7 @@
 """Hold keys of a federation's devices, and open sums of their answers, never one alone.
 
     fedmqtt enroll demo-kit kh-a --keyholder
-    fedmqtt keyholder --credentials kh-a.toml --state kh-a
+    fedmqtt keyholder --credentials kh-a.toml --state kh-a --enrolled enrolled-devices
 
 Devices mask their answers and seal the masks to several keyholders. When a round closes, the
 coordinator names the clients that counted, and each keyholder adds up the masks of just those: a
@@ -11,7 +11,8 @@ devices keep to themselves stays so while no more keyholders than the federation
 together.
 
 The state folder holds the private halves of round keys: keep it off backups, since a copy of it can
-open what was deleted here.
+open what was deleted here. Never put an old one back: it does not know which lists its keys have
+opened. Delete the folder instead; keys are made anew, and rounds that are open lose this keyholder.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.flag_values import positive
 from fedmqtt.folder_lock import FolderInUse, FolderLock
+from fedmqtt.messages import KEYHOLDERS_MAX
 from fedmqtt.mqtt_link import BrokerUrlError
 from fedmqtt.revocations import Enrolments, Revocations, RevocationsError
 from fedmqtt.topics import ClientId
@@ -34,6 +36,7 @@ from keyholder.program import Keyholder, Settings
 from keyholder.sums import Keeper
 
 KEEP_DAYS = 7.0
+FLOOR = 10
 _FLOOR_MAX = 2**20
 
 
@@ -61,9 +64,18 @@ def add_options(parser: argparse.ArgumentParser, serves: tuple[Mode, ...]) -> No
     parser.add_argument(
         "--floor",
         type=_floor,
-        default=2,
+        default=FLOOR,
         metavar="N",
-        help="open no sum of fewer clients, whatever the coordinator asks (%(default)s)",
+        help="open no sum of fewer clients, whatever the coordinator asks (%(default)s, as"
+        " privacy.floor of a federation.toml is unless it says otherwise)",
+    )
+    parser.add_argument(
+        "--tolerated",
+        type=_tolerated,
+        default=1,
+        metavar="N",
+        help="open no sum of answers of which so many keyholders together could learn one, whatever"
+        " the coordinator asks: privacy.tolerated of the federation.toml (%(default)s)",
     )
     parser.add_argument(
         "--keep-days",
@@ -110,7 +122,12 @@ def serve(command: str, arguments: argparse.Namespace) -> int:
     modes: tuple[Mode, ...] = (
         ("keyholders", "trusted") if arguments.serve == "both" else (arguments.serve,)
     )
-    settings = Settings(serves=modes, floor=arguments.floor, keep_s=arguments.keep_days * 24 * 3600)
+    settings = Settings(
+        serves=modes,
+        floor=arguments.floor,
+        tolerated=arguments.tolerated,
+        keep_s=arguments.keep_days * 24 * 3600,
+    )
     folder: Path = arguments.state
     try:
         account, broker = credentials.broker_of(
@@ -156,6 +173,12 @@ def serve(command: str, arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"fedmqtt {command}: {denied[0]}\n")
         return EXIT_DENIED
     return 0
+
+
+def _tolerated(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) < KEYHOLDERS_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected 1 to {KEYHOLDERS_MAX - 1}")
 
 
 def _floor(text: str) -> int:

@@ -34,5 +34,8 @@ class Listed(Struct, frozen=True, kw_only=True):
     is_received: bool = False
     """Whether the coordinator has said that it has what it asked for."""
 
+    opens_more: bool = False
+    """Whether its key is for more lists than those up to this one: see `taken.py`."""
+
     def is_of(self, run: RunId, round_id: RoundId) -> bool:
         return (self.run, self.round) == (run, round_id)

@@ -39,6 +39,7 @@ from fedmqtt.mqtt_link import (
 from fedmqtt.own_presence import OwnPresence
 from fedmqtt.topics import (
     ANNOUNCE,
+    ClientId,
     Digest,
     Inbox,
     OfferBoard,
@@ -52,6 +53,7 @@ from keyholder import answers, rules, sending, sums
 from keyholder.answers import Spread, SumsLost
 from keyholder.book import Book
 from keyholder.listed import Mode
+from keyholder.participations import NotCounted
 from keyholder.sums import Keeper, Share, Unfit
 
 AHEAD = 8
@@ -75,6 +77,7 @@ class Settings:
 
     serves: tuple[Mode, ...]
     floor: int
+    tolerated: int
     keep_s: Seconds
 
 
@@ -100,12 +103,17 @@ class Keyholder:
         self._name = keeper.name
         self._log = logging.getLogger(f"keyholder.{account.id}")
         self._keeper = keeper
-        self._rules = rules.Rules(name=self._name, serves=settings.serves, floor=settings.floor)
-        self._state = rules.State(keys=book.keys.publics, lists=book.lists)
+        self._rules = rules.Rules(
+            name=self._name,
+            serves=settings.serves,
+            floor=settings.floor,
+            tolerated=settings.tolerated,
+        )
+        self._state = rules.State(keys=book.keys.publics, lists=book.lists, taken=book.taken)
         self._sending = sending.State()
         self._joining = Joining(_ENTRIES_MAX)
         self._shares: list[Share] = []
-        """Of the list that is in work."""
+        """Of the list that is in work, or was looked at last and is fit."""
         self._spreads: dict[Digest, Spread] = {}
         """Of the answers that are owed."""
         self._newest_go: dict[Digest, sending.SendChunks] = {}
@@ -251,8 +259,8 @@ class Keyholder:
             return
         if whole is not None:
             self._log.info(
-                "round %d of run %s: asked for a sum of %d clients",
-                *(whole.round, whole.run, len(whole.entries)),
+                "round %d of run %s: asked %s a sum of %d clients",
+                *(whole.round, whole.run, "about" if whole.looks else "for", len(whole.entries)),
             )
             self._happen(rules.Asked(whole))
 
@@ -322,6 +330,8 @@ class Keyholder:
                 self._perform(effect)
             except OSError as bad:
                 assert isinstance(effect, rules.WriteDown | rules.Finish)
+                # Some may be deleted: what was sealed to those is opened no more.
+                self._keys_changed()
                 self._fail(effect.listed.digest, bad)
                 return
 
@@ -336,21 +346,26 @@ class Keyholder:
                 private = self._book.keys.private(number)
                 self._in_background(
                     lambda: sums.shares(asked, self._keeper, private),
-                    lambda result: self._checked(asked.digest, result),
+                    lambda result: self._checked(asked, result),
                 )
-            case rules.WriteDown(listed):
-                self._book.write_down(listed)
+            case rules.Count(asked):
+                # Its seeds are here since it was looked at.
+                shares = self._shares
+                self._loop.post(lambda: self._checked(asked, shares))
+            case rules.WriteDown(listed, taken):
+                self._book.write_down(listed, taken)
             case rules.AddUp(asked, number):
-                held, path = self._shares, self._book.sums_of(number)
+                held, path = self._shares, self._book.sums_of(number, asked.digest)
                 self._in_background(
-                    lambda: sums.add_up(asked, held, path),
+                    lambda: sums.add_up(asked, self._keeper, held, path),
                     lambda result: self._added_up(asked.digest, result),
                 )
             case rules.Finish(listed):
                 self._book.finish(listed)
                 self._log.info(
-                    "round %d of run %s: a sum of %d clients is opened by key %d, which is deleted",
+                    "round %d of run %s: a sum of %d clients is opened by key %d, which %s",
                     *(listed.round, listed.run, listed.clients, listed.number),
+                    "may open more" if listed.opens_more else "is deleted",
                 )
                 self._offered = max(self._offered, listed.number)
                 self._make_keys()
@@ -358,6 +373,9 @@ class Keyholder:
                 self._happen(rules.Finished(listed))
             case rules.Answer():
                 self._answer(effect)
+            case rules.Fit(asked):
+                fit = Opened(run=asked.run, round=asked.round, digest=asked.digest, fit=True)
+                self.link.perform(Publish(self._place(asked.round), fit))
             case rules.Refuse():
                 self._refuse(effect)
 
@@ -375,13 +393,29 @@ class Keyholder:
         # A daemon: the program may end, or be killed, at any moment of it.
         threading.Thread(target=run, daemon=True).start()
 
-    def _checked(self, list_digest: bytes, result: list[Share] | Exception) -> None:
+    def _checked(self, asked: Open, result: list[Share] | Exception) -> None:
+        try:
+            if not isinstance(result, Exception) and (spent := self._spent(asked)):
+                result = Unfit(spent)
+        except NotCounted as lost:
+            result = lost
+        except OSError as bad:
+            self._fail(asked.digest, bad)
+            return
         if isinstance(result, Exception):
             why_not = str(result) or f"{self._name} has no memory for such a list"
-            self._happen(rules.Checked(list_digest, why_not))
+            unfit = result.clients if isinstance(result, Unfit) else ()
+            self._happen(rules.Checked(asked.digest, why_not, unfit))
             return
         self._shares = result
-        self._happen(rules.Checked(list_digest))
+        self._happen(rules.Checked(asked.digest))
+
+    def _spent(self, asked: Open) -> dict[ClientId, str]:
+        """Who may be in no more sums. Nobody: then it counts, unless it is only looked at."""
+        spent, work = self._book.participations.spent(asked), self._state.work
+        if not spent and work is not None and not work.open.looks:
+            self._book.participations.count(asked)
+        return spent
 
     def _added_up(self, list_digest: bytes, result: tuple[bytes, ...] | Exception) -> None:
         self._shares = []
@@ -397,7 +431,7 @@ class Keyholder:
     def _answer(self, answer: rules.Answer) -> None:
         listed = answer.listed
         try:
-            made = answers.spread(listed, self._book.sums_of(listed.number))
+            made = answers.spread(listed, self._book.sums_of(listed.number, listed.digest))
         except SumsLost as lost:
             self._log.error("%s", lost)
             return
@@ -414,8 +448,13 @@ class Keyholder:
         if told := self._refusals.heard(self._loop.now(), what):
             self._log.warning("%s", told)
         where = self._place(asked.round)
-        reason = refused.reason[:_REASON_MAX]
-        said = Opened(run=asked.run, round=asked.round, digest=asked.digest, refused=reason)
+        said = Opened(
+            run=asked.run,
+            round=asked.round,
+            digest=asked.digest,
+            refused=refused.reason[:_REASON_MAX],
+            unfit=refused.unfit,
+        )
         self.link.perform(Publish(where, said))
 
     # What is owed to the coordinator

@@ -70,10 +70,10 @@ class RoundKeys:
         """Their private halves are nowhere when this returns, as far as the file system goes."""
         for number in numbers:
             _erase(self._path(number))
+            # At once: should the next fail, nothing is opened with this one either.
+            del self._pairs[number]
         if numbers:
             force(self._folder)
-        for number in numbers:
-            del self._pairs[number]
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}{_ENDING}"

@@ -5,13 +5,22 @@
       │          ▼
       ├────▶ Refuse    too few, one twice, unknown key, a key that another list was opened with
       │
-      └─ the same list again, also for other seeds ─────────▶ Answer
+      ├─ the same list again, also for other seeds ─────────▶ Answer
+      │
+      └─ a list to be looked at ──▶ Check ──▶ Fit, or Refuse: nothing is written down; one that
+                                              is fit is not checked again, should it be asked for
 
 With each of its keys it opens one list. If it answered S and S without one client, the difference
 would be that client's. So which list it is stands on the disk before anything is added up, and what
 was answered is kept: asked again, it says the same, to the byte.
 
-A list that is refused uses up nothing: another may come for the key.
+Where the offer says so (`Masking.lists_max`), a key opens several, no two of which have an answer
+in common: see `taken.py`, and `fedmqtt/lists_promise.py` for why that is enough, and where. Of
+those the newest is answered again. Its private half is deleted with the last one, or when a list
+for a later key is opened.
+
+A list that is refused, or only looked at, uses up nothing: another may come for the key. Who is
+unfit to be on it is named, so that the other one need not have the same fault.
 """
 
 from collections import Counter
@@ -20,10 +29,15 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
+from fedmqtt import lists_promise, noise_promise
 from fedmqtt.masking import seeds as seeds_of
-from fedmqtt.messages import Masking, Open
+from fedmqtt.messages import UNFIT_MAX, Masking, Open
 from fedmqtt.topics import ClientId, RoundId, RunId
+from keyholder import taken as taken_by
 from keyholder.listed import LISTS_KEPT, Listed, Mode, Seeds
+from keyholder.taken import Taken
+
+Clients = tuple[ClientId, ...]
 
 VALUES_MAX = 2**28
 """Of one sum: a vector of them is held in memory, 4 bytes each."""
@@ -37,6 +51,8 @@ class Rules:
     serves: tuple[Mode, ...]
     floor: int = 2
     """Fewest clients in a sum, whatever the coordinator asks."""
+    tolerated: int = 1
+    """Of several keyholders, so many at least must learn nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,11 @@ class State:
     """Public halves, by number, of those whose private halves are here."""
     lists: Mapping[int, Listed] = field(default_factory=dict)
     """By the number of the key that each was written down for."""
+    taken: Mapping[int, Taken] = field(default_factory=dict)
+    """By the number of a key that may open more lists: what was on those up to now."""
     work: Work | None = None
+    fit: bytes = b""
+    """Digest of the list whose clients' seeds are in memory: it was looked at last, and is fit."""
     waiting: Open | None = None
     """The newest list that came meanwhile."""
 
@@ -77,6 +97,8 @@ class Checked:
     list: bytes
     why_not: str = ""
     """In a sentence."""
+    unfit: Clients = ()
+    """Whose fault that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +136,18 @@ Event = KeysChanged | Asked | Received | OfWork
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`Checked` follows."""
+    """`Checked` follows; seeds of the clients of any other list are forgotten."""
 
     open: Open
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Of a list that was looked at, and is to be opened: whether each may be in one more sum. It is
+    counted then, on the disk. `Checked` or `Failed` follows."""
+
+    open: Open
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +156,8 @@ class WriteDown:
     none of that is done."""
 
     listed: Listed
+    taken: Taken | None = None
+    """What is new of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +170,8 @@ class AddUp:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Force it to the disk, then delete the private half of its key and of those before it.
+    """Force it to the disk, then delete the private half of its key, unless that opens more, and of
+    those before it.
     `KeysChanged` and `Finished` follow, or `Failed`."""
 
     listed: Listed
@@ -152,19 +185,29 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """This list would be opened, were it asked for."""
+
+    open: Open
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     open: Open
     reason: str
+    unfit: Clients = ()
+    """Without whom another list may be opened with the same key."""
 
 
-Effect = Check | WriteDown | AddUp | Finish | Answer | Refuse
+Effect = Check | Count | WriteDown | AddUp | Finish | Answer | Fit | Refuse
 
 
 def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]:
     """The next state, and what the program must do about it. Never raises on any event."""
     match event:
         case KeysChanged(keys):
-            return replace(state, keys=keys), []
+            taken = {number: one for number, one in state.taken.items() if number in keys}
+            return replace(state, keys=keys, taken=taken), []
         case Asked(asked):
             return _consider(state, asked, rules)
         case Received(run, round_id):
@@ -188,10 +231,14 @@ def _list_of(event: OfWork) -> bytes:
 
 def _go_on(state: State, work: Work, event: OfWork, rules: Rules) -> tuple[State, list[Effect]]:
     match event:
+        case Checked(why_not="") if work.open.looks:
+            return _next(replace(state, fit=work.open.digest), [Fit(work.open)], rules)
         case Checked(why_not=""):
             return _begin(state, work, rules)
-        case Checked(_, why_not) | Failed(_, why_not):
-            return _next(state, [Refuse(work.open, why_not)], rules)
+        case Checked(_, why_not, unfit):
+            return _next(state, [Refuse(work.open, why_not, unfit)], rules)
+        case Failed(_, why):
+            return _next(state, [Refuse(work.open, why)], rules)
         case AddedUp(_, digests):
             listed = state.lists[work.number]
             return state, [Finish(structs.replace(listed, digests=digests, seeds=work.open.seeds))]
@@ -204,23 +251,44 @@ def _consider(state: State, asked: Open, rules: Rules) -> tuple[State, list[Effe
         return state, [Refuse(asked, fault)]
     number = _number(asked, rules)
     listed = state.lists.get(number)
-    if listed is not None and listed.digest != asked.digest:
-        return state, [Refuse(asked, _used(listed))]
-    if listed is not None and listed.digests:
-        return _answer(state, listed, asked)
+    if listed is not None and listed.digest == asked.digest:
+        if asked.looks:
+            # It was found to be fit before it was written down.
+            return state, [Fit(asked)]
+        if listed.digests:
+            return _answer(state, listed, asked)
+    elif fault := _used(state, number, asked):
+        return state, [Refuse(asked, fault)]
     if fault := _why_not(state, asked, rules):
         return state, [Refuse(asked, fault)]
+    if twins := _twins(asked):
+        return state, [Refuse(asked, *twins)]
     if (work := state.work) is None:
-        return replace(state, work=Work(asked, number)), [Check(asked, number)]
+        return _check(state, Work(asked, number), rules)
     if work.open.digest == asked.digest:
-        # Asked for again before it is answered, perhaps for other seeds.
-        same = structs.replace(work.open, seeds=_both(work.open.seeds, asked.seeds))
+        # Asked for again before it is answered, perhaps for other seeds, or in earnest.
+        same = structs.replace(
+            work.open,
+            seeds=_both(work.open.seeds, asked.seeds),
+            looks=work.open.looks and asked.looks,
+        )
         return replace(state, work=replace(work, open=same)), []
     return replace(state, waiting=asked), []
 
 
+def _check(state: State, work: Work, rules: Rules) -> tuple[State, list[Effect]]:
+    asked = work.open
+    if asked.digest != state.fit:
+        return replace(state, work=work, fit=b""), [Check(asked, work.number)]
+    if asked.looks:
+        return state, [Fit(asked)]
+    return replace(state, work=work, fit=b""), [Count(asked)]
+
+
 def _begin(state: State, work: Work, rules: Rules) -> tuple[State, list[Effect]]:
-    open_ = work.open
+    open_, taken = work.open, None
+    if open_.masking.lists_max > 1:
+        taken = taken_by.by(open_, state.taken.get(work.number))
     listed = Listed(
         number=work.number,
         digest=open_.digest,
@@ -229,8 +297,11 @@ def _begin(state: State, work: Work, rules: Rules) -> tuple[State, list[Effect]]
         clients=len(open_.entries),
         held=held(open_.masking, rules.name),
         seeds=open_.seeds,
+        opens_more=taken is not None and taken.lists < open_.masking.lists_max,
     )
-    return _written(state, listed), [WriteDown(listed), AddUp(open_, work.number)]
+    if taken is not None:
+        state = replace(state, taken={**state.taken, work.number: taken})
+    return _written(state, listed), [WriteDown(listed, taken), AddUp(open_, work.number)]
 
 
 def _answer(state: State, listed: Listed, asked: Open) -> tuple[State, list[Effect]]:
@@ -297,16 +368,30 @@ def _misshapen(asked: Open, rules: Rules) -> str:
             f"{len(masking.keyholders)} keyholders, any {tolerated + 1} of whom open a sum: two"
             " halves of them could be shown two lists"
         )
+    if masking.mode == "keyholders" and tolerated < rules.tolerated:
+        return (
+            f"{tolerated + 1} keyholders together could open an answer, and {rules.name} opens sums"
+            f" where that takes {rules.tolerated + 1}; if fewer are right, start it with"
+            f" --tolerated {tolerated}"
+        )
     if stray := set(asked.seeds) - set(held(masking, rules.name)):
         return f"seed {min(stray)} is not held by {rules.name}, at place {mine[0].place}"
     if len(set(asked.seeds)) < len(asked.seeds):
         return "the sum of one seed is asked for twice"
-    return ""
+    if asked.answered and sum(one.count for one in asked.answered) != len(asked.entries):
+        return f"of {len(asked.entries)} entries not all are said to answer something, or more"
+    return noise_promise.fault(masking) or lists_promise.fault(masking)
 
 
-def _used(listed: Listed) -> str:
+def _used(state: State, number: int, asked: Open) -> str:
+    """For what else key `number` is, as far as it is not for this list."""
+    listed, taken = state.lists.get(number), state.taken.get(number)
+    if taken is not None:
+        return taken_by.why_not(asked, number, taken)
+    if listed is None:
+        return ""
     return (
-        f"key {listed.number} is for another list, of round {listed.round} of run {listed.run}"
+        f"key {number} is for another list, of round {listed.round} of run {listed.run}"
         f" with {listed.clients} clients: a sum of others is not opened with it"
     )
 
@@ -327,19 +412,48 @@ def _why_not(state: State, asked: Open, rules: Rules) -> str:
 
 
 def _too_few(asked: Open, rules: Rules) -> str:
-    times = Counter(entry.client for entry in asked.entries)
-    client, most = times.most_common(1)[0] if times else ("", 0)
+    """Whether there are enough, of each number of times.
+
+    What can be made of the sums of disjoint lists takes all those on one list that are in it the
+    same number of times as often as one another, modulo whatever power of two: so it is of all of
+    them, or of none. Of fewer it could be: were all others in a sum twice, what is left of it by 2
+    would be of those that are in it once.
+    """
+    named = Counter(entry.client for entry in asked.entries)
+    client, most = named.most_common(1)[0] if named else ("", 0)
     if most > 1:
         return f"{client} is in the list {most} times"
-    if uneven := next((entry for entry in asked.entries if entry.times != 1), None):
-        # Were all others in it twice, what is left of the sum by 2 would be this client's alone.
-        return f"{uneven.client} is to be in the sum {uneven.times} times, and not once"
-    keys = Counter(entry.masked.key for entry in asked.entries)
-    if len(keys) < len(times):
-        key = keys.most_common(1)[0][0]
-        names = [entry.client for entry in asked.entries if entry.masked.key == key]
-        return f"{' and '.join(names[:2])} have one key, and count as one client"
-    floor = max(asked.masking.floor, rules.floor)
-    if len(times) < floor:
-        return f"a sum of {len(times)} clients: {floor} are the fewest that it is opened of"
+    counts_max = asked.masking.times_max
+    if often := next((entry for entry in asked.entries if entry.times > counts_max), None):
+        return (
+            f"{often.client} is to be in the sum {often.times} times, and not {_up_to(counts_max)}"
+        )
+    times = Counter(entry.times for entry in asked.entries)
+    fewest = min(times, key=lambda one: (times[one], one), default=1)
+    count = times[fewest]
+    some = f"{count} clients" if len(times) <= 1 else f"{count} clients {fewest} times each"
+    if count < asked.masking.floor:
+        return f"a sum of {some}: {asked.masking.floor} are the fewest that it is opened of"
+    if count < rules.floor:
+        return (
+            f"a sum of {some}: {rules.floor} are the fewest that {rules.name} opens one of,"
+            " whatever the federation's floor; if fewer are right, start it with --floor"
+        )
     return ""
+
+
+def _up_to(times_max: int) -> str:
+    return "once" if times_max == 1 else f"up to {times_max}"
+
+
+def _twins(asked: Open) -> tuple[str, Clients] | None:
+    """Of those that have one key all but the first, and a sentence; None where there are none."""
+    first: dict[bytes, ClientId] = {}
+    for entry in asked.entries:
+        first.setdefault(entry.key, entry.client)
+    twins = [(first[one.key], one.client) for one in asked.entries]
+    twins = [(one, other) for one, other in twins if one != other]
+    if not twins:
+        return None
+    why = f"{' and '.join(twins[0])} have one key, and count as one client"
+    return why, tuple(other for _, other in twins[:UNFIT_MAX])

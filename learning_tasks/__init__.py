@@ -10,7 +10,8 @@
     def metrics(outputs, targets) -> dict[str, float]                     # means over the batch
 
 `purpose` is "train" or "evaluate". A task defines CLASS_NAMES, metrics, or both; `loss` is always
-reported. Begin with a copy of `starter_task`; `phonewatch` is a real one.
+reported. METRIC_NAMES lists what `metrics` returns, for rounds whose answers are masked
+(`measures.py`). Begin with a copy of `starter_task`; `phonewatch` is a real one.
 
 Where all data is in one place, to be shared out among made-up clients, a task defines beside or
 instead of `load_data`

@@ -18,11 +18,12 @@ from fedmqtt.weights import Weights
 from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
 
 FEATURES = 4
-CLASSES = 3
+CLASS_NAMES = ("0", "1", "2")
+CLASSES = len(CLASS_NAMES)
 LOCAL_METHODS = ("proximal", "steps", "correction")
 FEATURE_NAMES: dict[str, tuple[str, ...]] = {
     **{f"measurement {n}": () for n in range(1, FEATURES + 1)},
-    "class": ("0", "1", "2"),
+    "class": CLASS_NAMES,
 }
 
 # So near each other that the best model is right about 0.86 of the time: there is something to see.

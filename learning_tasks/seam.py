@@ -68,7 +68,7 @@ class Task(Protocol):
     """What clients learn. Every function is deterministic in its arguments.
 
     A task may define two more things, for strategies that ask more of clients than plain local SGD
-    (a module that does not is refused by those, in one sentence):
+    (a module that does not is refused by those, in one sentence), and what it measures:
 
         LOCAL_METHODS       of "proximal": `train` adds training.proximal * (w - w_base) to each
                             gradient; "steps": `train` ends early when `progress` says so, after one
@@ -77,6 +77,8 @@ class Task(Protocol):
                             every gradient of its weight, and tells which it has `corrected`
         gradient(weights, data, training, seed, progress) -> Trained
                             of the mean loss over all samples, in the model's train mode
+        CLASS_NAMES, METRIC_NAMES
+                            what `evaluate` measures: see `measures.py`
     """
 
     def initial_weights(self, seed: int) -> Weights:

@@ -4,13 +4,17 @@ Knows nothing of MQTT, of terminals or of time: a page is a name and bytes.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from fedmqtt.status_pages import (
+    CLIENT_PAGES,
+    LISTED_CLIENTS,
     PAGES,
+    ClientPage,
     ClientsPage,
     CoordinatorPage,
     HistoryPage,
@@ -18,6 +22,7 @@ from fedmqtt.status_pages import (
     PacePage,
     Page,
     PageError,
+    ParticipationPage,
     RoundPage,
     TrafficPage,
     decode,
@@ -27,7 +32,7 @@ from round_monitor.events import Event
 
 KEPT_EVENTS = 200
 
-_TEXT_LENGTH_MAX = 300
+_TEXT_LENGTH_MAX = 600
 
 _P = TypeVar("_P", bound=Page)
 
@@ -35,12 +40,26 @@ _P = TypeVar("_P", bound=Page)
 class Board:
     def __init__(self) -> None:
         self._pages: dict[str, Page] = {}
+        self._clients: dict[str, ClientPage] = {}
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         """Oldest first."""
         self.event_count = 0
         """Of all times, the forgotten ones too."""
         self.unreadable_count = 0
         self.unreadable_last = ""
+        self.heard_at = ""
+        """When something was last said while we listened, by our own clock in ISO 8601. Empty: what
+        there is lay on the broker."""
+
+    def copy(self) -> "Board":
+        """As it is now: pages are values, so that another thread may read the copy."""
+        twin = Board()
+        twin._pages, twin._clients = self._pages.copy(), self._clients.copy()
+        twin.events, twin.event_count = self.events.copy(), self.event_count
+        twin.unreadable_count = self.unreadable_count
+        twin.unreadable_last = self.unreadable_last
+        twin.heard_at = self.heard_at
+        return twin
 
     def take(self, name: str, payload: bytes, at: str = "") -> bool:
         """Whether this changes what there is to see. `at` is the time that events are stamped with.
@@ -48,15 +67,14 @@ class Board:
         An empty payload withdraws the page, as it does on the broker. A page of a name that we do
         not know is for a newer monitor than this.
         """
+        if name.startswith(CLIENT_PAGES):
+            return self._take_client(name, payload)
         if name not in PAGES:
             return False
         if not payload:
             return self._pages.pop(name, None) is not None
-        try:
-            page = _readable(decode(name, payload))
-        except PageError as bad:
-            self.unreadable_count += 1
-            self.unreadable_last = _printable(str(bad))
+        page = self._read(name, payload)
+        if page is None:
             return True
         if page == self._pages.get(name):
             return False
@@ -65,6 +83,31 @@ class Board:
             self.event_count += 1
         self._pages[name] = page
         return True
+
+    def _take_client(self, name: str, payload: bytes) -> bool:
+        client = name.removeprefix(CLIENT_PAGES)
+        if not payload:
+            return self._clients.pop(client, None) is not None
+        is_new = client not in self._clients
+        if is_new and len(self._clients) >= LISTED_CLIENTS:
+            # No coordinator publishes so many: whoever does must not fill our memory.
+            return False
+        page = self._read(name, payload)
+        if not isinstance(page, ClientPage):
+            return True
+        if page == self._clients.get(client):
+            return False
+        self._clients[client] = page
+        return True
+
+    def _read(self, name: str, payload: bytes) -> Page | None:
+        """None for what is no page; it is counted."""
+        try:
+            return _readable(decode(name, payload))
+        except PageError as bad:
+            self.unreadable_count += 1
+            self.unreadable_last = _printable(str(bad))
+            return None
 
     @property
     def is_empty(self) -> bool:
@@ -100,8 +143,23 @@ class Board:
         return self._page("clients", ClientsPage)
 
     @property
+    def each_client(self) -> Mapping[str, ClientPage]:
+        """Clients' own pages, by the name in the topic; at most `LISTED_CLIENTS`."""
+        return self._clients
+
+    @property
+    def participation(self) -> ParticipationPage | None:
+        return self._page("participation", ParticipationPage)
+
+    @property
     def traffic(self) -> TrafficPage | None:
         return self._page("traffic", TrafficPage)
+
+    def newest(self, name: str) -> Page | None:
+        """The page of this name, a client's too; None where there is none."""
+        if name.startswith(CLIENT_PAGES):
+            return self._clients.get(name.removeprefix(CLIENT_PAGES))
+        return self._pages.get(name)
 
     def newest_events(self, since_count: int) -> list[Event]:
         """Those that came after `event_count` was `since_count`, as far as they are kept."""

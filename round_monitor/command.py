@@ -1,6 +1,6 @@
 """Watch a federation: its round, its clients, its model, live from its broker's status topics.
 
-Ctrl-C ends the watching and nothing else.
+The keys are told by ?. q or Ctrl-C ends the watching and nothing else.
 """
 
 import argparse
@@ -13,8 +13,14 @@ from fedmqtt import federation_flags
 from fedmqtt.command_line import EXIT_DENIED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fedmqtt.mqtt_link import BrokerUrl
+    from round_monitor.board import Board
     from round_monitor.feed import Feed
+
+    _Tell = Callable[[Board, str, str], None]
+    """A board, a federation's name, its broker."""
 
 _PAGES_WITHIN_S = 5.0
 _SILENT_S = 1.0
@@ -31,20 +37,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once", action="store_true", help="print how things stand, and end; 1 if nothing is known"
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="with --once: all pages as one JSON object, for scripts (docs/watching.md)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for, 3 if
     the broker does not let us in."""
     try:
+        if arguments.json and not arguments.once:
+            raise ValueError("--json is said together with --once")
         federation, broker = federation_flags.find(arguments, ("monitor", "coordinator"))
         if arguments.once:
             return _once(federation, broker, arguments)
-        return _live(federation, broker, arguments)
+        if arguments.plain or not _is_screen():
+            return _lines(federation, broker)
+        return _screen(federation, broker)
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] != "rich":
+        needed = (missing.name or "").partition(".")[0]
+        if needed not in ("rich", "textual"):
             raise
-        return _fail("The screen needs rich: pip install 'fedmqtt[monitor]', or use --plain.", 2)
+        lines = "--once --json" if arguments.once else "--plain"
+        what = f"The screen needs {needed}: pip install 'fedmqtt[monitor]', or use {lines}."
+        return _fail(what, 2)
     except ValueError as wrong:
         return _fail(f"fedmqtt watch: {wrong}", 2)
     except BrokenPipeError:
@@ -53,13 +71,39 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def _live(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -> int:
+def _is_screen() -> bool:
+    """Whether there is somebody to press keys, and a terminal that can be drawn on."""
+    # All three: keys come from the first, and what is drawn goes to the last.
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(one.isatty() for one in streams) and os.environ.get("TERM") not in ("dumb", None)
+
+
+def _screen(federation: str, broker: "BrokerUrl") -> int:
+    from round_monitor.sights import FeedThread
+    from round_monitor.terminal import abilities
+    from round_monitor.terminal.app import WatchApp
+
+    feed = FeedThread(broker, federation)
+    app = WatchApp(
+        lambda: feed.newest,
+        str(broker),
+        colour=abilities.has_colour(os.environ),
+        ascii_only=abilities.is_ascii(sys.stdout.encoding),
+    )
+    feed.start()
+    try:
+        denied = app.run()
+    finally:
+        feed.stop()
+    return _fail(f"fedmqtt watch: {denied}", EXIT_DENIED) if denied else app.return_code or 0
+
+
+def _lines(federation: str, broker: "BrokerUrl") -> int:
     from fedmqtt.event_loop import EventLoop
     from round_monitor.live import LiveView
 
     loop = EventLoop()
-    plain = arguments.plain or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
-    view = LiveView(loop, broker, federation, str(broker), plain)
+    view = LiveView(loop, broker, federation, str(broker), plain=True)
     loop.stop_on_signals()
     try:
         view.start()
@@ -72,9 +116,10 @@ def _live(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -
 
 def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -> int:
     from fedmqtt.event_loop import EventLoop
-    from round_monitor.feed import Feed, utc_time
-    from round_monitor.screen import print_once
+    from round_monitor.feed import Feed
 
+    # Before anything is waited for: it may not be installed.
+    tell = _tell_json if arguments.json else _tell_screen(colour=not arguments.plain)
     loop = EventLoop()
     feed = Feed(loop, broker, federation, on_change=lambda: None)
     loop.stop_on_signals()
@@ -84,7 +129,7 @@ def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -
     try:
         saying.start()
         feed.open()
-        feed.wait_for_pages(_PAGES_WITHIN_S)
+        feed.wait_for_pages(_PAGES_WITHIN_S, and_clients=arguments.json)
         if feed.is_hopeless:
             return _fail(f"fedmqtt watch: {feed.lost}", EXIT_DENIED)
         if feed.board.is_empty:
@@ -93,8 +138,22 @@ def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -
         saying.cancel()
         feed.close()
         loop.close()
-    print_once(feed.board, str(broker), utc_time(), colour=not arguments.plain)
+    tell(feed.board, federation, str(broker))
     return 0
+
+
+def _tell_json(board: "Board", federation: str, broker: str) -> None:
+    from round_monitor.feed import utc_time
+    from round_monitor.standing import standing, to_json
+
+    print(to_json(standing(board, federation, broker, utc_time())))
+
+
+def _tell_screen(colour: bool) -> "_Tell":
+    from round_monitor.feed import utc_time
+    from round_monitor.screen import print_once
+
+    return lambda board, _, broker: print_once(board, broker, utc_time(), colour=colour)
 
 
 def _say_what_is_missing(feed: "Feed") -> None:

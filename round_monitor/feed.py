@@ -16,8 +16,8 @@ from fedmqtt.mqtt_link import (
     LinkUp,
     MqttLink,
 )
-from fedmqtt.status_pages import PAGES
-from fedmqtt.topics import StatusPage, Topics
+from fedmqtt.status_pages import CLIENT_PAGES, PAGES
+from fedmqtt.topics import ClientId, StatusPage, Topics
 from round_monitor.board import Board
 
 # Somebody is looking at the screen: sooner than a program that nobody waits for.
@@ -27,19 +27,26 @@ _QUIET_S = 0.5
 
 
 class Feed:
-    """`on_change` is called when there is something else to see: a page, or trouble.
+    """`on_change` is called when there is something else to see: a page, or trouble. Before it
+    `on_page` hears which page that is.
 
     Raises ValueError when the federation's name is wrong.
     """
 
     def __init__(
-        self, loop: EventLoop, broker: BrokerUrl, federation: str, on_change: Callable[[], None]
+        self,
+        loop: EventLoop,
+        broker: BrokerUrl,
+        federation: str,
+        on_change: Callable[[], None],
+        on_page: Callable[[str], None] = lambda _page: None,
     ) -> None:
         topics = Topics(federation)
         self._loop = loop
         self._broker = broker
         self._federation = federation
         self._on_change = on_change
+        self._on_page = on_page
         options = LinkOptions(
             # A name of its own for each: a broker lets go of the older of two with one name.
             client_id=client_ids.of_monitor(secrets.token_hex(6)),
@@ -48,6 +55,8 @@ class Feed:
         )
         self._link = MqttLink(loop, self._broker, topics, options, self._handle)
         self._heard_at: Seconds | None = None
+        self._asked: set[ClientId] = set()
+        """For whose pages, over this connection."""
         self.board = Board()
         self.trouble = f"connecting to {self._broker} ..."
         """Why there may be nothing new, or empty."""
@@ -66,10 +75,13 @@ class Feed:
     def close(self) -> None:
         self._link.close()
 
-    def wait_for_pages(self, at_most_s: Seconds) -> None:
-        """Until all pages are there, or those that there are, or a signal ends it."""
+    def wait_for_pages(self, at_most_s: Seconds, *, and_clients: bool = False) -> None:
+        """Until all pages are there, or those that there are, or a signal ends it. How many clients
+        have one of their own, nobody says: to have those as well takes a pause longer."""
         ends_at = self._loop.now() + at_most_s
-        while not (self.board.is_complete or self.is_hopeless) and self._loop.stop_signal is None:
+        while not self.is_hopeless and self._loop.stop_signal is None:
+            if self.board.is_complete and not and_clients:
+                break
             quiet_at = ends_at if self._heard_at is None else self._heard_at + _QUIET_S
             left_s = min(ends_at, quiet_at) - self._loop.now()
             if left_s <= 0:
@@ -80,6 +92,7 @@ class Feed:
         match event:
             case LinkUp():
                 self._link.ask_by_name(StatusPage(page) for page in PAGES)
+                self._asked.clear()
                 self.trouble = self._nothing() if self.board.is_empty else ""
                 self._on_change()
             case LinkDown(reason, _, hopeless=hopeless):
@@ -87,13 +100,25 @@ class Feed:
                 self.is_hopeless = hopeless
                 self.trouble = f"no connection, trying again: {reason}"
                 self._on_change()
-            case Arrived(StatusPage(page), payload):
+            case Arrived(StatusPage(page), payload, retained=retained):
                 self._heard_at = self._loop.now()
+                if not retained:
+                    self.board.heard_at = utc_time()
                 if self.board.take(page, payload, at=clock_time()):
                     self.trouble = ""
+                    self._on_page(page)
                     self._on_change()
+                if page == "clients":
+                    self._ask_for_clients()
             case _:
                 pass
+
+    def _ask_for_clients(self) -> None:
+        """For the pages of those that are new on the list, where wildcards bring none."""
+        if (page := self.board.clients) is not None:
+            new = [one for one in (*page.online, *page.away) if one not in self._asked]
+            self._asked.update(new)
+            self._link.ask_by_name(StatusPage(CLIENT_PAGES + client) for client in new)
 
     def _nothing(self) -> str:
         return f"connected; nothing published for a federation {self._federation!r} so far"

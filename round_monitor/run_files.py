@@ -24,6 +24,7 @@ from msgspec import Struct, structs
 
 from fedmqtt import unreadable
 from fedmqtt.settings import without_passwords
+from fedmqtt.status_pages import Privacy
 from round_monitor import units
 from round_monitor.run_quarantines import Moment, Spells, Standing, Standings
 
@@ -102,6 +103,7 @@ class _Line(Struct, frozen=True):
     bytes_received: int = 0
     bytes_published: int = 0
     quarantined: dict[str, str] = {}
+    privacy: Privacy | None = None
 
 
 class LabClient(Struct, frozen=True):
@@ -201,6 +203,8 @@ class Run:
     """By the newest model that was evaluated."""
     quarantines: Spells = field(default_factory=Spells)
     standings: Standings | None = None
+    privacy: Privacy | None = None
+    """Of the newest model, where there is noise."""
 
     @property
     def is_virtual(self) -> bool:
@@ -248,6 +252,7 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
     spells = Spells()
     rounds: list[Round] = []
     served: Served | None = None
+    privacy: Privacy | None = None
     clock, meter = _Clock(), _Meter()
     speed = lab.speed if lab else 1.0
     for told in _lines(folder / HISTORY, progress):
@@ -263,10 +268,11 @@ def _read_run(folder: Path, progress: Callable[[int], None]) -> Run:
         rounds.append(_round(line, at_s, moved))
         spells.add(Moment(line.round, at_s), line.quarantined)
         served = line.figures or served
+        privacy = line.privacy or privacy
     if not rounds:
         raise ReportError(f"{folder / HISTORY}: no round has been closed in this run")
     settings, standings = _read_settings(folder), _read_standings(folder / STANDINGS)
-    return Run(folder, rounds, tallies, lab, settings, served, spells, standings)
+    return Run(folder, rounds, tallies, lab, settings, served, spells, standings, privacy)
 
 
 def _lines(path: Path, progress: Callable[[int], None]) -> Iterator[_Line]:

@@ -190,8 +190,17 @@ def _summary(shown: Sequence[Shown]) -> Html:
             lambda one: f"{_sum(one, 'late'):,}, {_sum(one, 'late_counted'):,}",
         ),
     ]
+    if any(one.run.privacy is not None for one in shown):
+        rows.append(("epsilon of one device", _spent))
     head = ["", *(run_heading(one) for one in shown)]
     return markup.table(head, [[title, *(cell(one) for one in shown)] for title, cell in rows])
+
+
+def _spent(one: Shown) -> str:
+    if (spent := one.run.privacy) is None:
+        return "not bounded"
+    lines = (f"{spent.epsilon:.3g} of {spent.epsilon_max:.3g}", f"at delta {spent.delta:g}")
+    return join(*(element("div", line) for line in lines))
 
 
 def _trained(run: Run) -> list[Any]:

@@ -1,6 +1,7 @@
 """Sizes and durations as people read them, and small drawings made of characters."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -20,13 +21,38 @@ def size(size_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`12 s`, `3 min 05 s`, `2 h 10 min`."""
+    """`12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86_400} d {whole // 3600 % 24} h"
+
+
+def spelled(metric: str) -> str:
+    """A metric's name, for people."""
+    return "macro-F1" if metric == "macro_f1" else metric.replace("_", " ")
+
+
+def figure(value: float) -> str:
+    """A metric's value, in as many digits as say something."""
+    size = abs(value)
+    if value != 0 and (size < 0.001 or size >= 100_000):
+        text = f"{value:.2e}"
+    else:
+        text = f"{value:.3f}" if size < 10 else f"{value:#.4g}"
+    # As browsers write it: 1.25e-5.
+    return re.sub(r"e([+-])0", r"e\1", text)
+
+
+def rate(kilobits: float) -> str:
+    """Of a second: `240 kbit/s`, `24.9 Mbit/s`."""
+    if kilobits < 1000:
+        return f"{kilobits:,.0f} kbit/s"
+    return f"{kilobits / 1000:,.{1 if kilobits < 100_000 else 0}f} Mbit/s"
 
 
 def seconds_between(first: str, then: str) -> float | None:

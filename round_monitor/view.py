@@ -2,15 +2,18 @@
 
     fedmqtt · demo · run 20260301-101500            Mosquitto 2.0.11 (started here, port 41234)
     ───────────────────────────────────────────────────────────────────────────────────────────
-     Now      collecting updates: 4 of 8 so far
+     Health   Healthy: collecting updates: 4 of 8 so far
+     Missing  2 away (cat, eve); 44 of 46 clients online
+     Better   Yes: accuracy 0.812; the best of the last 5 measured rounds is +0.011 on all before
 
      Round    3 of 10  █████████████░░░░░░░░░░░░░  4 of 8 answers   closes in 12 s
               ...
 
 A screen is a list of sections, each with a label and some lines. What the height leaves is first
-given to the names of clients, then to events.
+given to the names of clients, then to events. Panels of `terminal` show some of the sections.
 """
 
+import io
 from collections.abc import Iterable
 from textwrap import wrap
 from typing import NamedTuple
@@ -18,9 +21,10 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from fedmqtt.status_pages import LISTED_CLIENTS, Figures, ModelPage, Quarantined, RoundPage
-from round_monitor import units
+from fedmqtt.status_pages import LISTED_CLIENTS, Figures, Health, ModelPage, Quarantined, RoundPage
+from round_monitor import client_rows, units, verdict
 from round_monitor.board import Board
+from round_monitor.client_rows import MARKS, Mark
 from round_monitor.events import Event, Kind, count, merged
 
 CELLS_MAX = 100
@@ -28,16 +32,22 @@ CELLS_MAX = 100
 
 _WIDTH_MAX = 120
 _LABEL_WIDTH = 9
-_OVERDUE_S = 10
-"""After so much time over the deadline, the coordinator may be gone."""
-
 _REASONS_FROM_HEIGHT = 30
 """On smaller screens, what the pace is must do without why."""
 
 _EVENTS_WITHOUT_LIMIT = 10
 _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 
+HEALTH_STYLES: dict[Health, str] = {
+    "ok": "bold green",
+    "waiting": "bold yellow",
+    "trouble": "bold red",
+}
+
 _GROUPS_MAX = 6
+
+_MEASURING = Console(file=io.StringIO(), color_system=None)
+"""Rich asks for one where it wraps; nothing is written to it."""
 
 _MISBEHAVING_MAX = 4
 
@@ -59,37 +69,31 @@ def render(
     return _Screen(board, heading, now, trouble, height, cuts)
 
 
-class _Mark(NamedTuple):
-    symbol: str
-    plain: str
-    """The same where only ASCII can be shown."""
-    style: str
+# In the order in which the legend names them: as it goes in a round.
+_LEGEND: tuple[client_rows.State, ...] = (
+    "answered",
+    "evaluated",
+    "working",
+    "ready",
+    "unable",
+    "away",
+    "rejected",
+    "in quarantine",
+    "revoked",
+)
 
-
-# In the order in which the legend names them.
-_CLIENT_MARKS = {
-    "answered": _Mark("✓", "#", "green"),
-    "evaluated": _Mark("◆", "e", "cyan"),
-    "working": _Mark("●", "*", "bold"),
-    "ready": _Mark("○", "o", ""),
-    "unable": _Mark("!", "!", "yellow"),
-    "away": _Mark("–", "-", "dim"),
-    "rejected": _Mark("✗", "x", "bold red"),
-    "in quarantine": _Mark("⊘", "q", "bold red"),
-}
-
-_EVENT_MARKS: dict[Kind, _Mark] = {
-    "says": _Mark("·", ".", ""),
-    "opened": _Mark("▶", ">", "bold"),
-    "answered": _CLIENT_MARKS["answered"],
-    "declined": _CLIENT_MARKS["unable"],
-    "rejected": _CLIENT_MARKS["rejected"],
-    "shut out": _CLIENT_MARKS["in quarantine"],
-    "let in": _Mark("+", "+", "green"),
-    "came": _Mark("+", "+", ""),
-    "left": _CLIENT_MARKS["away"],
-    "closed": _Mark("■", "=", "bold"),
-    "figures": _Mark("◆", "%", "cyan"),
+_EVENT_MARKS: dict[Kind, Mark] = {
+    "says": Mark("·", ".", ""),
+    "opened": Mark("▶", ">", "bold"),
+    "answered": MARKS["answered"],
+    "declined": MARKS["unable"],
+    "rejected": MARKS["rejected"],
+    "shut out": MARKS["in quarantine"],
+    "let in": Mark("+", "+", "green"),
+    "came": Mark("+", "+", ""),
+    "left": MARKS["away"],
+    "closed": Mark("■", "=", "bold"),
+    "figures": Mark("◆", "%", "cyan"),
 }
 
 
@@ -144,12 +148,9 @@ class _Screen:
 
     def _body(self, layout: "_Layout", height: int | None) -> list[Text]:
         sections = [
-            self._what_it_does(),
-            _round(self._board, layout, self._now),
-            _clients(self._board, layout),
-            _model(self._board, layout),
-            _traffic(self._board),
-            _oddities(self._board, layout),
+            *_answers(self._board, self._now, self._trouble),
+            _says(self._board, self._now, self._trouble),
+            *_state(self._board, self._now, layout),
         ]
         sections = [section for section in sections if section.lines]
         body = _set(sections, gaps=True)
@@ -160,17 +161,85 @@ class _Screen:
         events = _Section("Events", [_event(event, layout) for event in shown])
         return ([*body, Text(), *_set([events], gaps=False)] if shown else body)[:height]
 
-    def _what_it_does(self) -> _Section:
-        lines = []
-        if self._trouble:
-            lines.append(Text(f"! {self._trouble}", style="bold yellow"))
-        page = self._board.coordinator
-        if page is not None:
-            style = {"stopped": "bold yellow", "finished": "bold green"}.get(page.state, "bold")
-            lines.append(Text(page.says, style=style))
-        elif not self._trouble:
-            lines.append(Text("nothing known of a coordinator so far"))
-        return _Section("Now", lines)
+
+def answer_lines(board: Board, now: str, trouble: str, width: int, most: int = 2) -> list[Text]:
+    """The three answers, each on `most` lines at most."""
+    sections = []
+    for label, (line,) in _answers(board, now, trouble):
+        wrapped = list(line.wrap(_MEASURING, max(20, width - _LABEL_WIDTH - 2)))
+        if len(wrapped) > most:
+            rest = Text(" ").join(_stripped(part) for part in wrapped[most - 1 :])
+            rest.truncate(max(20, width - _LABEL_WIDTH - 2), overflow="ellipsis")
+            wrapped[most - 1 :] = [rest]
+        sections.append(_Section(label, wrapped))
+    return _set(sections, gaps=False)
+
+
+def _stripped(line: Text) -> Text:
+    line.rstrip()
+    return line
+
+
+def state_lines(
+    board: Board, now: str, trouble: str, width: int, height: int, ascii_only: bool = False
+) -> list[Text]:
+    """All but the answers, the curves and the events. As many lines as there are to say; with more
+    `height`, more is said."""
+    layout = _Layout(width - _LABEL_WIDTH - 2, height, ascii_only)
+    sections = _state(board, now, layout)
+    shown = [section for section in (_says(board, now, trouble), *sections) if section.lines]
+    lines = _set(shown, gaps=True)
+    return lines if len(lines) <= height else _set(shown, gaps=False)
+
+
+def event_line(event: Event, ascii_only: bool = False) -> Text:
+    return _event(event, _Layout(0, None, ascii_only))
+
+
+def curves(board: Board) -> dict[str, list[tuple[int, float]]]:
+    """What was measured, and the loss of training: round and value, by metric; the leading one
+    first."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in board.history.rounds if board.history is not None else []:
+        measured = line.figures.metrics if line.figures is not None else {}
+        trained = {f"training {name}": value for name, value in line.train_metrics.items()}
+        for name, value in {**measured, **trained}.items():
+            found.setdefault(name, []).append((line.round, value))
+    order = [*verdict.LEADING, *sorted(found)]
+    return {name: found[name] for name in dict.fromkeys(order) if name in found}
+
+
+def _answers(board: Board, now: str, trouble: str) -> list[_Section]:
+    told = verdict.answers(board, now, trouble)
+    word = verdict.WORDS[told.health.state]
+    style = HEALTH_STYLES[told.health.state]
+    lacks = "" if told.missing.state == "ok" else HEALTH_STYLES[told.missing.state]
+    return [
+        _Section("Health", [Text.assemble((word, style), ": ", told.health.sentence)]),
+        _Section("Missing", [Text(told.missing.sentence, style=lacks)]),
+        _Section("Better", [Text(told.trend.sentence)]),
+    ]
+
+
+def _says(board: Board, now: str, trouble: str) -> _Section:
+    """What it does, unless the answer on its health tells that, and what comes next."""
+    page = board.coordinator
+    if page is None:
+        return _Section("Now", [])
+    is_told = page.says in verdict.health(board, now, trouble).sentence
+    told = [] if is_told else [Text(page.says, style="bold")]
+    following = [Text(page.next_step)] if page.next_step else []
+    return _Section("Next" if is_told else "Now", told + following)
+
+
+def _state(board: Board, now: str, layout: "_Layout") -> list[_Section]:
+    return [
+        _round(board, layout, now),
+        _clients(board, layout),
+        _model(board, layout),
+        _traffic(board),
+        _oddities(board, layout),
+    ]
 
 
 class _Layout(NamedTuple):
@@ -180,7 +249,7 @@ class _Layout(NamedTuple):
     """Of the whole screen; None: as many lines as there are."""
     ascii_only: bool
 
-    def mark(self, mark: _Mark) -> str:
+    def mark(self, mark: Mark) -> str:
         return mark.plain if self.ascii_only else mark.symbol
 
 
@@ -233,7 +302,7 @@ def _ending(page: RoundPage, now: str) -> str:
     left_s = units.seconds_between(now, page.closes)
     if left_s is None:
         return ""
-    if left_s < -_OVERDUE_S:
+    if left_s < -verdict.OVERDUE_S:
         return f"overdue by {units.duration(-left_s)}"
     return f"closes in {units.duration(left_s)}"
 
@@ -286,7 +355,7 @@ def _clients(board: Board, layout: _Layout) -> _Section:
     return _Section("Clients", lines)
 
 
-def _online(board: Board, states: dict[str, str]) -> Text:
+def _online(board: Board, states: dict[str, client_rows.State]) -> Text:
     page = board.coordinator
     if page is None:
         return Text("none known so far")
@@ -306,29 +375,12 @@ def _kinds(board: Board) -> list[Text]:
     return [Text("labelled " + ", ".join(kinds), style="dim")]
 
 
-def _client_states(board: Board) -> dict[str, str]:
-    """Client to what it does, one of `_CLIENT_MARKS`, in the order of their names."""
-    states: dict[str, str] = {}
-    # The later ones say more.
-    if (clients := board.clients) is not None:
-        states |= dict.fromkeys(clients.online, "ready")
-        states |= dict.fromkeys(clients.hindered, "unable")
-        states |= dict.fromkeys(clients.away, "away")
-    if (page := board.round) is not None:
-        if page.open:
-            working = [*page.invited, *page.evaluators]
-            states |= {c: "working" for c in working if states.get(c) != "away"}
-            states |= dict.fromkeys(page.away, "away")
-        states |= dict.fromkeys(page.declined, "unable")
-        states |= dict.fromkeys(page.evaluated, "evaluated")
-        states |= dict.fromkeys(page.answered, "answered")
-        states |= dict.fromkeys(page.rejected, "rejected")
-    if clients is not None:
-        states |= dict.fromkeys(clients.quarantined, "in quarantine")
-    return dict(sorted(states.items()))
+def _client_states(board: Board) -> dict[str, client_rows.State]:
+    """Client to what it does, in the order of their names."""
+    return dict(sorted((row.client, row.state) for row in client_rows.rows(board)))
 
 
-def _grid(states: dict[str, str], layout: _Layout) -> list[Text]:
+def _grid(states: dict[str, client_rows.State], layout: _Layout) -> list[Text]:
     """A cell for each client: with its name where there is room, else its mark alone."""
     cell = max(len(client) for client in states) + 4
     columns = max(1, layout.width // cell)
@@ -338,10 +390,10 @@ def _grid(states: dict[str, str], layout: _Layout) -> list[Text]:
             Text.assemble(
                 (f"{layout.mark(mark)} {client}", mark.style), " " * (cell - len(client) - 2)
             )
-            for client, mark in ((c, _CLIENT_MARKS[state]) for c, state in states.items())
+            for client, mark in ((c, MARKS[state]) for c, state in states.items())
         ]
         return _rows(cells, columns)
-    marks = [_CLIENT_MARKS[state] for state in states.values()]
+    marks = [MARKS[state] for state in states.values()]
     # Tens with a gap between them can be counted.
     cells = [
         Text.assemble((layout.mark(mark), mark.style), "   " if i % 10 == 9 else " ")
@@ -354,26 +406,26 @@ def _rows(cells: list[Text], columns: int) -> list[Text]:
     return [Text.assemble(*cells[i : i + columns]) for i in range(0, len(cells), columns)]
 
 
-def _legend(states: dict[str, str], layout: _Layout) -> list[Text]:
+def _legend(states: dict[str, client_rows.State], layout: _Layout) -> list[Text]:
     """What the marks mean, and of how many clients it is true."""
-    counts = {state: list(states.values()).count(state) for state in _CLIENT_MARKS}
+    counts = {state: list(states.values()).count(state) for state in _LEGEND}
     present = {state: n for state, n in counts.items() if n}
     with_counts = {state: f"{n:,} {state}" for state, n in present.items()}
     one_line = _legend_line(with_counts, 3, layout)
     if one_line.cell_len <= layout.width:
         return [one_line]
     if len(states) <= CELLS_MAX:
-        return [_legend_line({state: state for state in present}, 1, layout)]
+        return [_legend_line({state: str(state) for state in present}, 1, layout)]
     # Without cells the counts are all there is.
     first = dict(list(with_counts.items())[:4])
     second = {state: words for state, words in with_counts.items() if state not in first}
     return [_legend_line(first, 3, layout), _legend_line(second, 3, layout)]
 
 
-def _legend_line(words: dict[str, str], gap: int, layout: _Layout) -> Text:
+def _legend_line(words: dict[client_rows.State, str], gap: int, layout: _Layout) -> Text:
     parts = [
         Text.assemble((layout.mark(mark), mark.style), " ", words[state])
-        for state, mark in _CLIENT_MARKS.items()
+        for state, mark in ((state, MARKS[state]) for state in _LEGEND)
         if state in words
     ]
     return Text(" " * gap).join(parts)
@@ -402,6 +454,8 @@ def _privacy(page: ModelPage | None) -> list[Text]:
     if page is None or (spent := page.privacy) is None:
         return []
     told = f"epsilon {spent.epsilon:.3g} of {spent.epsilon_max:.3g} at delta {spent.delta:g}"
+    if spent.epsilon_of_models is not None:
+        told += f", of the models alone {spent.epsilon_of_models:.3g}"
     return [Text(told, style="dim")]
 
 

@@ -33,11 +33,28 @@ _VENV = "/opt/fedmqtt"
 _NO_ACCOUNT = "nobody in particular"
 
 
-def compose() -> dict[str, Any]:
-    """The compose file, with the variables of its environment at their defaults."""
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+KEYHOLDERS = ("docker-compose.yml", "docker-compose.keyholders.yml")
+
+
+def compose(files: Sequence[str] = KEYHOLDERS[:1]) -> dict[str, Any]:
+    """The compose files, one over the other as Docker lays them, with the variables of their
+    environment at their defaults."""
+    found: dict[str, Any] = {"services": {}, "volumes": {}}
+    for name in files:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        laid = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+        for service, said in laid["services"].items():
+            found["services"][service] = _over(found["services"].get(service, {}), said)
+        found["volumes"] |= laid["volumes"]
     return found
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A service of two files: of volumes, one at each place; all else is taken from the last."""
+    mounts = [*below.get("volumes", ()), *above.get("volumes", ())]
+    by_place = {mount.split(":")[1]: mount for mount in mounts}
+    both = {**below, **above}
+    return both | {"volumes": list(by_place.values())} if mounts else both
 
 
 # ------------------------------------------------------------------------------- the Dockerfile
@@ -199,10 +216,11 @@ class Stack:
     wheel_file: Path
     moved: Mapping[str, str]
     """Numbers, like those of ports, that are others in this world."""
+    files: Sequence[str] = KEYHOLDERS[:1]
 
     @cached_property
     def _services(self) -> dict[str, Any]:
-        services: dict[str, Any] = compose()["services"]
+        services: dict[str, Any] = compose(self.files)["services"]
         return services
 
     def command(self, service: str, *instead: str) -> list[str]:
@@ -211,6 +229,12 @@ class Stack:
         stage = self._stage(service)
         words = self._moved(instead or said.get("command", stage.command))
         return [*self._sandbox(service), *stage.entrypoint, *words]
+
+    def prepare(self, *more: str) -> subprocess.CompletedProcess[str]:
+        """As the service `kit` does; the ports are those of this world."""
+        said = self._services["kit"]["command"]
+        ports = ["--port", self.moved["8883"], "--servers-port", self.moved["8884"]]
+        return self.run("kit", *said, *ports, *more)
 
     def health(self, service: str) -> subprocess.CompletedProcess[str]:
         """Of one look at its health."""

@@ -14,9 +14,18 @@ from pathlib import Path
 from broker_config import kit
 from coordinator import history
 from coordinator.history import Record
-from fedmqtt import envelope, messages
+from fedmqtt import envelope, messages, status_pages
 from fedmqtt.messages import Offer
-from fedmqtt.topics import Address, ClientId, OfferBoard, RoundId, Topics, UpdatePart
+from fedmqtt.status_pages import ModelPage
+from fedmqtt.topics import (
+    Address,
+    ClientId,
+    OfferBoard,
+    RoundId,
+    StatusPage,
+    Topics,
+    UpdatePart,
+)
 from tests import planted_task
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
 from tests.broker_config.raw_client import RawClient
@@ -48,7 +57,7 @@ class MaskedFederation:
         )
 
     def keyholder(self, who: str, command: str = "keyholder") -> AbstractContextManager[Program]:
-        return self._connected(command, who=who)
+        return self._connected(command, "--floor", "3", who=who)
 
     @contextmanager
     def _connected(self, *words: str, who: str) -> Iterator[Program]:
@@ -65,7 +74,7 @@ class MaskedFederation:
         config = self.folder / "federation.toml"
         config.write_text(
             f'name = "{FEDERATION}"\ntask = "{TASK}"\nseed = {SEED}\n'
-            '[evaluation]\nevery = 0\n[tuning]\nenabled = false\n[late]\npolicy = "discard"\n'
+            '[tuning]\nenabled = false\n[late]\npolicy = "discard"\n'
             "[rounds]\nover_selection = 1.0\ndeadline_s = 1000\naway_grace_s = 1000\n"
             f"{rounds}\n[privacy]\n{privacy}\n"
         )
@@ -102,6 +111,17 @@ class MaskedFederation:
             got = self._reader.messages.get()
             self.seen.append((TOPICS.parse(got.topic), got.payload))
         return self.seen
+
+    def model_page(self, number: int) -> ModelPage:
+        """The status page that tells of the model of this round, once it has been said."""
+
+        def told() -> list[ModelPage]:
+            pages = [data for to, data in self.crossed() if to == StatusPage("model") and data]
+            read = [status_pages.decode("model", data) for data in pages]
+            return [page for page in read if isinstance(page, ModelPage)]
+
+        wait_until(lambda: any(page.figures_round == number for page in told()))
+        return next(page for page in told() if page.figures_round == number)
 
     def offers(self) -> dict[int, Offer]:
         """Of each round the last one."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import structs
 
+from fedmqtt import offered_work
 from fedmqtt.messages import ModelRef, Offer, Training
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
@@ -26,4 +27,4 @@ def offer(number: int = 1, **changes: Any) -> Offer:
         lanes=1,
         seed=0,
     )
-    return structs.replace(plain, **changes)
+    return offered_work.stamped(structs.replace(plain, **changes))

@@ -78,13 +78,13 @@ def running_rabbitmq() -> Iterator[RunningBroker]:
 
 
 @contextmanager
-def running_nats() -> Iterator[RunningBroker]:
-    """NATS with JetStream and MQTT. Raises BrokerError."""
+def running_nats(more: str = "") -> Iterator[RunningBroker]:
+    """NATS with JetStream and MQTT; `more` goes into its configuration. Raises BrokerError."""
     server = _find("nats-server", [])
     with TemporaryDirectory(prefix="fedmqtt-nats-") as place:
         folder = Path(place)
         config = folder / "nats.conf"
-        config.write_text(_NATS_CONF.format(folder=folder / "store"))
+        config.write_text(_NATS_CONF.format(folder=folder / "store") + more)
         said = (
             r"Version:\s+(\S+)(?s:.*)MQTT clients on mqtt://127.0.0.1:(\d+)(?s:.*)Server is ready"
         )

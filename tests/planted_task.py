@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from learning_tasks.seam import Trained
+from learning_tasks.seam import Evaluated, Trained
 
 SIZE = 300
+CLASS_NAMES = ("no", "yes")
 
 
 class Planted(NamedTuple):
@@ -24,6 +25,8 @@ class Planted(NamedTuple):
     samples: int
     loss: float
     steps: int
+    measured_loss: float
+    confusion: list[list[int]]
 
 
 def planted(client: str) -> Planted:
@@ -35,6 +38,8 @@ def planted(client: str) -> Planted:
         samples=int(chance.integers(2**24, 2**28)),
         loss=float(chance.uniform(1, 2)),
         steps=int(chance.integers(2**24, 2**28)),
+        measured_loss=float(chance.uniform(2, 3)),
+        confusion=chance.integers(2**12, 2**14, size=(2, 2)).tolist(),
     )
 
 
@@ -56,5 +61,7 @@ def train(weights: Any, data: tuple[Path, str], training: Any, seed: int, progre
     return Trained(after, own.samples, {"loss": own.loss}, own.steps)
 
 
-def evaluate(weights: Any, data: Any) -> Any:
-    raise AssertionError("nobody is asked to evaluate")
+def evaluate(weights: Any, data: tuple[Path, str]) -> Evaluated:
+    own = planted(data[1])
+    metrics = {"loss": own.measured_loss}
+    return Evaluated(sum(map(sum, own.confusion)), metrics, own.confusion)

@@ -5,7 +5,6 @@ Without Docker: see tests/images.py for how, and for what is not looked at.
 
 import signal
 import stat
-import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,17 +42,10 @@ def stack(wheel_file: Path, tmp_path: Path) -> Stack:
         pytest.skip(reason)
     moved = {"8883": str(free_port()), "8884": str(free_port()), "pause_s = 10": "pause_s = 0"}
     made = Stack(tmp_path, wheel_file, moved)
-    prepared = _prepare(made)
+    prepared = made.prepare()
     assert prepared.returncode == 0, prepared.stderr
     assert "made a kit" in prepared.stdout
     return made
-
-
-def _prepare(stack: Stack, *more: str) -> subprocess.CompletedProcess[str]:
-    """As the service `kit` does; the ports are those of this world."""
-    said = images.compose()["services"]["kit"]["command"]
-    ports = ["--port", stack.moved["8883"], "--servers-port", stack.moved["8884"]]
-    return stack.run("kit", *said, *ports, *more)
 
 
 @contextmanager
@@ -94,7 +86,7 @@ def test_the_demo_trains_and_goes_on_after_a_restart(stack: Stack) -> None:
 
     # `docker compose up` again: `kit` runs again too.
     kit = _files(stack.volume("kit"))
-    assert "left as it is" in _prepare(stack).stdout
+    assert "left as it is" in stack.prepare().stdout
     assert _files(stack.volume("kit")) == kit
     with _up(stack, *DEMO):
         wait_until(lambda: len(_records(stack)) >= len(before) + 2)
@@ -212,12 +204,12 @@ def test_nobody_holds_anothers_keys(stack: Stack) -> None:
 
 def test_words_that_come_too_late_are_told(stack: Stack) -> None:
     kit = _files(stack.volume("kit"))
-    late = _prepare(stack, "--host=broker.example", "--enroll=demo-9")
+    late = stack.prepare("--host=broker.example", "--enroll=demo-9")
     assert late.returncode == 0 and "left as it is" in late.stdout
     assert "hosts is ('localhost', 'broker'), and not" in late.stderr
     assert "'broker.example'" in late.stderr and "docker compose down --volumes" in late.stderr
     assert "docker compose run --rm kit enroll demo-9" in late.stderr
-    other = _prepare(stack, "--federation=other")
+    other = stack.prepare("--federation=other")
     assert other.returncode == 2
     assert "federation is 'compose', and not 'other'" in other.stderr
     assert _files(stack.volume("kit")) == kit
@@ -243,7 +235,7 @@ def test_the_kit_s_help_asks_for_no_folder(stack: Stack) -> None:
 def test_a_kit_that_was_interrupted_begins_again(stack: Stack) -> None:
     made = stack.volume("kit") / "kit"
     made.rename(made.with_name("making"))
-    again = _prepare(stack)
+    again = stack.prepare()
     assert again.returncode == 0, again.stderr
     assert not again.stderr
     assert [path.name for path in stack.volume("kit").iterdir()] == ["kit"]

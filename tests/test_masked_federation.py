@@ -3,20 +3,24 @@
 What each of them received, wrote or said is searched for what one of the devices alone may know.
 """
 
+import json
 import signal
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from broker_config.mosquitto import find_mosquitto
+from coordinator import evaluation
 from fedmqtt.masking import packing
-from fedmqtt.messages import Update, encode, read_presence
+from fedmqtt.messages import Measures, Update, encode, read_presence
+from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, Digest, PresenceOf, RoundId, RunId, UpdatePart
 from tests.masked_federation import MaskedFederation, masked_federation
 from tests.planted_task import SIZE, planted
@@ -61,8 +65,14 @@ def wholes_of(who: str, base: Model) -> Wholes:
 
 def next_model(base: Model, names: Sequence[str]) -> Model:
     """From the plain integers of these clients."""
-    total: Wholes = np.sum([wholes_of(who, base) for who in names], axis=0)
-    mean = (total * (_STEP / sum(map(weight_of, names)))).astype(np.float32)
+    return _mean_of(base, [(who, base) for who in names])
+
+
+def _mean_of(base: Model, answers: Sequence[tuple[str, Model]]) -> Model:
+    """From those of clients that trained from these."""
+    total: Wholes = np.sum([wholes_of(who, trained) for who, trained in answers], axis=0)
+    weight = sum(weight_of(who) for who, _ in answers)
+    mean = (total * (_STEP / weight)).astype(np.float32)
     made: Model = (base + mean.astype(np.float64)).astype(np.float32)
     return made
 
@@ -73,6 +83,31 @@ def models(names: Sequence[str], count: int) -> list[Model]:
     for _ in range(count):
         found.append(next_model(found[-1], names))
     return found
+
+
+def measures_of(who: str) -> Measures:
+    own = planted(who)
+    matrix = tuple(map(tuple, own.confusion))
+    return Measures(
+        sample_count=sum(map(sum, own.confusion)),
+        metrics={"loss": own.measured_loss},
+        confusion=matrix,
+    )
+
+
+def figures_of(names: Sequence[str]) -> Figures:
+    """As of answers that can be read, added up: each value of a metric is off by 2^-25 at most."""
+    found = evaluation.summarise({ClientId(who): measures_of(who) for who in names})
+    assert found is not None
+    return found
+
+
+def _assert_figures(found: Figures | None, names: Sequence[str]) -> None:
+    wanted = figures_of(names)
+    assert found is not None
+    assert found.metrics.pop("loss") == pytest.approx(wanted.metrics.pop("loss"), abs=2**-24)
+    assert found.metrics["accuracy"] == wanted.metrics["accuracy"]
+    assert found == wanted or found == wanted.without_details()
 
 
 def model_in(run: Path) -> Model:
@@ -90,11 +125,9 @@ def traces(who: str, bases: Sequence[Model], bits: int) -> dict[str, list[bytes]
     numbers = [own.samples, own.steps]
     found = {
         "a count": [packed for number in numbers for packed in _of_whole(number)],
-        "its loss": [
-            struct.pack(">d", own.loss),
-            struct.pack("<d", own.loss),
-            repr(own.loss)[:9].encode(),
-        ],
+        "its loss": _of_float(own.loss),
+        "what it measured": _of_float(own.measured_loss),
+        "its matrix": [packed for row in own.confusion for packed in _of_row(row)],
     }
     for base in bases:
         # The model's age grows by the same for all.
@@ -111,6 +144,17 @@ def traces(who: str, bases: Sequence[Model], bits: int) -> dict[str, list[bytes]
 def _of_whole(number: int) -> list[bytes]:
     # As MessagePack writes it, as a file may, and as people read it.
     return [b"\xce" + struct.pack(">I", number), struct.pack("<q", number), str(number).encode()]
+
+
+def _of_float(number: float) -> list[bytes]:
+    return [struct.pack(">d", number), struct.pack("<d", number), repr(number)[:9].encode()]
+
+
+def _of_row(row: list[int]) -> list[bytes]:
+    # One cell alone is too short to be told from chance.
+    arrays = [np.array(row, kind).tobytes() for kind in ("<i4", "<i8")]
+    texts = [json.dumps(row, separators=separators).encode() for separators in ((",", ":"), None)]
+    return [msgspec.msgpack.encode(row), *arrays, *texts]
 
 
 def _runs(data: bytes, step: int) -> list[bytes]:
@@ -133,10 +177,17 @@ def test_the_search_finds_what_a_plain_answer_would_tell() -> None:
         codec="full",
         metrics={"loss": own.loss},
         steps=own.steps,
+        measures=measures_of("ann"),
         payload=memoryview(change_of("ann", base).tobytes()),
     )
     wanted = traces("ann", [base], BITS)
-    assert found_in(encode(plain), wanted) == ["a count", "its loss", "its change"]
+    assert found_in(encode(plain), wanted) == [
+        "a count",
+        "its loss",
+        "what it measured",
+        "its matrix",
+        "its change",
+    ]
     wholes = wholes_of("ann", base).astype(np.int32)
     assert found_in(wholes.tobytes(), wanted) == ["its whole numbers"]
     assert found_in(packing.pack(wholes.view(np.uint32), BITS), wanted) == ["its packed numbers"]
@@ -144,6 +195,10 @@ def test_the_search_finds_what_a_plain_answer_would_tell() -> None:
         "a count",
         "its loss",
     ]
+    matrix = np.array(own.confusion, "<u4")
+    for told in (matrix.tobytes(), str(own.confusion).encode(), f"loss {own.measured_loss}"):
+        data = told if isinstance(told, bytes) else told.encode()
+        assert found_in(data, wanted) in (["its matrix"], ["what it measured"])
     assert not found_in(encode(plain), traces("bob", [base], BITS))
 
 
@@ -202,6 +257,9 @@ def test_a_client_and_a_keyholder_vanish_and_the_sum_is_that_of_the_plain_number
         assert all(sorted(one.answered) == list(NAMES) for one in records)
         assert not any(one.declined or one.rejected for one in records)
         assert model_in(federation.run).tobytes() == expected[3].tobytes()
+        for record in records:
+            _assert_figures(record.figures, NAMES)
+        _assert_figures(federation.model_page(3).figures, NAMES)
         _nowhere(federation, NAMES, expected[:3])
 
 
@@ -212,7 +270,9 @@ def test_one_aggregator_is_trusted_by_those_who_do_so(tmp_path: Path) -> None:
         stack.enter_context(federation.keyholder("agg", "aggregator"))
         for name in three:
             asks = ("--set", "privacy.at_least=trusted")
-            stack.enter_context(federation.client(name, *asks))
+            # Whose owner does not let it measure, does not under the mask either.
+            own = ("--set", 'purposes=["train"]') if name == "cat" else ()
+            stack.enter_context(federation.client(name, *asks, *own))
         asks = ("--set", "privacy.at_least=keyholders")
         dan = stack.enter_context(federation.client("dan", *asks))
         rounds = "count = 1\ncohort = 4\nquorum = 3\nclients_min = 4"
@@ -229,8 +289,44 @@ def test_one_aggregator_is_trusted_by_those_who_do_so(tmp_path: Path) -> None:
         assert record.declined == {"dan": why}
         assert why in dan.log
         assert "a sum of 3 clients tells" in coordinator.log
+        assert record.figures is None
+        few = "no figures are told of the 2 clients that measured: 3 must"
+        assert few in coordinator.log
         federation.wait_for(
             lambda to, data: to == PresenceOf(ClientId("dan")) and read_presence(data).note == why
         )
         assert model_in(federation.run).tobytes() == expected[1].tobytes()
         _nowhere(federation, NAMES, expected[:1])
+
+
+@pytest.mark.timeout(180)
+def test_where_rounds_are_asynchronous_who_is_slow_is_in_a_later_sum(tmp_path: Path) -> None:
+    """And a keyholder that dies comes again."""
+    slow = ("eve", "fay")
+    with masked_federation(tmp_path, KEYHOLDERS, (*NAMES, *slow)) as federation, ExitStack() as up:
+        dying, *_ = [up.enter_context(federation.keyholder(name)) for name in KEYHOLDERS]
+        for name in (*NAMES, *slow):
+            up.enter_context(federation.client(name, "--set", "privacy.at_least=keyholders"))
+        rounds = (
+            'mode = "asynchronous"\nconcurrency = 6\ncount = 2\ncohort = 4\nquorum = 3\n'
+            "clients_min = 6\n[evaluation]\nevery = 0"
+        )
+        privacy = f'aggregation = "keyholders"\nfloor = 3\n{PRIVACY}'
+        coordinator = up.enter_context(federation.coordinating(rounds, privacy))
+        federation.open_gates(1, *NAMES)
+        federation.wait_for_round(1)
+        before, after = models(NAMES, 1)
+        # Two are at work on the first model still, and are done when others are on the second.
+        federation.open_gates(1, *slow)
+        for name in slow:
+            federation.wait_for_answer(name, 1)
+        dying.process.kill()
+        dying.wait()
+        federation.open_gates(2, "ann", "bob")
+        for name in ("ann", "bob"):
+            federation.wait_for_answer(name, 2)
+        up.enter_context(federation.keyholder("kh-a"))
+        assert coordinator.wait() == 0, coordinator.log
+        assert [one.outcome for one in federation.records] == ["averaged"] * 2, coordinator.log
+        answers = [("eve", before), ("fay", before), ("ann", after), ("bob", after)]
+        assert model_in(federation.run).tobytes() == _mean_of(after, answers).tobytes()

@@ -22,6 +22,8 @@ from coordinator.known import UNKNOWN
 from coordinator.selection import Fleet
 from fedmqtt.topics import ClientId
 
+GOES_BY = "durations"
+
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     explore: Annotated[

@@ -37,7 +37,7 @@ _CUTOFF = 0.95
 _CLIP = 0.95
 """No utility counts for more than this quantile: outliers are often corrupt."""
 
-GOES_BY_DATA = True
+GOES_BY = "data"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

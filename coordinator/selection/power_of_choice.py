@@ -25,7 +25,7 @@ from coordinator.known import UNKNOWN
 from coordinator.selection import Fleet
 from fedmqtt.topics import ClientId
 
-GOES_BY_DATA = True
+GOES_BY = "data"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

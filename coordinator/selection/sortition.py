@@ -20,7 +20,7 @@ from fedmqtt import sortition
 from fedmqtt.topics import ClientId, RoundId
 
 BY_SORTITION = True
-BLIND_TO_DATA = True
+GOES_BY = "nothing"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from msgspec import Struct
 from coordinator.selection import Fleet
 from fedmqtt.topics import ClientId
 
-BLIND_TO_DATA = True
+GOES_BY = "nothing"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,10 @@
 """What makes a run of statistics out of a federation's settings, and its first questions."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
+from coordinator import task_process
 from coordinator.config import (
     Evaluation,
     FederationConfig,
@@ -98,16 +96,10 @@ def first_questions(config: FederationConfig) -> tuple[Layout, Array]:
 
 def features(task: str) -> Mapping[str, Sequence[str]]:
     """Those that the task names, each with its categories. Raises SettingsError."""
-    # In a process of its own: the task may need torch, which the coordinator never does.
-    words = [sys.executable, "-m", "learning_tasks.features", task]
-    # Ctrl-C is for the coordinator, which ends when this has: in a moment.
-    told = subprocess.run(
-        words, capture_output=True, text=True, check=False, start_new_session=True
-    )
-    if told.returncode != 0:
-        raise SettingsError(f"no statistics: {told.stderr.strip() or told.returncode}")
-    # The task may print; its features are the last line.
-    found: dict[str, list[str]] = json.loads(told.stdout.splitlines()[-1])
+    try:
+        found: dict[str, list[str]] = task_process.ask("learning_tasks.features", task)
+    except SettingsError as bad:
+        raise SettingsError(f"no statistics: {bad}") from bad
     return found
 
 

@@ -3,8 +3,8 @@
 import hashlib
 import secrets
 
-from fedmqtt import signing
-from fedmqtt.masking import attested, packing, seeds, values
+from fedmqtt import lists_promise, noise_promise
+from fedmqtt.masking import attested, packing, seeds
 from fedmqtt.masking.masks import SEED_BYTES, add_masks
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import Exchange, context
@@ -32,7 +32,7 @@ def fault(masking: Masking) -> str:
         return "one keyholder has two places, or two have one"
     if len(places) <= masking.tolerated:
         return f"{len(places)} keyholders cannot open a sum, {masking.tolerated + 1} could"
-    return ""
+    return noise_promise.fault(masking) or lists_promise.fault(masking)
 
 
 def mask(
@@ -43,11 +43,12 @@ def mask(
     round_id: RoundId,
     base: Digest,
     words: Words,
+    body: int,
     signing_key: str,
-    ticket: str,
 ) -> tuple[Masked, bytes]:
-    """The masked payload, and what goes with it. `words` are those of `values.to_words`, and are
-    masked in place; `signing_key`, `ticket`: as in the device's credentials.
+    """The masked payload, and what goes with it. `words` are those of `values.to_words`, the
+    first `body` of them modulo 2^bits, and are masked in place; `signing_key`: as in the device's
+    credentials, by which its message is to be signed as well.
 
     Raises BadMasking, sealing.NotSealed, signing.BadKey.
     """
@@ -59,7 +60,7 @@ def mask(
         for _ in range(seeds.count(masking.places, masking.tolerated))
     ]
     add_masks(words, [(seed, 1) for seed in drawn])
-    payload = packing.to_payload(words, words.size - values.TAIL, masking.bits)
+    payload = packing.to_payload(words, body, masking.bits)
     held = seeds.held_by(masking.places, masking.tolerated)
     exchange = Exchange.new()
     sealed = tuple(
@@ -84,8 +85,6 @@ def mask(
     masked = Masked(
         exchange=exchange.public,
         sealed=sealed,
-        key=signing.as_bytes(signing.public_key(signing_key)),
-        ticket=signing.as_bytes(ticket, signing.TICKET_BYTES),
         signature=attested.sign(signing_key, digest),
     )
     return masked, payload

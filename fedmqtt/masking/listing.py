@@ -1,16 +1,18 @@
 """The list of answers of which a sum is opened: its digest, and its way to keyholders in parts.
 
 The digest is of everything that decides the sum, and of nothing that differs from one keyholder to
-the next: neither of the seeds that one is asked for nor of how the list was cut.
+the next: neither of the seeds that one is asked for nor of how the list was cut, nor of whether it
+is only to be looked at.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
-from msgspec import msgpack, structs
+from msgspec import msgpack, structs, to_builtins
 
 from fedmqtt.masking.sealing import fields
-from fedmqtt.messages import Entry, Open
+from fedmqtt.messages import Answered, Entry, Open
 
 _NO_DIGEST = bytes(32)
 _encoder = msgpack.Encoder()
@@ -22,11 +24,23 @@ class NotAList(ValueError):
 
 def digest(whole: Open) -> bytes:
     """SHA-256 of a list, all of whose entries are in `whole`."""
-    head = structs.replace(whole, digest=_NO_DIGEST, part=0, parts=1, entries=(), seeds=())
-    hashed = hashlib.sha256(fields(_encoder.encode(head)))
+    head = structs.replace(
+        whole, digest=_NO_DIGEST, part=0, parts=1, entries=(), seeds=(), looks=False
+    )
+    said = to_builtins(head, builtin_types=(bytes,))
+    if not whole.answered:
+        # So that programs that know nothing of it come to the same.
+        del said["answered"]
+    hashed = hashlib.sha256(fields(_encoder.encode(said)))
     for entry in whole.entries:
         hashed.update(fields(_encoder.encode(entry)))
     return hashed.digest()
+
+
+def answered(whole: Open) -> Iterator[Answered]:
+    """For each of as many entries as it says, in their order, what it answers."""
+    for one in whole.answered or (Answered(whole.round, whole.base, len(whole.entries)),):
+        yield from repeat(one, one.count)
 
 
 def parts(whole: Open, bytes_max: int) -> list[Open]:

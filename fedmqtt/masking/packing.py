@@ -9,7 +9,7 @@ column, so that each step of the work is one on long rows (a sixth of the time a
 Words are little-endian, here and in the tail.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +69,6 @@ def from_payload(payload: bytes | memoryview, body: int, tail: int, bits: int) -
     _unpack(payload[:cut], bits, words[:body])
     words[body:] = np.frombuffer(payload[cut:], "<u4")
     return words
-
-
-def to_payloads(sums: Iterable[Words], body: int, bits: int) -> bytes:
-    """One payload behind the other, as in `Opened`."""
-    return b"".join(to_payload(words, body, bits) for words in sums)
 
 
 def from_payloads(

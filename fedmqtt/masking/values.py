@@ -12,7 +12,12 @@ step / 2 * n / sum w at most; with fewer it is rounded at random, right on avera
 than twice that. What was clipped is counted, and comes on top.
 
 Behind the body stands the tail, masked modulo 2^32: the weight, how many numbers were clipped, and
-whether the norm was.
+whether the norm was; then, where it is asked for, how large values are (`block_norms.py`), and at
+its end what the client measured (`measured.py`).
+
+Where keyholders add noise, the norm of the whole numbers is bounded exactly (`bounded.py`), all
+answers weigh 1, and the tail tells nothing but, where it is asked for, whether the norm was within
+`norm_max`: so many steps up, or down, under the same noise (`noise_promise.py`).
 
 `share`: those that `part` draws, the same for all (`codecs/part.py`). They are sent as they are,
 and the mean is multiplied by the length of the run that each was drawn from, so that clipping and
@@ -21,24 +26,30 @@ the same for all, before they are clipped. Taking that back is exact, as every s
 below 2^53: it is done in float64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmqtt import codec_blocks as blocks
-from fedmqtt import fixed_point, rotation
+from fedmqtt import fixed_point, noise_promise, rotation
 from fedmqtt.codec_blocks import BLOCK
 from fedmqtt.codec_chance import Chance, Chances
 from fedmqtt.codecs import LARGEST, part
+from fedmqtt.masking import block_norms, bounded, measured
+from fedmqtt.masking.measured import MeasuredSum
 from fedmqtt.masking.packing import Words
-from fedmqtt.messages import Masking
+from fedmqtt.messages import Masking, Measures
 from fedmqtt.weights import Array
 
 Doubles = NDArray[np.float64]
 
-TAIL = 3
-"""Whole numbers behind the body: the weight, how many were clipped, whether the norm was."""
+COUNTS = 3
+"""Whole numbers that each tail begins with: the weight, how many were clipped, whether the norm
+was."""
+
+_NORMS_AT = 2
+"""Of them, what is told of norms."""
 
 BITS_MIN, BITS_MAX = 4, 32
 TIMES_MAX = 8
@@ -49,8 +60,6 @@ _AT_RANDOM_BITS = 8
 """Values of more bits are rounded to the nearest: that is off by far less than what is learned."""
 
 
-_RANGE_MIN = 1e-30
-"""What is below it is as good as zero, and what is divided by it stays finite."""
 _CHUNK = 64 * BLOCK  # numbers; what is worked on stays in the second-level cache
 
 
@@ -70,6 +79,13 @@ class MeanChange:
     """Numbers, of all answers: each tells of `CLIPPED_MAX` at most."""
     norms_clipped: int
     """Answers whose norm was above `norm_max`."""
+    balance: float = 0.0
+    """Where norms are told under noise: the mean of +1 for each within `norm_max` and -1 for each
+    above."""
+    block_norms: Doubles = field(default_factory=lambda: np.empty(0))
+    """Root mean squares of the values that were sent, mean over the answers, by block."""
+    measured: MeasuredSum | None = None
+    """Of the base, where clients measured it."""
 
 
 def level_max(value_bits: int) -> int:
@@ -77,12 +93,17 @@ def level_max(value_bits: int) -> int:
     return (1 << (value_bits - 1)) - 1
 
 
-def bits_needed(value_bits: int, terms: int, times_max: int = 1) -> int:
-    """Of a modulus that the sum of so many values, each `times_max` times, does not wrap at.
+def is_rounded_at_random(value_bits: int) -> bool:
+    return value_bits <= _AT_RANDOM_BITS
+
+
+def bits_needed(value_bits: int, terms: int, times_max: int = 1, room: int = 0) -> int:
+    """Of a modulus that the sum of so many values, each `times_max` times, does not wrap at, nor
+    with a number up to `room` beside it, of either sign.
 
     Raises ValueError where that is more than 32.
     """
-    bits = (2 * level_max(value_bits) * terms * times_max).bit_length()
+    bits = (2 * (level_max(value_bits) * terms * times_max + room)).bit_length()
     if bits > BITS_MAX:
         raise ValueError(
             f"sums of {terms} values of {value_bits} bits, each {times_max} times, take {bits}"
@@ -105,8 +126,20 @@ def body_size(masking: Masking, size: int) -> int:
     return rotation.padded(kept) if masking.rotate else kept
 
 
-def to_words(masking: Masking, change: Array, samples: int, chances: Chances) -> Words:
-    """Body and tail, modulo 2^32, shape (body_size + TAIL,), of a float32 change of shape (n,).
+def tail_size(masking: Masking, body: int) -> int:
+    """How many whole numbers stand behind a body of so many values."""
+    return COUNTS + block_norms.count(masking, body) + measured.size(masking)
+
+
+def to_words(
+    masking: Masking,
+    change: Array,
+    samples: int,
+    chances: Chances,
+    measures: Measures | None = None,
+) -> Words:
+    """Body and tail, modulo 2^32, shape (body + tail,), of a float32 change of shape (n,), and of
+    what its client measured, if it did.
 
     Raises ValueError where a number is none, or above `codecs.LARGEST`.
     """
@@ -119,10 +152,14 @@ def to_words(masking: Masking, change: Array, samples: int, chances: Chances) ->
     sent, is_long = _bounded(sent, masking.norm_max)
     if masking.rotate:
         sent = rotation.forward(sent, chances.shared)
+    if masking.noise:
+        return _for_noise(masking, sent, is_long, chances.own)
     weight_ = weight(masking, samples)
-    words = np.empty(sent.size + TAIL, np.uint32)
+    words = np.empty(sent.size + tail_size(masking, sent.size), np.uint32)
     clipped = _round(masking, sent, weight_, chances.own, words)
-    words[sent.size :] = weight_, min(clipped, CLIPPED_MAX), is_long
+    words[sent.size : sent.size + COUNTS] = weight_, min(clipped, CLIPPED_MAX), is_long
+    words[_of_norms(masking, sent.size)] = block_norms.words(masking, sent)
+    words[words.size - measured.size(masking) :] = measured.to_words(masking, measures)
     return words
 
 
@@ -135,8 +172,13 @@ def from_sum(
     Raises NotASum.
     """
     body = body_size(masking, size)
-    assert words.shape == (body + TAIL,)
-    total, clipped, norms_clipped = (int(word) for word in words[body:])
+    assert words.shape == (body + tail_size(masking, body),)
+    total, clipped, norms_clipped = (int(word) for word in words[body : body + COUNTS])
+    balance = 0.0
+    if masking.noise:
+        balance = _balance(masking, words[body + _NORMS_AT :], terms)
+        # There is noise on all three, and nobody weighs more than another.
+        total, clipped, norms_clipped = terms, 0, 0
     if not terms <= total <= terms * masking.weight_max:
         raise NotASum(
             f"a sum of {terms} answers that weighs {total}, not {terms} to"
@@ -144,6 +186,10 @@ def from_sum(
         )
     if clipped > terms * min(CLIPPED_MAX, body) or norms_clipped > terms:
         raise NotASum(f"a sum of {terms} answers that tells of more than they have")
+    try:
+        norms = block_norms.means(masking, body, words[_of_norms(masking, body)], terms)
+    except ValueError as bad:
+        raise NotASum(f"a sum of {terms} answers that {bad}") from bad
     sums = centred(words[:body], masking.bits).astype(np.float64)
     steps = _steps(masking, body) / total
     if masking.rotate:
@@ -154,13 +200,19 @@ def from_sum(
     mean = sums[: drawn.kept(size)]
     if masking.share < 1:
         mean = _spread(drawn, mean, size, shared, scaled)
-    return MeanChange(mean, total, clipped, norms_clipped)
+    told = measured.from_sum(masking, words)
+    return MeanChange(mean, total, clipped, norms_clipped, balance, norms, told)
 
 
 def centred(words: Words, bits: int) -> NDArray[np.int32]:
     """The whole numbers from -2^(bits - 1) to 2^(bits - 1) - 1 that these are modulo 2^bits."""
     shift = np.uint32(32 - bits)
     return (words << shift).view(np.int32) >> shift.astype(np.int32)
+
+
+def _of_norms(masking: Masking, body: int) -> slice:
+    """Where in the words it stands how large values are."""
+    return slice(body + COUNTS, body + COUNTS + block_norms.count(masking, body))
 
 
 def _spread(drawn: part.Stage, mean: Doubles, size: int, shared: Chance, scaled: bool) -> Doubles:
@@ -187,10 +239,7 @@ def _bounded(sent: Array, norm_max: float) -> tuple[Array, bool]:
 
 def _steps(masking: Masking, body: int) -> Doubles:
     """Between two levels, of each block."""
-    ranges = np.maximum(masking.ranges or (masking.change_max,), _RANGE_MIN)
-    number = blocks.count(body)
-    # Fewer ranges than blocks: each is of as many successive ones.
-    steps: Doubles = ranges[np.arange(number) * ranges.size // max(1, number)]
+    steps = block_norms.ranges(masking, body)
     steps *= masking.weight_max / level_max(masking.value_bits)
     return steps
 
@@ -199,7 +248,7 @@ def _round(masking: Masking, sent: Array, weight_: int, own: Chance, words: Word
     """Write each number in steps, times its weight, as a whole one; how many were clipped."""
     highest = level_max(masking.value_bits) * weight_ / masking.weight_max
     factors = weight_ / _steps(masking, sent.size)
-    is_random = masking.value_bits <= _AT_RANDOM_BITS
+    is_random = is_rounded_at_random(masking.value_bits)
     chance = own.uniform("rounding", sent.size) if is_random else None
     scaled = np.empty(min(sent.size, _CHUNK))
     clipped = 0
@@ -216,6 +265,27 @@ def _round(masking: Masking, sent: Array, weight_: int, own: Chance, words: Word
             np.floor(numbers, out=numbers)
         np.copyto(words[chunk].view(np.int32), numbers, casting="unsafe")
     return clipped
+
+
+def _for_noise(masking: Masking, sent: Array, is_long: bool, own: Chance) -> Words:
+    """Body and tail, where the norm of what is sent bounds what noise has to hide."""
+    numbers = sent.astype(np.float64)
+    blocks.scale(numbers, 1 / _steps(masking, sent.size))
+    _clip(numbers, level_max(masking.value_bits))
+    is_random = is_rounded_at_random(masking.value_bits)
+    found = bounded.whole(numbers, masking.norm_steps, own if is_random else None)
+    words = np.zeros(sent.size + tail_size(masking, sent.size), np.uint32)
+    words[: sent.size] = found.astype(np.uint32)
+    told = noise_promise.indicator_steps(masking)
+    words[sent.size] = 1
+    words[sent.size + _NORMS_AT] = (-told if is_long else told) % 2**32
+    return words
+
+
+def _balance(masking: Masking, norms: Words, terms: int) -> float:
+    """`norms`: of the tail's words the one, at the front, that tells of them."""
+    most = noise_promise.indicator_steps(masking) * terms
+    return int(norms[:1].view(np.int32)[0]) / most if most else 0.0
 
 
 def _clip(numbers: Doubles, highest: float) -> int:

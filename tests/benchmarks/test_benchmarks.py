@@ -113,3 +113,23 @@ def test_signatures_have_their_cost() -> None:
     words = ["--clients", "2", "--params", "1000", "--rounds", "1", "--in-process"]
     found = figures("round_overhead.py", *words, "--signed")
     assert found["updates_per_s"] > 0 and found["rounds"] == 1
+
+
+def test_status_pages_have_their_cost() -> None:
+    words = ["--clients", "2", "--params", "1000", "--rounds", "2", "--warm-up", "1"]
+    found = figures("status_cost.py", *words, "--turns", "1")
+    assert list(found) == [
+        "clients",
+        "params",
+        "rounds",
+        "cpu_s_per_update",
+        "cpu_s_per_update_without",
+        "status_ratio",
+        "status_share",
+        "pages",
+        "activities",
+        "coordinator_busy",
+        "status_of_a_core",
+    ]
+    assert 0 < found["status_share"] < 1
+    assert found["cpu_s_per_update"] > 0 and found["cpu_s_per_update_without"] > 0

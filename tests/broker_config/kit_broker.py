@@ -1,26 +1,20 @@
 """A kit, and a Mosquitto that runs from it as from the hands of a person who followed the page."""
 
 import os
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker_config import kit
-from broker_config.child import running
 from broker_config.kit import Kit, Login, Plan
-from broker_config.mosquitto import find_mosquitto
+from broker_config.mosquitto import find_mosquitto, running_configured
 from fedmqtt import credentials
 from fedmqtt.credentials import Credentials
 from tests.own_broker import free_ports
 
 FEDERATION = "demo"
-_LEASH = Path(kit.__file__).with_name("leash.py")
-_READY = re.compile(r"mosquitto version \S+ running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +56,14 @@ def running_kit(made: Kit, folder: Path) -> Iterator[KitBroker]:
     """Mosquitto, from the kit's own file. The caller has seen to it that there is one."""
     executable = find_mosquitto()
     assert executable is not None
-    config = folder / "test.conf"
-    text = (folder / "broker" / "mosquitto.conf").read_text(encoding="utf-8")
-    # So that its log says when it runs.
-    config.write_text(f"{text}\nlog_type information\n", encoding="utf-8")
-    log = folder / "broker.log"
-    command = [sys.executable, "-I", "-S", str(_LEASH), str(executable), "-c", str(config)]
-    with running(command, log, _READY):
+    with running_configured(executable, folder / "broker" / "mosquitto.conf", folder) as log:
         yield KitBroker(made, folder, log)
 
 
 def look_again(log_of: KitBroker) -> None:
     """As a person does it: SIGHUP to the broker, and until it has read its files."""
     pids = subprocess.run(
-        ["pgrep", "-f", str(log_of.folder / "test.conf")],
+        ["pgrep", "-f", str(log_of.folder / "running.conf")],
         capture_output=True,
         text=True,
         check=True,

@@ -1,7 +1,9 @@
 """A kit's folder: what is in it, who may read it, and that nothing in it is ever written over."""
 
+import argparse
 import json
 import re
+import shlex
 import ssl
 import stat
 import tomllib
@@ -14,10 +16,12 @@ from broker_config import access, certificates, kit, signing_keys
 from broker_config.kit import Kit, KitError
 from broker_config.mosquitto import DEPLOYED_CONFIG
 from broker_config.mosquitto_files import SAID_ANEW
+from coordinator.config import Privacy
 from fedmqtt import command_line, credentials, revocations, signing
 from fedmqtt.credentials import CredentialsError, Damaged
 from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.topics import CHANNELS, ClientId, Inbox, PresenceOf, RoundId, Topics, UpdatePart
+from keyholder import command as keyholder_command
 from tests.broker_config.kit_broker import FEDERATION, plan
 
 
@@ -261,6 +265,23 @@ def _keyholders(folder: Path, name: str) -> dict[ClientId, str]:
     return credentials.read(folder / "accounts" / f"{name}.toml").pinned
 
 
+def _starts_as_it_is_told(said: str, folder: Path) -> None:
+    """The lines that are to be typed speak of files that are there, and of words that it takes."""
+    copy, start = (shlex.split(line) for line in said.splitlines() if line.startswith("    "))
+    assert copy[0] == "scp" and copy[-1] == "kh-a:"
+    files = [Path(file) for file in copy[1:-1]]
+    assert [file.parent for file in files] == [folder / "accounts", folder, folder]
+    assert all(file.is_file() for file in files)
+    assert start[:2] == ["fedmqtt", "keyholder"]
+    parser = argparse.ArgumentParser()
+    keyholder_command.add_arguments(parser)
+    found = parser.parse_args(start[2:])
+    assert [str(one) for one in (found.credentials, found.enrolled, found.revoked)] == [
+        file.name for file in files
+    ]
+    assert found.floor == Privacy().floor
+
+
 def test_keyholders_are_known_to_whom_is_enrolled_after_them(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,6 +292,7 @@ def test_keyholders_are_known_to_whom_is_enrolled_after_them(
     public = signing.public_key(credentials.read(folder / "accounts" / "kh-a.toml").signing_key)
     # Of kits and files that are ready to be copied.
     assert "the coordinator's file" in said.out
+    _starts_as_it_is_told(said.out, folder)
     assert "pi-1 were enrolled before" in said.err and f"'kh-a {public}'" in said.err
     Kit(folder).enroll("pi-2")
     assert _keyholders(folder, "pi-1") == {}

@@ -14,11 +14,11 @@ while a test waits for something. Every wait is for an event, and fails after `W
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from coordinator.history import Record
 from coordinator.service import Service
 from coordinator.trust import Trust
 from fedmqtt import messages, status_pages
+from fedmqtt.envelope import Seal
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import (
     PURPOSES,
@@ -42,7 +43,7 @@ from fedmqtt.messages import (
     Update,
 )
 from fedmqtt.mqtt_link import Arrived, LinkEvent, LinkOptions, LinkUp, MqttLink, parse_broker_url
-from fedmqtt.status_pages import Page
+from fedmqtt.status_pages import Page, PageError
 from fedmqtt.topics import (
     ROOT,
     ClientId,
@@ -121,13 +122,16 @@ class Guest:
         self._room = room
         self._inbox: deque[Receipt | Go | TimeLeft] = deque()
         self._lists: deque[Open] = deque()
+        self.looks: Callable[[Open], None] = self._lists.append
+        """Takes each part of a list that is to be looked at alone."""
         self.offers: list[Offer | None] = []
         options = LinkOptions(
             client_id=f"{room.federation}.{name}",
             subscribe=(room.topics.offer, room.topics.path(Inbox(self.client))),
             retry_max_s=0.2,
         )
-        self.link = MqttLink(room.loop, room.url, room.topics, options, self._handle)
+        broker = room.url if room.seals is None else replace(room.url, seal=room.seals.of(name))
+        self.link = MqttLink(room.loop, broker, room.topics, options, self._handle)
         self.link.open()
         room.wait(lambda: self.link.is_up)
 
@@ -202,7 +206,9 @@ class Guest:
                 self.offers.append(messages.read_offer(payload) if payload else None)
             case Arrived(Inbox(), payload):
                 message = messages.read_to_client(payload)
-                if isinstance(message, Open):
+                if isinstance(message, Open) and message.looks:
+                    self.looks(message)
+                elif isinstance(message, Open):
                     self._lists.append(message)
                 else:
                     self._inbox.append(message)
@@ -210,12 +216,28 @@ class Guest:
                 return
 
 
+class Seals(Protocol):
+    """By which all in a room sign."""
+
+    @property
+    def coordinator(self) -> Seal: ...
+
+    @property
+    def watcher(self) -> Seal: ...
+
+    def of(self, name: str) -> Seal:
+        """A guest's."""
+
+
 class Room:
     """Guests, and a watcher who sees every message of the federation, or what it `watches`."""
 
-    def __init__(self, url: str, federation: str, watches: str = "#") -> None:
+    def __init__(
+        self, url: str, federation: str, watches: str = "#", seals: Seals | None = None
+    ) -> None:
         self.loop = EventLoop()
         self.url = parse_broker_url(url)
+        self.seals = seals
         self.federation = federation
         self.topics = Topics(federation)
         self.traffic: list[Arrived] = []
@@ -227,7 +249,8 @@ class Room:
             subscribe=(f"{ROOT}/{federation}/{watches}",),
             retry_max_s=0.2,
         )
-        self._watcher = MqttLink(self.loop, self.url, self.topics, options, self._watch)
+        broker = self.url if seals is None else replace(self.url, seal=seals.watcher)
+        self._watcher = MqttLink(self.loop, broker, self.topics, options, self._watch)
 
     def __enter__(self) -> Self:
         self._watcher.open()
@@ -275,8 +298,16 @@ class Room:
         loop = EventLoop()
         layout = layout_of(weights) if weights is not None else None
         initial = (layout, layout.flatten(weights)) if layout and weights is not None else None
+        seal = self.seals.coordinator if self.seals is not None else None
+        broker = replace(parse_broker_url(config.broker.url), seal=seal)
         service = Service(
-            loop, config, initial, folder, lambda _record: on_round(running), trust=trust
+            loop,
+            config,
+            initial,
+            folder,
+            lambda _record: on_round(running),
+            broker=broker,
+            trust=trust,
         )
         running = Running(service, loop, threading.Thread(target=service.run), folder)
         running.thread.start()
@@ -305,6 +336,15 @@ class Room:
         self.wait(lambda: name in self._pages and holds(self._pages[name]))
         return self._pages[name]
 
+    def publish(self, page: StatusPage, payload: bytes) -> None:
+        """In the coordinator's place."""
+        self._watcher.publish(page, payload)
+
+    @property
+    def page_names(self) -> set[str]:
+        """Of the status pages that lie there."""
+        return set(self._pages)
+
     def forget(self) -> None:
         """Everything the watcher saw so far."""
         self.traffic.clear()
@@ -319,13 +359,20 @@ class Room:
     def model_chunks(self) -> list[Arrived]:
         return [one for one in self.traffic if isinstance(one.address, ModelChunk)]
 
+    def _keep(self, name: str, payload: bytes) -> None:
+        """Bytes that are no page are those of a test that publishes some."""
+        self._pages.pop(name, None)
+        if payload:
+            with suppress(PageError):
+                self._pages[name] = status_pages.decode(name, payload)
+
     def _watch(self, event: LinkEvent) -> None:
         match event:
             case LinkUp():
                 self.watcher_came += 1
             case Arrived(StatusPage(name), payload):
                 self.traffic.append(event)
-                self._pages[name] = status_pages.decode(name, payload)
+                self._keep(name, payload)
             case Arrived():
                 self.traffic.append(event)
             case _:

@@ -6,6 +6,7 @@ FOLDER holds federation.toml and trust.json, which the test wrote.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,9 @@ from coordinator import ledger
 from coordinator.config import FederationConfig
 from coordinator.service import Service
 from coordinator.trust import Trust
-from fedmqtt import logs, settings
+from fedmqtt import logs, settings, signing
 from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import layout_of
 from tests.coordinator.guests import zeros
@@ -24,7 +26,7 @@ from tests.coordinator.guests import zeros
 class Told(msgspec.Struct):
     """What is in trust.json."""
 
-    federation_key: str
+    federation_private: str
     keyholders: tuple[tuple[ClientId, str], ...]
     size: int
 
@@ -33,7 +35,10 @@ def main(folder: Path) -> None:
     logs.set_up(verbose=True, as_json=False)
     told = msgspec.json.decode((folder / "trust.json").read_bytes(), type=Told)
     config = settings.read(folder / "federation.toml", [], FederationConfig)
-    trust = Trust(federation_key=told.federation_key, keyholders=told.keyholders)
+    public = signing.public_key(told.federation_private)
+    trust = Trust(federation_key=public, keyholders=told.keyholders)
+    seal = signing.CoordinatorSeal(config.name, told.federation_private)
+    broker = replace(parse_broker_url(config.broker.url), seal=seal)
     weights = zeros(told.size)
     layout = layout_of(weights)
     run = folder / "run"
@@ -42,7 +47,7 @@ def main(folder: Path) -> None:
     initial = None if goes_on else (layout, layout.flatten(weights))
     loop = EventLoop()
     loop.stop_on_signals()
-    Service(loop, config, initial, run, trust=trust).run()
+    Service(loop, config, initial, run, broker=broker, trust=trust).run()
 
 
 if __name__ == "__main__":

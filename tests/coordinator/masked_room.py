@@ -1,57 +1,92 @@
 """Devices with keys and keyholders, played in the test's own process, for a coordinator that masks.
 
 keys = Keys("kh-a", "kh-b", "kh-c")
-with Room(url, federation) as room, room.coordinating(..., trust=keys.trust) as coordinator:
+with Room(url, federation, seals=keys) as room:
     holders = keyholders(room, keys)
-    answer(guest, keys, offer, [1.0, 0.0])
-    holders["kh-a"].answer()
+    with room.coordinating(..., trust=keys.trust) as coordinator:
+        answer(guest, keys, offer, [1.0, 0.0])
+        holders["kh-a"].answer()
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import structs
 
 from coordinator.trust import Trust
 from fedmqtt import codec_chance, messages, signing
-from fedmqtt.masking import client, listing, packing, sealing, seeds, values
+from fedmqtt.envelope import Seal
+from fedmqtt.masking import client, listing, noise, packing, sealing, seeds, values
 from fedmqtt.masking.masks import SEED_BYTES, add_mask
-from fedmqtt.messages import Offer, Open, Opened, Presence, RoundKey, Update
-from fedmqtt.topics import ClientId, PresenceOf
+from fedmqtt.messages import (
+    Answered,
+    Entry,
+    Keyholder,
+    Measures,
+    Offer,
+    Open,
+    Opened,
+    Presence,
+    RoundKey,
+    Update,
+)
+from fedmqtt.topics import Address, ClientId, PresenceOf
 from tests.coordinator.guests import Guest, Room, update
+from tests.spoiled import spoiled
+
+
+class _Onlooker:
+    """Reads what crosses the broker, envelopes and all."""
+
+    def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
+        return message
+
+    def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
+        return payload
 
 
 class Keys:
-    """Of a federation, its devices and its keyholders."""
+    """Of a federation, its devices and its keyholders: by which all in a room sign."""
+
+    watcher = _Onlooker()
 
     def __init__(self, federation: str, *keyholders: str) -> None:
         self.federation = federation
-        self._private = signing.new_key()
+        self.private = signing.new_key()
         self._of_keyholders = {ClientId(name): signing.new_key() for name in keyholders}
+        self._own = {str(name): key for name, key in self._of_keyholders.items()}
         self.revoked: set[str] = set()
+
+    @property
+    def coordinator(self) -> Seal:
+        return signing.CoordinatorSeal(self.federation, self.private)
+
+    def of(self, name: str) -> Seal:
+        key = self.key(name)
+        ticket = signing.ticket(self.private, self.federation, name, signing.public_key(key))
+        return signing.DeviceSeal(key, ticket, signing.public_key(self.private))
 
     @property
     def trust(self) -> Trust:
         pinned = {name: signing.public_key(key) for name, key in self._of_keyholders.items()}
         return Trust(
-            federation_key=signing.public_key(self._private),
+            federation_key=signing.public_key(self.private),
             keyholders=tuple(pinned.items()),
             is_revoked=self.revoked.__contains__,
         )
 
-    def device(self, name: str) -> tuple[str, str]:
-        """A new signing key, and its ticket."""
-        key = signing.new_key()
-        ticket = signing.ticket(self._private, self.federation, name, signing.public_key(key))
-        return key, ticket
+    def key(self, name: str) -> str:
+        """By which a device or a keyholder signs: private."""
+        return self._own.setdefault(name, signing.new_key())
 
     def round_key(self, name: ClientId, number: int, public: bytes) -> RoundKey:
         return signing.round_key(self._of_keyholders[name], self.federation, name, number, public)
 
 
 class HonestKeyholder:
-    """Answers what it is asked, as `fedmqtt keyholder` does; `lie` changes its sums."""
+    """Looks at lists by itself, and answers them when it is told to, as `fedmqtt keyholder` does;
+    `lie` changes its sums."""
 
     def __init__(self, room: Room, keys: Keys, name: str, count: int = 8) -> None:
         self.name = ClientId(name)
@@ -65,11 +100,42 @@ class HonestKeyholder:
         self.asked: list[Open] = []
         """Whole lists, as they came."""
         self._joining = listing.Joining(entries_max=10_000)
+        self._looks = listing.Joining(entries_max=10_000)
+        self.looked: list[Open] = []
+        """Whole lists, as they came to be looked at."""
+        self.finds: Callable[[Open], Sequence[str]] = self._unsealed
+        """Who is unfit to be on a list."""
+        self.guest.looks = self._look
         self.come()
 
     def come(self, session: str = "1") -> None:
         here = Presence(online=True, session=session, purposes=(), keys=self.round_keys)
         self.guest.shout(PresenceOf(self.name), messages.encode(here))
+
+    def _look(self, part: Open) -> None:
+        if (whole := self._looks.take(part)) is None:
+            return
+        self.looked.append(whole)
+        unfit = tuple(map(ClientId, self.finds(whole)))
+        why = f"{' and '.join(unfit)}: sealed nonsense" if unfit else ""
+        said = Opened(
+            run=whole.run,
+            round=whole.round,
+            digest=whole.digest,
+            fit=not unfit,
+            refused=why,
+            unfit=unfit,
+        )
+        self.guest.say(said, number=whole.round)
+
+    def _unsealed(self, whole: Open) -> list[str]:
+        found: list[str] = []
+        for entry, of in zip(whole.entries, listing.answered(whole), strict=True):
+            try:
+                self._secret(whole, entry, of)
+            except sealing.NotOpened:
+                found.append(entry.client)
+        return found
 
     def next_list(self) -> Open:
         """The next list that it is asked about."""
@@ -80,30 +146,51 @@ class HonestKeyholder:
                 return whole
 
     def sums(self, whole: Open) -> dict[int, packing.Words]:
-        """Of each seed that it holds the sum of masks, over the list."""
-        masking = whole.masking
-        (own,) = (one for one in masking.keyholders if one.name == self.name)
-        at = masking.keyholders.index(own)
-        held = seeds.held_by(masking.places, masking.tolerated)[own.place]
-        found = {seed: np.zeros(whole.body + whole.tail, np.uint32) for seed in held}
-        for entry in whole.entries:
-            context = sealing.context(
-                self._keys.federation,
-                whole.run,
-                whole.round,
-                entry.client,
-                whole.base,
-                self.name,
-                own.key.number,
-            )
-            private = self._private[own.key.number]
-            secret = sealing.open_sealed(
-                private, entry.masked.exchange, context, entry.masked.sealed[at]
-            )
-            for place, seed in enumerate(held):
-                one = secret[place * SEED_BYTES : (place + 1) * SEED_BYTES]
-                add_mask(found[seed], one, entry.times)
+        """Of each seed that it holds the sum of masks, over the list, less its noise."""
+        found = {}
+        for seed, given in self.seeds(whole).items():
+            words = found[seed] = np.zeros(whole.body + whole.tail, np.uint32)
+            for entry, one in zip(whole.entries, given, strict=True):
+                add_mask(words, one, entry.times)
+            if whole.masking.noise:
+                noise.subtract(words, whole.masking, self.noise_key(whole, seed))
         return found
+
+    def noise_key(self, whole: Open, seed: int) -> bytes:
+        given = self.seeds(whole)[seed]
+        told = (self._keys.federation, whole.run, whole.round, whole.digest)
+        return noise.key(given, *told, seed)
+
+    def seeds(self, whole: Open) -> dict[int, list[bytes]]:
+        """By number, those that it holds of each client on the list."""
+        masking, own = whole.masking, self._own(whole)
+        held = seeds.held_by(masking.places, masking.tolerated)[own.place]
+        given: dict[int, list[bytes]] = {seed: [] for seed in held}
+        for entry, of in zip(whole.entries, listing.answered(whole), strict=True):
+            secret = self._secret(whole, entry, of)
+            for place, seed in enumerate(held):
+                given[seed].append(secret[place * SEED_BYTES : (place + 1) * SEED_BYTES])
+        return given
+
+    def _own(self, whole: Open) -> Keyholder:
+        (own,) = (one for one in whole.masking.keyholders if one.name == self.name)
+        return own
+
+    def _secret(self, whole: Open, entry: Entry, of: Answered) -> bytes:
+        """Raises NotOpened."""
+        own = self._own(whole)
+        context = sealing.context(
+            self._keys.federation,
+            whole.run,
+            of.round,
+            entry.client,
+            of.base,
+            self.name,
+            own.key.number,
+        )
+        sealed = entry.masked.sealed[whole.masking.keyholders.index(own)]
+        private = self._private[own.key.number]
+        return sealing.open_sealed(private, entry.masked.exchange, context, sealed)
 
     def answer_to(self, whole: Open, lie: int = 0) -> Opened:
         """With a `lie`, that is added to each number of each sum."""
@@ -140,12 +227,25 @@ def keyholders(room: Room, keys: Keys, *names: str) -> dict[str, HonestKeyholder
 
 
 def masked_update(
-    keys: Keys, name: str, offer: Offer, change: Sequence[float], samples: int = 1, **wrong: object
+    keys: Keys,
+    name: str,
+    offer: Offer,
+    change: Sequence[float],
+    samples: int = 1,
+    measures: Measures | None = None,
+    spoil: Callable[[packing.Words], None] = lambda words: None,
+    *,
+    spoiled_for: Sequence[str] = (),
+    **wrong: object,
 ) -> Update:
-    """A good answer to a masked offer, but for what is said to be wrong."""
+    """A good answer to a masked offer, but for what is said to be wrong; these keyholders cannot
+    open what it seals to them."""
+    signing_key = keys.key(name)
     assert offer.masking is not None
     chances = codec_chance.of_answer(offer.seed, offer.round, ClientId(name))
-    words = values.to_words(offer.masking, np.array(change, np.float32), samples, chances)
+    numbers = np.array(change, np.float32)
+    words = values.to_words(offer.masking, numbers, samples, chances, measures)
+    spoil(words)
     masked, payload = client.mask(
         offer.masking,
         keys.federation,
@@ -154,15 +254,28 @@ def masked_update(
         offer.round,
         offer.model.digest,
         words,
-        *keys.device(name),
+        values.body_size(offer.masking, numbers.size),
+        signing_key,
     )
+    if spoiled_for:
+        what = (keys.federation, ClientId(name), offer.run, offer.round, offer.model.digest)
+        masked = spoiled(masked, payload, offer.masking, what, signing_key, spoiled_for)
     silent = {"steps": 0, "masked": masked, "payload": memoryview(payload)}
     return structs.replace(update(offer, [0.0], samples=1), **(silent | wrong))
 
 
 def answer(
-    guest: Guest, keys: Keys, offer: Offer, change: Sequence[float], samples: int = 1
+    guest: Guest,
+    keys: Keys,
+    offer: Offer,
+    change: Sequence[float],
+    samples: int = 1,
+    measures: Measures | None = None,
+    spoiled_for: Sequence[str] = (),
 ) -> None:
-    guest.say(masked_update(keys, guest.client, offer, change, samples), number=offer.round)
+    made = masked_update(
+        keys, guest.client, offer, change, samples, measures, spoiled_for=spoiled_for
+    )
+    guest.say(made, number=offer.round)
     receipt = guest.receipt()
     assert receipt.accepted and receipt.round == offer.round, receipt

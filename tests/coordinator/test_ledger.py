@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -22,12 +23,14 @@ from coordinator.ledger import (
     Checkpoint,
     Kept,
     Ledger,
+    Listed,
     Names,
     Opening,
     Refusals,
 )
 from coordinator.rounds import Named
 from coordinator.run_errors import LedgerError
+from fedmqtt.envelope import Author
 from fedmqtt.messages import ModelRef
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
@@ -154,6 +157,18 @@ def test_a_ledger_of_before_that_was_kept_is_gone_on_with(tmp_path: Path) -> Non
         with opened(tmp_path) as book:
             assert book.known() == {}
             assert list(book.kept()) == [Kept(named("ann"), message=b"1")]
+
+
+def test_who_signed_an_answer_comes_back_with_it(tmp_path: Path) -> None:
+    begun(tmp_path)
+    author = Author(b"k" * 32, b"t" * 64)
+    signed = Kept(named("ann"), message=b"1", author=author)
+    with opened(tmp_path) as book:
+        book.open_round(RoundId(1), opening("ann", "bob"))
+        book.keep(signed, 40.0, None)
+        book.keep(kept("bob"), 40.0, None)
+    with opened(tmp_path) as book:
+        assert [one.author for one in book.kept()] == [author, None]
 
 
 def test_what_a_run_has_in_common_comes_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -538,3 +553,10 @@ def test_a_run_is_found_whatever_its_folder_is_called(tmp_path: Path, name: str)
     with opened(folder) as book:
         book.finish()
     assert ledger.has_begun(folder) and not ledger.is_unfinished(folder)
+
+
+def test_a_list_of_a_program_of_before_had_been_asked_for() -> None:
+    """It asked at once: no other list may come in the place of that one."""
+    written = b'{"round":3,"reason":"all answered","digest":"ab","clients":["ann"]}'
+    listed = msgspec.json.decode(written, type=Listed)
+    assert (listed.looks, listed.unfit) == (False, {})

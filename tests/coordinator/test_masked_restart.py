@@ -7,17 +7,23 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history
+from coordinator.history import Record
 from fedmqtt import settings
+from fedmqtt.messages import Offer
+from tests.coordinator import masked_room
 from tests.coordinator.guests import Guest, Room
 from tests.coordinator.masked_coordinator import Told
-from tests.coordinator.masked_room import HonestKeyholder, Keys, answer, keyholders
+from tests.coordinator.masked_room import HonestKeyholder, Keys, keyholders
+from tests.coordinator.test_masked_measures_at_work import EVALUATION, MEASURED
 from tests.coordinator.test_masked_rounds import CHANGES, HOLDERS, config
 from tests.coordinator.test_restart import back, kill
 from tests.programs import Program, running
@@ -28,12 +34,16 @@ pytestmark = pytest.mark.broker
 class Federation:
     """One run's folder, and its coordinators."""
 
-    def __init__(self, url: str, keys: Keys, folder: Path) -> None:
+    def __init__(
+        self, url: str, keys: Keys, folder: Path, privacy: Any = None, **rounds: Any
+    ) -> None:
         self.folder = folder
         folder.mkdir()
-        told = Told(keys.trust.federation_key, keys.trust.keyholders, size=3)
+        told = Told(keys.private, keys.trust.keyholders, size=3)
         (folder / "trust.json").write_bytes(msgspec.json.encode(told))
-        chosen = config(url, keys, count=2)
+        measures = structs.replace(EVALUATION, every=1)
+        chosen = config(url, keys, privacy, **({"count": 2} | rounds))
+        chosen = structs.replace(chosen, evaluation=measures)
         (folder / "federation.toml").write_text(settings.render(chosen))
 
     @contextmanager
@@ -45,6 +55,15 @@ class Federation:
     @property
     def model(self) -> bytes:
         return load_file(self.folder / "run" / "model.safetensors")["w"].tobytes()
+
+    @property
+    def records(self) -> list[Record]:
+        return history.read(self.folder / "run" / "history.jsonl")
+
+
+def answer(guest: Guest, keys: Keys, offer: Offer) -> None:
+    change, own = CHANGES[guest.client], MEASURED[guest.client]
+    masked_room.answer(guest, keys, offer, change, measures=own)
 
 
 def finish(
@@ -60,26 +79,26 @@ def finish(
     # No key of the first one comes again.
     assert [one.key.number for one in second.masking.keyholders] == [2, 2, 2]
     for guest in guests:
-        answer(guest, keys, second, CHANGES[guest.client])
+        answer(guest, keys, second)
     for holder in holders.values():
         holder.answer()
     room.wait(lambda: program.process.poll() is not None)
     assert program.wait() == 0, program.log
 
 
-def undisturbed(url: str, keys: Keys, folder: Path) -> bytes:
-    federation = Federation(url, keys, folder)
-    with Room(url, keys.federation) as room:
+def undisturbed(url: str, keys: Keys, folder: Path, privacy: Any = None) -> Federation:
+    federation = Federation(url, keys, folder, privacy)
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with federation.coordinating() as program:
             first = guests[0].offered(1)
             for guest in guests:
-                answer(guest, keys, first, CHANGES[guest.client])
+                answer(guest, keys, first)
             for holder in holders.values():
                 holder.answer()
             finish(room, program, keys, guests, holders)
-    return federation.model
+    return federation
 
 
 @pytest.mark.parametrize("moment", ["answering", "asked", "half opened", "told to stop"])
@@ -90,15 +109,15 @@ def test_ended_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_
     keys = Keys(federation_name, *HOLDERS)
     federation = Federation(url, keys, tmp_path / "killed")
     lists = []
-    with Room(url, federation_name) as room:
+    with Room(url, federation_name, seals=keys) as room:
         ann, bob, cat = guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with federation.coordinating() as program:
             first = ann.offered(1)
             for guest in (ann, bob):
-                answer(guest, keys, first, CHANGES[guest.client])
+                answer(guest, keys, first)
             if moment != "answering":
-                answer(cat, keys, first, CHANGES["cat"])
+                answer(cat, keys, first)
                 lists = [holder.next_list() for holder in holders.values()]
             if moment == "half opened":
                 holders["kh-b"].guest.say(holders["kh-b"].answer_to(lists[1]))
@@ -114,13 +133,49 @@ def test_ended_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_
                 again = back(room, cat, first)
                 # The keys of the round are the ones that two have masked for already.
                 assert again.masking == first.masking
-                answer(cat, keys, again, CHANGES["cat"])
+                answer(cat, keys, again)
             again_asked = [holder.answer() for holder in holders.values()]
             if lists:
                 assert {one.digest for one in again_asked} == {lists[0].digest}
                 assert {one.entries for one in again_asked} == {lists[0].entries}
             finish(room, program, keys, guests, holders)
-    records = history.read(federation.folder / "run" / "history.jsonl")
+    records = federation.records
     assert [one.outcome for one in records] == ["averaged", "averaged"]
     other = Keys(f"{federation_name}-u", *HOLDERS)
-    assert federation.model == undisturbed(url, other, tmp_path / "undisturbed")
+    calm = undisturbed(url, other, tmp_path / "undisturbed")
+    assert federation.model == calm.model
+    figures = [one.figures for one in records]
+    assert figures == [one.figures for one in calm.records]
+    assert all(one is not None and one.clients == 3 for one in figures)
+
+
+def test_killed_in_a_round_it_goes_on_with_the_ranges_that_it_offered(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url, few = mosquitto_broker.url, {"rotate": True, "value_bits": 4}
+    keys = Keys(federation_name, *HOLDERS)
+    federation = Federation(url, keys, tmp_path / "killed", few)
+    with Room(url, federation_name, seals=keys) as room:
+        ann, bob, cat = guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with federation.coordinating() as program:
+            first = ann.offered(1)
+            for guest in guests:
+                answer(guest, keys, first)
+            for holder in holders.values():
+                holder.answer()
+            second = ann.offered(2)
+            for guest in (ann, bob):
+                answer(guest, keys, second)
+            kill(room, program)
+        with federation.coordinating() as program:
+            again = back(room, cat, second)
+            assert again.masking is not None and again.masking.ranges
+            assert again.masking == second.masking
+            answer(cat, keys, again)
+            for holder in holders.values():
+                holder.answer()
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0, program.log
+    other = Keys(f"{federation_name}-u", *HOLDERS)
+    assert federation.model == undisturbed(url, other, tmp_path / "undisturbed", few).model

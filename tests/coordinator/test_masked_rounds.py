@@ -1,7 +1,9 @@
 """Rounds of which the coordinator sees a sum alone, with keyholders and clients at a broker."""
 
 import logging
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def model(running: Running) -> Any:
 def test_the_sum_is_opened_and_nothing_is_told_of_a_single_client(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -76,6 +78,7 @@ def test_the_sum_is_opened_and_nothing_is_told_of_a_single_client(
             ]
             lists = [holder.answer() for holder in holders.values()]
             room.ended(running)
+        page = room.page("clients")
     # Each sends the sum of one seed: no two of the same.
     assert sorted(seed for one in lists for seed in one.seeds) == [0, 1, 2]
     assert {one.digest for one in lists} == {lists[0].digest}
@@ -83,12 +86,11 @@ def test_the_sum_is_opened_and_nothing_is_told_of_a_single_client(
     assert record.outcome == "averaged" and record.answered == sorted(CHANGES)
     assert (record.samples, record.train_metrics) == (0, {})
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
-    page = room.page("clients")
     assert not {*page.online, *page.away} & {*HOLDERS}
 
 
 def test_one_keyholder_may_be_away_and_two_may_not(url: str, keys: Keys, tmp_path: Path) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, "kh-a")
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -103,12 +105,13 @@ def test_one_keyholder_may_be_away_and_two_may_not(url: str, keys: Keys, tmp_pat
             for holder in holders.values():
                 holder.answer()
             room.ended(running)
+            room.page("coordinator", lambda page: page.unconfirmed == [1])
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
 def test_weights_by_samples_are_under_the_mask(url: str, keys: Keys, tmp_path: Path) -> None:
     chosen = config(url, keys, {"weight_max": 8, "samples_max": 80})
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
@@ -128,7 +131,7 @@ def test_who_is_silent_is_replaced_by_another_that_holds_the_seed(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
     chosen = config(url, keys, {"keyholder_timeout_s": 0.2})
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
@@ -148,7 +151,7 @@ def test_who_is_silent_is_replaced_by_another_that_holds_the_seed(
 def test_who_is_back_is_asked_again_and_not_who_publishes_keys(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         first, *others = keyholders(room, keys, *HOLDERS).values()
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -170,7 +173,7 @@ def test_who_is_back_is_asked_again_and_not_who_publishes_keys(
 def test_where_all_refuse_the_model_is_kept_and_the_reason_told(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -189,7 +192,7 @@ def test_where_all_refuse_the_model_is_kept_and_the_reason_told(
 def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -228,7 +231,7 @@ def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
 def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
     url: str, keys: Keys, tmp_path: Path, wrong: dict[str, Any], reason: str
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -244,10 +247,38 @@ def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
+def test_a_sum_that_was_opened_by_ones_word_alone_is_told_of_until_another_confirms_it(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    chosen = config(url, keys, {"keyholder_timeout_s": 0.2}, count=2)
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            silent = holders["kh-c"].next_list()
+            for name in ("kh-a", "kh-b"):
+                holders[name].answer()
+            asked = [holders[name].guest for name in ("kh-a", "kh-b")]
+            room.wait(lambda: any(one.has_list for one in asked))
+            for name in ("kh-a", "kh-b"):
+                if holders[name].guest.has_list:
+                    holders[name].answer()
+            guests[0].offered(2)
+            room.page("coordinator", lambda page: page.unconfirmed == [1])
+            holders["kh-c"].guest.say(holders["kh-c"].answer_to(silent))
+            assert holders["kh-c"].guest.receipt().accepted
+            room.page("coordinator", lambda page: page.round == 2 and not page.unconfirmed)
+            answer_all(guests, keys, number=2)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+
+
 def test_large_sums_come_in_chunks_as_answers_do(url: str, keys: Keys, tmp_path: Path) -> None:
     size = 20_000
     change = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         chosen = config(url, keys)
@@ -262,12 +293,83 @@ def test_large_sums_come_in_chunks_as_answers_do(url: str, keys: Keys, tmp_path:
     np.testing.assert_allclose(model(running), change, atol=1e-5)
 
 
+def test_large_answers_are_known_by_who_signed_their_announcement_also_after_a_restart(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    size = 20_000
+    change = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    chosen = config(url, keys)
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust):
+            offer = guests[0].offered(1)
+            for guest in guests:
+                made = masked_update(keys, guest.client, offer, change.tolist())
+                send_in_chunks(guest, encode(made), offer)
+            before = [holder.next_list() for holder in holders.values()]
+        with room.coordinating(chosen, None, tmp_path, trust=keys.trust) as running:
+            asked = [holder.answer() for holder in holders.values()]
+            assert [one.entries for one in asked] == [one.entries for one in before]
+            room.ended(running)
+    public = signing.as_bytes(signing.public_key(keys.key("ann")))
+    assert [one.key for one in before[0].entries if one.client == "ann"] == [public]
+    np.testing.assert_allclose(model(running), change, atol=1e-5)
+
+
+def test_what_another_key_masked_than_the_one_that_sends_it_is_refused(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            offer = guests[0].offered(1)
+            before = Keys(keys.federation, *HOLDERS)
+            guests[0].say(masked_update(before, "ann", offer, CHANGES["ann"]))
+            receipt = guests[0].receipt()
+            assert not receipt.accepted
+            assert receipt.reason == (
+                "the answer of ann is not what it signed, or not for this round"
+            )
+            answer_all(guests, keys)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_a_round_that_an_older_program_opened_is_given_up_with_a_reason(
+    url: str, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = config(url, keys, count=2)
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust):
+            answer(guests[0], keys, guests[0].offered(1), CHANGES["ann"])
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+            # As it was before answers had a second form.
+            form = ',\\"form\\":2'
+            db.execute("UPDATE round SET opening = CAST(replace(opening, ?, '') AS BLOB)", (form,))
+            db.execute("UPDATE answer SET author = NULL")
+            db.commit()
+        with room.coordinating(chosen, None, tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys, number=2)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    assert "by another version of this program: it is given up" in caplog.text
+    assert [one.outcome for one in running.records] == ["kept", "averaged"]
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
 def test_a_trusted_aggregator_alone_opens_the_sum(
     url: str, federation_name: str, tmp_path: Path
 ) -> None:
     keys = Keys(federation_name, "aggregator")
     chosen = config(url, keys, {"aggregation": "trusted"})
-    with Room(url, federation_name) as room:
+    with Room(url, federation_name, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, "aggregator")
         with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
@@ -281,9 +383,10 @@ def test_fewer_bytes_by_rotation_and_a_share_that_is_the_same_for_all(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
     size = 4096
-    chosen = config(url, keys, {"value_bits": 8, "rotate": True, "share": 0.5})
+    few = {"value_bits": 8, "rotate": True, "share": 0.5, "ranges": "fixed"}
+    chosen = config(url, keys, few)
     change = np.full(size, 0.01, np.float32)
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust) as running:
@@ -301,18 +404,47 @@ def test_fewer_bytes_by_rotation_and_a_share_that_is_the_same_for_all(
     np.testing.assert_allclose(found.mean(), 0.01, atol=1e-3)
 
 
+def test_ranges_follow_from_how_large_values_were_in_the_round_before(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    size = 4096
+    chosen = config(url, keys, {"value_bits": 4, "rotate": True, "share": 0.5}, count=2)
+    change = np.full(size, 0.01, np.float32)
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust) as running:
+            offers = []
+            for number in (1, 2):
+                offers.append(guests[0].offered(number))
+                for guest in guests:
+                    answer(guest, keys, offers[-1], change.tolist())
+                for holder in holders.values():
+                    holder.answer()
+            room.ended(running)
+    first, second = (offer.masking for offer in offers)
+    assert first is not None and second is not None
+    # While nothing is known, finely; then by four times the root mean square.
+    assert (first.value_bits, first.ranges) == (16, ())
+    assert second.value_bits == 4
+    assert second.ranges == pytest.approx((0.04, 0.04), rel=1e-3)
+    coarse, fine = (record.codecs["full"].bytes for record in reversed(running.records))
+    # Behind the values the weight, two counts, and a word for each of two blocks.
+    assert (coarse, fine) == (3 * (2048 * second.bits // 8 + 20), 3 * (2048 * first.bits // 8 + 20))
+    # Of each pair of numbers one was drawn in a round, and stands for both.
+    np.testing.assert_allclose(model(running).mean(), 0.02, rtol=0.02)
+
+
 def test_an_answer_by_a_revoked_key_is_refused_before_it_could_spoil_the_list(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust):
             offer = guests[0].offered(1)
-            wrong = masked_update(keys, "ann", offer, CHANGES["ann"])
-            assert wrong.masked is not None
-            keys.revoked.add(signing.as_text(wrong.masked.key))
-            guests[0].say(wrong)
+            keys.revoked.add(signing.public_key(keys.key("ann")))
+            guests[0].say(masked_update(keys, "ann", offer, CHANGES["ann"]))
             receipt = guests[0].receipt()
             assert (receipt.accepted, receipt.reason) == (False, "its key was revoked")
 
@@ -330,7 +462,7 @@ def test_an_answer_by_a_revoked_key_is_refused_before_it_could_spoil_the_list(
 def test_an_answer_of_a_keyholder_that_is_none_is_named_and_others_are_asked(
     url: str, keys: Keys, tmp_path: Path, wrong: dict[str, Any], trouble: str
 ) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
@@ -350,7 +482,7 @@ def test_an_answer_of_a_keyholder_that_is_none_is_named_and_others_are_asked(
 
 
 def test_who_says_opened_and_holds_no_key_is_not_read(url: str, keys: Keys, tmp_path: Path) -> None:
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust):
@@ -367,7 +499,7 @@ def test_nothing_of_a_single_client_is_in_the_runs_folder_or_on_the_broker(
     caplog.set_level(logging.DEBUG)
     planted = np.float32(0.123456789)
     seen = [planted.tobytes(), repr(float(planted))[:8].encode(), b"0.1234", b"98765"]
-    with Room(url, keys.federation) as room:
+    with Room(url, keys.federation, seals=keys) as room:
         guests = room.guests(*CHANGES, purposes=("train",))
         holders = keyholders(room, keys, *HOLDERS)
         with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:

@@ -151,6 +151,33 @@ def test_what_was_asked_over_a_link_that_broke_is_asked_again_and_nobody_is_late
     assert isinstance(given_up, GiveUp)
 
 
+def test_who_has_told_and_owes_more_is_asked_again_after_the_timeout() -> None:
+    # A and C alone hold seed 1, B and C seed 0; B is away.
+    one = Round({A, C}, rules())
+    owes = one.asks[C]
+    one.tell(A)
+    held = one.rules.held_by(C)
+    # It takes the receipt of an answer without its sums for that of one with them.
+    one.happen(Told(2, C, {seed: TRUE[seed] for seed in held}, frozenset()))
+    assert not any(isinstance(each, Ask) for each in one.happen(Woke(11.9)))
+    again = one.happen(Woke(12))
+    assert again == [Ask(C, frozenset(owes)), WakeAt(22)]
+    assert one.happen(Woke(22)) == [Ask(C, frozenset(owes)), WakeAt(32)]
+    one.tell(C, at=23)
+    assert taken(one).wrong == ()
+
+
+def test_who_was_silent_when_the_list_was_looked_at_is_asked_for_no_sum_that_others_have() -> None:
+    held = rules()
+    _, effects = opening.begin(0, {A, B, C}, held, frozenset({B}))
+    asks = {each.place: set(each.seeds) for each in effects if isinstance(each, Ask)}
+    assert asks[B] == set() and asks[A] | asks[C] == {0, 1, 2}
+    # Where there is nobody else, it is.
+    _, effects = opening.begin(0, {A, B}, held, frozenset({B}))
+    asks = {each.place: set(each.seeds) for each in effects if isinstance(each, Ask)}
+    assert asks == {A: {1, 2}, B: {0}}
+
+
 def test_a_refusal_is_made_up_for_by_others_and_two_of_them_end_it() -> None:
     one = Round({A, B, C}, rules())
     (ask, _) = one.happen(Refused(1, B, "I know no such key"))

@@ -1,9 +1,10 @@
 """What goes with masked answers and what does not, as refused at start."""
 
 import pytest
+from msgspec import structs
 
 from coordinator import aggregation, checks, masked_round, privacy, privacy_checks
-from coordinator.config import FederationConfig
+from coordinator.config import Evaluation, FederationConfig
 from coordinator.trust import Trust
 from fedmqtt import parts, settings
 from fedmqtt.messages import Keyholder, RoundKey
@@ -12,8 +13,9 @@ from fedmqtt.topics import ClientId
 
 MASKED = [
     *('name="ward-7"', 'task="learning_tasks.linear"', "privacy.aggregation=keyholders"),
-    *("rounds.quorum=10", "evaluation.every=0"),
+    "rounds.quorum=10",
 ]
+ASYNCHRONOUS = ["rounds.mode=asynchronous", "evaluation.every=0"]
 KH = tuple((ClientId(f"kh-{place}"), "k" * 43 + "=") for place in range(3))
 
 
@@ -25,11 +27,21 @@ def config(*overrides: str) -> FederationConfig:
     ("overrides", "complaint"),
     [
         (["privacy.aggregation=secret"], "privacy.aggregation: there is no 'secret'; choose one"),
-        (["rounds.mode=asynchronous"], 'rounds.mode is "asynchronous", which masked answers do'),
+        (
+            ["rounds.mode=asynchronous", "evaluation.every=1"],
+            'rounds.mode is "asynchronous", and evaluation.every is 1: the sum of what clients',
+        ),
+        (
+            [*ASYNCHRONOUS, "privacy.share=0.5", "privacy.rotate=true"],
+            'rounds.mode is "asynchronous", and privacy.share is 0.5 and privacy.rotate is true:',
+        ),
+        (
+            [*ASYNCHRONOUS, "rounds.concurrency=2000"],
+            "a sum may have 16000 answers, each 8 times, and masked sums take 65535 in all: lower",
+        ),
         (["late.policy=weigh"], "late.policy is 'weigh': an answer is masked for its own round"),
         (["rounds.quorum=9"], "rounds.quorum is 9, less than privacy.floor = 10"),
-        (["evaluation.every=1"], "evaluation.every is 1: what a client measures"),
-        (["evaluation.fine_tune_epochs=1"], "evaluation.fine_tune_epochs is 1: what a client"),
+        (["evaluation.fine_tune_epochs=1"], "evaluation.fine_tune_epochs is 1: under the mask"),
         (["selection=oort"], "selection is 'oort', which goes by samples and losses"),
         (["selection=power_of_choice"], "selection is 'power_of_choice', which goes by"),
         (["codec=int8"], "codec is 'int8', and masked numbers have a form of their own"),
@@ -71,8 +83,34 @@ def test_what_does_not_go_with_masks_is_refused_with_the_reason(
         checks.check(config(*overrides, "privacy.aggregation=plain"))
 
 
+def test_asynchronous_rounds_are_masked_by_keys_for_several_lists() -> None:
+    chosen = config(*ASYNCHRONOUS, "privacy.key_rounds=5")
+    checks.check(chosen)
+    keyholders = tuple(
+        Keyholder(name, place, RoundKey(1, bytes(32), bytes(64)))
+        for place, (name, _) in enumerate(KH[:2])
+    )
+    how = masked_round.masking(chosen, keyholders)
+    assert (how.lists_max, how.times_max) == (5, 8)
+    # 160 answers may come into a sum, each 8 times.
+    assert how.bits == (2 * (2**19 - 1) * 160 * 8).bit_length()
+    plain = masked_round.masking(config(), keyholders)
+    assert (plain.lists_max, plain.times_max) == (1, 1)
+
+
+def test_sums_without_noise_are_not_told_where_noise_is_promised() -> None:
+    chosen = config()
+    noisy = structs.replace(chosen.differential_privacy, noise="keyholders")
+    chosen = structs.replace(chosen, differential_privacy=noisy)
+    with pytest.raises(SettingsError, match=r"evaluation\.every is 1, and .* exactly"):
+        privacy_checks.check(chosen)
+    privacy_checks.check(structs.replace(chosen, evaluation=Evaluation(every=0)))
+
+
 @pytest.mark.parametrize("mode", ["trusted", "keyholders"])
-@pytest.mark.parametrize("selection", ["uniform", "round_robin", "sortition", "stratified"])
+@pytest.mark.parametrize(
+    "selection", ["uniform", "round_robin", "sortition", "stratified", "by_speed"]
+)
 def test_what_can_be_is_let_pass(mode: str, selection: str) -> None:
     checks.check(config(f"privacy.aggregation={mode}", f"selection={selection}"))
 
@@ -107,6 +145,15 @@ def test_without_keys_or_enough_keyholders_nothing_is_masked() -> None:
         privacy_checks.check_trust(config(), few)
     privacy_checks.check_trust(config("privacy.aggregation=trusted"), few)
     privacy_checks.check_trust(config("privacy.aggregation=plain"), None)
+
+
+def test_who_runs_in_the_open_with_keyholders_enrolled_is_told_what_devices_do() -> None:
+    plain = config("privacy.aggregation=plain")
+    enrolled = Trust(federation_key="k", keyholders=KH)
+    assert "devices that know of them decline" in privacy_checks.notice(plain, enrolled)
+    assert not privacy_checks.notice(config(), enrolled)
+    assert not privacy_checks.notice(plain, Trust(federation_key="k", keyholders=()))
+    assert not privacy_checks.notice(plain, None)
 
 
 @pytest.mark.parametrize("mode", parts.names(privacy))

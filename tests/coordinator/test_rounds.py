@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from coordinator import recovery, rounds
 from coordinator.known import Report
@@ -10,8 +11,17 @@ from coordinator.ledger import Opening, OpenRound, Refusals
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules, Settled
+from fedmqtt import offered_work
 from fedmqtt.effects import Note, Publish
-from fedmqtt.messages import ModelRef, Offer, Presence, Receipt
+from fedmqtt.messages import (
+    Keyholder,
+    Masking,
+    ModelRef,
+    Offer,
+    Presence,
+    Receipt,
+    RoundKey,
+)
 from fedmqtt.topics import ClientId, Digest, Inbox, RoundId, RunId
 from fleet_sim.disk import first_carried
 
@@ -256,3 +266,61 @@ def test_an_offer_says_for_how_many_rounds_its_answer_may_be_late(
         if isinstance(effect, Publish) and isinstance(effect.message, Offer)
     ]
     assert offer.late_rounds == rounds_late
+
+
+MASKING = Masking(
+    mode="trusted",
+    keyholders=(Keyholder(ClientId("agg"), 0, RoundKey(1, bytes(32), bytes(64))),),
+    places=1,
+    tolerated=0,
+    floor=2,
+    bits=24,
+    value_bits=20,
+    change_max=1.0,
+    metrics=("loss",),
+    classes=3,
+)
+
+
+def _masked_offer(number: int, evaluate_every: int) -> Offer:
+    """Of a round of which all that were heard of train and would measure."""
+    rules = replace(
+        RULES, masked=True, tells_measures=False, clients_min=2, evaluate_every=evaluate_every
+    )
+    roster = Roster(rules.task)
+    state: rounds.State = rounds.Waiting(RoundId(number), rounds.begin(rules).past)
+    both = Presence(online=True, session="1", purposes=("train", "evaluate"))
+    events: list[rounds.Event] = [rounds.ModelReady(0.0, MODEL), rounds.KeysCame(0.0, MASKING)]
+    events += [rounds.ClientCame(0.0, ClientId(name), both) for name in ("ann", "bob")]
+    effects: list[rounds.Effect] = []
+    for event in events:
+        state, said = rounds.step(state, event, rules, roster)
+        effects += said
+    (offer,) = [
+        effect.message
+        for effect in effects
+        if isinstance(effect, Publish) and isinstance(effect.message, Offer)
+    ]
+    return offer
+
+
+@pytest.mark.parametrize(("number", "is_measured"), [(1, True), (2, False), (3, False), (4, True)])
+def test_who_trains_under_masks_measures_when_that_is_due_and_nobody_else_does(
+    number: int, is_measured: bool
+) -> None:
+    offer = _masked_offer(number, evaluate_every=3)
+    assert offer.train and not offer.evaluate
+    wanted = MASKING if is_measured else structs.replace(MASKING, metrics=(), classes=0)
+    assert offer.masking == structs.replace(wanted, work=offered_work.digest(offer))
+    never = _masked_offer(number, evaluate_every=0).masking
+    assert never is not None and not never.is_measured
+
+
+def test_where_answers_are_masked_there_is_no_last_evaluation() -> None:
+    rules = replace(RULES, masked=True, tells_measures=False, rounds=1)
+    roster = Roster(rules.task)
+    state: rounds.State = rounds.Waiting(RoundId(2), rounds.begin(rules).past)
+    here = Presence(online=True, session="1", purposes=("train", "evaluate"))
+    state, _ = rounds.step(state, rounds.ClientCame(0.0, ClientId("ann"), here), rules, roster)
+    state, effects = rounds.step(state, rounds.ModelReady(0.0, MODEL), rules, roster)
+    assert isinstance(state, rounds.Finished) and rounds.Finish() in effects

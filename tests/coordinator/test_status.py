@@ -31,6 +31,7 @@ from fedmqtt.status_pages import (
     RoundPage,
 )
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId, StatusPage
+from tests.coordinator.records import RECORD
 
 ANN, BOB, CAT, DAN = map(ClientId, ("ann", "bob", "cat", "dan"))
 
@@ -303,6 +304,7 @@ def test_skew_is_told_as_it_is() -> None:
 
 def test_every_page_decodes_as_what_it_is() -> None:
     known = facts(model=model_page(), lines=[line(1), line(2)])
+    known.participation.add(RECORD)
     for state in (rounds.Waiting(RoundId(1), PAST), OPEN, rounds.Finished(PAST)):
         for name, page in pages(state, roster(ANN), known).items():
             assert status_pages.decode(name, status_pages.encode(page)) == page

@@ -895,6 +895,23 @@ def test_a_disk_without_room_for_the_model_costs_one_round(
     assert isinstance(coordinator.answer("ann"), Update)
 
 
+def test_what_could_not_be_counted_is_not_begun(coordinator: Coordinator, device: Device) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    model = coordinator.publish_model(model_file())
+    in_its_place = device.folder / "state" / f"disclosed-{device.federation}"
+    in_its_place.mkdir()
+    coordinator.offer(1, model, task_name(LINEAR))
+    declined = coordinator.answer("ann")
+    assert isinstance(declined, Decline)
+    assert declined.reason.startswith("what this round tells cannot be kept: ")
+    assert declined.reason.endswith(": Is a directory")
+    in_its_place.rmdir()
+    coordinator.offer(2, model, task_name(LINEAR))
+    assert isinstance(coordinator.answer("ann"), Update)
+    assert in_its_place.is_file()
+
+
 def test_an_outbox_without_room_declines_and_keeps_what_is_owed(
     loop: EventLoop, coordinator: Coordinator, device: Device
 ) -> None:

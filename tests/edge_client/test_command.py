@@ -228,18 +228,51 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_who_asks_for_masks_that_it_could_never_have_is_told_at_once(tmp_path: Path) -> None:
-    needed = flags(**NEEDED, state=str(tmp_path / "state"))
-    masked = ("--set", "privacy.at_least=trusted")
-    assert _mistake(*needed, *masked) == (
-        "privacy.at_least is 'trusted', and this client knows no keyholder: give it the"
-        " --credentials of a kit where some are enrolled"
+@pytest.mark.parametrize(
+    ("asks", "shown", "only_trains"),
+    [
+        ("at_least=trusted", "privacy.at_least is 'trusted'", True),
+        ("epsilon_max=4", "privacy.epsilon_max is 4.0", True),
+        ("noise_min=1", "privacy.noise_min is 1.0", False),
+    ],
+)
+def test_who_asks_for_masks_that_it_could_never_have_is_told_at_once(
+    tmp_path: Path, asks: str, shown: str, only_trains: bool
+) -> None:
+    words = (*flags(**NEEDED, state=str(tmp_path / "state")), "--set", f"privacy.{asks}")
+    knows_nobody = (
+        f"{shown}, and this client knows no keyholder: give it the --credentials of a kit where"
+        " some are enrolled"
     )
-    assert _mistake(*needed, *masked, "--set", 'purposes=["evaluate"]') == (
-        "privacy.at_least is 'trusted', with which a client only trains, and purposes are"
-        " evaluate: that leaves nothing to do"
+    assert _mistake(*words) == knows_nobody
+    measures = _mistake(*words, "--set", 'purposes=["evaluate"]')
+    assert measures == (
+        f"{shown}, with which a client only trains, and purposes are evaluate: that leaves nothing"
+        " to do"
+        if only_trains
+        else knows_nobody
     )
     assert not (tmp_path / "state").exists()
+
+
+def test_how_answers_must_be_hidden_is_said_on_the_command_line_too() -> None:
+    assert _mistake(*flags(**NEEDED), "--set", "privacy.at_least=most") == (
+        "the command line: privacy.at_least cannot be 'most'; choose from:"
+        ' "", keyholders, plain, trusted'
+    )
+    told = _run(*flags(**NEEDED), "--at-least", "keyholders", "--print-config")
+    assert tomllib.loads(told.stdout)["privacy"]["at_least"] == "keyholders"
+    assert tomllib.loads(_run(*flags(**NEEDED), "--print-config").stdout)["privacy"] == {
+        "at_least": "",
+        "floor_min": 0,
+        "change_max": 0.0,
+        "norm_max": 0.0,
+        "epsilon_max": 0.0,
+        "delta": 1e-5,
+        "noise_min": 0.0,
+        "pin_model": False,
+        "accept_model": "",
+    }
 
 
 def test_a_model_that_is_right_is_named_on_the_command_line() -> None:

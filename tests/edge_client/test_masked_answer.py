@@ -11,8 +11,10 @@ from msgspec import structs
 
 from edge_client import trainer
 from edge_client.training_job import Job, Mask
-from fedmqtt import codec_chance, signing, weights
-from fedmqtt.masking import attested, masks, packing, values
+from fedmqtt import codec_chance, envelope, signing, weights
+from fedmqtt.envelope import Author
+from fedmqtt.masking import attested, masks, measured, packing, values
+from fedmqtt.masking.measured import MeasuredSum
 from fedmqtt.messages import Entry, Masking, Method, Update
 from fedmqtt.topics import ClientId, Digest
 from learning_tasks.seam import TaskError
@@ -20,7 +22,9 @@ from tests.edge_client.jobs import ANN, flat, job, model_file, task_file, update
 from tests.edge_client.masks import FEDERATION, masking, seeds_of, trusted
 
 FEDERATION_KEY, OWN_KEY = signing.new_key(), signing.new_key()
-TICKET = signing.ticket(FEDERATION_KEY, FEDERATION, ANN, signing.public_key(OWN_KEY))
+PUBLIC = signing.public_key(OWN_KEY)
+TICKET = signing.ticket(FEDERATION_KEY, FEDERATION, ANN, PUBLIC)
+AUTHOR = Author(signing.as_bytes(PUBLIC), signing.as_bytes(TICKET, envelope.TICKET_BYTES))
 SIZE = 15
 """Of the linear task's model."""
 
@@ -30,13 +34,13 @@ def _masked_job(folder: Path, masked: Masking, **changes: Any) -> Job:
         masking=msgspec.msgpack.encode(masked),
         federation=FEDERATION,
         signing_key=OWN_KEY,
-        ticket=TICKET,
     )
     return job(folder, mask=mask, **changes)
 
 
 def _words(update: Update, masked: Masking, body: int) -> packing.Words:
-    return packing.from_payload(update.payload, body, values.TAIL, masked.bits)
+    tail = values.tail_size(masked, body)
+    return packing.from_payload(update.payload, body, tail, masked.bits)
 
 
 def _opened(update: Update, masked: Masking, body: int = SIZE) -> packing.Words:
@@ -95,6 +99,64 @@ def test_two_devices_of_which_one_has_more_data_cannot_be_told_apart(tmp_path: P
     assert lengths[0] == lengths[1] and heads[0] == heads[1]
 
 
+MEASURED = masking(metrics=("loss", "accuracy", "mae"), classes=3)
+
+
+def _measured(update: Update) -> MeasuredSum:
+    found = measured.from_sum(MEASURED, _opened(update, MEASURED))
+    assert found is not None
+    return found
+
+
+def test_what_it_measures_is_under_the_mask_and_nowhere_else(tmp_path: Path) -> None:
+    plain = update_to(job(tmp_path, outbox=str(tmp_path / "plain"), measure_base=True))
+    assert plain.measures is not None and plain.measures.sample_count == 30
+    update = update_to(_masked_job(tmp_path, MEASURED, measure_base=True))
+    assert update.measures is None and update.metrics == {} and update.sample_count == 1
+    found = _measured(update)
+    assert (found.clients, found.clipped, found.samples) == (1, 0, 30)
+    assert found.confusion == plain.measures.confusion and found.classified == 1
+    for name in ("loss", "accuracy"):
+        assert abs(found.metrics[name].mean - plain.measures.metrics[name]) <= 2**-25
+    assert found.metrics["mae"].clients == 0
+
+
+def test_who_is_not_to_measure_sends_as_much_and_counts_nowhere(tmp_path: Path) -> None:
+    of_both = [
+        update_to(
+            _masked_job(tmp_path, MEASURED, measure_base=does, outbox=str(tmp_path / str(does)))
+        )
+        for does in (True, False)
+    ]
+    assert len({len(update.payload) for update in of_both}) == 1
+    assert not _opened(of_both[1], MEASURED)[SIZE + values.COUNTS :].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("lost", 'raise TaskError("no data to measure with")'),
+        ("odd", 'from dataclasses import replace; return replace(found, metrics={"loss": "low"})'),
+    ],
+)
+def test_who_cannot_measure_trains_all_the_same_and_says_so_at_home(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, lines: str
+) -> None:
+    task = Path(task_file(tmp_path, name, "pass"))
+    evaluate = f"""
+def evaluate(weights, data):
+    found = linear.evaluate(weights, data[1])
+    {lines}
+"""
+    task.write_text(task.read_text() + evaluate)
+    update = update_to(_masked_job(tmp_path, MEASURED, task=str(task), measure_base=True))
+    assert _measured(update).clients == 0 and _opened(update, MEASURED)[:SIZE].any()
+    assert "round 1 is not measured: " in capfd.readouterr().err
+    # Where it is told in the clear, it is asked alone, and what is wrong is its answer.
+    with pytest.raises(TaskError):
+        update_to(job(tmp_path, task=str(task), measure_base=True))
+
+
 def test_nothing_of_it_is_on_the_disk_before_it_is_masked(tmp_path: Path) -> None:
     plain = update_to(job(tmp_path, outbox=str(tmp_path / "plain")))
     numbers = flat(plain.payload)
@@ -125,14 +187,14 @@ def test_it_is_signed_by_the_device_that_made_it(tmp_path: Path) -> None:
     update = update_to(_masked_job(tmp_path, masking()))
     assert update.masked is not None
     federation, how = signing.public_key(FEDERATION_KEY), attested.masking_digest(masking())
-    entry = Entry(ANN, 1, hashlib.sha256(update.payload).digest(), update.masked)
+    entry = Entry(ANN, 1, hashlib.sha256(update.payload).digest(), update.masked, *AUTHOR)
     is_for = (FEDERATION, federation, update.run, update.round)
     attested.check(*is_for, update.base, how, entry)
     for base, masked, of in (
         (Digest("b" * 64), how, entry),
         (update.base, attested.masking_digest(masking(floor=2)), entry),
-        (update.base, how, Entry(ANN, 1, bytes(32), update.masked)),
-        (update.base, how, Entry(ClientId("bob"), 1, entry.payload, update.masked)),
+        (update.base, how, Entry(ANN, 1, bytes(32), update.masked, *AUTHOR)),
+        (update.base, how, Entry(ClientId("bob"), 1, entry.payload, update.masked, *AUTHOR)),
     ):
         with pytest.raises(attested.NotAttested):
             attested.check(*is_for, base, masked, of)
@@ -173,5 +235,5 @@ def test_a_model_that_is_built_otherwise_than_its_offer_says_is_not_trained(
 
 
 def test_a_mask_does_not_tell_its_key() -> None:
-    told = repr(Mask(masking=b"", federation="demo", signing_key=OWN_KEY, ticket=TICKET))
+    told = repr(Mask(masking=b"", federation="demo", signing_key=OWN_KEY))
     assert OWN_KEY not in told

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from edge_client import privacy
+from edge_client import disclosed, privacy
+from edge_client.disclosed import NOTHING, Disclosed, Level
 from edge_client.privacy import Privacy, Terms
 from fedmqtt import signing
 from fedmqtt.messages import Masking, Method, Purpose
+from fedmqtt.privacy import gaussian
 from fedmqtt.topics import ClientId
 from tests.edge_client.masks import (
     FEDERATION,
@@ -31,10 +33,174 @@ def _fault(masked: Masking | None, held: Terms, purpose: Purpose = "train", **mo
     return privacy.fault(offer(masking=masked, **more), purpose, held)
 
 
-def test_with_the_defaults_all_that_can_be_masked_and_all_that_is_not_is_answered() -> None:
-    for masked in (None, trusted(), masking(), masking((C, A))):
+def test_with_the_defaults_all_that_can_be_masked_is_answered() -> None:
+    for masked in (trusted(), masking(), masking((C, A))):
         assert _fault(masked, terms()) == ""
+
+
+def test_what_is_not_masked_is_answered_by_who_knows_no_keyholder() -> None:
     assert _fault(None, Terms()) == ""
+    assert _fault(None, terms(at_least="plain")) == ""
+    assert _fault(None, terms()) == (
+        "this client's answers would not be masked, and its credentials name keyholders; to allow"
+        " it, start it with --at-least plain"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "masked", "flag"),
+    [
+        ("plain", None, ""),
+        ("trusted", trusted(), ""),
+        ("trusted", masking(), ""),
+        ("keyholders", masking(), ""),
+        ("trusted", None, "plain"),
+        ("keyholders", None, "plain"),
+        ("keyholders", trusted(), "trusted"),
+    ],
+)
+def test_nothing_weaker_than_before_is_answered_unless_its_owner_says_so(
+    before: Level, masked: Masking | None, flag: str
+) -> None:
+    told = Disclosed(mode=before)
+    unpinned = replace(terms(), pinned={}) if masked is None else terms()
+    said = privacy.fault(offer(masking=masked), "train", unpinned, "", told)
+    assert said.endswith(f"start it with --at-least {flag}") if flag else not said
+    allows: dict[str, Any] = {"at_least": flag or before}
+    assert not privacy.fault(offer(masking=masked), "train", terms(**allows), "", told)
+
+
+@pytest.mark.parametrize(
+    ("floor", "floor_min", "declined"),
+    [
+        (20, 0, False),
+        (19, 0, True),
+        (19, 19, False),
+        (19, 2, False),
+        (19, 20, True),
+    ],
+)
+def test_no_sums_of_fewer_than_before_unless_its_owner_says_so(
+    floor: int, floor_min: int, declined: bool
+) -> None:
+    told = Disclosed(mode="keyholders", floor=20)
+    offered = offer(masking=masking(floor=floor))
+    said = privacy.fault(offered, "train", terms(floor_min=floor_min), "", told)
+    assert bool(said) is declined
+    if declined and not floor_min:
+        assert said.endswith("start it with --set privacy.floor_min=19")
+
+
+@pytest.mark.parametrize(
+    ("tolerated_min", "declined"), [(0, True), (1, False), (2, True)], ids=["unset", "less", "as"]
+)
+def test_no_fewer_keyholders_can_open_an_answer_than_before(
+    tolerated_min: int, declined: bool
+) -> None:
+    told = Disclosed(mode="keyholders", tolerated=2)
+    asked = terms(tolerated_min=tolerated_min)
+    said = privacy.fault(offer(masking=masking()), "train", asked, "", told)
+    assert bool(said) is declined
+    if not tolerated_min:
+        assert said == (
+            "2 keyholders together could open this client's answer, and before 3 had to; to allow"
+            " it, start it with --set privacy.tolerated_min=1"
+        )
+
+
+def test_what_is_asked_is_what_is_signed() -> None:
+    """Else nine of ten could be asked for changes of nothing."""
+    asked = offer(masking=masking())
+    assert not privacy.fault(asked, "train", terms())
+    for other in (
+        structs.replace(asked, training=structs.replace(asked.training, learning_rate=1e-30)),
+        structs.replace(asked, method=structs.replace(asked.method, sends="gradient")),
+        structs.replace(asked, seed=asked.seed + 1),
+        structs.replace(asked, asynchronous=True),
+    ):
+        said = privacy.fault(other, "train", terms())
+        assert said.startswith("the round asks something else of this client than what is signed")
+    for same in (
+        structs.replace(asked, train=("ann",), closes_in_s=1.0, epoch=7),
+        structs.replace(asked, late_rounds=3),
+    ):
+        assert not privacy.fault(same, "train", terms())
+
+
+def _noised(noise: float = 4.0) -> Masking:
+    return masking(noise=noise, norm_max=1.0, norm_steps=1000 if noise else 0)
+
+
+@pytest.mark.parametrize(
+    ("masked", "asked", "declined"),
+    [
+        (_noised(), {"noise_min": 4.0}, ""),
+        (_noised(), {"noise_min": 4.1}, "answers would have noise of 4 clip norms, less than"),
+        (None, {"noise_min": 0.1, "at_least": "plain"}, "answers would have noise of 0 clip norms"),
+        (_noised(), {"epsilon_max": 4.0}, ""),
+        (masking(), {"epsilon_max": 4.0}, "answers would have no noise, and its owner allows for"),
+        (masking(noise=4.0), {"epsilon_max": 4.0}, "answers would have no noise, and its owner"),
+        (None, {"epsilon_max": 4.0, "at_least": "plain"}, "answers would have no noise, and its"),
+        (_noised(), {"epsilon_max": 0.9}, "this answer would bring epsilon from 0 to 0.926 at"),
+        (_noised(), {"epsilon_max": 0.9, "delta": 1e-4}, ""),
+    ],
+)
+def test_noise_and_budget_are_what_the_owner_asks(
+    masked: Masking | None, asked: dict[str, Any], declined: str
+) -> None:
+    told = _fault(masked, terms(**asked))
+    assert told.startswith(declined) and bool(told) == bool(declined)
+
+
+@pytest.mark.parametrize(("noise", "answers"), [(1.0, 1), (4.0, 10), (8.0, 50)])
+def test_as_many_answers_as_the_exact_epsilon_allows(noise: float, answers: int) -> None:
+    """Against what `gaussian` tells of so many rounds of one noise."""
+    most = gaussian.epsilon(noise, answers + 0.5, 1e-5)
+    told = NOTHING
+    count = 0
+    while not (
+        said := privacy.fault(
+            offered := offer(count + 1, masking=_noised(noise)),
+            "train",
+            terms(epsilon_max=most),
+            "",
+            told,
+        )
+    ):
+        told = disclosed.finish(disclosed.begin(told, offered, "train"), offered.run, offered.round)
+        count += 1
+    assert count == answers
+    assert f"above this client's privacy.epsilon_max = {most:g}" in said
+    so_far = gaussian.epsilon(noise, answers, 1e-5)
+    assert privacy.so_far(Privacy(), told) == f"epsilon so far: {so_far:.3g} at delta 1e-05"
+    assert f"from {so_far:.3g} to " in said
+
+
+def test_what_was_told_without_noise_is_named_beside_the_epsilon() -> None:
+    assert privacy.so_far(Privacy(), NOTHING) == ""
+    assert privacy.so_far(Privacy(), Disclosed(bare=True)) == ""
+    told = privacy.so_far(Privacy(), Disclosed(spent=1.0, bare=True))
+    assert told.endswith("; beside it something was told without noise")
+
+
+@pytest.mark.parametrize("purpose", ["train", "evaluate", "describe"])
+def test_who_has_lost_what_it_told_answers_nothing_that_needs_it(purpose: Purpose) -> None:
+    lost = Disclosed(lost=True)
+    for asked in (
+        {},
+        {"at_least": "plain"},
+        {"floor_min": 2},
+        {"at_least": "plain", "floor_min": 2},
+        {"at_least": "plain", "floor_min": 2, "tolerated_min": 1, "epsilon_max": 4.0},
+    ):
+        said = privacy.fault(offer(masking=_noised()), purpose, terms(**asked), "", lost)
+        assert said == (
+            "what this client has told before is not known any more, as disclosed-demo in its state"
+            " folder is damaged: remove that file to begin anew, or set privacy.at_least,"
+            " privacy.floor_min and privacy.tolerated_min"
+        )
+    told = terms(at_least="plain", floor_min=2, tolerated_min=1)
+    assert not privacy.fault(offer(), purpose, told, "", lost)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +312,12 @@ def test_masks_that_do_not_open_as_their_mode_promises_are_given_to_nobody(
     assert told.startswith("masks for ") and told.endswith(f"that is not {masked.mode!r}")
 
 
+def test_masks_for_several_lists_are_given_to_as_many_as_open_a_sum_and_no_more() -> None:
+    assert not _fault(masking(lists_max=20, times_max=8, names=(A, B)), terms())
+    told = _fault(masking(lists_max=20), terms())
+    assert told.startswith("20 lists may be opened with one key of each of 3 keyholders")
+
+
 def test_nobody_has_two_places() -> None:
     twice = masking(keyholders=(keyholder(A, 0), keyholder(A, 1)))
     assert _fault(twice, terms()) == "the same keyholder would be given two places"
@@ -157,18 +329,30 @@ def test_nobody_has_two_places() -> None:
 @pytest.mark.parametrize("method", [Method(difference=True), Method(interval_max=5)])
 def test_what_goes_by_earlier_answers_is_not_masked(method: Method) -> None:
     assert "this round asks what goes by" in _fault(masking(), terms(), method=method)
-    assert _fault(None, terms(), method=method) == ""
+    assert _fault(None, terms(at_least="plain"), method=method) == ""
 
 
 def test_who_wants_masks_tells_nothing_of_this_device_alone() -> None:
-    asked = Privacy(at_least="trusted")
-    assert privacy.allowed(("train", "evaluate", "describe"), asked) == ("train",)
-    assert privacy.allowed(("train", "evaluate"), Privacy()) == ("train", "evaluate")
-    told = "what this client measures can be read, and its owner asks for at least 'trusted'"
-    assert _fault(masking(), terms(at_least="trusted"), "evaluate").startswith(told)
-    assert _fault(masking(), terms(), "evaluate") == ""
-    assert _fault(None, terms(), "describe") == ""
-    assert _fault(masking(), terms(), "describe") != ""
+    open_ = terms(at_least="plain")
+    every: tuple[Purpose, ...] = ("train", "evaluate", "describe")
+    for asked, told in (
+        (terms(at_least="trusted"), NOTHING),
+        (terms(), NOTHING),
+        (Terms(), Disclosed(mode="trusted")),
+        (terms(at_least="plain", epsilon_max=1.0), NOTHING),
+    ):
+        assert privacy.allowed(every, asked, told) == ("train",)
+    for asked in (open_, Terms()):
+        assert privacy.allowed(every, asked, NOTHING) == every
+    told_ = "what this client measures can be read, and its owner asks for at least 'trusted'"
+    assert _fault(masking(), terms(at_least="trusted"), "evaluate").startswith(told_)
+    assert _fault(masking(), open_, "evaluate") == ""
+    assert _fault(None, open_, "describe") == ""
+    assert _fault(masking(), open_, "describe") != ""
+    assert _fault(None, terms(at_least="plain", epsilon_max=2.0), "evaluate") == (
+        "what this client measures has no noise, and its owner allows for an epsilon of 2"
+        " (privacy.epsilon_max)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,9 +369,10 @@ def test_a_model_that_is_built_otherwise_than_the_first_is_not_trained(
     masked: Masking | None, asked: dict[str, Any], keeps: bool
 ) -> None:
     offered = offer(masking=masked)
-    assert privacy.fault(offered, "train", terms(**asked), "f") == ""
-    assert privacy.fault(offered, "train", terms(**asked), "") == ""
-    told = privacy.fault(offered, "train", terms(**asked), "e")
+    held = terms(at_least="plain", **asked)
+    assert privacy.fault(offered, "train", held, "f") == ""
+    assert privacy.fault(offered, "train", held, "") == ""
+    told = privacy.fault(offered, "train", held, "e")
     assert bool(told) is keeps
     if keeps:
         assert "(f) than the first one that this client trained (e)" in told

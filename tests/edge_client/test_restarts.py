@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from broker_config.local_broker import RunningBroker
+from edge_client.disclosed import Disclosed
+from edge_client.disclosed_file import DisclosedFile
 from edge_client.outbox import Outbox
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop
@@ -70,6 +72,9 @@ class Phone:
     def owes(self) -> list[str]:
         return sorted(path.name for path in self.outbox.glob("*.answer"))
 
+    def told(self) -> Disclosed:
+        return DisclosedFile(self.outbox.parent, self._federation).read()
+
     def receive(self, loop: EventLoop, number: int) -> None:
         self.coordinator.receipt("ann", number)
         until(loop, lambda: not self.owes(), "an empty outbox")
@@ -122,9 +127,7 @@ def patient(tmp_path: Path) -> PatientTask:
     return PatientTask(tmp_path)
 
 
-def test_killed_in_the_instant_in_which_its_answer_is_finished(
-    loop: EventLoop, phone: Phone, patient: PatientTask
-) -> None:
+def _finish_unheard(loop: EventLoop, phone: Phone, patient: PatientTask) -> None:
     with phone.life(task=patient.path) as killed:
         phone.offer(1, patient.path)
         patient.wait_until_it_trains(loop)
@@ -133,6 +136,12 @@ def test_killed_in_the_instant_in_which_its_answer_is_finished(
         patient.end()
         wait_until(lambda: bool(phone.owes()))
         killed.end_by(signal.SIGKILL)
+
+
+def test_killed_in_the_instant_in_which_its_answer_is_finished(
+    loop: EventLoop, phone: Phone, patient: PatientTask
+) -> None:
+    _finish_unheard(loop, phone, patient)
     outbox = Outbox(phone.outbox)
     (answer,) = outbox.answers()[0]
     phone.deliver(loop, read_from_client(outbox.read(answer)))
@@ -170,6 +179,23 @@ def test_started_on_a_full_disk_it_sends_what_it_owes(loop: EventLoop, phone: Ph
             life.enter_context(phone.life())
         assert phone.coordinator.answer("ann") == UPDATE
         phone.receive(loop, 7)
+
+
+def test_on_a_full_disk_an_answer_is_sent_and_let_go_when_it_can_be_counted(
+    loop: EventLoop, phone: Phone, patient: PatientTask
+) -> None:
+    _finish_unheard(loop, phone, patient)
+    with ExitStack() as life:
+        with little_disk(0):
+            life.enter_context(phone.life(task=patient.path))
+        assert isinstance(phone.coordinator.answer("ann"), Update)
+        phone.coordinator.receipt("ann", 1)
+        assert phone.coordinator.presence("ann", online=True, note="outbox: ").note
+        assert len(phone.owes()) == 1 and not phone.told().bare
+    with phone.life(task=patient.path):
+        assert isinstance(phone.coordinator.answer("ann"), Update)
+        phone.receive(loop, 1)
+        assert phone.told().bare
 
 
 def test_killed_while_it_trains(loop: EventLoop, phone: Phone, patient: PatientTask) -> None:

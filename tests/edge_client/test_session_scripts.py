@@ -1,14 +1,15 @@
 """Stories of one client's session, each in a file of its own in `scripts/`. The client is ann.
 
 rules does=train resend_s=20 resend_max_s=60 outbox=1000 leave=30    starts anew with these
-      at_least=trusted accept=g
-start 3 4 [remembers=1] [trains=f]    with the answers to these rounds in the outbox
+      at_least=trusted floor_min=9 epsilon_max=4 noise_min=1 accept=g knows=nobody
+start 3 4 [remembers=1] [trains=f] [told=1]    with the answers to these rounds in the outbox, and
+                              with what the life before had told
 connect t1 [chunk=1000]       a connection of this token
 disconnect, disconnect thrown out, disconnect taken over
 offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..] [task=..]
                               [wire=..] [lanes=..]
                               [late=0] [spread=0] [drawn=train,evaluate] [asynchronous=0]
-                              [masked=trusted] [built=f]
+                              [masked=trusted] [floor=3] [noise=0] [built=f]
 offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 describe, offer 1 others
 withdraw                      the offer board is empty
@@ -30,11 +31,15 @@ The answer to round 1 is a1, and that to s/1 is s1.
 """
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from edge_client import privacy, session
+from edge_client import session
+from edge_client.disclosed import NOTHING, Disclosed
+from fedmqtt import offered_work
 from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import (
     ALL_PURPOSES,
@@ -44,6 +49,7 @@ from fedmqtt.messages import (
     Announce,
     Decline,
     Go,
+    Masking,
     ModelRef,
     Offer,
     Presence,
@@ -66,6 +72,7 @@ class Table:
     """Ann's machine, her clock and her alarm."""
 
     def __init__(self) -> None:
+        self.state = session.Session()
         self._begin({})
 
     def obey(self, line: str) -> list[str]:
@@ -77,24 +84,32 @@ class Table:
             case ["at", moment]:
                 return self._wait(float(moment))
             case _:
-                return self._tell(event(self.now, words, options))
+                return self._tell(event(self.now, words, options, self.told))
 
     def _begin(self, options: dict[str, str]) -> list[str]:
         does = options.get("does", "train,evaluate")
         asked = terms(
-            at_least=options.get("at_least", "plain"), accept_model=options.get("accept", "")
+            at_least=options.get("at_least", "plain"),
+            floor_min=int(options.get("floor_min", 0)),
+            epsilon_max=float(options.get("epsilon_max", 0)),
+            noise_min=float(options.get("noise_min", 0)),
+            accept_model=options.get("accept", ""),
         )
+        if options.get("knows") == "nobody":
+            asked = replace(asked, pinned={})
         willing = tuple(purpose for purpose in ALL_PURPOSES if purpose in does)
         self.rules = session.Rules(
             client=ANN,
             task="digits",
-            purposes=privacy.allowed(willing, asked.asked),
+            purposes=willing,
             resend_s=float(options.get("resend_s", 20)),
             resend_max_s=float(options.get("resend_max_s", 60)),
             outbox_bytes_max=int(options.get("outbox", 1000_000)),
             leave_from_s=float(options.get("leave", 0)),
             terms=asked,
         )
+        self.told = self.state.told
+        """By the life before."""
         self.state = session.Session()
         self.now = 0.0
         self.alarm: float | None = None
@@ -117,13 +132,18 @@ class Table:
         return told
 
 
-def event(at: float, words: list[str], options: dict[str, str]) -> session.Event:
+def event(
+    at: float, words: list[str], options: dict[str, str], told: Disclosed = NOTHING
+) -> session.Event:
     run = RunId(options.get("run", "r"))
     match words:
         case ["start", *numbers]:
             found = tuple(answer(run, int(n)) for n in numbers)
             remembering = found if "remembers" in options else ()
-            return session.Started(at, found, remembering, options.get("trains", ""))
+            trains = options.get("trains", "")
+            return session.Started(
+                at, found, remembering, trains, told if "told" in options else NOTHING
+            )
         case ["connect", token]:
             return session.Connected(at, token, int(options.get("chunk", 1000)))
         case ["disconnect"]:
@@ -183,7 +203,7 @@ def answer(run: RunId, number: int, size_bytes: int = 100) -> session.Answer:
 
 
 def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
-    return Offer(
+    said = Offer(
         wire=int(options.get("wire", WIRE_VERSION)),
         epoch=int(options.get("epoch", 0)),
         run=RunId(options.get("run", "r")),
@@ -207,8 +227,19 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
         late_rounds=int(options.get("late", 0)),
         spread_s=float(options.get("spread", 0)),
         asynchronous=options.get("asynchronous") == "1",
-        masking=_MASKS[options.get("masked", "no")],
+        masking=masked(options),
     )
+    return offered_work.stamped(said)
+
+
+def masked(options: dict[str, str]) -> Masking | None:
+    usual = _MASKS[options.get("masked", "no")]
+    if usual is None:
+        return None
+    noise = float(options.get("noise", 0))
+    floor = int(options.get("floor", usual.floor))
+    promised = {"noise": noise, "norm_max": 1.0, "norm_steps": 1000} if noise else {}
+    return structs.replace(usual, floor=floor, **promised)
 
 
 def drawn(purposes: str) -> Sortition:

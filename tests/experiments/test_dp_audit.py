@@ -1,5 +1,7 @@
 """An attack on the noise stays below what is claimed, and catches noise too small by half."""
 
+from dataclasses import replace
+
 import pytest
 
 from experiments import dp_audit
@@ -23,6 +25,18 @@ def test_the_promise_holds_under_attack_and_half_of_the_noise_is_caught(case: Ca
     assert found.is_honest and found.is_caught
     # The attack is a good one: it shows at least a third of what is claimed.
     assert found.found > found.claimed / 3
+
+
+def test_a_keyholder_helps_the_coordinator_to_no_more_than_is_claimed() -> None:
+    case = Case("keyholders", 1.0, 1, masked="coalition")
+    found = dp_audit.audit(case, CANARIES, seed=1)
+    assert found.claimed == pytest.approx(4.3772, abs=1e-4)
+    assert found.is_honest and found.is_caught
+    assert found.found > found.claimed / 3
+    # Who knows none of the three noises sees less, and is told so.
+    alone = dp_audit.audit(replace(case, masked="models"), CANARIES, seed=1)
+    assert alone.is_honest and alone.claimed == pytest.approx(2.3414, abs=1e-4)
+    assert alone.found < found.found
 
 
 def test_coins_that_change_nothing_are_guessed_by_nobody() -> None:

@@ -21,6 +21,17 @@ def test_less_epsilon_is_more_noise_and_less_accuracy(tmp_path: Path) -> None:
     assert some["drowning"] == pytest.approx(some["noise_multiplier"] * 650**0.5 / 300, abs=1e-3)
 
 
+def test_keyholders_add_three_times_the_variance(tmp_path: Path) -> None:
+    write_mnist(tmp_path, train=300, test=100)
+    words = ["--mnist", str(tmp_path), "--devices", "300", "--seeds", "1", "--rounds", "15"]
+    words += ["--epsilons", "8"]
+    (central,) = result("dp_utility.py", words)["results"]
+    (masked,) = result("dp_utility.py", [*words, "--keyholders"])["results"]
+    assert masked["noise_multiplier"] == central["noise_multiplier"]
+    assert masked["drowning"] == pytest.approx(3**0.5 * central["drowning"], rel=1e-3)
+    assert masked["accuracy"] > 0.9
+
+
 def test_a_devices_step_is_the_gradient_by_differences(tmp_path: Path) -> None:
     write_mnist(tmp_path, train=20, test=20)
     digits = dp_utility.read(tmp_path, "train")

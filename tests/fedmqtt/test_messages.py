@@ -18,6 +18,7 @@ from fedmqtt import messages
 from fedmqtt.messages import (
     EVERYBODY,
     Announce,
+    Answered,
     AnyMessage,
     Chunk,
     Claim,
@@ -73,10 +74,9 @@ MASKING = Masking(
 MASKED = Masked(
     exchange=b"x" * 32,
     sealed=(b"a" * 80, b"b" * 80),
-    key=b"d" * 32,
-    ticket=b"t" * 64,
     signature=b"s" * 64,
 )
+AUTHOR = b"d" * 32, b"t" * 64
 
 EXAMPLES: dict[str, AnyMessage] = {
     "offer": Offer(
@@ -126,6 +126,28 @@ EXAMPLES: dict[str, AnyMessage] = {
         seed=7,
         masking=MASKING,
     ),
+    "offer_noised": Offer(
+        run=RUN,
+        round=ONE,
+        task="digits",
+        model=MODEL,
+        train=(ANN, BOB),
+        evaluate=(),
+        closes_in_s=60.0,
+        training=Training(),
+        codec="full",
+        lanes=4,
+        seed=7,
+        masking=msgspec.structs.replace(
+            MASKING,
+            weight_max=1,
+            norm_max=0.5,
+            noise=2.0,
+            norm_steps=262_143,
+            indicator=9.0,
+            participations_max=20,
+        ),
+    ),
     "presence_of_a_keyholder": Presence(online=True, session="s1", keys=(ROUND_KEY,)),
     "update_masked": Update(
         run=RUN,
@@ -147,8 +169,12 @@ EXAMPLES: dict[str, AnyMessage] = {
         digest=b"l" * 32,
         part=0,
         parts=1,
-        entries=(Entry(ANN, 1, b"p" * 32, MASKED), Entry(BOB, 1, b"p" * 32, MASKED)),
+        entries=(
+            Entry(ANN, 1, b"p" * 32, MASKED, *AUTHOR),
+            Entry(BOB, 1, b"p" * 32, MASKED, *AUTHOR),
+        ),
         seeds=(0, 1),
+        answered=(Answered(ONE, A, 1), Answered(RoundId(2), B, 1)),
     ),
     "opened": Opened(
         run=RUN,
@@ -158,7 +184,10 @@ EXAMPLES: dict[str, AnyMessage] = {
         digests=(b"0" * 32, b"1" * 32),
         payload=memoryview(b"sums"),
     ),
-    "opened_refused": Opened(run=RUN, round=ONE, digest=b"l" * 32, refused="3 clients, not 5"),
+    "opened_fit": Opened(run=RUN, round=ONE, digest=b"l" * 32, fit=True),
+    "opened_refused": Opened(
+        run=RUN, round=ONE, digest=b"l" * 32, refused="ann: not enrolled", unfit=(ANN,)
+    ),
     "time_left": TimeLeft(run=RUN, round=ONE, closes_in_s=12.5),
     "go": Go(run=RUN, round=ONE, digest=B, ranges=((0, 3), (7, 8))),
     "receipt_accepted": Receipt(run=RUN, round=ONE, accepted=True, next_round_in_s=40.0),

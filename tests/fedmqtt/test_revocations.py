@@ -57,7 +57,11 @@ def test_a_list_that_is_lost_or_damaged_lets_nobody_back_in(path: Path) -> None:
     assert not listed.includes(ANN) and listed.includes(BOB)
 
 
-@pytest.mark.parametrize("line", ["pi-3", f"pi-3 {ANN}", ANN[:-2], f"{ANN}pi-3", "é"])
+@pytest.mark.parametrize(
+    "line",
+    ["pi-3", f"pi-3 {ANN}", ANN[:-2], f"{ANN}pi-3", "é"],
+    ids=["name", "name first", "cut short", "no space", "not ascii"],
+)
 def test_a_line_that_is_none_is_named(path: Path, line: str) -> None:
     path.write_text(f"{revocations.render([(ANN, 'ann')])}{line}\n", encoding="utf-8")
     with pytest.raises(RevocationsError, match=r"revoked-devices: line 5 is no key and name"):

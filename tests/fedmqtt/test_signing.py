@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from fedmqtt import messages, signing
+from fedmqtt import envelope, messages, signing
 from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.messages import Chunk, Decline, WireError
 from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
@@ -151,6 +151,43 @@ def test_a_ticket_that_was_good_is_good_for_its_own_key_alone() -> None:
     assert _crosses(DEMO.device(ANN, own), reader, _answer(number=TWO)) == SAID
     with pytest.raises(BadSignature, match="did not give to ann"):
         _crosses(TWIN.device(ANN, own), reader, _answer())
+
+
+def test_a_ticket_that_a_keyholder_knows_is_good_for_nothing_else() -> None:
+    """What was found good is remembered, in a whole program."""
+    own, others = (signing.as_bytes(signing.public_key(signing.new_key())) for _ in range(2))
+    text = signing.ticket(DEMO.key, DEMO.name, ANN, signing.as_text(own))
+    ticket, hurt = (signing.as_bytes(text, envelope.TICKET_BYTES) for _ in range(2))
+    hurt = hurt[:-1] + bytes([hurt[-1] ^ 1])
+    public = signing.public_key(DEMO.key)
+    for _ in range(2):
+        assert signing.ticket_holds(public, DEMO.name, ANN, own, ticket)
+        for other in (
+            (signing.public_key(TWIN.key), DEMO.name, ANN, own, ticket),
+            (public, OTHER.name, ANN, own, ticket),
+            (public, DEMO.name, BOB, own, ticket),
+            (public, DEMO.name, ANN, others, ticket),
+            (public, DEMO.name, ANN, own, hurt),
+        ):
+            assert not signing.ticket_holds(*other)
+
+
+def test_who_signed_is_told_of_devices_answers_alone() -> None:
+    own = signing.new_key()
+    public = signing.public_key(own)
+    ticket = signing.ticket(DEMO.key, DEMO.name, ANN, public)
+    device = DeviceSeal(own, ticket, signing.public_key(DEMO.key))
+    sealed = device.sealed(_answer(), DEMO.topics.path(_answer()), SAID)
+    assert envelope.author(_answer(), sealed) == (
+        signing.as_bytes(public),
+        signing.as_bytes(ticket, envelope.TICKET_BYTES),
+    )
+    # Nobody has looked at the signature of what needs none.
+    assert envelope.author(PresenceOf(ANN), sealed) is None
+    assert envelope.author(_answer(), SAID) is None
+    inbox = Inbox(ANN)
+    offered = DEMO.coordinator().sealed(inbox, DEMO.topics.path(inbox), SAID)
+    assert envelope.author(inbox, offered) is None
 
 
 def test_a_key_that_was_revoked_is_refused_and_its_successor_is_not() -> None:

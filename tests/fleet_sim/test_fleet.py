@@ -232,7 +232,7 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         (
             "client = 3",
             "unknown key client; choose from: federation, seed, clients, starts, hours_max, data,"
-            " connectivity, link, device, faults",
+            " connectivity, link, device, faults, masking",
         ),
         (
             "clients = -1",
@@ -361,7 +361,7 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
             "unknown key federation.rouds; choose from: name, task, seed, initial_model, runs,"
             " codec, downlink_codec, broker, rounds, tuning, late, selection, selection_settings,"
             " aggregation, aggregation_settings, training, evaluation, statistics, limits,"
-            " transfer, slow_links, privacy, differential_privacy",
+            " transfer, slow_links, status, privacy, differential_privacy",
         ),
     ],
 )
@@ -429,13 +429,19 @@ def test_an_impossible_override_is_refused_too(
     assert mistake(tmp_path, "", override) == sentence
 
 
-def test_masked_answers_are_not_simulated(tmp_path: Path) -> None:
+def test_masked_rounds_are_held_against_the_rules_of_a_coordinator(tmp_path: Path) -> None:
+    masked = ["federation.privacy.aggregation=trusted", "federation.privacy.floor=3"]
+    sentence = "federation.privacy.aggregation is 'trusted': rounds.quorum is 2, less than"
+    assert sentence in mistake(tmp_path, "", *masked)
+
+
+def test_a_judge_measures_models_of_masked_rounds_as_it_is_nobodys_client(tmp_path: Path) -> None:
     masked = [
         *("federation.privacy.aggregation=trusted", "federation.privacy.floor=3"),
-        *("federation.rounds.quorum=3", "federation.evaluation.every=0"),
+        *("federation.rounds.quorum=3", "federation.evaluation.every=1"),
     ]
-    sentence = "federation.privacy.aggregation is 'trusted': simulated clients have no keys"
-    assert sentence in mistake(tmp_path, "", *masked)
+    judged = read(tmp_path, "", *masked, "data.evaluate=test")
+    assert judged.federation.evaluation.every == 1
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from coordinator import history
 from fedmqtt.weights import Array
 from fleet_sim.lab import Lab
 from tests.fleet_sim.lab_fleets import fleet, learning
@@ -21,6 +23,18 @@ def ran(folder: Path, federation: str) -> Lab:
     with learning(of) as lab:
         lab.run()
     return lab
+
+
+def test_what_is_spent_of_the_budget_is_told_with_each_round(tmp_path: Path) -> None:
+    lab = ran(tmp_path, PRIVATE.format(1.0, 3))
+    spent = [one.privacy for one in lab.records if one.outcome == "averaged"]
+    told = [(one.epsilon, one.participations) for one in spent if one is not None]
+    assert len(told) == len(spent) >= 3
+    # Nobody took part before the first one, and the most that anybody did only grows.
+    assert told == sorted(told) and (told[0][1], told[-1][1]) == (1, 3)
+    (last,) = {one.epsilon_max for one in spent if one is not None}
+    assert 0 < told[0][0] < told[-1][0] == pytest.approx(last)
+    assert f"epsilon {told[-1][0]:.4g}" in history.sentence(lab.records[len(spent) - 1])
 
 
 def model(lab: Lab) -> Array:

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from coordinator import history
 from fleet_sim import fleet as fleets
-from fleet_sim import simulate_command, split
+from fleet_sim import lab_options, simulate_command, split
 from tests.fleet_sim.lab_fleets import stormy
 from tests.programs import running, wait_until
 
@@ -228,6 +228,50 @@ def test_options_that_would_do_nothing_together_are_refused(
     stormy(tmp_path)
     calm = "connectivity.follows_data=0"
     assert refused("fleet.toml", "--set", calm, *words.split()) == sentence
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (
+            "--live",
+            "live clients have no keys to sign with, and no keyholders run beside them: leave out"
+            " --live, as in virtual time the same numbers are made without keys; or add"
+            " --set federation.privacy.aggregation=plain",
+        ),
+        (
+            "--statistics",
+            "a run that describes clients' data asks each client for figures that can be read: give"
+            ' it a federation.toml with privacy.aggregation = "plain"',
+        ),
+    ],
+)
+def test_what_takes_more_than_masks_is_refused(
+    tmp_path: Path, refused: Callable[..., str], option: str, sentence: str
+) -> None:
+    stormy(tmp_path)
+    sets = ("connectivity.follows_data=0", "faults.polite=0", "federation.late.policy=discard")
+    masked = ("privacy.aggregation=keyholders", "privacy.floor=2", "rounds.quorum=2")
+    chosen = [*sets, *(f"federation.{one}" for one in masked)]
+    words = [word for one in chosen for word in ("--set", one)]
+    said = refused("fleet.toml", *words, option)
+    assert said == f"privacy.aggregation is 'keyholders': {sentence}"
+
+
+def test_how_answers_are_masked_is_among_the_options_where_they_are(tmp_path: Path) -> None:
+    def names(aggregation: str) -> set[str]:
+        fleet = fleets.read(
+            fleets.preset("calm"),
+            [
+                *(f"federation.privacy.aggregation={aggregation}", "federation.privacy.floor=2"),
+                "federation.rounds.quorum=2",
+            ],
+        )
+        return {one.name for one in lab_options.options(fleet.config)}
+
+    masked = names("keyholders") - names("plain")
+    assert {"federation.privacy.value_bits", "masking.opening_s"} <= masked
+    assert "federation.privacy.keyholder_timeout_s" not in masked
 
 
 # Statistics

@@ -30,19 +30,26 @@ from edge_client.remembered import Remembered
 from edge_client.session import Answer
 from edge_client.training_job import Done, Failed, PipeError, Progress, Rebuild, Rebuilt, Stop
 from fedmqtt import checked_file, personal, weights
+from fedmqtt.envelope import Author
 from fedmqtt.messages import Method
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from keyholder import taken
 from keyholder.book import Book, BookError
 from keyholder.listed import Listed
+from keyholder.participations import NotCounted, Participations
+from keyholder.taken import TakenFiles
 from round_monitor import run_files, run_page
 from round_monitor.run_files import ReportError
 from tests.coordinator.test_ledger import BEGINNING, CARRIED, opening, record
 from tests.edge_client.jobs import job
 from tests.fuzz.decoder import Decoder, MadeNothing
+from tests.fuzz.masked import MASKINGS, asked
 from tests.fuzz.numbers import LAYOUT, SIZE
 from tests.round_monitor.run_folders import line
 
 RUN = RunId("r-1")
+_COUNTED = asked(structs.replace(MASKINGS[0], participations_max=3))
+_SEVERAL = asked(structs.replace(MASKINGS[0], lists_max=3))
 _DAMAGED = (LedgerError, CheckpointError)
 _NOON = 1_800_000_000.0
 _FLAT = np.arange(SIZE, dtype=np.float32) / np.float32(8)
@@ -237,7 +244,9 @@ def _run() -> Path:
     ledger.close_round(record(1, "ann"), (), CARRIED, first, learned)
     ledger.open_round(RoundId(2), opening("ann", "bob"))
     told = Report(samples=9, loss=0.25, took_s=0.5)
-    answer = Kept(Named(ClientId("bob"), RoundId(2)), message=b"message", report=told)
+    author = Author(b"k" * 32, b"t" * 64)
+    bob = Named(ClientId("bob"), RoundId(2))
+    answer = Kept(bob, message=b"message", report=told, author=author)
     ledger.keep(answer, 40.0, None)
     ledger.refuse(RoundId(2), Refusals(declined={ClientId("ann"): "on battery"}, rejected={}))
     ledger.close()
@@ -290,7 +299,8 @@ _CELLS = (
     *(f"UPDATE round SET {column} = ? WHERE number = 1" for column in ("opening", "record")),
     *(f"UPDATE round SET {column} = ? WHERE number = 2" for column in ("opening", "refusals")),
     "UPDATE round SET closes_in_s = ? WHERE number = 2",
-    *(f"UPDATE answer SET {column} = ?" for column in ("client", "message", "file", "report")),
+    *(f"UPDATE answer SET {column} = ?" for column in ("client", "message", "file")),
+    *(f"UPDATE answer SET {column} = ?" for column in ("report", "author")),
     "UPDATE client SET known = ?",
 )
 
@@ -463,7 +473,53 @@ def _books() -> list[bytes]:
     return [plain, bytes(checked_file.read(state / "book"))]
 
 
+def _participations(data: bytes) -> None:
+    """As behind its hash. What cannot be read is a reason to refuse, and never an error."""
+    state = folder("participations")
+    shutil.rmtree(state, ignore_errors=True)
+    counted = Participations(state)
+    counted.count(_COUNTED)
+    (path,) = state.iterdir()
+    checked_file.write(path, [data])
+    if counted.spent(_COUNTED):
+        raise MadeNothing
+    counted.count(_COUNTED)
+    # Once it counts, it has counted.
+    assert not counted.spent(_COUNTED)
+
+
+def _counts() -> list[bytes]:
+    state = folder("participations")
+    shutil.rmtree(state, ignore_errors=True)
+    Participations(state).count(_COUNTED)
+    (path,) = state.iterdir()
+    return [bytes(checked_file.read(path)), b"\x80"]
+
+
+def _taken(data: bytes) -> None:
+    """As behind its hash. What cannot be read is told of, and its key is used no more."""
+    state = folder("taken")
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    checked_file.write(state / "5", [data])
+    found = TakenFiles(state)
+    if found.damaged:
+        raise MadeNothing
+    found.write(5, found.of_keys[5])
+    assert TakenFiles(state).of_keys == found.of_keys
+
+
+def _takings() -> list[bytes]:
+    state = folder("taken")
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    TakenFiles(state).write(5, taken.by(_SEVERAL, None))
+    return [bytes(checked_file.read(state / "5"))]
+
+
 DECODERS = [
+    Decoder("taken", _taken, _takings, (), is_slow=True),
+    Decoder("participations", _participations, _counts, (NotCounted,), is_slow=True),
     Decoder("keyholders_book", _book, _books, (BookError,), is_slow=True),
     Decoder("device_memory", _memory, _memories, beside_bytes=4 * 1024 * 1024),
     Decoder("personal_layers", _layers, _kept_layers),

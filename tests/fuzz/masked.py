@@ -3,14 +3,16 @@
 import msgspec
 import numpy as np
 
-from fedmqtt import messages, signing, unreadable
+from coordinator import masked_figures
+from fedmqtt import envelope, messages, signing, unreadable
 from fedmqtt.masking import attested, client, listing, packing, sealing, values
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.listing import Joining, NotAList
+from fedmqtt.masking.measured import SAMPLES_MAX, VALUE_MAX, MeasuredSum
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import Exchange, NotOpened
-from fedmqtt.masking.values import TAIL, NotASum
-from fedmqtt.messages import Entry, Keyholder, Masked, Masking, Open, RoundKey, WireError
+from fedmqtt.masking.values import COUNTS, NotASum
+from fedmqtt.messages import Entry, Keyholder, Masked, Masking, Measures, Open, RoundKey, WireError
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.numbers import chances
@@ -42,6 +44,11 @@ MASKINGS = (
     msgspec.structs.replace(_PLAIN, share=0.3, weight_max=10, samples_max=100),
     msgspec.structs.replace(_PLAIN, rotate=True, value_bits=4, bits=values.bits_needed(4, TERMS)),
     msgspec.structs.replace(_PLAIN, rotate=True, share=0.5, ranges=(0.5, 2.0)),
+    msgspec.structs.replace(_PLAIN, metrics=("loss", "mae"), classes=3),
+    msgspec.structs.replace(_PLAIN, noise=1.0, norm_steps=2000, indicator=4.0),
+)
+_MEASURES = Measures(
+    sample_count=9, metrics={"loss": 0.5}, confusion=((1, 0, 2), (0, 3, 0), (1, 1, 1))
 )
 assert client.fault(_PLAIN) == ""
 
@@ -49,14 +56,14 @@ assert client.fault(_PLAIN) == ""
 def _payload(data: bytes) -> None:
     """The first byte tells how many bits a word has."""
     bits = 4 + data[0] % 29 if data else 4
-    words = packing.from_payload(data[1:], COUNT, TAIL, bits)
-    assert words.shape == (COUNT + TAIL,) and not (words[:COUNT] >> np.uint32(bits - 1) > 1).any()
+    words = packing.from_payload(data[1:], COUNT, COUNTS, bits)
+    assert words.shape == (COUNT + COUNTS,) and not (words[:COUNT] >> np.uint32(bits - 1) > 1).any()
     again = packing.to_payload(words, COUNT, bits)
-    assert np.array_equal(packing.from_payload(again, COUNT, TAIL, bits), words)
+    assert np.array_equal(packing.from_payload(again, COUNT, COUNTS, bits), words)
 
 
 def _payloads() -> list[bytes]:
-    words = (np.arange(COUNT + TAIL) * 0x9E3779B1 % 2**32).astype(np.uint32)
+    words = (np.arange(COUNT + COUNTS) * 0x9E3779B1 % 2**32).astype(np.uint32)
     return [
         bytes([bits - 4]) + packing.to_payload(words, COUNT, bits) for bits in (4, 11, 24, 31, 32)
     ]
@@ -66,17 +73,30 @@ def _sum(data: bytes) -> None:
     """The first byte tells how it was masked."""
     how = MASKINGS[data[0] % len(MASKINGS)] if data else MASKINGS[0]
     body = values.body_size(how, SIZE)
-    whole = data[1 : 1 + 4 * (body + TAIL)].ljust(4 * (body + TAIL), b"\0")
-    words = np.frombuffer(whole, "<u4").astype(np.uint32)
+    size = 4 * (body + values.tail_size(how, body))
+    words = np.frombuffer(data[1 : 1 + size].ljust(size, b"\0"), "<u4").astype(np.uint32)
     found = values.from_sum(how, words, SIZE, TERMS, chances().shared)
     assert found.change.shape == (SIZE,) and np.isfinite(found.change).all()
     assert TERMS <= found.weight <= TERMS * how.weight_max
+    if found.measured is not None:
+        _figures(found.measured)
+
+
+def _figures(found: MeasuredSum) -> None:
+    """Whatever clients sent, what is told is what they can have measured."""
+    told, left_out = masked_figures.figures(found, TERMS, floor=3)
+    if told is None:
+        assert left_out
+        return
+    assert 3 <= told.clients <= TERMS and told.samples <= TERMS * SAMPLES_MAX
+    assert all(abs(value) <= VALUE_MAX for value in told.metrics.values())
+    assert told.confusion is None or sum(map(sum, told.confusion)) <= told.samples
 
 
 def _sums() -> list[bytes]:
     def of(how: Masking) -> Words:
         change = np.linspace(-1.5, 1.5, SIZE, dtype=np.float32)
-        return values.to_words(how, change, 3, chances()) * np.uint32(TERMS)
+        return values.to_words(how, change, 3, chances(), _MEASURES) * np.uint32(TERMS)
 
     return [bytes([at]) + of(how).astype("<u4").tobytes() for at, how in enumerate(MASKINGS)]
 
@@ -103,13 +123,11 @@ def _entry(name: ClientId = ANN) -> Entry:
     masked = Masked(
         exchange=exchange,
         sealed=sealed,
-        key=signing.as_bytes(public),
-        ticket=signing.as_bytes(
-            signing.ticket(_FEDERATION, "home", name, public), signing.TICKET_BYTES
-        ),
         signature=attested.sign(_DEVICE, said),
     )
-    return Entry(name, 2, payload, masked)
+    ticket = signing.ticket(_FEDERATION, "home", name, public)
+    author = signing.as_bytes(public), signing.as_bytes(ticket, envelope.TICKET_BYTES)
+    return Entry(name, 2, payload, masked, *author)
 
 
 _ENTRY = _entry()
@@ -135,20 +153,25 @@ def _list(data: bytes) -> None:
     assert cut[0].digest == whole.digest == listing.digest(whole)
 
 
-def _lists() -> list[bytes]:
-    whole = Open(
+def asked(masking: Masking) -> Open:
+    """A list of two answers."""
+    return Open(
         run=RUN,
         round=ROUND,
         base=BASE,
-        masking=_PLAIN,
+        masking=masking,
         body=SIZE,
-        tail=TAIL,
+        tail=COUNTS,
         digest=bytes(32),
         part=0,
         parts=1,
         entries=(_ENTRY, _entry(ClientId("bob"))),
         seeds=(0, 2),
     )
+
+
+def _lists() -> list[bytes]:
+    whole = asked(_PLAIN)
     one = listing.parts(whole, 100_000)
     two = listing.parts(whole, len(messages.encode(one[0])) - 1)
     return [messages.encode(part) for part in (*one, *two)]

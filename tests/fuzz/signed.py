@@ -5,6 +5,10 @@ And the files that go with them: keys that were revoked, rounds that a device is
 
 import functools
 
+from msgspec import structs
+
+from edge_client import disclosed
+from edge_client.disclosed_file import DisclosedFile
 from edge_client.known_model import NOT_KNOWN_ANY_MORE, KnownModels
 from edge_client.rounds_done import RoundsDone
 from fedmqtt import messages, revocations, signing
@@ -12,10 +16,11 @@ from fedmqtt.envelope import BadSignature
 from fedmqtt.revocations import RevocationsError
 from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
 from fedmqtt.topics import ClientId, OfferBoard, RoundId, RunId, UpdatePart
-from tests.fedmqtt.test_messages import EXAMPLES
+from tests.fedmqtt.test_messages import EXAMPLES, MASKING
 from tests.fedmqtt.test_topics import HOME
 from tests.fuzz.decoder import Decoder, MadeNothing
 from tests.fuzz.files import folder, place, with_sum, without_sum
+from tests.offers import RUN, offer
 
 OF_ANN = UpdatePart(0, ClientId("ann"), RoundId(1), "0")
 OFFER = OfferBoard()
@@ -117,6 +122,29 @@ def _known() -> list[bytes]:
     return [without_sum(path)]
 
 
+def _disclosed(data: bytes) -> None:
+    path = place("disclosed-demo", with_sum(data))
+    file = DisclosedFile(path.parent, "demo")
+    told = disclosed.begin(file.read(), offer(), "train")
+    file.keep(told)
+    assert DisclosedFile(path.parent, "demo").read() == told
+    if told.lost:
+        raise MadeNothing
+
+
+def _told() -> list[bytes]:
+    path = folder("seed-disclosed")
+    path.mkdir(parents=True, exist_ok=True)
+    file = DisclosedFile(path, "demo")
+    told = file.read()
+    for number in (1, 2):
+        noised = structs.replace(MASKING, noise=2.0, norm_max=1.0, weight_max=1)
+        told = disclosed.begin(told, offer(number, masking=noised), "train")
+        told = disclosed.finish(told, RUN, RoundId(1))
+    file.keep(told)
+    return [without_sum(file.path)]
+
+
 DECODERS = [
     Decoder("signed_by_device", _from_device, _signed_updates, (BadSignature,)),
     Decoder(
@@ -129,4 +157,5 @@ DECODERS = [
     Decoder("revoked_keys", _revoked, _lists, (RevocationsError,)),
     Decoder("rounds_done", _rounds_done, _done),
     Decoder("known_models", _known_models, _known),
+    Decoder("disclosed", _disclosed, _told),
 ]

@@ -9,15 +9,21 @@ from rich.console import Console
 from fedmqtt import messages, status_pages
 from fedmqtt.messages import AnyMessage, WireError
 from fedmqtt.topics import ModelChunk, Topics, UpdatePart, is_name
-from round_monitor.view import render
+from round_monitor import client_rows, standing
+from round_monitor.board import Board
+from round_monitor.client_columns import ORDERS, arranged, fitting
+from round_monitor.client_view import client_lines
+from round_monitor.plot import plot
+from round_monitor.view import curves, render
 from tests.fedmqtt.test_messages import EXAMPLES, reader
 from tests.fedmqtt.test_topics import HOME
 from tests.fuzz.decoder import Decoder, MadeNothing
-from tests.round_monitor.pages import board_of, mid_round
+from tests.round_monitor.pages import a_client, board_of, mid_round
 
 _Read = Callable[[bytes], AnyMessage]
 
 _PAGES = sorted(status_pages.PAGES)
+_OF_A_CLIENT = b"\xff"
 
 
 def _message(read: _Read) -> Callable[[bytes], None]:
@@ -79,6 +85,8 @@ def _federation(data: bytes) -> None:
 def _page(data: bytes) -> None:
     """The first byte tells which; the others lie there already, as with a broker."""
     name = _PAGES[data[0] % len(_PAGES)] if data else _PAGES[0]
+    if data[:1] == _OF_A_CLIENT:
+        name = "client/ann"
     board = board_of(mid_round())
     board.take(name, data[1:], at="10:19:49")
     for width, height in ((80, 24), (120, None)):
@@ -90,18 +98,36 @@ def _page(data: bytes) -> None:
         lines = shown.getvalue().split("\n")
         assert height is None or len(lines) <= height + 1
         # Nothing steers the terminal, or turns what is read around.
-        assert not any(
-            unicodedata.category(c) in ("Cc", "Cf", "Cs") for line in lines for c in line
-        )
+        assert not any(map(_steers, "".join(lines)))
+    _panels(board)
     if board.unreadable_count:
         raise MadeNothing
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def _panels(board: Board) -> None:
+    """What the panels of the terminal show of it, and what scripts get."""
+    now = "2026-03-01T10:19:50+00:00"
+    rows = client_rows.rows(board)
+    for order in ORDERS:
+        for row in arranged(rows, "", order, reverse=True):
+            cells = [column.cell(row, now) for column, _ in fitting(rows, 80, now)]
+            assert not any(map(_steers, "".join(cells)))
+    for points in curves(board).values():
+        assert len(plot(points, 60, 8).lines) == 8
+    told = client_lines(board, "ann", now)
+    assert not any(map(_steers, "".join(line.plain for line in told)))
+    standing.to_json(standing.standing(board, "home", "mqtt://home", now))
 
 
 def _pages() -> list[bytes]:
     found = []
     for name, page in mid_round().items():
         found.append(bytes([_PAGES.index(name)]) + status_pages.encode(page))
-    return found
+    return [*found, _OF_A_CLIENT + status_pages.encode(a_client("ann"))]
 
 
 _READERS: dict[str, _Read] = {

@@ -214,7 +214,7 @@ def holding(
 ) -> Iterator[Program]:
     """A keyholder, connected."""
     file = broker.folder / "accounts" / f"{name}.toml"
-    told = ("--credentials", str(file), "--state", str(state_of(folder, name)))
+    told = ("--credentials", str(file), "--state", str(state_of(folder, name)), "--floor", "2")
     with running(folder, "fedmqtt", command, *told, *words) as program:
         program.wait_for("connected")
         yield program

@@ -1,7 +1,7 @@
 """Devices that mask their answers, and the lists that a coordinator makes of those."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from fedmqtt import signing
-from fedmqtt.masking import client, listing, packing, sealing
+from fedmqtt import envelope, signing
+from fedmqtt.masking import client, listing, noise, packing, sealing, seeds
 from fedmqtt.messages import Entry, Keyholder, Masking, Open, RoundKey
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from tests.spoiled import spoiled
 
 Words = NDArray[np.uint32]
 
@@ -61,8 +62,11 @@ class Answers:
     def federation_key(self) -> str:
         return signing.public_key(self.federation_private)
 
-    def of(self, name: str, times: int = 1, **changes: Any) -> Entry:
-        """As an honest device of this name answers, but for `changes` to what it is told."""
+    def of(
+        self, name: str, times: int = 1, spoiled_for: Sequence[str] = (), **changes: Any
+    ) -> Entry:
+        """As an honest device of this name answers, but for `changes` to what it is told; these
+        keyholders cannot open what it seals to them."""
         private = self.keys.setdefault(name, signing.new_key())
         told: dict[str, Any] = {
             "how": self.how,
@@ -84,11 +88,23 @@ class Answers:
             told["round_id"],
             told["base"],
             words,
+            self.size,
             private,
-            told["ticket"],
         )
+        if spoiled_for:
+            masked = spoiled(
+                masked,
+                payload,
+                told["how"],
+                (told["federation"], ClientId(name), told["run"], told["round_id"], told["base"]),
+                private,
+                spoiled_for,
+            )
         self.payloads[name] = payload
-        return Entry(ClientId(name), times, hashlib.sha256(payload).digest(), masked)
+        key = signing.as_bytes(signing.public_key(private))
+        ticket = signing.as_bytes(told["ticket"], envelope.TICKET_BYTES)
+        digest = hashlib.sha256(payload).digest()
+        return Entry(ClientId(name), times, digest, masked, key, ticket)
 
     def list(self, entries: Sequence[Entry], seeds: Sequence[int], **changes: Any) -> Open:
         whole = Open(
@@ -106,6 +122,17 @@ class Answers:
         )
         whole = structs.replace(whole, **changes)
         return structs.replace(whole, digest=listing.digest(whole))
+
+    def noise_of(self, asked: Open, shares: Sequence[Mapping[int, bytes]]) -> Words:
+        """Of all seeds, given those of each client on the list."""
+        total = np.zeros(self.size + TAIL, np.uint32)
+        for number in range(seeds.count(self.how.places, self.how.tolerated)):
+            key = noise.key(
+                [own[number] for own in shares],
+                *(self.federation, asked.run, asked.round, asked.digest, number),
+            )
+            total += noise.of_key(self.how, key, total.size).astype(np.uint32)
+        return self._residues(total)
 
     def opened(self, asked: Open, mask_sums: Sequence[bytes]) -> Words:
         """What masked payloads come to once the sums of all seeds' masks are taken away."""

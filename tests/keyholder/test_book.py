@@ -10,6 +10,7 @@ from fedmqtt.topics import RoundId, RunId
 from keyholder import book
 from keyholder.book import Book, BookError
 from keyholder.listed import Listed
+from keyholder.taken import Taken
 
 RUN = RunId("r")
 WEEK_S = 7 * 24 * 3600.0
@@ -43,7 +44,7 @@ def _done(listed: Listed) -> Listed:
 
 
 def _put_sums(made: Book, number: int) -> Path:
-    path = made.sums_of(number)
+    path = made.sums_of(number, _listed(number).digest)
     book.write_sums(path, [b"one", b"two"])
     return path
 
@@ -131,11 +132,99 @@ def test_a_kill_between_the_book_and_the_key_is_made_up_for(tmp_path: Path) -> N
     assert list(_book(tmp_path).keys.publics) == [second]
 
 
+def _several(made: Book, number: int, *, opens_more: bool = True, lists: int = 1) -> Listed:
+    """One more list of this key, written down with what is on it."""
+    listed = structs.replace(_listed(number, bytes([lists]) * 32), opens_more=opens_more)
+    taken = Taken(
+        run=RUN,
+        masking=b"m" * 32,
+        newest=listed.digest,
+        lists=lists,
+        answers=frozenset(bytes([one]) * 32 for one in range(10 * lists)),
+    )
+    made.write_down(listed, taken)
+    return listed
+
+
+def test_a_key_for_several_lists_is_there_until_the_last_or_a_later_key(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(0, 3, WEEK_S)
+    _, second, third = made.keys.publics
+    made.finish(_done(_several(made, second)))
+    # Those before it are gone.
+    assert list(made.keys.publics) == [second, third]
+    again = _book(tmp_path)
+    assert list(again.keys.publics) == [second, third]
+    assert again.taken == made.taken and again.taken.keys() == {second}
+    again.finish(_done(_several(again, second, lists=2, opens_more=False)))
+    assert list(again.keys.publics) == [third]
+    assert not again.taken and not list((tmp_path / "state" / "taken").iterdir())
+    made = _book(tmp_path)
+    made.make_ahead(0, 2, WEEK_S)
+    *_, third, fourth = made.keys.publics
+    made.finish(_done(_several(made, third)))
+    _put_sums(made, fourth)
+    made.finish(_done(_listed(fourth)))
+    assert not made.keys.publics and not made.taken
+
+
+def test_of_the_sums_of_one_key_those_of_its_newest_list_are_kept(tmp_path: Path) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(0, 1, WEEK_S)
+    (number,) = made.keys.publics
+    for lists in (1, 2):
+        listed = _several(made, number, lists=lists)
+        path = made.sums_of(number, listed.digest)
+        book.write_sums(path, [b"one", b"two"])
+        made.finish(_done(listed))
+        assert list((tmp_path / "state" / "sums").iterdir()) == [path]
+
+
+def test_what_a_list_takes_is_known_before_the_list(tmp_path: Path) -> None:
+    """A kill between the two leaves a list that is checked again, and nothing is opened twice."""
+    made = _book(tmp_path)
+    made.make_ahead(0, 1, WEEK_S)
+    (number,) = made.keys.publics
+    before = (tmp_path / "state" / "book").read_bytes()
+    _several(made, number)
+    (tmp_path / "state" / "book").write_bytes(before)
+    again = _book(tmp_path)
+    assert not again.lists and again.taken == made.taken
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged", "cut short"])
+def test_a_key_of_which_it_is_not_known_what_was_on_its_lists_is_gone(
+    tmp_path: Path, harm: str
+) -> None:
+    made = _book(tmp_path)
+    made.make_ahead(0, 2, WEEK_S)
+    first, second = made.keys.publics
+    listed = _several(made, first)
+    made.finish(_done(listed))
+    path = tmp_path / "state" / "taken" / str(first)
+    data = bytearray(path.read_bytes())
+    data[50] ^= 1
+    match harm:
+        case "lost":
+            path.unlink()
+        case "damaged":
+            path.write_bytes(data)
+        case _:
+            path.write_bytes(path.read_bytes()[:-1])
+    again = _book(tmp_path)
+    assert list(again.keys.publics) == [second] and again.keys.damaged == [path]
+    assert not again.taken and not path.exists()
+    # What was answered is still known.
+    assert again.lists == {first: _done(listed)}
+
+
 def test_half_written_files_are_gone_at_the_next_start(tmp_path: Path) -> None:
     made = _book(tmp_path)
     made.make_ahead(0, 1, WEEK_S)
     number = max(made.keys.publics)
+    _several(made, number)
     halves = [
+        tmp_path / "state" / "taken" / f"{number}.77.part",
         tmp_path / "state" / "keys" / f"{number + 1}.key.77.part",
         tmp_path / "state" / "sums" / f"{number}.part",
     ]
@@ -150,7 +239,9 @@ def test_the_newest_sums_are_kept_and_all_digests_of_late(tmp_path: Path) -> Non
     for number in range(1, 8):
         _put_sums(made, number)
         made.finish(_done(_listed(number)))
-    assert sorted(path.name for path in (tmp_path / "state" / "sums").iterdir()) == [*"4567"]
+    assert sorted(path.name for path in (tmp_path / "state" / "sums").iterdir()) == [
+        f"{number}-{b'l'.hex() * 8}" for number in (4, 5, 6, 7)
+    ]
     assert list(made.lists) == [*range(1, 8)]
 
 

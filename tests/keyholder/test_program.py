@@ -1,9 +1,10 @@
 """Keyholders as programs, on a real Mosquitto with a kit; the coordinator is played."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -12,7 +13,7 @@ from broker_config import kit
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import signing
 from fedmqtt.masking import attested, listing, sealing, seeds
-from fedmqtt.messages import Announce, Entry, Open, Opened, Presence, RoundKey
+from fedmqtt.messages import Announce, Answered, Entry, Open, Opened, Presence, RoundKey
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, PresenceOf, RoundId, RunId
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
 from tests.keyholder.asking import (
@@ -65,6 +66,10 @@ def _private(folder: Path, name: str, key: RoundKey) -> bytes:
 def _on_disk(folder: Path, name: str, data: bytes) -> bool:
     files = [one for one in state_of(folder, name).rglob("*") if one.is_file()]
     return any(data in one.read_bytes() for one in files)
+
+
+def _sums_name(number: int, asked: Open) -> str:
+    return f"{number}-{asked.digest[:8].hex()}"
 
 
 def _of_one(asking: Asking, name: str = "kh-a", size: int = 50) -> Answers:
@@ -132,7 +137,7 @@ def test_a_kill_between_writing_down_and_answering_changes_no_byte(
         private = _private(tmp_path, "kh-a", key)
         asked = made.list([made.of(name) for name in CLIENTS], (1, 2))
         # It comes as far as the sums, and waits for somebody to read what it writes.
-        hurdle = state_of(tmp_path, "kh-a") / "sums" / f"{key.number}.part"
+        hurdle = state_of(tmp_path, "kh-a") / "sums" / f"{_sums_name(key.number, asked)}.part"
         os.mkfifo(hurdle)
         asking.asks("kh-a", asked)
         wait_until(lambda: asked.digest in (state_of(tmp_path, "kh-a") / "book").read_bytes())
@@ -157,6 +162,54 @@ def test_a_kill_between_writing_down_and_answering_changes_no_byte(
         program.process.kill()
 
 
+def test_a_key_for_several_lists_opens_no_answer_twice_whenever_it_is_killed(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a") as program:
+        key = asking.keys("kh-a")[0]
+        private = _private(tmp_path, "kh-a", key)
+        how = masking([keyholder("kh-a", 0, key)], lists_max=3, times_max=8)
+        made = answers(asking, how)
+        names = [f"c{number}" for number in range(12)]
+        entries = [made.of(name) for name in names]
+        first = made.list(entries[:4], (1, 2))
+        answered = asking.answer("kh-a", first)
+        assert not answered.refused
+        # Of the second it comes as far as the sums.
+        often = [structs.replace(one, times=5) for one in entries[4:7]]
+        second = made.list(
+            [*often, *entries[7:10]],
+            (1, 2),
+            round=RoundId(ROUND + 1),
+            answered=(Answered(ROUND, BASE, 6),),
+        )
+        hurdle = state_of(tmp_path, "kh-a") / "sums" / f"{_sums_name(key.number, second)}.part"
+        os.mkfifo(hurdle)
+        asking.asks("kh-a", second)
+        wait_until(lambda: second.digest in (state_of(tmp_path, "kh-a") / "book").read_bytes())
+        program.process.kill()
+        program.wait()
+    hurdle.unlink()
+    with holding(tmp_path, broker, "kh-a") as program:
+        for overlapping in (entries[3:7], entries[9:], entries[:3]):
+            refused = asking.refusal("kh-a", made.list(overlapping, (1, 2)))
+            assert f"was on another list of key {key.number}" in refused
+        answered = asking.answer("kh-a", second)
+        assert not answered.refused and asking.answer("kh-a", second) == answered
+        program.process.kill()
+        program.wait()
+    with holding(tmp_path, broker, "kh-a"):
+        # It is for one more, and is not published for another round meanwhile.
+        assert all(key.number < one.number for one in asking.keys("kh-a"))
+        assert asking.answer("kh-a", second) == answered
+        last = made.list([*entries[10:], made.of("late")], (1, 2))
+        assert not asking.answer("kh-a", last).refused
+        assert not _on_disk(tmp_path, "kh-a", private)
+        fresh = [made.of(name) for name in CLIENTS]
+        assert "is for another list" in asking.refusal("kh-a", made.list(fresh, (1, 2)))
+        assert not list((state_of(tmp_path, "kh-a") / "taken").iterdir())
+
+
 def test_what_was_sealed_to_a_key_that_was_used_is_sealed_for_ever(
     broker: KitBroker, asking: Asking, tmp_path: Path
 ) -> None:
@@ -172,6 +225,47 @@ def test_what_was_sealed_to_a_key_that_was_used_is_sealed_for_ever(
         late = before.list([before.of(n) for n in CLIENTS], (1,))
         refused = asking.refusal("kh-a", late)
         assert f"there is no key {given_up.number} of kh-a, or not any more" in refused
+
+
+def test_a_list_that_is_only_looked_at_costs_no_key(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a"):
+        made = _of_one(asking)
+        private = _private(tmp_path, "kh-a", made.how.keyholders[0].key)
+        spoiled = _list(made, _lying(made, "dan", secret=bytes(32)), looks=True)
+        refused = asking.answer("kh-a", spoiled)
+        assert (refused.refused, refused.unfit) == ("dan sealed 32 bytes, not 2 seeds", ("dan",))
+        without = structs.replace(spoiled, entries=spoiled.entries[:3])
+        without = structs.replace(without, digest=listing.digest(without))
+        found = asking.answer("kh-a", without)
+        assert found.fit and not (found.refused or found.digests or found.payload)
+        assert _on_disk(tmp_path, "kh-a", private)
+        assert not _on_disk(tmp_path, "kh-a", without.digest)
+        earnest = structs.replace(without, looks=False)
+        assert earnest.digest == listing.digest(earnest)
+        assert len(asking.answer("kh-a", earnest).digests) == 2
+
+
+def test_a_disk_that_fails_when_a_key_is_gone_is_told_and_nothing_is_opened_with_that_key(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a") as program:
+        made = _of_one(asking)
+        number = made.how.keyholders[0].key.number
+        asked = _list(made)
+        # Older sums are removed, and this is no file.
+        stray = state_of(tmp_path, "kh-a") / "sums" / "stray"
+        stray.mkdir()
+        assert asking.refusal("kh-a", asked).startswith("the disk of kh-a fails: ")
+        again = asking.refusal("kh-a", asked)
+        assert again.startswith(f"there is no key {number} of kh-a, or not any more")
+        assert number not in [key.number for key in asking.keys("kh-a")]
+        assert "Traceback" not in program.log
+    # What was written down before it failed is whole.
+    stray.rmdir()
+    with holding(tmp_path, broker, "kh-a"):
+        assert len(asking.answer("kh-a", asked).digests) == 2
 
 
 # Lists that are refused
@@ -347,7 +441,11 @@ def test_devices_that_a_coordinator_made_up_fill_no_list(
         made.keys |= {name: broker.account(name).signing_key for name in ("gil", "hal", "ida")}
         real = [made.of(name) for name in ("gil", "hal", "ida")]
         alone = made.list([real[0], made.of("ann"), made.of("bob")], (1,))
-        assert asking.refusal("kh-a", alone) == "ann is not on the list of enrolled devices"
+        refused = asking.answer("kh-a", alone)
+        assert refused.refused == (
+            "ann is not on the list of enrolled devices; bob is not on the list of enrolled devices"
+        )
+        assert refused.unfit == ("ann", "bob") and not refused.digests
         broker.kit.revoke("ida")
         asked = made.list(real, (1,))
         assert asking.refusal("kh-a", asked) == "ida is not on the list of enrolled devices"
@@ -509,3 +607,114 @@ def test_no_seed_is_in_a_log_or_left_on_the_disk(
         assert one.hex() not in log and repr(one)[2:-1] not in log
     for name in ("kh-a", "3 clients"):
         assert name in log
+
+
+# Noise
+
+NOISE: dict[str, Any] = {"noise": 1.5, "norm_steps": 2047, "norm_max": 1.0, "indicator": 9.0}
+
+
+def _shares(folder: Path, made: Answers, asked: Open) -> list[dict[int, bytes]]:
+    """Of each client all seeds, as kh-a and kh-c could open them together before their keys go."""
+    found: list[dict[int, bytes]] = []
+    privates = [_private(folder, one.name, one.key) for one in made.how.keyholders]
+    for entry in asked.entries:
+        own: dict[int, bytes] = {}
+        for at, one in enumerate(made.how.keyholders):
+            what = sealing.context(
+                FEDERATION, RUN, asked.round, entry.client, BASE, one.name, one.key.number
+            )
+            secret = sealing.open_sealed(
+                privates[at], entry.masked.exchange, what, entry.masked.sealed[at]
+            )
+            for number, seed in enumerate(seeds.held_by(3, 1)[one.place]):
+                own[seed] = secret[32 * number : 32 * (number + 1)]
+        found.append(own)
+    return found
+
+
+def test_noise_is_the_same_of_all_who_hold_a_seed_and_after_a_kill(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a") as program, holding(tmp_path, broker, "kh-c"):
+        named = [keyholder("kh-a", 0, asking.keys("kh-a")[0])]
+        named.append(keyholder("kh-c", 2, asking.keys("kh-c")[0]))
+        made = answers(asking, masking(named, **NOISE))
+        entries = [made.of(name) for name in CLIENTS]
+        one, other = made.list(entries, (1, 2)), made.list(entries, (0, 1))
+        shares = _shares(tmp_path, made, one)
+        told = asking.answer("kh-a", one)
+        also = asking.answer("kh-c", other)
+        # Seed 1 is held by both.
+        assert told.digests[0] == also.digests[1]
+        assert sums_in(told)[1] == sums_in(also)[1]
+        sums = {**sums_in(told), **sums_in(also)}
+        opened = made.opened(one, [sums[seed] for seed in range(3)])
+        assert opened.tolist() != made.sum(one).tolist()
+        noise = made.noise_of(one, shares)
+        wanted = made.sum(one) + noise
+        wanted[: made.size] %= 2**made.how.bits
+        assert opened.tolist() == wanted.tolist()
+        program.process.kill()
+        program.wait()
+        with holding(tmp_path, broker, "kh-a"):
+            assert asking.answer("kh-a", one) == told
+
+
+def test_less_noise_than_clients_were_told_of_is_refused(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a"):
+        key = asking.keys("kh-a")[0]
+        made = answers(asking, masking([keyholder("kh-a", 0, key)], **NOISE))
+        for changes in (
+            {"noise": 0.75},
+            {"norm_steps": 1023},
+            {"noise": 0.0, "norm_steps": 0, "indicator": 0.0},
+            {"participations_max": 100},
+        ):
+            asked = _list(made, masking=structs.replace(made.how, **changes))
+            assert "the answer of ann is not what it signed" in asking.refusal("kh-a", asked)
+        # Nor is there noise that nobody can draw, whoever signs for it.
+        wild = answers(asking, structs.replace(made.how, norm_steps=1000))
+        asked = _list(wild, masking=structs.replace(made.how, norm_steps=2**30))
+        assert "cannot be drawn" in asking.refusal("kh-a", asked)
+        assert not asking.answer("kh-a", _list(made)).refused
+
+
+def _are_after(number: int, keys: Sequence[RoundKey]) -> bool:
+    return keys[0].number > number
+
+
+@pytest.mark.parametrize("looks_first", [True, False])
+def test_who_was_in_as_many_sums_as_it_may_be_is_in_no_other(
+    broker: KitBroker, asking: Asking, tmp_path: Path, *, looks_first: bool
+) -> None:
+    made: Answers | None = None
+    with holding(tmp_path, broker, "kh-a") as program:
+        for number in (1, 2, 3):
+            key = asking.keys("kh-a")[0]
+            how = masking([keyholder("kh-a", 0, key)], participations_max=2, **NOISE)
+            made = answers(asking, how) if made is None else made
+            made.how = how
+            names = CLIENTS[:3] if number == 1 else CLIENTS
+            entries = [made.of(name, round_id=RoundId(number)) for name in names]
+            asked = made.list(entries, (1,), round=RoundId(number))
+            if number < 3:
+                if looks_first:
+                    looks = structs.replace(asked, looks=True, seeds=())
+                    assert asking.answer("kh-a", looks).fit
+                assert not asking.answer("kh-a", asked).refused
+                # The key of before may not be offered any more.
+                assert asking.keys("kh-a", partial(_are_after, key.number))
+                continue
+            why = f"ann was in 2 sums of run {RUN}, and may be in no more than 2"
+            assert why in asking.refusal("kh-a", asked)
+            program.process.kill()
+            program.wait()
+    with holding(tmp_path, broker, "kh-a"):
+        assert why in asking.refusal("kh-a", asked)
+        # Without her, and the others who were in both, the key is good for a list.
+        assert made is not None
+        fresh = [made.of(name, round_id=RoundId(3)) for name in ("dan", "eve", "fay")]
+        assert not asking.answer("kh-a", made.list(fresh, (1,), round=RoundId(3))).refused

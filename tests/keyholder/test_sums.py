@@ -2,19 +2,20 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from fedmqtt import messages, signing
 from fedmqtt.masking import sealing, seeds
-from fedmqtt.messages import Open, Opened, RoundKey
-from fedmqtt.topics import ClientId, Digest
+from fedmqtt.messages import UNFIT_MAX, Answered, Entry, Open, Opened, RoundKey
+from fedmqtt.topics import ClientId, Digest, RoundId
 from keyholder import answers, sums
 from keyholder.answers import SumsLost
 from keyholder.listed import Listed
 from keyholder.sums import Keeper, Unfit
-from tests.keyholder.masked_clients import Answers, keyholder, masking
+from tests.keyholder.masked_clients import BASE, ROUND, Answers, keyholder, masking
 
 FEDERATION = "demo"
 FEDERATION_PRIVATE = signing.new_key()
@@ -38,7 +39,7 @@ def _add_up(asked: Open, name: str, folder: Path) -> tuple[dict[int, bytes], Lis
         name=ClientId(name),
     )
     path = folder / name
-    digests = sums.add_up(asked, sums.shares(asked, keeper, PAIRS[name][0]), path)
+    digests = sums.add_up(asked, keeper, sums.shares(asked, keeper, PAIRS[name][0]), path)
     place = next(one.place for one in asked.masking.keyholders if one.name == name)
     held = seeds.held_by(asked.masking.places, asked.masking.tolerated)[place]
     data = path.read_bytes()
@@ -119,17 +120,50 @@ def test_sums_that_changed_on_the_disk_are_not_sent(tmp_path: Path) -> None:
         answers.spread(listed, path)
 
 
-def test_the_first_that_is_not_in_order_is_named() -> None:
-    made = _answers(3, 1)
-    bob = made.of("bob", base=Digest("b" * 64))
-    asked = made.list([made.of("ann"), bob, made.of("cat")], ())
+def test_each_entry_is_of_the_round_that_it_answers(tmp_path: Path) -> None:
+    made = _answers(1, 0)
+    earlier: dict[str, Any] = {"round_id": RoundId(2), "base": Digest("b" * 64)}
+    entries = [made.of("ann", **earlier), made.of("bob"), made.of("cat")]
+    answered = (Answered(RoundId(2), Digest("b" * 64), 1), Answered(ROUND, BASE, 2))
+    asked = made.list(entries, (), answered=answered)
+    (told,) = _add_up(asked, "kh-0", tmp_path)[0].values()
+    assert made.opened(asked, [told]).tolist() == made.sum(asked).tolist()
+    swapped = made.list(entries, (), answered=answered[::-1])
+    assert _unfit(swapped).clients == ("ann", "cat")
+
+
+def _refused(made: Answers, entries: list[Entry]) -> Unfit:
+    return _unfit(made.list(entries, ()))
+
+
+def _unfit(asked: Open) -> Unfit:
     keeper = Keeper(
         federation=FEDERATION,
         federation_key=signing.public_key(FEDERATION_PRIVATE),
         name=ClientId("kh-0"),
     )
-    with pytest.raises(Unfit, match="the answer of bob is not what it signed"):
+    with pytest.raises(Unfit) as caught:
         sums.shares(asked, keeper, PAIRS["kh-0"][0])
+    return caught.value
+
+
+def test_all_that_are_not_in_order_are_named_and_not_up_to_the_first_alone() -> None:
+    made = _answers(3, 1)
+    wrong: dict[str, Any] = {"base": Digest("b" * 64)}
+    refused = _refused(made, [made.of("ann"), made.of("bob", **wrong), made.of("cat")])
+    assert refused.clients == ("bob",)
+    assert str(refused) == "the answer of bob is not what it signed, or not for this round"
+    names = [f"c{number}" for number in range(5)]
+    several = _refused(made, [made.of("ann"), *(made.of(name, **wrong) for name in names)])
+    assert several.clients == tuple(names)
+    assert str(several).count("is not what it signed") == 3
+    assert str(several).endswith("; and 2 more")
+
+
+def test_so_many_are_named_as_a_message_has_room_for() -> None:
+    faults = {ClientId(f"c{number}"): "no" for number in range(UNFIT_MAX + 5)}
+    assert Unfit(faults).clients == tuple(faults)[:UNFIT_MAX]
+    assert str(Unfit(faults)) == f"no; no; no; and {UNFIT_MAX + 2} more"
 
 
 def test_a_clients_seeds_are_in_no_traceback() -> None:

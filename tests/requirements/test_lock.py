@@ -24,17 +24,19 @@ def _text(name: str) -> str:
 
 
 def _closure(lines: Iterable[str]) -> set[str]:
-    """Names of what these need here, and what that needs, without fedmqtt's other extras."""
-    names: set[str] = set()
-    todo = [Requirement(line) for line in lines]
+    """Names of what these need here, and what that needs, with extras asked for by name."""
+    seen: set[tuple[str, str]] = set()
+    todo = [(Requirement(line), "") for line in lines]
     while todo:
-        requirement = todo.pop()
-        name = canonicalize_name(requirement.name)
-        if name in names or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        requirement, of_extra = todo.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": of_extra}):
             continue
-        names.add(name)
-        todo += map(Requirement, metadata.requires(name) or [])
-    return names
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                todo += [(Requirement(line), extra) for line in metadata.requires(name) or []]
+    return {name for name, _ in seen}
 
 
 @pytest.mark.parametrize(("name", "extra"), lock.EXTRAS.items())

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 WITHIN_S = 60.0
+_TEXT = "document.body.innerText"
+_KEYS = {"ArrowLeft": 37, "Home": 36, "Tab": 9, "Enter": 13}
 
 
 def binary() -> str | None:
@@ -69,8 +71,12 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Returns when all of it is loaded."""
+        self.go(path.resolve().as_uri())
+
+    def go(self, url: str) -> None:
+        """Returns when all of it is loaded."""
         self.events.clear()
-        answer = self.call("Page.navigate", url=path.resolve().as_uri())
+        answer = self.call("Page.navigate", url=url)
         assert "errorText" not in answer, answer
         while not self._told("Page.loadEventFired"):
             self.events.append(self._next())
@@ -81,14 +87,50 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self, out: Path) -> None:
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+    def settled(self, script: str) -> Any:
+        """What the promise that is the script's value comes to."""
+        answer = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """One of `_KEYS`, where the focus is."""
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=_KEYS[key]
+            )
+
+    def wait_for(self, condition: str) -> None:
+        """Until this script's value is true."""
+        until = time.monotonic() + WITHIN_S
+        while not self.run(f"Boolean({condition})"):
+            assert time.monotonic() < until, f"never: {condition}\n{self.run(_TEXT)}"
+            time.sleep(0.05)
+
+    def text(self, selector: str) -> str:
+        """What a reader finds there, hidden or not."""
+        found = self.run(f"document.querySelector({json.dumps(selector)})?.textContent")
+        assert isinstance(found, str), f"no {selector}"
+        return found
+
+    def screenshot(self, out: Path, width: int = 0, height: int = 0) -> None:
+        """Of all that is loaded, or of its upper left corner."""
+        clip = {"clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}}
+        shot = self.call(
+            "Page.captureScreenshot", captureBeyondViewport=True, **(clip if width else {})
+        )
         out.write_bytes(base64.b64decode(shot["data"]))
 
     def requested(self) -> list[str]:
         """All addresses that the page asked for, itself first."""
         sent = self._told("Network.requestWillBeSent")
         return [event["request"]["url"] for event in sent]
+
+    def sockets(self) -> list[str]:
+        """The addresses of WebSockets that the page has opened."""
+        return [event["url"] for event in self._told("Network.webSocketCreated")]
 
     def complaints(self) -> list[dict[str, Any]]:
         """Errors and warnings, of scripts, of the page's policy, and of what it could not load."""

@@ -5,8 +5,16 @@ from collections.abc import Callable, Mapping
 from msgspec import structs
 
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.mqtt_link import Arrived, LinkEvent, LinkOptions, MqttLink, parse_broker_url
+from fedmqtt.mqtt_link import (
+    Arrived,
+    BrokerUrl,
+    LinkEvent,
+    LinkOptions,
+    MqttLink,
+    parse_broker_url,
+)
 from fedmqtt.status_pages import (
+    ClientPage,
     ClientsPage,
     CoordinatorPage,
     Figures,
@@ -14,6 +22,7 @@ from fedmqtt.status_pages import (
     ModelPage,
     PacePage,
     Page,
+    ParticipationPage,
     RoundLine,
     RoundPage,
     TrafficPage,
@@ -139,6 +148,11 @@ def mid_round() -> dict[str, Page]:
         "pace": pace(),
         "model": model(),
         "history": HistoryPage(rounds=[line(1, 0.25), line(2, 0.5)]),
+        "participation": ParticipationPage(
+            rounds=[RoundId(1), RoundId(2)],
+            clients={ClientId("ann"): "aa", ClientId("eve"): "dd", ClientId("gus"): ".a"},
+            clients_known=3,
+        ),
         "clients": ClientsPage(
             online=names("ann", "bob", "cat", "dan", "fay", "gus", "hal"),
             away=names("eve"),
@@ -148,6 +162,30 @@ def mid_round() -> dict[str, Page]:
     }
 
 
+def a_client(name: str, **more: object) -> ClientPage:
+    """One that trains in the third round, seen 20 s before 10:19:20."""
+    page = ClientPage(
+        client=ClientId(name),
+        state="online",
+        says="training for round 3, epoch 1 of 2, 25%",
+        since="2026-03-01T10:00:00+00:00",
+        doing="training",
+        round=RoundId(3),
+        progress=0.25,
+        epoch=1,
+        epochs=2,
+        last_seen="2026-03-01T10:19:00+00:00",
+        rounds_invited=4,
+        rounds_answered=3,
+        answered_last=RoundId(2),
+        duration_s=21.0,
+        uplink_kbps=24_900.0,
+        label="pi",
+        program="fedmqtt 0.1.0",
+    )
+    return structs.replace(page, **more)
+
+
 def board_of(pages: Mapping[str, Page]) -> Board:
     board = Board()
     for name, page in pages.items():
@@ -155,20 +193,23 @@ def board_of(pages: Mapping[str, Page]) -> Board:
     return board
 
 
-def publish(url: str, federation: str, pages: Mapping[str, Page]) -> None:
+def publish(url: str | BrokerUrl, federation: str, pages: Mapping[str, Page]) -> None:
     """As the coordinator of this federation does: retained. When this returns they have come."""
+    publish_bytes(url, federation, {name: encode(page) for name, page in pages.items()})
+
+
+def publish_bytes(url: str | BrokerUrl, federation: str, sent: Mapping[str, bytes]) -> None:
+    """As `publish`, whatever they are."""
     loop, topics, back = EventLoop(), Topics(federation), set[str]()
-    sent = {name: encode(page) for name, page in pages.items()}
 
     def on_event(event: LinkEvent) -> None:
         match event:
-            case Arrived(StatusPage(name), payload) if name in pages and payload == encode(
-                pages[name]
-            ):
+            case Arrived(StatusPage(name), payload) if sent.get(name) == payload:
                 back.add(name)
 
     options = LinkOptions(client_id=f"coordinator-{federation}", subscribe=(topics.any_status,))
-    link = MqttLink(loop, parse_broker_url(url), topics, options, on_event)
+    broker = parse_broker_url(url) if isinstance(url, str) else url
+    link = MqttLink(loop, broker, topics, options, on_event)
     link.open()
     try:
         run_until(loop, lambda: link.is_up)

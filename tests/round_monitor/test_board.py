@@ -2,7 +2,16 @@
 
 from msgspec import structs
 
-from fedmqtt.status_pages import STOPPED, ClientsPage, HistoryPage, Page, Quarantined, encode
+from fedmqtt.status_pages import (
+    LISTED_CLIENTS,
+    STOPPED,
+    ClientPage,
+    ClientsPage,
+    HistoryPage,
+    Page,
+    Quarantined,
+    encode,
+)
 from fedmqtt.topics import ClientId
 from round_monitor.board import KEPT_EVENTS, Board
 from round_monitor.events import Event, merged
@@ -231,3 +240,38 @@ def test_what_clients_do_one_after_the_other_is_shown_once() -> None:
         "ann answered",
     ]
     assert shown[0].at == "10:01"
+
+
+def _client_page(name: str, **others: object) -> ClientPage:
+    page = ClientPage(
+        client=ClientId(name),
+        state="online",
+        says="waiting",
+        since="2026-03-01T10:15:00+00:00",
+        last_seen="2026-03-01T10:15:00+00:00",
+        rounds_invited=1,
+        rounds_answered=1,
+    )
+    return structs.replace(page, **others)
+
+
+def test_each_client_s_page_is_kept_by_its_name_until_it_is_withdrawn() -> None:
+    board = Board()
+    assert board.take("client/ann", encode(_client_page("ann")))
+    assert not board.take("client/ann", encode(_client_page("ann")))
+    assert board.take("client/ann", encode(_client_page("ann", doing="training\x1b[2J")))
+    assert board.each_client["ann"].doing == "training\ufffd[2J"
+    assert board.is_empty, "a page of a client is none of the coordinator's"
+    assert board.take("client/ann", b"")
+    assert not board.take("client/ann", b"")
+    assert not board.each_client
+
+
+def test_more_clients_than_a_coordinator_tells_of_are_not_kept() -> None:
+    board = Board()
+    for number in range(LISTED_CLIENTS + 5):
+        board.take(f"client/c{number}", encode(_client_page(f"c{number}")))
+    assert len(board.each_client) == LISTED_CLIENTS
+    assert board.take("client/c0", encode(_client_page("c0", doing="training")))
+    assert board.take("client/c1", b"{")
+    assert board.unreadable_count == 1

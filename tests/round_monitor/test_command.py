@@ -1,6 +1,7 @@
 """`fedmqtt watch`, as a person in a terminal meets it."""
 
 import fcntl
+import json
 import os
 import re
 import select
@@ -11,20 +12,25 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from broker_config.local_broker import RunningBroker
+from fedmqtt import status_pages
 from fedmqtt.status_pages import ClientsPage
+from tests.programs import running
 from tests.round_monitor.pages import (
     WITHIN_S,
+    a_client,
     mid_round,
     names,
     open_round,
     publish,
+    publish_bytes,
     reasons,
 )
 
@@ -134,17 +140,53 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
     assert ended.stderr.count("\n") == 1
 
 
-def test_without_rich_one_sentence_names_the_extra() -> None:
-    code = """
+def _without(package: str, *words: str) -> list[str]:
+    code = f"""
 import sys
-sys.modules["rich"] = None
+sys.modules[{package!r}] = None
 from fedmqtt.__main__ import main
-sys.exit(main(["watch", "--federation", "ward-7", "--once"]))
+sys.exit(main(["watch", "--federation", "ward-7", *{words!r}]))
 """
-    ended = _run(code=[sys.executable, "-c", code])
+    return [sys.executable, "-c", code]
+
+
+def test_without_rich_one_sentence_names_the_extra() -> None:
+    ended = _run(code=_without("rich", "--once"))
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert "pip install 'fedmqtt[monitor]'" in ended.stderr
+    assert "pip install 'fedmqtt[monitor]', or use --once --json" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_without_textual_one_sentence_names_the_extra() -> None:
+    with _on_terminal(_without("textual")) as (process, terminal):
+        said = _read_until(terminal, lambda text: "\n" in text)
+        assert process.wait(WITHIN_S) == 2
+    assert "The screen needs textual: pip install 'fedmqtt[monitor]', or use --plain." in said
+
+
+@pytest.mark.broker
+def test_json_is_one_object_with_every_page_and_needs_no_extra(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    url = mosquitto_broker.url
+    own = {"client/ann": status_pages.encode(a_client("ann"))}
+    pages = {name: status_pages.encode(page) for name, page in mid_round().items()}
+    publish_bytes(url, federation_name, {**pages, **own})
+    words = ("--broker", url, "--federation", federation_name, "--once", "--json")
+    ended = _run(code=_without("rich", *words))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = json.loads(ended.stdout)
+    assert told["health"]["state"] == "trouble"
+    assert "should have closed" in told["health"]["says"]
+    assert told["round"]["answered"] == ["ann", "bob"]
+    assert told["client"]["ann"]["rounds_answered"] == 3
+    assert (told["federation"], told["broker"]) == (federation_name, url)
+
+
+def test_json_alone_is_a_mistake() -> None:
+    ended = _run("--federation", "ward-7", "--json")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "fedmqtt watch: --json is said together with --once\n"
 
 
 @pytest.mark.broker
@@ -169,29 +211,139 @@ def test_in_a_terminal_it_follows_and_leaves_no_trace(
     url = mosquitto_broker.url
     publish(url, federation_name, mid_round())
     command = _watch("--broker", url, "--federation", federation_name)
-    ours, theirs = _terminal()
-    with _running(command, stdin=theirs, stdout=theirs, stderr=theirs, env=_TERMINAL) as process:
-        said = _read_until(ours, lambda text: "cat rejected" in text)
+    with _on_terminal(command) as (process, terminal):
+        said = _read_until(terminal, lambda text: "Trouble" in text)
+        os.write(terminal, b"4")
+        said += _read_until(terminal, lambda text: "cat rejected" in text)
         publish(url, federation_name, {"round": open_round(4), "clients": _clients(50)})
-        said += _read_until(ours, lambda text: "round 4 opened" in text)
+        said += _read_until(terminal, lambda text: "round 4 opened" in text)
         process.send_signal(signal.SIGINT)
-        said += _read_until(ours, lambda text: FROM_OTHER_SCREEN in text)
+        said += _read_until(
+            terminal, lambda text: FROM_OTHER_SCREEN in text and SHOW_CURSOR in text
+        )
         assert process.wait(WITHIN_S) == 0
-    os.close(theirs)
-    os.close(ours)
     assert said.index(TO_OTHER_SCREEN) < said.index("round 4 opened")
     assert said.rindex(HIDE_CURSOR) < said.rindex(SHOW_CURSOR)
     assert "Traceback" not in said
 
 
+@pytest.mark.broker
+def test_keys_and_another_size_reach_it(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    url = mosquitto_broker.url
+    publish(url, federation_name, mid_round())
+    command = _watch("--broker", url, "--federation", federation_name)
+    with _on_terminal(command) as (process, terminal):
+        _read_until(terminal, lambda text: "Trouble" in text)
+        os.write(terminal, b"2")
+        _read_until(terminal, lambda text: "who needs a look first" in text)
+        os.write(terminal, b"/hal\r")
+        _read_until(terminal, lambda text: "1 of 8" in text)
+        os.write(terminal, b"\r")
+        _read_until(terminal, lambda text: "Why not" in text and "not charging" in text)
+        os.write(terminal, b"\x7f")
+        _read_until(terminal, lambda text: "1 of 8" in text)
+        _resize(terminal, 150, 45)
+        # All panels stand beside each other now.
+        _read_until(terminal, lambda text: "3 Curves" in text and "cat rejected" in text)
+        os.write(terminal, b"q")
+        _read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        assert process.wait(WITHIN_S) == 0
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "vt100"}])
+def test_where_there_is_no_colour_none_is_sent(
+    mosquitto_broker: RunningBroker, federation_name: str, environment: dict[str, str]
+) -> None:
+    url = mosquitto_broker.url
+    publish(url, federation_name, mid_round())
+    command = _watch("--broker", url, "--federation", federation_name)
+    with _on_terminal(command, environment) as (process, terminal):
+        said = _read_until(terminal, lambda text: "Trouble" in text)
+        os.write(terminal, b"2")
+        said += _read_until(terminal, lambda text: "who needs a look first" in text)
+        os.write(terminal, b"q")
+        said += _read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        assert process.wait(WITHIN_S) == 0
+    sent = {code for codes in re.findall(r"\x1b\[([0-9;]*)m", said) for code in codes.split(";")}
+    # Bold, dim, reversed and the terminal's own two colours; 30 to 38 and 40 to 48 are others.
+    assert {"1", "7"} <= sent <= {"", "0", "1", "2", "4", "7", "39", "49"}
+
+
+@pytest.mark.broker
+def test_a_dumb_terminal_gets_lines(mosquitto_broker: RunningBroker, federation_name: str) -> None:
+    url = mosquitto_broker.url
+    publish(url, federation_name, mid_round())
+    command = _watch("--broker", url, "--federation", federation_name)
+    with _on_terminal(command, {"TERM": "dumb"}) as (process, terminal):
+        said = _read_until(terminal, lambda text: "cat rejected" in text)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WITHIN_S) == 0
+    assert "\x1b" not in said
+
+
+@pytest.mark.broker
+def test_beside_a_real_coordinator_its_end_is_trouble(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "federation.toml"
+    config.write_text(
+        f'name = "{federation_name}"\ntask = "learning_tasks.linear"\n[rounds]\nclients_min = 2\n'
+    )
+    url = mosquitto_broker.url
+    words = ("fedmqtt", "coordinator", str(config), "--broker", url)
+    command = _watch("--broker", url, "--federation", federation_name)
+    with (
+        running(tmp_path, *words, "--run", str(tmp_path / "run")) as coordinator,
+        _on_terminal(command) as (process, terminal),
+    ):
+        _read_until(terminal, lambda text: "Waiting" in text and "waiting for" in text)
+        coordinator.process.terminate()
+        _read_until(terminal, lambda text: "Trouble" in text and "has stopped" in text)
+        os.write(terminal, b"\x03")
+        _read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        assert process.wait(WITHIN_S) == 0
+
+
 _TERMINAL = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"}
+_TERMINAL.pop("NO_COLOR", None)
+
+
+@contextmanager
+def _on_terminal(
+    command: list[str], environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """It runs on a terminal of its own, of which we have the other end."""
+    ours, theirs = _terminal()
+    env = {**_TERMINAL, **(environment or {})}
+    try:
+        # As in a shell of its own: a new size is told to whoever has this for a terminal.
+        with _running(
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=env,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        ) as process:
+            yield process, ours
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def _terminal() -> tuple[int, int]:
     """Our end of one, and the program's."""
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    _resize(theirs, COLUMNS, LINES)
     return ours, theirs
+
+
+def _resize(terminal: int, columns: int, lines: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
 @contextmanager

@@ -73,6 +73,20 @@ def test_the_summary_tells_what_each_accuracy_cost(tmp_path: Path) -> None:
     assert text.after("answered in time", 1) == ["6 (50.0%)"]
 
 
+def test_the_summary_tells_what_a_run_can_have_shown_of_one_device(tmp_path: Path) -> None:
+    spent = {
+        **{"epsilon": 1.25, "delta": 1e-5, "epsilon_max": 4.0, "participations": 2},
+        **{"participations_max": 9, "noise_multiplier": 3.0, "clip_norm": 1.0},
+    }
+    first = line(1, 60, privacy={**spent, "epsilon": 0.5})
+    private = write_run(tmp_path / "private", [first, line(2, 120, privacy=spent)])
+    plain = write_run(tmp_path / "plain", [line(1, 60)])
+    said = _Text(_page(private, plain)).after("epsilon of one device", 3)
+    assert said == ["1.25 of 4", "at delta 1e-05", "not bounded"]
+    # Where nobody promises anything, there is nothing to tell.
+    assert "epsilon" not in _page(plain)
+
+
 def test_an_accuracy_that_was_not_reached_says_so(tmp_path: Path) -> None:
     text = _Text(_page(write_run(tmp_path / "ward", [line(1, figures=_figures(0.85))])))
     assert text.after("to 0.80 accuracy", 1) == ["0 rounds"]

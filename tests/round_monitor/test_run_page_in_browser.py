@@ -1,13 +1,11 @@
 """The page in a real browser: it loads nothing, complains of nothing, runs nothing of a run's."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from round_monitor import run_page, svg
 from round_monitor.run_files import read_runs
-from tests.round_monitor import chromium
 from tests.round_monitor.chromium import Page
 from tests.round_monitor.run_folders import line, simulated, write_run
 
@@ -19,15 +17,6 @@ HACKS = [
     "<svg/onload=window.hacked=1>",
     "javascript:window.hacked=1",
 ]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    program = chromium.binary()
-    if program is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    with chromium.opened(program, tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 def _write(out: Path, *folders: Path, title: str = "A title") -> Path:

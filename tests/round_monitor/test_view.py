@@ -145,15 +145,15 @@ def test_counts_of_a_list_that_was_cut_say_so() -> None:
 
 def test_an_empty_board_is_a_calm_screen() -> None:
     text = "\n".join(_screen(Board()))
-    assert "nothing known of a coordinator so far" in text
+    assert "Waiting: Nothing is known of a coordinator so far" in text
     assert "Events" not in text
 
 
 def test_trouble_is_the_first_thing_said() -> None:
     lines = _screen(board_of(mid_round()), trouble="no connection, trying again: refused")
     after_title = next(i for i, text in enumerate(lines) if text.startswith("─")) + 1
-    assert lines[after_title] == " Now      ! no connection, trying again: refused"
-    assert lines[after_title + 1] == "          round 3: 2 of 4 answers from 5 invited"
+    assert lines[after_title] == " Health   Trouble: no connection, trying again: refused"
+    assert "round 3: 2 of 4 answers from 5 invited" in "\n".join(lines)
 
 
 def test_a_round_long_overdue_says_so() -> None:
@@ -269,6 +269,10 @@ def test_what_a_model_may_show_of_a_device_is_told_where_there_is_noise() -> Non
         page = structs.replace(model(), privacy=spent, figures=measured)
         text = "\n".join(_screen(board_of({**mid_round(), "model": page})))
         assert "epsilon 1.23 of 4.38 at delta 1e-05" in text
+        assert "of the models alone" not in text
+        both = structs.replace(page, privacy=structs.replace(spent, epsilon_of_models=0.6789))
+        text = "\n".join(_screen(board_of({**mid_round(), "model": both})))
+        assert "epsilon 1.23 of 4.38 at delta 1e-05, of the models alone 0.679" in text
     assert "epsilon" not in "\n".join(_screen(board_of(mid_round())))
 
 
@@ -292,3 +296,16 @@ def test_a_long_history_fits_its_line() -> None:
     lines = [line(number, number / 100) for number in range(1, 101)]
     text = _screen(board_of({**mid_round(), "history": HistoryPage(rounds=lines)}))
     assert any("best 1.000" in shown for shown in text)
+
+
+def test_whether_all_is_well_stands_above_all_else() -> None:
+    page = structs.replace(
+        coordinator(),
+        health="trouble",
+        health_why="the last 3 rounds made no model",
+        as_of="2026-03-01T10:19+00:00",
+    )
+    lines = _screen(board_of(mid_round() | {"coordinator": page}))
+    assert lines[3] == " Health   Trouble: the last 3 rounds made no model"
+    assert "eve" in next(line for line in lines if line.startswith(" Missing"))
+    assert "0.500" in next(line for line in lines if line.startswith(" Better"))

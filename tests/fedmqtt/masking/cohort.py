@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from coordinator.masked_sum import MaskedSum
-from fedmqtt import codec_chance, signing
+from fedmqtt import codec_chance, envelope, signing
 from fedmqtt.codec_chance import Chances
+from fedmqtt.envelope import Author
 from fedmqtt.masking import attested, client, masks, packing, sealing, seeds, values
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import Entry, Keyholder, Masking, RoundKey
@@ -33,6 +34,13 @@ def credentials(name: str) -> tuple[str, str]:
     key = signing.new_key()
     public = signing.public_key(key)
     return key, signing.ticket(federation_key(), FEDERATION, name, public)
+
+
+def author(name: str) -> Author:
+    """As the envelopes of this device tell it."""
+    key, ticket = credentials(name)
+    public = signing.as_bytes(signing.public_key(key))
+    return Author(public, signing.as_bytes(ticket, envelope.TICKET_BYTES))
 
 
 @functools.cache
@@ -79,10 +87,18 @@ class Answer:
 def answer(how: Masking, name: ClientId, change: Array, samples: int = 1, times: int = 1) -> Answer:
     words = values.to_words(how, change, samples, chances(name))
     masked, payload = client.mask(
-        how, FEDERATION, name, RUN, ROUND, BASE, words.copy(), *credentials(name)
+        how,
+        FEDERATION,
+        name,
+        RUN,
+        ROUND,
+        BASE,
+        words.copy(),
+        values.body_size(how, change.size),
+        credentials(name)[0],
     )
     digest = hashlib.sha256(payload).digest()
-    return Answer(Entry(name, times, digest, masked), payload, words)
+    return Answer(Entry(name, times, digest, masked, *author(name)), payload, words)
 
 
 def check(how: Masking, entry: Entry) -> None:
@@ -121,18 +137,20 @@ def mask_sums(
 ) -> list[Words]:
     """What keyholders answer: of each seed the sum of its masks, as it crosses the broker."""
     body = values.body_size(how, size)
-    sums = {seed: np.zeros(body + values.TAIL, np.uint32) for seed in assigned}
+    tail = values.tail_size(how, body)
+    sums = {seed: np.zeros(body + tail, np.uint32) for seed in assigned}
     for entry in entries:
         check(how, entry)
         for seed, place in assigned.items():
             masks.add_mask(sums[seed], seeds_of(how, place, entry)[seed], entry.times)
-    told = packing.to_payloads(sums.values(), body, how.bits)
-    return packing.from_payloads(told, len(sums), body, values.TAIL, how.bits)
+    told = b"".join(packing.to_payload(words, body, how.bits) for words in sums.values())
+    return packing.from_payloads(told, len(sums), body, tail, how.bits)
 
 
 def opened(how: Masking, size: int, there: Sequence[int], answers: Sequence[Answer]) -> Words:
     """The sum of these answers, opened by the keyholders that are there."""
-    total = MaskedSum(values.body_size(how, size), values.TAIL, how.bits)
+    body = values.body_size(how, size)
+    total = MaskedSum(body, values.tail_size(how, body), how.bits)
     for one in answers:
         total.add(one.payload, one.entry.times)
     assigned = seeds.assign(how.places, how.tolerated, there)

@@ -1,15 +1,18 @@
 """An entry that anybody has changed, or moved elsewhere, is refused, and told whose it is."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgpack
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fedmqtt import signing
+from fedmqtt import envelope, signing
 from fedmqtt.masking import attested
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.messages import Entry, Masking
@@ -63,7 +66,10 @@ def test_what_was_signed_for_one_thing_does_not_hold_for_another(name: str) -> N
 def test_a_client_says_how_its_answer_is_masked(field: str) -> None:
     other = structs.replace(cohort.masking(4, 2), ranges=(0.5,), rotate=True, share=0.5)
     other = structs.replace(other, mode="trusted", norm_max=1.0, weight_max=2, samples_max=7)
-    other = structs.replace(other, floor=3, bits=20, value_bits=10, change_max=2.0)
+    other = structs.replace(other, floor=3, bits=20, value_bits=10, change_max=2.0, block_norms=4)
+    other = structs.replace(other, noise=1.0, norm_steps=5, indicator=2.0, participations_max=9)
+    other = structs.replace(other, metrics=("loss",), classes=2, work=b"w")
+    other = structs.replace(other, lists_max=20, times_max=8)
     changed = structs.replace(MASKING, **{field: getattr(other, field)})
     assert changed != MASKING
     with pytest.raises(NotAttested, match="not what it signed"):
@@ -81,8 +87,8 @@ def test_a_bit_that_was_changed_in_any_field_is_noticed(name: str, data: st.Data
         return value[: at // 8] + bytes([value[at // 8] ^ 1 << at % 8]) + value[at // 8 + 1 :]
 
     match name:
-        case "payload":
-            entry = structs.replace(ENTRY, payload=hurt(ENTRY.payload))
+        case "payload" | "key" | "ticket":
+            entry = structs.replace(ENTRY, **{name: hurt(getattr(ENTRY, name))})
         case "sealed":
             sealed = list(ENTRY.masked.sealed)
             number = data.draw(st.integers(0, len(sealed) - 1))
@@ -106,10 +112,9 @@ def test_nobody_passes_for_another_with_that_ones_answer_or_with_its_own_keys() 
     with pytest.raises(NotAttested, match="bob has no ticket"):
         replace(Case(), entry=structs.replace(ENTRY, client=ClientId("bob"))).check()
     key, ticket = cohort.credentials("c1")
-    own = _entry(
-        key=signing.as_bytes(signing.public_key(key)),
-        ticket=signing.as_bytes(ticket, signing.TICKET_BYTES),
-    )
+    public = signing.as_bytes(signing.public_key(key))
+    signed = signing.as_bytes(ticket, envelope.TICKET_BYTES)
+    own = structs.replace(ENTRY, key=public, ticket=signed)
     with pytest.raises(NotAttested, match="c0 has no ticket"):
         replace(Case(), entry=own).check()
 
@@ -130,3 +135,12 @@ def test_a_device_that_was_revoked_is_asked_for_by_its_key() -> None:
 
 def test_how_often_an_answer_counts_is_not_its_senders_affair() -> None:
     replace(Case(), entry=structs.replace(ENTRY, times=8)).check()
+
+
+def test_what_a_newer_program_could_say_beside_changes_no_digest() -> None:
+    """As any MessagePack library encodes it: with the shortest headers."""
+    kept = {field.encode_name for field in structs.fields(MASKING)}
+    said = msgpack.unpackb(msgspec.msgpack.encode(MASKING))
+    assert len(said) < len(kept)
+    wanted = hashlib.sha256(msgpack.packb(said)).digest()
+    assert attested.masking_digest(MASKING) == wanted

@@ -26,8 +26,8 @@ def _words(how: Masking, value: float) -> Words:
 
 
 def _mask(how: Masking, words: Words) -> tuple[Masked, bytes]:
-    key, ticket = cohort.credentials("c0")
-    return client.mask(how, FEDERATION, CLIENTS[0], RUN, ROUND, BASE, words, key, ticket)
+    key, _ = cohort.credentials("c0")
+    return client.mask(how, FEDERATION, CLIENTS[0], RUN, ROUND, BASE, words, SIZE, key)
 
 
 def _seeds(how: Masking) -> list[bytes]:
@@ -105,7 +105,7 @@ def test_the_same_answer_is_never_masked_the_same_way_twice() -> None:
 def test_a_payload_is_as_long_as_its_values_need_and_what_goes_with_it_is_short() -> None:
     how = masking(bits=24)
     masked, payload = _mask(how, _words(how, 0.5))
-    assert len(payload) == SIZE * 3 + 4 * values.TAIL
+    assert len(payload) == SIZE * 3 + 4 * values.COUNTS
     assert [len(sealed) for sealed in masked.sealed] == [64 + 16] * 3
 
 
@@ -170,6 +170,10 @@ FAULTS = {
         ),
         "one keyholder has two places",
     ),
+    "more open several lists than need be": (
+        masking(lists_max=2),
+        "2 lists may be opened with one key of each of 3 keyholders",
+    ),
     "too few are there": (_keyholders(_same), "1 keyholders cannot open a sum, 2 could"),
 }
 
@@ -183,3 +187,6 @@ def test_nothing_is_masked_in_a_scheme_that_does_not_hold(how: Masking, why: str
 def test_a_scheme_holds_with_a_keyholder_missing() -> None:
     assert client.fault(_keyholders(_same, _same)) == ""
     assert client.fault(masking(1, 0)) == ""
+    several = structs.replace(_keyholders(_same, _same), lists_max=20, times_max=8)
+    assert client.fault(several) == ""
+    assert client.fault(masking(1, 0, lists_max=20, times_max=8)) == ""

@@ -11,7 +11,7 @@ from msgspec import structs
 from fedmqtt import messages
 from fedmqtt.masking import listing
 from fedmqtt.masking.listing import Joining, NotAList
-from fedmqtt.messages import Entry, Masked, Open
+from fedmqtt.messages import Answered, Entry, Keyholder, Masked, Masking, Open, RoundKey
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from tests.fedmqtt.masking import cohort
 
@@ -20,8 +20,6 @@ def _masked(number: int) -> Masked:
     return Masked(
         exchange=bytes([number % 256]) * 32,
         sealed=(b"a" * 80, b"b" * 80),
-        key=b"d" * 32,
-        ticket=b"t" * 64,
         signature=b"s" * 64,
     )
 
@@ -38,7 +36,10 @@ def a_list(count: int) -> Open:
         part=0,
         parts=1,
         entries=tuple(
-            Entry(ClientId(f"c{number}"), 1 + number % 8, bytes(32), _masked(number))
+            Entry(
+                *(ClientId(f"c{number}"), 1 + number % 8, bytes(32), _masked(number)),
+                *(b"d" * 32, b"t" * 64),
+            )
             for number in range(count)
         ),
         seeds=(0, 2),
@@ -53,6 +54,7 @@ CHANGES: dict[str, Any] = {
     "body": 11,
     "tail": 4,
     "entries": a_list(4).entries,
+    "answered": (Answered(RoundId(6), cohort.BASE, 1), Answered(RoundId(7), cohort.BASE, 2)),
 }
 
 
@@ -75,6 +77,35 @@ def test_a_digest_tells_times_and_order() -> None:
         )
     }
     assert len(digests) == 4
+
+
+def test_each_entry_answers_what_it_is_said_to_or_the_round_that_closes() -> None:
+    whole = a_list(3)
+    assert [(one.round, one.base) for one in listing.answered(whole)] == 3 * [
+        (cohort.ROUND, cohort.BASE)
+    ]
+    older = Answered(RoundId(6), Digest("cd" * 32), 1)
+    newer = Answered(RoundId(7), cohort.BASE, 2)
+    of = listing.answered(structs.replace(whole, answered=(older, newer)))
+    assert [*of] == [older, newer, newer]
+
+
+def test_a_list_of_one_rounds_answers_has_the_digest_that_it_always_had() -> None:
+    """Coordinators and keyholders are not replaced at the same moment."""
+    how = Masking(
+        mode="trusted",
+        keyholders=(Keyholder(ClientId("agg"), 0, RoundKey(7, b"k" * 32, b"s" * 64)),),
+        places=1,
+        tolerated=0,
+        floor=2,
+        bits=24,
+        value_bits=16,
+        change_max=1.0,
+    )
+    nobody = structs.replace(a_list(0), masking=how, seeds=())
+    assert listing.digest(nobody).hex() == (
+        "39e200487fd42d11e02b9b9aaf323aedbee5844bf17a2c8e1b3f16a924bc7d66"
+    )
 
 
 def test_a_digest_is_of_nothing_that_differs_between_keyholders() -> None:

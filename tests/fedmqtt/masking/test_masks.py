@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedmqtt.masking.masks import add_mask, add_masks
@@ -65,6 +65,8 @@ def test_a_mask_added_so_many_times_is_that_multiple(
     st.sampled_from([0, 1, 1000, 32_768, 70_000]),
     st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.integers(1, 8)), max_size=4),
 )
+# More than are expanded side by side.
+@example(1000, [(bytes([number]) * 32, 1 + number % 8) for number in range(70)])
 @settings(deadline=None)
 def test_many_masks_at_once_are_the_same_as_one_after_the_other(
     size: int, many: list[tuple[bytes, int]]

@@ -58,7 +58,7 @@ def test_payloads_one_behind_the_other_come_back(
     body: int, tail: int, bits: int, number: int
 ) -> None:
     each = [_words(body + tail, seed) for seed in range(number)]
-    data = packing.to_payloads(each, body, bits)
+    data = b"".join(packing.to_payload(words, body, bits) for words in each)
     assert len(data) == number * packing.payload_bytes(body, tail, bits)
     found = packing.from_payloads(data, number, body, tail, bits)
     for words, back in zip(each, found, strict=True):

@@ -18,8 +18,8 @@ def plain_sum(answers: list[Answer], bits: int) -> Words:
     """The same in Python's integers: the body modulo 2^bits, the tail modulo 2^32."""
     total = sum(one.entry.times * one.words.astype(object) for one in answers)
     assert isinstance(total, np.ndarray)
-    total[: -values.TAIL] %= 2**bits
-    total[-values.TAIL :] %= 2**32
+    total[: -values.COUNTS] %= 2**bits
+    total[-values.COUNTS :] %= 2**32
     return total.astype(np.uint32)
 
 
@@ -85,7 +85,7 @@ def test_who_is_in_the_payloads_and_not_in_the_list_leaves_noise() -> None:
     total = cohort.opened(how, 1000, [0, 1, 2], answers[:3])
     assert set(values.centred(total[:1000], how.bits).tolist()) == {3 * 16384}
     # One payload more than masks: nothing of any is left to see.
-    seen = MaskedSum(1000, values.TAIL, how.bits)
+    seen = MaskedSum(1000, values.COUNTS, how.bits)
     seen.add(answers[3].payload)
     mixed = values.centred((total + seen.words)[:1000], how.bits)
     assert len(set(mixed.tolist())) > 900

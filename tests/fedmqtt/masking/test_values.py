@@ -12,7 +12,7 @@ from fedmqtt import rotation
 from fedmqtt.codecs import part
 from fedmqtt.masking import values
 from fedmqtt.masking.packing import Words
-from fedmqtt.masking.values import TAIL, NotASum
+from fedmqtt.masking.values import COUNTS, NotASum
 from fedmqtt.messages import Masking
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
@@ -29,11 +29,11 @@ def _change(size: int, seed: int = 0, scale: float = 0.1) -> Array:
 
 def _whole(words: Words) -> Words:
     """The body as whole numbers, with their sign."""
-    return words[:-TAIL].view(np.int32)
+    return words[:-COUNTS].view(np.int32)
 
 
 def _sum(how: Masking, changes: list[Array], samples: list[int]) -> Words:
-    total = np.zeros(values.body_size(how, changes[0].size) + TAIL, np.uint32)
+    total = np.zeros(values.body_size(how, changes[0].size) + COUNTS, np.uint32)
     for name, change, count in zip(CLIENTS, changes, samples, strict=False):
         total += values.to_words(how, change, count, chances(name))
     return total
@@ -45,7 +45,7 @@ def test_numbers_small_enough_to_check_by_hand() -> None:
     change = np.array([1.0, -1.0, 0.0, 3 / 7, 5.0, -2.0], np.float32)
     words = values.to_words(how, change, 1, chances(CLIENTS[0]))
     assert _whole(words).tolist() == [7, -7, 0, 3, 7, -7]
-    weight, clipped, norms_clipped = words[-TAIL:].tolist()
+    weight, clipped, norms_clipped = words[-COUNTS:].tolist()
     assert (weight, clipped, norms_clipped) == (1, 2, 0)
     found = values.from_sum(how, words, 6, 1, SHARED)
     assert np.allclose(found.change, [1, -1, 0, 3 / 7, 1, -1], rtol=0, atol=1e-15)
@@ -182,7 +182,7 @@ def test_a_body_has_as_many_values_as_are_sent(
     how = masking(share=share, rotate=rotate)
     assert values.body_size(how, size) == body
     words = values.to_words(how, _change(size), 1, chances(CLIENTS[0]))
-    assert words.shape == (body + TAIL,)
+    assert words.shape == (body + COUNTS,)
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -258,7 +258,7 @@ def test_more_clipped_numbers_than_are_told_of_do_not_run_over() -> None:
     how = masking()
     size = values.CLIPPED_MAX + 100
     words = values.to_words(how, np.full(size, 9.0, np.float32), 1, chances(CLIENTS[0]))
-    assert words[-TAIL:].tolist() == [1, values.CLIPPED_MAX, 0]
+    assert words[-COUNTS:].tolist() == [1, values.CLIPPED_MAX, 0]
 
 
 TAILS: dict[str, Any] = {
@@ -273,8 +273,8 @@ TAILS: dict[str, Any] = {
 @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS.keys())
 def test_a_tail_that_these_clients_cannot_have_sent_is_noticed(tail: tuple[int, ...]) -> None:
     how = masking(weight_max=255, samples_max=10)
-    words = np.zeros(20 + TAIL, np.uint32)
-    words[-TAIL:] = tail
+    words = np.zeros(20 + COUNTS, np.uint32)
+    words[-COUNTS:] = tail
     with pytest.raises(NotASum, match="a sum of 5 answers"):
         values.from_sum(how, words, 20, 5, SHARED)
 
@@ -282,8 +282,8 @@ def test_a_tail_that_these_clients_cannot_have_sent_is_noticed(tail: tuple[int, 
 @pytest.mark.parametrize("tail", [(5, 0, 0), (5 * 255, 100, 5)])
 def test_a_tail_at_its_limits_is_none_to_wonder_at(tail: tuple[int, ...]) -> None:
     how = masking(weight_max=255, samples_max=10)
-    words = np.zeros(20 + TAIL, np.uint32)
-    words[-TAIL:] = tail
+    words = np.zeros(20 + COUNTS, np.uint32)
+    words[-COUNTS:] = tail
     assert values.from_sum(how, words, 20, 5, SHARED).weight == tail[0]
 
 

@@ -154,3 +154,25 @@ def test_the_slack_covers_what_whole_numbers_cost(sigma: int, epsilon: float) ->
 
 def test_the_slack_is_nothing_on_the_finest_grid() -> None:
     assert noise.grid_slack(noise.SIGMA_MAX, 10**9) < 3e-6
+
+
+@pytest.mark.parametrize(("sigma", "count"), [(1, 2), (1, 3), (1, 6)])
+def test_a_sum_of_discrete_gaussians_is_nearly_one(sigma: int, count: int) -> None:
+    """Exactly convolved, against the one of their joint variance: as near as is said."""
+    reach = 12 * sigma
+    one = np.array([*_gaussian_masses(sigma, reach).values()])
+    total = one
+    for _ in range(count - 1):
+        total = np.convolve(total, one)
+    places = np.arange(total.size) - total.size // 2
+    wanted = np.exp(-(places**2) / (2 * count * sigma**2))
+    wanted /= wanted.sum()
+    # Where neither is cut off.
+    near = np.abs(places) < 6 * sigma
+    found = np.abs(np.log(total[near] / wanted[near])).max()
+    assert 1e-12 < found <= noise.sum_slack(sigma, count, 1) / 2
+
+
+def test_at_our_deviations_a_sum_of_them_costs_nothing() -> None:
+    assert noise.sum_slack(20, 6, 10**9) == 0.0
+    assert noise.sum_slack(1, 1, 10**9) == 0.0

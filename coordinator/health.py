@@ -1,0 +1,160 @@
+"""Whether a federation is well, in a word and a sentence: what every view shows first. Pure.
+
+    trouble   something does not get better by itself: somebody should look
+    waiting   nothing is wrong, and nothing goes on
+    ok        all else; the sentence then tells how far it is, and whether the model improves
+
+That a model does not improve any more is a fact and no trouble: that is how training ends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedmqtt.effects import Seconds
+from fedmqtt.status_pages import Doing, Health, RoundLine
+from fedmqtt.topics import ClientId
+
+KEPT_MAX = 3
+"""So many rounds in a row without a new model are trouble. Who is lost is counted over so many."""
+LOST_MAX = 0.5
+"""Of those who were invited: a larger share that drops out, or is rejected, is trouble."""
+DEADLINES_MAX = 5
+STILL_MIN_S: Seconds = 600.0
+"""Nothing has gone on for so many rounds' deadlines, and for so long at least: trouble."""
+EVALUATIONS = 10
+"""The model improves if the best evaluation that is known is one of the last so many."""
+
+_NAMED = 3
+"""Of more clients that are missing, the first ones are named."""
+
+_RISES = ("macro_f1", "accuracy")
+_FALLS = ("loss",)
+"""By which of its metrics a model is better than another, the first that there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What the verdict goes by."""
+
+    doing: Doing
+    says: str
+    """What the coordinator does, in a sentence."""
+    lines: Sequence[RoundLine] = ()
+    """The last rounds, oldest first."""
+    still_s: Seconds = 0.0
+    """How long ago a round opened or closed, or an answer counted."""
+    deadline_s: Seconds = 0.0
+    """How long a round may take."""
+    online: int = 0
+    known: int = 0
+    away: Sequence[ClientId] = ()
+    quarantined: Sequence[ClientId] = ()
+    keyholders_missing: str = ""
+    """Which ones the next round waits for, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    health: Health
+    why: str
+
+
+def verdict(signs: Signs) -> Verdict:
+    if signs.doing in ("finished", "stopped"):
+        health: Health = "ok" if signs.doing == "finished" else "waiting"
+        return Verdict(health, _joined(signs.says, progress(signs.lines)))
+    if found := _troubles(signs):
+        return Verdict("trouble", _joined(*found, _there(signs)))
+    health = "waiting" if signs.doing in ("starting", "waiting") else "ok"
+    return Verdict(health, _joined(signs.says, _there(signs), progress(signs.lines)))
+
+
+def progress(lines: Sequence[RoundLine]) -> str:
+    """Whether the model still improves, as far as it was measured; empty before it was twice."""
+    for name, sign in (*((one, 1) for one in _RISES), *((one, -1) for one in _FALLS)):
+        values = [
+            (line.round, line.figures.metrics[name])
+            for line in lines
+            if line.figures is not None and name in line.figures.metrics
+        ]
+        if values:
+            return _trend(name.replace("_", "-"), sign, values)
+    return ""
+
+
+def _trend(name: str, sign: int, values: Sequence[tuple[int, float]]) -> str:
+    now = values[-1][1]
+    if len(values) < 2:
+        return f"{name} {now:.3g}"
+    # The first of several that are equal: to stay is not to improve.
+    best = max(range(len(values)), key=lambda index: (sign * values[index][1], -index))
+    since = len(values) - 1 - best
+    if since < EVALUATIONS:
+        return f"the model improves: {name} {now:.3g}, {values[0][1]:.3g} in round {values[0][0]}"
+    return (
+        f"the model has not improved in the last {since} evaluations: {name} {now:.3g}, best"
+        f" {values[best][1]:.3g} in round {values[best][0]}"
+    )
+
+
+def _troubles(signs: Signs) -> list[str]:
+    lines = [line for line in signs.lines if line.outcome != "evaluated"]
+    found = [_kept(lines), *_lost(lines), _still(signs)]
+    if signs.doing == "waiting" and signs.keyholders_missing:
+        found.append(signs.keyholders_missing)
+    return [one for one in found if one]
+
+
+def _kept(lines: Sequence[RoundLine]) -> str:
+    last = lines[-KEPT_MAX:]
+    if len(last) < KEPT_MAX or any(line.outcome != "kept" for line in last):
+        return ""
+    return f"the last {KEPT_MAX} rounds made no model: {last[-1].reason}"
+
+
+def _lost(lines: Sequence[RoundLine]) -> list[str]:
+    last = lines[-KEPT_MAX:]
+    invited = sum(line.invited for line in last)
+    if len(last) < KEPT_MAX or not invited:
+        return []
+    rounds = f"in the last {KEPT_MAX} rounds"
+    counted = {
+        f"that were invited did not answer {rounds}": sum(line.dropped for line in last),
+        f"that were invited had their answers rejected {rounds}": sum(
+            line.rejected for line in last
+        ),
+    }
+    return [
+        f"{lost} of {invited} {what}" for what, lost in counted.items() if lost > LOST_MAX * invited
+    ]
+
+
+def _still(signs: Signs) -> str:
+    most_s = max(STILL_MIN_S, DEADLINES_MAX * signs.deadline_s)
+    if signs.still_s <= most_s:
+        return ""
+    return f"nothing has gone on for {_duration(signs.still_s)}: {signs.says}"
+
+
+def _there(signs: Signs) -> str:
+    if not signs.known:
+        return "no client has been heard of"
+    missing = {"away": signs.away, "in quarantine": signs.quarantined}
+    told = [f"{what}: {_names(clients)}" for what, clients in missing.items() if clients]
+    return _joined(f"{signs.online} of {signs.known} clients online", *told)
+
+
+def _names(clients: Sequence[ClientId]) -> str:
+    named = ", ".join(clients[:_NAMED])
+    return named if len(clients) <= _NAMED else f"{named} and {len(clients) - _NAMED} more"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _duration(seconds: Seconds) -> str:
+    minutes = int(seconds // 60)
+    if minutes < 120:
+        return f"{minutes} minutes"
+    return f"{minutes // 60} hours" if minutes < 48 * 60 else f"{minutes // 1440} days"

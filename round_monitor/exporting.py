@@ -1,0 +1,65 @@
+"""Follows a federation's status pages for another tool, until it is told to end."""
+
+import logging
+from collections.abc import Callable
+
+from fedmqtt.command_line import EXIT_DENIED
+from fedmqtt.credentials import Role
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import BrokerUrl
+from round_monitor.board import Board
+from round_monitor.feed import Feed
+
+_log = logging.getLogger(__name__)
+
+WATCHERS: tuple[Role, ...] = ("monitor", "coordinator")
+"""Accounts that may read status topics."""
+
+
+class ExportError(Exception):
+    """What was to be exported cannot be written; says where and why."""
+
+    exit_code = 1
+
+
+class Denied(ExportError):
+    """The broker does not let us in; says why."""
+
+    exit_code = EXIT_DENIED
+
+
+class Following:
+    """`on_page` is called with the name of each page that has changed: it is on the board then."""
+
+    def __init__(self, federation: str, broker: BrokerUrl, on_page: Callable[[str], None]) -> None:
+        self._loop = EventLoop()
+        self._feed = Feed(self._loop, broker, federation, self._on_change, on_page)
+        self._told = ""
+
+    @property
+    def board(self) -> Board:
+        return self._feed.board
+
+    @property
+    def is_connected(self) -> bool:
+        return self._feed.is_connected
+
+    def run(self) -> None:
+        """Until Ctrl-C or TERM. A broker that is away is tried again. Raises Denied, and what
+        `on_page` raises."""
+        self._loop.stop_on_signals()
+        try:
+            self._feed.open()
+            self._loop.run()
+        finally:
+            self._feed.close()
+            self._loop.close()
+        if self._feed.is_hopeless:
+            raise Denied(self._feed.lost)
+
+    def _on_change(self) -> None:
+        if self._feed.is_hopeless:
+            self._loop.stop()
+        elif self._feed.trouble != self._told:
+            self._told = self._feed.trouble
+            _log.info("%s", self._told or "connected")

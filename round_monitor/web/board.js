@@ -1,0 +1,58 @@
+// What is known of one federation: the newest of each page, and what happened, found by comparing.
+
+import { decode } from "./pages.js";
+import { between } from "./events.js";
+import { clock } from "./units.js";
+
+const EVENTS_MAX = 200;
+const CLIENTS_MAX = 2000;
+
+export class Board {
+  constructor(federation) {
+    this.federation = federation;
+    this.pages = {};
+    this.clients = new Map();
+    this.events = [];
+    this.heardAt = null;
+    this.unreadable = 0;
+  }
+
+  /** Whether this changes what there is to see. `path` is what follows `status/`. */
+  take(path, bytes, retained, now) {
+    const [name, client] = path.split("/");
+    const target = client === undefined ? [this.pages, name] : [this.clients, client];
+    if ((client !== undefined && name !== "client") || (client === undefined && name === "client")) return false;
+    // What lay on the broker may be from any time.
+    if (!retained) this.heardAt = now;
+    if (bytes.length === 0) return forget(...target);
+    const page = decode(name, bytes);
+    if (page === null) {
+      this.unreadable += 1;
+      return true;
+    }
+    if (target[0] === this.clients) {
+      if (this.clients.size >= CLIENTS_MAX && !this.clients.has(client)) return false;
+      this.clients.set(client, page);
+      return true;
+    }
+    for (const text of between(name, this.pages, page)) this.#log(text, now);
+    this.pages[name] = page;
+    return true;
+  }
+
+  get isEmpty() {
+    return Object.keys(this.pages).length === 0;
+  }
+
+  #log(text, now) {
+    this.events.unshift({ at: clock(new Date(now)), text });
+    this.events.length = Math.min(this.events.length, EVENTS_MAX);
+  }
+}
+
+function forget(from, name) {
+  if (from instanceof Map) return from.delete(name);
+  const was = Object.hasOwn(from, name);
+  delete from[name];
+  return was;
+}

@@ -1,0 +1,142 @@
+"""Whether a federation is well: what is trouble, what is waiting, what is a fact and neither."""
+
+from typing import Any
+
+import pytest
+
+from coordinator import health
+from coordinator.health import EVALUATIONS, Signs, Verdict
+from fedmqtt.status_pages import Figures, RoundLine
+from fedmqtt.topics import ClientId, RoundId
+
+
+def line(number: int, **others: Any) -> RoundLine:
+    usual: dict[str, Any] = {
+        "round": RoundId(number),
+        "outcome": "averaged",
+        "reason": "cohort complete",
+        "invited": 4,
+        "answered": 4,
+        "dropped": 0,
+        "declined": 0,
+        "rejected": 0,
+        "duration_s": 1.0,
+        "train_metrics": {},
+    }
+    return RoundLine(**(usual | others))
+
+
+def measured(*accuracies: float, metric: str = "accuracy") -> list[RoundLine]:
+    return [
+        line(number, figures=Figures(clients=2, samples=9, metrics={metric: value}))
+        for number, value in enumerate(accuracies, 1)
+    ]
+
+
+def verdict(**signs: Any) -> Verdict:
+    usual: dict[str, Any] = {
+        "doing": "collecting",
+        "says": "round 4 is open",
+        "online": 3,
+        "known": 4,
+        "deadline_s": 60.0,
+    }
+    return health.verdict(Signs(**(usual | signs)))
+
+
+def test_all_is_well_where_rounds_go_on_and_the_sentence_tells_who_is_missing() -> None:
+    told = verdict(lines=measured(0.5, 0.75), away=[ClientId("dan")])
+    assert told == Verdict(
+        "ok",
+        "round 4 is open; 3 of 4 clients online; away: dan;"
+        " the model improves: accuracy 0.75, 0.5 in round 1",
+    )
+
+
+def test_of_many_that_are_missing_the_first_are_named() -> None:
+    told = verdict(quarantined=[ClientId(name) for name in "abcde"])
+    assert told.why.endswith("; in quarantine: a, b, c and 2 more")
+
+
+def test_to_wait_for_clients_is_no_trouble_before_it_takes_long() -> None:
+    for still_s, expected in ((600.0, "waiting"), (600.5, "trouble")):
+        assert verdict(doing="waiting", still_s=still_s).health == expected
+    # Rounds of an hour may take their time.
+    for still_s, expected in ((5 * 3600.0, "ok"), (5 * 3600.0 + 1, "trouble")):
+        assert verdict(deadline_s=3600.0, still_s=still_s).health == expected
+    told = verdict(doing="waiting", says="2 needed", still_s=7200.0)
+    assert told.why == "nothing has gone on for 2 hours: 2 needed; 3 of 4 clients online"
+
+
+def test_three_rounds_without_a_model_are_trouble_and_two_are_not() -> None:
+    kept = [line(n, outcome="kept", reason="1 of 2 answers needed") for n in (2, 3, 4)]
+    assert verdict(lines=kept[1:]).health == "ok"
+    assert verdict(lines=[line(1), *kept[1:]]).health == "ok"
+    told = verdict(lines=[line(1), *kept])
+    assert told.health == "trouble"
+    assert told.why.startswith("the last 3 rounds made no model: 1 of 2 answers needed")
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("dropped", "of 12 that were invited did not answer"),
+        ("rejected", "of 12 that were invited had their answers rejected"),
+    ],
+)
+def test_to_lose_more_than_half_of_the_invited_is_trouble(lost: str, words: str) -> None:
+    half = [line(n, **{lost: 2}) for n in (1, 2, 3)]
+    assert verdict(lines=half).health == "ok"
+    told = verdict(lines=[*half[:2], line(3, **{lost: 3})])
+    assert (told.health, told.why[:1]) == ("trouble", "7")
+    assert words in told.why
+
+
+def test_what_was_long_ago_is_not_held_against_it() -> None:
+    bad = [line(n, dropped=4, answered=0) for n in (1, 2, 3)]
+    assert verdict(lines=[*bad, line(4), line(5), line(6)]).health == "ok"
+
+
+def test_a_round_that_only_measured_is_neither_good_nor_bad() -> None:
+    kept = [line(n, outcome="kept") for n in (1, 2, 3)]
+    assert verdict(lines=[*kept, line(4, outcome="evaluated", invited=0)]).health == "trouble"
+
+
+def test_to_wait_for_keyholders_is_trouble_and_not_while_a_round_goes_on() -> None:
+    missing = "waiting for keyholder key-2"
+    assert verdict(keyholders_missing=missing).health == "ok"
+    told = verdict(doing="waiting", says=missing, keyholders_missing=missing)
+    assert told == Verdict("trouble", f"{missing}; 3 of 4 clients online")
+
+
+def test_a_model_that_does_not_improve_any_more_is_a_fact_and_no_trouble() -> None:
+    still_best = measured(0.9, *[0.8] * (EVALUATIONS - 1))
+    assert "improves" in verdict(lines=still_best).why
+    told = verdict(lines=measured(0.5, 0.9, *[0.8] * EVALUATIONS))
+    assert told.health == "ok"
+    assert told.why.endswith(
+        "the model has not improved in the last 10 evaluations: accuracy 0.8, best 0.9 in round 2"
+    )
+
+
+def test_to_stay_as_good_is_not_to_improve() -> None:
+    assert "has not improved in the last 10" in verdict(lines=measured(*[0.7] * 11)).why
+
+
+def test_a_loss_improves_downwards() -> None:
+    assert "improves" in verdict(lines=measured(3.0, 2.0, metric="loss")).why
+    rising = measured(1.0, *[2.0] * EVALUATIONS, metric="loss")
+    assert "best 1 in round 1" in verdict(lines=rising).why
+
+
+def test_the_end_is_good_and_what_was_stopped_waits() -> None:
+    kept = [line(n, outcome="kept") for n in (1, 2, 3)]
+    assert verdict(doing="finished", says="all rounds are done", lines=kept) == Verdict(
+        "ok", "all rounds are done"
+    )
+    assert verdict(doing="stopped", still_s=1e6).health == "waiting"
+
+
+def test_nobody_there_at_all_is_said_so() -> None:
+    told = verdict(doing="waiting", says="2 needed", online=0, known=0)
+    assert told == Verdict("waiting", "2 needed; no client has been heard of")

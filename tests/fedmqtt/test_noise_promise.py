@@ -1,0 +1,61 @@
+"""What an offer's noise promises, and offers that promise nothing though they say so."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from fedmqtt import noise_promise
+from fedmqtt.masking import client
+from fedmqtt.privacy import clipping, noise
+from tests.fedmqtt.masking import cohort
+
+
+def _noised(**changes: Any) -> Any:
+    return cohort.masking(norm_max=0.5, noise=2.0, norm_steps=1000, **changes)
+
+
+@given(st.floats(0.01, 100), st.integers(10_000, 160_000))
+def test_the_noise_is_no_less_than_it_is_said_to_be(multiplier: float, steps: int) -> None:
+    vectors, indicators = clipping.split(multiplier)
+    how = structs.replace(_noised(), noise=vectors, indicator=indicators, norm_steps=steps)
+    assert noise_promise.multiplier(how) == pytest.approx(multiplier)
+    # What a device can change: its vector, and its indicator from up to down.
+    changed = math.hypot(steps, 2 * noise_promise.indicator_steps(how))
+    assert noise_promise.deviation(how) / changed >= multiplier * (1 - 1e-12)
+    assert noise_promise.deviation(how) / changed == pytest.approx(multiplier, rel=0.02)
+
+
+def test_without_an_indicator_the_vectors_noise_is_all() -> None:
+    assert noise_promise.multiplier(_noised()) == 2.0
+    assert noise_promise.deviation(_noised()) == 2000
+    assert noise_promise.indicator_steps(_noised()) == 0
+    assert noise_promise.multiplier(cohort.masking()) == 0.0
+    assert noise_promise.deviation(cohort.masking()) == 0
+
+
+def test_as_much_is_drawn_as_is_promised_at_most() -> None:
+    assert noise_promise.DEVIATION_MAX == noise.SIGMA_MAX
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"noise": 0.0}, "a norm in steps"),
+        ({"norm_steps": 0}, "noise of 0 steps cannot be drawn"),
+        ({"norm_steps": 2**24}, "noise of 33554432 steps cannot be drawn"),
+        ({"weight_max": 2}, "all answers count the same"),
+        ({"ranges": (0.5,)}, "all their numbers have one range"),
+        ({"lists_max": 2, "keyholders": cohort.masking().keyholders[:2]}, "a key is for one list"),
+        ({"times_max": 2}, "each answer on it counts once"),
+        ({"indicator": 1e6}, "an indicator of no steps"),
+    ],
+)
+def test_no_client_masks_for_a_promise_that_is_none(changes: dict[str, Any], why: str) -> None:
+    assert not noise_promise.fault(_noised()) and not client.fault(_noised())
+    wrong = structs.replace(_noised(), **changes)
+    assert why in noise_promise.fault(wrong)
+    assert client.fault(wrong) == noise_promise.fault(wrong)

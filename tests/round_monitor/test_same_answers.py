@@ -1,0 +1,136 @@
+"""The three answers in a terminal and in a browser: one rule, in the same words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from broker_config.local_broker import RunningBroker
+from fedmqtt.status_pages import ClientsPage, HistoryPage, Page, Quarantined, encode
+from fedmqtt.topics import ClientId, RoundId
+from round_monitor import verdict
+from tests.round_monitor import ward
+from tests.round_monitor.chromium import Page as Tab
+from tests.round_monitor.dashboards import dashboard
+from tests.round_monitor.pages import (
+    board_of,
+    coordinator,
+    line,
+    mid_round,
+    model,
+    names,
+    open_round,
+)
+
+NOW = "2026-03-01T10:19:20+00:00"
+LATER = "2026-03-01T11:00:00+00:00"
+
+_SAID = structs.replace(
+    coordinator(), health="ok", health_why="all is well", as_of="2026-03-01T10:19:00+00:00"
+)
+_CLOSED = structs.replace(open_round(), open=False)
+_LOST = ClientsPage(
+    online=names("ann"),
+    away=names("bob", "cat", "dan", "eve"),
+    hindered={},
+    quarantined={ClientId("ann"): Quarantined(until="2026-03-01T14:05:00+00:00", why="noise")},
+)
+
+
+def _measured(*values: float, metric: str = "accuracy") -> HistoryPage:
+    lines = []
+    for number, value in enumerate(values, 1):
+        told = line(number, 0.5)
+        assert told.figures is not None
+        told = structs.replace(told, figures=structs.replace(told.figures, metrics={metric: value}))
+        lines.append(told)
+    return HistoryPage(rounds=lines)
+
+
+_KEPT = HistoryPage(rounds=[line(number, outcome="kept") for number in range(1, 6)])
+
+CASES: dict[str, tuple[dict[str, Page], str]] = {
+    "nothing": ({"model": model()}, NOW),
+    "mid round": (mid_round(), NOW),
+    "a ward": (ward.pages(), NOW),
+    "overdue": (ward.pages(), LATER),
+    "overdue for days": (ward.pages(), "2026-03-04T12:00:00+00:00"),
+    "says it is well": ({**mid_round(), "coordinator": _SAID}, NOW),
+    "silent": ({"coordinator": _SAID, "round": _CLOSED}, LATER),
+    "finished long ago": (
+        {"coordinator": structs.replace(_SAID, state="finished"), "round": _CLOSED},
+        LATER,
+    ),
+    "stopped": ({"coordinator": structs.replace(_SAID, state="stopped")}, NOW),
+    "in trouble": (
+        {"coordinator": structs.replace(_SAID, health="trouble", health_why="nobody answers")},
+        NOW,
+    ),
+    "of before, waiting": (
+        {"coordinator": structs.replace(coordinator("waiting for 2 clients"), state="waiting")},
+        NOW,
+    ),
+    "of before, without models": ({"coordinator": coordinator(), "history": _KEPT}, NOW),
+    "of before, finished": (
+        {"coordinator": structs.replace(coordinator(), state="finished")},
+        NOW,
+    ),
+    "many lost": ({**mid_round(), "clients": _LOST}, NOW),
+    "counts of many": ({"coordinator": coordinator(known=5000)}, NOW),
+    "some measured otherwise": (
+        {
+            "history": HistoryPage(
+                rounds=[
+                    *_measured(2.0, metric="loss").rounds,
+                    *(
+                        structs.replace(one, round=RoundId(one.round + 1))
+                        for one in _measured(0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5).rounds
+                    ),
+                ]
+            )
+        },
+        NOW,
+    ),
+    "improves": ({"history": _measured(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)}, NOW),
+    "does not": ({"history": _measured(0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)}, NOW),
+    "loss falls": ({"history": _measured(9, 8, 7, 6, 5, 4, metric="loss")}, NOW),
+    "loss rises": ({"history": _measured(12, 108, 7, 6, 50, 4000, 8e-5, metric="loss")}, NOW),
+    "another metric": ({"history": _measured(*range(8), metric="mean_words")}, NOW),
+}
+
+_ASKED = """
+(async () => {
+  const [{ Board }, { health, missing, trend }] =
+    await Promise.all([import("/board.js"), import("/health.js")]);
+  return %s.map(([pages, now]) => {
+    const board = new Board("ward-7"), at = Date.parse(now);
+    for (const [name, text] of pages) board.take(name, new TextEncoder().encode(text), true, at);
+    const link = { isUp: true, isNew: false, sentence: "" };
+    const told = [health(board, link, at), missing(board), trend(board)];
+    return told.map(({ state, sentence }) => [state, sentence]);
+  });
+})()
+"""
+
+
+@pytest.mark.broker
+def test_terminal_and_browser_answer_alike(
+    browser: Tab, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    cases = [
+        [[[name, encode(page).decode()] for name, page in pages.items()], now]
+        for pages, now in CASES.values()
+    ]
+    words = ("--federation", federation_name)
+    with dashboard(tmp_path, mosquitto_broker.url, *words) as url:
+        browser.go("about:blank")
+        browser.go(url)
+        told: list[Any] = browser.settled(_ASKED % json.dumps(cases))
+    for (name, (pages, now)), in_browser in zip(CASES.items(), told, strict=True):
+        in_terminal = [list(one) for one in verdict.answers(board_of(pages), now)]
+        if "coordinator" not in pages:
+            # What the link says stands in the sentence's place.
+            in_terminal[0][1] = in_browser[0][1] = ""
+        assert in_terminal == in_browser, name

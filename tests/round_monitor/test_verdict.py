@@ -1,0 +1,114 @@
+"""What every view shows first: is it healthy, who is missing, does the model still improve?"""
+
+import pytest
+from msgspec import structs
+
+from fedmqtt.status_pages import ClientsPage, CoordinatorPage, HistoryPage, Page, Quarantined
+from fedmqtt.topics import ClientId
+from round_monitor import verdict
+from round_monitor.board import Board
+from tests.round_monitor.pages import board_of, coordinator, line, mid_round, names, open_round
+
+NOW = "2026-03-01T10:17:00+00:00"
+PAGE = structs.replace(
+    coordinator(), health="ok", health_why="all is well", as_of="2026-03-01T10:15+00:00"
+)
+
+
+def _with(page: CoordinatorPage, **others: Page) -> Board:
+    return board_of({**mid_round(), "coordinator": page, **others})
+
+
+def test_it_is_what_the_coordinator_says() -> None:
+    assert verdict.health(_with(PAGE), NOW) == ("ok", "all is well")
+    troubled = structs.replace(PAGE, health="trouble", health_why="nobody answers")
+    assert verdict.health(_with(troubled), NOW) == ("trouble", "nobody answers")
+
+
+def test_one_that_is_silent_for_minutes_is_trouble() -> None:
+    told = verdict.health(_with(PAGE), "2026-03-01T10:19:30+00:00")
+    assert told.state == "trouble"
+    assert told.sentence.startswith("Nothing from the coordinator for 4 min 30 s: it is gone")
+
+
+def test_once_it_is_heard_its_silence_is_counted_by_our_own_clock() -> None:
+    board = _with(PAGE)
+    board.heard_at = "2026-03-01T10:19:00+00:00"
+    assert verdict.health(board, "2026-03-01T10:19:30+00:00").state == "ok"
+    assert verdict.health(board.copy(), "2026-03-01T10:19:30+00:00").state == "ok"
+
+
+def test_a_round_that_should_have_closed_is_trouble() -> None:
+    late = "2026-03-01T10:20:{:02}+00:00"
+    page = structs.replace(PAGE, as_of=late.format(0))
+    assert verdict.health(_with(page), late.format(10)).state == "ok"
+    told = verdict.health(_with(page), late.format(11))
+    assert told.state == "trouble"
+    assert told.sentence.startswith("Round 3 should have closed 11 s ago")
+
+
+def test_one_that_is_done_may_be_silent_and_one_that_stopped_is_trouble() -> None:
+    closed = structs.replace(open_round(), open=False)
+    done = structs.replace(PAGE, state="finished")
+    later = "2026-03-02T10:15:00+00:00"
+    assert verdict.health(_with(done, round=closed), later) == ("ok", "all is well")
+    stopped = structs.replace(PAGE, state="stopped", says="stopped after round 3")
+    told = verdict.health(_with(stopped, round=closed), later)
+    assert told == ("trouble", "The coordinator has stopped: stopped after round 3")
+
+
+def test_one_of_before_is_judged_by_its_last_rounds() -> None:
+    old = structs.replace(PAGE, health_why="", as_of="")
+    assert verdict.health(_with(old), NOW) == ("ok", old.says)
+    kept = HistoryPage(rounds=[line(number, outcome="kept") for number in range(1, 6)])
+    told = verdict.health(_with(old, history=kept), NOW)
+    assert told == ("trouble", "None of the last 5 rounds made a new model: cohort complete")
+    waits = structs.replace(old, state="waiting", says="waiting for clients")
+    assert verdict.health(_with(waits), NOW) == ("waiting", "waiting for clients")
+
+
+def test_without_a_broker_it_waits_at_first_and_is_trouble_later() -> None:
+    assert verdict.health(Board(), NOW, "connecting").state == "waiting"
+    assert verdict.health(_with(PAGE), NOW, "no connection") == ("trouble", "no connection")
+    assert verdict.health(Board(), NOW).state == "waiting"
+
+
+def test_who_is_missing_is_named_with_the_reason() -> None:
+    told = verdict.missing(_with(PAGE))
+    assert told.state == "waiting"
+    assert told.sentence == (
+        "1 away (eve), 1 cannot take part (hal), 1 rejected (cat); 7 of 8 clients online"
+    )
+
+
+def test_nobody_missing_is_good_and_more_than_half_is_trouble() -> None:
+    closed = structs.replace(open_round(), open=False)
+    there = ClientsPage(online=names("ann", "bob"), away=[], hindered={})
+    whole = structs.replace(PAGE, clients_online=2, clients_known=2)
+    board = _with(whole, round=closed, clients=there)
+    assert verdict.missing(board) == ("ok", "Nobody: 2 of 2 clients online")
+    few = structs.replace(PAGE, clients_online=1, clients_known=3)
+    lost = ClientsPage(
+        online=names("ann"),
+        away=names("bob", "cat"),
+        hindered={},
+        quarantined={ClientId("ann"): Quarantined(until="", why="noise")},
+    )
+    told = verdict.missing(_with(few, round=closed, clients=lost))
+    assert told == ("trouble", "2 away (bob, cat), 1 in quarantine (ann); 1 of 3 clients online")
+    assert verdict.missing(Board()).state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "says"),
+    [
+        ([], "waiting", "Not measured so far"),
+        ([0.5], "ok", "accuracy 0.500, after 0 rounds"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "ok", "Yes: accuracy 0.600; the best of the last 5"),
+        ([0.7, 0.2, 0.3, 0.4, 0.5, 0.6], "waiting", "No: accuracy 0.600; the best was 0.700 at"),
+    ],
+)
+def test_whether_the_model_improves(values: list[float], state: str, says: str) -> None:
+    lines = [line(number, value) for number, value in enumerate(values, 1)]
+    told = verdict.trend(board_of({"history": HistoryPage(rounds=lines)}))
+    assert told.state == state and told.sentence.startswith(says)

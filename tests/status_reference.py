@@ -1,0 +1,208 @@
+"""Writes docs/status.md and docs/schema from the code: `python -m tests.status_reference`.
+
+Types and docstrings are those of `fedmqtt/status_pages.py` and `round_monitor/standing.py`. The
+examples are pages that a real coordinator published:
+`pytest tests/test_status_topics.py --rewrite` keeps new ones.
+"""
+
+import ast
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from fedmqtt import status_pages
+from fedmqtt.status_pages import PAGES, ClientPage, Page
+from round_monitor import standing
+from round_monitor.standing import Standing
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMAS = ROOT / "docs" / "schema" / "status"
+EXAMPLES = SCHEMAS / "examples"
+STANDING = ROOT / "docs" / "schema" / "watch.json"
+"""The schema of what `fedmqtt watch --once --json` prints."""
+REFERENCE = ROOT / "docs" / "status.md"
+INTRODUCTION = ROOT / "docs" / "status-introduction.md"
+
+KINDS: dict[str, type[Page]] = {**PAGES, "client": ClientPage}
+"""By the name of the schema's file."""
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_LONG_TEXT = 160
+"""Of an example: longer texts and lists are shortened for people."""
+_LONG_LIST = 6
+
+
+class Described(NamedTuple):
+    docstring: str
+    fields: dict[str, tuple[str, str]]
+    """By name: type in words, docstring."""
+
+
+def files() -> dict[Path, str]:
+    """All that this writes."""
+    schemas = {SCHEMAS / f"{name}.json": schema_text(kind) for name, kind in KINDS.items()}
+    return {**schemas, STANDING: schema_text(Standing), REFERENCE: reference()}
+
+
+def kind_of(page: str) -> str:
+    """The name of the schema for what lies at `status/<page>`."""
+    return "client" if page.startswith(status_pages.CLIENT_PAGES) else page
+
+
+def schema(kind: type[Struct]) -> dict[str, Any]:
+    """JSON Schema of one page, or of all of them together, with the docstrings in it."""
+    made = msgspec.json.schema(kind)
+    described = _described()
+    for name, definition in made["$defs"].items():
+        for field, told in definition.get("properties", {}).items():
+            told["description"] = _unwrapped(described[name].fields[field][1])
+        definition["description"] = _unwrapped(described[name].docstring)
+    return {"$schema": _DRAFT, **made}
+
+
+def schema_text(kind: type[Struct]) -> str:
+    return json.dumps(schema(kind), indent=2, ensure_ascii=False) + "\n"
+
+
+def reference() -> str:
+    parts = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
+    parts += [_section(name, kind) for name, kind in KINDS.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, kind: type[Page]) -> str:
+    topic = "status/client/<id>" if name == "client" else f"status/{name}"
+    lines = [f"## `{topic}`", "", _unwrapped(_described()[kind.__name__].docstring), ""]
+    lines += [f"[Schema](schema/status/{name}.json)", ""]
+    lines += _table(kind.__name__)
+    for nested in _nested(kind.__name__):
+        lines += ["", f"**{nested}**: {_unwrapped(_described()[nested].docstring)}", ""]
+        lines += _table(nested)
+    example = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    lines += ["", "From a real run:", "", "```json"]
+    lines += [json.dumps(_shortened(example), indent=2, ensure_ascii=False), "```"]
+    return "\n".join(lines)
+
+
+def _table(name: str) -> list[str]:
+    rows = [
+        f"| `{field}` | {what} | {_unwrapped(told)} |"
+        for field, (what, told) in _described()[name].fields.items()
+    ]
+    return ["| field | type | what it says |", "|---|---|---|", *rows]
+
+
+def _nested(name: str, seen: tuple[str, ...] = ()) -> list[str]:
+    """The structs in a page, each once, in the order in which they are met."""
+    found: list[str] = []
+    for what, _ in _described()[name].fields.values():
+        for other in _described():
+            if f"[{other}]" in what and other not in (*seen, *found, name):
+                found += [other, *_nested(other, (*seen, *found, name, other))]
+    return found
+
+
+def _shortened(value: Any) -> Any:
+    match value:
+        case str() if len(value) > _LONG_TEXT:
+            return value[:_LONG_TEXT] + " …"
+        case list() if len(value) > _LONG_LIST:
+            return [*(_shortened(one) for one in value[:_LONG_LIST]), "…"]
+        case list():
+            return [_shortened(one) for one in value]
+        case dict():
+            return {key: _shortened(one) for key, one in value.items()}
+        case _:
+            return value
+
+
+def _unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+@cache
+def _described() -> dict[str, Described]:
+    """Every struct of the pages' module, and of what holds all pages, as the source has it."""
+    sources = [Path(str(module.__file__)) for module in (status_pages, standing)]
+    nodes = [node for path in sources for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    aliases = {
+        target.id: node.value
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name)
+    }
+    structs = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    names = {node.name for node in structs}
+    return {
+        node.name: Described(
+            ast.get_docstring(node) or "",
+            {field: (_type(kind, aliases, names), told) for field, kind, told in _fields(node)},
+        )
+        for node in structs
+    }
+
+
+def _fields(struct: ast.ClassDef) -> list[tuple[str, ast.expr, str]]:
+    found = []
+    for node, following in zip(struct.body, [*struct.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            told = ""
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                told = str(following.value.value)
+            found.append((node.target.id, node.annotation, told))
+    return found
+
+
+_WORDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "None": "null",
+    "ClientId": "client",
+    "RoundId": "round",
+}
+
+
+def _type(kind: ast.expr, aliases: dict[str, ast.expr], names: set[str]) -> str:
+    """In words: `dict[ClientId, str]` is "text by client"."""
+
+    def words(part: ast.expr) -> str:
+        return _type(part, aliases, names)
+
+    match kind:
+        case ast.Name(id=name) if name in names:
+            return f"[{name}]"
+        case ast.Name(id=name) if name in aliases:
+            return words(aliases[name])
+        case ast.Name(id=name):
+            return _WORDS[name]
+        case ast.Constant(value=None):
+            return "null"
+        case ast.BinOp(left=left, right=right):
+            return f"{words(left)}, or {words(right)}"
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=choices)):
+            return ", ".join(f"`{ast.literal_eval(one)}`" for one in choices)
+        case ast.Subscript(value=ast.Name(id="list"), slice=one):
+            return f"list of {words(one)}"
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[one, _])):
+            return f"list of {words(one)}"
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, value])):
+            return f"{words(value)} by {words(key)}"
+        case _:
+            raise AssertionError(f"say in words what {ast.unparse(kind)} is")
+
+
+def main() -> int:
+    SCHEMAS.mkdir(parents=True, exist_ok=True)
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
