@@ -1,19 +1,21 @@
 """Devices with keys and keyholders, played in the test's own process, for a coordinator that masks.
 
-keys = Keys("kh-a", "kh-b", "kh-c")
-with Room(url, federation, seals=keys) as room:
-    holders = keyholders(room, keys)
-    with room.coordinating(..., trust=keys.trust) as coordinator:
-        answer(guest, keys, offer, [1.0, 0.0])
-        holders["kh-a"].answer()
+keys = Keys(federation, *HOLDERS)
+with masked_rounds(config, keys, folder) as (room, guests, holders, running):
+    answer(guests[0], keys, guests[0].offered(1), CHANGES["ann"])
+    holders["kh-a"].answer()
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import structs
 
+from coordinator.config import FederationConfig
 from coordinator.trust import Trust
 from fedmqtt import codec_chance, messages, signing
 from fedmqtt.envelope import Seal
@@ -32,8 +34,12 @@ from fedmqtt.messages import (
     Update,
 )
 from fedmqtt.topics import Address, ClientId, PresenceOf
-from tests.coordinator.guests import Guest, Room, update
+from tests.coordinator.guests import Guest, Room, Running, update, zeros
 from tests.spoiled import spoiled
+
+HOLDERS = ("kh-a", "kh-b", "kh-c")
+CHANGES = {"ann": [0.5, -0.25, 0.125], "bob": [0.25, 0.75, -0.5], "cat": [0.75, 0.5, -0.125]}
+MEAN = np.mean(list(CHANGES.values()), axis=0)
 
 
 class _Onlooker:
@@ -224,6 +230,31 @@ class HonestKeyholder:
 
 def keyholders(room: Room, keys: Keys, *names: str) -> dict[str, HonestKeyholder]:
     return {name: HonestKeyholder(room, keys, name) for name in names}
+
+
+class Met(NamedTuple):
+    room: Room
+    guests: list[Guest]
+    holders: dict[str, HonestKeyholder]
+    running: Running
+
+
+@contextmanager
+def masked_rounds(
+    config: FederationConfig,
+    keys: Keys,
+    folder: Path,
+    clients: Sequence[str] = tuple(CHANGES),
+    holders: Sequence[str] = HOLDERS,
+    size: int = 3,
+) -> Iterator[Met]:
+    """Clients that train, keyholders that are there, and a coordinator with a model of `size`
+    numbers, for as long as the block lasts or until its rounds are done."""
+    with Room(config.broker.url, keys.federation, seals=keys) as room:
+        guests = room.guests(*clients, purposes=("train",))
+        there = keyholders(room, keys, *holders)
+        with room.coordinating(config, zeros(size), folder, trust=keys.trust) as running:
+            yield Met(room, guests, there, running)
 
 
 def masked_update(

@@ -17,9 +17,9 @@ from fedmqtt import settings
 from fedmqtt.messages import Offer, Open
 from tests.coordinator.guests import Guest, Room, zeros
 from tests.coordinator.masked_coordinator import Told
-from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
+from tests.coordinator.masked_room import HOLDERS, Keys, answer, keyholders, masked_update
 from tests.coordinator.test_asynchronous import invited
-from tests.coordinator.test_masked_rounds import HOLDERS, config
+from tests.coordinator.test_masked_rounds import config
 from tests.coordinator.test_restart import back, kill
 from tests.programs import Program, running
 

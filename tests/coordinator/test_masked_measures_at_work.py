@@ -16,8 +16,16 @@ from fedmqtt.messages import Measures
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId
 from tests.coordinator.guests import Room, Running, zeros
-from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
-from tests.coordinator.test_masked_rounds import CHANGES, HOLDERS, MEAN, config, model
+from tests.coordinator.masked_room import (
+    CHANGES,
+    HOLDERS,
+    MEAN,
+    Keys,
+    answer,
+    keyholders,
+    masked_update,
+)
+from tests.coordinator.test_masked_rounds import config, model
 
 pytestmark = pytest.mark.broker
 

@@ -22,9 +22,9 @@ from fedmqtt.messages import Offer
 from tests.coordinator import masked_room
 from tests.coordinator.guests import Guest, Room
 from tests.coordinator.masked_coordinator import Told
-from tests.coordinator.masked_room import HonestKeyholder, Keys, keyholders
+from tests.coordinator.masked_room import CHANGES, HOLDERS, HonestKeyholder, Keys, keyholders
 from tests.coordinator.test_masked_measures_at_work import EVALUATION, MEASURED
-from tests.coordinator.test_masked_rounds import CHANGES, HOLDERS, config
+from tests.coordinator.test_masked_rounds import config
 from tests.coordinator.test_restart import back, kill
 from tests.programs import Program, running
 

@@ -17,14 +17,19 @@ from coordinator.config import FederationConfig, Privacy
 from fedmqtt import signing
 from fedmqtt.messages import Offer, Opened, encode
 from tests.coordinator.guests import Guest, Room, Running, federation_config, zeros
-from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
+from tests.coordinator.masked_room import (
+    CHANGES,
+    HOLDERS,
+    MEAN,
+    Keys,
+    answer,
+    keyholders,
+    masked_rounds,
+    masked_update,
+)
 from tests.coordinator.test_restart import send_in_chunks
 
 pytestmark = pytest.mark.broker
-
-HOLDERS = ("kh-a", "kh-b", "kh-c")
-CHANGES = {"ann": [0.5, -0.25, 0.125], "bob": [0.25, 0.75, -0.5], "cat": [0.75, 0.5, -0.125]}
-MEAN = np.mean(list(CHANGES.values()), axis=0)
 
 
 @pytest.fixture
@@ -65,19 +70,16 @@ def model(running: Running) -> Any:
 def test_the_sum_is_opened_and_nothing_is_told_of_a_single_client(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            offer = answer_all(guests, keys)
-            assert offer.masking is not None
-            assert [(one.name, one.place, one.key.number) for one in offer.masking.keyholders] == [
-                ("kh-a", 0, 1),
-                ("kh-b", 1, 1),
-                ("kh-c", 2, 1),
-            ]
-            lists = [holder.answer() for holder in holders.values()]
-            room.ended(running)
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        offer = answer_all(guests, keys)
+        assert offer.masking is not None
+        assert [(one.name, one.place, one.key.number) for one in offer.masking.keyholders] == [
+            ("kh-a", 0, 1),
+            ("kh-b", 1, 1),
+            ("kh-c", 2, 1),
+        ]
+        lists = [holder.answer() for holder in holders.values()]
+        room.ended(running)
         page = room.page("clients")
     # Each sends the sum of one seed: no two of the same.
     assert sorted(seed for one in lists for seed in one.seeds) == [0, 1, 2]
@@ -90,37 +92,36 @@ def test_the_sum_is_opened_and_nothing_is_told_of_a_single_client(
 
 
 def test_one_keyholder_may_be_away_and_two_may_not(url: str, keys: Keys, tmp_path: Path) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, "kh-a")
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            page = room.page("coordinator", lambda page: "waiting for keyholders" in page.says)
-            assert "kh-b (never seen), kh-c (never seen)" in page.says
-            assert page.keyholders == {"kh-a": "ready", "kh-b": "never seen", "kh-c": "never seen"}
-            assert not any(guests[0].offers)
-            holders |= keyholders(room, keys, "kh-c")
-            offer = answer_all(guests, keys)
-            assert offer.masking is not None
-            assert [one.place for one in offer.masking.keyholders] == [0, 2]
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
-            room.page("coordinator", lambda page: page.unconfirmed == [1])
+    with masked_rounds(config(url, keys), keys, tmp_path, holders=("kh-a",)) as (
+        room,
+        guests,
+        holders,
+        running,
+    ):
+        page = room.page("coordinator", lambda page: "waiting for keyholders" in page.says)
+        assert "kh-b (never seen), kh-c (never seen)" in page.says
+        assert page.keyholders == {"kh-a": "ready", "kh-b": "never seen", "kh-c": "never seen"}
+        assert not any(guests[0].offers)
+        holders |= keyholders(room, keys, "kh-c")
+        offer = answer_all(guests, keys)
+        assert offer.masking is not None
+        assert [one.place for one in offer.masking.keyholders] == [0, 2]
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
+        room.page("coordinator", lambda page: page.unconfirmed == [1])
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
 def test_weights_by_samples_are_under_the_mask(url: str, keys: Keys, tmp_path: Path) -> None:
     chosen = config(url, keys, {"weight_max": 8, "samples_max": 80})
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
-            offer = guests[0].offered(1)
-            for guest, samples in zip(guests, (10, 20, 1000), strict=True):
-                answer(guest, keys, offer, CHANGES[guest.client], samples)
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
+    with masked_rounds(chosen, keys, tmp_path) as (room, guests, holders, running):
+        offer = guests[0].offered(1)
+        for guest, samples in zip(guests, (10, 20, 1000), strict=True):
+            answer(guest, keys, offer, CHANGES[guest.client], samples)
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
     wanted = np.average(list(CHANGES.values()), axis=0, weights=[1, 2, 8])
     np.testing.assert_allclose(model(running), wanted, atol=1e-4)
     (record,) = running.records
@@ -131,41 +132,36 @@ def test_who_is_silent_is_replaced_by_another_that_holds_the_seed(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
     chosen = config(url, keys, {"keyholder_timeout_s": 0.2})
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys)
-            silent = holders["kh-b"].next_list()
-            holders["kh-a"].answer()
-            holders["kh-c"].answer()
-            again = [one for one in ("kh-a", "kh-c") if one != "kh-b"]
-            room.wait(lambda: any(holders[one].guest.has_list for one in again))
-            (asked,) = (holders[one] for one in again if holders[one].guest.has_list)
-            further = asked.answer()
-            assert further.digest == silent.digest and set(silent.seeds) == set(further.seeds)
-            room.ended(running)
+    with masked_rounds(chosen, keys, tmp_path) as (room, guests, holders, running):
+        answer_all(guests, keys)
+        silent = holders["kh-b"].next_list()
+        holders["kh-a"].answer()
+        holders["kh-c"].answer()
+        again = [one for one in ("kh-a", "kh-c") if one != "kh-b"]
+        room.wait(lambda: any(holders[one].guest.has_list for one in again))
+        (asked,) = (holders[one] for one in again if holders[one].guest.has_list)
+        further = asked.answer()
+        assert further.digest == silent.digest and set(silent.seeds) == set(further.seeds)
+        room.ended(running)
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
 def test_who_is_back_is_asked_again_and_not_who_publishes_keys(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        first, *others = keyholders(room, keys, *HOLDERS).values()
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys)
-            whole = first.next_list()
-            # As for a key in the place of the one that it is using; and then over a new connection.
-            first.come()
-            first.come("2")
-            assert first.next_list() == whole
-            first.guest.say(first.answer_to(whole), number=whole.round)
-            assert first.guest.receipt().accepted
-            for holder in others:
-                holder.answer()
-            room.ended(running)
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        first, *others = holders.values()
+        answer_all(guests, keys)
+        whole = first.next_list()
+        # As for a key in the place of the one that it is using; and then over a new connection.
+        first.come()
+        first.come("2")
+        assert first.next_list() == whole
+        first.guest.say(first.answer_to(whole), number=whole.round)
+        assert first.guest.receipt().accepted
+        for holder in others:
+            holder.answer()
+        room.ended(running)
         assert not first.guest.has_list
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
@@ -173,15 +169,12 @@ def test_who_is_back_is_asked_again_and_not_who_publishes_keys(
 def test_where_all_refuse_the_model_is_kept_and_the_reason_told(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys)
-            holders["kh-a"].refuse("3 clients, fewer than 50")
-            holders["kh-b"].refuse("3 clients, fewer than 50")
-            room.ended(running)
-            page = room.page("coordinator", lambda page: len(page.keyholder_faults) == 2)
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        answer_all(guests, keys)
+        holders["kh-a"].refuse("3 clients, fewer than 50")
+        holders["kh-b"].refuse("3 clients, fewer than 50")
+        room.ended(running)
+        page = room.page("coordinator", lambda page: len(page.keyholder_faults) == 2)
     assert page.keyholder_faults[0] == ("kh-a opens no sum of round 1: 3 clients, fewer than 50")
     (record,) = running.records
     assert record.outcome == "kept"
@@ -192,23 +185,20 @@ def test_where_all_refuse_the_model_is_kept_and_the_reason_told(
 def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys)
-            holders["kh-b"].answer(lie=1000)
-            holders["kh-a"].answer()
-            holders["kh-c"].answer()
-            # What kh-b was to send: it is the one of whom both others say otherwise.
-            room.wait(lambda: any(holders[one].guest.has_list for one in ("kh-a", "kh-c")))
-            for name in ("kh-a", "kh-c"):
-                if holders[name].guest.has_list:
-                    holders[name].answer()
-            room.ended(running)
-            page = room.page(
-                "coordinator", lambda page: any("gave" in one for one in page.keyholder_faults)
-            )
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        answer_all(guests, keys)
+        holders["kh-b"].answer(lie=1000)
+        holders["kh-a"].answer()
+        holders["kh-c"].answer()
+        # What kh-b was to send: it is the one of whom both others say otherwise.
+        room.wait(lambda: any(holders[one].guest.has_list for one in ("kh-a", "kh-c")))
+        for name in ("kh-a", "kh-c"):
+            if holders[name].guest.has_list:
+                holders[name].answer()
+        room.ended(running)
+        page = room.page(
+            "coordinator", lambda page: any("gave" in one for one in page.keyholder_faults)
+        )
     assert page.keyholder_faults[-1] == (
         "kh-b gave other sums of masks in round 1 than those that fit its answers"
     )
@@ -231,19 +221,16 @@ def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
 def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
     url: str, keys: Keys, tmp_path: Path, wrong: dict[str, Any], reason: str
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            offer = guests[0].offered(1)
-            guests[0].say(masked_update(keys, "ann", offer, CHANGES["ann"], **wrong))
-            receipt = guests[0].receipt()
-            assert not receipt.accepted and reason in receipt.reason, receipt
-            # What it sends then counts.
-            answer_all(guests, keys)
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        offer = guests[0].offered(1)
+        guests[0].say(masked_update(keys, "ann", offer, CHANGES["ann"], **wrong))
+        receipt = guests[0].receipt()
+        assert not receipt.accepted and reason in receipt.reason, receipt
+        # What it sends then counts.
+        answer_all(guests, keys)
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
@@ -251,28 +238,25 @@ def test_a_sum_that_was_opened_by_ones_word_alone_is_told_of_until_another_confi
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
     chosen = config(url, keys, {"keyholder_timeout_s": 0.2}, count=2)
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys)
-            silent = holders["kh-c"].next_list()
-            for name in ("kh-a", "kh-b"):
+    with masked_rounds(chosen, keys, tmp_path) as (room, guests, holders, running):
+        answer_all(guests, keys)
+        silent = holders["kh-c"].next_list()
+        for name in ("kh-a", "kh-b"):
+            holders[name].answer()
+        asked = [holders[name].guest for name in ("kh-a", "kh-b")]
+        room.wait(lambda: any(one.has_list for one in asked))
+        for name in ("kh-a", "kh-b"):
+            if holders[name].guest.has_list:
                 holders[name].answer()
-            asked = [holders[name].guest for name in ("kh-a", "kh-b")]
-            room.wait(lambda: any(one.has_list for one in asked))
-            for name in ("kh-a", "kh-b"):
-                if holders[name].guest.has_list:
-                    holders[name].answer()
-            guests[0].offered(2)
-            room.page("coordinator", lambda page: page.unconfirmed == [1])
-            holders["kh-c"].guest.say(holders["kh-c"].answer_to(silent))
-            assert holders["kh-c"].guest.receipt().accepted
-            room.page("coordinator", lambda page: page.round == 2 and not page.unconfirmed)
-            answer_all(guests, keys, number=2)
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
+        guests[0].offered(2)
+        room.page("coordinator", lambda page: page.unconfirmed == [1])
+        holders["kh-c"].guest.say(holders["kh-c"].answer_to(silent))
+        assert holders["kh-c"].guest.receipt().accepted
+        room.page("coordinator", lambda page: page.round == 2 and not page.unconfirmed)
+        answer_all(guests, keys, number=2)
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
 
 
 def test_large_sums_come_in_chunks_as_answers_do(url: str, keys: Keys, tmp_path: Path) -> None:
@@ -320,22 +304,17 @@ def test_large_answers_are_known_by_who_signed_their_announcement_also_after_a_r
 def test_what_another_key_masked_than_the_one_that_sends_it_is_refused(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            offer = guests[0].offered(1)
-            before = Keys(keys.federation, *HOLDERS)
-            guests[0].say(masked_update(before, "ann", offer, CHANGES["ann"]))
-            receipt = guests[0].receipt()
-            assert not receipt.accepted
-            assert receipt.reason == (
-                "the answer of ann is not what it signed, or not for this round"
-            )
-            answer_all(guests, keys)
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        offer = guests[0].offered(1)
+        before = Keys(keys.federation, *HOLDERS)
+        guests[0].say(masked_update(before, "ann", offer, CHANGES["ann"]))
+        receipt = guests[0].receipt()
+        assert not receipt.accepted
+        assert receipt.reason == ("the answer of ann is not what it signed, or not for this round")
+        answer_all(guests, keys)
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
@@ -386,16 +365,13 @@ def test_fewer_bytes_by_rotation_and_a_share_that_is_the_same_for_all(
     few = {"value_bits": 8, "rotate": True, "share": 0.5, "ranges": "fixed"}
     chosen = config(url, keys, few)
     change = np.full(size, 0.01, np.float32)
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust) as running:
-            offer = guests[0].offered(1)
-            for guest in guests:
-                answer(guest, keys, offer, change.tolist())
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
+    with masked_rounds(chosen, keys, tmp_path, size=size) as (room, guests, holders, running):
+        offer = guests[0].offered(1)
+        for guest in guests:
+            answer(guest, keys, offer, change.tolist())
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
     (record,) = running.records
     assert record.codecs["full"].bytes == 3 * (2048 * 10 // 8 + 12)
     found = model(running)
@@ -410,18 +386,15 @@ def test_ranges_follow_from_how_large_values_were_in_the_round_before(
     size = 4096
     chosen = config(url, keys, {"value_bits": 4, "rotate": True, "share": 0.5}, count=2)
     change = np.full(size, 0.01, np.float32)
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(chosen, zeros(size), tmp_path, trust=keys.trust) as running:
-            offers = []
-            for number in (1, 2):
-                offers.append(guests[0].offered(number))
-                for guest in guests:
-                    answer(guest, keys, offers[-1], change.tolist())
-                for holder in holders.values():
-                    holder.answer()
-            room.ended(running)
+    with masked_rounds(chosen, keys, tmp_path, size=size) as (room, guests, holders, running):
+        offers = []
+        for number in (1, 2):
+            offers.append(guests[0].offered(number))
+            for guest in guests:
+                answer(guest, keys, offers[-1], change.tolist())
+            for holder in holders.values():
+                holder.answer()
+        room.ended(running)
     first, second = (offer.masking for offer in offers)
     assert first is not None and second is not None
     # While nothing is known, finely; then by four times the root mean square.
@@ -462,22 +435,19 @@ def test_an_answer_by_a_revoked_key_is_refused_before_it_could_spoil_the_list(
 def test_an_answer_of_a_keyholder_that_is_none_is_named_and_others_are_asked(
     url: str, keys: Keys, tmp_path: Path, wrong: dict[str, Any], trouble: str
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys)
-            bad = holders["kh-a"]
-            bad.guest.say(structs.replace(bad.answer_to(bad.next_list()), **wrong))
-            assert not bad.guest.receipt().accepted
-            room.page("coordinator", lambda page: trouble in page.keyholder_faults)
-            for name in ("kh-b", "kh-c"):
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        answer_all(guests, keys)
+        bad = holders["kh-a"]
+        bad.guest.say(structs.replace(bad.answer_to(bad.next_list()), **wrong))
+        assert not bad.guest.receipt().accepted
+        room.page("coordinator", lambda page: trouble in page.keyholder_faults)
+        for name in ("kh-b", "kh-c"):
+            holders[name].answer()
+        room.wait(lambda: holders["kh-b"].guest.has_list or holders["kh-c"].guest.has_list)
+        for name in ("kh-b", "kh-c"):
+            if holders[name].guest.has_list:
                 holders[name].answer()
-            room.wait(lambda: holders["kh-b"].guest.has_list or holders["kh-c"].guest.has_list)
-            for name in ("kh-b", "kh-c"):
-                if holders[name].guest.has_list:
-                    holders[name].answer()
-            room.ended(running)
+        room.ended(running)
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
@@ -499,17 +469,14 @@ def test_nothing_of_a_single_client_is_in_the_runs_folder_or_on_the_broker(
     caplog.set_level(logging.DEBUG)
     planted = np.float32(0.123456789)
     seen = [planted.tobytes(), repr(float(planted))[:8].encode(), b"0.1234", b"98765"]
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*CHANGES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            offer = guests[0].offered(1)
-            for guest, change in zip(guests, (float(planted), 0.0, 0.0), strict=True):
-                answer(guest, keys, offer, [change] * 3, samples=98765)
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
-            told = b"".join(bytes(one.payload) for one in room.traffic)
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        offer = guests[0].offered(1)
+        for guest, change in zip(guests, (float(planted), 0.0, 0.0), strict=True):
+            answer(guest, keys, offer, [change] * 3, samples=98765)
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
+        told = b"".join(bytes(one.payload) for one in room.traffic)
     kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     log = caplog.text.encode()
     for where in (told, kept, log):

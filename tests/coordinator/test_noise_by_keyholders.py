@@ -23,14 +23,19 @@ from fedmqtt.privacy import clipping, gaussian
 from fedmqtt.status_pages import ModelPage
 from fedmqtt.topics import ClientId
 from tests.coordinator.guests import Guest, Room, federation_config, zeros
-from tests.coordinator.masked_room import HonestKeyholder, Keys, answer, keyholders
+from tests.coordinator.masked_room import (
+    CHANGES,
+    HOLDERS,
+    HonestKeyholder,
+    Keys,
+    answer,
+    keyholders,
+)
 from tests.coordinator.test_masked_restart import Federation
 from tests.coordinator.test_restart import back, kill
 
 pytestmark = pytest.mark.broker
 
-HOLDERS = ("kh-a", "kh-b", "kh-c")
-CHANGES = {"ann": [0.5, -0.25, 0.125], "bob": [0.25, 0.75, -0.5], "cat": [0.75, 0.5, -0.125]}
 MULTIPLIER, CLIP, DELTA = 2.0, 0.8, 1e-5
 """Bob's norm is 0.94, and cat's 0.91: above the clip norm."""
 

@@ -14,9 +14,17 @@ from coordinator import history
 from coordinator.config import FederationConfig, Limits
 from fedmqtt.messages import Open
 from tests.coordinator.guests import Guest, Room, zeros
-from tests.coordinator.masked_room import Keys, answer, keyholders
+from tests.coordinator.masked_room import (
+    CHANGES,
+    HOLDERS,
+    MEAN,
+    Keys,
+    answer,
+    keyholders,
+    masked_rounds,
+)
 from tests.coordinator.test_masked_restart import Federation
-from tests.coordinator.test_masked_rounds import CHANGES, HOLDERS, MEAN, config, model
+from tests.coordinator.test_masked_rounds import config, model
 from tests.coordinator.test_restart import kill
 
 pytestmark = pytest.mark.broker
@@ -55,17 +63,17 @@ def answer_all(
 def test_who_seals_nonsense_is_left_out_and_the_others_sum_is_opened_in_the_same_round(
     url: str, keys: Keys, tmp_path: Path, spoiled_for: Sequence[str]
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*NAMES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(of_four(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys, spoiled_for)
-            lists = [holder.answer() for holder in holders.values()]
-            room.ended(running)
-            page = room.page("coordinator", lambda page: page.state == "finished")
-            clients = room.page(
-                "clients", lambda page: "eve" in page.refused or len(spoiled_for) < 2
-            )
+    with masked_rounds(of_four(url, keys), keys, tmp_path, NAMES) as (
+        room,
+        guests,
+        holders,
+        running,
+    ):
+        answer_all(guests, keys, spoiled_for)
+        lists = [holder.answer() for holder in holders.values()]
+        room.ended(running)
+        page = room.page("coordinator", lambda page: page.state == "finished")
+        clients = room.page("clients", lambda page: "eve" in page.refused or len(spoiled_for) < 2)
     # All were shown the list that nobody opened, and were asked to open one without eve.
     assert all(len(holder.looked) == 1 for holder in holders.values())
     assert {entry.client for entry in holders["kh-a"].looked[0].entries} == set(NAMES)
@@ -86,19 +94,16 @@ def test_who_spoils_round_after_round_is_not_invited_any_more(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
     chosen = structs.replace(of_four(url, keys, count=2), limits=Limits(strikes=1))
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*NAMES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys, HOLDERS)
-            for holder in holders.values():
-                holder.answer()
-            second = guests[0].offered(2)
-            assert sorted(second.train) == sorted(CHANGES)
-            answer_all(guests[:3], keys, (), 2)
-            for holder in holders.values():
-                holder.answer()
-            room.ended(running)
+    with masked_rounds(chosen, keys, tmp_path, NAMES) as (room, guests, holders, running):
+        answer_all(guests, keys, HOLDERS)
+        for holder in holders.values():
+            holder.answer()
+        second = guests[0].offered(2)
+        assert sorted(second.train) == sorted(CHANGES)
+        answer_all(guests[:3], keys, (), 2)
+        for holder in holders.values():
+            holder.answer()
+        room.ended(running)
     first, second_record = running.records
     assert list(first.unfit) == ["eve"] and list(first.quarantined) == ["eve"]
     assert second_record.unfit == {} and second_record.outcome == "averaged"
@@ -108,13 +113,10 @@ def test_who_spoils_round_after_round_is_not_invited_any_more(
 def test_where_too_few_would_be_left_the_round_keeps_its_model_and_says_why(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*NAMES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
-        chosen = of_four(url, keys, quorum=4)
-        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys, HOLDERS)
-            room.ended(running)
+    chosen = of_four(url, keys, quorum=4)
+    with masked_rounds(chosen, keys, tmp_path, NAMES) as (room, guests, holders, running):
+        answer_all(guests, keys, HOLDERS)
+        room.ended(running)
     assert not any(holder.guest.has_list for holder in holders.values())
     (record,) = running.records
     assert record.outcome == "kept" and record.unfit == {}
@@ -128,21 +130,23 @@ def test_where_too_few_would_be_left_the_round_keeps_its_model_and_says_why(
 def test_a_keyholder_that_calls_everybody_unfit_costs_nothing_while_there_are_others(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*NAMES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
+    with masked_rounds(of_four(url, keys), keys, tmp_path, NAMES) as (
+        room,
+        guests,
+        holders,
+        running,
+    ):
         holders["kh-b"].finds = lambda whole: NAMES
-        with room.coordinating(of_four(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys, ())
-            holders["kh-b"].refuse("all of them: sealed nonsense")
-            holders["kh-a"].answer()
-            holders["kh-c"].answer()
-            room.wait(lambda: any(holders[one].guest.has_list for one in ("kh-a", "kh-c")))
-            for name in ("kh-a", "kh-c"):
-                if holders[name].guest.has_list:
-                    holders[name].answer()
-            room.ended(running)
-            assert not room.page("clients").refused
+        answer_all(guests, keys, ())
+        holders["kh-b"].refuse("all of them: sealed nonsense")
+        holders["kh-a"].answer()
+        holders["kh-c"].answer()
+        room.wait(lambda: any(holders[one].guest.has_list for one in ("kh-a", "kh-c")))
+        for name in ("kh-a", "kh-c"):
+            if holders[name].guest.has_list:
+                holders[name].answer()
+        room.ended(running)
+        assert not room.page("clients").refused
     (record,) = running.records
     assert (record.outcome, record.unfit) == ("averaged", {})
     wanted = np.mean([*CHANGES.values(), SPOILED], axis=0)
@@ -155,25 +159,22 @@ def test_what_is_said_too_late_of_the_list_that_was_looked_at_is_held_against_no
 ) -> None:
     four = {"cohort": 4, "quorum": 3, "clients_min": 3}
     chosen = config(url, keys, {"keyholder_timeout_s": 0.2}, **four)
-    with Room(url, keys.federation, seals=keys) as room:
-        guests = room.guests(*NAMES, purposes=("train",))
-        holders = keyholders(room, keys, *HOLDERS)
+    with masked_rounds(chosen, keys, tmp_path, NAMES) as (room, guests, holders, running):
         slow = holders["kh-c"]
         looks, parts = slow.guest.looks, list[Open]()
         slow.guest.looks = parts.append
-        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
-            answer_all(guests, keys, spoiled_for)
-            whole = slow.next_list()
-            looks(parts[0])
-            assert slow.looked[0].digest == parts[0].digest
-            assert (whole.digest == parts[0].digest) == (not spoiled_for)
-            # Others are asked for sums before one that was silent.
-            assert not whole.seeds
-            slow.guest.say(slow.answer_to(whole), number=whole.round)
-            for name in ("kh-a", "kh-b"):
-                holders[name].answer()
-            room.ended(running)
-            page = room.page("coordinator", lambda page: page.state == "finished")
+        answer_all(guests, keys, spoiled_for)
+        whole = slow.next_list()
+        looks(parts[0])
+        assert slow.looked[0].digest == parts[0].digest
+        assert (whole.digest == parts[0].digest) == (not spoiled_for)
+        # Others are asked for sums before one that was silent.
+        assert not whole.seeds
+        slow.guest.say(slow.answer_to(whole), number=whole.round)
+        for name in ("kh-a", "kh-b"):
+            holders[name].answer()
+        room.ended(running)
+        page = room.page("coordinator", lambda page: page.state == "finished")
     assert not [one for one in page.keyholder_faults if one.startswith("kh-c")]
     (record,) = running.records
     assert (record.outcome, record.in_sum) == ("averaged", 3 if spoiled_for else 4)
