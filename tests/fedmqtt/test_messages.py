@@ -77,6 +77,19 @@ MASKED = Masked(
     signature=b"s" * 64,
 )
 AUTHOR = b"d" * 32, b"t" * 64
+OFFER = Offer(
+    run=RUN,
+    round=ONE,
+    task="digits",
+    model=MODEL,
+    train=(ANN, BOB),
+    evaluate=(),
+    closes_in_s=60.0,
+    training=Training(),
+    codec="full",
+    lanes=4,
+    seed=7,
+)
 
 EXAMPLES: dict[str, AnyMessage] = {
     "offer": Offer(
@@ -98,46 +111,17 @@ EXAMPLES: dict[str, AnyMessage] = {
         slow_links=SlowLinks(below_kbps=256.0, codec="eden"),
         method=Method(sends="gradient", personal=("*.bn*", "head.*"), fine_tune_epochs=2),
     ),
-    "offer_by_sortition": Offer(
-        run=RUN,
-        round=ONE,
-        task="digits",
-        model=MODEL,
+    "offer_by_sortition": msgspec.structs.replace(
+        OFFER,
         train=(),
-        evaluate=(),
-        closes_in_s=60.0,
-        training=Training(),
-        codec="full",
-        lanes=4,
-        seed=7,
         sortition=Sortition(salt="7-aaaaaaaaaaaaaaaa", train=2**50, evaluate=EVERYBODY),
     ),
-    "offer_masked": Offer(
-        run=RUN,
-        round=ONE,
-        task="digits",
-        model=MODEL,
-        train=(ANN, BOB),
-        evaluate=(),
-        closes_in_s=60.0,
-        training=Training(),
-        codec="full",
-        lanes=4,
-        seed=7,
+    "offer_masked": msgspec.structs.replace(
+        OFFER,
         masking=MASKING,
     ),
-    "offer_noised": Offer(
-        run=RUN,
-        round=ONE,
-        task="digits",
-        model=MODEL,
-        train=(ANN, BOB),
-        evaluate=(),
-        closes_in_s=60.0,
-        training=Training(),
-        codec="full",
-        lanes=4,
-        seed=7,
+    "offer_noised": msgspec.structs.replace(
+        OFFER,
         masking=msgspec.structs.replace(
             MASKING,
             weight_max=1,
