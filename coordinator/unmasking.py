@@ -116,6 +116,8 @@ class Unmasking:
             self._places,
             self._tolerated,
             ledger.keys_used(),
+            # More than a cohort may wait where rounds are asynchronous.
+            answers_max=max(config.rounds.cohort, config.rounds.concurrency),
             for_several=masked_round.mixes_rounds(config),
         )
         self._masking: Masking | None = None
