@@ -9,6 +9,7 @@ run that is not finished, in the same round, with the answers it had.
 import argparse
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -455,7 +456,11 @@ def initial_model(config: FederationConfig, folder: Path) -> Model:
         [sys.executable, *words, "--out", str(out)], capture_output=True, text=True, check=False
     )
     if made.returncode != 0:
-        raise SettingsError(f"no initial model: {made.stderr.strip() or made.returncode}")
+        ended = made.stderr.strip() or f"the program that makes it ended with {made.returncode}"
+        if made.returncode < 0:
+            by = signal.Signals(-made.returncode).name
+            ended = f"the program that makes it was ended by {by}"
+        raise SettingsError(f"no initial model: {ended}")
     return checkpoint.load(out)
 
 

@@ -44,10 +44,16 @@ class Confirmation:
         if not self._left:
             return
         self._facts.unconfirmed.append(number)
-        _log.info(
+        asked = [place for place in rules.names if place not in state.digests]
+        held = seeds_of.held_by(rules.places, rules.tolerated)
+        awaited = {seed for place in asked for seed in held[place]} & self._left
+        # Where rounds are asynchronous there never is another, which is no news.
+        _log.log(
+            logging.INFO if awaited else logging.DEBUG,
             "round %d: one keyholder alone has told of the sums of masks %s: no other confirms them"
-            " until it answers too",
+            "%s",
             *(number, ", ".join(map(str, sorted(self._left)))),
+            " until it answers too" if awaited else "",
         )
 
     def told(self, client: ClientId, digests: Mapping[int, bytes]) -> None:

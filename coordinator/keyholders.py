@@ -25,11 +25,14 @@ class Keyholders:
         tolerated: int,
         used: Mapping[ClientId, int],
         *,
+        answers_max: int,
         for_several: bool = False,
     ) -> None:
-        """`used`: the number of each one's newest key that a round was opened with; `for_several`:
-        whether a key is for several lists, and no more keyholders are named than need be."""
+        """`used`: the number of each one's newest key that a round was opened with; `answers_max`:
+        of how many answers a sum is at the most; `for_several`: whether a key is for several lists,
+        and no more keyholders are named than need be."""
         self._for_several = for_several
+        self._answers_max = answers_max
         self._federation = federation
         self._keys = dict(pinned[:places])
         self._place = {name: place for place, name in enumerate(self._keys)}
@@ -38,6 +41,7 @@ class Keyholders:
         self._sessions: dict[ClientId, str] = {}
         """Of those that are there."""
         self._unused: dict[ClientId, tuple[RoundKey, ...]] = {}
+        self._floors: dict[ClientId, int] = {}
 
     def place(self, name: ClientId) -> int | None:
         return self._place.get(name)
@@ -50,6 +54,7 @@ class Keyholders:
         """It says that it is there, and its keys. What is wrong with them, if anything: those that
         it did not sign are not taken."""
         self._sessions[name] = presence.session
+        self._floors[name] = presence.floor
         good = tuple(
             key
             for key in presence.keys
@@ -107,15 +112,23 @@ class Keyholders:
     def _told(self, name: ClientId) -> str:
         if not self.is_there(name):
             return "away" if name in self._unused else "never seen"
+        if self._opens_none(name):
+            return (
+                f"it opens no sum of fewer than {self._floors[name]} answers, and a round has"
+                f" {self._answers_max} at most: start it with a lower --floor if that is right"
+            )
         if not self._is_ready(name):
             return "no unused round key"
         return "ready"
+
+    def _opens_none(self, name: ClientId) -> bool:
+        return self._floors[name] > self._answers_max
 
     def _is_ready(self, name: ClientId) -> bool:
         return self._next_key(name) is not None
 
     def _next_key(self, name: ClientId) -> RoundKey | None:
-        if not self.is_there(name):
+        if not self.is_there(name) or self._opens_none(name):
             return None
         used = self._used.get(name, 0)
         fresh = [key for key in self._unused[name] if key.number > used]

@@ -1292,7 +1292,9 @@ class Service:
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
         self._facts.last_round = status.closed_round(
-            status.open_round(before, self._rules, at), close
+            status.open_round(before, self._rules, at),
+            close,
+            is_sealed=self._unmasking is not None and close.outcome == "averaged",
         )
         drop = self._uploads.drop(at, lambda _client, number: self._may_count(number, close.round))
         self._send(drop)
@@ -1387,8 +1389,6 @@ class Service:
             return published_model.cut(made.result(), old.ref.chunk_bytes)
         except KeepModel as why:
             self._closing = replace(self._closing, outcome="kept", reason=str(why))
-            if self._facts.last_round is not None:
-                self._facts.last_round = status.closed_round(self._facts.last_round, self._closing)
             # They are used up with the others, and went into no model.
             self._left_out.update(self._closing.held)
             return old
@@ -1397,6 +1397,8 @@ class Service:
         """The round has come out like this; `model` is what the next one starts from."""
         close, self._closing = self._closing, None
         assert close is not None
+        if self._facts.last_round is not None:
+            self._facts.last_round = status.closed_round(self._facts.last_round, close)
         record = self._record(close)
         self._facts.participation.add(record)
         carried, learned = self._carried(), close.learned

@@ -25,6 +25,7 @@ from fedmqtt.status_pages import (
     HISTORY_ROUNDS,
     LISTED_CLIENTS,
     LISTED_LABELS,
+    OPENING,
     REFUSALS,
     STOPPED,
     ClientsPage,
@@ -191,8 +192,9 @@ def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> Ro
     )
 
 
-def closed_round(page: RoundPage, close: rounds.Close) -> RoundPage:
-    """The page of a round that was open a moment ago."""
+def closed_round(page: RoundPage, close: rounds.Close, *, is_sealed: bool = False) -> RoundPage:
+    """The page of a round that was open a moment ago. `is_sealed`: the sum of its answers is not
+    open yet, and may never be."""
     return structs.replace(
         page,
         open=False,
@@ -205,7 +207,7 @@ def closed_round(page: RoundPage, close: rounds.Close) -> RoundPage:
         declined=_explained(close.declined),
         rejected=_explained(close.rejected),
         surplus=_listed(close.surplus),
-        outcome=f"{close.outcome}: {close.reason}",
+        outcome=OPENING if is_sealed else f"{close.outcome}: {close.reason}",
     )
 
 
@@ -223,9 +225,10 @@ def _coordinator(
 ) -> CoordinatorPage:
     doing, says = _doing(state, roster, rules)
     next_step = _next_step(state, roster, rules, at)
-    if facts.waits_for and doing == "waiting":
+    if facts.waits_for and doing in ("waiting", "averaging"):
         says = facts.waits_for
-        next_step = f"{_named(state, rules)} opens when these keyholders are there"
+        what = f"{_named(state, rules)} opens" if doing == "waiting" else "that sum is opened"
+        next_step = f"{what} when these keyholders are there"
     if facts.stopped:
         doing, says = "stopped", f"stopped; starting it again goes on with {_named(state, rules)}"
         next_step = "nothing until somebody starts it again"

@@ -116,6 +116,8 @@ class Unmasking:
             self._places,
             self._tolerated,
             ledger.keys_used(),
+            # More than a cohort may wait where rounds are asynchronous.
+            answers_max=max(config.rounds.cohort, config.rounds.concurrency),
             for_several=masked_round.mixes_rounds(config),
         )
         self._masking: Masking | None = None
@@ -182,18 +184,30 @@ class Unmasking:
         self._loop.post(self.renew)
 
     def waits_for(self, at: Seconds) -> str:
-        """For whom the next round waits, in a sentence; nothing where it does not."""
+        """For which keyholders the next round, or the sum of the last one, waits, in a sentence;
+        nothing where it does not."""
         state, waits = self._state(), ""
         match state:
             case rounds.Waiting(past=rounds.Past(masking=None, deaf_since=None)):
                 if at >= state.opens_from and not self._greets:
                     waits = self._keyholders.waiting()
+            case rounds.Averaging() if self._current is not None:
+                if len(self._there(self._current)) <= self._tolerated:
+                    waits = self._sum_waits(self._current)
             case _:
                 pass
         if waits and waits != self._waits:
             _log.warning("%s", waits)
         self._waits = waits
         return waits
+
+    def _sum_waits(self, current: _Open) -> str:
+        names = current.rules.names.values()
+        away = [name for name in names if not self._keyholders.is_there(name)]
+        return (
+            f"the sum of round {current.whole.round} waits for keyholders:"
+            f" {self._tolerated + 1} of {self._places} are needed; away: {', '.join(away)}"
+        )
 
     # The end of a round
 

@@ -496,6 +496,8 @@ class Presence(Message, frozen=True, kw_only=True):
     could not read."""
     keys: Annotated[tuple[RoundKey, ...], Meta(max_length=ROUND_KEYS_MAX)] = ()
     """Of a keyholder: for rounds to come, the next one first."""
+    floor: Annotated[int, Meta(ge=0)] = 0
+    """Of a keyholder: the fewest answers of which it opens a sum, whatever a round's floor is."""
     activity: Activity | None = None
     """None: its program tells nothing of that."""
 

@@ -43,6 +43,9 @@ LISTED_LABELS = 20
 STOPPED = "stopped"
 """The outcome of a round that ended with its coordinator, and will go on with it."""
 
+OPENING = "its sum is asked of keyholders"
+"""The outcome of a round that takes no more answers: what comes of them is not known yet."""
+
 CLIENT_PAGES = "client/"
 """So begin the names of clients' own pages."""
 
@@ -157,7 +160,8 @@ class RoundPage(Page, frozen=True, kw_only=True):
     surplus: list[ClientId] = []
     """When closed: invited, and still at work when the round was complete without them."""
     outcome: str = ""
-    """When closed: averaged, kept or evaluated, and why it closed. STOPPED: it will go on."""
+    """When closed: averaged, kept or evaluated, and why it closed. STOPPED: it will go on. OPENING:
+    it takes no more answers, and what comes of them is not known yet."""
 
 
 class PacePage(Page, frozen=True, kw_only=True):

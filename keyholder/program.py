@@ -319,6 +319,7 @@ class Keyholder:
             session=self._own.token,
             program=f"fedmqtt {__version__}",
             keys=tuple(ahead[:AHEAD]),
+            floor=self._settings.floor,
         )
 
     # Lists

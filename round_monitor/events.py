@@ -6,6 +6,7 @@ from typing import Literal
 
 from fedmqtt.status_pages import (
     LISTED_CLIENTS,
+    OPENING,
     STOPPED,
     ClientsPage,
     CoordinatorPage,
@@ -71,6 +72,11 @@ def of_coordinator(old: CoordinatorPage | None, new: CoordinatorPage) -> list[Ev
     changed = old is None or (old.state, old.run) != (new.state, new.run)
     if changed and new.state in _WORTH_TELLING and not between:
         events.append(Event("says", new.says))
+    if old is not None and old.run == new.run:
+        known, faults = old.keyholders, old.keyholder_faults
+        states = {name: told for name, told in new.keyholders.items() if known.get(name) != told}
+        events += [Event("says", f"keyholder {name}: {told}") for name, told in states.items()]
+        events += [Event("says", fault) for fault in new.keyholder_faults if fault not in faults]
     return events
 
 
@@ -91,8 +97,8 @@ def of_round(old: RoundPage | None, new: RoundPage, history: HistoryPage | None)
         events.append(Event("answered", "answered", answered))
     events += _with_reasons("declined", "declined", old.declined if old else {}, new.declined)
     events += _with_reasons("rejected", "rejected", old.rejected if old else {}, new.rejected)
-    was_over = old is not None and _is_over(old)
-    return events if was_over or new.open else events + _end(new, history)
+    is_told = old is not None and (_is_over(old) or (not old.open and old.outcome == new.outcome))
+    return events if is_told or new.open else events + _end(new, history)
 
 
 def of_history(old: HistoryPage | None, new: HistoryPage, page: RoundPage | None) -> list[Event]:
@@ -150,7 +156,7 @@ def count(number: int, noun: str) -> str:
 
 
 def _is_over(page: RoundPage) -> bool:
-    return not page.open and page.outcome != STOPPED
+    return not page.open and page.outcome not in (STOPPED, OPENING)
 
 
 def _opened(page: RoundPage) -> Event:
@@ -171,6 +177,8 @@ def _end(page: RoundPage, history: HistoryPage | None) -> list[Event]:
     if history is not None and any(line.round == page.round for line in history.rounds):
         return []
     share = f" ({len(page.answered)} of {len(page.invited)})" if page.invited else ""
+    if page.outcome == OPENING:
+        return [Event("closed", f"round {page.round} takes no more answers{share}: {OPENING}")]
     if page.outcome == STOPPED:
         return [Event("closed", f"round {page.round} stopped with its coordinator{share}")]
     return [Event("closed", f"round {page.round} closed, {page.outcome}{share}")]

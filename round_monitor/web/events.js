@@ -2,6 +2,9 @@
 
 import { count, figure, names, spelled } from "./units.js";
 
+/** The outcome of a round that takes no more answers, and of which nobody knows yet what it makes. */
+const OPENING = "its sum is asked of keyholders";
+
 const TOLD_STATES = ["starting", "waiting", "finished", "stopped"];
 
 /** Sentences, in the order in which they happened. `known` are all pages before. */
@@ -17,6 +20,11 @@ const COMPARES = {
     const pausing = old && old.state === "averaging" && page.state === "waiting";
     const changed = !old || old.state !== page.state || old.run !== page.run;
     if (changed && !pausing && TOLD_STATES.includes(page.state)) told.push(page.says);
+    if (old && old.run === page.run) {
+      const changed = [...page.keyholders].filter(([name, state]) => old.keyholders.get(name) !== state);
+      told.push(...changed.map(([name, state]) => `keyholder ${name}: ${state}`));
+      told.push(...added(page.keyholder_faults, old.keyholder_faults));
+    }
     return told;
   },
 
@@ -31,7 +39,9 @@ const COMPARES = {
     if (answered.length) told.push(`${names(answered)} answered`);
     told.push(...explained("declined", old?.declined, page.declined));
     told.push(...explained("rejected", old?.rejected, page.rejected));
-    if (!page.open && (!old || old.open)) told.push(ended(page));
+    if (!page.open && (!old || old.open || old.outcome === OPENING) && page.outcome !== old?.outcome) {
+      told.push(ended(page));
+    }
     return told;
   },
 
@@ -72,6 +82,7 @@ function opened(page) {
 
 function ended(page) {
   const share = page.invited.length ? ` (${page.answered.length} of ${page.invited.length})` : "";
+  if (page.outcome === OPENING) return `round ${page.round} takes no more answers${share}: ${OPENING}`;
   return `round ${page.round} closed, ${page.outcome || "ended"}${share}`;
 }
 

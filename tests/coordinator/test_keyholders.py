@@ -14,7 +14,7 @@ KEYS = Keys("ward-7", A, B, C)
 
 def keyholders(**used: int) -> Keyholders:
     found = {ClientId(name.replace("_", "-")): number for name, number in used.items()}
-    return Keyholders("ward-7", KEYS.trust.keyholders, 3, 1, found)
+    return Keyholders("ward-7", KEYS.trust.keyholders, 3, 1, found, answers_max=9)
 
 
 def presence(name: ClientId, *numbers: int, session: str = "1") -> Presence:
@@ -83,7 +83,20 @@ def test_keys_that_it_did_not_sign_are_not_taken() -> None:
 
 
 def test_those_beyond_the_places_are_none_of_this_run() -> None:
-    held = Keyholders("ward-7", KEYS.trust.keyholders, 1, 0, {})
+    held = Keyholders("ward-7", KEYS.trust.keyholders, 1, 0, {}, answers_max=9)
     assert (held.place(A), held.place(B)) == (0, None)
     held.came(A, presence(A, 1))
     assert numbers(held) == {A: 1}
+
+
+def test_who_opens_no_sum_of_so_few_is_told_before_anybody_trains() -> None:
+    held = keyholders()
+    for name, floor in ((A, 9), (B, 10)):
+        held.came(name, structs.replace(presence(name, 1), floor=floor))
+    assert held.next() is None
+    assert held.told()[B] == (
+        "it opens no sum of fewer than 10 answers, and a round has 9 at most: start it with a lower"
+        " --floor if that is right"
+    )
+    held.came(B, structs.replace(presence(B, 1), floor=9))
+    assert numbers(held) == {A: 1, B: 1}

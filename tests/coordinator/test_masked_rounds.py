@@ -16,6 +16,7 @@ from broker_config.local_broker import RunningBroker
 from coordinator.config import FederationConfig, Privacy
 from fedmqtt import signing
 from fedmqtt.messages import Offer, Opened, encode
+from fedmqtt.status_pages import OPENING
 from tests.coordinator.guests import Guest, Room, Running, federation_config, zeros
 from tests.coordinator.masked_room import (
     CHANGES,
@@ -110,6 +111,29 @@ def test_one_keyholder_may_be_away_and_two_may_not(url: str, keys: Keys, tmp_pat
             holder.answer()
         room.ended(running)
         room.page("coordinator", lambda page: page.unconfirmed == [1])
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+def test_while_a_sum_waits_for_keyholders_its_round_is_not_told_as_averaged(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            for name in ("kh-b", "kh-c"):
+                holders[name].guest.leave()
+            page = room.page("coordinator", lambda page: "the sum of round 1 waits" in page.says)
+            assert page.says.endswith("2 of 3 are needed; away: kh-b, kh-c")
+            assert page.next_step == "that sum is opened when these keyholders are there"
+            assert room.page("round", lambda page: not page.open).outcome == OPENING
+            holders["kh-b"].come("2")
+            for name in ("kh-a", "kh-b"):
+                holders[name].answer()
+            room.ended(running)
+        ended = room.page("round", lambda page: page.outcome != OPENING)
+        assert ended.outcome == "averaged: cohort complete"
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 

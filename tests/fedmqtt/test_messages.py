@@ -132,7 +132,7 @@ EXAMPLES: dict[str, AnyMessage] = {
             participations_max=20,
         ),
     ),
-    "presence_of_a_keyholder": Presence(online=True, session="s1", keys=(ROUND_KEY,)),
+    "presence_of_a_keyholder": Presence(online=True, session="s1", keys=(ROUND_KEY,), floor=10),
     "update_masked": Update(
         run=RUN,
         round=ONE,

@@ -4,6 +4,7 @@ from msgspec import structs
 
 from fedmqtt.status_pages import (
     LISTED_CLIENTS,
+    OPENING,
     STOPPED,
     ClientPage,
     ClientsPage,
@@ -110,6 +111,27 @@ def test_a_round_whose_end_was_missed_is_told_from_the_history() -> None:
         "round 3 closed, averaged: cohort complete (4 of 5)",
         "round 4 closed, averaged: cohort complete (4 of 5)",
         "round 5 closed, kept: cohort complete (4 of 5)",
+    ]
+
+
+def test_a_masked_round_has_no_end_before_its_sum_is_open() -> None:
+    closed = structs.replace(open_round(), open=False, outcome=OPENING, invited=[], answered=[])
+    kept = structs.replace(closed, outcome="kept: too few keyholders")
+    told = [f"round 3 takes no more answers: {OPENING}", "round 3 closed, kept: too few keyholders"]
+    assert _told(("round", closed), ("round", kept)) == told
+    assert _told(("round", closed), ("round", structs.replace(closed, dropped=1))) == told[:1]
+    lines = HistoryPage(rounds=[line(3, outcome="kept")])
+    seen = _told(("round", closed), ("round", kept), ("history", lines))
+    assert seen == told
+
+
+def test_a_keyholder_that_comes_or_goes_is_told_and_what_it_is_blamed_for() -> None:
+    here, away = {ClientId("kh-a"): "ready"}, {ClientId("kh-a"): "away"}
+    pages = [structs.replace(coordinator(), keyholders=told) for told in (here, away)]
+    pages.append(structs.replace(pages[1], keyholder_faults=["kh-a sends nonsense"]))
+    assert _told(*(("coordinator", page) for page in pages)) == [
+        "keyholder kh-a: away",
+        "kh-a sends nonsense",
     ]
 
 
