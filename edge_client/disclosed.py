@@ -26,9 +26,9 @@ from fedmqtt import noise_promise
 from fedmqtt.messages import Masking, Offer, Purpose
 from fedmqtt.topics import RoundId, RunId
 
-Level = Literal["plain", "trusted", "keyholders"]
-LEVELS: tuple[Level, ...] = ("plain", "trusted", "keyholders")
-"""From the weakest."""
+Level = Literal["plain", "trusted", "committee", "keyholders"]
+LEVELS: tuple[Level, ...] = ("plain", "trusted", "committee", "keyholders")
+"""From the weakest. A committee is an experiment, and answered in only where its owner says so."""
 
 _NOISE_MIN = 1e-6
 """Clip norms. Less hides nothing, and one over its square would have no bound."""
