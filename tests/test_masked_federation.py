@@ -335,7 +335,7 @@ def test_a_committee_of_devices_opens_what_their_owners_let_be_hidden_by_an_expe
         assert [one.outcome for one in records] == ["averaged"] * 3, coordinator.log
         assert all(sorted(one.answered) == list(three) for one in records)
         why = "hidden by an experiment, which no cryptographer has reviewed"
-        assert why in records[0].declined["dan"] and why in dan.log
+        assert why in records[0].declined[ClientId("dan")] and why in dan.log
         assert model_in(federation.run).tobytes() == expected[3].tobytes()
         for record in records:
             _assert_figures(record.figures, three)

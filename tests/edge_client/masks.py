@@ -50,6 +50,11 @@ def trusted(**changes: Any) -> Masking:
     return masking(HOLDERS[:1], **alone | changes)
 
 
+def committee(**changes: Any) -> Masking:
+    """For three members, of which one may leak."""
+    return masking(**{"mode": "committee", "bits": 20, "guard": 10} | changes)
+
+
 def terms(**asked: Any) -> Terms:
     """Of a device that knows all of them, and whose owner asks this."""
     return Terms(asked=Privacy(**asked), federation=FEDERATION, lacking="", pinned=PINNED)
