@@ -8,7 +8,7 @@ from fedmqtt.messages import BLOCK_NORMS_MAX, Keyholder, Masking
 from fedmqtt.settings import SettingsError
 
 FINE_BITS = 16
-"""Of a value while no ranges are known: a sum over 65,535 clients still fits. With a committee there
+"""Of a value while no ranges are known: a sum over 65,535 clients still fits. With a committee they
 are fewer, where that does not leave room for errors."""
 
 _AS_SET = (

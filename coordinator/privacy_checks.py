@@ -73,13 +73,13 @@ def _check_experiment(config: FederationConfig) -> None:
             config,
             "that is an experiment, which no cryptographer has reviewed (docs/committee.md); if it"
             f' is what you want, set privacy.experiments = ["{chosen}"] too, and let the owner of'
-            " each device do so; otherwise choose \"keyholders\"",
+            ' each device do so; otherwise choose "keyholders"',
         )
     if config.rounds.mode == "asynchronous":
         raise masked_round.refused(
             config,
             'rounds.mode is "asynchronous": a sum is of answers to several rounds then, and those'
-            " have no key's product in common; set it to \"synchronous\"",
+            ' have no key\'s product in common; set it to "synchronous"',
         )
     if config.differential_privacy.noise != "none":
         raise masked_round.refused(

@@ -82,7 +82,7 @@ def noise_of(masking: Masking | None) -> float:
     if masking is None or not masking.norm_max or masking.is_measured:
         # Measures have no noise.
         return 0.0
-    if masking.lists_max != 1 or masking.times_max != 1:
+    if masking.lists_max != 1 or masking.times_max != 1 or masking.mode == "committee":
         # It would be of another sum, or of more of it.
         return 0.0
     noise = noise_promise.multiplier(masking) / masking.weight_max

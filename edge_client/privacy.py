@@ -225,7 +225,7 @@ def _too_weak(masking: Masking | None, terms: Terms, told: Disclosed) -> str:
     if mode == "committee" and mode not in terms.asked.experiments:
         return (
             "this client's answers would be hidden by an experiment, which no cryptographer has"
-            " reviewed (privacy.aggregation = \"committee\"); to allow it, start it with --set"
+            ' reviewed (privacy.aggregation = "committee"); to allow it, start it with --set'
             " 'privacy.experiments=[\"committee\"]'"
         )
     return _too_few(masking.floor, terms.asked, told) or _too_shared(masking, terms.asked, told)

@@ -1,5 +1,5 @@
-"""What an offer promises where answers are masked by short keys of a ring, and a committee opens the
-sum of those keys: `privacy.aggregation = "committee"`, an experiment. Pure, and known to agents.
+"""What an offer promises where answers are hidden under short keys of a ring, and a committee opens
+the sum of those keys: `privacy.aggregation = "committee"`, an experiment. Pure, known to agents.
 
     y = 2^guard * m + a*s + e        modulo 2^(bits + guard), in blocks of `KEY` numbers
     |s|, |e| <= SHORT_MAX            of each number of key and error
@@ -33,8 +33,8 @@ def is_by_committee(masking: Masking) -> bool:
 
 
 def opened(masking: Masking, body: int, tail: int) -> tuple[int, int, int]:
-    """What keyholders add up masks of: how many packed words, how many whole ones, and the bits of a
-    packed one. Under an answer of `body` values and a tail: all of it, but with a committee the
+    """What keyholders add up masks of: how many packed words, how many whole ones, and the bits of
+    a packed one. Under an answer of `body` values and a tail: all of it, but with a committee the
     client's key alone."""
     return (KEY, 0, masking.guard) if is_by_committee(masking) else (body, tail, masking.bits)
 
@@ -49,9 +49,8 @@ def fault(masking: Masking) -> str:
             f" {masking.guard}"
         )
     if masking.bits + masking.guard > WORD_BITS:
-        return (
-            f"sums of {masking.bits} bits above {masking.guard} guard bits: {WORD_BITS} are the most"
-        )
+        total = masking.bits + masking.guard
+        return f"{total} bits, {masking.guard} of them to guard sums: {WORD_BITS} are the most"
     if masking.noise or masking.lists_max != 1 or masking.times_max != 1:
         return "with a committee there is no noise by keyholders, and a key opens one list, once"
     return ""

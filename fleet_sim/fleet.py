@@ -455,7 +455,7 @@ def _check_masks(federation: FederationConfig) -> None:
     if federation.privacy.aggregation == "committee":
         raise SettingsError(
             'privacy.aggregation is "committee": the lab leaves masks out, and of a committee\'s it'
-            " knows neither bytes nor bits; set it to \"keyholders\", whose sums come out the same"
+            ' knows neither bytes nor bits; set it to "keyholders", whose sums come out the same'
         )
     if masked_round.mixes_rounds(federation):
         raise SettingsError(

@@ -312,9 +312,7 @@ def test_a_committee_of_devices_opens_what_their_owners_let_be_hidden_by_an_expe
         *_, cat = [up.enter_context(federation.client(name, *allows)) for name in three]
         dan = up.enter_context(federation.client("dan"))
         rounds = "count = 3\ncohort = 4\nquorum = 3\nclients_min = 4"
-        privacy = (
-            f'aggregation = "committee"\nexperiments = ["committee"]\nfloor = 3\n{PRIVACY}'
-        )
+        privacy = f'aggregation = "committee"\nexperiments = ["committee"]\nfloor = 3\n{PRIVACY}'
         coordinator = up.enter_context(federation.coordinating(rounds, privacy))
         federation.open_gates(1, *three)
         cat.wait_for("round 2: train")

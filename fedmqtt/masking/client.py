@@ -51,8 +51,8 @@ def mask(
     signing_key: str,
 ) -> tuple[Masked, bytes]:
     """The masked payload, and what goes with it. `words` are those of `values.to_words`, the
-    first `body` of them modulo 2^bits, and may be masked in place; `signing_key`: as in the device's
-    credentials, by which its message is to be signed as well.
+    first `body` of them modulo 2^bits, and may be masked in place; `signing_key`: as in the
+    device's credentials, by which its message is to be signed as well.
 
     Raises BadMasking, sealing.NotSealed, signing.BadKey.
     """

@@ -11,17 +11,17 @@ and not as many as the model has. An experiment: see docs/committee.md.
     coordinator   sum of s, then: sum of y - a * sum of s = 2^guard * sum of m + sum of e
 
 |sum of e| < 2^guard / 2 for as many answers as there may be, so that rounding gives the sum of m
-exactly: nothing here is right with high probability alone. Were the sum of keys a wrong one, what is
-left would be uniform, and not within 32 of a whole step for each answer: `KeySum.open` looks.
+exactly: nothing here is right with high probability alone. Were the sum of keys a wrong one, what
+is left would be uniform, and not within 32 for each answer of a multiple of 2^guard: `KeySum.open`
+looks.
 
 a follows from the masking of the round by a hash: nobody chooses it, and above all not as zero.
 
 Sources: Lyubashevsky, Peikert, Regev, "On ideal lattices and learning with errors over rings",
 EUROCRYPT 2010 (RLWE; short keys as good as uniform ones: Applebaum, Cash, Peikert, Sahai, CRYPTO
 2009). One-shot aggregation by keys that add up: Karthikeyan, Polychroniadou, "OPA: One-shot private
-aggregation with single client interaction", 2024; Bell-Clark and others, "Willow", CRYPTO 2025. Their
-committees hold Shamir shares; ours the replicated ones of `seeds.py`, which can be held against each
-other.
+aggregation with single client interaction", 2024. Its committee holds Shamir shares; ours the
+replicated ones of `seeds.py`, which can be held against each other.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ def payload_bytes(masking: Masking, body: int, tail: int) -> int:
 def hide(
     masking: Masking, federation: str, words: Words, body: int, drawn: Iterable[bytes]
 ) -> bytes:
-    """The payload of an answer; `words` as `values.to_words` makes them, `drawn`: fresh seeds of the
-    masks of its key."""
+    """The payload of an answer; `words` as `values.to_words` makes them, `drawn`: fresh seeds of
+    the masks of its key."""
     short = _short(stream(secrets.token_bytes(SEED_BYTES)), KEY)
     errors = stream(secrets.token_bytes(SEED_BYTES))
     sent = _spread(words, body)
@@ -107,8 +107,9 @@ class KeySum:
         self._terms += times
 
     def open(self, mask_sums: Iterable[Words]) -> Words:
-        """Body and tail of the sum of what was hidden, for `values.from_sum`, given of each seed the
-        sum of masks of keys, shape (2048,). Raises NotASum where those are not of these answers."""
+        """Body and tail of the sum of what was hidden, for `values.from_sum`, given of each seed
+        the sum of masks of keys, shape (2048,). Raises NotASum where those are not of these
+        answers."""
         key = self._key.copy()
         for masks in mask_sums:
             key -= masks

@@ -52,7 +52,8 @@ def trusted(**changes: Any) -> Masking:
 
 def committee(**changes: Any) -> Masking:
     """For three members, of which one may leak."""
-    return masking(**{"mode": "committee", "bits": 20, "guard": 10} | changes)
+    hidden: dict[str, Any] = {"mode": "committee", "bits": 20, "guard": 10}
+    return masking(**hidden | changes)
 
 
 def terms(**asked: Any) -> Terms:

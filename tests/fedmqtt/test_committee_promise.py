@@ -32,7 +32,7 @@ def test_bytes_of_as_many_as_there_may_be_fit_above_the_guard() -> None:
         ({"mode": "keyholders"}, "guard bits are of a committee's masks, and there is none"),
         ({"guard": 0}, "with a committee there are 7 to 15 guard bits, not 0"),
         ({"guard": 16}, "with a committee there are 7 to 15 guard bits, not 16"),
-        ({"bits": 23}, "sums of 23 bits above 10 guard bits: 32 are the most"),
+        ({"bits": 23}, "33 bits, 10 of them to guard sums: 32 are the most"),
         ({"noise": 1.0, "norm_max": 1.0}, "with a committee there is no noise by keyholders"),
         ({"lists_max": 2}, "with a committee there is no noise by keyholders, and a key opens"),
         ({"times_max": 2}, "with a committee there is no noise by keyholders, and a key opens"),
