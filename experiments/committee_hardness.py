@@ -1,18 +1,18 @@
-"""How hard it is, as far as the usual estimate goes, to read an answer that a committee's key hides.
+"""How hard it is, as far as the usual estimate goes, to read an answer under a committee's key.
 
     python experiments/committee_hardness.py
 
 Prints one line of JSON for each modulus and deviation: the block size of the lattice reduction that
 the primal attack needs, and 0.292 (0.265) times it, as the logarithm to base 2 of its cost,
 classical (quantum). Neither polynomial factors are counted nor memory: it is to be compared, not to
-be relied on. Deviation 4 is that of a key and its error. Who knows the sum of the keys and of the errors of n
-clients that keep to the rules, and those of all others, has less to find: as if the deviation were
-4 * sqrt((n - 1) / (2 * n)) or more, 2 for n = 2 (docs/committee.md).
+be relied on. Deviation 4 is that of a key and its error. Who knows the sum of the keys and of the
+errors of n clients that keep to the rules, and those of all others, has less to find: as if the
+deviation were 4 * sqrt((n - 1) / (2 * n)) or more, 2 for n = 2 (docs/committee.md).
 
-Method: Alkim, Ducas, Poeppelmann, Schwabe, "Post-quantum key exchange - a new hope", USENIX Security
-2016, section 6.3: with d = n + m + 1 and the root factor delta of block size b, a lattice of m
-samples is enough where sqrt(b) * sigma <= delta^(2b - d - 1) * q^(m / d). Key and error have one
-deviation here, so the embedding has one scale. delta: Chen's thesis, Paris 2013.
+Method: Alkim, Ducas, Poeppelmann, Schwabe, "Post-quantum key exchange - a new hope", USENIX
+Security 2016, section 6.3: with d = n + m + 1 and the root factor delta of block size b, a lattice
+of m samples is enough where sqrt(b) * sigma <= delta^(2b - d - 1) * q^(m / d). Key and error have
+one deviation here, so the embedding has one scale. delta: Chen's thesis, Paris 2013.
 """
 
 import json

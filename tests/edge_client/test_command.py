@@ -264,6 +264,7 @@ def test_how_answers_must_be_hidden_is_said_on_the_command_line_too() -> None:
     assert tomllib.loads(told.stdout)["privacy"]["at_least"] == "keyholders"
     assert tomllib.loads(_run(*flags(**NEEDED), "--print-config").stdout)["privacy"] == {
         "at_least": "",
+        "experiments": [],
         "floor_min": 0,
         "tolerated_min": 0,
         "change_max": 0.0,
