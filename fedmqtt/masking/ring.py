@@ -16,7 +16,7 @@ in every number, |.| the Euclidean norms, eps = 2^-53, root the error of the roo
 the twists, as one layer more at each end (k = 13), and root = 4 * eps, that is less than
 300 * eps * |x| * |y|. Here |x| <= sqrt(2048) * 2^15.5, and |y| <= sqrt(2048) * FACTOR_MAX: 0.053
 at most, and rounding forgives 0.5. Source of the bound: Percival, "Rapid multiplication modulo the
-sum and difference of highly composite numbers", Math. Comp. 72, 2003, theorem 5.1; as in Brent,
+sum and difference of highly composite numbers", Math. Comp. 72, 2003; as in Brent,
 Percival, Zimmermann, "Error bounds on complex floating-point multiplication", Math. Comp. 76,
 2007. numpy's FFT works in larger steps than the bound's, with fewer roundings. `products` looks at
 how far from whole numbers it came out, and would rather stop than be wrong.
