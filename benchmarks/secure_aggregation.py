@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 # One thread, as CPU is what is measured.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,21 +43,27 @@ from benchmarks.cpu_time import least_s
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.masked_sum import MaskedSum
-from fedmqtt import codec_chain, codec_chance, envelope, messages, signing
+from fedmqtt import codec_chain, codec_chance, committee_promise, envelope, messages, signing
 from fedmqtt.envelope import Author
 from fedmqtt.masking import attested, client, listing, masks, packing, sealing, seeds, values
+from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import Entry, Keyholder, Masking, Open, Opened, RoundKey, Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array
 
 _EXACT: dict[str, Any] = {"value_bits": 20, "change_max": 1.0}
+_COARSE: dict[str, Any] = {"value_bits": 12, "change_max": 1.0}
+"""As many bits as a committee of a hundred clients has room for."""
 _SMALL: dict[str, Any] = {"value_bits": 4, "change_max": 0.04, "rotate": True, "share": 0.25}
 SCHEMES = {
     "trusted": (1, 0, _EXACT),
     "keyholders": (3, 1, _EXACT),
     "four keyholders": (4, 1, _EXACT),
     "keyholders, 4 bits of a rotated quarter": (3, 1, _SMALL),
+    "keyholders, 12 bits": (3, 1, _COARSE),
+    "committee, 12 bits": (3, 1, _COARSE),
+    "committee, 4 bits of a rotated quarter": (3, 1, _SMALL),
 }
 MODES = ("plain", *SCHEMES)
 LIST_PART_BYTES = 131_072
@@ -82,6 +88,9 @@ def main() -> int:
         plain = one_client(Plain(change), asked.repeats)
         for mode in asked.modes:
             for clients in asked.clients:
+                if _mode(mode) == "committee" and not _fits(mode, clients):
+                    sys.stderr.write(f"{mode}: of {clients} clients a sum does not fit 32 bits\n")
+                    continue
                 case = Plain(change) if mode == "plain" else Masks(change, mode, clients)
                 one = one_client(case, asked.repeats)
                 for dropout in asked.dropout:
@@ -97,6 +106,19 @@ def main() -> int:
                     sys.stdout.write(json.dumps(line) + "\n")
                     sys.stdout.flush()
     return 0
+
+
+def _mode(scheme: str) -> Literal["trusted", "keyholders", "committee"]:
+    if scheme == "trusted":
+        return "trusted"
+    return "committee" if scheme.startswith("committee") else "keyholders"
+
+
+def _fits(scheme: str, clients: int) -> bool:
+    *_, how = SCHEMES[scheme]
+    bits = values.bits_needed(how["value_bits"], clients)
+    within = clients <= committee_promise.TERMS_MAX
+    return within and bits + committee_promise.guard_bits(clients) <= committee_promise.WORD_BITS
 
 
 @dataclass(frozen=True)
@@ -270,7 +292,7 @@ class Masks:
         self._change = change
         self._private = [sealing.new_round_key() for _ in range(places)]
         self._masking = Masking(
-            mode="trusted" if mode == "trusted" else "keyholders",
+            mode=_mode(mode),
             keyholders=tuple(
                 Keyholder(ClientId(f"kh-{place}"), place, RoundKey(1, public, bytes(64)))
                 for place, (_, public) in enumerate(self._private)
@@ -279,9 +301,11 @@ class Masks:
             tolerated=tolerated,
             floor=2,
             bits=values.bits_needed(how["value_bits"], clients),
+            guard=committee_promise.guard_bits(clients) if _mode(mode) == "committee" else 0,
             **how,
         )
         self._body = values.body_size(self._masking, change.size)
+        self._told = committee_promise.opened(self._masking, self._body, values.COUNTS)
         self._federation = signing.new_key()
         self._public = signing.public_key(self._federation)
         self._known: dict[ClientId, tuple[str, str]] = {}
@@ -317,12 +341,18 @@ class Masks:
         return values.to_words(self._masking, self._change, 1, chances)
 
     def begin(self) -> None:
-        self._sum = MaskedSum(self._body, values.COUNTS, self._masking.bits)
+        self._sum = self._no_sum()
         self._entries: list[Entry] = []
         self._vectors = [self._no_masks(place) for place in range(len(self._held))]
 
+    def _no_sum(self) -> MaskedSum | KeySum:
+        if self._masking.mode == "committee":
+            return KeySum(self._masking, FEDERATION, self._body, values.COUNTS)
+        return MaskedSum(self._body, values.COUNTS, self._masking.bits)
+
     def _no_masks(self, place: int) -> dict[int, Words]:
-        return {seed: np.zeros(self._body + values.COUNTS, np.uint32) for seed in self._held[place]}
+        body, tail, _ = self._told
+        return {seed: np.zeros(body + tail, np.uint32) for seed in self._held[place]}
 
     def take(self, name: ClientId, data: bytes) -> None:
         hashlib.sha256(data).digest()
@@ -383,13 +413,14 @@ class Masks:
         self._open(total)
 
     def _list(self) -> Open:
+        body, tail, _ = self._told
         return Open(
             run=RUN,
             round=ROUND,
             base=BASE,
             masking=self._masking,
-            body=self._body,
-            tail=values.COUNTS,
+            body=body,
+            tail=tail,
             digest=bytes(32),
             part=0,
             parts=1,
@@ -409,9 +440,7 @@ class Masks:
                 hashlib.sha256(data).digest()
             total.sums_bytes = max(total.sums_bytes, len(data))
             with total.of_coordinator():
-                sums += packing.from_payloads(
-                    opened.payload, len(opened.seeds), self._body, values.COUNTS, masking.bits
-                )
+                sums += packing.from_payloads(opened.payload, len(opened.seeds), *self._told)
         there = len(self._entries)
         with total.of_coordinator():
             words = self._sum.open(sums)
@@ -420,8 +449,8 @@ class Masks:
         self._assert_exact(words)
 
     def _opened(self, place: int, asked: list[int]) -> Opened:
-        held, bits = self._vectors[place], self._masking.bits
-        packed = {seed: packing.to_payload(one, self._body, bits) for seed, one in held.items()}
+        held, (body, _, bits) = self._vectors[place], self._told
+        packed = {seed: packing.to_payload(one, body, bits) for seed, one in held.items()}
         return Opened(
             run=RUN,
             round=ROUND,

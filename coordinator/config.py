@@ -380,9 +380,18 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             description="What the coordinator sees of an answer. plain: all of it. trusted: the\n"
             "sum of a round alone, if one keyholder is honest. keyholders: so too, if not more\n"
-            "than `tolerated` of several are not. docs/masked-rounds.md tells which, when."
+            "than `tolerated` of several are not. docs/masked-rounds.md tells which, when.\n"
+            "committee: an experiment, see docs/committee.md."
         ),
     ] = "plain"
+    experiments: Annotated[
+        tuple[Literal["committee"], ...],
+        Meta(
+            max_length=1,
+            description="Ways to hide answers that no cryptographer has reviewed, and that may be\n"
+            'used all the same: "committee", or none.',
+        ),
+    ] = ()
     floor: Annotated[
         int,
         Meta(

@@ -39,11 +39,12 @@ from coordinator.private_sum import CLIP
 from coordinator.rounds import Named
 from coordinator.staleness import StalenessSettings
 from coordinator.trust import Trust
-from fedmqtt import codec_chance, fixed_point
+from fedmqtt import codec_chance, committee_promise, fixed_point
 from fedmqtt.codec_blocks import BLOCK
 from fedmqtt.envelope import Author
 from fedmqtt.masking import attested, packing, seeds, values
 from fedmqtt.masking.attested import NotAttested
+from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.masks import SEED_BYTES
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.masking.values import MeanChange, NotASum
@@ -88,7 +89,7 @@ class MaskedAnswers(Answers):
         self._trust = trust
         self._noised = masked_noise.of(config, size)
         self._masking: Masking | None = None
-        self._running: MaskedSum | None = None
+        self._running: MaskedSum | KeySum | None = None
         self._mean: MeanChange | None = None
         self._figures: Figures | None = None
         self._left_out: list[str] = []
@@ -116,8 +117,11 @@ class MaskedAnswers(Answers):
         """As the round that has begun is masked: before anything of it is checked."""
         self._masking = masking
         self._masking_digest = attested.masking_digest(masking)
-        self._running = MaskedSum(self.body, self.tail, masking.bits)
-        self._payload_bytes = packing.payload_bytes(self.body, self.tail, masking.bits)
+        if committee_promise.is_by_committee(masking):
+            self._running = KeySum(masking, self._config.name, self.body, self.tail)
+        else:
+            self._running = MaskedSum(self.body, self.tail, masking.bits)
+        self._payload_bytes = self._running.payload_bytes
 
     def masking_by(self, keyholders: tuple[Keyholder, ...]) -> Masking:
         """How the next round is masked, as far as it can be said now."""
@@ -140,6 +144,12 @@ class MaskedAnswers(Answers):
         """How many whole numbers stand behind them."""
         assert self._masking is not None
         return values.tail_size(self._masking, self.body)
+
+    @property
+    def opened(self) -> tuple[int, int, int]:
+        """What keyholders tell of: packed words, whole ones, and the bits of a packed one."""
+        assert self._masking is not None
+        return committee_promise.opened(self._masking, self.body, self.tail)
 
     @property
     def entries(self) -> tuple[Entry, ...]:

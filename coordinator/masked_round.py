@@ -3,12 +3,13 @@
 from coordinator import privacy, round_rules
 from coordinator.config import FederationConfig
 from coordinator.public_weights import TIMES_MAX
-from fedmqtt import parts
+from fedmqtt import committee_promise, parts
 from fedmqtt.messages import BLOCK_NORMS_MAX, Keyholder, Masking
 from fedmqtt.settings import SettingsError
 
 FINE_BITS = 16
-"""Of a value while no ranges are known: a sum over 65,535 clients still fits."""
+"""Of a value while no ranges are known: a sum over 65,535 clients still fits. With a committee they
+are fewer, where that does not leave room for errors."""
 
 _AS_SET = (
     "floor",
@@ -58,7 +59,7 @@ def masking(
     of_places, tolerated = places(config)
     value_bits, is_adaptive = config.privacy.value_bits, has_adaptive_ranges(config)
     if is_adaptive and not ranges:
-        value_bits = max(value_bits, FINE_BITS)
+        value_bits = max(value_bits, _most_bits(config, FINE_BITS))
     return Masking(
         mode=config.privacy.aggregation,  # type: ignore[arg-type]
         keyholders=keyholders,
@@ -72,6 +73,7 @@ def masking(
         classes=config.evaluation.classes,
         lists_max=config.privacy.key_rounds if mixes_rounds(config) else 1,
         times_max=times_max(config),
+        guard=_guard(config),
         **{name: getattr(config.privacy, name) for name in _AS_SET},
     )
 
@@ -94,31 +96,48 @@ def _bits(config: FederationConfig, value_bits: int) -> int:
     from fedmqtt.masking import values
 
     invited, often = round_rules.answers_max(config), times_max(config)
-    if invited * often >= values.CLIPPED_MAX:
+    most = committee_promise.TERMS_MAX if _by_committee(config) else values.CLIPPED_MAX - 1
+    if invited * often > most:
         raise refused(
             config,
-            f"a round may invite {invited} clients, and masked sums take {values.CLIPPED_MAX - 1}:"
-            " lower rounds.cohort, or tuning.over_selection_max"
+            f"a round may invite {invited} clients, and masked sums take {most}: lower"
+            " rounds.cohort, or tuning.over_selection_max"
             if often == 1
             else f"a sum may have {invited} answers, each {often} times, and masked sums take"
-            f" {values.CLIPPED_MAX - 1} in all: lower rounds.concurrency, and rounds.cohort",
+            f" {most} in all: lower rounds.concurrency, and rounds.cohort",
         )
-    try:
-        return values.bits_needed(value_bits, invited, often)
-    except ValueError:
-        fits = max(bits for bits in range(2, value_bits) if _fits(bits, invited * often))
+    if (fits := _most_bits(config, value_bits)) < value_bits:
+        guard = f", {_guard(config)} of them for errors" if _by_committee(config) else ""
         raise refused(
             config,
             f"privacy.value_bits is {value_bits}, and the sum of the {invited} clients that a"
-            f" round may invite would take more than {values.BITS_MAX} bits: privacy.value_bits ="
-            f" {fits} fits, or a smaller rounds.cohort",
-        ) from None
+            f" round may invite would take more than {values.BITS_MAX} bits{guard}:"
+            f" privacy.value_bits = {fits} fits, or a smaller rounds.cohort",
+        )
+    return values.bits_needed(value_bits, invited, often)
 
 
-def _fits(value_bits: int, invited: int) -> bool:
+def _most_bits(config: FederationConfig, value_bits: int) -> int:
+    """Of a value, so many or fewer: what leaves the sum room."""
     from fedmqtt.masking import values
 
-    return (2 * values.level_max(value_bits) * invited).bit_length() <= values.BITS_MAX
+    terms, room = round_rules.answers_max(config) * times_max(config), _guard(config)
+    return max(
+        bits
+        for bits in range(2, value_bits + 1)
+        if (2 * values.level_max(bits) * terms).bit_length() <= values.BITS_MAX - room
+    )
+
+
+def _guard(config: FederationConfig) -> int:
+    """Bits below each value, for what a committee's clients add to it."""
+    if not _by_committee(config):
+        return 0
+    return committee_promise.guard_bits(round_rules.answers_max(config))
+
+
+def _by_committee(config: FederationConfig) -> bool:
+    return config.privacy.aggregation == "committee"
 
 
 def refused(config: FederationConfig, why: str) -> SettingsError:

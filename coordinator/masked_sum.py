@@ -19,6 +19,11 @@ class MaskedSum:
         self.words: Words = np.zeros(body + tail, np.uint32)
         """Body, of which the lowest `bits` count, and tail; shape (body + tail,)."""
 
+    @property
+    def payload_bytes(self) -> int:
+        """Of each."""
+        return packing.payload_bytes(self._body, self._tail, self._bits)
+
     def add(self, payload: bytes | memoryview, times: int = 1) -> None:
         """Add a payload so many times; negative: take it out. Raises ValueError where its length is
         another; the sum is as it was then."""

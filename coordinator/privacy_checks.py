@@ -4,7 +4,7 @@ A strategy that goes by the mean of the changes alone says so in its file, with 
 a selection policy that does not go by what clients tell of their data, with GOES_BY.
 """
 
-from coordinator import aggregation, codec_choice, local_method, masked_round, selection
+from coordinator import aggregation, codec_choice, local_method, masked_round, privacy, selection
 from coordinator.config import FederationConfig
 from coordinator.trust import Trust
 from fedmqtt import parts
@@ -16,6 +16,7 @@ def check(config: FederationConfig) -> None:
     if not masked_round.is_masked(config):
         return
     masked_round.places(config)
+    _check_experiment(config)
     _check_rounds(config)
     _check_strategy(config)
     _check_numbers(config)
@@ -60,6 +61,33 @@ def notice(config: FederationConfig, trust: Trust | None) -> str:
         'privacy.aggregation is "plain", and keyholders are enrolled: devices that know of them'
         " decline, unless their owners start them with --at-least plain"
     )
+
+
+def _check_experiment(config: FederationConfig) -> None:
+    """Whether it was said that it may be one; and what it leaves out."""
+    chosen = config.privacy.aggregation
+    if not getattr(parts.load(privacy, chosen), "EXPERIMENT", False):
+        return
+    if chosen not in config.privacy.experiments:
+        raise masked_round.refused(
+            config,
+            "that is an experiment, which no cryptographer has reviewed (docs/committee.md); if it"
+            f' is what you want, set privacy.experiments = ["{chosen}"] too, and let the owner of'
+            ' each device do so; otherwise choose "keyholders"',
+        )
+    if config.rounds.mode == "asynchronous":
+        raise masked_round.refused(
+            config,
+            'rounds.mode is "asynchronous": a sum is of answers to several rounds then, and those'
+            ' have no key\'s product in common; set it to "synchronous"',
+        )
+    if config.differential_privacy.noise != "none":
+        raise masked_round.refused(
+            config,
+            f"differential_privacy.noise is {config.differential_privacy.noise!r}: who opens a sum"
+            " of keys adds no noise to the sum of answers, and nobody sees an answer to clip it;"
+            ' set it to "none", or privacy.aggregation to "keyholders"',
+        )
 
 
 def _check_rounds(config: FederationConfig) -> None:

@@ -256,13 +256,14 @@ class Unmasking:
     def _list_of(self, run: RunId, number: RoundId, base: Digest) -> Open:
         """Of all answers that are in the sum."""
         assert self._masking is not None
+        body, tail, _ = self._answers.opened
         whole = Open(
             run=run,
             round=number,
             base=base,
             masking=self._masking,
-            body=self._answers.body,
-            tail=self._answers.tail,
+            body=body,
+            tail=tail,
             digest=bytes(32),
             part=0,
             parts=1,
@@ -443,7 +444,7 @@ class Unmasking:
     @property
     def _payload_bytes(self) -> int:
         assert self._masking is not None
-        return packing.payload_bytes(self._answers.body, self._answers.tail, self._masking.bits)
+        return packing.payload_bytes(*self._answers.opened)
 
     # The machine
 
@@ -575,11 +576,8 @@ class Unmasking:
             self._say(Publish(Inbox(name), part))
 
     def _try(self, current: _Open, sums: opening.Sums) -> None:
-        masking = current.whole.masking
         vectors = (
-            packing.from_payload(
-                current.sums[seed, digest], current.whole.body, current.whole.tail, masking.bits
-            )
+            packing.from_payload(current.sums[seed, digest], *self._answers.opened)
             for seed, digest in enumerate(sums)
         )
         try:

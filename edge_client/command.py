@@ -49,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", metavar="DIR", help="folder for answers not yet received")
     parser.add_argument(
         "--at-least",
-        choices=("plain", "trusted", "keyholders"),
-        help="how answers must be hidden: not, from all but one aggregator, from any one party;"
-        " unless given, as well as any was before",
+        choices=("plain", "trusted", "committee", "keyholders"),
+        help="how answers must be hidden: not, from all but one aggregator, from any one party by"
+        " an experiment, or as well reviewed; unless given, as well as any was before",
     )
     parser.add_argument(
         "--accept-model",

@@ -26,9 +26,9 @@ from fedmqtt import noise_promise
 from fedmqtt.messages import Masking, Offer, Purpose
 from fedmqtt.topics import RoundId, RunId
 
-Level = Literal["plain", "trusted", "keyholders"]
-LEVELS: tuple[Level, ...] = ("plain", "trusted", "keyholders")
-"""From the weakest."""
+Level = Literal["plain", "trusted", "committee", "keyholders"]
+LEVELS: tuple[Level, ...] = ("plain", "trusted", "committee", "keyholders")
+"""From the weakest. A committee is an experiment, and answered in only where its owner says so."""
 
 _NOISE_MIN = 1e-6
 """Clip norms. Less hides nothing, and one over its square would have no bound."""
@@ -82,7 +82,7 @@ def noise_of(masking: Masking | None) -> float:
     if masking is None or not masking.norm_max or masking.is_measured:
         # Measures have no noise.
         return 0.0
-    if masking.lists_max != 1 or masking.times_max != 1:
+    if masking.lists_max != 1 or masking.times_max != 1 or masking.mode == "committee":
         # It would be of another sum, or of more of it.
         return 0.0
     noise = noise_promise.multiplier(masking) / masking.weight_max

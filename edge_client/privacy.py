@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from edge_client import disclosed
 from edge_client.disclosed import LEVELS, NOTHING, Disclosed, Level
-from fedmqtt import lists_promise, noise_promise, offered_work
+from fedmqtt import committee_promise, lists_promise, noise_promise, offered_work
 from fedmqtt.messages import KEYHOLDERS_MAX, Keyholder, Masking, Offer, Purpose
 from fedmqtt.privacy import gaussian
 from fedmqtt.topics import ClientId
@@ -26,15 +26,24 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the owner asks for. What does not do so is declined, with a sentence."""
 
     at_least: Annotated[
-        Literal["", "plain", "trusted", "keyholders"],
+        Literal["", "plain", "trusted", "committee", "keyholders"],
         Meta(
             description="How answers must be hidden: plain (they need not be), trusted (one\n"
-            "aggregator could open them), keyholders (no one party could). With more than plain\n"
+            "aggregator could open them), committee (no one party could, by an experiment that\n"
+            "`experiments` must name too), keyholders (no one party could). With more than plain\n"
             "this device measures under the mask alone, and does not describe: that would be told\n"
             "as it is. Empty: as any answer was before; masked at all, if its credentials name\n"
             "keyholders."
         ),
     ] = ""
+    experiments: Annotated[
+        tuple[Literal["committee"], ...],
+        Meta(
+            max_length=1,
+            description="Ways to hide answers that no cryptographer has reviewed, and that this\n"
+            'device answers in all the same: "committee", or none.',
+        ),
+    ] = ()
     floor_min: Annotated[
         int,
         Meta(
@@ -205,10 +214,20 @@ def _why_not_so_weak(mode: Level, terms: Terms, told: Disclosed) -> str:
 def _too_weak(masking: Masking | None, terms: Terms, told: Disclosed) -> str:
     mode = disclosed.mode_of(masking)
     if LEVELS.index(mode) < LEVELS.index(level(terms, told)):
-        how = {"plain": "not be masked", "trusted": "be masked for one aggregator"}[mode]
+        how = {
+            "plain": "not be masked",
+            "trusted": "be masked for one aggregator",
+            "committee": "be hidden by an experiment",
+        }[mode]
         return f"this client's answers would {how}, and {_why_not_so_weak(mode, terms, told)}"
     if masking is None:
         return ""
+    if mode == "committee" and mode not in terms.asked.experiments:
+        return (
+            "this client's answers would be hidden by an experiment, which no cryptographer has"
+            ' reviewed (privacy.aggregation = "committee"); to allow it, start it with --set'
+            " 'privacy.experiments=[\"committee\"]'"
+        )
     return _too_few(masking.floor, terms.asked, told) or _too_shared(masking, terms.asked, told)
 
 
@@ -226,7 +245,7 @@ def _too_few(floor: int, asked: Privacy, told: Disclosed) -> str:
 
 def _too_shared(masking: Masking, asked: Privacy, told: Disclosed) -> str:
     tolerated = masking.tolerated
-    if masking.mode != "keyholders" or tolerated >= (asked.tolerated_min or told.tolerated):
+    if masking.mode == "trusted" or tolerated >= (asked.tolerated_min or told.tolerated):
         return ""
     known = f"{tolerated + 1} keyholders together could open this client's answer"
     if asked.tolerated_min:
@@ -296,6 +315,7 @@ def _cannot_be_masked(offer: Offer, terms: Terms) -> str:
         noise_promise.fault(masking)
         or _misplaced(masking)
         or lists_promise.fault(masking)
+        or committee_promise.fault(masking)
         or _unknown(masking.keyholders, terms)
     )
 

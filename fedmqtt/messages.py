@@ -259,7 +259,7 @@ BLOCK_NORMS_MAX = 512
 class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How answers are masked, so that nothing but their sum can be read; see `fedmqtt/masking/`."""
 
-    mode: Literal["trusted", "keyholders"]
+    mode: Literal["trusted", "keyholders", "committee"]
     keyholders: Annotated[tuple[Keyholder, ...], Meta(min_length=1, max_length=KEYHOLDERS_MAX)]
     """That have published a key: not all places need to be taken."""
     places: Annotated[int, Meta(ge=1, le=KEYHOLDERS_MAX)]
@@ -311,6 +311,9 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """So many times an answer may be in a sum."""
     work: Annotated[bytes, Meta(max_length=32)] = b""
     """SHA-256 of what else the offer asks of those who train: see `fedmqtt/offered_work.py`."""
+    guard: Annotated[int, Meta(ge=0, le=16)] = 0
+    """With a committee: so many bits below each value are for errors; see
+    `fedmqtt/committee_promise.py`."""
 
     @property
     def is_measured(self) -> bool:

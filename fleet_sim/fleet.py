@@ -452,6 +452,11 @@ def _federation(config: FleetConfig, path: Path) -> FederationConfig:
 
 def _check_masks(federation: FederationConfig) -> None:
     """Raises SettingsError."""
+    if federation.privacy.aggregation == "committee":
+        raise SettingsError(
+            'privacy.aggregation is "committee": the lab leaves masks out, and of a committee\'s it'
+            ' knows neither bytes nor bits; set it to "keyholders", whose sums come out the same'
+        )
     if masked_round.mixes_rounds(federation):
         raise SettingsError(
             f"privacy.aggregation is {federation.privacy.aggregation!r}, and rounds.mode is"

@@ -100,9 +100,10 @@ def add_options(parser: argparse.ArgumentParser, serves: tuple[Mode, ...]) -> No
     )
     parser.add_argument(
         "--serve",
-        choices=("keyholders", "trusted", "both"),
+        choices=("keyholders", "trusted", "both", "committee"),
         default=serves[0],
-        help="in which mode sums are opened: by several keyholders, or by this program alone"
+        help="in which mode sums are opened: by several keyholders, by this program alone, in both;"
+        " or, an experiment, by a committee of devices, of keys that clients hide answers under"
         " (%(default)s)",
     )
 

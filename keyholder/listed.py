@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from fedmqtt.messages import Key32, Round, Run
 from fedmqtt.topics import RoundId, RunId
 
-Mode = Literal["trusted", "keyholders"]
+Mode = Literal["trusted", "keyholders", "committee"]
 Seeds = tuple[int, ...]
 """By number."""
 

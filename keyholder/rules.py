@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from fedmqtt import lists_promise, noise_promise
+from fedmqtt import committee_promise, lists_promise, noise_promise
 from fedmqtt.masking import seeds as seeds_of
 from fedmqtt.messages import UNFIT_MAX, Masking, Open
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -363,12 +363,12 @@ def _misshapen(asked: Open, rules: Rules) -> str:
             f"place {mine[0].place} of {places} keyholders, {tolerated} of whom may know one"
             f" another's seeds, is none in mode {masking.mode}"
         )
-    if 2 * (tolerated + 1) <= len(masking.keyholders) and masking.mode == "keyholders":
+    if 2 * (tolerated + 1) <= len(masking.keyholders) and masking.mode != "trusted":
         return (
             f"{len(masking.keyholders)} keyholders, any {tolerated + 1} of whom open a sum: two"
             " halves of them could be shown two lists"
         )
-    if masking.mode == "keyholders" and tolerated < rules.tolerated:
+    if masking.mode != "trusted" and tolerated < rules.tolerated:
         return (
             f"{tolerated + 1} keyholders together could open an answer, and {rules.name} opens sums"
             f" where that takes {rules.tolerated + 1}; if fewer are right, start it with"
@@ -380,7 +380,16 @@ def _misshapen(asked: Open, rules: Rules) -> str:
         return "the sum of one seed is asked for twice"
     if asked.answered and sum(one.count for one in asked.answered) != len(asked.entries):
         return f"of {len(asked.entries)} entries not all are said to answer something, or more"
-    return noise_promise.fault(masking) or lists_promise.fault(masking)
+    if (asked.body, asked.tail) != committee_promise.opened(masking, asked.body, asked.tail)[:2]:
+        return (
+            f"a sum of {asked.body} and {asked.tail} numbers: of a committee's clients it is of"
+            f" their keys, {committee_promise.KEY} and none"
+        )
+    return (
+        noise_promise.fault(masking)
+        or lists_promise.fault(masking)
+        or committee_promise.fault(masking)
+    )
 
 
 def _used(state: State, number: int, asked: Open) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmqtt import signing
+from fedmqtt import committee_promise, signing
 from fedmqtt.masking import attested, listing, noise, packing, sealing
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.masks import SEED_BYTES, add_masks
@@ -134,6 +134,7 @@ def add_up(asked: Open, keeper: Keeper, held: Sequence[Share], path: Path) -> tu
 
 def _packed_sums(asked: Open, keeper: Keeper, held: Sequence[Share]) -> Iterator[bytes]:
     words = np.empty(asked.body + asked.tail, np.uint32)
+    *_, bits = committee_promise.opened(asked.masking, asked.body, asked.tail)
     for at, number in enumerate(rules.held(asked.masking, keeper.name)):
         words[:] = 0
         add_masks(words, ((share.seeds[at], share.times) for share in held))
@@ -147,7 +148,7 @@ def _packed_sums(asked: Open, keeper: Keeper, held: Sequence[Share]) -> Iterator
                 number,
             )
             noise.subtract(words, asked.masking, key)
-        yield packing.to_payload(words, asked.body, asked.masking.bits)
+        yield packing.to_payload(words, asked.body, bits)
 
 
 def _cut(share: bytes) -> tuple[bytes, ...]:

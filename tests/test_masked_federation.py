@@ -300,6 +300,47 @@ def test_one_aggregator_is_trusted_by_those_who_do_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(180)
+def test_a_committee_of_devices_opens_what_their_owners_let_be_hidden_by_an_experiment(
+    tmp_path: Path,
+) -> None:
+    """One of its members ends, and so does a client once its message is out."""
+    three, expected = NAMES[:3], models(NAMES[:3], 3)
+    with masked_federation(tmp_path, KEYHOLDERS, NAMES) as federation, ExitStack() as up:
+        serves = ("keyholder", "--serve", "committee")
+        members = [up.enter_context(federation.keyholder(one, *serves)) for one in KEYHOLDERS]
+        allows = ("--set", 'privacy.experiments=["committee"]')
+        *_, cat = [up.enter_context(federation.client(name, *allows)) for name in three]
+        dan = up.enter_context(federation.client("dan"))
+        rounds = "count = 3\ncohort = 4\nquorum = 3\nclients_min = 4"
+        privacy = f'aggregation = "committee"\nexperiments = ["committee"]\nfloor = 3\n{PRIVACY}'
+        coordinator = up.enter_context(federation.coordinating(rounds, privacy))
+        federation.open_gates(1, *three)
+        cat.wait_for("round 2: train")
+        # Its message is out, and that is the last that is seen of it: it dies without a receipt.
+        coordinator.process.send_signal(signal.SIGSTOP)
+        federation.open_gates(2, "cat")
+        federation.wait_for_answer("cat", 2)
+        cat.process.kill()
+        members[1].process.kill()
+        coordinator.process.send_signal(signal.SIGCONT)
+        federation.open_gates(2, *three)
+        federation.wait_for_round(2)
+        assert "round 2 accepted" not in cat.log
+        up.enter_context(federation.client("cat", *allows))
+        federation.open_gates(3, *three)
+        assert coordinator.wait() == 0, coordinator.log
+        records = federation.records
+        assert [one.outcome for one in records] == ["averaged"] * 3, coordinator.log
+        assert all(sorted(one.answered) == list(three) for one in records)
+        why = "hidden by an experiment, which no cryptographer has reviewed"
+        assert why in records[0].declined[ClientId("dan")] and why in dan.log
+        assert model_in(federation.run).tobytes() == expected[3].tobytes()
+        for record in records:
+            _assert_figures(record.figures, three)
+        _nowhere(federation, three, expected[:3])
+
+
+@pytest.mark.timeout(180)
 def test_where_rounds_are_asynchronous_who_is_slow_is_in_a_later_sum(tmp_path: Path) -> None:
     """And a keyholder that dies comes again."""
     slow = ("eve", "fay")

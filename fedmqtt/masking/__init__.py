@@ -8,6 +8,9 @@
     keyholder     adds up the masks of just those                          seeds, masks
     coordinator   subtracts: the sum of q, to the bit                      values
 
+or, with a committee (an experiment), y = 2^guard * q + a*s + e in a ring, and the masks are of the
+short key s alone                                                         committee, ring
+
 One message of each client, and nothing that it is needed for later: whoever is not in the list is
 in no sum, when it comes and goes as it likes. Of `places` keyholders any `tolerated` learn nothing,
 not even together with the coordinator, and any `tolerated` + 1 can open a sum.

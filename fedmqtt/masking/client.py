@@ -3,8 +3,8 @@
 import hashlib
 import secrets
 
-from fedmqtt import lists_promise, noise_promise
-from fedmqtt.masking import attested, packing, seeds
+from fedmqtt import committee_promise, lists_promise, noise_promise
+from fedmqtt.masking import attested, committee, packing, seeds
 from fedmqtt.masking.masks import SEED_BYTES, add_masks
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import Exchange, context
@@ -32,7 +32,11 @@ def fault(masking: Masking) -> str:
         return "one keyholder has two places, or two have one"
     if len(places) <= masking.tolerated:
         return f"{len(places)} keyholders cannot open a sum, {masking.tolerated + 1} could"
-    return noise_promise.fault(masking) or lists_promise.fault(masking)
+    return (
+        noise_promise.fault(masking)
+        or lists_promise.fault(masking)
+        or committee_promise.fault(masking)
+    )
 
 
 def mask(
@@ -47,8 +51,8 @@ def mask(
     signing_key: str,
 ) -> tuple[Masked, bytes]:
     """The masked payload, and what goes with it. `words` are those of `values.to_words`, the
-    first `body` of them modulo 2^bits, and are masked in place; `signing_key`: as in the device's
-    credentials, by which its message is to be signed as well.
+    first `body` of them modulo 2^bits, and may be masked in place; `signing_key`: as in the
+    device's credentials, by which its message is to be signed as well.
 
     Raises BadMasking, sealing.NotSealed, signing.BadKey.
     """
@@ -59,8 +63,11 @@ def mask(
         secrets.token_bytes(SEED_BYTES)
         for _ in range(seeds.count(masking.places, masking.tolerated))
     ]
-    add_masks(words, [(seed, 1) for seed in drawn])
-    payload = packing.to_payload(words, body, masking.bits)
+    if committee_promise.is_by_committee(masking):
+        payload = committee.hide(masking, federation, words, body, drawn)
+    else:
+        add_masks(words, [(seed, 1) for seed in drawn])
+        payload = packing.to_payload(words, body, masking.bits)
     held = seeds.held_by(masking.places, masking.tolerated)
     exchange = Exchange.new()
     sealed = tuple(

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from coordinator.config import FederationConfig
 from coordinator.trust import Trust
-from fedmqtt import codec_chance, messages, signing
+from fedmqtt import codec_chance, committee_promise, messages, signing
 from fedmqtt.envelope import Seal
 from fedmqtt.masking import client, listing, noise, packing, sealing, seeds, values
 from fedmqtt.masking.masks import SEED_BYTES, add_mask
@@ -198,10 +198,13 @@ class HonestKeyholder:
         private = self._private[own.key.number]
         return sealing.open_sealed(private, entry.masked.exchange, context, sealed)
 
-    def answer_to(self, whole: Open, lie: int = 0) -> Opened:
-        """With a `lie`, that is added to each number of each sum."""
+    def answer_to(self, whole: Open, lie: int = 0, about: int | None = None) -> Opened:
+        """With a `lie`, that is added to each number of each sum, or of the one of this seed."""
+        *_, bits = committee_promise.opened(whole.masking, whole.body, whole.tail)
         packed = {
-            seed: packing.to_payload(words + np.uint32(lie), whole.body, whole.masking.bits)
+            seed: packing.to_payload(
+                words + np.uint32(lie if about in (None, seed) else 0), whole.body, bits
+            )
             for seed, words in self.sums(whole).items()
         }
         return Opened(
@@ -213,10 +216,10 @@ class HonestKeyholder:
             payload=memoryview(b"".join(packed[seed] for seed in whole.seeds)),
         )
 
-    def answer(self, lie: int = 0) -> Open:
+    def answer(self, lie: int = 0, about: int | None = None) -> Open:
         """The next list: it is answered, and receipted."""
         whole = self.next_list()
-        self.guest.say(self.answer_to(whole, lie), number=whole.round)
+        self.guest.say(self.answer_to(whole, lie, about), number=whole.round)
         receipt = self.guest.receipt()
         assert receipt.accepted, receipt
         return whole

@@ -101,13 +101,27 @@ def undisturbed(url: str, keys: Keys, folder: Path, privacy: Any = None) -> Fede
     return federation
 
 
-@pytest.mark.parametrize("moment", ["answering", "asked", "half opened", "told to stop"])
+COMMITTEE = {"aggregation": "committee", "experiments": ("committee",)}
+
+
+@pytest.mark.parametrize(
+    ("moment", "privacy"),
+    [
+        *((moment, None) for moment in ("answering", "asked", "half opened", "told to stop")),
+        ("answering", COMMITTEE),
+        ("half opened", COMMITTEE),
+    ],
+)
 def test_ended_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_bits(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, moment: str
+    mosquitto_broker: RunningBroker,
+    federation_name: str,
+    tmp_path: Path,
+    moment: str,
+    privacy: dict[str, Any] | None,
 ) -> None:
     url = mosquitto_broker.url
     keys = Keys(federation_name, *HOLDERS)
-    federation = Federation(url, keys, tmp_path / "killed")
+    federation = Federation(url, keys, tmp_path / "killed", privacy)
     lists = []
     with Room(url, federation_name, seals=keys) as room:
         ann, bob, cat = guests = room.guests(*CHANGES, purposes=("train",))
@@ -142,7 +156,7 @@ def test_ended_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_
     records = federation.records
     assert [one.outcome for one in records] == ["averaged", "averaged"]
     other = Keys(f"{federation_name}-u", *HOLDERS)
-    calm = undisturbed(url, other, tmp_path / "undisturbed")
+    calm = undisturbed(url, other, tmp_path / "undisturbed", privacy)
     assert federation.model == calm.model
     figures = [one.figures for one in records]
     assert figures == [one.figures for one in calm.records]

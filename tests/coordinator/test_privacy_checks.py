@@ -6,7 +6,7 @@ from msgspec import structs
 from coordinator import aggregation, checks, masked_round, privacy, privacy_checks
 from coordinator.config import Evaluation, FederationConfig
 from coordinator.trust import Trust
-from fedmqtt import parts, settings
+from fedmqtt import committee_promise, parts, settings
 from fedmqtt.messages import Keyholder, RoundKey
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
@@ -14,6 +14,10 @@ from fedmqtt.topics import ClientId
 MASKED = [
     *('name="ward-7"', 'task="learning_tasks.linear"', "privacy.aggregation=keyholders"),
     "rounds.quorum=10",
+]
+COMMITTEE = [
+    *("privacy.aggregation=committee", 'privacy.experiments=["committee"]'),
+    *("privacy.value_bits=14", "rounds.cohort=20", "late.policy=discard"),
 ]
 ASYNCHRONOUS = ["rounds.mode=asynchronous", "evaluation.every=0"]
 KH = tuple((ClientId(f"kh-{place}"), "k" * 43 + "=") for place in range(3))
@@ -158,7 +162,7 @@ def test_who_runs_in_the_open_with_keyholders_enrolled_is_told_what_devices_do()
 
 @pytest.mark.parametrize("mode", parts.names(privacy))
 def test_each_mode_says_whether_it_masks_and_for_how_many(mode: str) -> None:
-    chosen = config(f"privacy.aggregation={mode}")
+    chosen = config(f"privacy.aggregation={mode}", "privacy.value_bits=14")
     if not masked_round.is_masked(chosen):
         assert mode == "plain"
         return
@@ -168,3 +172,74 @@ def test_each_mode_says_whether_it_masks_and_for_how_many(mode: str) -> None:
     masking = masked_round.masking(chosen, (Keyholder(ClientId("kh-a"), 0, key),))
     assert (masking.mode, masking.places, masking.tolerated) == (mode, places, tolerated)
     assert masking.floor == 10
+
+
+# A committee
+
+
+def test_a_committee_takes_two_words_of_who_runs_the_federation() -> None:
+    checks.check(config(*COMMITTEE))
+    with pytest.raises(SettingsError) as told:
+        checks.check(config(*COMMITTEE, "privacy.experiments=[]"))
+    assert str(told.value).startswith(
+        "privacy.aggregation is 'committee': that is an experiment, which no cryptographer has"
+        " reviewed (docs/committee.md); if it is what you want, set privacy.experiments ="
+        ' ["committee"] too'
+    )
+    with pytest.raises(SettingsError, match=r"privacy\.experiments"):
+        config('privacy.experiments=["pairwise"]')
+    # To allow it is not to choose it.
+    checks.check(config('privacy.experiments=["committee"]'))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (ASYNCHRONOUS, 'rounds.mode is "asynchronous": a sum is of answers to several rounds'),
+        (
+            [
+                *("differential_privacy.noise=keyholders", "differential_privacy.epsilon=4"),
+                *("differential_privacy.participations_max=20", "evaluation.every=0"),
+            ],
+            "differential_privacy.noise is 'keyholders': who opens a sum of keys adds no noise",
+        ),
+        (["differential_privacy.noise=central"], "differential_privacy.noise is 'central': who"),
+        (
+            ["rounds.cohort=256", "rounds.over_selection=1"],
+            "a round may invite 512 clients, and masked sums take 511: lower rounds.cohort",
+        ),
+        (
+            ["privacy.value_bits=15"],
+            "privacy.value_bits is 15, and the sum of the 40 clients that a round may invite would"
+            " take more than 32 bits, 12 of them for errors: privacy.value_bits = 14 fits",
+        ),
+        (["privacy.tolerated=3"], "privacy.tolerated is 3, of privacy.places = 3"),
+        (["aggregation=median"], "aggregation is 'median', which needs single changes"),
+        (["late.policy=weigh"], "late.policy is 'weigh': an answer is masked for its own round"),
+    ],
+)
+def test_what_does_not_go_with_a_committee_is_refused_with_the_reason(
+    overrides: list[str], complaint: str
+) -> None:
+    with pytest.raises(SettingsError) as told:
+        checks.check(config(*COMMITTEE, *overrides))
+    assert complaint in str(told.value)
+
+
+@pytest.mark.parametrize("cohort", [10, 20, 100, 255])
+def test_what_a_committee_is_offered_leaves_room_for_all_errors(cohort: int) -> None:
+    members = tuple(
+        Keyholder(name, place, RoundKey(1, bytes([place]) * 32, bytes(64)))
+        for place, (name, _) in enumerate(KH)
+    )
+    few = ("privacy.value_bits=4", "privacy.rotate=true", f"rounds.cohort={cohort}")
+    chosen = config(*COMMITTEE, *few)
+    checks.check(chosen)
+    first = masked_round.masking(chosen, members)
+    later = masked_round.masking(chosen, members, ranges=(0.5,))
+    for how in (first, later):
+        assert not committee_promise.fault(how)
+        assert how.guard == committee_promise.guard_bits(2 * cohort)
+    # While no ranges are known, as fine as there is room for.
+    assert first.bits + first.guard <= 32 and 4 < first.value_bits <= 16
+    assert later.value_bits == 4

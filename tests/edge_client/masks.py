@@ -50,6 +50,12 @@ def trusted(**changes: Any) -> Masking:
     return masking(HOLDERS[:1], **alone | changes)
 
 
+def committee(**changes: Any) -> Masking:
+    """For three members, of which one may leak."""
+    hidden: dict[str, Any] = {"mode": "committee", "bits": 20, "guard": 10}
+    return masking(**hidden | changes)
+
+
 def terms(**asked: Any) -> Terms:
     """Of a device that knows all of them, and whose owner asks this."""
     return Terms(asked=Privacy(**asked), federation=FEDERATION, lacking="", pinned=PINNED)

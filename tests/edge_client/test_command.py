@@ -258,12 +258,13 @@ def test_who_asks_for_masks_that_it_could_never_have_is_told_at_once(
 def test_how_answers_must_be_hidden_is_said_on_the_command_line_too() -> None:
     assert _mistake(*flags(**NEEDED), "--set", "privacy.at_least=most") == (
         "the command line: privacy.at_least cannot be 'most'; choose from:"
-        ' "", keyholders, plain, trusted'
+        ' "", committee, keyholders, plain, trusted'
     )
     told = _run(*flags(**NEEDED), "--at-least", "keyholders", "--print-config")
     assert tomllib.loads(told.stdout)["privacy"]["at_least"] == "keyholders"
     assert tomllib.loads(_run(*flags(**NEEDED), "--print-config").stdout)["privacy"] == {
         "at_least": "",
+        "experiments": [],
         "floor_min": 0,
         "tolerated_min": 0,
         "change_max": 0.0,

@@ -68,6 +68,8 @@ def test_noised_answers_add_up_and_each_exchange_counts_once() -> None:
         ({}, 2.0),
         # What is not clipped, noise of any size does not hide.
         ({"norm_max": 0.0}, 0.0),
+        # Of keys there is no noise on what they hide.
+        ({"mode": "committee", "guard": 9}, 0.0),
         ({"weight_max": 4}, 0.5),
         ({"noise": 1e-300}, 0.0),
         ({"noise": 0.0}, 0.0),
@@ -87,7 +89,7 @@ def test_all_that_a_masking_says_has_been_thought_of() -> None:
         *("mode", "keyholders", "places", "tolerated", "floor", "bits", "value_bits"),
         *("weight_max", "samples_max", "change_max", "norm_max", "noise", "norm_steps"),
         *("indicator", "participations_max", "share", "rotate", "ranges", "block_norms"),
-        *("metrics", "classes", "lists_max", "times_max", "work"),
+        *("metrics", "classes", "lists_max", "times_max", "work", "guard"),
     )
 
 

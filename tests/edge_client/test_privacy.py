@@ -19,6 +19,7 @@ from tests.edge_client.masks import (
     NUMBER,
     OWN_KEYS,
     PINNED,
+    committee,
     keyholder,
     masking,
     terms,
@@ -68,6 +69,39 @@ def test_nothing_weaker_than_before_is_answered_unless_its_owner_says_so(
     assert said.endswith(f"start it with --at-least {flag}") if flag else not said
     allows: dict[str, Any] = {"at_least": flag or before}
     assert not privacy.fault(offer(masking=masked), "train", terms(**allows), "", told)
+
+
+def test_an_experiment_is_answered_in_where_the_owner_names_it_and_nowhere_else() -> None:
+    declined = (
+        "this client's answers would be hidden by an experiment, which no cryptographer has"
+        ' reviewed (privacy.aggregation = "committee"); to allow it, start it with --set'
+        " 'privacy.experiments=[\"committee\"]'"
+    )
+    for weaker in ("", "plain", "trusted", "committee"):
+        assert _fault(committee(), terms(at_least=weaker)) == declined
+        assert not _fault(committee(), terms(at_least=weaker, experiments=("committee",)))
+
+
+def test_an_experiment_is_weaker_than_keyholders_and_stronger_than_one_aggregator() -> None:
+    allows: dict[str, Any] = {"experiments": ("committee",)}
+    said = _fault(committee(), terms(at_least="keyholders", **allows))
+    assert said.startswith("this client's answers would be hidden by an experiment, and its owner")
+    before = Disclosed(mode="keyholders")
+    said = privacy.fault(offer(masking=committee()), "train", terms(**allows), "", before)
+    assert said.endswith("to allow it, start it with --at-least committee")
+    after = Disclosed(mode="committee")
+    said = privacy.fault(offer(masking=trusted()), "train", terms(**allows), "", after)
+    assert said.endswith("to allow it, start it with --at-least trusted")
+    assert not privacy.fault(offer(masking=masking()), "train", terms(), "", after)
+
+
+def test_of_a_committee_no_more_may_leak_and_no_fewer_bits_hide_than_is_promised() -> None:
+    allows = terms(experiments=("committee",))
+    told = Disclosed(mode="committee", tolerated=2)
+    said = privacy.fault(offer(masking=committee()), "train", allows, "", told)
+    assert said.startswith("2 keyholders together could open this client's answer, and before 3")
+    assert _fault(committee(guard=0), allows).startswith("with a committee there are 7 to 15 guard")
+    assert _fault(masking(guard=9), allows).startswith("guard bits are of a committee's masks")
 
 
 @pytest.mark.parametrize(

@@ -400,7 +400,7 @@ def test_an_impossible_fleet_is_refused_with_the_key_and_the_choices(
         (
             "federation.privacy.aggregation=open",
             "fleet.toml: federation.privacy.aggregation: there is no 'open'; choose one of:"
-            " keyholders, plain, trusted",
+            " committee, keyholders, plain, trusted",
         ),
         (
             "hours_max=0",
@@ -433,6 +433,16 @@ def test_masked_rounds_are_held_against_the_rules_of_a_coordinator(tmp_path: Pat
     masked = ["federation.privacy.aggregation=trusted", "federation.privacy.floor=3"]
     sentence = "federation.privacy.aggregation is 'trusted': rounds.quorum is 2, less than"
     assert sentence in mistake(tmp_path, "", *masked)
+
+
+def test_a_committees_rounds_are_not_simulated(tmp_path: Path) -> None:
+    masked = [
+        *("federation.privacy.aggregation=committee", "federation.privacy.floor=3"),
+        *('federation.privacy.experiments=["committee"]', "federation.rounds.quorum=3"),
+        "federation.privacy.value_bits=12",
+    ]
+    said = mistake(tmp_path, "", *masked)
+    assert 'federation.privacy.aggregation is "committee": the lab leaves masks out' in said
 
 
 def test_a_judge_measures_models_of_masked_rounds_as_it_is_nobodys_client(tmp_path: Path) -> None:

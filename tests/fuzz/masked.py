@@ -4,9 +4,11 @@ import msgspec
 import numpy as np
 
 from coordinator import masked_figures
-from fedmqtt import envelope, messages, signing, unreadable
+from fedmqtt import committee_promise, envelope, messages, signing, unreadable
+from fedmqtt.committee_promise import KEY
 from fedmqtt.masking import attested, client, listing, packing, sealing, values
 from fedmqtt.masking.attested import NotAttested
+from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.listing import Joining, NotAList
 from fedmqtt.masking.measured import SAMPLES_MAX, VALUE_MAX, MeasuredSum
 from fedmqtt.masking.packing import Words
@@ -46,6 +48,9 @@ MASKINGS = (
     msgspec.structs.replace(_PLAIN, rotate=True, share=0.5, ranges=(0.5, 2.0)),
     msgspec.structs.replace(_PLAIN, metrics=("loss", "mae"), classes=3),
     msgspec.structs.replace(_PLAIN, noise=1.0, norm_steps=2000, indicator=4.0),
+)
+_BY_COMMITTEE = msgspec.structs.replace(
+    _PLAIN, mode="committee", guard=committee_promise.guard_bits(TERMS)
 )
 _MEASURES = Measures(
     sample_count=9, metrics={"loss": 0.5}, confusion=((1, 0, 2), (0, 3, 0), (1, 1, 1))
@@ -99,6 +104,34 @@ def _sums() -> list[bytes]:
         return values.to_words(how, change, 3, chances(), _MEASURES) * np.uint32(TERMS)
 
     return [bytes([at]) + of(how).astype("<u4").tobytes() for at, how in enumerate(MASKINGS)]
+
+
+def _hidden(data: bytes) -> None:
+    """One answer for a committee, of whose key all masks are known to be zero."""
+    words = _of_one(data)
+    assert words.shape == (COUNT + COUNTS,) and not (words[:COUNT] >> _BY_COMMITTEE.bits).any()
+    assert np.array_equal(_of_one(_without_key(words)), words)
+
+
+def _of_one(data: bytes) -> Words:
+    total = KeySum(_BY_COMMITTEE, "home", COUNT, COUNTS)
+    total.add(data)
+    return total.open([])
+
+
+def _without_key(words: Words) -> bytes:
+    """As `committee.hide` would make it with a key and errors of zero."""
+    guard = _BY_COMMITTEE.guard
+    spread = words[COUNT:].astype("<u4").view(np.uint8)
+    sent = np.concatenate([words[:COUNT], spread.astype(np.uint32)]) << np.uint32(guard)
+    key = packing.pack(np.zeros(KEY, np.uint32), guard)
+    return key + packing.to_payload(sent, COUNT, _BY_COMMITTEE.bits + guard)
+
+
+def _answers_to_committees() -> list[bytes]:
+    words = (np.arange(COUNT + COUNTS) * 0x9E3779B1 % 2**32).astype(np.uint32)
+    words[:COUNT] &= np.uint32(2**_BY_COMMITTEE.bits - 1)
+    return [_without_key(words)]
 
 
 def _context() -> bytes:
@@ -179,6 +212,7 @@ def _lists() -> list[bytes]:
 
 DECODERS = [
     Decoder("masked_payload", _payload, _payloads, (ValueError,)),
+    Decoder("hidden_answer", _hidden, _answers_to_committees, (ValueError, NotASum)),
     Decoder("opened_sum", _sum, _sums, (NotASum,)),
     Decoder("sealed_seeds", _sealed, _seals, (NotOpened,)),
     Decoder(

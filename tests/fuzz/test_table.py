@@ -55,6 +55,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/deltas.py": ("delta",),
     "fedmqtt/file_header.py": ("model_file", "delta"),
     "fedmqtt/masking/attested.py": ("attested",),
+    "fedmqtt/masking/committee.py": ("hidden_answer",),
     "fedmqtt/masking/listing.py": ("answer_list",),
     "fedmqtt/masking/measured.py": ("opened_sum",),
     "fedmqtt/masking/packing.py": ("masked_payload",),

@@ -1,6 +1,7 @@
 """What a keyholder opens: decided without a disk and without a key."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from fedmqtt.masking import listing
 from fedmqtt.messages import Answered, Entry, Keyholder, Masked, Masking, Open, RoundKey
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from keyholder import rules
-from keyholder.listed import Listed
+from keyholder.listed import Listed, Mode
 from keyholder.rules import (
     AddedUp,
     AddUp,
@@ -458,6 +459,31 @@ REFUSED = {
         _open(answered=(Answered(RoundId(2), Digest("a" * 64), 3),)),
         "of 2 entries not all are said to answer something, or more",
     ),
+    "a committee's, of whole answers": (
+        _open(masking=_masking(mode="committee", guard=8)),
+        "a sum of 10 and 3 numbers: of a committee's clients it is of their keys, 2048 and none",
+    ),
+    "a committee's, with too little room": (
+        _open(masking=_masking(mode="committee", guard=3), body=2048, tail=0),
+        "with a committee there are 7 to 15 guard bits, not 3",
+    ),
+    "a committee's, of two halves": (
+        _open(
+            masking=_masking(
+                mode="committee",
+                guard=8,
+                places=4,
+                keyholders=(
+                    *(A, B),
+                    structs.replace(B, name=ClientId("kh-c"), place=2),
+                    structs.replace(B, name=ClientId("kh-d"), place=3),
+                ),
+            ),
+            body=2048,
+            tail=0,
+        ),
+        "4 keyholders, any 2 of whom open a sum: two halves of them could be shown two lists",
+    ),
     "too long": (_open(body=2**28), "a sum of 268435459 values: 268435456 are the most"),
 }
 
@@ -465,7 +491,17 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_list_that_is_not_in_order_is_refused_unread(case: str) -> None:
     asked, reason = REFUSED[case]
-    assert reason in _reason(_run(Asked(asked)))
+    serves: tuple[Mode, ...] = RULES.serves
+    if asked.masking.mode == "committee":
+        serves = ("committee",)
+    assert reason in _reason(_run(Asked(asked), rules_=replace(RULES, serves=serves)))
+
+
+def test_a_committees_list_is_opened_by_who_said_that_it_serves_in_one() -> None:
+    asked = _open(masking=_masking(mode="committee", guard=8), body=2048, tail=0)
+    serves = replace(RULES, serves=("committee",))
+    assert _run(Asked(asked), rules_=serves) == [Check(asked, 7)]
+    assert _reason(_run(Asked(asked))) == "kh-a opens sums in mode keyholders, not committee"
 
 
 def test_a_keyholder_may_ask_for_more_clients_than_the_round() -> None:

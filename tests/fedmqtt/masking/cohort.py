@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from coordinator.masked_sum import MaskedSum
-from fedmqtt import codec_chance, envelope, signing
+from fedmqtt import codec_chance, committee_promise, envelope, signing
 from fedmqtt.codec_chance import Chances
 from fedmqtt.envelope import Author
 from fedmqtt.masking import attested, client, masks, packing, sealing, seeds, values
+from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import Entry, Keyholder, Masking, RoundKey
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -136,21 +137,34 @@ def mask_sums(
     how: Masking, size: int, assigned: Mapping[int, int], entries: Iterable[Entry]
 ) -> list[Words]:
     """What keyholders answer: of each seed the sum of its masks, as it crosses the broker."""
-    body = values.body_size(how, size)
-    tail = values.tail_size(how, body)
+    body, tail, bits = opened_shape(how, size)
     sums = {seed: np.zeros(body + tail, np.uint32) for seed in assigned}
     for entry in entries:
         check(how, entry)
         for seed, place in assigned.items():
             masks.add_mask(sums[seed], seeds_of(how, place, entry)[seed], entry.times)
-    told = b"".join(packing.to_payload(words, body, how.bits) for words in sums.values())
-    return packing.from_payloads(told, len(sums), body, tail, how.bits)
+    told = b"".join(packing.to_payload(words, body, bits) for words in sums.values())
+    return packing.from_payloads(told, len(sums), body, tail, bits)
+
+
+def opened_shape(how: Masking, size: int) -> tuple[int, int, int]:
+    """What keyholders add up masks of: packed words, whole ones, and the bits of a packed one."""
+    body = values.body_size(how, size)
+    return committee_promise.opened(how, body, values.tail_size(how, body))
+
+
+def no_sum(how: Masking, size: int) -> MaskedSum | KeySum:
+    """A coordinator's, of no answers yet."""
+    body = values.body_size(how, size)
+    tail = values.tail_size(how, body)
+    if how.mode == "committee":
+        return KeySum(how, FEDERATION, body, tail)
+    return MaskedSum(body, tail, how.bits)
 
 
 def opened(how: Masking, size: int, there: Sequence[int], answers: Sequence[Answer]) -> Words:
     """The sum of these answers, opened by the keyholders that are there."""
-    body = values.body_size(how, size)
-    total = MaskedSum(body, values.tail_size(how, body), how.bits)
+    total = no_sum(how, size)
     for one in answers:
         total.add(one.payload, one.entry.times)
     assigned = seeds.assign(how.places, how.tolerated, there)
