@@ -376,24 +376,22 @@ def _clients(roster: Roster, facts: Facts) -> ClientsPage:
     online: list[ClientId] = []
     away: list[ClientId] = []
     hindered: dict[ClientId, str] = {}
-    for client, entry in sorted(roster.clients.items()):
+    labels: dict[ClientId, str] = {}
+    for client in sorted(roster.clients):
+        entry = roster.clients[client]
         (online if entry.online else away).append(client)
-        if client in facts.quarantined:
-            continue
+        if entry.presence.label:
+            labels[client] = entry.presence.label
         reason = entry.hindrance or (entry.presence.note if entry.online else "")
-        if reason and len(hindered) < LISTED_CLIENTS:
+        if reason and len(hindered) < LISTED_CLIENTS and client not in facts.quarantined:
             hindered[client] = reason
     listed = online[:LISTED_CLIENTS], away[:LISTED_CLIENTS]
-    counts = Counter(label for entry in roster.clients.values() if (label := entry.presence.label))
+    counts = Counter(labels.values())
     frequent = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return ClientsPage(
         online=listed[0],
         away=listed[1],
-        labels={
-            client: label
-            for client in chain(*listed)
-            if (label := roster.clients[client].presence.label)
-        },
+        labels={client: labels[client] for client in chain(*listed) if client in labels},
         label_counts=dict(frequent[:LISTED_LABELS]),
         hindered=hindered,
         quarantined={

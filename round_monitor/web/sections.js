@@ -211,7 +211,7 @@ function short(value) {
 
 // Parts
 
-function facts(pairs) {
+export function facts(pairs) {
   return element("dl", { class: "facts" }, ...pairs.map(([word, value]) =>
     element("div", {}, element("dt", {}, word), element("dd", {}, value))));
 }
