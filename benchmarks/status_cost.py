@@ -83,7 +83,7 @@ def _watch_pages() -> None:
         _timed(say_all)(*words)
         Spent.cpu_s, Spent.end_cpu_s = before, Spent.end_cpu_s + Spent.cpu_s - before
 
-    ClientPages.say_all = apart  # type: ignore[method-assign]
+    ClientPages.say_all = apart  # type: ignore[method-assign, assignment]
     inner = {"came": counting_came, "_say": counting_say}
     for name in ("look", "found", "came", "sign", "changed", "_say_some", "_say"):
         setattr(ClientPages, name, _timed(inner.get(name, getattr(ClientPages, name))))
