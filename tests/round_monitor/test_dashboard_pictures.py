@@ -78,18 +78,25 @@ def test_one_client_looks_like_this(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    own = a_client("phone-07", progress=0.4, round=38, answered_last=36)
-    publish(mosquitto_broker.url, ward.FEDERATION, {"client/phone-07": own})
+    own = a_client(
+        "watch-14",
+        says="training for round 38, epoch 1 of 2, 40%",
+        progress=0.4,
+        round=38,
+        answered_last=36,
+        label="watch",
+    )
+    publish(mosquitto_broker.url, ward.FEDERATION, {"client/watch-14": own})
     clock = _STOPPED_CLOCK % (datetime.fromisoformat(ward.NOW).timestamp() * 1000)
     script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=clock)["identifier"]
-    open_page(browser, f"{url}&client=phone-07", 900)
+    open_page(browser, f"{url}&client=watch-14", 900)
     browser.wait_for("document.querySelector('#client .fates')")
     browser.wait_for("document.querySelector('#client progress')")
     out = (IMAGES if request.config.getoption("--rewrite") else tmp_path) / "dashboard-client.png"
     browser.screenshot(out, 900, 700)
     browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
     # As a broker of the whole session keeps it, and others look at the ward without it.
-    publish_bytes(mosquitto_broker.url, ward.FEDERATION, {"client/phone-07": b""})
+    publish_bytes(mosquitto_broker.url, ward.FEDERATION, {"client/watch-14": b""})
     assert _size(out) == _size(IMAGES / "dashboard-client.png") == (900, 700)
 
 
