@@ -1,5 +1,5 @@
-# The images of docker-compose.yml, a target each: kit, coordinator, monitor, client, client-torch,
-# keyholder.
+# The images of docker-compose.yml, a target each: kit, coordinator, monitor, dashboard, client,
+# client-torch, keyholder.
 #
 #   docker build --target coordinator .
 #   docker buildx build --target client --platform linux/amd64,linux/arm64,linux/arm/v7 \
@@ -64,6 +64,12 @@ RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/moni
 COPY --from=wheel /wheels /wheels
 RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
 
+FROM tools AS dashboard-packages
+COPY requirements/dashboard.txt requirements/
+RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/dashboard.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/fedmqtt/bin/pip install --no-deps /wheels/*.whl
+
 FROM tools AS client-packages
 COPY requirements/client.txt requirements/
 RUN /opt/fedmqtt/bin/pip install --require-hashes --no-deps -r requirements/client.txt
@@ -108,6 +114,13 @@ COPY --from=monitor-packages /opt/fedmqtt /opt/fedmqtt
 USER 10001:10001
 ENTRYPOINT ["fedmqtt"]
 CMD ["watch", "--help"]
+
+# The same in a browser.
+FROM base AS dashboard
+COPY --from=dashboard-packages /opt/fedmqtt /opt/fedmqtt
+USER 10001:10001
+ENTRYPOINT ["fedmqtt"]
+CMD ["dashboard", "--help"]
 
 # Trains tasks that need no torch, as learning_tasks/linear.py.
 FROM base AS client

@@ -61,19 +61,25 @@ setup-broker: ## Install Mosquitto on this machine, where apt is available
 # ---------------------------------------------------------------------------------- to change it
 
 .PHONY: setup-brokers
-setup-brokers: setup-broker ## Install RabbitMQ, NATS, bubblewrap and Chromium too, for tests; with apt
+setup-brokers: setup-broker ## Install RabbitMQ, NATS, bubblewrap, Chromium and promtool too, for tests; with apt
 	@export PATH="$$PATH:/usr/sbin"; \
 	if command -v rabbitmq-server && command -v nats-server && command -v bwrap && \
-	  command -v chromium; then \
-	  echo "RabbitMQ, NATS, bubblewrap and Chromium are already here."; \
+	  command -v chromium && command -v promtool; then \
+	  echo "RabbitMQ, NATS, bubblewrap, Chromium and promtool are already here."; \
 	else \
 	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
-	  echo "Installing RabbitMQ, NATS, bubblewrap and Chromium with apt-get. Debian also starts RabbitMQ as a"; \
-	  echo "service; fedmqtt's tests start one of their own and do not use that."; \
+	  echo "Installing RabbitMQ, NATS, bubblewrap, Chromium and promtool (of Debian's prometheus) with"; \
+	  echo "apt-get. Debian also starts RabbitMQ as a service; fedmqtt's tests start one of their own and"; \
+	  echo "do not use that. A Prometheus that was not here before is not left running."; \
+	  if command -v prometheus; then had_prometheus=yes; else had_prometheus=; fi; \
 	  $$as_root apt-get update -qq && \
 	  $$as_root env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends rabbitmq-server nats-server bubblewrap \
-	    chromium fonts-dejavu-core; \
+	    chromium fonts-dejavu-core prometheus && \
+	  if [ -z "$$had_prometheus" ]; then \
+	    if [ -d /run/systemd/system ]; then $$as_root systemctl disable --now --quiet prometheus; \
+	    else $$as_root service prometheus stop >/dev/null 2>&1 || true; fi; \
+	  fi; \
 	fi
 
 .PHONY: test

@@ -56,6 +56,24 @@ AS_OF_S = 60.0
 PAGE_BYTES_MAX = 256 * 1024
 
 
+class AllClients:
+    """The page of all clients, made anew when something is known of one of them that was not: for a
+    thousand that takes a millisecond, and to see that all is as it was a thirtieth of it."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._page: ClientsPage | None = None
+
+    def page(
+        self, roster: Roster, quarantined: Mapping[ClientId, Term], struck: Mapping[ClientId, str]
+    ) -> ClientsPage:
+        # Entries are replaced when they change, so most are told to be equal by their identity.
+        seen = (list(roster.clients.items()), dict(quarantined), dict(struck))
+        if self._page is None or seen != self._seen:
+            self._seen, self._page = seen, _clients(roster, quarantined, struck)
+        return self._page
+
+
 @dataclass(slots=True)
 class Facts:
     """What the pages say beyond the machine's state. The service keeps it up to date."""
@@ -86,6 +104,7 @@ class Facts:
     """The round that closed last, while none is open."""
     quarantined: Mapping[ClientId, Term] = field(default_factory=dict)
     struck: Mapping[ClientId, str] = field(default_factory=dict)
+    clients: AllClients = field(default_factory=AllClients)
     stopped: bool = False
     bytes_received: int = 0
     bytes_published: int = 0
@@ -137,7 +156,7 @@ def pages(
     state: rounds.State, roster: Roster, rules: rounds.Rules, facts: Facts, at: Seconds
 ) -> dict[str, Page]:
     """All pages there is something to say on."""
-    clients = _clients(roster, facts)
+    clients = facts.clients.page(roster, facts.quarantined, facts.struck)
     built: dict[str, Page] = {
         "coordinator": _coordinator(state, roster, rules, facts, clients, at),
         "pace": _pace(state, rules),
@@ -375,34 +394,32 @@ def _named(state: rounds.State, rules: rounds.Rules) -> str:
     return "the last evaluation" if 0 < rules.rounds < number else f"round {number}"
 
 
-def _clients(roster: Roster, facts: Facts) -> ClientsPage:
+def _clients(
+    roster: Roster, quarantined: Mapping[ClientId, Term], struck: Mapping[ClientId, str]
+) -> ClientsPage:
     online: list[ClientId] = []
     away: list[ClientId] = []
     hindered: dict[ClientId, str] = {}
-    for client, entry in sorted(roster.clients.items()):
+    labels: dict[ClientId, str] = {}
+    for client in sorted(roster.clients):
+        entry = roster.clients[client]
         (online if entry.online else away).append(client)
-        if client in facts.quarantined:
-            continue
+        if entry.presence.label:
+            labels[client] = entry.presence.label
         reason = entry.hindrance or (entry.presence.note if entry.online else "")
-        if reason and len(hindered) < LISTED_CLIENTS:
+        if reason and len(hindered) < LISTED_CLIENTS and client not in quarantined:
             hindered[client] = reason
     listed = online[:LISTED_CLIENTS], away[:LISTED_CLIENTS]
-    counts = Counter(label for entry in roster.clients.values() if (label := entry.presence.label))
+    counts = Counter(labels.values())
     frequent = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return ClientsPage(
         online=listed[0],
         away=listed[1],
-        labels={
-            client: label
-            for client in chain(*listed)
-            if (label := roster.clients[client].presence.label)
-        },
+        labels={client: labels[client] for client in chain(*listed) if client in labels},
         label_counts=dict(frequent[:LISTED_LABELS]),
         hindered=hindered,
-        quarantined={
-            client: _quarantined(facts.quarantined[client]) for client in _listed(facts.quarantined)
-        },
-        refused=_explained(facts.struck),
+        quarantined={client: _quarantined(quarantined[client]) for client in _listed(quarantined)},
+        refused=_explained(struck),
     )
 
 

@@ -4,6 +4,8 @@ Real recordings, a real broker, a coordinator and 46 clients, each with its own 
 own data and its own outbox. A third of the devices is away at any moment and comes back later; at
 least one invited device in ten vanishes in the middle of its work, by a connection cut without a
 goodbye. At the end the model is measured on six people whose devices never trained.
+
+On a terminal it is watched as with `fedmqtt watch`; q or Ctrl-C ends it.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,7 +37,7 @@ from coordinator.history import Record
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import parse_broker_url
-from fleet_sim.children import child, run_until_one_ends
+from fleet_sim.children import Child, child, run_until_one_ends
 from fleet_sim.demo_clients import TASK, SwarmTotals
 from learning_tasks.phonewatch_devices import (
     CLASS_NAMES,
@@ -42,9 +45,12 @@ from learning_tasks.phonewatch_devices import (
     UNSEEN_CLIENTS,
     split_by_device,
 )
-from round_monitor.live import LiveView
+from round_monitor.live import LiveLines
 from round_monitor.picture import draw
 from round_monitor.report import RunResult, render_result
+from round_monitor.sights import FeedThread
+from round_monitor.terminal import abilities
+from round_monitor.terminal.app import WatchApp
 
 FEDERATION = "demo"
 ROUNDS = 25
@@ -96,16 +102,12 @@ def _federate(
     arguments: argparse.Namespace, broker: RunningBroker, folder: Path
 ) -> tuple[bool, SwarmTotals]:
     """Run the federation to its end. Whether it got there, and what its clients carried."""
-    plain = arguments.plain or arguments.json or not sys.stdout.isatty()
     totals = folder / "clients.json"
     loop = EventLoop()
     loop.stop_on_signals()
-    view = LiveView(loop, parse_broker_url(broker.url), FEDERATION, broker.name, plain)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="fedmqtt-demo-")))
         config = _write_config(arguments, broker, scratch)
-        view.start()
-        stack.callback(view.stop)
         data = scratch / "data"
         split_by_device(data)
         clients = stack.enter_context(
@@ -113,13 +115,53 @@ def _federate(
         )
         words = ["-m", "fedmqtt", "coordinator", str(config), "--run", str(folder)]
         coordinator = stack.enter_context(child("coordinator", folder, words))
-        ended = run_until_one_ends(loop, [coordinator, clients])
+        children = [coordinator, clients]
+        if arguments.plain or arguments.json or not abilities.is_screen():
+            ended = _tell(loop, broker, children)
+        else:
+            ended = _show(loop, broker, children)
     loop.close()
     if ended is None:
         return False, SwarmTotals(0, 0, 0)
     if ended is not coordinator or coordinator.process.returncode != 0:
         raise DemoError(f"the {ended.name} ended early; {ended.log} says why")
     return True, msgspec.json.decode(totals.read_bytes(), type=SwarmTotals)
+
+
+def _tell(loop: EventLoop, broker: RunningBroker, children: Sequence[Child]) -> Child | None:
+    """A line for each event, until a child ends, which is returned, or a person stops it: None."""
+    lines = LiveLines(loop, parse_broker_url(broker.url), FEDERATION)
+    lines.start()
+    try:
+        return run_until_one_ends(loop, children)
+    finally:
+        lines.stop()
+
+
+def _show(loop: EventLoop, broker: RunningBroker, children: Sequence[Child]) -> Child | None:
+    """The same, on the screen of `fedmqtt watch`."""
+    ended: list[Child | None] = []
+    # The screen has this thread, as signals come here; whoever waits for programs has another.
+    waiting = threading.Thread(target=lambda: ended.append(run_until_one_ends(loop, children)))
+    feed = FeedThread(parse_broker_url(broker.url), FEDERATION)
+    app = WatchApp(
+        lambda: feed.newest,
+        broker.name,
+        colour=abilities.has_colour(os.environ),
+        ascii_only=abilities.is_ascii(sys.stdout.encoding),
+        is_over=lambda: not waiting.is_alive(),
+        quitting="end the demonstration",
+    )
+    feed.start()
+    waiting.start()
+    try:
+        app.run()
+    finally:
+        # Also by q, while the programs run.
+        loop.stop()
+        waiting.join()
+        feed.stop()
+    return ended[0] if ended else None
 
 
 def _clients_command(

@@ -258,7 +258,7 @@ class Keyholder:
             self._refuse(rules.Refuse(part, str(bad)))
             return
         if whole is not None:
-            self._log.info(
+            self._log.debug(
                 "round %d of run %s: asked %s a sum of %d clients",
                 *(whole.round, whole.run, "about" if whole.looks else "for", len(whole.entries)),
             )
@@ -363,8 +363,9 @@ class Keyholder:
                 )
             case rules.Finish(listed):
                 self._book.finish(listed)
+                # The one line of a quiet round: its owner wants to know what is opened.
                 self._log.info(
-                    "round %d of run %s: a sum of %d clients is opened by key %d, which %s",
+                    "round %d of run %s: opened a sum of %d clients with key %d, which %s",
                     *(listed.round, listed.run, listed.clients, listed.number),
                     "may open more" if listed.opens_more else "is deleted",
                 )
@@ -436,7 +437,7 @@ class Keyholder:
         except SumsLost as lost:
             self._log.error("%s", lost)
             return
-        self._log.info(
+        self._log.debug(
             "round %d: sends the sums of seeds %s (%d bytes)",
             *(listed.round, ", ".join(map(str, listed.seeds)) or "none", made.sums.size_bytes),
         )
@@ -512,8 +513,10 @@ class Keyholder:
 
     def _settle(self, owed: sending.Sums, receipt: Receipt) -> None:
         self._newest_go.pop(owed.digest, None)
-        outcome = "received" if receipt.accepted else f"not wanted: {receipt.reason}"
-        self._log.info("round %d: the sums were %s", owed.round, outcome)
+        if receipt.accepted:
+            self._log.debug("round %d: the sums were received", owed.round)
+        else:
+            self._log.info("round %d: the sums were not wanted: %s", owed.round, receipt.reason)
 
     def _place(self, round_id: RoundId, part: str = "0") -> UpdatePart:
         return UpdatePart(lane_of(self._name, self._lanes), self._name, round_id, part)

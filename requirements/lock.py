@@ -7,6 +7,7 @@
     coordinator.txt    the extra `coordinator`
     client.txt         the extra `train`, less torch: a device that trains with numpy
     monitor.txt        the extra `monitor`
+    dashboard.txt      the extra `dashboard`
     kit.txt            the extra `security`: where accounts are made
     build.txt          what builds fedmqtt's own wheel
     torch-needs.txt    what torch needs, less CUDA. Torch itself has no hash here: a CPU build
@@ -35,6 +36,7 @@ EXTRAS = {
     "coordinator.txt": "coordinator",
     "client.txt": "train",
     "monitor.txt": "monitor",
+    "dashboard.txt": "dashboard",
     "kit.txt": "security",
 }
 TORCH_NEEDS = "torch-needs.txt"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedmqtt import federation_flags
 from fedmqtt.command_line import EXIT_DENIED
+from round_monitor.terminal import abilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         federation, broker = federation_flags.find(arguments, ("monitor", "coordinator"))
         if arguments.once:
             return _once(federation, broker, arguments)
-        if arguments.plain or not _is_screen():
+        if arguments.plain or not abilities.is_screen():
             return _lines(federation, broker)
         return _screen(federation, broker)
     except ModuleNotFoundError as missing:
@@ -71,16 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def _is_screen() -> bool:
-    """Whether there is somebody to press keys, and a terminal that can be drawn on."""
-    # All three: keys come from the first, and what is drawn goes to the last.
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return all(one.isatty() for one in streams) and os.environ.get("TERM") not in ("dumb", None)
-
-
 def _screen(federation: str, broker: "BrokerUrl") -> int:
     from round_monitor.sights import FeedThread
-    from round_monitor.terminal import abilities
     from round_monitor.terminal.app import WatchApp
 
     feed = FeedThread(broker, federation)
@@ -100,10 +93,10 @@ def _screen(federation: str, broker: "BrokerUrl") -> int:
 
 def _lines(federation: str, broker: "BrokerUrl") -> int:
     from fedmqtt.event_loop import EventLoop
-    from round_monitor.live import LiveView
+    from round_monitor.live import LiveLines
 
     loop = EventLoop()
-    view = LiveView(loop, broker, federation, str(broker), plain=True)
+    view = LiveLines(loop, broker, federation)
     loop.stop_on_signals()
     try:
         view.start()
@@ -150,10 +143,18 @@ def _tell_json(board: "Board", federation: str, broker: str) -> None:
 
 
 def _tell_screen(colour: bool) -> "_Tell":
-    from round_monitor.feed import utc_time
-    from round_monitor.screen import print_once
+    from rich.console import Console
 
-    return lambda board, _, broker: print_once(board, broker, utc_time(), colour=colour)
+    from round_monitor.feed import utc_time
+    from round_monitor.view import render
+
+    def tell(board: "Board", _federation: str, broker: str) -> None:
+        console = Console(highlight=False, no_color=not colour)
+        # What is in a pipe is read by a program, or looked at later on another screen.
+        cuts = console.is_terminal
+        console.print(render(board, broker, utc_time(), cuts=cuts), soft_wrap=not cuts)
+
+    return tell
 
 
 def _say_what_is_missing(feed: "Feed") -> None:

@@ -13,6 +13,7 @@ import re
 import secrets
 import signal
 import sys
+import threading
 import webbrowser
 
 from fedmqtt import federation_flags, flag_values
@@ -42,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ws:// or wss:// of the broker's own listener, for the browser to go there directly"
         " (without: through this program, to the broker's port)",
     )
-    parser.add_argument("--open", action="store_true", help="open it in this machine's browser")
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="open it in this machine's browser; its address, with the token, is on that command's"
+        " line then",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,11 +92,21 @@ async def _serve(dashboard: Dashboard, arguments: argparse.Namespace) -> None:
         )
         sys.stdout.flush()
         if arguments.open:
-            webbrowser.open(url)
+            # A browser in the terminal keeps whoever opens it waiting until it ends.
+            threading.Thread(target=_open, args=[url], daemon=True).start()
         await ended.wait()
 
 
+def _open(url: str) -> None:
+    if not webbrowser.open(url):
+        sys.stderr.write("There is no browser that could be opened here: open the address above.\n")
+
+
 def _in_url(host: str) -> str:
+    """The host of an address that leads there from this machine."""
+    with contextlib.suppress(ValueError):
+        if (address := ipaddress.ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
     return f"[{host}]" if ":" in host else host
 
 

@@ -56,7 +56,11 @@ def health(board: Board, now: str, lost: str = "") -> Answer:
         return Answer("waiting", "Nothing is known of a coordinator so far")
     if gone := _gone(board, page, now):
         return Answer("trouble", gone)
-    return Answer(page.health, page.health_why) if page.health_why else _of_before(board, page)
+    if not page.health_why:
+        return _of_before(board, page)
+    # After what it does it says who is missing and how good the model is: the other two answers.
+    is_all_told = page.health_why.startswith(f"{page.says}; ")
+    return Answer(page.health, page.says if is_all_told else page.health_why)
 
 
 def overdue_s(board: Board, now: str) -> float | None:

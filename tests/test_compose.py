@@ -143,13 +143,16 @@ def test_the_published_ports_are_those_of_the_kit() -> None:
     ]
     # Whoever may run a round does so from this machine.
     assert ports[1][0] == "127.0.0.1"
-    assert [name for name, said in SERVICES.items() if "ports" in said] == ["broker"]
+    # As whoever has a dashboard's address can log in by it.
+    assert SERVICES["dashboard"]["ports"] == ["127.0.0.1:8710:8710"]
+    assert _options("dashboard", "port") == ["8710"]
+    assert {name for name, said in SERVICES.items() if "ports" in said} == {"broker", "dashboard"}
 
 
 def test_each_program_connects_to_the_broker_by_a_name_in_its_certificate() -> None:
     federation = tomllib.loads((ROOT / "examples/compose/federation.toml").read_text())
     urls = {"coordinator": federation["broker"]["url"]}
-    urls |= {name: _options(name, "broker")[0] for name in ("monitor", *DEMO)}
+    urls |= {name: _options(name, "broker")[0] for name in ("monitor", "dashboard", *DEMO)}
     (asked,) = [word for word in SERVICES["coordinator"]["healthcheck"]["test"] if "mqtts" in word]
     assert asked == f"--broker={urls['coordinator']}"
     assert "broker" in SERVICES and "broker" in _options("kit", "host")
@@ -169,6 +172,9 @@ def test_each_program_has_the_account_that_the_kit_hands_to_it() -> None:
     federation = tomllib.loads((ROOT / "examples/compose/federation.toml").read_text())
     accounts = {"coordinator": federation["broker"]["credentials"]}
     accounts |= {name: _options(name, "credentials")[0] for name in ("monitor", *DEMO)}
+    # One account: both read what the broker shows.
+    assert _options("dashboard", "credentials") == [accounts["monitor"]]
+    assert _mounts("dashboard") == _mounts("monitor")
     assert _options("kit", "enroll") == DEMO
     for name, file in accounts.items():
         folder = f"/federation/accounts/{'demo' if name in DEMO else name}"

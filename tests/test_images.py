@@ -3,14 +3,18 @@
 Without Docker: see tests/images.py for how, and for what is not looked at.
 """
 
+import json
 import signal
 import stat
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from broker_config.mosquitto import find_mosquitto
 from coordinator import history
@@ -20,6 +24,7 @@ from tests.brokers import is_required
 from tests.images import Stack
 from tests.own_broker import free_port
 from tests.programs import Program, wait_until
+from tests.round_monitor.dashboards import address
 
 DEMO = ("demo-1", "demo-2", "demo-3")
 
@@ -40,7 +45,8 @@ def stack(wheel_file: Path, tmp_path: Path) -> Stack:
         pytest.fail(reason)
     if reason:
         pytest.skip(reason)
-    moved = {"8883": str(free_port()), "8884": str(free_port()), "pause_s = 10": "pause_s = 0"}
+    ports = {number: str(free_port()) for number in ("8883", "8884", "8710")}
+    moved = {**ports, r"0\.0\.0\.0": "127.0.0.1", "pause_s = 10": "pause_s = 0"}
     made = Stack(tmp_path, wheel_file, moved)
     prepared = made.prepare()
     assert prepared.returncode == 0, prepared.stderr
@@ -91,6 +97,32 @@ def test_the_demo_trains_and_goes_on_after_a_restart(stack: Stack) -> None:
     with _up(stack, *DEMO):
         wait_until(lambda: len(_records(stack)) >= len(before) + 2)
     assert _records(stack)[: len(before)] == before
+
+
+def test_the_dashboard_brings_a_browser_to_the_broker(stack: Stack) -> None:
+    with _up(stack, "dashboard") as programs:
+        stack.until_healthy("coordinator")
+        url, _, token = address(programs["dashboard"]).partition("#token=")
+        assert url == f"http://127.0.0.1:{stack.moved['8710']}/"
+        asked = {"Authorization": f"Bearer {token}"}
+        told = urllib.request.urlopen(urllib.request.Request(f"{url}connection.json", None, asked))
+        how = json.load(told)
+        assert how["username"] == "monitor@monitor"
+        # As the page does: over the relay, TLS and all, to the broker's own answer.
+        relay, origin = f"ws{url.removeprefix('http')}broker?{token}", Origin(url.rstrip("/"))
+        with connect(relay, origin=origin, subprotocols=[Subprotocol("mqtt")]) as broker:
+            broker.send(_log_in(how["username"], how["password"]))
+            # CONNACK, 3.1.1: no session, and no reason against it.
+            assert broker.recv(timeout=60) == b"\x20\x02\x00\x00"
+
+
+def _log_in(*account: str) -> bytes:
+    """MQTT 3.1.1, 3.1: CONNECT with name and password, a clean session, 60 s of keep-alive."""
+    texts = [one.encode() for one in ("watch-1", *account)]
+    fields = b"".join(len(one).to_bytes(2, "big") + one for one in texts)
+    body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + fields
+    assert len(body) < 128
+    return bytes([0x10, len(body)]) + body
 
 
 def test_a_coordinator_is_well_when_it_answers_and_only_then(stack: Stack) -> None:
@@ -186,6 +218,7 @@ def test_nobody_holds_anothers_keys(stack: Stack) -> None:
         "broker": set(),
         "coordinator": {"coordinator.toml"},
         "monitor": {"monitor.toml"},
+        "dashboard": {"monitor.toml"},
         **dict.fromkeys(DEMO, demo),
     }
     # Also under other names: coordinators sign by it, and their credentials hold it.

@@ -173,7 +173,8 @@ def test_what_real_programs_say_is_as_the_schemas_have_it(
     watcher = Watcher(loop, url, federation_name)
     kept: dict[str, Page | None] = {}
     with _federation(tmp_path, url, federation_name) as programs:
-        watcher.wait_for("client/ann", _page(ClientPage, lambda page: page.doing == "training"))
+        # It begins with nothing done, which may be told.
+        watcher.wait_for("client/ann", _page(ClientPage, lambda page: page.progress > 0))
         kept["client"] = watcher.newest("client/ann")
         with _misbehaving(loop, url, federation_name):
             watcher.wait_for(

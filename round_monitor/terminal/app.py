@@ -81,8 +81,11 @@ class WatchApp(App[str]):
         colour: bool = True,
         ascii_only: bool = False,
         now: Callable[[], str] = utc_time,
+        is_over: Callable[[], bool] = lambda: False,
+        quitting: str = "end: the federation goes on",
     ) -> None:
-        """`heading` names the broker."""
+        """`heading` names the broker, `quitting` what q does; it ends by itself when it `is_over`,
+        which is asked several times a second."""
         # Before the first style is made, as it decides whether filters see the terminal's colours.
         self._plain: list[LineFilter] = []
         if not colour:
@@ -94,6 +97,7 @@ class WatchApp(App[str]):
         self.theme = "ansi-dark"
         self.animation_level = "none"
         self._newest, self._heading, self._now = newest, heading, now
+        self._is_over, self._quitting = is_over, quitting
         self._ascii_only = ascii_only
         self._shown: Sight | None = None
         self._shown_at = ""
@@ -142,8 +146,11 @@ class WatchApp(App[str]):
     def look(self) -> None:
         """Takes what is newest, and draws it unless that is what is shown."""
         newest = self._newest()
-        if newest.denied:
+        if newest.denied or self._is_over():
             self.exit(newest.denied)
+        # All that is behind the keys would be drawn again each time.
+        if isinstance(self.screen, HelpScreen):
+            return
         # Times that run are told to the second.
         if newest is not self._shown or self._now()[:19] != self._shown_at:
             self._shown, self._shown_at = newest, self._now()[:19]
@@ -255,7 +262,7 @@ class WatchApp(App[str]):
         self.call_after_refresh(self._draw)
 
     def action_help(self) -> None:
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen(self._quitting))
 
     @on(Input.Changed, "#find")
     def _found(self) -> None:

@@ -23,7 +23,6 @@ _KEYS = (
     ("Enter", "all of one client; arrows: the next one"),
     ("m", "the next curve, where there is no room for all"),
     ("p or space", "freeze what is shown, and go on"),
-    ("q, Ctrl-C", "end: the federation goes on"),
 )
 
 
@@ -66,11 +65,16 @@ class HelpScreen(ModalScreen[None]):
     """Which key does what."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,h,f1,enter,space", "dismiss", "Back"),
+        Binding("escape,question_mark,h,f1,enter,space,q", "dismiss", "Back"),
     ]
+
+    def __init__(self, quitting: str) -> None:
+        """`quitting`: what q does here."""
+        super().__init__()
+        self._keys = (*_KEYS, ("q, Ctrl-C", quitting))
 
     def compose(self) -> ComposeResult:
         lines = [Text("Keys", style="bold"), Text()]
-        lines += [Text.assemble((f"{key:20}", "bold"), what) for key, what in _KEYS]
+        lines += [Text.assemble((f"{key:20}", "bold"), what) for key, what in self._keys]
         lines += [Text(), Text("Esc: back", style="dim")]
         yield Lines(lines, id="keys")

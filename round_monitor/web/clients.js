@@ -1,5 +1,7 @@
 // Who does what at this moment, of all clients that the pages name.
 
+import { element } from "./dom.js";
+
 /** In the order in which somebody may want to look at them. */
 export const STATES = {
   rejected: { mark: "✗", says: "rejected" },
@@ -43,6 +45,14 @@ export function countStates(rows) {
   const counts = Object.fromEntries(Object.keys(STATES).map((state) => [state, 0]));
   for (const row of rows.values()) counts[row.state] += 1;
   return counts;
+}
+
+/** What it does now, as elements and text; with a bar where it tells how far it is. */
+export function does(row) {
+  if (!row.does) return [];
+  if (!row.progress) return [row.does];
+  const share = Math.round(Math.min(1, row.progress) * 100);
+  return [element("progress", { max: 100, value: share, "aria-label": "done of it" }, `${share}%`), ` ${row.does}`];
 }
 
 function takePart(rows, round) {

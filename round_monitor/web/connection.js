@@ -1,7 +1,7 @@
 // The way to the broker: MQTT over a WebSocket, read-only, which comes back by itself.
 
 import mqtt from "./mqtt.esm.js";
-import { PAGES } from "./pages.js";
+import { decode, PAGES } from "./pages.js";
 import { duration } from "./units.js";
 
 const ROOT = "fed/v1";
@@ -10,8 +10,9 @@ const FEDERATIONS_MAX = 100;
 const RETRY_MS = 1000;
 const CONNECT_WITHIN_MS = 8000;
 const KEEPALIVE_S = 30;
-/** After so long without a page, they are asked for by name: some brokers bring nothing retained to wildcards. */
+/** After so long without anything retained, pages are asked for by name: some brokers bring none to wildcards. */
 const BY_NAME_MS = 2000;
+const NAMES_AT_ONCE = 100;
 const REFUSED = 128;
 export const GONE = "`fedmqtt dashboard` does not answer: is it still running?";
 
@@ -40,7 +41,11 @@ export class Connection {
   #broker;
   #lostAt = null;
   #why = "";
-  #heard = false;
+  /** Whether something that is retained has come over this connection. */
+  #isBrought = false;
+  /** Of each federation, the pages that were asked for by name; null where wildcards bring them. */
+  #asked = null;
+  #seen = new Set();
   #refused = "";
 
   /** `onPage(federation, path, bytes, retained)`; `onChange()` when there is something else to say. */
@@ -68,7 +73,8 @@ export class Connection {
     this.#client.on("connect", () => {
       this.#lostAt = null;
       this.#why = "";
-      this.#heard = false;
+      this.#isBrought = false;
+      this.#asked = null;
       this.#subscribe(onChange);
       onChange();
     });
@@ -84,7 +90,9 @@ export class Connection {
     this.#client.on("message", (topic, payload, packet) => {
       const [root, version, federation, status, ...path] = topic.split("/");
       if (`${root}/${version}` !== ROOT || status !== "status" || !NAME.test(federation)) return;
-      this.#heard = true;
+      this.#isBrought ||= packet.retain;
+      this.#seen.add(federation);
+      if (this.#asked) this.#askByName(federation, path.join("/"), payload);
       onPage(federation, path.join("/"), payload, packet.retain);
     });
   }
@@ -117,8 +125,25 @@ export class Connection {
       onChange();
     });
     setTimeout(() => {
-      if (this.isUp && !this.#heard) this.#client.subscribe(PAGES.map((page) => `${base}/${page}`), { qos: 1 });
+      if (!this.isUp || this.#isBrought) return;
+      this.#asked = new Map();
+      for (const one of this.#federation ? [this.#federation] : this.#seen) this.#askByName(one);
     }, BY_NAME_MS);
+  }
+
+  /** For each page of a federation; and, from the list of its clients, for theirs. */
+  #askByName(federation, page = "", payload = null) {
+    if (!this.#asked.has(federation)) this.#asked.set(federation, new Set());
+    const asked = this.#asked.get(federation);
+    const people = page === "clients" ? decode(page, payload) : null;
+    const clients = people ? [...people.online, ...people.away] : [];
+    const wanted = [...PAGES, ...clients.filter((one) => NAME.test(one)).map((one) => `client/${one}`)];
+    const added = wanted.filter((one) => !asked.has(one));
+    for (const one of added) asked.add(one);
+    for (let at = 0; at < added.length; at += NAMES_AT_ONCE) {
+      const topics = added.slice(at, at + NAMES_AT_ONCE).map((one) => `${ROOT}/${federation}/status/${one}`);
+      this.#client.subscribe(topics, { qos: 1 });
+    }
   }
 
   /** A browser does not tell a page why a WebSocket was refused: our own server does, if it is there. */

@@ -30,9 +30,7 @@ export class Grid {
       this.#all = !this.#all;
       this.#draw();
     });
-    const legend = element("ul", { class: "legend" }, ...Object.entries(FATES).map(([letter, fate]) =>
-      element("li", {}, element("span", { class: `fate ${letter}`, "aria-hidden": true }), fate)));
-    this.parts = [legend, this.#scroll, this.#more];
+    this.parts = [legend(Object.keys(FATES)), this.#scroll, this.#more];
   }
 
   show(page) {
@@ -44,10 +42,7 @@ export class Grid {
     const { rounds, clients, clients_known: known } = this.#page;
     const rows = [...clients];
     const shown = this.#all ? rows : rows.slice(0, ROWS_FIRST);
-    this.#head.replaceChildren(element("tr", {},
-      element("th", { scope: "col" }, "client"),
-      ...rounds.map((round, place) => element("th", { scope: "col", class: isTold(round, place, rounds) ? null : "untold" }, element("span", {}, round))),
-      element("th", { scope: "col", class: "sum" }, "answered")));
+    this.#head.replaceChildren(head(rounds));
     this.#body.replaceChildren(...shown.map(([client, line]) => row(client, line, rounds)));
     this.#more.hidden = rows.length <= ROWS_FIRST;
     this.#more.textContent = this.#all ? `Show the first ${ROWS_FIRST} only` : `Show all ${grouped(rows.length)}`;
@@ -55,6 +50,29 @@ export class Grid {
     // The newest rounds are the ones that people look at.
     this.#scroll.scrollLeft = this.#scroll.scrollWidth;
   }
+}
+
+/** One client's row alone, and what is in it; null where there is none. */
+export function gridOf(page, client) {
+  const line = page?.clients.get(client);
+  if (!line) return null;
+  const met = Object.keys(FATES).filter((letter) => line.includes(letter));
+  const scroll = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Participation by round" },
+    element("table", { class: "fates" }, element("caption", { class: "spoken" }, "What became of each invitation"),
+      element("thead", {}, head(page.rounds)), element("tbody", {}, row(client, line, page.rounds))));
+  return { parts: [legend(met), scroll], scroll };
+}
+
+function legend(letters) {
+  return element("ul", { class: "legend" }, ...letters.map((letter) =>
+    element("li", {}, element("span", { class: `fate ${letter}`, "aria-hidden": true }), FATES[letter])));
+}
+
+function head(rounds) {
+  return element("tr", {},
+    element("th", { scope: "col" }, "client"),
+    ...rounds.map((round, place) => element("th", { scope: "col", class: isTold(round, place, rounds) ? null : "untold" }, element("span", {}, round))),
+    element("th", { scope: "col", class: "sum" }, "answered"));
 }
 
 function row(client, line, rounds) {

@@ -32,7 +32,10 @@ function judged(board, link, now) {
     return ["trouble", `Nothing from the coordinator for ${duration(silent)}: it is gone, or cut off from the broker`];
   }
   // One of before says nothing of its health.
-  if (page.health_why && Object.hasOwn(WORDS, page.health)) return [page.health, page.health_why];
+  if (page.health_why && Object.hasOwn(WORDS, page.health)) {
+    // After what it does it says who is missing and how good the model is: the other two answers.
+    return [page.health, page.health_why.startsWith(`${page.says}; `) ? page.says : page.health_why];
+  }
   if (page.state === "waiting" && page.says.startsWith("waiting")) return ["waiting", page.says];
   const last = board.pages.history?.rounds.slice(-RECENT) ?? [];
   if (last.length === RECENT && last.every((line) => line.outcome === "kept")) {

@@ -2,10 +2,12 @@
 
 import { Board } from "./board.js";
 import { ClientList } from "./client_list.js";
+import { ClientView } from "./client_view.js";
 import { askHow, Connection, FEDERATIONS_MAX, GONE, takeToken } from "./connection.js";
 import { element, say } from "./dom.js";
 import { Grid } from "./grid.js";
 import { health, missing, trend } from "./health.js";
+import { hashOf, placeOf } from "./place.js";
 import { byId, showDeadline, showEvents, showModel, showPrivacy, showRound, showTraffic, showTrouble } from "./sections.js";
 import { clock, duration } from "./units.js";
 
@@ -21,7 +23,8 @@ const drawn = new Map();
 const grid = new Grid();
 const clients = new ClientList();
 let link = null;
-let chosen = new URLSearchParams(location.hash.slice(1)).get("federation") ?? "";
+const clientView = new ClientView();
+let { federation: chosen, client: lookedAt } = placeOf(location.hash) ?? { federation: "", client: "" };
 let drawing = null;
 let pauseMs = BETWEEN_DRAWINGS_MS;
 let newest = null;
@@ -30,6 +33,7 @@ let starting = STARTING;
 byId("participation-body").append(...grid.parts);
 byId("clients-body").append(...clients.parts);
 byId("federations").addEventListener("change", (event) => choose(event.target.value));
+addEventListener("hashchange", go);
 setInterval(draw, TICK_MS);
 draw();
 start(takeToken());
@@ -60,9 +64,26 @@ function take(federation, path, bytes, retained) {
 
 function choose(federation) {
   chosen = federation;
-  history.replaceState(null, "", `#federation=${encodeURIComponent(federation)}`);
+  lookedAt = "";
+  history.replaceState(null, "", hashOf(federation));
   drawn.clear();
   draw();
+}
+
+/** To where the address leads now: a client, or all of them. */
+function go() {
+  if (new URLSearchParams(location.hash.slice(1)).has("token")) return location.reload();
+  const place = placeOf(location.hash);
+  if (place === null) return;
+  const before = lookedAt;
+  if (place.federation && place.federation !== chosen) {
+    chosen = place.federation;
+    drawn.clear();
+  }
+  lookedAt = place.client;
+  draw();
+  if (lookedAt) byId("client-title").focus();
+  else if (before && !clients.focusOn(before)) byId("clients-title").focus();
 }
 
 function drawSoon() {
@@ -81,8 +102,14 @@ function draw() {
   const board = boards.get(chosen) ?? null;
   showNames(known, board);
   showAnswers(board, now);
-  byId("known").hidden = !board || board.isEmpty;
+  byId("client").hidden = !board || board.isEmpty || !lookedAt;
+  byId("known").hidden = !board || board.isEmpty || Boolean(lookedAt);
   if (!board) return;
+  if (lookedAt) {
+    byId("back").href = hashOf(chosen);
+    clientView.show(board, lookedAt, now);
+    return;
+  }
   const { round, pace, coordinator, clients: people, model, history, traffic, participation } = board.pages;
   when("round", [round, pace, coordinator], () => showRound(board, now));
   showDeadline(board, now);
@@ -127,7 +154,7 @@ function showAnswers(board, now) {
   if (next) say(byId("next"), `Next: ${next}`);
   // Each sentence would be too much to listen to: only what is new about its state.
   when("announced", [state, told.isUp], () => say(byId("announced"), `${word}: ${sentence}`));
-  document.title = `${word} · ${chosen || "fedmqtt"}`;
+  document.title = [lookedAt, word, chosen || "fedmqtt"].filter(Boolean).join(" · ");
   const isOld = board && !told.isUp && newest !== null;
   byId("stale").hidden = !isOld;
   if (isOld) say(byId("stale"), `All below is as it was at ${clock(new Date(newest))}, ${duration((now - newest) / 1000)} ago.`);

@@ -77,9 +77,10 @@ const SHAPES = {
     models_by_codec: mapOf(shape({ files: number, bytes: number })),
   }),
   client: shape({
-    state: text, says: text, doing: text, progress: number, why_not: text, last_seen: text,
-    rounds_invited: number, rounds_answered: number, duration_s: perhaps(number),
-    uplink_kbps: perhaps(number), label: text, program: text,
+    state: text, says: text, since: text, doing: text, round: number, progress: number, epoch: number,
+    epochs: number, why_not: text, last_seen: text, rounds_invited: number, rounds_answered: number,
+    answered_last: number, duration_s: perhaps(number), uplink_kbps: perhaps(number), label: text,
+    program: text,
   }),
 };
 

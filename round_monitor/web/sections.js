@@ -71,8 +71,13 @@ function paceSays(pace, round) {
   const whose = pace.round === round.round ? "" : "Next: ";
   return [
     element("p", { class: "quiet" }, `${whose}${pace.over_selection_reason}`),
-    element("p", { class: "quiet" }, `${whose}${pace.deadline_reason}`),
+    element("p", { class: "quiet" }, `${whose}${closing(pace)}`),
   ];
+}
+
+/** Its reason may be no more than who decided it. */
+function closing({ deadline_s: seconds, deadline_reason: why }) {
+  return why.startsWith("closes") ? why : `closes after ${duration(seconds)}: ${why}`;
 }
 
 // What went wrong
@@ -211,7 +216,7 @@ function short(value) {
 
 // Parts
 
-function facts(pairs) {
+export function facts(pairs) {
   return element("dl", { class: "facts" }, ...pairs.map(([word, value]) =>
     element("div", {}, element("dt", {}, word), element("dd", {}, value))));
 }

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 
 from broker_config.mosquitto import find_mosquitto
 from coordinator import history
-from tests.programs import Program, running, wait_until
+from tests.programs import WITHIN_S, Program, running, wait_until
+from tests.terminals import FROM_OTHER_SCREEN, TO_OTHER_SCREEN, on_terminal, read_until
 
 pytestmark = pytest.mark.broker
 
@@ -134,3 +135,28 @@ def test_impossible_wishes_are_refused(tmp_path: Path, words: list[str]) -> None
         [sys.executable, "-m", *demo(tmp_path, *words)], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2 and words[0] in ended.stderr
+
+
+def test_on_a_terminal_it_is_watched_and_q_ends_it(tmp_path: Path, scratch: Path) -> None:
+    command = [sys.executable, "-m", "fedmqtt", "demo", "--runs", str(tmp_path / "runs")]
+    with on_terminal(command) as (process, terminal):
+        said = read_until(terminal, lambda text: "invited" in text and "Quit" in text)
+        os.write(terminal, b"?")
+        said += read_until(terminal, lambda text: "end the demonstration" in text)
+        os.write(terminal, b"q")
+        said += read_until(terminal, lambda text: "Quit" in text)
+        os.write(terminal, b"q")
+        said += read_until(terminal, lambda text: "stopped; what there is lies in" in text)
+        assert process.wait(WITHIN_S) == 130
+    assert said.index(TO_OTHER_SCREEN) < said.index(FROM_OTHER_SCREEN) < said.index("stopped; ")
+    assert "Traceback" not in said
+    wait_until(lambda: not left_behind(scratch))
+    assert list(scratch.iterdir()) == []
+
+
+def test_on_a_terminal_its_end_is_the_screens_end(tmp_path: Path, scratch: Path) -> None:
+    words = ("--rounds", "1", "--runs", str(tmp_path / "runs"))
+    with on_terminal([sys.executable, "-m", "fedmqtt", "demo", *words]) as (process, terminal):
+        said = read_until(terminal, lambda text: "fedmqtt demo --rounds 1" in text)
+        assert process.wait(WITHIN_S) == 0
+    assert said.index(FROM_OTHER_SCREEN) < said.index("fedmqtt demo --rounds 1")

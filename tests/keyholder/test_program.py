@@ -454,10 +454,24 @@ def test_devices_that_a_coordinator_made_up_fill_no_list(
         assert not asking.answer("kh-a", made.list([*real[:2], made.of("jim")], (1,))).refused
 
 
-def test_who_is_not_the_coordinator_is_not_heard(
+def test_a_round_is_one_line_unless_somebody_wants_details(
     broker: KitBroker, asking: Asking, tmp_path: Path
 ) -> None:
     with holding(tmp_path, broker, "kh-a") as program:
+        asked = _list(_of_one(asking))
+        assert not asking.answer("kh-a", asked).refused
+        asking.receives("kh-a")
+        # Its receipt came before this, which is not to be told of either.
+        assert not asking.answer("kh-a", asked).refused
+        told = [line for line in program.log.splitlines() if f"round {asked.round}" in line]
+        assert len(told) == 1, told
+        assert f"round {asked.round} of run {asked.run}: opened a sum of 3 clients with" in told[0]
+
+
+def test_who_is_not_the_coordinator_is_not_heard(
+    broker: KitBroker, asking: Asking, tmp_path: Path
+) -> None:
+    with holding(tmp_path, broker, "kh-a", "--verbose") as program:
         made = _of_one(asking)
         asked = _list(made)
         asking.says_unsigned(_inbox("kh-a"), asked)
@@ -530,7 +544,7 @@ def test_a_large_answer_is_announced_and_sent_when_it_is_asked_for(
         before = len(asking.said)
         program.process.kill()
     # It is owed: said again with the first connection of the next life.
-    with holding(tmp_path, broker, "kh-a") as program:
+    with holding(tmp_path, broker, "kh-a", "--verbose") as program:
         assert asking.hears(Announce, "kh-a", before) == announced
         whole = asking.fetches("kh-a", announced)
         assert whole.startswith(head)

@@ -97,9 +97,12 @@ class Page:
 
     def press(self, key: str) -> None:
         """One of `_KEYS`, where the focus is."""
-        for kind in ("keyDown", "keyUp"):
+        # A link or a button is pressed by what the key writes.
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind, more in (("keyDown", text), ("keyUp", {})):
+            code = _KEYS[key]
             self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=_KEYS[key]
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more
             )
 
     def wait_for(self, condition: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from rich.segment import Segment
 from textual.pilot import Pilot
@@ -19,7 +20,7 @@ SMALL, LARGE = (80, 24), (150, 45)
 class Watching:
     """One app that is looked at by a test."""
 
-    def __init__(self, board: Board, now: str = NOW, **options: bool) -> None:
+    def __init__(self, board: Board, now: str = NOW, **options: Any) -> None:
         self.sight = Sight(board, "")
         self.app = WatchApp(lambda: self.sight, "mqtt://laptop.local", now=lambda: now, **options)
         self._pilot: Pilot[str] | None = None

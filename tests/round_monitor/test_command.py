@@ -1,21 +1,15 @@
 """`fedmqtt watch`, as a person in a terminal meets it."""
 
-import fcntl
 import json
 import os
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,10 +27,19 @@ from tests.round_monitor.pages import (
     publish_bytes,
     reasons,
 )
-
-COLUMNS, LINES = 80, 24
-TO_OTHER_SCREEN, FROM_OTHER_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+from tests.terminals import (
+    COLUMNS,
+    FROM_OTHER_SCREEN,
+    HIDE_CURSOR,
+    SHOW_CURSOR,
+    TERMINAL,
+    TO_OTHER_SCREEN,
+    a_terminal,
+    on_terminal,
+    read_until,
+    resize,
+    started,
+)
 
 
 def _watch(*arguments: str) -> list[str]:
@@ -73,9 +76,9 @@ def test_once_cuts_nothing_in_a_pipe_and_fits_a_terminal(
     publish(url, federation_name, {**mid_round(), "round": page})
     words = ("--broker", url, "--federation", federation_name, "--once")
     assert f"✗ cat rejected: {why}\n" in _run(*words).stdout
-    ours, theirs = _terminal()
-    with _running(_watch(*words), stdin=theirs, stdout=theirs, env=_TERMINAL) as process:
-        said = _read_until(ours, lambda text: "cat rejected" in text and "…" in text)
+    ours, theirs = a_terminal()
+    with started(_watch(*words), stdin=theirs, stdout=theirs, env=TERMINAL) as process:
+        said = read_until(ours, lambda text: "cat rejected" in text and "…" in text)
         assert process.wait(WITHIN_S) == 0
     os.close(theirs)
     os.close(ours)
@@ -158,8 +161,8 @@ def test_without_rich_one_sentence_names_the_extra() -> None:
 
 
 def test_without_textual_one_sentence_names_the_extra() -> None:
-    with _on_terminal(_without("textual")) as (process, terminal):
-        said = _read_until(terminal, lambda text: "\n" in text)
+    with on_terminal(_without("textual")) as (process, terminal):
+        said = read_until(terminal, lambda text: "\n" in text)
         assert process.wait(WITHIN_S) == 2
     assert "The screen needs textual: pip install 'fedmqtt[monitor]', or use --plain." in said
 
@@ -195,9 +198,9 @@ def test_in_a_pipe_each_event_is_a_line_and_ctrl_c_ends_it_well(
 ) -> None:
     publish(mosquitto_broker.url, federation_name, mid_round())
     command = _watch("--broker", mosquitto_broker.url, "--federation", federation_name)
-    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        said = _read_until(process.stdout.fileno(), lambda text: "cat rejected" in text)
+        said = read_until(process.stdout.fileno(), lambda text: "cat rejected" in text)
         process.send_signal(signal.SIGINT)
         _rest, errors = process.communicate(timeout=WITHIN_S)
     assert (process.returncode, errors) == (0, b"")
@@ -211,16 +214,14 @@ def test_in_a_terminal_it_follows_and_leaves_no_trace(
     url = mosquitto_broker.url
     publish(url, federation_name, mid_round())
     command = _watch("--broker", url, "--federation", federation_name)
-    with _on_terminal(command) as (process, terminal):
-        said = _read_until(terminal, lambda text: "Trouble" in text)
+    with on_terminal(command) as (process, terminal):
+        said = read_until(terminal, lambda text: "Trouble" in text)
         os.write(terminal, b"4")
-        said += _read_until(terminal, lambda text: "cat rejected" in text)
+        said += read_until(terminal, lambda text: "cat rejected" in text)
         publish(url, federation_name, {"round": open_round(4), "clients": _clients(50)})
-        said += _read_until(terminal, lambda text: "round 4 opened" in text)
+        said += read_until(terminal, lambda text: "round 4 opened" in text)
         process.send_signal(signal.SIGINT)
-        said += _read_until(
-            terminal, lambda text: FROM_OTHER_SCREEN in text and SHOW_CURSOR in text
-        )
+        said += read_until(terminal, lambda text: FROM_OTHER_SCREEN in text and SHOW_CURSOR in text)
         assert process.wait(WITHIN_S) == 0
     assert said.index(TO_OTHER_SCREEN) < said.index("round 4 opened")
     assert said.rindex(HIDE_CURSOR) < said.rindex(SHOW_CURSOR)
@@ -234,21 +235,21 @@ def test_keys_and_another_size_reach_it(
     url = mosquitto_broker.url
     publish(url, federation_name, mid_round())
     command = _watch("--broker", url, "--federation", federation_name)
-    with _on_terminal(command) as (process, terminal):
-        _read_until(terminal, lambda text: "Trouble" in text)
+    with on_terminal(command) as (process, terminal):
+        read_until(terminal, lambda text: "Trouble" in text)
         os.write(terminal, b"2")
-        _read_until(terminal, lambda text: "who needs a look first" in text)
+        read_until(terminal, lambda text: "who needs a look first" in text)
         os.write(terminal, b"/hal\r")
-        _read_until(terminal, lambda text: "1 of 8" in text)
+        read_until(terminal, lambda text: "1 of 8" in text)
         os.write(terminal, b"\r")
-        _read_until(terminal, lambda text: "Why not" in text and "not charging" in text)
+        read_until(terminal, lambda text: "Why not" in text and "not charging" in text)
         os.write(terminal, b"\x7f")
-        _read_until(terminal, lambda text: "1 of 8" in text)
-        _resize(terminal, 150, 45)
+        read_until(terminal, lambda text: "1 of 8" in text)
+        resize(terminal, 150, 45)
         # All panels stand beside each other now.
-        _read_until(terminal, lambda text: "3 Curves" in text and "cat rejected" in text)
+        read_until(terminal, lambda text: "3 Curves" in text and "cat rejected" in text)
         os.write(terminal, b"q")
-        _read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
         assert process.wait(WITHIN_S) == 0
 
 
@@ -260,12 +261,12 @@ def test_where_there_is_no_colour_none_is_sent(
     url = mosquitto_broker.url
     publish(url, federation_name, mid_round())
     command = _watch("--broker", url, "--federation", federation_name)
-    with _on_terminal(command, environment) as (process, terminal):
-        said = _read_until(terminal, lambda text: "Trouble" in text)
+    with on_terminal(command, environment) as (process, terminal):
+        said = read_until(terminal, lambda text: "Trouble" in text)
         os.write(terminal, b"2")
-        said += _read_until(terminal, lambda text: "who needs a look first" in text)
+        said += read_until(terminal, lambda text: "who needs a look first" in text)
         os.write(terminal, b"q")
-        said += _read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        said += read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
         assert process.wait(WITHIN_S) == 0
     sent = {code for codes in re.findall(r"\x1b\[([0-9;]*)m", said) for code in codes.split(";")}
     # Bold, dim, reversed and the terminal's own two colours; 30 to 38 and 40 to 48 are others.
@@ -277,8 +278,8 @@ def test_a_dumb_terminal_gets_lines(mosquitto_broker: RunningBroker, federation_
     url = mosquitto_broker.url
     publish(url, federation_name, mid_round())
     command = _watch("--broker", url, "--federation", federation_name)
-    with _on_terminal(command, {"TERM": "dumb"}) as (process, terminal):
-        said = _read_until(terminal, lambda text: "cat rejected" in text)
+    with on_terminal(command, {"TERM": "dumb"}) as (process, terminal):
+        said = read_until(terminal, lambda text: "cat rejected" in text)
         process.send_signal(signal.SIGINT)
         assert process.wait(WITHIN_S) == 0
     assert "\x1b" not in said
@@ -297,77 +298,15 @@ def test_beside_a_real_coordinator_its_end_is_trouble(
     command = _watch("--broker", url, "--federation", federation_name)
     with (
         running(tmp_path, *words, "--run", str(tmp_path / "run")) as coordinator,
-        _on_terminal(command) as (process, terminal),
+        on_terminal(command) as (process, terminal),
     ):
-        _read_until(terminal, lambda text: "Waiting" in text and "waiting for" in text)
+        read_until(terminal, lambda text: "Waiting" in text and "waiting for" in text)
         coordinator.process.terminate()
-        _read_until(terminal, lambda text: "Trouble" in text and "has stopped" in text)
+        read_until(terminal, lambda text: "Trouble" in text and "has stopped" in text)
         os.write(terminal, b"\x03")
-        _read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
         assert process.wait(WITHIN_S) == 0
-
-
-_TERMINAL = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"}
-_TERMINAL.pop("NO_COLOR", None)
-
-
-@contextmanager
-def _on_terminal(
-    command: list[str], environment: Mapping[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """It runs on a terminal of its own, of which we have the other end."""
-    ours, theirs = _terminal()
-    env = {**_TERMINAL, **(environment or {})}
-    try:
-        # As in a shell of its own: a new size is told to whoever has this for a terminal.
-        with _running(
-            command,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=env,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        ) as process:
-            yield process, ours
-    finally:
-        os.close(theirs)
-        os.close(ours)
-
-
-def _terminal() -> tuple[int, int]:
-    """Our end of one, and the program's."""
-    ours, theirs = os.openpty()
-    _resize(theirs, COLUMNS, LINES)
-    return ours, theirs
-
-
-def _resize(terminal: int, columns: int, lines: int) -> None:
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-
-@contextmanager
-def _running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(command, **options) as process:
-        try:
-            yield process
-        finally:
-            # A test that failed must not wait for what would never end.
-            process.kill()
 
 
 def _clients(count: int) -> ClientsPage:
     return ClientsPage(online=names(*(f"phone-{i:02}" for i in range(count))), away=[], hindered={})
-
-
-def _read_until(fd: int, holds: Callable[[str], bool]) -> str:
-    """All that is written to `fd` until it holds for it."""
-    deadline = time.monotonic() + WITHIN_S
-    said = b""
-    while not holds(text := said.decode(errors="replace")):
-        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        assert ready, f"it was not said in time: {text!r}"
-        piece = os.read(fd, 65536)
-        assert piece, f"it ended early: {text!r}"
-        said += piece
-    return text

@@ -1,15 +1,17 @@
 """`fedmqtt dashboard`: what it refuses to serve, and what it says when it does."""
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.programs import running
+from tests.programs import running, wait_until
 from tests.round_monitor.dashboards import address
 
 BROKER = ("--broker", "mqtt://user:secret@127.0.0.1:1")
@@ -60,6 +62,48 @@ def test_it_prints_an_address_and_no_password_and_ends_when_it_is_told(tmp_path:
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 0
         assert program.log == ""
+
+
+def _a_browser(folder: Path, then: str) -> tuple[str, Path]:
+    """A command that notes what it is to open; what it noted."""
+    script, opened = folder / "browser", folder / "opened"
+    script.write_text(f'#!/bin/sh\necho "$1" >"{opened}"\n{then}\n')
+    script.chmod(0o700)
+    return str(script), opened
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_it_opens_the_browser_at_the_address_that_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    # One that does not end, as those in a terminal: it must not keep the page from being served.
+    until = tmp_path / "until"
+    os.mkfifo(until)
+    program, opened = _a_browser(tmp_path, f'read -r _ <"{until}"')
+    monkeypatch.setenv("BROWSER", program)
+    words = ("--open", "--port", "0", "--host", host, "--insecure")
+    with running(tmp_path, "fedmqtt", "dashboard", *BROKER, *words) as dashboard:
+        url = address(dashboard)
+        wait_until(lambda: opened.exists() and opened.read_text().endswith("\n"))
+        assert opened.read_text().strip() == url
+        with urllib.request.urlopen(url) as page:
+            assert b"<title>fedmqtt</title>" in page.read()
+        assert dashboard.log == ""
+    # It waits for somebody who writes.
+    os.close(os.open(until, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_without_a_browser_it_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, opened = _a_browser(tmp_path, "exit 1")
+    monkeypatch.setenv("BROWSER", program)
+    monkeypatch.setenv("PATH", str(Path(program).parent))
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with running(tmp_path, "fedmqtt", "dashboard", *BROKER, "--open", "--port", "0") as dashboard:
+        dashboard.wait_for("There is no browser that could be opened here")
+        assert opened.read_text().strip() == address(dashboard)
+        assert dashboard.process.poll() is None
 
 
 def test_each_has_a_port_where_none_is_asked_for(tmp_path: Path) -> None:

@@ -28,12 +28,10 @@ from tests.other_brokers import running_nats
 from tests.own_broker import free_port, mosquitto_at
 from tests.round_monitor import pages, ward
 from tests.round_monitor.chromium import Page
-from tests.round_monitor.dashboards import dashboard
+from tests.round_monitor.dashboards import dashboard, open_page, violations
 from tests.round_monitor.pages import publish
 
 HACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
-AXE = Path(__file__).parent / "axe" / "axe.min.js"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 CURVES = "document.querySelectorAll('#charts figure:not([hidden]) .line').length > 3"
 SAYS = "document.querySelector('#health-says').textContent"
@@ -51,20 +49,13 @@ def shown(
         yield url, federation_name
 
 
-def _open(browser: Page, url: str, width: int = 1280, *, dark: bool = False) -> None:
-    browser.look(width, dark=dark)
-    # Only what follows the # may be new, and that loads nothing.
-    browser.go("about:blank")
-    browser.go(url)
-
-
 # What is seen
 
 
 def test_a_person_sees_whether_all_is_well_who_is_missing_and_how_good_the_model_is(
     browser: Page, shown: tuple[str, str]
 ) -> None:
-    _open(browser, shown[0])
+    open_page(browser, shown[0])
     browser.wait_for(CURVES)
     # Its round should have closed in March 2026.
     assert browser.text("#health-word") == "Trouble"
@@ -87,7 +78,7 @@ def test_a_person_sees_whether_all_is_well_who_is_missing_and_how_good_the_model
 def test_it_loads_nothing_of_others_and_has_nothing_to_complain_of(
     browser: Page, shown: tuple[str, str], width: int, dark: bool
 ) -> None:
-    _open(browser, shown[0], width, dark=dark)
+    open_page(browser, shown[0], width, dark=dark)
     browser.wait_for(CURVES)
     here = shown[0].partition("#")[0]
     assert {url for url in browser.requested() if not url.startswith(here)} == set()
@@ -102,18 +93,14 @@ def test_it_loads_nothing_of_others_and_has_nothing_to_complain_of(
 def test_everybody_can_use_it(
     browser: Page, shown: tuple[str, str], width: int, dark: bool
 ) -> None:
-    _open(browser, shown[0], width, dark=dark)
+    open_page(browser, shown[0], width, dark=dark)
     browser.wait_for(CURVES)
     browser.run("document.querySelectorAll('details').forEach(one => (one.open = true))")
-    browser.run(AXE.read_text(encoding="utf-8"))
-    words = json.dumps({"runOnly": RULES})
-    found = browser.settled(f"axe.run(document, {words}).then(found => found.violations)")
-    told = [(one["id"], one["help"], [node["html"] for node in one["nodes"]][:3]) for one in found]
-    assert told == []
+    assert violations(browser) == []
 
 
 def test_curves_are_read_with_the_keyboard(browser: Page, shown: tuple[str, str]) -> None:
-    _open(browser, shown[0])
+    open_page(browser, shown[0])
     browser.wait_for(CURVES)
     browser.run("document.querySelector('#charts .slider').focus()")
     assert browser.text("#charts output").startswith("Round 37: accuracy 0.8")
@@ -126,7 +113,7 @@ def test_curves_are_read_with_the_keyboard(browser: Page, shown: tuple[str, str]
 
 
 def test_curves_are_read_where_they_are_pointed_at(browser: Page, shown: tuple[str, str]) -> None:
-    _open(browser, shown[0])
+    open_page(browser, shown[0])
     browser.wait_for(CURVES)
     left, top = browser.run(
         "(() => { const e = document.querySelector('#charts svg.picture'); e.scrollIntoView();"
@@ -138,7 +125,7 @@ def test_curves_are_read_where_they_are_pointed_at(browser: Page, shown: tuple[s
 
 def test_clients_are_found_by_name_and_by_state(browser: Page, shown: tuple[str, str]) -> None:
     names = "[...document.querySelectorAll('.people tbody th')].map(one => one.textContent)"
-    _open(browser, shown[0])
+    open_page(browser, shown[0])
     browser.wait_for(CURVES)
     # Those come first who may need somebody.
     assert browser.run(names)[:2] == ["watch-07", "watch-09"]
@@ -187,7 +174,7 @@ def test_nothing_that_was_published_is_run(
     }
     publish(mosquitto_broker.url, federation_name, told)
     with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:
-        _open(browser, url)
+        open_page(browser, url)
         browser.wait_for("document.querySelector('#clients-body').textContent.includes('<script>')")
         assert HACK[:30] in browser.text("#health-says")
         assert browser.run("typeof window.hacked") == "undefined"
@@ -199,7 +186,7 @@ def test_nothing_that_was_published_is_run(
 def test_even_as_html_it_would_not_run_and_nothing_can_be_sent_elsewhere(
     browser: Page, shown: tuple[str, str]
 ) -> None:
-    _open(browser, shown[0])
+    open_page(browser, shown[0])
     browser.wait_for(CURVES)
     browser.run(f"document.body.insertAdjacentHTML('beforeend', {json.dumps(HACK)})")
     browser.run(
@@ -226,7 +213,7 @@ def test_pages_that_are_none_are_told_and_passed_over(
     publish(mosquitto_broker.url, federation_name, told)
     hostile = (b"no JSON", b"[]", b'{"rounds": 7}', b'{"rounds": [null, 7, {"figures": []}]}')
     with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:
-        _open(browser, url)
+        open_page(browser, url)
         browser.wait_for(f"{SAYS}.startsWith('round 3: 2 of 4')")
         for payload in hostile:
             pages.publish_bytes(mosquitto_broker.url, federation_name, {"history": payload})
@@ -250,7 +237,7 @@ def test_a_client_tells_what_it_does_and_how_far_it_is(
     told = {f"client/{one['client']}": json.dumps(one).encode() for one in (own, gone)}
     pages.publish_bytes(mosquitto_broker.url, federation_name, told)
     with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:
-        _open(browser, url)
+        open_page(browser, url)
         browser.wait_for("document.querySelector('.people progress')")
         rows = browser.run(
             "[...document.querySelectorAll('.people tbody tr')]"
@@ -280,7 +267,7 @@ def test_a_coordinators_own_word_on_its_health_is_told_as_long_as_it_is_there(
 
     say(as_of="2026-03-01T10:00+00:00")
     with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:
-        _open(browser, url)
+        open_page(browser, url)
         # Nobody knows when what lay there was said, but by what it says itself.
         browser.wait_for(f"{SAYS}.startsWith('Nothing from the coordinator for ')")
         assert browser.text("#health-word") == "Trouble"
@@ -305,7 +292,7 @@ def test_one_federation_of_several_is_chosen(browser: Page, tmp_path: Path) -> N
         for name in ("alpha", "beta"):
             publish(broker, name, {"coordinator": pages.coordinator(says=f"this is {name}")})
         with dashboard(tmp_path, broker) as url:
-            _open(browser, url)
+            open_page(browser, url)
             browser.wait_for("document.querySelectorAll('#federations option').length === 2")
             assert browser.text("#name") == "alpha"
             browser.run(
@@ -322,7 +309,7 @@ def test_it_comes_back_after_its_broker(browser: Page, tmp_path: Path) -> None:
     with ExitStack() as first, dashboard(tmp_path, broker, "--federation", "ward") as url:
         first.enter_context(mosquitto_at(port))
         publish(broker, "ward", pages.mid_round())
-        _open(browser, url)
+        open_page(browser, url)
         browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3 of 10'")
         first.close()
         browser.wait_for(f"{SAYS}.includes('No connection to {broker}')")
@@ -347,7 +334,7 @@ def test_another_dashboard_at_its_place_asks_for_its_own_address(
     publish(mosquitto_broker.url, federation_name, {"coordinator": pages.coordinator()})
     words = ("--federation", federation_name, "--port", str(free_port()))
     with dashboard(tmp_path, mosquitto_broker.url, *words) as url:
-        _open(browser, url)
+        open_page(browser, url)
         browser.wait_for(f"{SAYS}.startsWith('round 3: 2 of 4')")
         # The token is not in the address any more, and not asked for again.
         browser.go(browser.run("location.href"))
@@ -355,7 +342,7 @@ def test_another_dashboard_at_its_place_asks_for_its_own_address(
     browser.wait_for(f"{SAYS}.includes('`fedmqtt dashboard` does not answer')")
     with dashboard(tmp_path, mosquitto_broker.url, *words) as again:
         browser.wait_for(f"{SAYS}.includes('open the address that `fedmqtt dashboard` printed')")
-        _open(browser, again)
+        open_page(browser, again)
         browser.wait_for(f"{SAYS}.startsWith('round 3: 2 of 4')")
 
 
@@ -400,7 +387,7 @@ def test_a_broker_with_websockets_is_reached_without_the_relay(
             pytest.skip(str(missing))
         publish(broker.url, "ward", pages.mid_round())
         words = ("--federation", "ward", "--websocket", socket)
-        _open(browser, stack.enter_context(dashboard(tmp_path, broker.url, *words)))
+        open_page(browser, stack.enter_context(dashboard(tmp_path, broker.url, *words)))
         browser.wait_for("document.querySelectorAll('#charts .line').length > 1")
         assert browser.sockets() == [socket]
         assert browser.complaints() == []
@@ -427,7 +414,7 @@ def test_a_client_that_is_cut_is_away_and_who_answers_makes_curves(
         gated.client("bob") as bob,
         dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url,
     ):
-        _open(browser, url)
+        open_page(browser, url)
         browser.wait_for(f"({state}).includes('working')")
         os.kill(bob.process.pid, signal.SIGKILL)
         browser.wait_for(f"({state}).includes('away')")

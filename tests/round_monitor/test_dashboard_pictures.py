@@ -10,8 +10,8 @@ import pytest
 from broker_config.local_broker import RunningBroker
 from tests.round_monitor import ward
 from tests.round_monitor.chromium import Page
-from tests.round_monitor.dashboards import dashboard
-from tests.round_monitor.pages import publish
+from tests.round_monitor.dashboards import dashboard, open_page
+from tests.round_monitor.pages import a_client, publish, publish_bytes
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
@@ -68,6 +68,36 @@ def test_it_looks_like_this(
     browser.screenshot(out, width, height)
     browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
     assert _size(out) == _size(IMAGES / f"{name}.png") == (width, height)
+
+
+@pytest.mark.broker
+def test_one_client_looks_like_this(
+    browser: Page,
+    url: str,
+    mosquitto_broker: RunningBroker,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    own = a_client(
+        "watch-14",
+        says="training for round 38, epoch 1 of 2, 40%",
+        progress=0.4,
+        round=38,
+        answered_last=36,
+        label="watch",
+    )
+    publish(mosquitto_broker.url, ward.FEDERATION, {"client/watch-14": own})
+    clock = _STOPPED_CLOCK % (datetime.fromisoformat(ward.NOW).timestamp() * 1000)
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=clock)["identifier"]
+    open_page(browser, f"{url}&client=watch-14", 900)
+    browser.wait_for("document.querySelector('#client .fates')")
+    browser.wait_for("document.querySelector('#client progress')")
+    out = (IMAGES if request.config.getoption("--rewrite") else tmp_path) / "dashboard-client.png"
+    browser.screenshot(out, 900, 700)
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    # As a broker of the whole session keeps it, and others look at the ward without it.
+    publish_bytes(mosquitto_broker.url, ward.FEDERATION, {"client/watch-14": b""})
+    assert _size(out) == _size(IMAGES / "dashboard-client.png") == (900, 700)
 
 
 def _size(picture: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A live view at a real broker: what is published is told, and a broker that goes is awaited."""
+"""Lines at a real broker: what is published is told, and a broker that goes is awaited."""
 
 import socket
 import subprocess
@@ -11,7 +11,7 @@ from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import parse_broker_url
-from round_monitor.live import LiveView
+from round_monitor.live import LiveLines
 from tests.round_monitor.pages import (
     WITHIN_S,
     mid_round,
@@ -36,7 +36,7 @@ def test_each_event_is_one_line_for_a_log(
     loop: EventLoop,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = LiveView(loop, parse_broker_url(broker.url), federation_name, broker.name, plain=True)
+    view = LiveLines(loop, parse_broker_url(broker.url), federation_name)
     publish(broker.url, federation_name, mid_round())
     view.start()
     run_until(loop, lambda: view.board.is_complete)
@@ -66,7 +66,7 @@ def test_a_broker_that_goes_is_told_and_awaited(
         pytest.skip("Mosquitto is not installed here")
     port = _free_port()
     url = f"mqtt://127.0.0.1:{port}"
-    view = LiveView(loop, parse_broker_url(url), federation_name, "a broker that goes", plain=True)
+    view = LiveLines(loop, parse_broker_url(url), federation_name)
     said: list[str] = []
 
     def has_been_said(words: str) -> bool:
@@ -89,7 +89,7 @@ def test_a_broker_that_goes_is_told_and_awaited(
 
 def test_a_wrong_name_is_refused_before_anything_is_shown(loop: EventLoop) -> None:
     with pytest.raises(ValueError, match="federation name"):
-        LiveView(loop, parse_broker_url("mqtt://localhost"), "ward/7", "", plain=True)
+        LiveLines(loop, parse_broker_url("mqtt://localhost"), "ward/7")
 
 
 @contextmanager

@@ -58,6 +58,13 @@ CASES: dict[str, tuple[dict[str, Page], str]] = {
     "overdue": (ward.pages(), LATER),
     "overdue for days": (ward.pages(), "2026-03-04T12:00:00+00:00"),
     "says it is well": ({**mid_round(), "coordinator": _SAID}, NOW),
+    "says the other answers too": (
+        {
+            **mid_round(),
+            "coordinator": structs.replace(_SAID, health_why=f"{_SAID.says}; bob away"),
+        },
+        NOW,
+    ),
     "silent": ({"coordinator": _SAID, "round": _CLOSED}, LATER),
     "finished long ago": (
         {"coordinator": structs.replace(_SAID, state="finished"), "round": _CLOSED},

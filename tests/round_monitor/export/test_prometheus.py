@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker_config.local_broker import RunningBroker
 from fedmqtt.status_pages import ModelPage
 from round_monitor.export.prometheus import LABELS_MAX, Figures
+from tests.brokers import is_required
 from tests.programs import running, wait_until
 from tests.round_monitor import pages, ward
 from tests.round_monitor.export import real_run
@@ -52,7 +53,10 @@ def _samples(text: str) -> Samples:
 def _promtool(*words: str, text: str = "") -> None:
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("no promtool on this machine: apt-get install prometheus")
+        reason = "no promtool on this machine: apt-get install prometheus"
+        if is_required("promtool"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     ended = subprocess.run(
         [program, *words], input=text, capture_output=True, text=True, check=False
     )
