@@ -90,7 +90,7 @@ def _place(kind: type[Struct]) -> tuple[int, str]:
 def _overview(kinds: list[type[Message]]) -> str:
     lines = ["| message | written by | what it says |", "|---|---|---|"]
     for kind in kinds:
-        who = CHANNELS[type(address_of(_example(kind)[1]))].writer
+        who = f"{CHANNELS[type(address_of(_example(kind)[1]))].writer}"
         if kind in (messages.Open, messages.Opened):
             who += " (masked rounds: to and from keyholders)"
         lines.append(
@@ -236,6 +236,8 @@ def _structs(kind: Any) -> Iterator[type[Struct]]:
         case inspect.UnionType(types=types):
             for one in types:
                 yield from _structs(one)
+        case _:
+            pass
 
 
 def _example(kind: type[Message]) -> tuple[str, Any]:
