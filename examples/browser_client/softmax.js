@@ -8,16 +8,19 @@ const HELD_OUT = 5;
 /** Rows of so many numbers after which a page has its turn. */
 const NUMBERS_AT_ONCE = 200_000;
 
-/** How many features and classes a model has. Throws WireError where it is no softmax regression. */
+/**
+ * How many features and classes a model has, and where among its numbers its two tensors begin, in
+ * whichever order they lie. Throws WireError where it is no softmax regression.
+ */
 export function sizeOf(tensors) {
-  const [weight, bias] = tensors;
-  const isSoftmax =
-    tensors.length === 2 && weight[0] === "weight" && bias[0] === "bias" && weight[1].length === 2 && bias[1].length === 1;
-  if (!isSoftmax || weight[1][1] !== bias[1][0]) {
+  const shapes = Object.fromEntries(tensors);
+  const [features, classes] = shapes.weight ?? [];
+  if (tensors.length !== 2 || shapes.weight?.length !== 2 || String(shapes.bias) !== String(classes)) {
     const found = tensors.map(([name, shape]) => `${name} [${shape}]`).join(", ");
     throw new WireError(`this page trains weight [features, classes] and bias [classes], not ${found}`);
   }
-  return { features: weight[1][0], classes: weight[1][1] };
+  const isBiasFirst = tensors[0][0] === "bias";
+  return { features, classes, weightAt: isBiasFirst ? classes : 0, biasAt: isBiasFirst ? 0 : features * classes };
 }
 
 /**
@@ -43,8 +46,8 @@ export function readRows(text, { features, classes }) {
 }
 
 /**
- * Local SGD from `base` (Float32Array: weight row by row, then bias) as the offer's `training`
- * says: {numbers, steps}. `turn` is awaited now and then: it lets the page do other things, and
+ * Local SGD from `base` (the model's numbers, Float32Array) as the offer's `training` says:
+ * {numbers, steps}. `size` is of `sizeOf`. `turn` is awaited now and then: it lets the page do other things, and
  * throws when the work has become pointless.
  */
 export async function train(base, rows, size, training, turn) {
@@ -92,24 +95,24 @@ export function measure(numbers, rows, size) {
 
 /** Of the mean cross-entropy: softmax minus one-hot, times the input. */
 function gradient(numbers, batch, size) {
-  const { features, classes } = size;
+  const { features, classes, weightAt, biasAt } = size;
   const slope = new Float64Array(numbers.length);
   for (const { inputs, kind } of batch) {
     const error = probabilities(numbers, inputs, size);
     error[kind] -= 1;
     for (let c = 0; c < classes; c += 1) {
       const part = error[c] / batch.length;
-      for (let f = 0; f < features; f += 1) slope[f * classes + c] += inputs[f] * part;
-      slope[features * classes + c] += part;
+      for (let f = 0; f < features; f += 1) slope[weightAt + f * classes + c] += inputs[f] * part;
+      slope[biasAt + c] += part;
     }
   }
   return slope;
 }
 
-function probabilities(numbers, inputs, { features, classes }) {
-  const scores = Array.from({ length: classes }, (_, c) => numbers[features * classes + c]);
+function probabilities(numbers, inputs, { features, classes, weightAt, biasAt }) {
+  const scores = Array.from({ length: classes }, (_, c) => numbers[biasAt + c]);
   for (let f = 0; f < features; f += 1) {
-    for (let c = 0; c < classes; c += 1) scores[c] += inputs[f] * numbers[f * classes + c];
+    for (let c = 0; c < classes; c += 1) scores[c] += inputs[f] * numbers[weightAt + f * classes + c];
   }
   // The largest becomes 0, so that exp cannot overflow.
   const most = Math.max(...scores);
