@@ -47,8 +47,8 @@ export function readRows(text, { features, classes }) {
 
 /**
  * Local SGD from `base` (the model's numbers, Float32Array) as the offer's `training` says:
- * {numbers, steps}. `size` is of `sizeOf`. `turn` is awaited now and then: it lets the page do other things, and
- * throws when the work has become pointless.
+ * {numbers, steps}. `size` is of `sizeOf`. `turn` is awaited now and then: it lets the page do other
+ * things, and throws when the work has become pointless.
  */
 export async function train(base, rows, size, training, turn) {
   const numbers = Float64Array.from(base);

@@ -1,7 +1,6 @@
 """The browser's client in a federation with Python's: real programs, brokers and a real browser."""
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,9 @@ import pytest
 from msgspec import structs
 from safetensors.numpy import load_file
 
-from broker_config.local_broker import RunningBroker
+from broker_config import kit
+from broker_config.local_broker import BrokerError, RunningBroker
+from broker_config.mosquitto import find_mosquitto
 from coordinator import history
 from fedmqtt import messages, weights
 from fedmqtt.messages import Announce, Chunk, Evaluation, Offer, Receipt, Training, Update
@@ -26,21 +27,23 @@ from fedmqtt.topics import (
 )
 from fedmqtt.weights import Array
 from learning_tasks import linear
+from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
 from tests.broker_config.plain_client import PlainClient, connected
-from tests.examples.pages_here import ROOT
-from tests.programs import Program, running, wait_until
+from tests.brokers import is_required
+from tests.examples.browser_page import opened, wait_to_hear
+from tests.examples.pages_here import PAGE, served
+from tests.other_brokers import running_nats
+from tests.own_broker import free_port
+from tests.programs import Program, running
 from tests.round_monitor.chromium import Page
 
 pytestmark = pytest.mark.broker
 
-SERVE = str(ROOT / "examples" / "browser_client" / "serve.py")
 NAMES = ("ann", "bob")
 BROWSER = ClientId("browser")
 ROUNDS = 2
 TRAINING = Training(epochs=3, batch_size=1000, learning_rate=0.5, momentum=0.5, weight_decay=0.01)
 """All rows are one batch: what comes of it does not depend on their order."""
-_ADDRESS = re.compile(r"http://\S+#token=\S+")
-_EVENTS = "[...document.querySelectorAll('#events li')].map(one => one.textContent)"
 
 # Too large for an offer and for one message of 1,024 bytes.
 _FEATURES = 400
@@ -125,23 +128,6 @@ def write_config(folder: Path, federation: str, task: str, more: str = "") -> Pa
     return path
 
 
-@contextmanager
-def page_of(browser: Page, folder: Path, more: str, *words: str) -> Iterator[None]:
-    """The browser has opened the address that serve.py prints."""
-    # `python -m` takes modules; this is a file.
-    with running(folder, "examples.browser_client.serve", "--port", "0", *words) as program:
-        wait_until(lambda: "Ctrl-C" in program.said or program.process.poll() is not None)
-        found = _ADDRESS.search(program.said)
-        assert found is not None, program.log
-        browser.go("about:blank")
-        browser.go(found[0] + more)
-        browser.wait_for(f"{_EVENTS}.some(one => one.startsWith('online'))")
-        try:
-            yield
-        finally:
-            browser.go("about:blank")
-
-
 def client(folder: Path, who: str, task: str, *words: str) -> AbstractContextManager[Program]:
     return running(
         folder,
@@ -196,7 +182,7 @@ def test_a_browser_and_two_python_clients_make_a_model_together(
     run = tmp_path / "run"
     with ExitStack() as stack:
         crossed = stack.enter_context(listening(url, federation_name))
-        stack.enter_context(page_of(browser, tmp_path, more, *words, "--id", BROWSER))
+        stack.enter_context(opened(browser, tmp_path, *words, "--id", BROWSER, more=more))
         browser.run(f"document.querySelector('#rows').value = {json.dumps(rows)}")
         for who in NAMES:
             stack.enter_context(client(tmp_path, who, task, *words, "--id", who))
@@ -204,8 +190,7 @@ def test_a_browser_and_two_python_clients_make_a_model_together(
         program = ("fedmqtt", "coordinator", str(config), "--broker", url, "--run", str(run))
         coordinator = stack.enter_context(running(tmp_path, *program))
         assert coordinator.wait() == 0, coordinator.log
-        counted = f"{_EVENTS}.filter(one => one.startsWith('counted')).length > {ROUNDS}"
-        browser.wait_for(counted)
+        wait_to_hear(browser, "counted", ROUNDS + 1)
         assert browser.complaints() == []
         crossed.look()
 
@@ -232,3 +217,66 @@ def test_a_browser_and_two_python_clients_make_a_model_together(
     came_in_pieces = any(isinstance(one, Announce) for one in crossed.answers[BROWSER, 1])
     assert came_in_pieces == is_wide
     assert isinstance(crossed.answers[BROWSER, ROUNDS + 1][0], Evaluation)
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed here")
+def test_with_credentials_it_signs_what_it_says_and_believes_signatures_alone(
+    browser: Page, tmp_path: Path
+) -> None:
+    folder, run = tmp_path / "kit", tmp_path / "run"
+    made = kit.create(folder, plan(folder))
+    for who in ("ann", BROWSER):
+        made.enroll(who)
+    config = tmp_path / "federation.toml"
+    config.write_text(
+        f'name = "{FEDERATION}"\ntask = "learning_tasks.linear"\n[evaluation]\nevery = 0\n'
+        "[rounds]\ncount = 1\ncohort = 2\nquorum = 2\nclients_min = 2\nover_selection = 1.0\n"
+        "deadline_s = 100\n"
+    )
+
+    def account(who: str) -> tuple[str, str]:
+        return "--credentials", str(folder / "accounts" / f"{who}.toml")
+
+    with ExitStack() as stack:
+        stack.enter_context(running_kit(made, folder))
+        stack.enter_context(opened(browser, tmp_path, *account(BROWSER)))
+        stack.enter_context(client(tmp_path, "ann", "learning_tasks.linear", *account("ann")))
+        program = ("fedmqtt", "coordinator", str(config), *account("coordinator"))
+        coordinator = stack.enter_context(running(tmp_path, *program, "--run", str(run)))
+        # It takes no answer that is not signed by its device's own key.
+        assert coordinator.wait() == 0, coordinator.log
+        wait_to_hear(browser, "counted")
+        assert browser.complaints() == []
+    [record] = history.read(run / "history.jsonl")
+    assert record.answered == ["ann", BROWSER]
+
+
+def test_a_page_on_any_web_server_goes_to_a_broker_with_websockets_itself(
+    browser: Page, tmp_path: Path
+) -> None:
+    port = free_port()
+    more = f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}\n'
+    config, run = tmp_path / "federation.toml", tmp_path / "run"
+    config.write_text(
+        'name = "ward"\ntask = "learning_tasks.linear"\n[evaluation]\nevery = 0\n[rounds]\n'
+        "count = 1\ncohort = 1\nquorum = 1\nclients_min = 1\ndeadline_s = 100\n"
+    )
+    with ExitStack() as stack:
+        try:
+            broker = stack.enter_context(running_nats(more))
+        except BrokerError as missing:
+            if is_required("nats"):
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+        socket = f"ws://127.0.0.1:{port}/mqtt"
+        root = stack.enter_context(served())
+        browser.go(f"{root}{PAGE}#federation=ward&broker={socket}")
+        program = ("fedmqtt", "coordinator", str(config), "--broker", broker.url)
+        coordinator = stack.enter_context(running(tmp_path, *program, "--run", str(run)))
+        assert coordinator.wait() == 0, coordinator.log
+        wait_to_hear(browser, "counted")
+        assert set(browser.sockets()) == {socket}
+        browser.go("about:blank")
+    [record] = history.read(run / "history.jsonl")
+    # It has made a name for itself.
+    assert [name.partition("-")[0] for name in record.answered] == ["browser"]
