@@ -61,7 +61,7 @@ _LANES = 4
 _SEED = 7
 _INT_MAX = 2**53
 """Beyond it JSON's numbers are not exact everywhere."""
-_CODECS = ("full", "float16", "bfloat16", "int8", "part(share=0.5)+full", "topk(share=0.25)+full")
+_CODECS = ("full", "float16", "bfloat16", "int8", "int4", "part(share=0.5)+full")
 """Those whose bytes are the same on every machine, whatever it rounds or compresses by."""
 
 

@@ -11,6 +11,8 @@ const RETRY_BASE_S = 0.5;
 const RETRY_MAX_S = 60;
 /** Until an offer says how many clients there are. */
 const UNTOLD_SPREAD_S = 5;
+/** Or two clients of one name would throw each other out for ever, without a pause. */
+const LASTING_MS = 20_000;
 const WILL_DELAY_S = 2;
 /** Of what a broker may send us in one packet. */
 const RECEIVE_BYTES_MAX = 4 * 1024 * 1024;
@@ -101,11 +103,11 @@ export class Link {
     });
     this.#client = client;
     let why = "";
-    let wasUp = false;
+    let upAt = null;
     const isCurrent = () => this.#client === client && !this.#isClosed;
     client.on("connect", (answer) => {
       if (!isCurrent()) return;
-      wasUp = true;
+      upAt = Date.now();
       this.token = token;
       const limit = answer.properties?.maximumPacketSize ?? Infinity;
       this.chunkBytes = Math.min(this.#how.chunkBytes ?? CHUNK_BYTES, Math.max(1024, limit - OVERHEAD_BYTES));
@@ -114,7 +116,6 @@ export class Link {
         const refused = granted?.find((one) => one.qos >= REFUSED);
         if (refused) why = `the broker does not let us read ${refused.topic}`;
         if (error || refused) client.end(true);
-        else this.#attempt = 0;
       });
       this.#handlers.onUp();
     });
@@ -133,11 +134,12 @@ export class Link {
       client.end(true);
       // At once where only the version was another.
       const changesVersion = isV5 && this.#version === 4;
+      if (upAt !== null && Date.now() - upAt >= LASTING_MS) this.#attempt = 0;
       const backoffS = Math.min(RETRY_MAX_S, RETRY_BASE_S * 2 ** this.#attempt);
       const waitS = changesVersion ? 0 : Math.random() * Math.max(backoffS, this.spreadS);
       this.#attempt += 1;
       // A broker may have been upgraded while we were away.
-      if (wasUp) this.#version = 5;
+      if (upAt !== null) this.#version = 5;
       setTimeout(() => this.#isClosed || this.#connect(), 1000 * waitS);
       this.#handlers.onDown(why || "the connection to the broker is lost", waitS);
     });
