@@ -116,7 +116,8 @@ def _of_int4(data: bytes, size: int) -> NDArray[np.float32]:
 def _of_int8(data: bytes, size: int) -> NDArray[np.float32]:
     blocks = -(-size // 1024)
     steps = np.repeat(np.frombuffer(data[: 4 * blocks], "<f4"), 1024)[:size]
-    return np.frombuffer(data[4 * blocks :], np.int8) * steps
+    found: NDArray[np.float32] = np.frombuffer(data[4 * blocks :], np.int8) * steps
+    return found
 
 
 def _of_part(data: bytes, size: int) -> NDArray[np.float32]:

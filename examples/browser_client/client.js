@@ -53,7 +53,8 @@ export class Client {
     this.#store = store;
     this.#tell = tell;
     this.#topics = wire.topics(how.federation, how.id);
-    this.#owed = store.readOwed().map(due);
+    this.#owed = store.readOwed();
+    this.#owed.forEach(makeDue);
     this.#link = new Link({ ...how, clientId: `${how.federation}:${how.id}` }, this.#topics, {
       onUp: () => this.#inTurn(() => this.#connected()),
       onDown: (reason, waitS) => tell("offline", `${reason}; next try in ${waitS.toFixed(1)} s`),
@@ -95,7 +96,8 @@ export class Client {
     await this.#sayPresence();
     // Subscriptions of a lost connection are gone.
     this.#link.subscribe([...(this.#job?.fetching?.asked ?? [])]);
-    this.#owed = this.#owed.map(due);
+    for (const one of this.#owed) one.isOnItsWay = false;
+    this.#owed.forEach(makeDue);
     await this.#sendDue();
   }
 
@@ -145,15 +147,18 @@ export class Client {
     this.#link.spreadS = offer.spread_s;
     if (isOfNewCoordinator || isSaidNow) {
       // What was sent to a coordinator that is gone may be gone with it.
-      this.#owed = this.#owed.map(due);
+      this.#owed.forEach(makeDue);
       await this.#sendDue();
     }
     const closesAt = Date.now() + 1000 * Math.min(offer.closes_in_s, expiresInS);
     const isOld = this.#seen?.run === offer.run && offer.round <= this.#seen.round;
     const isNews = offer.asynchronous && this.#seen?.round === offer.round && this.#seen.passedOver;
-    if (isOld && !isNews) {
+    const isAtIt = isFor(this.#job, offer);
+    // The model's chunks lie there in another size: the broker carries other packets than before.
+    const isCutAnew = isAtIt && this.#job.fetching && this.#job.offer.model.chunk_bytes !== offer.model.chunk_bytes;
+    if (isOld && !isNews && !isCutAnew) {
       // It comes again at each connect, and when the coordinator had lost its broker.
-      if (isFor(this.#job, offer)) this.#job.closesAt = Math.max(this.#job.closesAt, closesAt);
+      if (isAtIt) this.#job.closesAt = isOfNewCoordinator ? closesAt : Math.max(this.#job.closesAt, closesAt);
       return;
     }
     this.#dropJob();
@@ -324,7 +329,7 @@ export class Client {
     if (this.#job !== job) return;
     this.#job = null;
     const { run, round } = job.offer;
-    const owed = [...this.#owed, due({ run, round, lane: this.#lane(job.offer), digest, bytes })];
+    const owed = [...this.#owed, { run, round, lane: this.#lane(job.offer), digest, bytes, sendAt: 0, waitS: 0 }];
     try {
       // On the disk before it is sent: what was counted must be known here after a restart.
       this.#store.keepOwed(owed);
@@ -342,7 +347,8 @@ export class Client {
 
   async #sendDue() {
     for (const one of this.#owed) {
-      if (!this.#link.isUp || one.sendAt > Date.now()) continue;
+      // Over a slow link it is still going when its time has come again.
+      if (!this.#link.isUp || one.sendAt > Date.now() || one.isOnItsWay) continue;
       one.waitS = Math.min(RESEND_MAX_S, Math.max(RESEND_S, 2 * one.waitS));
       one.sendAt = Date.now() + 1000 * one.waitS;
       await this.#send(one);
@@ -351,17 +357,18 @@ export class Client {
 
   async #send(one) {
     this.#tell("sending", `round ${one.round}: ${one.bytes.length} bytes`);
-    if (one.bytes.length <= this.#link.chunkBytes) {
-      return this.#say(this.#topics.update(one.lane, one.round, "0"), one.bytes);
-    }
-    const asking = wire.announce(one.run, one.round, one.digest, one.bytes.length, this.#link.chunkBytes);
-    return this.#say(this.#topics.update(one.lane, one.round, "announce"), asking);
+    const { chunkBytes } = this.#link;
+    const isWhole = one.bytes.length <= chunkBytes;
+    const asking = wire.announce(one.run, one.round, one.digest, one.bytes.length, chunkBytes);
+    const topic = this.#topics.update(one.lane, one.round, isWhole ? "0" : "announce");
+    one.isOnItsWay = true;
+    await this.#say(topic, isWhole ? one.bytes : asking, () => (one.isOnItsWay = false));
   }
 
-  async #say(topic, message) {
+  async #say(topic, message, taken) {
     const payload = await this.#keys.seal(topic, message);
     // Not awaited: that would last for ever where the connection breaks.
-    this.#link.publish(topic, payload);
+    this.#link.publish(topic, payload).then(taken);
   }
 
   async #receive(message) {
@@ -410,7 +417,10 @@ export class Client {
 }
 
 /** To be sent at once, and then ever more rarely. */
-const due = (one) => ({ ...one, sendAt: 0, waitS: 0 });
+function makeDue(one) {
+  one.sendAt = 0;
+  one.waitS = 0;
+}
 
 const isFor = (job, { run, round }) => job !== null && job.offer.run === run && job.offer.round === round;
 

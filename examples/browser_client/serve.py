@@ -22,6 +22,7 @@ from websockets.http11 import Request, Response
 
 from fedmqtt import credentials, federation_flags, flag_values
 from fedmqtt.mqtt_link import BrokerUrl
+from fedmqtt.topics import Topics, is_name
 from round_monitor.relay import Relay
 from round_monitor.web_door import Door
 from round_monitor.web_server import content_policy, listening, response, told
@@ -108,6 +109,9 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         federation, broker = federation_flags.find(arguments, ("device",))
+        Topics(federation)
+        if arguments.id and not is_name(arguments.id):
+            raise ValueError(f"--id {arguments.id!r}: expected 1 to 64 letters, digits, . _ -")
         connection = _connection(arguments, federation, broker)
         asyncio.run(_serve(broker, connection, arguments.port))
     except ValueError as wrong:

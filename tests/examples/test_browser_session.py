@@ -2,7 +2,9 @@
 played by the test, word by word, over a real broker."""
 
 import queue
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ from fedmqtt.topics import (
 from tests.broker_config.plain_client import PlainClient, connected
 from tests.examples.browser_page import opened, wait_to_hear
 from tests.fedmqtt.test_messages import MASKING
+from tests.own_broker import free_port, mosquitto_at
+from tests.programs import wait_until
 from tests.round_monitor.chromium import Page
 
 pytestmark = pytest.mark.broker
@@ -342,3 +346,37 @@ def test_nonsense_ends_nothing(page: Page, room: Room) -> None:
     assert isinstance(said, Update)
     told = page.run("[...document.querySelectorAll('#events b')].map(one => one.textContent)")
     assert "error" in told
+
+
+def test_a_broker_that_has_lost_everything_gets_the_answer_again(
+    browser: Page, federation_name: str, tmp_path: Path
+) -> None:
+    port, topics = free_port(), Topics(federation_name)
+    url = f"mqtt://127.0.0.1:{port}"
+    words = ("--broker", url, "--federation", federation_name, "--id", BROWSER)
+    with ExitStack() as stack:
+        with listening_at(port, topics, url) as room:
+            stack.enter_context(opened(browser, tmp_path, *words))
+            room.offer(1)
+            first = room.answer()
+        wait_to_hear(browser, "offline")
+        with listening_at(port, topics, url) as room:
+            assert room.answer() == first
+            room.receipt(1)
+            wait_to_hear(browser, "counted")
+
+
+@contextmanager
+def listening_at(port: int, topics: Topics, url: str) -> Iterator[Room]:
+    """A broker of our own, which knows nothing yet, and is gone with the block."""
+    with mosquitto_at(port):
+        wait_until(lambda: is_listening(port))
+        with connected(url, "coordinator") as plain:
+            plain.subscribe(topics.any_update)
+            yield Room(topics, plain)
+
+
+def is_listening(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
