@@ -15,7 +15,7 @@ function tell(what, about) {
   const word = document.createElement("b");
   word.textContent = what;
   // Text, never HTML: much of it is what others chose.
-  line.append(word, about);
+  line.append(word, " ", about);
   element("events").prepend(line);
   while (element("events").childElementCount > EVENTS_MAX) element("events").lastElementChild.remove();
 }

@@ -1,6 +1,7 @@
 """What the browser's client takes up, declines, sends again and forgets: a coordinator's part is
 played by the test, word by word, over a real broker."""
 
+import json
 import queue
 import socket
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ from tests.fedmqtt.test_messages import MASKING
 from tests.own_broker import free_port, mosquitto_at
 from tests.programs import wait_until
 from tests.round_monitor.chromium import Page
+from tests.round_monitor.test_dashboard_in_browser import AXE, RULES
 
 pytestmark = pytest.mark.broker
 
@@ -327,6 +329,19 @@ def test_its_owner_says_when_it_takes_part(page: Page, room: Room) -> None:
     room.offer(2)
     _, update = room.answer()
     assert isinstance(update, Update)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_everybody_can_use_it(page: Page, room: Room, dark: bool) -> None:
+    room.offer(1)
+    room.answer()
+    page.look(360, dark=dark)
+    assert page.run("document.documentElement.scrollWidth") <= 360
+    page.run(AXE.read_text(encoding="utf-8"))
+    words = json.dumps({"runOnly": RULES})
+    found = page.settled(f"axe.run(document, {words}).then(found => found.violations)")
+    assert [(one["id"], one["help"]) for one in found] == []
+    assert page.complaints() == []
 
 
 def test_a_page_that_is_left_is_gone(page: Page, room: Room) -> None:
