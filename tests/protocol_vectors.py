@@ -21,13 +21,17 @@ from fedmqtt.messages import (
     AnyMessage,
     Chunk,
     Claim,
+    Decline,
+    Evaluation,
     Go,
     Offer,
     Open,
+    Opened,
     Presence,
     Receipt,
     Seat,
     TimeLeft,
+    Update,
 )
 from fedmqtt.topics import (
     ANNOUNCE,
@@ -87,9 +91,10 @@ def address_of(message: AnyMessage, client: ClientId = ANN) -> Address:
             return CoordinatorSeat()
         case Claim():
             return SeatClaim()
-        case _:
-            part = ANNOUNCE if isinstance(message, Announce) else "0"
-            return UpdatePart(lane_of(client, _LANES), client, ONE, part)
+        case Announce():
+            return UpdatePart(lane_of(client, _LANES), client, ONE, ANNOUNCE)
+        case Update() | Evaluation() | Decline() | Chunk() | Opened():
+            return UpdatePart(lane_of(client, _LANES), client, ONE, "0")
 
 
 def encodings() -> dict[str, Any]:
