@@ -163,7 +163,7 @@ export class Client {
     }
     this.#dropJob();
     this.#seen = { run: offer.run, round: offer.round, passedOver: false };
-    if (this.#owes(offer) || (this.#keys.isKeyed && this.#store.isDone(offer.run, offer.round))) return;
+    if (this.#owes(offer) || this.#store.isDone(offer.run, offer.round)) return;
     const invited = { train: await this.#isInvited(offer, "train"), evaluate: await this.#isInvited(offer, "evaluate") };
     if (!invited.train && !invited.evaluate) {
       this.#seen.passedOver = true;

@@ -18,7 +18,6 @@ const NUL = Uint8Array.of(0);
 
 /** Without keys: nothing is signed, and what is signed cannot be read. */
 export const NO_KEYS = {
-  isKeyed: false,
   async seal(_topic, message) {
     return message;
   },
@@ -51,7 +50,6 @@ export async function readKeys({ federation_key, signing_key, ticket }) {
   }
   const head = joined(Uint8Array.of(MARK, BY_DEVICE), pub, fromBase64(ticket));
   return {
-    isKeyed: true,
     /** What to publish there. */
     async seal(topic, message) {
       const said = await signed("device", topic, message);
