@@ -164,7 +164,9 @@ class DeltaRef(Struct, frozen=True, array_like=True):
     """How the digest of the model begins that it changes. What is made of another is found out by
     the digest of the outcome."""
     sha256: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    """Of the file."""
     size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+    """Of the file."""
 
     @property
     def digest(self) -> Digest:
@@ -180,8 +182,11 @@ class ModelRef(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a model's file can be fetched, and how to know that it arrived whole."""
 
     digest: Sha256
+    """SHA-256 of the file, as in the topics of its chunks."""
     size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+    """Of the file."""
     chunk_bytes: Annotated[int, Meta(ge=1024, le=2**28)]
+    """Of each chunk but the last."""
     fingerprint: Name
     """Of names, shapes and dtypes of the tensors: two models of one task share it."""
     deltas: Annotated[tuple[DeltaRef, ...], Meta(max_length=DELTAS_MAX)] = ()
@@ -203,8 +208,11 @@ class Sortition(Struct, frozen=True, kw_only=True):
     """By what each client sees for itself whether it is invited; see `fedmqtt/sortition.py`."""
 
     salt: Annotated[str, Meta(max_length=64)]
+    """What a client's draw is made from, beside its name, the round and the purpose."""
     train: Threshold
+    """Who draws less is invited to train."""
     evaluate: Threshold
+    """Who draws less is invited to evaluate."""
 
 
 class SlowLinks(Struct, frozen=True, kw_only=True):
@@ -213,6 +221,7 @@ class SlowLinks(Struct, frozen=True, kw_only=True):
     below_kbps: Annotated[float, Meta(gt=0, le=1e9)]
     """Kilobits per second, from the client to the broker."""
     codec: Name
+    """By which they answer."""
 
 
 Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -244,9 +253,11 @@ class Keyholder(Struct, frozen=True, array_like=True):
     """One that can open a part of the masks of a round."""
 
     name: ClientId
+    """As devices' credentials have it."""
     place: Annotated[int, Meta(ge=0, lt=KEYHOLDERS_MAX)]
     """Which seeds it is given follows from it: see `fedmqtt/masking/seeds.py`."""
     key: RoundKey
+    """For this round."""
 
 
 MASKED_METRICS_MAX = 20
@@ -260,6 +271,8 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How answers are masked, so that nothing but their sum can be read; see `fedmqtt/masking/`."""
 
     mode: Literal["trusted", "keyholders", "committee"]
+    """`trusted`: one keyholder, the aggregator, opens all; `keyholders`: several share it;
+    `committee`: clients do, and answers are hidden in a ring."""
     keyholders: Annotated[tuple[Keyholder, ...], Meta(min_length=1, max_length=KEYHOLDERS_MAX)]
     """That have published a key: not all places need to be taken."""
     places: Annotated[int, Meta(ge=1, le=KEYHOLDERS_MAX)]
@@ -304,6 +317,7 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What clients measure of the base before they train, under the mask: metrics by name, and the
     confusion matrix of so many `classes`. See `fedmqtt/masking/measured.py`."""
     classes: Annotated[int, Meta(ge=0, le=MASKED_CLASSES_MAX)] = 0
+    """Of the confusion matrix; 0: there is none."""
     lists_max: Annotated[int, Meta(ge=1, le=1000)] = 1
     """So many lists are opened with one key, and no answer is on two of them. Where it is more than
     one, an answer to any offer with the same keys may be on each: see `lists_promise.py`."""
@@ -331,15 +345,23 @@ class Offer(Message, frozen=True, kw_only=True):
     """So that round 1 of a new run is not taken for the old one's. Outlives the coordinator."""
     round: Round
     task: Name
+    """What is learned. Who runs another task declines."""
     model: ModelRef
+    """The round's base, or the questions of a round that describes."""
     train: tuple[ClientId, ...]
+    """Who is invited to train."""
     evaluate: tuple[ClientId, ...]
+    """Who is invited to measure the base; who is in both does that first, in one answer."""
     closes_in_s: Annotated[float, Meta(ge=0, le=1e9)]
     """Counted from when this was published; a late reader has less (see `TimeLeft`)."""
     training: Training
+    """How to train."""
     codec: Name
+    """By which updates are coded: see `fedmqtt/codec_chain.py`."""
     lanes: Annotated[int, Meta(ge=1, le=4096)]
+    """How many there are; a client's is `topics.lane_of`."""
     seed: int
+    """Of the chance that codecs share with the coordinator."""
     model_file: Annotated[bytes, Meta(max_length=SMALL_MODEL_BYTES)] = b""
     """The model itself where it is small: nothing needs to be fetched."""
     spread_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
@@ -347,6 +369,7 @@ class Offer(Message, frozen=True, kw_only=True):
     late_rounds: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Answers of up to so many rounds ago still count: who is slow goes on when a round closes."""
     method: Method = PLAIN
+    """What is asked beyond plain local SGD."""
     sortition: Sortition | None = None
     """In the place of `train` and `evaluate`, which are empty then."""
     slow_links: SlowLinks | None = None
@@ -367,6 +390,7 @@ class TimeLeft(Message, frozen=True, kw_only=True):
     run: Run
     round: Round
     closes_in_s: Annotated[float, Meta(ge=0, le=1e9)]
+    """From now on."""
 
 
 class Go(Message, frozen=True, kw_only=True):
@@ -375,7 +399,9 @@ class Go(Message, frozen=True, kw_only=True):
     run: Run
     round: Round
     digest: Sha256
+    """Of the answer that was announced."""
     ranges: Annotated[tuple[tuple[int, int], ...], Meta(max_length=100_000)]
+    """Ascending: ((0, 3), (7, 8)) is chunks 0, 1, 2 and 7."""
 
 
 class Receipt(Message, frozen=True, kw_only=True):
@@ -387,7 +413,9 @@ class Receipt(Message, frozen=True, kw_only=True):
     run: Run
     round: Round
     accepted: bool
+    """Whether it counts."""
     reason: Reason = ""
+    """Why not."""
     next_round_in_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """Pace hint: when the next round is expected to open; 0 says nothing."""
     counted: Round | None = None
@@ -416,14 +444,17 @@ class Entry(Struct, frozen=True, array_like=True):
     """One client's answer, in a list of which a sum is to be opened."""
 
     client: ClientId
+    """Who sent it."""
     times: Annotated[int, Meta(ge=1, le=8)]
     """It is in the sum so many times."""
     payload: Key32
     """SHA-256 of the masked payload."""
     masked: Masked
+    """As it came with the payload."""
     key: Key32
     """The device's public key (Ed25519), and its ticket, as its message's envelope had them."""
     ticket: Key64
+    """See `fedmqtt/signing.py`."""
 
 
 class Answered(Struct, frozen=True, array_like=True):
@@ -431,6 +462,7 @@ class Answered(Struct, frozen=True, array_like=True):
 
     round: Round
     base: Sha256
+    """Of that offer's model."""
     count: Annotated[int, Meta(ge=1, le=2**32)]
     """So many of them."""
 
@@ -446,11 +478,15 @@ class Open(Message, frozen=True, kw_only=True):
     body: Annotated[int, Meta(ge=0, le=2**32)]
     """How many values a payload has, and how many whole numbers behind them."""
     tail: Annotated[int, Meta(ge=0, le=8192)]
+    """Whole numbers behind the values: what was measured."""
     digest: Key32
     """SHA-256 of the whole list: see `fedmqtt/masking/listing.py`."""
     part: Annotated[int, Meta(ge=0, le=100_000)]
+    """Of the list, from 0."""
     parts: Annotated[int, Meta(ge=1, le=100_000)]
+    """How many there are."""
     entries: tuple[Entry, ...]
+    """In this part."""
     seeds: Annotated[tuple[Annotated[int, Meta(ge=0, lt=256)], ...], Meta(max_length=256)]
     """Whose sums to send; of all others that it holds, a digest."""
     looks: bool = False
@@ -473,6 +509,7 @@ class Activity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     epoch: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """The one that it is in, from 1; 0: it does not train, or has not begun."""
     epochs: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """How many it trains; 0: it does not."""
     uplink_kbps: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """How wide its way to the broker is, as its answers have shown; 0: they have not."""
 
@@ -482,12 +519,15 @@ class Presence(Message, frozen=True, kw_only=True):
 
     wire: int = WIRE_VERSION
     online: bool
+    """False: a goodbye, or a will."""
     session: Annotated[str, Meta(max_length=64)]
     """New at each connection, so that a late will of an old connection is recognised."""
     task: Name = ""
+    """What it runs. The coordinator invites nobody of another task."""
     purposes: Annotated[tuple[Purpose, ...], Meta(max_length=8)] = ()
     """What it is willing to do now; none while its owner's conditions do not hold."""
     program: Name = ""
+    """Name and version, for people."""
     label: Label = ""
     """What its owner calls the kind of device, so that each kind gets its share of the rounds."""
     draws: bool = False
@@ -593,6 +633,7 @@ class Opened(Message, frozen=True, kw_only=True):
     fit: bool = False
     """It was to be looked at: it would be opened, and nothing is up to now."""
     refused: Reason = ""
+    """Why the list is not opened; empty: it is."""
     unfit: Annotated[tuple[ClientId, ...], Meta(max_length=UNFIT_MAX)] = ()
     """Without whom it would not have been refused, where there are such; so many at most."""
     payload: memoryview = memoryview(b"")
@@ -605,6 +646,7 @@ class Decline(Message, frozen=True, kw_only=True):
     run: Run
     round: Round
     reason: Reason
+    """For people."""
 
 
 class Announce(Message, frozen=True, kw_only=True):
@@ -613,15 +655,20 @@ class Announce(Message, frozen=True, kw_only=True):
     run: Run
     round: Round
     digest: Sha256
+    """SHA-256 of the whole answer: the bytes of an Update or an Evaluation."""
     size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+    """Of the whole answer."""
     chunk_bytes: Annotated[int, Meta(ge=1024, le=2**28)]
+    """Of each chunk but the last."""
 
 
 class Chunk(Message, frozen=True, kw_only=True):
     """One piece of the answer with this digest; its number is in the topic."""
 
     digest: Sha256
+    """Of the whole answer, as announced."""
     data: memoryview
+    """The bytes of this chunk."""
 
 
 class Seat(Message, frozen=True, kw_only=True):
@@ -629,10 +676,13 @@ class Seat(Message, frozen=True, kw_only=True):
     with `taken` false a will."""
 
     epoch: Epoch
+    """Of this start of the coordinator."""
     token: Annotated[str, Meta(max_length=64)]
     """New for each start of a program."""
     taken: bool
+    """False: it is free."""
     run: Name = ""
+    """That it runs, for people."""
     where: Name = ""
     """Host and process, for people."""
     reply_to: Annotated[str, Meta(max_length=64)] = ""
@@ -643,6 +693,7 @@ class Claim(Message, frozen=True, kw_only=True):
     """A coordinator that has just come asks whether there is one. Who holds the seat replies."""
 
     token: Annotated[str, Meta(max_length=64)]
+    """New for each claim."""
 
 
 FromClient = Update | Evaluation | Decline | Announce | Chunk | Opened

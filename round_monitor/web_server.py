@@ -6,7 +6,7 @@ GET /broker?TOKEN        a WebSocket, relayed to the broker's own port; asks for
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -85,15 +85,29 @@ async def serving(dashboard: Dashboard, door: Door, port: int) -> AsyncIterator[
     def answer(connection: ServerConnection, request: Request) -> Response | None:
         return _answer(dashboard, door, request)
 
+    async with listening(relay, door.host, port, answer, BROWSER_BYTES_MAX) as found:
+        yield found
+
+
+@asynccontextmanager
+async def listening(
+    relay: Relay,
+    host: str,
+    port: int,
+    answer: Callable[[ServerConnection, Request], Response | None],
+    browser_bytes_max: int,
+) -> AsyncIterator[int]:
+    """Listens within the block, at the port that it yields. What `answer` has no answer to goes on
+    as a WebSocket, through the relay. Raises OSError."""
     async with serve(
         relay.carry,
-        door.host,
+        host,
         port,
         process_request=answer,
         subprotocols=[Subprotocol("mqtt")],
         # Passwords and what others chose, pressed together, would tell of each other.
         compression=None,
-        max_size=BROWSER_BYTES_MAX,
+        max_size=browser_bytes_max,
         server_header=None,
         logger=_log,
     ) as server:
@@ -110,22 +124,22 @@ def _answer(dashboard: Dashboard, door: Door, request: Request) -> Response | No
     path, _, query = request.path.partition("?")
     if path == RELAY_PATH:
         if dashboard.websocket:
-            return _told(HTTPStatus.NOT_FOUND, "the page goes to the broker itself")
+            return told(HTTPStatus.NOT_FOUND, "the page goes to the broker itself")
         fault = door.relay_fault(request.headers, query)
-        return _told(HTTPStatus.FORBIDDEN, fault) if fault else None
+        return told(HTTPStatus.FORBIDDEN, fault) if fault else None
     if path == CONNECTION_PATH:
         if fault := door.secrets_fault(request.headers):
-            return _told(HTTPStatus.FORBIDDEN, fault)
-        return _response(HTTPStatus.OK, ".json", dashboard.connection())
+            return told(HTTPStatus.FORBIDDEN, fault)
+        return response(HTTPStatus.OK, ".json", dashboard.connection())
     if fault := door.fault(request.headers):
-        return _told(HTTPStatus.FORBIDDEN, fault)
+        return told(HTTPStatus.FORBIDDEN, fault)
     name = path.removeprefix("/") or "index.html"
     content = files().get(name)
     if content is None:
-        return _told(HTTPStatus.NOT_FOUND, "there is nothing here")
+        return told(HTTPStatus.NOT_FOUND, "there is nothing here")
     policy = content_policy(request.headers["Host"], dashboard.websocket)
     more = {"Content-Security-Policy": policy} if name.endswith(".html") else {}
-    return _response(HTTPStatus.OK, PurePosixPath(name).suffix, content, more)
+    return response(HTTPStatus.OK, PurePosixPath(name).suffix, content, more)
 
 
 def content_policy(host: str, websocket: str) -> str:
@@ -149,13 +163,15 @@ def files() -> Mapping[str, bytes]:
     }
 
 
-def _told(status: HTTPStatus, sentence: str) -> Response:
-    return _response(status, ".txt", f"{sentence}\n".encode())
+def told(status: HTTPStatus, sentence: str) -> Response:
+    """A sentence for people."""
+    return response(status, ".txt", f"{sentence}\n".encode())
 
 
-def _response(
+def response(
     status: HTTPStatus, suffix: str, body: bytes, more: Mapping[str, str] | None = None
 ) -> Response:
+    """The content of a file that ends in `suffix`, with what keeps it from other pages."""
     headers = Headers(_FOR_ALL | dict(more or {}))
     headers["Content-Type"] = _TYPES[suffix]
     headers["Content-Length"] = str(len(body))

@@ -19,6 +19,8 @@ from fedmqtt import status_pages
 from fedmqtt.status_pages import PAGES, ClientPage, Page
 from round_monitor import standing
 from round_monitor.standing import Standing
+from tests import struct_docs
+from tests.struct_docs import unwrapped
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = ROOT / "docs" / "schema" / "status"
@@ -60,8 +62,8 @@ def schema(kind: type[Struct]) -> dict[str, Any]:
     described = _described()
     for name, definition in made["$defs"].items():
         for field, told in definition.get("properties", {}).items():
-            told["description"] = _unwrapped(described[name].fields[field][1])
-        definition["description"] = _unwrapped(described[name].docstring)
+            told["description"] = unwrapped(described[name].fields[field][1])
+        definition["description"] = unwrapped(described[name].docstring)
     return {"$schema": _DRAFT, **made}
 
 
@@ -77,11 +79,11 @@ def reference() -> str:
 
 def _section(name: str, kind: type[Page]) -> str:
     topic = "status/client/<id>" if name == "client" else f"status/{name}"
-    lines = [f"## `{topic}`", "", _unwrapped(_described()[kind.__name__].docstring), ""]
+    lines = [f"## `{topic}`", "", unwrapped(_described()[kind.__name__].docstring), ""]
     lines += [f"[Schema](schema/status/{name}.json)", ""]
     lines += _table(kind.__name__)
     for nested in _nested(kind.__name__):
-        lines += ["", f"**{nested}**: {_unwrapped(_described()[nested].docstring)}", ""]
+        lines += ["", f"**{nested}**: {unwrapped(_described()[nested].docstring)}", ""]
         lines += _table(nested)
     example = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     lines += ["", "From a real run:", "", "```json"]
@@ -91,7 +93,7 @@ def _section(name: str, kind: type[Page]) -> str:
 
 def _table(name: str) -> list[str]:
     rows = [
-        f"| `{field}` | {what} | {_unwrapped(told)} |"
+        f"| `{field}` | {what} | {unwrapped(told)} |"
         for field, (what, told) in _described()[name].fields.items()
     ]
     return ["| field | type | what it says |", "|---|---|---|", *rows]
@@ -121,40 +123,27 @@ def _shortened(value: Any) -> Any:
             return value
 
 
-def _unwrapped(text: str) -> str:
-    return " ".join(text.split())
-
-
 @cache
 def _described() -> dict[str, Described]:
     """Every struct of the pages' module, and of what holds all pages, as the source has it."""
-    sources = [Path(str(module.__file__)) for module in (status_pages, standing)]
-    nodes = [node for path in sources for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    nodes = struct_docs.nodes(status_pages, standing)
     aliases = {
         target.id: node.value
         for node in nodes
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name)
     }
-    structs = [node for node in nodes if isinstance(node, ast.ClassDef)]
-    names = {node.name for node in structs}
+    structs = struct_docs.structs(nodes)
+    names = set(structs)
     return {
-        node.name: Described(
+        name: Described(
             ast.get_docstring(node) or "",
-            {field: (_type(kind, aliases, names), told) for field, kind, told in _fields(node)},
+            {
+                field: (_type(kind, aliases, names), told)
+                for field, kind, told in struct_docs.fields(node)
+            },
         )
-        for node in structs
+        for name, node in structs.items()
     }
-
-
-def _fields(struct: ast.ClassDef) -> list[tuple[str, ast.expr, str]]:
-    found = []
-    for node, following in zip(struct.body, [*struct.body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            told = ""
-            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                told = str(following.value.value)
-            found.append((node.target.id, node.annotation, told))
-    return found
 
 
 _WORDS = {

@@ -1,6 +1,6 @@
 """The wire is a format, not a library: golden bytes, read by two decoders.
 
-`pytest --rewrite` writes `tests/wire/*.bin` anew. A diff there is a change of the wire.
+`pytest --rewrite` writes `docs/vectors/*.bin` anew. A diff there is a change of the wire.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
-WIRE = Path(__file__).parents[1] / "wire"
+WIRE = Path(__file__).parents[2] / "docs" / "vectors"
 A, B = Digest("a" * 64), Digest("b" * 64)
 ONE, RUN = RoundId(1), RunId("r1")
 ANN, BOB = ClientId("ann"), ClientId("bob")

@@ -20,7 +20,7 @@ NET: Weights = {
     "scale": np.array(2.0, np.float32),
 }
 NET_LAYOUT = weights.layout_of(NET)
-GOLDEN = Path(__file__).parents[1] / "wire" / "weights.model"
+GOLDEN = Path(__file__).parents[2] / "docs" / "vectors" / "weights.model"
 
 
 def numbers(layout: Layout) -> weights.Array:
