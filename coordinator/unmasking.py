@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from coordinator import looking, masked_round, opening, round_rules, rounds
+from coordinator import looking, masked_round, opening, round_rules, rounds, unfitness
 from coordinator.config import FederationConfig
 from coordinator.confirmation import Confirmation
 from coordinator.keyholders import Keyholders
@@ -40,6 +40,7 @@ from fedmqtt.messages import (
     Presence,
     Receipt,
     Update,
+    WhyUnfit,
     WireError,
 )
 from fedmqtt.topics import ClientId, Digest, Inbox, RoundId, RunId
@@ -332,8 +333,8 @@ class Unmasking:
             return
         if opened.refused:
             self._name(f"{client} opens no sum of round {opened.round}: {opened.refused}")
-        now, unfit = self._loop.now(), frozenset(opened.unfit)
-        named = unfit & {entry.client for entry in current.whole.entries}
+        now, listed = self._loop.now(), {entry.client for entry in current.whole.entries}
+        named = {client: why for client, why in opened.unfit.items() if client in listed}
         if opened.refused and (current.looks is None or not named):
             self._move(opening.Refused(now, place, opened.refused))
         else:
@@ -509,16 +510,16 @@ class Unmasking:
                     self._alarm_at(at)
 
     def _settle(
-        self, current: _Open, unfit: Mapping[ClientId, opening.Places], slow: opening.Places
+        self,
+        current: _Open,
+        unfit: Mapping[ClientId, Mapping[int, WhyUnfit]],
+        slow: opening.Places,
     ) -> None:
         """Nothing comes off the list, or onto it, from now on."""
         assert current.looks is not None
         looked, _ = current.looks
         whole, reason = current.whole, current.listed.reason
-        why = {
-            client: f"what it sealed or signed does not hold, says {current.rules.named(places)}"
-            for client, places in unfit.items()
-        }
+        why = {client: unfitness.told(said, current.rules) for client, said in unfit.items()}
         # Before the list without them is written down: killed in between, all look at it again, and
         # for one answer a client has one strike.
         self._tell_of_unfit(current, unfit, why)
@@ -534,14 +535,13 @@ class Unmasking:
     def _tell_of_unfit(
         self,
         current: _Open,
-        unfit: Mapping[ClientId, opening.Places],
+        unfit: Mapping[ClientId, Mapping[int, WhyUnfit]],
         why: Mapping[ClientId, str],
     ) -> None:
         digests = {entry.client: entry.payload.hex() for entry in current.whole.entries}
-        for client, places in unfit.items():
+        for client, said in unfit.items():
             _log.warning("round %d: %s is left out: %s", current.whole.round, client, why[client])
-            # One of so many tells the truth: so it is the client's doing.
-            if len(places) > current.rules.tolerated:
+            if unfitness.is_its_doing(said, current.rules):
                 self._blame(client, why[client], Digest(digests[client]))
 
     def _alarm_at(self, at: Seconds) -> None:

@@ -227,6 +227,10 @@ ROUND_KEYS_MAX = 32
 """That a keyholder publishes ahead."""
 UNFIT_MAX = 1000
 """Clients of a list that a keyholder names at once."""
+WhyUnfit = Literal["seal", "signature", "revoked", "unenrolled", "spent", "twin"]
+"""Why an answer may be in no sum: what its client sealed or signed does not hold, which is that
+client's doing; its key was revoked, or is on no list of enrolled devices; it was in as many sums as
+it may be; it has one key with a client before it."""
 
 
 class RoundKey(Struct, frozen=True, array_like=True):
@@ -588,7 +592,7 @@ class Opened(Message, frozen=True, kw_only=True):
     fit: bool = False
     """It was to be looked at: it would be opened, and nothing is up to now."""
     refused: Reason = ""
-    unfit: Annotated[tuple[ClientId, ...], Meta(max_length=UNFIT_MAX)] = ()
+    unfit: Annotated[dict[ClientId, WhyUnfit], Meta(max_length=UNFIT_MAX)] = {}
     """Without whom it would not have been refused, where there are such; so many at most."""
     payload: memoryview = memoryview(b"")
     """Packed as clients' payloads are."""
