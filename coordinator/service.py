@@ -547,6 +547,7 @@ class Service:
                 blame=lambda *told: self._reception.blame(*told),
                 state=lambda: self._state,
                 room=lambda: room_for(_LIST_BYTES_MAX, self._packet_bytes_max),
+                work=rounds.work(self._rules),
             )
             return answers
         if self._rules.purpose != "describe":

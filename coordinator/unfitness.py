@@ -1,4 +1,4 @@
-"""Why keyholders would not have a client's answer in a sum: for people, and whose doing it is. Pure.
+"""Why keyholders would have a client's answer in no sum: in words, and whose doing it is. Pure.
 
 Most of what a keyholder may say is no client's doing: its owner has an old list of enrolled
 devices, or of revoked keys, or a device has been in as many sums as it may be. Its answer is left
@@ -25,9 +25,7 @@ _ITS_DOING: Final = frozenset({"seal", "signature"})
 def told(said: Mapping[int, WhyUnfit], rules: Rules) -> str:
     """What each keyholder says of a client, by place: what several say is said once."""
     of = {why: [one for one, its in said.items() if its == why] for why in said.values()}
-    return "; ".join(
-        f"{_IN_WORDS[why]}, says {rules.named(places)}" for why, places in of.items()
-    )
+    return "; ".join(f"{_IN_WORDS[why]}, says {rules.named(places)}" for why, places in of.items())
 
 
 def is_its_doing(said: Mapping[int, WhyUnfit], rules: Rules) -> bool:

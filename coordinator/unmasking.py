@@ -95,9 +95,10 @@ class Unmasking:
         blame: Callable[[ClientId, str, Digest], None],
         state: Callable[[], rounds.State],
         room: Callable[[], int],
+        work: bytes,
     ) -> None:
         """`blame` a client for what it answered, which has this digest. `state`: the machine's, as
-        it is now; `room`: the most bytes of one message."""
+        it is now; `room`: the most bytes of one message; `work`: digest of what rounds ask."""
         self._loop = loop
         self._config = config
         self._trust = trust
@@ -109,6 +110,7 @@ class Unmasking:
         self._blame = blame
         self._state = state
         self._room = room
+        self._work = work
         self._confirmation = Confirmation(facts)
         self._places, self._tolerated = masked_round.places(config)
         self._keyholders = Keyholders(
@@ -123,6 +125,8 @@ class Unmasking:
         """Of the open round, and of the one that is being opened."""
         self._current: _Open | None = None
         self._last: _Opened | None = None
+        self._useless: tuple[Keyholder, ...] = ()
+        """By whose keys the last sum was not opened: one may have lost its, and be there."""
         self._unfit: dict[ClientId, str] = {}
         self._alarm: Timer | None = None
         self._greets = True
@@ -168,9 +172,11 @@ class Unmasking:
         masking, offered = rounds.masking_in_use(self._state())
         if masking is None or offered >= self._config.privacy.key_rounds:
             return None
+        if masking.keyholders == self._useless:
+            return None
         following = self._answers.masking_by(masking.keyholders)
         # Under other settings other answers come, and a key is for those of one kind.
-        is_same = structs.replace(following, metrics=(), classes=0, work=masking.work) == masking
+        is_same = structs.replace(following, metrics=(), classes=0, work=self._work) == masking
         are_there = all(self._keyholders.is_there(one.name) for one in masking.keyholders)
         return masking.keyholders if is_same and are_there else None
 
@@ -478,8 +484,7 @@ class Unmasking:
                     self._answers.take_mean(current.means[sums])
                     self._end(current)
                 case opening.GiveUp(reason):
-                    self._answers.give_up(reason)
-                    self._end(current)
+                    self._give_up(current, reason)
                 case WakeAt(at):
                     self._alarm_at(at)
 
@@ -504,8 +509,7 @@ class Unmasking:
                 case looking.Settle(unfit, slow):
                     self._settle(current, unfit, slow)
                 case looking.GiveUp(reason):
-                    self._answers.give_up(reason)
-                    self._end(current)
+                    self._give_up(current, reason)
                 case WakeAt(at):
                     self._alarm_at(at)
 
@@ -574,6 +578,11 @@ class Unmasking:
             _log.warning("round %d: %s", current.whole.round, bad)
         is_possible = sums in current.means
         self._move(opening.Tried(self._loop.now(), is_possible))
+
+    def _give_up(self, current: _Open, reason: str) -> None:
+        self._useless = current.whole.masking.keyholders
+        self._answers.give_up(reason)
+        self._end(current)
 
     def _end(self, current: _Open) -> None:
         self._end_alarm()

@@ -71,9 +71,7 @@ def test_whoever_one_of_them_names_is_left_out() -> None:
         Looked(3, C, FIT),
     ]
     _, done = run({A, B, C}, *looked)
-    assert end(done) == Settle(
-        {DAN: {B: "seal"}, EVE: {A: "seal", B: "unenrolled"}}, NOBODY
-    )
+    assert end(done) == Settle({DAN: {B: "seal"}, EVE: {A: "seal", B: "unenrolled"}}, NOBODY)
 
 
 def test_who_is_not_on_the_list_is_not_left_out_of_it() -> None:
@@ -120,7 +118,9 @@ def test_where_too_few_would_be_left_the_fewest_keyholders_do_not_count() -> Non
     assert is_open(done)
     _, done = run({A, B}, Looked(1, A, FIT), everybody, Came(2, C), Looked(3, C, FIT))
     assert end(done) == Settle({}, NOBODY)
-    _, done = run({A, B}, Looked(1, A, FIT), everybody, Came(2, C), Looked(3, C, names(*ALL - {ANN})))
+    _, done = run(
+        {A, B}, Looked(1, A, FIT), everybody, Came(2, C), Looked(3, C, names(*ALL - {ANN}))
+    )
     assert end(done) == GiveUp(
         "too few of its answers can be opened, 3 are needed: kh-b finds 5 of 5 clients unfit;"
         " kh-c finds 4 of 5 clients unfit"

@@ -213,7 +213,9 @@ def test_a_list_that_is_only_looked_at_leaves_no_trace_and_uses_up_nothing() -> 
     assert _run(Asked(asked)) == [Check(asked, 7)]
     assert _run(Asked(asked), Checked(asked.digest)) == [Fit(asked)]
     unfit = Checked(asked.digest, "cat sealed nonsense", {ClientId("cat"): "seal"})
-    assert _run(Asked(asked), unfit) == [Refuse(asked, "cat sealed nonsense", {ClientId("cat"): "seal"})]
+    assert _run(Asked(asked), unfit) == [
+        Refuse(asked, "cat sealed nonsense", {ClientId("cat"): "seal"})
+    ]
     for said in (Checked(asked.digest), unfit):
         assert _run(Asked(asked), said, Asked(other)) == [Check(other, 7)]
 
