@@ -48,7 +48,6 @@ from fedmqtt.masking.masks import SEED_BYTES
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.masking.values import MeanChange, NotASum
 from fedmqtt.messages import Answered, Entry, Keyholder, Masking, Update
-from fedmqtt.privacy import clipping
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Shapes
@@ -359,14 +358,8 @@ class MaskedAnswers(Answers):
         if self._noised is None or not self._noised.plan.adaptive:
             return
         assert self._masking is not None
-        plan = self._noised.plan
         # From what the round that ends was masked by: so it was written down with its offer.
-        moved = clipping.following(
-            self._masking.norm_max,
-            (1 + balance) / 2,
-            plan.quantile,
-            self._noised.clip_max,
-        )
+        moved = self._noised.following(self._masking.norm_max, balance)
         self._written[CLIP] = np.array([moved], np.float64)
 
     def _private(self, number: RoundId) -> None:
