@@ -1570,6 +1570,7 @@ class Service:
             train_metrics=self._answers.train_metrics(),
             figures=self._answers.figures(),
             codecs=self._answers.codecs,
+            clipped=self._answers.clipped,
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
             quarantined={client: term.why for client, term in self._gate.terms.items()},

@@ -131,7 +131,7 @@ def test_the_model_is_the_noised_sum_and_the_run_ends_at_the_budget(
     assert load_file(running.folder / "model.safetensors")["w"].tobytes() == model.tobytes()
     assert adaptive == (clip != CLIP)
     assert not np.allclose(model, 2 * np.mean(list(CHANGES.values()), axis=0), atol=1e-3)
-    assert [one.outcome for one in running.records] == ["averaged"] * 2
+    assert [(one.outcome, one.clipped) for one in running.records] == [("averaged", None)] * 2
     assert not (running.folder / "noise.key").exists()
 
 
