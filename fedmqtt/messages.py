@@ -225,6 +225,8 @@ SEED_SHARE_MAX = 2048
 """Bytes of what is sealed to one keyholder."""
 ROUND_KEYS_MAX = 32
 """That a keyholder publishes ahead."""
+TIMES_MAX = 8
+"""How often one answer may be in a sum."""
 UNFIT_MAX = 1000
 """Clients of a list that a keyholder names at once."""
 WhyUnfit = Literal["seal", "signature", "revoked", "unenrolled", "spent", "twin"]
@@ -311,7 +313,7 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lists_max: Annotated[int, Meta(ge=1, le=1000)] = 1
     """So many lists are opened with one key, and no answer is on two of them. Where it is more than
     one, an answer to any offer with the same keys may be on each: see `lists_promise.py`."""
-    times_max: Annotated[int, Meta(ge=1, le=8)] = 1
+    times_max: Annotated[int, Meta(ge=1, le=TIMES_MAX)] = 1
     """So many times an answer may be in a sum."""
     work: Annotated[bytes, Meta(max_length=32)] = b""
     """SHA-256 of what else the offer asks of those who train: see `fedmqtt/offered_work.py`."""
@@ -417,7 +419,7 @@ class Entry(Struct, frozen=True, array_like=True):
     """One client's answer, in a list of which a sum is to be opened."""
 
     client: ClientId
-    times: Annotated[int, Meta(ge=1, le=8)]
+    times: Annotated[int, Meta(ge=1, le=TIMES_MAX)]
     """It is in the sum so many times."""
     payload: Key32
     """SHA-256 of the masked payload."""

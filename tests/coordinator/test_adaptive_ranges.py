@@ -42,10 +42,9 @@ def test_one_liar_cannot_clip_all_others_to_nothing_in_the_first_round() -> None
         sums = honest * np.uint32(19) + lie.astype(np.uint32)
     assert sums.tolist() == [600, 600]
     told = block_norms.means(how, 2 * BLOCK, sums, 20)
-    first = adaptive_ranges.remembered(adaptive_ranges.following(told, 1.0, 1.0), 1.0, 1.0)
-    assert first == (2.0**-6, 2.0**-6)
+    ranges = adaptive_ranges.remembered(adaptive_ranges.following(told, 1.0, 1.0), 1.0, 1.0)
+    assert ranges == (2.0**-6, 2.0**-6)
     # Two rounds with the truth, and they are what they would have been.
-    ranges = first
     for _ in range(2):
         found = adaptive_ranges.following(np.full(2, 0.01), 1.0, 1.0, ranges)
         ranges = adaptive_ranges.remembered(found, 1.0, 1.0)

@@ -421,9 +421,9 @@ def test_hostile_lists_are_refused_and_use_up_nothing(
         asked = _list(made, made.of("frank"))
         broker.kit.revoke("frank")
         assert not path.exists()
-        refused = asking.answer("kh-a", asked)
-        assert refused.refused == "the key of frank was revoked"
-        assert refused.unfit == {"frank": "revoked"}
+        without_him = asking.answer("kh-a", asked)
+        assert without_him.refused == "the key of frank was revoked"
+        assert without_him.unfit == {"frank": "revoked"}
         # One that is in order is opened by that same key.
         assert not asking.answer("kh-a", _list(made)).refused
         assert not _on_disk(tmp_path, "kh-a", private)
