@@ -9,9 +9,10 @@ The ranges belong to the model that the round made, and are remembered with it: 
 its model keeps its ranges. While there are none, values are clipped to `change_max`, which is a
 limit and no guess, and are rounded finely instead.
 
-From one round to the next a range at most doubles or halves: what a client tells of its blocks is
-masked, and may be anything, so that one that lies could else clip all others to nothing at once.
-One that lies in every round can still do so, a bit at a time.
+From one round to the next a range at most doubles or halves, and the first is at least 1/64 of
+`change_max`: what a client tells of its blocks is masked, and may be anything, so that one that
+lies could else clip all others to nothing at once. One that lies in every round can still do so, a
+bit at a time.
 
 Where differential privacy is promised nothing is told, and ranges are fixed: sums of block norms
 would have no noise.
@@ -28,6 +29,9 @@ Memory = Mapping[str, NDArray[Any]]
 _RMS_IN_A_RANGE = 4.0
 _RANGE_MIN = 2.0**-20
 """In `change_max`: what is smaller does not move a model, and a block may yet come to life."""
+_FIRST_MIN = 2.0**-6
+"""In `change_max`, after a round without ranges. A model that changes less has ranges that are too
+wide for a few rounds: that makes coarse steps, and clips nothing."""
 _FACTOR_MAX = 2.0
 _RANGES, _SHARE = "masking.ranges", "masking.share"
 
@@ -44,6 +48,8 @@ def following(
     if len(before) == found.size:
         ranges = np.asarray(before)
         found = np.clip(found, ranges / _FACTOR_MAX, ranges * _FACTOR_MAX)
+    else:
+        found = np.maximum(found, _FIRST_MIN * change_max)
     found = np.clip(found, _RANGE_MIN * change_max, change_max)
     return {_RANGES: found, _SHARE: np.array([share])}
 

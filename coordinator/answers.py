@@ -41,6 +41,7 @@ from coordinator.aggregation import (
     TakesParts,
 )
 from coordinator.client_store import ClientStore
+from coordinator.clipped import Clipped
 from coordinator.config import FederationConfig
 from coordinator.counted import Counted
 from coordinator.private_sum import PrivateRound
@@ -245,6 +246,11 @@ class Answers:
     def figures(self) -> Figures | None:
         """Of the model the round started from."""
         return evaluation_groups.summarise(self._tally.measures)
+
+    @property
+    def clipped(self) -> Clipped | None:
+        """What clients cut off before they masked their answers; None where they told nothing."""
+        return None
 
     @property
     def judges(self) -> bool:

@@ -254,8 +254,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=1000,
             description="So many messages that nobody can read, answers that are refused for what\n"
-            "is in them or that keyholders find unfit, or tenths of a second of a flood put a\n"
-            "client in quarantine: it is not invited and not heard. 0: never.\n"
+            "is in them or is sealed there, or tenths of a second of a flood put a client in\n"
+            "quarantine: it is not invited and not heard. 0: never.\n"
             "`fedmqtt quarantine` shows, lifts and adds.",
         ),
     ] = 5

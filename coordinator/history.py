@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from coordinator.clipped import Clipped
 from coordinator.rounds import Close, Named
 from fedmqtt.status_pages import CodecCount, Figures, Privacy, RoundLine
 from fedmqtt.topics import ClientId, Digest, RoundId
@@ -45,6 +46,8 @@ class Record(Struct, frozen=True, kw_only=True):
     """Of the model the round started from."""
     codecs: dict[str, CodecCount] = {}
     """Of the updates that counted, by codec."""
+    clipped: Clipped | None = None
+    """Of masked answers, where they tell of it."""
     bytes_received: int
     bytes_published: int
     quarantined: dict[ClientId, str] = {}
@@ -142,6 +145,7 @@ def record(
     train_metrics: dict[str, float],
     figures: Figures | None,
     codecs: Mapping[str, CodecCount] | None = None,
+    clipped: Clipped | None = None,
     bytes_received: int,
     bytes_published: int,
     quarantined: Mapping[ClientId, str] | None = None,
@@ -172,6 +176,7 @@ def record(
         train_metrics=train_metrics,
         figures=figures,
         codecs=dict(codecs or {}),
+        clipped=clipped,
         bytes_received=bytes_received,
         bytes_published=bytes_published,
         quarantined=dict(quarantined or {}),

@@ -26,9 +26,11 @@ from coordinator import opening
 from coordinator.opening import NOBODY, Came, Left, LinkDown, LinkUp, Places, Refused, Woke
 from fedmqtt.effects import Seconds, WakeAt
 from fedmqtt.masking import seeds as seeds_of
+from fedmqtt.messages import WhyUnfit
 from fedmqtt.topics import ClientId
 
 Clients = frozenset[ClientId]
+Unfit = Mapping[ClientId, WhyUnfit]
 _T = TypeVar("_T")
 
 
@@ -55,8 +57,8 @@ class State:
     asked_at: Mapping[int, Seconds] = field(default_factory=dict)
     late: Places = NOBODY
     """That were asked, and silent for longer than they may."""
-    looked: Mapping[int, Clients] = field(default_factory=dict)
-    """Whom each found to be unfit."""
+    looked: Mapping[int, Unfit] = field(default_factory=dict)
+    """Whom each found to be unfit, and why."""
     refused: Mapping[int, str] = field(default_factory=dict)
     """Whose reason is no client's fault."""
     deaf_since: Seconds | None = None
@@ -67,7 +69,7 @@ class State:
 class Looked:
     at: Seconds
     place: int
-    unfit: Clients
+    unfit: Unfit
 
 
 Event = Looked | Refused | Came | Left | LinkDown | LinkUp | Woke
@@ -84,8 +86,8 @@ class Ask:
 class Settle:
     """Have the list opened, without the unfit."""
 
-    unfit: Mapping[ClientId, Places]
-    """And who named each."""
+    unfit: Mapping[ClientId, Mapping[int, WhyUnfit]]
+    """And who named each, and why."""
     slow: Places
     """That were silent."""
 
@@ -118,7 +120,8 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]
 def _take_in(state: State, event: Event, rules: Rules) -> State:
     match event:
         case Looked(_, place, unfit) if place in rules.opening.names:
-            looked = {**state.looked, place: unfit & rules.clients}
+            named = {one: why for one, why in unfit.items() if one in rules.clients}
+            looked = {**state.looked, place: named}
             refused = _without(state.refused, place)
             there, late = state.there | {place}, state.late - {place}
             return replace(state, looked=looked, refused=refused, there=there, late=late)
@@ -196,7 +199,7 @@ def _wake_at(state: State, rules: Rules) -> Seconds:
     return min([state.gives_up_at, *late])
 
 
-def _choose(state: State, rules: Rules) -> dict[ClientId, Places] | None:
+def _choose(state: State, rules: Rules) -> dict[ClientId, dict[int, WhyUnfit]] | None:
     """Whom to leave out, and who named them; None where too few would be left, or open it."""
     naming = sorted(place for place, unfit in state.looked.items() if unfit)
     for count in range(len(naming) + 1):
@@ -213,8 +216,9 @@ def _choose(state: State, rules: Rules) -> dict[ClientId, Places] | None:
     return None
 
 
-def _naming(state: State, client: ClientId) -> Places:
-    return frozenset(place for place, unfit in state.looked.items() if client in unfit)
+def _naming(state: State, client: ClientId) -> dict[int, WhyUnfit]:
+    looked = sorted(state.looked.items())
+    return {place: unfit[client] for place, unfit in looked if client in unfit}
 
 
 # Why nothing came of it

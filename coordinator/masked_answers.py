@@ -24,6 +24,7 @@ from msgspec import structs
 
 from coordinator import (
     adaptive_ranges,
+    clipped,
     masked_figures,
     masked_noise,
     masked_round,
@@ -32,6 +33,7 @@ from coordinator import (
 )
 from coordinator.aggregation import UNNUMBERED, KeepModel, Memory
 from coordinator.answers import Answers
+from coordinator.clipped import Clipped
 from coordinator.config import FederationConfig
 from coordinator.differential_privacy import Plan
 from coordinator.masked_sum import MaskedSum
@@ -46,10 +48,10 @@ from fedmqtt.masking import attested, packing, seeds, values
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.masks import SEED_BYTES
+from fedmqtt.masking.measured import MeasuredSum
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.masking.values import MeanChange, NotASum
 from fedmqtt.messages import Answered, Entry, Keyholder, Masking, Update
-from fedmqtt.privacy import clipping
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, Digest, RoundId
 from fedmqtt.weights import Array, Shapes
@@ -94,6 +96,7 @@ class MaskedAnswers(Answers):
         self._figures: Figures | None = None
         self._left_out: list[str] = []
         """Of the figures of the round before."""
+        self._clipped: Clipped | None = None
         self._why_not = "its sum was not opened"
         self._mixes = masked_round.mixes_rounds(config)
         self._times: dict[Named, int] | None = None
@@ -110,7 +113,7 @@ class MaskedAnswers(Answers):
         self._times = None
         if not self._mixes:
             self._authors = {}
-        self._mean = self._running = self._figures = None
+        self._mean = self._running = self._figures = self._clipped = None
         super().begin(terms_max, number)
 
     def mask(self, masking: Masking) -> None:
@@ -302,8 +305,7 @@ class MaskedAnswers(Answers):
         assert self._running is not None and self._masking is not None
         words = self._running.open(mask_sums)
         shared = codec_chance.of_answer(self._config.seed, self._number, _THE_SUM).shared
-        terms = sum(one.entry.times for one in self._entries.values())
-        mean = values.from_sum(self._masking, words, self._size, terms, shared)
+        mean = values.from_sum(self._masking, words, self._size, self._terms, shared)
         if np.abs(mean.change).max(initial=0.0) > self._change_max:
             raise NotASum("a sum of larger changes than clients can send")
         return mean
@@ -311,16 +313,35 @@ class MaskedAnswers(Answers):
     def take_mean(self, mean: MeanChange) -> None:
         """That is it: `finish` makes the model of it."""
         self._mean = mean
-        if mean.measured is None:
-            return
+        if mean.measured is not None:
+            self._take_measured(mean.measured)
+        if self._noised is None:
+            self._clipped = self._clipped_in(mean)
+            if said := self._clipped.sentence():
+                _log.info("round %d: %s", self._number, said)
+
+    def _take_measured(self, found: MeasuredSum) -> None:
         assert self._masking is not None
-        self._figures, left_out = masked_figures.figures(
-            mean.measured, len(self._entries), self._masking.floor
-        )
+        floor = self._masking.floor
+        self._figures, left_out = masked_figures.figures(found, len(self._entries), floor)
         if left_out != self._left_out:
             # Once: of most it is so in each round.
             _log.warning("round %d: %s", self._number, "; ".join(left_out) or "all is told again")
         self._left_out = left_out
+
+    def _clipped_in(self, mean: MeanChange) -> Clipped:
+        # Of few clients that measured nothing is told.
+        told = mean.measured if self._figures is not None else None
+        return Clipped(
+            numbers=clipped.share(mean.clipped, self.body * self._terms),
+            norms=clipped.share(mean.norms_clipped, self._terms),
+            measures=0.0 if told is None else clipped.share(told.clipped, told.clients),
+        )
+
+    @property
+    def _terms(self) -> int:
+        """Of the sum: each answer as often as it is in it."""
+        return sum(one.entry.times for one in self._entries.values())
 
     @property
     def ranges(self) -> tuple[float, ...]:
@@ -351,6 +372,10 @@ class MaskedAnswers(Answers):
         return self._figures
 
     @property
+    def clipped(self) -> Clipped | None:
+        return self._clipped
+
+    @property
     def codecs(self) -> dict[str, CodecCount]:
         count = len(self._entries)
         if not count:
@@ -369,14 +394,8 @@ class MaskedAnswers(Answers):
         if self._noised is None or not self._noised.plan.adaptive:
             return
         assert self._masking is not None
-        plan = self._noised.plan
         # From what the round that ends was masked by: so it was written down with its offer.
-        moved = clipping.following(
-            self._masking.norm_max,
-            (1 + balance) / 2,
-            plan.quantile,
-            self._noised.clip_max,
-        )
+        moved = self._noised.following(self._masking.norm_max, balance)
         self._written[CLIP] = np.array([moved], np.float64)
 
     def _private(self, number: RoundId) -> None:

@@ -19,7 +19,7 @@ from coordinator.differential_privacy import Grid, Plan
 from fedmqtt import noise_promise
 from fedmqtt.masking import bounded, values
 from fedmqtt.messages import Masking
-from fedmqtt.privacy import noise
+from fedmqtt.privacy import clipping, noise
 from fedmqtt.settings import SettingsError
 
 DEVIATIONS = 13
@@ -32,8 +32,9 @@ SLACK_SHARE = 0.01
 _EPSILON_SMALL = 0.01
 """Below which nobody looks at shares of epsilon."""
 
-_CLIP_GROWTH_MAX = 64.0
-"""By how much an adaptive clip norm may exceed the one that it begins with."""
+_CLIP_FACTOR_MAX = 64.0
+"""By how much an adaptive clip norm may differ from the one that it begins with. Each device tells
+under its mask whether it was above, and may tell anything: one that lies moves it to either end."""
 _CHANGE_MAX, _NORM_MAX = 1e6, 1e9
 """Of a message."""
 
@@ -61,6 +62,13 @@ class Noised:
             indicator=indicators if self.plan.adaptive else 0.0,
             participations_max=self.plan.participations_max,
         )
+
+    def following(self, clip: float, balance: float) -> float:
+        """The clip norm after a round with this one; `balance`: of +1 for each answer that was
+        within it, and -1 for each above, with noise."""
+        smallest = self.plan.clip_norm / _CLIP_FACTOR_MAX
+        share = (1 + balance) / 2
+        return clipping.following(clip, share, self.plan.quantile, self.clip_max, smallest)
 
 
 def check(config: FederationConfig) -> None:
@@ -119,7 +127,7 @@ def _made(config: FederationConfig, plan: Plan, size: int, value_bits: int) -> N
     if 2 * of_norms >= 2**values.BITS_MAX:
         return None
     clip_max = min(
-        _CLIP_GROWTH_MAX * plan.clip_norm,
+        _CLIP_FACTOR_MAX * plan.clip_norm,
         plan.clip_norm * _CHANGE_MAX / config.privacy.change_max,
         _NORM_MAX,
     )

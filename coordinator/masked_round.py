@@ -2,9 +2,8 @@
 
 from coordinator import privacy, round_rules
 from coordinator.config import FederationConfig
-from coordinator.public_weights import TIMES_MAX
 from fedmqtt import committee_promise, parts
-from fedmqtt.messages import BLOCK_NORMS_MAX, Keyholder, Masking
+from fedmqtt.messages import BLOCK_NORMS_MAX, TIMES_MAX, Keyholder, Masking
 from fedmqtt.settings import SettingsError
 
 FINE_BITS = 16

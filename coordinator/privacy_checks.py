@@ -4,10 +4,13 @@ A strategy that goes by the mean of the changes alone says so in its file, with 
 a selection policy that does not go by what clients tell of their data, with GOES_BY.
 """
 
+import math
+
 from coordinator import aggregation, codec_choice, local_method, masked_round, privacy, selection
 from coordinator.config import FederationConfig
 from coordinator.trust import Trust
 from fedmqtt import parts
+from fedmqtt.lists_promise import KEEP_DAYS
 from fedmqtt.messages import Purpose
 
 
@@ -54,7 +57,10 @@ def check_trust(config: FederationConfig, trust: Trust | None) -> None:
 
 
 def notice(config: FederationConfig, trust: Trust | None) -> str:
-    """What devices will make of it, to be told at start; empty where there is nothing to tell."""
+    """What devices, or keyholders, will make of it, to be told at start; empty where there is
+    nothing to tell."""
+    if masked_round.mixes_rounds(config):
+        return _outlived(config)
     if masked_round.is_masked(config) or trust is None or not trust.keyholders:
         return ""
     return (
@@ -88,6 +94,20 @@ def _check_experiment(config: FederationConfig) -> None:
             " of keys adds no noise to the sum of answers, and nobody sees an answer to clip it;"
             ' set it to "none", or privacy.aggregation to "keyholders"',
         )
+
+
+def _outlived(config: FederationConfig) -> str:
+    """A key that is half as old as keyholders keep them may be the next one that is used."""
+    key_rounds, longest_s = config.privacy.key_rounds, config.rounds.deadline_s
+    lasts_days = key_rounds * (longest_s + config.rounds.pause_s) / 86_400
+    if lasts_days <= KEEP_DAYS / 2:
+        return ""
+    return (
+        f"privacy.key_rounds is {key_rounds}: so many rounds may take {lasts_days:.3g} days, by"
+        " rounds.deadline_s and rounds.pause_s, and keyholders delete keys that they made"
+        f" {KEEP_DAYS:g} days ago, up to half of which may have gone by when the first one begins:"
+        f" lower it, or start keyholders with --keep-days {math.ceil(2 * lasts_days)} or more"
+    )
 
 
 def _check_rounds(config: FederationConfig) -> None:

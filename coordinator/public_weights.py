@@ -16,7 +16,7 @@ from itertools import combinations, pairwise
 from math import gcd
 from typing import TypeVar
 
-TIMES_MAX = 8
+from fedmqtt.messages import TIMES_MAX
 
 _T = TypeVar("_T", bound=Hashable)
 

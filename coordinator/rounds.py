@@ -52,7 +52,7 @@ from fedmqtt.messages import (
     TimeLeft,
     Training,
 )
-from fedmqtt.topics import ClientId, Inbox, OfferBoard, RoundId, RunId
+from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
 
 Clients = frozenset[ClientId]
 NOBODY: Clients = frozenset()
@@ -963,28 +963,47 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
     if state.sortition is None:
         invited = state.train | state.evaluate
         owing = frozenset(client for client in invited if state.owes(client))
-    return Offer(
-        epoch=rules.epoch,
-        run=rules.run,
+    return structs.replace(
+        _offer_of_all(rules, state.model),
         round=state.round,
-        task=rules.task,
-        model=state.model,
         train=tuple(sorted(state.train & owing)),
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
+        spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
+        sortition=state.sortition,
+        masking=state.masking,
+    )
+
+
+def _offer_of_all(rules: Rules, model: ModelRef) -> Offer:
+    """What the offers of all rounds say."""
+    return Offer(
+        epoch=rules.epoch,
+        run=rules.run,
+        round=RoundId(0),
+        task=rules.task,
+        model=model,
+        train=(),
+        evaluate=(),
+        closes_in_s=0.0,
         training=rules.training,
         codec=rules.codec,
         lanes=rules.lanes,
         seed=rules.seed,
-        spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
         late_rounds=0 if rules.late == "discard" else rules.late_rounds_max,
         slow_links=rules.slow_links,
         method=rules.method,
-        sortition=state.sortition,
         describes=rules.purpose == "describe",
         asynchronous=rules.is_asynchronous,
-        masking=state.masking,
     )
+
+
+def work(rules: Rules) -> bytes:
+    """Digest of what each round asks of those who train, as its masking has it once it is open;
+    see `offered_work.py`."""
+    # From which model is no part of it.
+    no_model = ModelRef(digest=Digest(""), size_bytes=1, chunk_bytes=1, fingerprint="")
+    return offered_work.digest(_offer_of_all(rules, no_model))
 
 
 # Sortition: who was not known to be there when the round opened, and sees that it is invited

@@ -547,6 +547,7 @@ class Service:
                 blame=lambda *told: self._reception.blame(*told),
                 state=lambda: self._state,
                 room=lambda: room_for(_LIST_BYTES_MAX, self._packet_bytes_max),
+                work=rounds.work(self._rules),
             )
             return answers
         if self._rules.purpose != "describe":
@@ -1571,6 +1572,7 @@ class Service:
             train_metrics=self._answers.train_metrics(),
             figures=self._answers.figures(),
             codecs=self._answers.codecs,
+            clipped=self._answers.clipped,
             bytes_received=self.link.bytes_received,
             bytes_published=self.link.bytes_sent,
             quarantined={client: term.why for client, term in self._gate.terms.items()},

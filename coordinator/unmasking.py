@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from coordinator import looking, masked_round, opening, round_rules, rounds
+from coordinator import looking, masked_round, opening, round_rules, rounds, unfitness
 from coordinator.config import FederationConfig
 from coordinator.confirmation import Confirmation
 from coordinator.keyholders import Keyholders
@@ -40,6 +40,7 @@ from fedmqtt.messages import (
     Presence,
     Receipt,
     Update,
+    WhyUnfit,
     WireError,
 )
 from fedmqtt.topics import ClientId, Digest, Inbox, RoundId, RunId
@@ -94,9 +95,10 @@ class Unmasking:
         blame: Callable[[ClientId, str, Digest], None],
         state: Callable[[], rounds.State],
         room: Callable[[], int],
+        work: bytes,
     ) -> None:
         """`blame` a client for what it answered, which has this digest. `state`: the machine's, as
-        it is now; `room`: the most bytes of one message."""
+        it is now; `room`: the most bytes of one message; `work`: digest of what rounds ask."""
         self._loop = loop
         self._config = config
         self._trust = trust
@@ -108,6 +110,7 @@ class Unmasking:
         self._blame = blame
         self._state = state
         self._room = room
+        self._work = work
         self._confirmation = Confirmation(facts)
         self._places, self._tolerated = masked_round.places(config)
         self._keyholders = Keyholders(
@@ -124,6 +127,8 @@ class Unmasking:
         """Of the open round, and of the one that is being opened."""
         self._current: _Open | None = None
         self._last: _Opened | None = None
+        self._useless: tuple[Keyholder, ...] = ()
+        """By whose keys the last sum was not opened: one may have lost its, and be there."""
         self._unfit: dict[ClientId, str] = {}
         self._alarm: Timer | None = None
         self._greets = True
@@ -169,9 +174,11 @@ class Unmasking:
         masking, offered = rounds.masking_in_use(self._state())
         if masking is None or offered >= self._config.privacy.key_rounds:
             return None
+        if masking.keyholders == self._useless:
+            return None
         following = self._answers.masking_by(masking.keyholders)
         # Under other settings other answers come, and a key is for those of one kind.
-        is_same = structs.replace(following, metrics=(), classes=0, work=masking.work) == masking
+        is_same = structs.replace(following, metrics=(), classes=0, work=self._work) == masking
         are_there = all(self._keyholders.is_there(one.name) for one in masking.keyholders)
         return masking.keyholders if is_same and are_there else None
 
@@ -347,8 +354,8 @@ class Unmasking:
             return
         if opened.refused:
             self._name(f"{client} opens no sum of round {opened.round}: {opened.refused}")
-        now, unfit = self._loop.now(), frozenset(opened.unfit)
-        named = unfit & {entry.client for entry in current.whole.entries}
+        now, listed = self._loop.now(), {entry.client for entry in current.whole.entries}
+        named = {client: why for client, why in opened.unfit.items() if client in listed}
         if opened.refused and (current.looks is None or not named):
             self._move(opening.Refused(now, place, opened.refused))
         else:
@@ -492,8 +499,7 @@ class Unmasking:
                     self._answers.take_mean(current.means[sums])
                     self._end(current)
                 case opening.GiveUp(reason):
-                    self._answers.give_up(reason)
-                    self._end(current)
+                    self._give_up(current, reason)
                 case WakeAt(at):
                     self._alarm_at(at)
 
@@ -518,22 +524,21 @@ class Unmasking:
                 case looking.Settle(unfit, slow):
                     self._settle(current, unfit, slow)
                 case looking.GiveUp(reason):
-                    self._answers.give_up(reason)
-                    self._end(current)
+                    self._give_up(current, reason)
                 case WakeAt(at):
                     self._alarm_at(at)
 
     def _settle(
-        self, current: _Open, unfit: Mapping[ClientId, opening.Places], slow: opening.Places
+        self,
+        current: _Open,
+        unfit: Mapping[ClientId, Mapping[int, WhyUnfit]],
+        slow: opening.Places,
     ) -> None:
         """Nothing comes off the list, or onto it, from now on."""
         assert current.looks is not None
         looked, _ = current.looks
         whole, reason = current.whole, current.listed.reason
-        why = {
-            client: f"what it sealed or signed does not hold, says {current.rules.named(places)}"
-            for client, places in unfit.items()
-        }
+        why = {client: unfitness.told(said, current.rules) for client, said in unfit.items()}
         # Before the list without them is written down: killed in between, all look at it again, and
         # for one answer a client has one strike.
         self._tell_of_unfit(current, unfit, why)
@@ -549,14 +554,13 @@ class Unmasking:
     def _tell_of_unfit(
         self,
         current: _Open,
-        unfit: Mapping[ClientId, opening.Places],
+        unfit: Mapping[ClientId, Mapping[int, WhyUnfit]],
         why: Mapping[ClientId, str],
     ) -> None:
         digests = {entry.client: entry.payload.hex() for entry in current.whole.entries}
-        for client, places in unfit.items():
+        for client, said in unfit.items():
             _log.warning("round %d: %s is left out: %s", current.whole.round, client, why[client])
-            # One of so many tells the truth: so it is the client's doing.
-            if len(places) > current.rules.tolerated:
+            if unfitness.is_its_doing(said, current.rules):
                 self._blame(client, why[client], Digest(digests[client]))
 
     def _alarm_at(self, at: Seconds) -> None:
@@ -586,6 +590,11 @@ class Unmasking:
             _log.warning("round %d: %s", current.whole.round, bad)
         is_possible = sums in current.means
         self._move(opening.Tried(self._loop.now(), is_possible))
+
+    def _give_up(self, current: _Open, reason: str) -> None:
+        self._useless = current.whole.masking.keyholders
+        self._answers.give_up(reason)
+        self._end(current)
 
     def _end(self, current: _Open) -> None:
         self._end_alarm()

@@ -20,6 +20,10 @@ cannot be done. `tests/keyholder/test_several_lists.py` and `test_lists_apart.py
 
 from fedmqtt.messages import Masking
 
+KEEP_DAYS = 7.0
+"""So old keyholders' keys become, used or not, unless their owners say otherwise. One that is half
+as old is offered no more."""
+
 
 def fault(masking: Masking) -> str:
     """Why it promises nothing though it says so, in a sentence; empty where nothing is wrong."""

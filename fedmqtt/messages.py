@@ -234,8 +234,14 @@ SEED_SHARE_MAX = 2048
 """Bytes of what is sealed to one keyholder."""
 ROUND_KEYS_MAX = 32
 """That a keyholder publishes ahead."""
+TIMES_MAX = 8
+"""How often one answer may be in a sum."""
 UNFIT_MAX = 1000
 """Clients of a list that a keyholder names at once."""
+WhyUnfit = Literal["seal", "signature", "revoked", "unenrolled", "spent", "twin"]
+"""Why an answer may be in no sum: what its client sealed or signed does not hold, which is that
+client's doing; its key was revoked, or is on no list of enrolled devices; it was in as many sums as
+it may be; it has one key with a client before it."""
 
 
 class RoundKey(Struct, frozen=True, array_like=True):
@@ -321,7 +327,7 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lists_max: Annotated[int, Meta(ge=1, le=1000)] = 1
     """So many lists are opened with one key, and no answer is on two of them. Where it is more than
     one, an answer to any offer with the same keys may be on each: see `lists_promise.py`."""
-    times_max: Annotated[int, Meta(ge=1, le=8)] = 1
+    times_max: Annotated[int, Meta(ge=1, le=TIMES_MAX)] = 1
     """So many times an answer may be in a sum."""
     work: Annotated[bytes, Meta(max_length=32)] = b""
     """SHA-256 of what else the offer asks of those who train: see `fedmqtt/offered_work.py`."""
@@ -445,7 +451,7 @@ class Entry(Struct, frozen=True, array_like=True):
 
     client: ClientId
     """Who sent it."""
-    times: Annotated[int, Meta(ge=1, le=8)]
+    times: Annotated[int, Meta(ge=1, le=TIMES_MAX)]
     """It is in the sum so many times."""
     payload: Key32
     """SHA-256 of the masked payload."""
@@ -634,7 +640,7 @@ class Opened(Message, frozen=True, kw_only=True):
     """It was to be looked at: it would be opened, and nothing is up to now."""
     refused: Reason = ""
     """Why the list is not opened; empty: it is."""
-    unfit: Annotated[tuple[ClientId, ...], Meta(max_length=UNFIT_MAX)] = ()
+    unfit: Annotated[dict[ClientId, WhyUnfit], Meta(max_length=UNFIT_MAX)] = {}
     """Without whom it would not have been refused, where there are such; so many at most."""
     payload: memoryview = memoryview(b"")
     """Packed as clients' payloads are."""

@@ -276,6 +276,7 @@ class Lab:
             train_metrics=answers.train_metrics() if answers else {},
             figures=answers.figures() if answers else None,
             codecs=answers.codecs if answers else {},
+            clipped=answers.clipped if answers else None,
             bytes_received=up,
             bytes_published=down,
             quarantined=self.server.shut_out.why if self.server.shut_out else {},

@@ -14,13 +14,11 @@ network of their own: they are always there, and open a sum in `masking.opening_
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from coordinator import masked_round
-from coordinator.aggregation import Memory
 from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.masked_answers import MaskedAnswers
@@ -36,11 +34,12 @@ from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.messages import Keyholder, Masked, Masking, Measures, Update
 from fedmqtt.status_pages import Figures
-from fedmqtt.topics import ClientId, RoundId
-from fedmqtt.weights import Array, Shapes
+from fedmqtt.topics import ClientId
+from fedmqtt.weights import Array
 from learning_tasks.seam import TaskError, Trained
 
-_NOBODY = Trust(federation_key="", keyholders=())
+NOBODY = Trust(federation_key="", keyholders=())
+"""What its coordinator is told to believe: all is signed by hand."""
 _UNSIGNED = Author(bytes(KEY_BYTES), bytes(TICKET_BYTES))
 
 
@@ -79,18 +78,6 @@ class LabKeyholders:
 
 class LabMaskedAnswers(MaskedAnswers):
     """Of clients that need not show who they are."""
-
-    def __init__(
-        self,
-        config: FederationConfig,
-        size: int,
-        terms_max: int,
-        folder: Path | None = None,
-        memory: Memory | None = None,
-        base_of: Callable[[RoundId], Array] | None = None,
-        shapes: Shapes = (),
-    ) -> None:
-        super().__init__(config, size, terms_max, folder, memory, base_of, shapes, trust=_NOBODY)
 
     def open_unmasked(self) -> None:
         """What keyholders would open is there already, but for the noise that they add."""

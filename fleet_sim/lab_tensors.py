@@ -210,9 +210,9 @@ class Tensors:
         size, shapes = self.division.size, self.division.shared.shapes
         if masked_round.is_masked(config):
             # Here: who masks nothing is spared `cryptography`.
-            from fleet_sim.lab_masking import LabMaskedAnswers
+            from fleet_sim.lab_masking import NOBODY, LabMaskedAnswers
 
-            self._masked = LabMaskedAnswers(config, size, terms, shapes=shapes)
+            self._masked = LabMaskedAnswers(config, size, terms, shapes=shapes, trust=NOBODY)
             return self._masked
         return Answers(
             config,

@@ -26,6 +26,7 @@ from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.flag_values import positive
 from fedmqtt.folder_lock import FolderInUse, FolderLock
+from fedmqtt.lists_promise import KEEP_DAYS
 from fedmqtt.messages import KEYHOLDERS_MAX
 from fedmqtt.mqtt_link import BrokerUrlError
 from fedmqtt.revocations import Enrolments, Revocations, RevocationsError
@@ -35,7 +36,6 @@ from keyholder.listed import Mode
 from keyholder.program import Keyholder, Settings
 from keyholder.sums import Keeper
 
-KEEP_DAYS = 7.0
 FLOOR = 10
 _FLOOR_MAX = 2**20
 

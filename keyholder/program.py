@@ -398,7 +398,7 @@ class Keyholder:
     def _checked(self, asked: Open, result: list[Share] | Exception) -> None:
         try:
             if not isinstance(result, Exception) and (spent := self._spent(asked)):
-                result = Unfit(spent)
+                result = Unfit({client: ("spent", why) for client, why in spent.items()})
         except NotCounted as lost:
             result = lost
         except OSError as bad:
@@ -406,7 +406,7 @@ class Keyholder:
             return
         if isinstance(result, Exception):
             why_not = str(result) or f"{self._name} has no memory for such a list"
-            unfit = result.clients if isinstance(result, Unfit) else ()
+            unfit = result.clients if isinstance(result, Unfit) else {}
             self._happen(rules.Checked(asked.digest, why_not, unfit))
             return
         self._shares = result
@@ -455,7 +455,7 @@ class Keyholder:
             round=asked.round,
             digest=asked.digest,
             refused=refused.reason[:_REASON_MAX],
-            unfit=refused.unfit,
+            unfit=dict(refused.unfit),
         )
         self.link.perform(Publish(where, said))
 

@@ -31,13 +31,13 @@ from msgspec import structs
 
 from fedmqtt import committee_promise, lists_promise, noise_promise
 from fedmqtt.masking import seeds as seeds_of
-from fedmqtt.messages import UNFIT_MAX, Masking, Open
+from fedmqtt.messages import UNFIT_MAX, Masking, Open, WhyUnfit
 from fedmqtt.topics import ClientId, RoundId, RunId
 from keyholder import taken as taken_by
 from keyholder.listed import LISTS_KEPT, Listed, Mode, Seeds
 from keyholder.taken import Taken
 
-Clients = tuple[ClientId, ...]
+Unfit = Mapping[ClientId, WhyUnfit]
 
 VALUES_MAX = 2**28
 """Of one sum: a vector of them is held in memory, 4 bytes each."""
@@ -97,8 +97,8 @@ class Checked:
     list: bytes
     why_not: str = ""
     """In a sentence."""
-    unfit: Clients = ()
-    """Whose fault that is."""
+    unfit: Unfit = field(default_factory=dict)
+    """For which of the clients, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class Fit:
 class Refuse:
     open: Open
     reason: str
-    unfit: Clients = ()
+    unfit: Unfit = field(default_factory=dict)
     """Without whom another list may be opened with the same key."""
 
 
@@ -455,7 +455,7 @@ def _up_to(times_max: int) -> str:
     return "once" if times_max == 1 else f"up to {times_max}"
 
 
-def _twins(asked: Open) -> tuple[str, Clients] | None:
+def _twins(asked: Open) -> tuple[str, Unfit] | None:
     """Of those that have one key all but the first, and a sentence; None where there are none."""
     first: dict[bytes, ClientId] = {}
     for entry in asked.entries:
@@ -465,4 +465,4 @@ def _twins(asked: Open) -> tuple[str, Clients] | None:
     if not twins:
         return None
     why = f"{' and '.join(twins[0])} have one key, and count as one client"
-    return why, tuple(other for _, other in twins[:UNFIT_MAX])
+    return why, {other: "twin" for _, other in twins[:UNFIT_MAX]}

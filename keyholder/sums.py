@@ -12,10 +12,10 @@ import numpy as np
 
 from fedmqtt import committee_promise, signing
 from fedmqtt.masking import attested, listing, noise, packing, sealing
-from fedmqtt.masking.attested import NotAttested
+from fedmqtt.masking.attested import KeyRevoked, NotAttested
 from fedmqtt.masking.masks import SEED_BYTES, add_masks
 from fedmqtt.masking.sealing import NotOpened
-from fedmqtt.messages import UNFIT_MAX, Answered, Entry, Open
+from fedmqtt.messages import UNFIT_MAX, Answered, Entry, Open, WhyUnfit
 from fedmqtt.revocations import Enrolments, Revocations
 from fedmqtt.topics import ClientId
 from keyholder import book, rules
@@ -58,13 +58,13 @@ class Share:
 class Unfit(ValueError):
     """Entries that no sum is opened with; a sentence that names the first few of their clients."""
 
-    def __init__(self, faults: Mapping[ClientId, str]) -> None:
-        """By client, each a sentence that names it."""
-        told = [*faults.values()][:_TOLD]
+    def __init__(self, faults: Mapping[ClientId, tuple[WhyUnfit, str]]) -> None:
+        """By client, each with a sentence that names it."""
+        told = [sentence for _, sentence in faults.values()][:_TOLD]
         if more := len(faults) - len(told):
             told.append(f"and {more} more")
         super().__init__("; ".join(told))
-        self.clients = tuple(faults)[:UNFIT_MAX]
+        self.clients = {client: why for client, (why, _) in [*faults.items()][:UNFIT_MAX]}
 
 
 def shares(asked: Open, keeper: Keeper, private: bytes) -> list[Share]:
@@ -75,12 +75,15 @@ def shares(asked: Open, keeper: Keeper, private: bytes) -> list[Share]:
     """
     how = attested.masking_digest(asked.masking)
     found: list[Share] = []
-    faults: dict[ClientId, str] = {}
+    faults: dict[ClientId, tuple[WhyUnfit, str]] = {}
     for entry, of in zip(asked.entries, listing.answered(asked), strict=True):
         try:
             found.append(_share(asked, keeper, private, how, entry, of))
-        except (NotAttested, _NoShare) as bad:
-            faults[entry.client] = str(bad)
+        except NotAttested as bad:
+            why: WhyUnfit = "revoked" if isinstance(bad, KeyRevoked) else "signature"
+            faults[entry.client] = why, str(bad)
+        except _NoShare as bad:
+            faults[entry.client] = bad.why, str(bad)
     if faults:
         raise Unfit(faults)
     return found
@@ -88,6 +91,10 @@ def shares(asked: Open, keeper: Keeper, private: bytes) -> list[Share]:
 
 class _NoShare(ValueError):
     """A sentence that names the client."""
+
+    def __init__(self, sentence: str, why: WhyUnfit = "seal") -> None:
+        super().__init__(sentence)
+        self.why = why
 
 
 def _share(
@@ -106,7 +113,7 @@ def _share(
         keeper.is_revoked,
     )
     if not keeper.is_enrolled(signing.as_text(entry.key)):
-        raise _NoShare(f"{client} is not on the list of enrolled devices")
+        raise _NoShare(f"{client} is not on the list of enrolled devices", "unenrolled")
     if len(masked.sealed) != len(masking.keyholders):
         raise _NoShare(f"{client} sealed seeds for {len(masked.sealed)} keyholders")
     at = next(n for n, one in enumerate(masking.keyholders) if one.name == keeper.name)

@@ -26,6 +26,10 @@ class NotAttested(ValueError):
     """A sentence that says what does not hold of an entry; names the client."""
 
 
+class KeyRevoked(NotAttested):
+    """All else may hold."""
+
+
 def masking_digest(masking: Masking) -> bytes:
     """SHA-256 of how answers are masked, as `plain` encodes it."""
     return hashlib.sha256(plain(masking)).digest()
@@ -80,7 +84,8 @@ def check(
     entry: Entry,
     is_revoked: Callable[[str], bool] = lambda key: False,
 ) -> None:
-    """That the client of this entry made it, for this, and is registered. Raises NotAttested.
+    """That the client of this entry made it, for this, and is registered. Raises NotAttested, and
+    KeyRevoked of it.
 
     `masking`: its digest; `is_revoked` is asked by public key, as text.
     """
@@ -88,7 +93,7 @@ def check(
     if not signing.ticket_holds(federation_public, federation, client, entry.key, entry.ticket):
         raise NotAttested(f"{client} has no ticket of this federation")
     if is_revoked(signing.as_text(entry.key)):
-        raise NotAttested(f"the key of {client} was revoked")
+        raise KeyRevoked(f"the key of {client} was revoked")
     digest = said(
         federation,
         client,

@@ -31,8 +31,6 @@ from fedmqtt.messages import Confusion, Masking, Measures
 
 SAMPLES_MAX = 2**16 - 1
 """That count of one client."""
-CLIENTS_MAX = 2**16 - 1
-"""Whose words add up without wrapping."""
 VALUE_MAX = 2.0**23
 """Of a metric, of either sign: what is beyond is clipped to it."""
 

@@ -52,8 +52,6 @@ _NORMS_AT = 2
 """Of them, what is told of norms."""
 
 BITS_MIN, BITS_MAX = 4, 32
-TIMES_MAX = 8
-"""How often one client's answer may be in a sum."""
 CLIPPED_MAX = 2**16
 """As many as a client tells of: the sum of 65,535 clients fits 32 bits."""
 _AT_RANDOM_BITS = 8

@@ -35,9 +35,11 @@ def split(sigma: float, share: float = INDICATOR_SHARE) -> tuple[float, float]:
     return sigma / math.sqrt(1 - share), sigma / math.sqrt(share)
 
 
-def following(clip: float, share: float, quantile: float, largest: float) -> float:
-    """The next C, at most `largest`. `share` has noise in it, and may be any number."""
+def following(
+    clip: float, share: float, quantile: float, largest: float, smallest: float = 0.0
+) -> float:
+    """The next C, `smallest` to `largest`. `share` has noise in it, and may be any number."""
     exponent = -RATE * (min(1.0, max(0.0, share)) - quantile)
     # Two machines' powers may differ in their last bit: that is rounded away.
     moved = round(math.exp(exponent) * 2**30) / 2**30
-    return min(largest, clip * moved)
+    return min(largest, max(smallest, clip * moved))

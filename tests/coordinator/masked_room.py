@@ -32,6 +32,7 @@ from fedmqtt.messages import (
     Presence,
     RoundKey,
     Update,
+    WhyUnfit,
 )
 from fedmqtt.topics import Address, ClientId, PresenceOf
 from tests.coordinator.guests import Guest, Room, Running, update, zeros
@@ -111,6 +112,8 @@ class HonestKeyholder:
         """Whole lists, as they came to be looked at."""
         self.finds: Callable[[Open], Sequence[str]] = self._unsealed
         """Who is unfit to be on a list."""
+        self.why: WhyUnfit = "seal"
+        """Of them."""
         self.guest.looks = self._look
         self.come()
 
@@ -122,7 +125,7 @@ class HonestKeyholder:
         if (whole := self._looks.take(part)) is None:
             return
         self.looked.append(whole)
-        unfit = tuple(map(ClientId, self.finds(whole)))
+        unfit = dict.fromkeys(map(ClientId, self.finds(whole)), self.why)
         why = f"{' and '.join(unfit)}: sealed nonsense" if unfit else ""
         said = Opened(
             run=whole.run,

@@ -10,6 +10,8 @@ from coordinator import adaptive_ranges, masked_round, strategy_memory
 from coordinator.config import FederationConfig
 from coordinator.differential_privacy import DifferentialPrivacy
 from fedmqtt import settings
+from fedmqtt.codec_blocks import BLOCK
+from fedmqtt.masking import block_norms
 from fedmqtt.messages import BLOCK_NORMS_MAX
 from tests.fedmqtt.masking import cohort
 
@@ -25,7 +27,28 @@ def config(*overrides: str) -> FederationConfig:
 
 def test_ranges_are_four_times_the_root_mean_square_within_bounds() -> None:
     found = adaptive_ranges.following(np.array([0.01, 0.5, 0.0]), 1.0, 0.25)
-    assert adaptive_ranges.remembered(found, 1.0, 0.25) == (0.04, 1.0, 2.0**-20)
+    assert adaptive_ranges.remembered(found, 1.0, 0.25) == (0.04, 1.0, 2.0**-6)
+    nothing, before = np.zeros(3), (0.04, 1.0, 2.0**-20)
+    found = adaptive_ranges.following(nothing, 1.0, 0.25, before)
+    assert adaptive_ranges.remembered(found, 1.0, 0.25) == (0.02, 0.5, 2.0**-20)
+
+
+def test_one_liar_cannot_clip_all_others_to_nothing_in_the_first_round() -> None:
+    how = cohort.masking(block_norms=8, change_max=1.0, value_bits=16, bits=25)
+    honest = block_norms.words(how, np.full(2 * BLOCK, 0.01, np.float32))
+    # What all others tell, and as much less: 600 is left of 19 times as much.
+    lie = (600 - 19 * honest.astype(np.int64)) % 2**32
+    with np.errstate(over="ignore"):
+        sums = honest * np.uint32(19) + lie.astype(np.uint32)
+    assert sums.tolist() == [600, 600]
+    told = block_norms.means(how, 2 * BLOCK, sums, 20)
+    ranges = adaptive_ranges.remembered(adaptive_ranges.following(told, 1.0, 1.0), 1.0, 1.0)
+    assert ranges == (2.0**-6, 2.0**-6)
+    # Two rounds with the truth, and they are what they would have been.
+    for _ in range(2):
+        found = adaptive_ranges.following(np.full(2, 0.01), 1.0, 1.0, ranges)
+        ranges = adaptive_ranges.remembered(found, 1.0, 1.0)
+    assert ranges == (0.04, 0.04)
 
 
 def test_ranges_outlive_the_program_with_the_model(tmp_path: Path) -> None:

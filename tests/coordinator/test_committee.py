@@ -12,8 +12,16 @@ from fedmqtt.committee_promise import KEY
 from fedmqtt.messages import Offer
 from tests.coordinator import test_masked_rounds
 from tests.coordinator.guests import Room, zeros
-from tests.coordinator.masked_room import Keys, answer, keyholders, masked_update
-from tests.coordinator.test_masked_rounds import CHANGES, HOLDERS, MEAN, answer_all, model
+from tests.coordinator.masked_room import (
+    CHANGES,
+    HOLDERS,
+    MEAN,
+    Keys,
+    answer,
+    keyholders,
+    masked_update,
+)
+from tests.coordinator.test_masked_rounds import answer_all, model
 
 pytestmark = pytest.mark.broker
 

@@ -11,12 +11,18 @@ from coordinator.looking import Ask, Effect, GiveUp, Looked, Rules, Settle, Stat
 from coordinator.opening import NOBODY, Came, Left, LinkDown, LinkUp, Refused, Woke
 from fedmqtt.effects import WakeAt
 from fedmqtt.masking import seeds
+from fedmqtt.messages import WhyUnfit
 from fedmqtt.topics import ClientId
 
 A, B, C = range(3)
 ANN, BOB, CAT, DAN, EVE = map(ClientId, ("ann", "bob", "cat", "dan", "eve"))
 ALL = frozenset({ANN, BOB, CAT, DAN, EVE})
-FIT: frozenset[ClientId] = frozenset()
+FIT: dict[ClientId, WhyUnfit] = {}
+
+
+def names(*clients: ClientId) -> dict[ClientId, WhyUnfit]:
+    """What one says that finds what these sealed to be nonsense."""
+    return dict.fromkeys(clients, "seal")
 
 
 def rules(places: int = 3, tolerated: int = 1, fewest: int = 3) -> Rules:
@@ -60,16 +66,16 @@ def test_all_that_are_there_look_and_a_list_that_is_fit_stays_as_it_is() -> None
 
 def test_whoever_one_of_them_names_is_left_out() -> None:
     looked = [
-        Looked(1, A, frozenset({EVE})),
-        Looked(2, B, frozenset({EVE, DAN})),
+        Looked(1, A, names(EVE)),
+        Looked(2, B, {EVE: "unenrolled", DAN: "seal"}),
         Looked(3, C, FIT),
     ]
     _, done = run({A, B, C}, *looked)
-    assert end(done) == Settle({DAN: frozenset({B}), EVE: frozenset({A, B})}, NOBODY)
+    assert end(done) == Settle({DAN: {B: "seal"}, EVE: {A: "seal", B: "unenrolled"}}, NOBODY)
 
 
 def test_who_is_not_on_the_list_is_not_left_out_of_it() -> None:
-    _, done = run({A, B}, Looked(1, A, frozenset({ClientId("zoe")})), Looked(1, B, FIT))
+    _, done = run({A, B}, Looked(1, A, names(ClientId("zoe"))), Looked(1, B, FIT))
     assert end(done) == Settle({}, NOBODY)
 
 
@@ -87,8 +93,8 @@ def test_one_alone_cannot_open_it_so_the_others_are_waited_for() -> None:
     assert is_open(done) and done[-1] == WakeAt(100)
     state, effects = looking.step(state, Came(60, C), rules())
     assert effects[0] == Ask(C)
-    _, effects = looking.step(state, Looked(61, C, frozenset({ANN})), rules())
-    assert end(effects) == Settle({ANN: frozenset({C})}, NOBODY)
+    _, effects = looking.step(state, Looked(61, C, names(ANN)), rules())
+    assert end(effects) == Settle({ANN: {C: "seal"}}, NOBODY)
     assert end(run({A}, Looked(1, A, FIT), Woke(100))[1]) == GiveUp(
         "too few keyholders looked at its list in time: nothing was heard of kh-b and kh-c"
     )
@@ -103,16 +109,18 @@ def test_who_is_silent_is_asked_again_and_its_word_counts_when_it_comes() -> Non
 
 
 def test_where_too_few_would_be_left_the_fewest_keyholders_do_not_count() -> None:
-    everybody = Looked(1, B, ALL)
-    _, done = run({A, B, C}, Looked(1, A, frozenset({EVE})), everybody, Looked(1, C, FIT))
+    everybody = Looked(1, B, names(*ALL))
+    _, done = run({A, B, C}, Looked(1, A, names(EVE)), everybody, Looked(1, C, FIT))
     # Without B. It is said all the same that it named eve, too.
-    assert end(done) == Settle({EVE: frozenset({A, B})}, NOBODY)
+    assert end(done) == Settle({EVE: {A: "seal", B: "seal"}}, NOBODY)
     # Two cannot do without either.
     _, done = run({A, B}, Looked(1, A, FIT), everybody)
     assert is_open(done)
     _, done = run({A, B}, Looked(1, A, FIT), everybody, Came(2, C), Looked(3, C, FIT))
     assert end(done) == Settle({}, NOBODY)
-    _, done = run({A, B}, Looked(1, A, FIT), everybody, Came(2, C), Looked(3, C, ALL - {ANN}))
+    _, done = run(
+        {A, B}, Looked(1, A, FIT), everybody, Came(2, C), Looked(3, C, names(*ALL - {ANN}))
+    )
     assert end(done) == GiveUp(
         "too few of its answers can be opened, 3 are needed: kh-b finds 5 of 5 clients unfit;"
         " kh-c finds 4 of 5 clients unfit"
@@ -120,10 +128,10 @@ def test_where_too_few_would_be_left_the_fewest_keyholders_do_not_count() -> Non
 
 
 def test_of_two_lists_that_as_many_open_the_longer_one_is_chosen() -> None:
-    two = frozenset({ANN, BOB})
-    looked = [Looked(1, A, two), Looked(1, B, frozenset({CAT})), Looked(1, C, FIT)]
+    two = names(ANN, BOB)
+    looked = [Looked(1, A, two), Looked(1, B, names(CAT)), Looked(1, C, FIT)]
     _, done = run({A, B, C}, *looked)
-    assert end(done) == Settle({CAT: frozenset({B})}, NOBODY)
+    assert end(done) == Settle({CAT: {B: "seal"}}, NOBODY)
 
 
 def test_a_refusal_that_is_no_clients_fault_is_made_up_for_or_ends_it() -> None:
@@ -156,9 +164,9 @@ def test_who_was_killed_while_it_looked_is_asked_again_when_it_is_back() -> None
 
 def test_a_single_one_that_is_trusted_decides_alone() -> None:
     trusted = rules(places=1, tolerated=0)
-    _, done = run({A}, Looked(1, A, frozenset({EVE})), held=trusted)
-    assert end(done) == Settle({EVE: frozenset({A})}, NOBODY)
-    assert isinstance(end(run({A}, Looked(1, A, ALL), held=trusted)[1]), GiveUp)
+    _, done = run({A}, Looked(1, A, names(EVE)), held=trusted)
+    assert end(done) == Settle({EVE: {A: "seal"}}, NOBODY)
+    assert isinstance(end(run({A}, Looked(1, A, names(*ALL)), held=trusted)[1]), GiveUp)
 
 
 def test_nobody_is_late_for_a_link_that_broke_and_who_has_not_looked_is_asked_again() -> None:
@@ -171,7 +179,7 @@ def test_nobody_is_late_for_a_link_that_broke_and_who_has_not_looked_is_asked_ag
     assert isinstance(end(looking.step(state, Woke(600), rules())[1]), GiveUp)
 
 
-@pytest.mark.parametrize("event", [Looked(9, A, ALL), Came(9, A), Woke(9)])
+@pytest.mark.parametrize("event", [Looked(9, A, names(*ALL)), Came(9, A), Woke(9)])
 def test_what_comes_when_it_is_settled_changes_nothing(event: looking.Event) -> None:
     state, _ = run({A, B}, Looked(1, A, FIT), Looked(1, B, FIT))
     assert looking.step(state, event, rules()) == (state, [])
@@ -194,11 +202,11 @@ def test_it_ends_once_and_leaves_enough_that_enough_keyholders_open(
 ) -> None:
     held = rules(*shape)
     state, done = looking.begin(0, there, held)
-    said: dict[int, frozenset[ClientId]] = {}
+    said: dict[int, dict[ClientId, WhyUnfit]] = {}
     at = 0.0
     for what, place, some in steps:
         at += 3
-        unfit = frozenset(some if what == "names" else ())
+        unfit = names(*some) if what == "names" else FIT
         happened: dict[str, looking.Event] = {
             "fit": Looked(at, place, FIT),
             "names": Looked(at, place, unfit),
@@ -224,7 +232,8 @@ def test_it_ends_once_and_leaves_enough_that_enough_keyholders_open(
     if isinstance(settled, Settle):
         left = ALL - settled.unfit.keys()
         assert len(left) >= held.fewest
-        content = [place for place, unfit in said.items() if not unfit & left]
+        content = [place for place, unfit in said.items() if not unfit.keys() & left]
         assert seeds.assign(*shape, content) is not None
         for client, places in settled.unfit.items():
-            assert places == {place for place, unfit in said.items() if client in unfit} != set()
+            naming = {place for place, unfit in said.items() if client in unfit}
+            assert places.keys() == naming != set()

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history
 from coordinator.history import Record
 from fedmqtt import settings
-from fedmqtt.messages import Offer, Open
+from fedmqtt.messages import Offer, Open, Opened
 from tests.coordinator.guests import Guest, Room, zeros
 from tests.coordinator.masked_coordinator import Told
 from tests.coordinator.masked_room import HOLDERS, Keys, answer, keyholders, masked_update
@@ -35,14 +36,25 @@ SECOND = {"a": 4, "b": 4, "g": 4, "h": 3, "i": 3, "j": 3}
 class Federation:
     """One run's folder, and its coordinators."""
 
-    def __init__(self, url: str, keys: Keys, folder: Path, quorum: int = 6) -> None:
+    def __init__(self, url: str, keys: Keys, folder: Path, quorum: int = 6, count: int = 2) -> None:
         self.folder = folder
         folder.mkdir()
         told = Told(keys.private, keys.trust.keyholders, size=3)
         (folder / "trust.json").write_bytes(msgspec.json.encode(told))
-        rounds: dict[str, Any] = {"mode": "asynchronous", "concurrency": 10, "count": 2}
+        rounds: dict[str, Any] = {"mode": "asynchronous", "concurrency": 10, "count": count}
         rounds |= {"cohort": 6, "quorum": quorum, "clients_min": 6}
-        (folder / "federation.toml").write_text(settings.render(config(url, keys, **rounds)))
+        self._chosen = config(url, keys, **rounds)
+        self._write_settings()
+
+    def learns_by(self, learning_rate: float) -> None:
+        """The coordinators that start from now on."""
+        assert self._chosen.training.learning_rate != learning_rate
+        training = structs.replace(self._chosen.training, learning_rate=learning_rate)
+        self._chosen = structs.replace(self._chosen, training=training)
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        (self.folder / "federation.toml").write_text(settings.render(self._chosen))
 
     @contextmanager
     def coordinating(self) -> Iterator[Program]:
@@ -199,3 +211,74 @@ def test_what_comes_while_a_list_is_opened_waits_and_counts_no_more_with_other_k
                 holder.answer()
             room.ended(running_)
     assert [one.outcome for one in running_.records] == ["averaged", "averaged"]
+
+
+def _keys_of(offer: Offer) -> list[tuple[str, int]]:
+    assert offer.masking is not None
+    return [(one.name, one.key.number) for one in offer.masking.keyholders]
+
+
+def test_under_other_settings_the_next_round_has_keys_of_its_own(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    """A keyholder opens with one key no sums of answers that were asked for otherwise."""
+    keys = Keys(federation_name, *HOLDERS)
+    federation = Federation(mosquitto_broker.url, keys, tmp_path / "run", count=3)
+    with Room(mosquitto_broker.url, federation_name, seals=keys) as room:
+        guests = room.guests(*NAMES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with federation.coordinating() as program:
+            first = guests[0].offered(1)
+            assert first.masking is not None
+            _answers(guests[:6], keys, first)
+            for name, _ in _keys_of(first):
+                holders[name].answer()
+            assert _keys_of(guests[0].offered(2)) == _keys_of(first) == [("kh-a", 1), ("kh-b", 1)]
+            kill(room, program)
+        federation.learns_by(0.5)
+        with federation.coordinating() as program:
+            third = guests[0].offered(3)
+            assert third.masking is not None and third.masking.work != first.masking.work
+            assert _keys_of(third) == [("kh-a", 2), ("kh-b", 2)]
+
+
+def test_keys_by_which_a_sum_was_not_opened_are_used_no_more(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    """A keyholder is there, and its state folder was lost."""
+    keys = Keys(federation_name, *HOLDERS)
+    federation = Federation(mosquitto_broker.url, keys, tmp_path / "run")
+    with Room(mosquitto_broker.url, federation_name, seals=keys) as room:
+        guests = room.guests(*NAMES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        lost = holders["kh-a"]
+        with federation.coordinating() as program:
+            first = guests[0].offered(1)
+            assert _keys_of(first) == [("kh-a", 1), ("kh-b", 1)]
+            lost.round_keys = lost.round_keys[4:]
+            lost.come("2")
+            looks, lost.guest.looks = (
+                lost.guest.looks,
+                lambda part: lost.guest.say(
+                    Opened(
+                        run=part.run,
+                        round=part.round,
+                        digest=part.digest,
+                        refused="there is no key 1 of kh-a, or not any more",
+                    ),
+                    number=part.round,
+                ),
+            )
+            _answers(guests[:6], keys, first)
+            second = guests[0].offered(2)
+            assert _keys_of(second) == [("kh-a", 5), ("kh-b", 2)]
+            lost.guest.looks = looks
+            _answers(guests[:6], keys, second)
+            for name, _ in _keys_of(second):
+                whole = holders[name].next_list()
+                holders[name].guest.say(holders[name].answer_to(whole), number=2)
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0, program.log
+    one, other = federation.records
+    assert one.outcome == "kept" and "kh-a opens no sum: there is no key 1" in one.reason
+    assert other.outcome == "averaged"

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from broker_config.local_broker import RunningBroker
 from coordinator import evaluation
+from coordinator.clipped import Clipped
 from coordinator.config import Evaluation
 from fedmqtt.masking import values
 from fedmqtt.masking.packing import Words
@@ -90,6 +91,16 @@ def test_the_figures_are_those_of_the_plain_answers_added_up(
     # Nobody is told apart: not by a list of who measured, nor by samples that were trained on.
     assert all(not one.evaluated and not one.samples for one in running.records)
     assert [one.outcome for one in running.records] == ["averaged"] * 3
+    assert [one.clipped for one in running.records] == [Clipped(numbers=0.0, norms=0.0)] * 3
+
+
+def test_of_how_many_clients_that_measured_a_figure_was_clipped_is_in_the_history(
+    mosquitto_broker: RunningBroker, keys: Keys, tmp_path: Path
+) -> None:
+    bob = structs.replace(MEASURED[ClientId("bob")], metrics={"loss": 2.0**24})
+    running, _ = _run(mosquitto_broker.url, keys, tmp_path, {**MEASURED, ClientId("bob"): bob})
+    (record,) = running.records
+    assert record.clipped == Clipped(numbers=0.0, norms=0.0, measures=0.333333)
 
 
 def test_fewer_that_measured_than_a_sum_needs_are_not_told_of(

@@ -118,6 +118,18 @@ def test_an_adaptive_clip_norm_changes_the_range_and_no_step(clip: float) -> Non
     assert most < 2**31
 
 
+@pytest.mark.parametrize(("balance", "end"), [(1e6, 1 / 64), (-1e6, 64.0)])
+def test_one_device_that_lies_in_every_round_moves_the_clip_norm_so_far_and_no_further(
+    balance: float, end: float
+) -> None:
+    """What it tells of its norm is masked, and may outweigh all others."""
+    made, clip = noised(chosen={"adaptive": True, "clip_norm": 0.5}), 0.5
+    for _ in range(60):
+        before, clip = clip, made.following(clip, balance)
+        assert 0.9 < clip / before < 1.11
+    assert clip == 0.5 * end
+
+
 def test_few_bits_cost_noise_by_the_models_size() -> None:
     few = {"value_bits": 8, "change_max": 0.05, "rotate": True}
     small, large = noised(650, privacy=few), noised(50_000, privacy=few)

@@ -13,6 +13,7 @@ from msgspec import structs
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
+from coordinator.clipped import Clipped
 from coordinator.config import FederationConfig, Privacy
 from fedmqtt import signing
 from fedmqtt.messages import Offer, Opened, encode
@@ -158,6 +159,26 @@ def test_weights_by_samples_are_under_the_mask(url: str, keys: Keys, tmp_path: P
     np.testing.assert_allclose(model(running), wanted, atol=1e-4)
     (record,) = running.records
     assert record.samples == 0
+
+
+def test_how_much_was_clipped_is_in_the_history_and_the_log(
+    url: str, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "coordinator")
+    chosen = config(url, keys, {"change_max": 0.5, "norm_max": 0.9})
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys)
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+    (record,) = running.records
+    # Two of nine numbers are above 0.5, and the changes that they are of are longer than 0.9.
+    assert record.clipped == Clipped(numbers=0.222222, norms=0.666667)
+    said = "clipped: 22.22% of the numbers that were sent, 66.67% of the answers' norms"
+    assert f"round 1: {said}" in caplog.text
 
 
 def test_who_is_silent_is_replaced_by_another_that_holds_the_seed(

@@ -19,7 +19,7 @@ from fedmqtt import codec_chance, settings
 from fedmqtt.masking import noise, values
 from fedmqtt.masking.values import MeanChange
 from fedmqtt.messages import Offer, Open
-from fedmqtt.privacy import clipping, gaussian
+from fedmqtt.privacy import gaussian
 from fedmqtt.status_pages import ModelPage
 from fedmqtt.topics import ClientId
 from tests.coordinator.guests import Guest, Room, federation_config, zeros
@@ -100,7 +100,7 @@ def stepped(model: Model, mean: MeanChange) -> Model:
 def following(clip: float, mean: MeanChange, chosen: FederationConfig) -> float:
     made = masked_noise.of(chosen, 3)
     assert made is not None
-    return clipping.following(clip, (1 + mean.balance) / 2, 0.5, made.clip_max)
+    return made.following(clip, mean.balance)
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
@@ -136,7 +136,7 @@ def test_the_model_is_the_noised_sum_and_the_run_ends_at_the_budget(
     assert load_file(running.folder / "model.safetensors")["w"].tobytes() == model.tobytes()
     assert adaptive == (clip != CLIP)
     assert not np.allclose(model, 2 * np.mean(list(CHANGES.values()), axis=0), atol=1e-3)
-    assert [one.outcome for one in running.records] == ["averaged"] * 2
+    assert [(one.outcome, one.clipped) for one in running.records] == [("averaged", None)] * 2
     assert not (running.folder / "noise.key").exists()
 
 

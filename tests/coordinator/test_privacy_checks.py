@@ -160,6 +160,18 @@ def test_who_runs_in_the_open_with_keyholders_enrolled_is_told_what_devices_do()
     assert not privacy_checks.notice(plain, None)
 
 
+def test_who_has_keys_for_longer_than_keyholders_keep_them_is_told() -> None:
+    asynchronous = ("rounds.mode=asynchronous", "evaluation.every=0", "privacy.key_rounds=10")
+    trust = Trust(federation_key="k", keyholders=KH)
+    # Half of seven days, in ten rounds.
+    assert not privacy_checks.notice(config(*asynchronous, "rounds.deadline_s=30240"), trust)
+    for daily in ("rounds.deadline_s=86400", "rounds.pause_s=86100"):
+        said = privacy_checks.notice(config(*asynchronous, daily), trust)
+        assert "so many rounds may take 10 days" in said and said.endswith("--keep-days 20 or more")
+    # One key is for one of them.
+    assert not privacy_checks.notice(config("rounds.deadline_s=86400"), trust)
+
+
 @pytest.mark.parametrize("mode", parts.names(privacy))
 def test_each_mode_says_whether_it_masks_and_for_how_many(mode: str) -> None:
     chosen = config(f"privacy.aggregation={mode}", "privacy.value_bits=14")

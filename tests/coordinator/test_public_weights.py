@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator import public_weights
-from coordinator.public_weights import TIMES_MAX
+from fedmqtt.messages import TIMES_MAX
 
 WEIGHTS = st.dictionaries(
     st.integers(0, 10_000), st.floats(0, 1, exclude_min=True), min_size=1, max_size=60

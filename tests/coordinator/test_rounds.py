@@ -312,6 +312,8 @@ def test_who_trains_under_masks_measures_when_that_is_due_and_nobody_else_does(
     assert offer.train and not offer.evaluate
     wanted = MASKING if is_measured else structs.replace(MASKING, metrics=(), classes=0)
     assert offer.masking == structs.replace(wanted, work=offered_work.digest(offer))
+    # It is known before a round is open.
+    assert offer.masking.work == rounds.work(replace(RULES, masked=True))
     never = _masked_offer(number, evaluate_every=0).masking
     assert never is not None and not never.is_measured
 

@@ -79,7 +79,7 @@ def test_who_seals_nonsense_is_left_out_and_the_others_sum_is_opened_in_the_same
     assert {entry.client for entry in holders["kh-a"].looked[0].entries} == set(NAMES)
     assert [[entry.client for entry in one.entries] for one in lists] == [sorted(CHANGES)] * 3
     (record,) = running.records
-    says = f"what it sealed or signed does not hold, says {' and '.join(spoiled_for)}"
+    says = f"what it sealed does not hold, says {' and '.join(spoiled_for)}"
     assert (record.outcome, record.unfit) == ("averaged", {"eve": says})
     assert record.answered == sorted(NAMES) and (record.in_sum, record.no_good) == (3, 1)
     assert sorted(page.keyholder_faults) == [
@@ -151,6 +151,28 @@ def test_a_keyholder_that_calls_everybody_unfit_costs_nothing_while_there_are_ot
     assert (record.outcome, record.unfit) == ("averaged", {})
     wanted = np.mean([*CHANGES.values(), SPOILED], axis=0)
     np.testing.assert_allclose(model(running), wanted, atol=1e-5)
+
+
+def test_who_is_left_out_for_what_is_not_its_doing_has_no_strike_and_the_true_reason(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    """Two owners of keyholders have an old list of enrolled devices."""
+    chosen = structs.replace(of_four(url, keys), limits=Limits(strikes=1))
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*NAMES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        for name in HOLDERS[:2]:
+            holders[name].finds, holders[name].why = lambda whole: ("eve",), "unenrolled"
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust) as running:
+            answer_all(guests, keys, ())
+            for holder in holders.values():
+                holder.answer()
+            room.ended(running)
+            assert not room.page("clients").refused
+    (record,) = running.records
+    assert record.outcome == "averaged" and not record.quarantined
+    assert record.unfit == {"eve": "it is on no list of enrolled devices, says kh-a and kh-b"}
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
 @pytest.mark.parametrize("spoiled_for", [(), HOLDERS])

@@ -1,7 +1,6 @@
 """What the browser's client takes up, declines, sends again and forgets: a coordinator's part is
 played by the test, word by word, over a real broker."""
 
-import json
 import queue
 import socket
 from collections.abc import Callable, Iterator
@@ -50,7 +49,7 @@ from tests.fedmqtt.test_messages import MASKING
 from tests.own_broker import free_port, mosquitto_at
 from tests.programs import wait_until
 from tests.round_monitor.chromium import Page
-from tests.round_monitor.test_dashboard_in_browser import AXE, RULES
+from tests.round_monitor.dashboards import violations
 
 pytestmark = pytest.mark.broker
 
@@ -337,10 +336,7 @@ def test_everybody_can_use_it(page: Page, room: Room, dark: bool) -> None:
     room.answer()
     page.look(360, dark=dark)
     assert page.run("document.documentElement.scrollWidth") <= 360
-    page.run(AXE.read_text(encoding="utf-8"))
-    words = json.dumps({"runOnly": RULES})
-    found = page.settled(f"axe.run(document, {words}).then(found => found.violations)")
-    assert [(one["id"], one["help"]) for one in found] == []
+    assert violations(page) == []
     assert page.complaints() == []
 
 

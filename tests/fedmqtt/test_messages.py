@@ -170,7 +170,7 @@ EXAMPLES: dict[str, AnyMessage] = {
     ),
     "opened_fit": Opened(run=RUN, round=ONE, digest=b"l" * 32, fit=True),
     "opened_refused": Opened(
-        run=RUN, round=ONE, digest=b"l" * 32, refused="ann: not enrolled", unfit=(ANN,)
+        run=RUN, round=ONE, digest=b"l" * 32, refused="ann: not enrolled", unfit={ANN: "unenrolled"}
     ),
     "time_left": TimeLeft(run=RUN, round=ONE, closes_in_s=12.5),
     "go": Go(run=RUN, round=ONE, digest=B, ranges=((0, 3), (7, 8))),

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from coordinator import looking, opening
+from fedmqtt.messages import WhyUnfit
 from fedmqtt.topics import ClientId
 from keyholder import rules
 from keyholder.rules import Rules, State
@@ -146,7 +147,7 @@ def _looks_first(round_: Round, shape: Shape) -> None:
     state, effects = looking.begin(0, range(shape[0]), held)
     for place in round_.order:
         adversary.ask(place, round_.offer, set(everybody), looks=True)
-        unfit = frozenset(map(_client, round_.named_by(place)))
+        unfit = _unfit(round_.named_by(place))
         state, more = looking.step(state, looking.Looked(0, place, unfit), held)
         effects += more
     for effect in effects:
@@ -165,6 +166,10 @@ def _opens_at_once(round_: Round) -> None:
         unfit |= round_.named_by(place)
     for place in round_.order:
         adversary.ask(place, round_.offer, set(range(CLIENTS)) - unfit)
+
+
+def _unfit(numbers: Set[int]) -> dict[ClientId, WhyUnfit]:
+    return {_client(number): "seal" for number in numbers}
 
 
 def _client(number: int) -> ClientId:

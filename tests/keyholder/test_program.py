@@ -235,7 +235,10 @@ def test_a_list_that_is_only_looked_at_costs_no_key(
         private = _private(tmp_path, "kh-a", made.how.keyholders[0].key)
         spoiled = _list(made, _lying(made, "dan", secret=bytes(32)), looks=True)
         refused = asking.answer("kh-a", spoiled)
-        assert (refused.refused, refused.unfit) == ("dan sealed 32 bytes, not 2 seeds", ("dan",))
+        assert (refused.refused, refused.unfit) == (
+            "dan sealed 32 bytes, not 2 seeds",
+            {"dan": "seal"},
+        )
         without = structs.replace(spoiled, entries=spoiled.entries[:3])
         without = structs.replace(without, digest=listing.digest(without))
         found = asking.answer("kh-a", without)
@@ -418,7 +421,9 @@ def test_hostile_lists_are_refused_and_use_up_nothing(
         asked = _list(made, made.of("frank"))
         broker.kit.revoke("frank")
         assert not path.exists()
-        assert asking.refusal("kh-a", asked) == "the key of frank was revoked"
+        without_him = asking.answer("kh-a", asked)
+        assert without_him.refused == "the key of frank was revoked"
+        assert without_him.unfit == {"frank": "revoked"}
         # One that is in order is opened by that same key.
         assert not asking.answer("kh-a", _list(made)).refused
         assert not _on_disk(tmp_path, "kh-a", private)
@@ -445,7 +450,7 @@ def test_devices_that_a_coordinator_made_up_fill_no_list(
         assert refused.refused == (
             "ann is not on the list of enrolled devices; bob is not on the list of enrolled devices"
         )
-        assert refused.unfit == ("ann", "bob") and not refused.digests
+        assert refused.unfit == {"ann": "unenrolled", "bob": "unenrolled"} and not refused.digests
         broker.kit.revoke("ida")
         asked = made.list(real, (1,))
         assert asking.refusal("kh-a", asked) == "ida is not on the list of enrolled devices"
@@ -723,7 +728,9 @@ def test_who_was_in_as_many_sums_as_it_may_be_is_in_no_other(
                 assert asking.keys("kh-a", partial(_are_after, key.number))
                 continue
             why = f"ann was in 2 sums of run {RUN}, and may be in no more than 2"
-            assert why in asking.refusal("kh-a", asked)
+            refused = asking.answer("kh-a", asked)
+            assert why in refused.refused
+            assert refused.unfit == dict.fromkeys(names[:3], "spent")
             program.process.kill()
             program.wait()
     with holding(tmp_path, broker, "kh-a"):

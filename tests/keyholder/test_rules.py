@@ -213,8 +213,10 @@ def test_a_list_that_is_only_looked_at_leaves_no_trace_and_uses_up_nothing() -> 
     assert asked.digest == _open(["ann", "bob", "cat"]).digest
     assert _run(Asked(asked)) == [Check(asked, 7)]
     assert _run(Asked(asked), Checked(asked.digest)) == [Fit(asked)]
-    unfit = Checked(asked.digest, "cat sealed nonsense", (ClientId("cat"),))
-    assert _run(Asked(asked), unfit) == [Refuse(asked, "cat sealed nonsense", (ClientId("cat"),))]
+    unfit = Checked(asked.digest, "cat sealed nonsense", {ClientId("cat"): "seal"})
+    assert _run(Asked(asked), unfit) == [
+        Refuse(asked, "cat sealed nonsense", {ClientId("cat"): "seal"})
+    ]
     for said in (Checked(asked.digest), unfit):
         assert _run(Asked(asked), said, Asked(other)) == [Check(other, 7)]
 
@@ -230,7 +232,7 @@ def test_what_was_found_to_be_fit_is_not_looked_at_again() -> None:
     assert isinstance(wrote, WriteDown) and adds == AddUp(earnest, 7)
     # The seeds in memory are of the list that was looked at last.
     assert _run(*looked, Asked(other), Checked(other.digest), Asked(earnest)) == [Check(earnest, 7)]
-    unfit = Checked(other.digest, "bob sealed nonsense", (ClientId("bob"),))
+    unfit = Checked(other.digest, "bob sealed nonsense", {ClientId("bob"): "seal"})
     assert _run(*looked, Asked(other), unfit, Asked(earnest)) == [Check(earnest, 7)]
     # Nor are they there any more once they are added up.
     failed: list[Event] = [Asked(earnest), Failed(earnest.digest, "it is full")]
@@ -259,7 +261,7 @@ def test_what_was_opened_is_fit_and_another_list_for_its_key_is_not() -> None:
 def test_of_those_that_have_one_key_all_but_the_first_are_unfit() -> None:
     twins = [structs.replace(_entry(name), key=_entry("ann").key) for name in ("bob", "cat")]
     (refused,) = _run(Asked(_open(entries=(_entry("ann"), *twins, _entry("dan")))))
-    assert isinstance(refused, Refuse) and refused.unfit == ("bob", "cat")
+    assert isinstance(refused, Refuse) and refused.unfit == {"bob": "twin", "cat": "twin"}
 
 
 def test_what_is_said_of_a_list_that_is_not_in_work_changes_nothing() -> None:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from fedmqtt import messages, signing
 from fedmqtt.masking import sealing, seeds
-from fedmqtt.messages import UNFIT_MAX, Answered, Entry, Open, Opened, RoundKey
+from fedmqtt.messages import UNFIT_MAX, Answered, Entry, Open, Opened, RoundKey, WhyUnfit
 from fedmqtt.topics import ClientId, Digest, RoundId
 from keyholder import answers, sums
 from keyholder.answers import SumsLost
@@ -129,18 +129,19 @@ def test_each_entry_is_of_the_round_that_it_answers(tmp_path: Path) -> None:
     (told,) = _add_up(asked, "kh-0", tmp_path)[0].values()
     assert made.opened(asked, [told]).tolist() == made.sum(asked).tolist()
     swapped = made.list(entries, (), answered=answered[::-1])
-    assert _unfit(swapped).clients == ("ann", "cat")
+    assert _unfit(swapped).clients == {"ann": "signature", "cat": "signature"}
 
 
-def _refused(made: Answers, entries: list[Entry]) -> Unfit:
-    return _unfit(made.list(entries, ()))
+def _refused(made: Answers, entries: list[Entry], **kept: Any) -> Unfit:
+    return _unfit(made.list(entries, ()), **kept)
 
 
-def _unfit(asked: Open) -> Unfit:
+def _unfit(asked: Open, **kept: Any) -> Unfit:
     keeper = Keeper(
         federation=FEDERATION,
         federation_key=signing.public_key(FEDERATION_PRIVATE),
         name=ClientId("kh-0"),
+        **kept,
     )
     with pytest.raises(Unfit) as caught:
         sums.shares(asked, keeper, PAIRS["kh-0"][0])
@@ -151,18 +152,19 @@ def test_all_that_are_not_in_order_are_named_and_not_up_to_the_first_alone() -> 
     made = _answers(3, 1)
     wrong: dict[str, Any] = {"base": Digest("b" * 64)}
     refused = _refused(made, [made.of("ann"), made.of("bob", **wrong), made.of("cat")])
-    assert refused.clients == ("bob",)
+    assert refused.clients == {"bob": "signature"}
     assert str(refused) == "the answer of bob is not what it signed, or not for this round"
     names = [f"c{number}" for number in range(5)]
     several = _refused(made, [made.of("ann"), *(made.of(name, **wrong) for name in names)])
-    assert several.clients == tuple(names)
+    assert list(several.clients) == names
     assert str(several).count("is not what it signed") == 3
     assert str(several).endswith("; and 2 more")
 
 
 def test_so_many_are_named_as_a_message_has_room_for() -> None:
-    faults = {ClientId(f"c{number}"): "no" for number in range(UNFIT_MAX + 5)}
-    assert Unfit(faults).clients == tuple(faults)[:UNFIT_MAX]
+    no: tuple[WhyUnfit, str] = ("seal", "no")
+    faults = {ClientId(f"c{number}"): no for number in range(UNFIT_MAX + 5)}
+    assert list(Unfit(faults).clients) == list(faults)[:UNFIT_MAX]
     assert str(Unfit(faults)) == f"no; no; no; and {UNFIT_MAX + 2} more"
 
 

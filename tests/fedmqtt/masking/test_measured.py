@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmqtt.masking import measured, values
-from fedmqtt.masking.measured import CLIENTS_MAX, SAMPLES_MAX, VALUE_MAX, MeasuredSum
+from fedmqtt.masking.measured import SAMPLES_MAX, VALUE_MAX, MeasuredSum
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import (
     MASKED_CLASSES_MAX,
@@ -98,11 +98,12 @@ def test_more_samples_than_count_are_told_as_so_many_in_proportion() -> None:
 def test_no_sum_of_as_many_clients_as_a_round_may_invite_wraps() -> None:
     how = masking(metrics=("high", "low"), classes=1)
     most = _measures(SAMPLES_MAX, ((SAMPLES_MAX,),), high=VALUE_MAX, low=-VALUE_MAX)
+    clients = values.CLIPPED_MAX - 1
     # All alike: their sum modulo 2^32 is a product modulo 2^32.
-    words: Words = measured.to_words(how, most) * np.uint32(CLIENTS_MAX)
+    words: Words = measured.to_words(how, most) * np.uint32(clients)
     found = _told(how, words)
-    samples = SAMPLES_MAX * CLIENTS_MAX
-    assert (found.clients, found.samples) == (CLIENTS_MAX, samples)
+    samples = SAMPLES_MAX * clients
+    assert (found.clients, found.samples) == (clients, samples)
     assert found.metrics["high"].total == samples * int(VALUE_MAX) * STEPS
     assert found.metrics["low"].total == -samples * int(VALUE_MAX) * STEPS
     assert found.metrics["high"].mean == VALUE_MAX and found.metrics["low"].mean == -VALUE_MAX

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coordinator.masked_sum import MaskedSum
 from fedmqtt.masking import values
 from fedmqtt.masking.packing import Words
-from fedmqtt.messages import Masking
+from fedmqtt.messages import TIMES_MAX, Masking
 from tests.fedmqtt.masking import cohort
 from tests.fedmqtt.masking.cohort import CLIENTS, Answer, masking
 
@@ -30,7 +30,7 @@ def schemes(draw: st.DrawFn) -> Masking:
     value_bits = draw(st.integers(2, 24))
     changes: dict[str, Any] = {
         "value_bits": value_bits,
-        "bits": values.bits_needed(value_bits, len(CLIENTS), values.TIMES_MAX),
+        "bits": values.bits_needed(value_bits, len(CLIENTS), TIMES_MAX),
         "share": draw(st.sampled_from([1.0, 0.5, 0.1])),
         "rotate": draw(st.booleans()),
         "weight_max": draw(st.sampled_from([1, 10, 255])),
@@ -53,7 +53,7 @@ def test_the_opened_sum_is_the_plain_sum_to_the_bit(
             name,
             rng.normal(scale=0.3, size=size).astype(np.float32),
             samples=data.draw(st.integers(1, 40)),
-            times=data.draw(st.integers(1, values.TIMES_MAX)),
+            times=data.draw(st.integers(1, TIMES_MAX)),
         )
         for name in CLIENTS[: data.draw(st.integers(1, len(CLIENTS)))]
     ]

@@ -73,6 +73,7 @@ def test_noise_cannot_throw_the_clip_norm_far() -> None:
     assert clipping.following(1.0, -1e9, 0.5, 100.0) == clipping.following(1.0, 0.0, 0.5, 100.0)
     assert clipping.following(1.0, 1e9, 0.5, 100.0) == clipping.following(1.0, 1.0, 0.5, 100.0)
     assert clipping.following(99.0, 0.0, 0.5, 100.0) == 100.0
+    assert clipping.following(1.05, 1.0, 0.5, 100.0, 1.0) == 1.0
 
 
 def test_it_finds_the_median_of_norms_and_stays_there() -> None:
