@@ -154,10 +154,9 @@ class Roster:
         entry = self.clients.get(client)
         if entry is None:
             some = sorted(self.clients)[:_NAMED]
-            return (
-                f"no such client has been heard of; known are {', '.join(some) or 'none yet'}"
-                + (f" and {len(self.clients) - _NAMED} more" if len(self.clients) > _NAMED else "")
-            )
+            more = len(self.clients) - len(some)
+            told = ", ".join(some) + (f" and {more} more" if more else "")
+            return f"no such client has been heard of; known are {told or 'none yet'}"
         if entry.hindrance:
             return entry.hindrance
         if not entry.online:

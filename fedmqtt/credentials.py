@@ -1,4 +1,4 @@
-"""What a device, a coordinator, a monitor or an operator needs to log in: one file, written by `fedmqtt enroll`.
+"""What an account of any role needs to log in: one file, written by `fedmqtt enroll`.
 
     federation = "demo"
     id = "pi-3"

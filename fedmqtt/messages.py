@@ -740,7 +740,7 @@ def is_piece(data: bytes) -> bool:
 
 
 def read_offer(data: bytes) -> Offer:
-    """What stands on the offer board. Raises WireError, like all seven readers, and nothing else."""
+    """What stands on the offer board. Raises WireError, like all readers here, and nothing else."""
     return _read(_offer, data)
 
 

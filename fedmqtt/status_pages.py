@@ -418,8 +418,8 @@ class OrdersPage(Page, frozen=True, kw_only=True):
     orders: list[OrderLine] = []
     """The last ones, newest last."""
     refused: int = 0
-    """Messages to the topic of orders, since this program began, that were not obeyed: not signed by
-    an operator, altered, recorded before, or no orders."""
+    """Messages to the topic of orders, since this program began, that were not obeyed: altered, not
+    an operator's, recorded before, or no orders."""
     repeated: int = 0
     """Copies of orders that were obeyed already, and were not again."""
 
