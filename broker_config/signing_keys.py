@@ -31,7 +31,7 @@ class FederationKey:
             raise ValueError("not the key that this kit was made with")
 
     def for_account(self, federation: str, name: str, role: Role) -> AccountKeys:
-        """New ones for a device or an operator. A monitor reads nothing that is signed, and needs none."""
+        """New ones for a device or an operator. A monitor reads nothing that is signed."""
         match role:
             case "device" if self._private:
                 own = signing.new_key()

@@ -283,8 +283,8 @@ class Answers:
 
     @property
     def remembers_clients(self) -> bool:
-        """Whether the strategy remembers what each client gave last: clients do too, or it lies in a
-        store that has the newest alone."""
+        """Whether the strategy remembers what each client gave last: clients do too, or it lies in
+        a store that has the newest alone."""
         return self._method.is_chained or self._store is not None
 
     def go_back(self, memory: Memory) -> None:

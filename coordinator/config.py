@@ -487,8 +487,8 @@ class CheckpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             ge=0,
             le=10_000,
-            description="How many models before the newest are kept in the run's folder. Each takes\n"
-            "the disk that the model takes, and that of what the strategy remembers.",
+            description="How many models before the newest are kept in the run's folder. Each\n"
+            "takes the disk of the model, and of what the strategy remembers beside it.",
         ),
     ] = 5
 

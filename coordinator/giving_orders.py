@@ -33,6 +33,7 @@ from fedmqtt.topics import ClientId, OrderOf, OrderReply, RoundId, Topics
 WITHOUT_ACCOUNT = ClientId("operator")
 """Who gives orders where there are no accounts."""
 
+_NO_ROUND, _NOBODY_IS_NAMED = RoundId(0), ClientId("")
 _WITHIN_S = 15.0
 _AGAIN_S = 1.0
 _PROGRESS_AFTER_S = 2.0
@@ -66,8 +67,8 @@ def run(
     arguments: argparse.Namespace,
     what: OrderKind,
     *,
-    number: RoundId = RoundId(0),
-    client: ClientId = ClientId(""),
+    number: RoundId = _NO_ROUND,
+    client: ClientId = _NOBODY_IS_NAMED,
 ) -> int:
     """Give one order. 0 if the coordinator has carried it out, or will as it says; 1 if it did not,
     or nobody answered; 2 if it cannot be given; 3 if the broker does not let us in."""

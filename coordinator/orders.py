@@ -2,8 +2,8 @@
 
     order ──▶ obey ──▶ Control, which is kept with the run, and Obeyed: what came of it, in words
 
-`Control` is what rounds go by from then on (`rounds.py`), and what is told of orders. An order has a
-name of its own: one that comes again changes nothing, and has the same answer.
+`Control` is what rounds go by from then on (`rounds.py`), and what is told of orders. An order has
+a name of its own: one that comes again changes nothing, and has the same answer.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ REMEMBERED = 100
 """So many orders are told of. Of one that is not any more, a copy comes too late by far: its word
 is good for a minute."""
 
+_NO_ROUND, _NO_CLIENT = RoundId(0), ClientId("")
 _NAMED = 10
 """Of more clients or rounds, so many are named."""
 
@@ -38,7 +39,7 @@ class Obeyed(Struct, frozen=True, kw_only=True):
 
 
 class Control(Struct, frozen=True, kw_only=True):
-    """What orders have made of a run. As it is written down, so nothing in it is a machine's time."""
+    """What orders have made of a run. It is written down, so nothing in it is a machine's time."""
 
     paused_by: str = ""
     """No round opens while there is a name here."""
@@ -70,8 +71,8 @@ class Order:
     operator: str
     at: str
     what: OrderKind
-    round: RoundId = RoundId(0)
-    client: ClientId = ClientId("")
+    round: RoundId = _NO_ROUND
+    client: ClientId = _NO_CLIENT
 
     @property
     def words(self) -> str:

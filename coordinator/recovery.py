@@ -124,7 +124,10 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
 
 
 def read_model(folder: Path, named: Checkpoint, layout: Layout) -> Array:
-    """The flat vector of the model that the ledger tells of. Raises CheckpointError, LedgerDamaged."""
+    """The flat vector of a model that the ledger tells of.
+
+    Raises CheckpointError or LedgerDamaged.
+    """
     path = folder / named.file
     flat = checkpoint.load_as(path, layout)
     if weights.digest(weights.write(layout, flat)) != named.digest:

@@ -3,9 +3,9 @@
     fedmqtt rollback 12 --credentials kit/accounts/operator.toml
 
 An open round is given up, and answers to the rounds since then count no more. 0 is the model that
-the run began with. Models are kept as `checkpoint.keep` in federation.toml says; a round whose model
-is gone is refused, with those that there are. What has been told of devices stays told: nothing of a
-privacy budget comes back. It needs an operator's account.
+the run began with. Models are kept as `checkpoint.keep` in federation.toml says; a round whose
+model is gone is refused, with those that there are. What has been told of devices stays told:
+nothing of a privacy budget comes back. It needs an operator's account.
 """
 
 import argparse

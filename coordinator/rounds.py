@@ -313,7 +313,7 @@ class Collecting:
 
 @dataclass(frozen=True, slots=True)
 class Averaging:
-    """The round is closed and the service is making the next model, or goes back to an older one."""
+    """The round is closed and the service is making the next model, or going back to an old one."""
 
     round: RoundId
     """The next one."""

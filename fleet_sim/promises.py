@@ -51,6 +51,7 @@ _Own = (
     | rounds.Woke
     | rounds.Barred
     | rounds.Unbarred
+    | rounds.OrderCame
 )
 _Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
 
