@@ -153,9 +153,9 @@ def _obey(control: Control, order: Order, situation: Situation) -> tuple[Control
 
 
 def _ending(control: Control, situation: Situation) -> str:
-    by = f" by an order of {control.stopped_by}" if control.stopped_by else ""
-    until = f" when round {situation.round} has closed" if situation.is_open else ""
-    return f"the run is ending already{by}{until}: no more rounds will open"
+    by = f", by an order of {control.stopped_by}" if control.stopped_by else ""
+    until = f" when round {situation.round} has closed" if situation.is_open else " already"
+    return f"the run ends{until}{by}: no more rounds open"
 
 
 def _pause(control: Control, order: Order, situation: Situation) -> tuple[Control, bool, str]:

@@ -162,7 +162,7 @@ class Roster:
         if not entry.online:
             return "it is away"
         if not entry.presence.would(purpose):
-            return entry.presence.note or "it may not train now, as its owner's conditions are"
+            return entry.presence.note or "its owner does not let it train now"
         return ""
 
     def rest_ends_at(self) -> Seconds | None:
