@@ -96,11 +96,17 @@ def test_the_kit_is_gone_on_with_by_another_program(folder: Path) -> None:
     assert [(one.id, one.revoked) for one in again.plan.accounts] == [
         ("coordinator", False),
         ("monitor", False),
+        ("operator", False),
         ("pi-3", True),
         ("pi-4", False),
     ]
     names = [line.partition(":$7$")[0] for line in _passwords(folder)]
-    assert names == ["coordinator@coordinator", "monitor@monitor", "pi-4"]
+    assert names == [
+        "coordinator@coordinator",
+        "monitor@monitor",
+        "operator@operator",
+        "pi-4",
+    ]
     assert not (folder / "accounts" / "pi-3.toml").exists()
 
 
@@ -122,7 +128,7 @@ def test_who_is_enrolled_again_has_another_password(folder: Path) -> None:
 def test_who_is_enrolled_again_is_what_it_was(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
     before = (folder / "broker" / "acl").read_text()
-    for name in (kit.COORDINATOR, kit.MONITOR):
+    for name in (kit.COORDINATOR, kit.MONITOR, kit.OPERATOR):
         made.revoke(name)
         again = credentials.read(made.enroll(name))
         assert again.role == name
@@ -367,7 +373,9 @@ def test_what_names_no_keyholder_is_refused(folder: Path, wrong: tuple[str, ...]
 
 def test_who_is_not_enrolled_cannot_be_revoked(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
-    with pytest.raises(KitError, match="pi-9 is not enrolled; enrolled are: coordinator, monitor"):
+    with pytest.raises(
+        KitError, match="pi-9 is not enrolled; enrolled are: coordinator, monitor, operator"
+    ):
         made.revoke("pi-9")
 
 
