@@ -17,7 +17,7 @@ from coordinator.orders import Obeyed
 from coordinator.orders import Order as OrderToObey
 from fedmqtt import messages
 from fedmqtt.effects import Publish, Seconds
-from fedmqtt.logs import printable
+from fedmqtt.logs import Seldom, printable
 from fedmqtt.messages import Ask, Order, OrderAnswer, WireError
 from fedmqtt.topics import ClientId, OrderReply
 
@@ -57,6 +57,7 @@ class OrderDesk:
         self._is_known = is_known
         self._show = show
         self._words: dict[str, _Word] = {}
+        self._seldom = Seldom()
         self.refused = 0
         """That were no orders, not an operator's, or not fresh."""
         self.repeated = 0
@@ -81,7 +82,9 @@ class OrderDesk:
     def refuse(self, operator: ClientId, why: str) -> None:
         """It is not obeyed. Whoever wrote it hears nothing: it may not be whose it seems."""
         self.refused += 1
-        _log.warning("an order of %s is not obeyed: %s", operator, printable(why)[:500])
+        what = f"an order of {operator} is not obeyed: {printable(why)[:500]}"
+        if told := self._seldom.heard(self._now(), what):
+            _log.warning("%s", told)
         self._show()
 
     def tell(self, obeyed: Obeyed, *, is_new: bool) -> None:

@@ -120,6 +120,11 @@ class Server:
     def now(self) -> Seconds:
         return self._scene.now + self._ahead_s
 
+    @property
+    def hears(self) -> bool:
+        """Whether anybody can speak to it now."""
+        return self.is_alive and self._online and not self.is_finished
+
     def begin(self) -> None:
         self.disk.begin(first_carried(self.rules), self.data.initial)
         self._come_alive()
