@@ -23,8 +23,11 @@ _KINDS: tuple[OrderKind, ...] = ("pause", "resume", "invite")
 
 
 class StormOperator:
-    def __init__(self, scene: Scene, server: Server, clients: list[ClientId]) -> None:
+    def __init__(
+        self, scene: Scene, storm_s: Seconds, server: Server, clients: list[ClientId]
+    ) -> None:
         self._scene = scene
+        self._storm_s = storm_s
         self._server = server
         self._clients = clients
         self._chance = stream(scene.plan.seed, "operator")
@@ -41,7 +44,7 @@ class StormOperator:
             self._say_until_heard(self._order("resume"))
 
     def _plan_order(self) -> None:
-        wait_s = self._chance.expovariate(_ORDERS / self._scene.plan.storm_s)
+        wait_s = self._chance.expovariate(_ORDERS / self._storm_s)
         self._scene.clock.after(wait_s, self._speak)
 
     def _speak(self) -> None:

@@ -55,7 +55,7 @@ class World:
         self.server = Server(self.scene, coordinator_step, told, disk or Disk(), data or Headers())
         names = [ClientId(f"c{number:05}") for number in range(plan.clients)]
         self.devices = [StormDevice(self.scene, plan, name, client_step) for name in names]
-        self._operator = StormOperator(self.scene, self.server, names)
+        self._operator = StormOperator(self.scene, plan.storm_s, self.server, names)
         self._chance = stream(plan.seed, "broker")
 
     @property

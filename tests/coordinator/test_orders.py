@@ -54,7 +54,7 @@ class Orders(RuleBasedStateMachine):
         slow_disk: bool,
     ) -> None:
         fixed = {"over_selection": 1.5, "over_selection_min": 1.5, "over_selection_max": 1.5}
-        self.rules = rounds.Rules(
+        self.knobs = rounds.Rules(
             select=select,
             rounds=count,
             cohort=cohort,
@@ -76,7 +76,7 @@ class Orders(RuleBasedStateMachine):
         """The model that the next round must train from."""
         self.told: dict[str, orders.Obeyed] = {}
         self.remembered = Remembered()
-        self.state: rounds.State = rounds.begin(self.rules)
+        self.state: rounds.State = rounds.begin(self.knobs)
         self._come_alive()
         self._tell(rounds.ModelReady(self.now, _model("m0")))
 
@@ -157,7 +157,7 @@ class Orders(RuleBasedStateMachine):
         self.now += 1.0
         if self.remembered.disk.is_finished:
             return
-        self.state = self.remembered.resume(self.now, self.rules, self.roster)
+        self.state = self.remembered.resume(self.now, self.knobs, self.roster)
         # What an operator was told holds; who was to be invited is, perhaps once more.
         after = self.state.past.control
         assert structs.replace(after, wanted=()) == structs.replace(before, wanted=())
@@ -216,8 +216,8 @@ class Orders(RuleBasedStateMachine):
     def _tell(self, event: rounds.Event) -> list[rounds.Effect]:
         before = self.state
         control = before.past.control
-        self.remembered.prepare(event, before, self.rules)
-        self.state, effects = rounds.step(before, event, self.rules, self.roster)
+        self.remembered.prepare(event, before, self.knobs)
+        self.state, effects = rounds.step(before, event, self.knobs, self.roster)
         for effect in effects:
             self.remembered.perform(effect, self.state, self.roster)
             match effect:
@@ -229,6 +229,8 @@ class Orders(RuleBasedStateMachine):
                     assert client in NAMES
                 case rounds.Close():
                     self._closed(effect, before)
+                case _:
+                    pass
         self.remembered.write_orders(event, self.state)
         return effects
 
@@ -242,7 +244,7 @@ class Orders(RuleBasedStateMachine):
         if self.goes_back_to is not None:
             assert offer.model.digest == self.goes_back_to
             self.goes_back_to = None
-        if not is_over and not self.rules.is_asynchronous:
+        if not is_over and not self.knobs.is_asynchronous:
             there = [one for one in control.wanted if self.roster.is_willing(one, "train")]
             missed = set(there) - {*offer.train}
             # As many as there are places.
