@@ -91,7 +91,7 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
         return None
     layout = Layout(tuple((name, tuple(shape)) for name, shape in beginning.tensors))
     newest = ledger.checkpoint()
-    flat = _newest_model(folder, newest, layout, [one.checkpoint for one in ledger.models()])
+    flat = _newest_model(folder, newest, layout)
     given = newest.published
     ledger.tidy()
     closed, open_round = ledger.closed_rounds(), ledger.open_round_now()
@@ -135,18 +135,14 @@ def read_model(folder: Path, named: Checkpoint, layout: Layout) -> Array:
     return flat
 
 
-def _newest_model(
-    folder: Path, newest: Checkpoint, layout: Layout, kept: Sequence[Checkpoint]
-) -> Array:
+def _newest_model(folder: Path, newest: Checkpoint, layout: Layout) -> Array:
     path = folder / newest.file
     try:
         return read_model(folder, newest, layout)
     except CheckpointError as bad:
         why = f"{bad}; it is the newest model of its run"
         # A model goes when the ledger has named its successor: what is there instead is newer.
-        known = {folder / one.file for one in kept}
-        others = (one for one in path.parent.glob("*.safetensors") if one not in known)
-        if not path.exists() and (other := next(others, None)):
+        if not path.exists() and (other := next(path.parent.glob("*.safetensors"), None)):
             why += f" by ledger.db; ledger.db is older than {other.relative_to(folder)}"
         raise CheckpointError(why) from bad
 

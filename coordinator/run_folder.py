@@ -1,8 +1,10 @@
 """A run's folder: everything of it that outlives the coordinator.
 
 <run>/ledger.db, answers/    what is decided, and what is owed to it (`ledger.py`)
-<run>/models/<n>.safetensors the model after n averaged rounds: the newest, and those that one can
-                             go back to; made by round r after one went back, <n>-<r>.safetensors
+<run>/models/<n>.safetensors the model after n averaged rounds: the newest alone, so that a ledger
+                             which is older than it names a file that is not there
+<run>/kept/<n>.safetensors   those before it that one can go back to. Of two of so many rounds, on
+                             both sides of a rollback, the later is <n>-<r>, with its round r
 <run>/clients                what each client gave, where the strategy needs it (`client_store.py`)
 <run>/memory/<n>.safetensors what the strategy remembers, where it does (`strategy_memory.py`)
 <run>/published/             what clients were given, where that is not the model itself
@@ -64,6 +66,8 @@ class RunFolder:
         self._models = folder / "models"
         # Before the ledger, which forces the folder's names to the disk.
         self._models.mkdir(exist_ok=True)
+        self._kept = folder / "kept"
+        self._kept.mkdir(exist_ok=True)
         self._memory = folder / "memory"
         self._memory.mkdir(exist_ok=True)
         self._remembered: Memory | None = None
@@ -161,6 +165,9 @@ class RunFolder:
         Raises KeyError where it is not kept, CheckpointError or LedgerDamaged where it is damaged.
         """
         kept = {one.round: one for one in self.ledger.models()}[number]
+        if (older := self._kept / Path(kept.checkpoint.file).name).exists():
+            lies = structs.replace(kept.checkpoint, file=str(older.relative_to(self.path)))
+            kept = structs.replace(kept, checkpoint=lies)
         named = kept.checkpoint
         flat = recovery.read_model(self.path, named, layout)
         memory = strategy_memory.load(self.path, named.memory) if named.memory else {}
@@ -267,7 +274,7 @@ class RunFolder:
         number: RoundId = _FIRST,
     ) -> Checkpoint:
         path = self._models / f"{model.trained_rounds}.safetensors"
-        if any(self.path / one.checkpoint.file == path for one in self.ledger.models()):
+        if any(Path(one.checkpoint.file).name == path.name for one in self.ledger.models()):
             # After one went back, there may be a model of so many rounds already.
             path = self._models / f"{model.trained_rounds}-{number}.safetensors"
         about = {"task": task, "run": self.path.name, "trained_rounds": str(model.trained_rounds)}
@@ -292,9 +299,12 @@ class RunFolder:
         memory = self.path / newest.memory.file if newest.memory else None
         named = {path, memory, *published_files.paths(self.path, newest.published)}
         for kept in (one.checkpoint for one in self.ledger.models()):
-            named.add(self.path / kept.file)
+            made = self.path / kept.file
+            if made != path and made.exists():
+                made.replace(self._kept / made.name)
+            named.add(self._kept / made.name)
             named.add(self.path / kept.memory.file if kept.memory else None)
-        for folder in (self._models, self._memory, self._published):
+        for folder in (self._models, self._memory, self._published, self._kept):
             for other in folder.iterdir():
                 if other not in named:
                     other.unlink()

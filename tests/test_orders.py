@@ -137,8 +137,7 @@ def test_an_operator_directs_a_run(broker: KitBroker, tmp_path: Path) -> None:
         _is_done(_order(broker, "pause"), "")
         assert "opens after `fedmqtt resume`" in _wait_until_paused(broker)
         paused_after = len(_records(tmp_path))
-        older, _ = checkpoint.load(run / "models" / "1.safetensors"), None
-        _, flat_of_1 = older
+        _, flat_of_1 = checkpoint.load(run / "kept" / "1.safetensors")
         assert not np.array_equal(flat_of_1, checkpoint.load(run / "model.safetensors")[1])
 
         # An order outlives the coordinator that obeyed it.

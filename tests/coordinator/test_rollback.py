@@ -37,7 +37,7 @@ def _roll_back(room: Room, number: int) -> None:
 
 
 def _model(federation: Federation, name: str) -> bytes:
-    return load_file(federation.run / "models" / name)["w"].tobytes()
+    return load_file(federation.run / name)["w"].tobytes()
 
 
 @pytest.mark.broker
@@ -68,8 +68,8 @@ def test_what_a_strategy_remembered_beside_the_model_is_there_again(
             program.process.terminate()
             room.wait(lambda: program.process.poll() is not None)
     # Both ways lead on from the first round's model, and none was written over.
-    assert _model(federation, "2-4.safetensors") == _model(federation, "2.safetensors")
-    assert federation.model == _model(federation, "2.safetensors")
+    second = _model(federation, "kept/2.safetensors")
+    assert _model(federation, "models/2-4.safetensors") == federation.model == second
     told = [(one.round, one.outcome, one.answered) for one in _records(federation)]
     everybody = sorted(CHANGES)
     assert told == [
@@ -140,7 +140,7 @@ class _Folder:
 
     @property
     def files(self) -> set[str]:
-        folders = (self.path / "models", self.path / "memory")
+        folders = (self.path / "models", self.path / "kept", self.path / "memory")
         return {f"{file.parent.name}/{file.stem}" for one in folders for file in one.iterdir()}
 
     def numbers(self, number: int) -> Array:
@@ -162,7 +162,7 @@ def test_so_many_models_are_kept_and_no_more(tmp_path: Path) -> None:
     # The newest, and two before it.
     assert run.kept == [1, 2, 3]
     assert run.files == {
-        *("models/1", "models/2", "models/3"),
+        *("kept/1", "kept/2", "models/3"),
         *("memory/1", "memory/2", "memory/3"),
     }
     np.testing.assert_array_equal(run.numbers(1), np.ones(4))
@@ -184,7 +184,7 @@ def test_after_going_back_no_file_is_written_over(tmp_path: Path) -> None:
     assert run.kept == [0, 1, 2, 3]
     np.testing.assert_array_equal(run.numbers(2), np.full(4, 2))
     np.testing.assert_array_equal(run.numbers(3), np.full(4, 3))
-    assert {"models/2", "models/2-3", "memory/2", "memory/2-3"} <= run.files
+    assert {"kept/2", "models/2-3", "memory/2", "memory/2-3"} <= run.files
     run.folder.ledger.close()
 
 
