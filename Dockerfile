@@ -17,6 +17,7 @@ RUN groupadd --gid 10001 fedmqtt \
  && install -d -o 10001 -g 10001 /federation \
  && install -d -o 10001 -g 10001 -m 0700 /federation/kit /federation/broker /federation/broker-data \
     /federation/accounts /federation/accounts/coordinator /federation/accounts/monitor \
+    /federation/accounts/operator \
     /federation/accounts/demo /federation/accounts/kh-a /federation/accounts/kh-b \
     /federation/accounts/kh-c /federation/runs /federation/state
 WORKDIR /federation

@@ -5,6 +5,7 @@ of this.
     device      its own presence and update         offer, models, its own inbox and presence
     coordinator everything of the federation        the same
     monitor     nothing                             what is for everyone: status and presence
+    operator    its own orders                      the same, and the answers to them
 
 Where the broker is Home Assistant's too, coordinators write what describes the federation to it,
 and monitors, of which it is one, read what describes anything.
@@ -55,10 +56,22 @@ def of_monitors(federation: str, *, home_assistant: bool = False) -> list[Rule]:
     ]
 
 
+def of_operators(federation: str, operator: str) -> list[Rule]:
+    """Of one: who gave an order is told by the topic, also where nothing is signed."""
+    topics = Topics(federation)
+    rules = of_monitors(federation)
+    for kind, channel in CHANNELS.items():
+        own = topics.filter(kind, operator)
+        rules += [Rule("write", own)] if channel.writer == "operator" else []
+        rules += [Rule("read", own)] if channel.reader == "operator" else []
+    return rules
+
+
 def for_devices_alone(federation: str) -> list[Rule]:
     """What every device may read and nobody who watches: the offer, models.
 
-    Where rules for devices hold for every account that logs in, monitors have to be denied these.
+    Where rules for devices hold for every account that logs in, monitors and operators have to be
+    denied these.
     """
     return [
         rule

@@ -46,6 +46,13 @@ def policy_of_monitors(federation: str, *, home_assistant: bool = False) -> str:
     return _policy(federation, clients, rules)
 
 
+def policy_of_operators(federation: str) -> str:
+    """One for all of them: no variable has the name alone out of `operator@ann`. Orders are signed,
+    and so tell whose they are."""
+    clients = (client_ids.of_operator(federation, _ANY), client_ids.of_monitor(_ANY), _DOCTOR)
+    return _policy(federation, clients, access.of_operators(federation, "+"))
+
+
 def _policy(federation: str, clients: Iterable[str], rules: Iterable[Rule]) -> str:
     written = [rule.topic_filter for rule in rules if rule.access == "write"]
     read = [rule.topic_filter for rule in rules if rule.access == "read"]

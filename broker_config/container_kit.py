@@ -4,6 +4,7 @@
     /federation/broker/                what Mosquitto reads, copied from kit/broker
     /federation/accounts/coordinator/  coordinator.toml, revoked-devices
                          monitor/      monitor.toml
+                         operator/     operator.toml
                          demo/         those of the clients that `prepare` was told to enroll
                          kh-a/ ...     kh-a.toml, enrolled-devices, revoked-devices: of a keyholder
 
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from broker_config import enroll_command, kit, kit_command, revoke_command
-from broker_config.kit import COORDINATOR, MONITOR, Kit, KitError, Plan
+from broker_config.kit import COORDINATOR, MONITOR, OPERATOR, Kit, KitError, Plan
 
 _AT = Path("/federation")
 _KIT = _AT / "kit" / "kit"
@@ -94,6 +95,8 @@ def _compare(is_: Plan, wanted: Plan, arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"kit: it was made once, with other words:\n{''.join(differ)}{_ANEW}\n")
     known = {one.id for one in is_.accounts}
     asked = [f"{name} --keyholder" for name in arguments.keyholder] + arguments.enroll
+    # A kit of before there were orders; one that was ended is known still.
+    asked.append(f"{OPERATOR} --role operator")
     for words in asked:
         if (name := words.partition(" ")[0]) not in known:
             sys.stderr.write(
@@ -139,6 +142,9 @@ def _hand_out_to_servers() -> None:
     coordinators = [_account(COORDINATOR), _KIT / "revoked-devices"]
     _copy_those_there(coordinators, _HANDED / COORDINATOR)
     _copy_those_there([_account(MONITOR)], _HANDED / MONITOR)
+    # A compose file of before there were orders has no volume for it.
+    if os.access(_HANDED / OPERATOR, os.W_OK):
+        _copy_those_there([_account(OPERATOR)], _HANDED / OPERATOR)
     made = Kit(_KIT)
     for name in (pin.partition(" ")[0] for pin in made.plan.pins):
         _hand_out_to_keyholder(made, name)

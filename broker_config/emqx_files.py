@@ -18,19 +18,23 @@ def acl(
     federation: str,
     coordinators: Iterable[str],
     monitors: Iterable[str],
+    operators: Iterable[tuple[str, str]],
     revoked: Iterable[str],
     *,
     home_assistant: bool = False,
 ) -> str:
-    """`acl.conf`: the first rule that matches decides, and the last one forbids all else."""
+    """`acl.conf`: the first rule that matches decides, and the last one forbids all else.
+    `operators` are accounts with their names."""
     lines = [f"%% Who may do what in federation {federation}. Made by `fedmqtt broker-kit`."]
     lines += [f'{{deny, {{username, "{account}"}}, all, ["#"]}}.' for account in revoked]
     coordinating = access.of_coordinators(federation, home_assistant=home_assistant)
     watching = access.of_monitors(federation, home_assistant=home_assistant)
     for account in coordinators:
         lines += _lines(f'{{username, "{account}"}}', coordinating)
-    for account in monitors:
-        lines += _lines(f'{{username, "{account}"}}', watching)
+    rules_of = [(account, watching) for account in monitors]
+    rules_of += [(account, access.of_operators(federation, name)) for account, name in operators]
+    for account, rules in rules_of:
+        lines += _lines(f'{{username, "{account}"}}', rules)
         # What follows is for whoever has logged in.
         lines.append(f'{{deny, {{username, "{account}"}}, all, ["#"]}}.')
     lines += _lines("all", access.of_devices(federation, "${username}"))

@@ -8,6 +8,8 @@
 
 It prints how that keyholder is started, with all that it is to know.
 
+    fedmqtt enroll demo-kit carol --role operator        may give the coordinator orders, and watch
+
 A broker that is running hears of it when it is told to look again: Mosquitto by SIGHUP.
 """
 
@@ -35,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="the device's name, like pi-3")
     parser.add_argument(
         "--role",
-        choices=("device", "coordinator", "monitor"),
+        choices=("device", "coordinator", "monitor", "operator"),
         help="what the account is for (a device; of one that was revoked, as before)",
     )
     parser.add_argument(

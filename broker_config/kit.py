@@ -34,10 +34,15 @@ from fedmqtt.topics import NAME_PATTERN, is_name
 
 Login = Literal["password", "certificate"]
 
-COORDINATOR, MONITOR = "coordinator", "monitor"
-"""The two accounts that every kit begins with."""
+COORDINATOR, MONITOR, OPERATOR = "coordinator", "monitor", "operator"
+"""The three accounts that every kit begins with; those of before there were orders have two."""
 
-_ACCOUNT_OF = {"device": "{}", "coordinator": "coordinator@{}", "monitor": "monitor@{}"}
+_ACCOUNT_OF = {
+    "device": "{}",
+    "coordinator": "coordinator@{}",
+    "monitor": "monitor@{}",
+    "operator": "operator@{}",
+}
 """By which it logs in. An @ is in no device's name: the rules for devices give it nothing."""
 
 
@@ -187,11 +192,14 @@ class Kit:
             federation_key=keys.federation_key,
             signing_key=keys.signing_key,
             ticket=keys.ticket,
-            keyholders=self.plan.pins if keys.federation_key else (),
+            keyholders=self.plan.pins if keys.federation_key and role != "operator" else (),
         )
         kept = tuple(one for one in self.plan.accounts if one.id != account_id or one.is_listed)
         # First: what was made can be revoked, wherever this is broken off.
         self._record(structs.replace(self.plan, accounts=(*kept, account)))
+        if role == "operator":
+            # A kit of before there were any has no policy for them.
+            _write_policies(self._folders.broker, self.plan)
         _write(path, credentials.render(made), secret=True)
         self._become(self.plan, password)
         if keyholder:
@@ -295,6 +303,7 @@ class Kit:
             plan.federation,
             [one.name for one in live if one.role == "coordinator"],
             [one.name for one in live if one.role == "monitor"],
+            [(one.name, one.id) for one in live if one.role == "operator"],
             revoked,
         )
         with_ha = plan.home_assistant
@@ -306,7 +315,9 @@ class Kit:
         enrolled = {one.id for one in live if one.role == "device"}
         _write(self._folders.revoked, revocations.render(keys, enrolled))
         # A keyholder answers no round.
-        devices = [one for one in live if one.public_key and not one.keyholder]
+        devices = [
+            one for one in live if one.role == "device" and one.public_key and not one.keyholder
+        ]
         listed = revocations.render_enrolled((one.public_key, one.id) for one in devices)
         _write(self._folders.enrolled, listed)
         self._record(plan)
@@ -341,7 +352,7 @@ class Kit:
 
 
 def create(folder: Path, plan: Plan) -> Kit:
-    """A new kit, with an account for a coordinator and one for a monitor.
+    """A new kit, with an account for a coordinator, one for a monitor and one for an operator.
 
     Raises KitError, also where something lies in the folder: nothing is ever written over.
     """
@@ -383,6 +394,7 @@ def create(folder: Path, plan: Plan) -> Kit:
     kit = Kit(folder)
     kit.enroll(COORDINATOR, "coordinator")
     kit.enroll(MONITOR, "monitor")
+    kit.enroll(OPERATOR, "operator")
     return kit
 
 
@@ -395,11 +407,12 @@ def _owner(path: Path) -> str:
 
 
 def _write_policies(folder: Path, plan: Plan) -> None:
-    """Of AWS IoT Core: they name no account, so they are written once."""
+    """Of AWS IoT Core: they name no account."""
     federation, more = plan.federation, {"home_assistant": plan.home_assistant}
     _write(folder / "aws-device.json", aws_files.policy_of_devices(federation))
     _write(folder / "aws-coordinator.json", aws_files.policy_of_coordinators(federation, **more))
     _write(folder / "aws-monitor.json", aws_files.policy_of_monitors(federation, **more))
+    _write(folder / "aws-operator.json", aws_files.policy_of_operators(federation))
 
 
 def _read_pair(folder: Path, name: str) -> Pair:

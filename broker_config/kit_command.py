@@ -5,6 +5,7 @@ of who may do what. The folder is where accounts are made from then on:
     mosquitto -c demo-kit/broker/mosquitto.conf
     fedmqtt coordinator federation.toml --credentials demo-kit/accounts/coordinator.toml \\
         --revoked demo-kit/revoked-devices
+    fedmqtt pause --credentials demo-kit/accounts/operator.toml
     fedmqtt enroll demo-kit pi-3        writes demo-kit/accounts/pi-3.toml: copy it to the device
     fedmqtt client --credentials pi-3.toml --task my_task.py --data .
 
@@ -104,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"   (EMQX: {folder}/broker/emqx*)\n"
         "  coordinator  fedmqtt coordinator federation.toml"
         f" --credentials {folder}/accounts/coordinator.toml --revoked {folder}/revoked-devices\n"
+        f"  orders       fedmqtt pause --credentials {folder}/accounts/operator.toml"
+        "   (and resume, stop, invite, rollback)\n"
         f"  a device     fedmqtt enroll {folder} pi-3\n"
         f"Keep {folder}/ca here: whoever has ca.key can make accounts, and whoever has\n"
         "federation.key, or a coordinator's credentials, can sign rounds.\n"

@@ -69,11 +69,12 @@ def acl(
     federation: str,
     coordinators: Iterable[str],
     monitors: Iterable[str],
+    operators: Iterable[tuple[str, str]],
     revoked: Iterable[str],
     *,
     home_assistant: bool = False,
 ) -> str:
-    """Who may write and read what, by account."""
+    """Who may write and read what, by account; `operators` are accounts with their names."""
     lines = [
         f"# Who may do what in federation {federation}. Made by `fedmqtt broker-kit` from the",
         "# table of topics in the code; do not edit, it is written anew with each device.",
@@ -92,6 +93,9 @@ def acl(
     for title, (accounts, rules) in roles.items():
         for account in accounts:
             lines += ["", f"# {title}", f"user {account}", *rules]
+    for account, name in operators:
+        ordering = _lines("topic", access.of_operators(federation, name))
+        lines += ["", "# Who may give orders, and watch.", f"user {account}", *ordering, *denied]
     for account in revoked:
         lines += [
             "",

@@ -1,4 +1,4 @@
-"""The keys by which a federation's coordinators and devices sign, as a kit gives them out.
+"""The keys by which a federation's coordinators, devices and operators sign, as a kit gives them.
 
 A kit that was made before there were any has none, and gives none: nobody asks for signatures then.
 """
@@ -31,12 +31,17 @@ class FederationKey:
             raise ValueError("not the key that this kit was made with")
 
     def for_account(self, federation: str, name: str, role: Role) -> AccountKeys:
-        """New ones for a device. A monitor reads nothing that is signed, and needs none."""
+        """New ones for a device or an operator. A monitor reads nothing that is signed."""
         match role:
             case "device" if self._private:
                 own = signing.new_key()
                 public = signing.public_key(own)
                 ticket = signing.ticket(self._private, federation, name, public)
+                return AccountKeys(self._public, own, ticket, public)
+            case "operator" if self._private:
+                own = signing.new_key()
+                public = signing.public_key(own)
+                ticket = signing.operator_ticket(self._private, federation, name, public)
                 return AccountKeys(self._public, own, ticket, public)
             case "coordinator" if self._private:
                 ticket = signing.ticket(self._private, federation, name, self._public)

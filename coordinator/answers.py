@@ -287,6 +287,20 @@ class Answers:
             self._sum.absorb()
             self._remember(self._written)
 
+    @property
+    def remembers_clients(self) -> bool:
+        """Whether the strategy remembers what each client gave last: clients do too, or it lies in
+        a store that has the newest alone."""
+        return self._method.is_chained or self._store is not None
+
+    def go_back(self, memory: Memory) -> None:
+        """The model is an older one again, beside which the strategy remembered this.
+
+        What it `remembers_clients` by does not go back.
+        """
+        if not self.remembers_clients:
+            self._remember(memory if counted.fits(memory, self._remembered_bits) else {})
+
     def end(self) -> None:
         """The round is over: what its sum took up is free again."""
         self._settle()

@@ -488,6 +488,20 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 120.0
 
 
+class CheckpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Models that `fedmqtt rollback` can go back to: see docs/control.md."""
+
+    keep: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="How many models before the newest are kept in the run's folder. Each\n"
+            "takes the disk of the model, and of what the strategy remembers beside it.",
+        ),
+    ] = 5
+
+
 class StatusSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is told on the broker of each client: see docs/status.md."""
 
@@ -580,6 +594,9 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
     slow_links: SlowLinks = field(default_factory=SlowLinks)
+    checkpoint: Annotated[
+        CheckpointSettings, Meta(description="Models that one can go back to.")
+    ] = field(default_factory=CheckpointSettings)
     status: Annotated[
         StatusSettings, Meta(description="What everybody on the broker may read of each client.")
     ] = field(default_factory=StatusSettings)

@@ -51,6 +51,8 @@ class Signs:
     quarantined: Sequence[ClientId] = ()
     keyholders_missing: str = ""
     """Which ones the next round waits for, in a sentence."""
+    paused: bool = False
+    """By an operator, who knows that nothing goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _lost(lines: Sequence[RoundLine]) -> list[str]:
 
 def _still(signs: Signs) -> str:
     most_s = max(STILL_MIN_S, DEADLINES_MAX * signs.deadline_s)
-    if signs.still_s <= most_s:
+    if signs.still_s <= most_s or signs.paused:
         return ""
     return f"nothing has gone on for {_duration(signs.still_s)}: {signs.says}"
 

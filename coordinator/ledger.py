@@ -30,6 +30,7 @@ from msgspec import Meta, Struct, structs
 from coordinator.durable import force
 from coordinator.history import Record
 from coordinator.known import Known, Learned, Report
+from coordinator.orders import NO_ORDERS, Control
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
@@ -183,6 +184,15 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     published: PublishedFiles | None = None
 
 
+class KeptModel(Struct, frozen=True, kw_only=True):
+    """A model that one can go back to."""
+
+    round: RoundId
+    """That made it; 0: the run began with it."""
+    checkpoint: Checkpoint
+    """Without what clients were given for it: they will be given all of it."""
+
+
 class Listed(Struct, frozen=True, kw_only=True):
     """Whose answers make up the sum of a masked round: written before any keyholder is told."""
 
@@ -302,11 +312,18 @@ class Ledger:
 
     # Facts of the run
 
-    def begin(self, beginning: Beginning, carried: Carried, checkpoint: Checkpoint) -> None:
+    def begin(
+        self,
+        beginning: Beginning,
+        carried: Carried,
+        checkpoint: Checkpoint,
+        models: Sequence[KeptModel] = (),
+    ) -> None:
         def write(db: sqlite3.Connection) -> None:
             _put(db, "beginning", beginning)
             _put(db, "carried", carried)
             _put(db, "checkpoint", checkpoint)
+            _put(db, "models", models)
 
         self._now(write)
 
@@ -325,6 +342,26 @@ class Ledger:
 
     def checkpoint(self) -> Checkpoint:
         return self._must("checkpoint", Checkpoint)
+
+    def models(self) -> list[KeptModel]:
+        """Those that one can go back to, oldest first."""
+        return self._fact("models", list[KeptModel]) or []
+
+    def control(self) -> Control:
+        return self._fact("control", Control) or NO_ORDERS
+
+    def order(self, control: Control) -> None:
+        """What operators have ordered, and what came of it."""
+        self._now(lambda db: _put(db, "control", control))
+
+    def go_back(self, checkpoint: Checkpoint, control: Control) -> None:
+        """The newest model is this one, and that was what was ordered."""
+
+        def write(db: sqlite3.Connection) -> None:
+            _put(db, "checkpoint", checkpoint)
+            _put(db, "control", control)
+
+        self._now(write)
 
     def epoch(self) -> int:
         """Of the coordinator that wrote here last; 0 before the first."""
@@ -442,8 +479,10 @@ class Ledger:
         checkpoint: Checkpoint,
         learned: Learned = MappingProxyType({}),
         participations: Mapping[ClientId, int] = MappingProxyType({}),
+        models: Sequence[KeptModel] | None = None,
     ) -> None:
-        """The round has come out like this. `held` are the late answers that it took up."""
+        """The round has come out like this. `held` are the late answers that it took up. `models`,
+        those that one can go back to from now on; None: as before."""
         number = record.round
         # By name: an answer to this round may wait here that came when it had just closed.
         answered = {*record.answered, *record.evaluated}
@@ -469,6 +508,8 @@ class Ledger:
             )
             _put(db, "carried", carried)
             _put(db, "checkpoint", checkpoint)
+            if models is not None:
+                _put(db, "models", models)
             _put_known(db, learned)
             db.executemany(
                 "INSERT OR REPLACE INTO participation VALUES (?, ?)", sorted(participations.items())

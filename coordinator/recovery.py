@@ -21,6 +21,7 @@ from coordinator.concurrency import Places
 from coordinator.history import Record
 from coordinator.known import Answer, Knowledge, Known, Report
 from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, Opening, OpenRound
+from coordinator.orders import NO_ORDERS, Control
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from coordinator.run_errors import LedgerDamaged
 from fedmqtt import weights
@@ -58,6 +59,8 @@ class Recovered:
     """Of those of the unused answers that trained."""
     participations: dict[ClientId, int]
     """What is counted of each client's, where they have an end."""
+    control: Control
+    """What operators have ordered."""
 
     @property
     def knowledge(self) -> Knowledge:
@@ -116,22 +119,32 @@ def read(ledger: Ledger, folder: Path) -> Recovered | None:
             (named.client, named.round): report for named, report in unused if report is not None
         },
         participations=ledger.participations(),
+        control=ledger.control(),
     )
+
+
+def read_model(folder: Path, named: Checkpoint, layout: Layout) -> Array:
+    """The flat vector of a model that the ledger tells of.
+
+    Raises CheckpointError or LedgerDamaged.
+    """
+    path = folder / named.file
+    flat = checkpoint.load_as(path, layout)
+    if weights.digest(weights.write(layout, flat)) != named.digest:
+        raise LedgerDamaged(f"model {path} is not the model that ledger.db tells of")
+    return flat
 
 
 def _newest_model(folder: Path, newest: Checkpoint, layout: Layout) -> Array:
     path = folder / newest.file
     try:
-        flat = checkpoint.load_as(path, layout)
+        return read_model(folder, newest, layout)
     except CheckpointError as bad:
         why = f"{bad}; it is the newest model of its run"
         # A model goes when the ledger has named its successor: what is there instead is newer.
         if not path.exists() and (other := next(path.parent.glob("*.safetensors"), None)):
             why += f" by ledger.db; ledger.db is older than {other.relative_to(folder)}"
         raise CheckpointError(why) from bad
-    if weights.digest(weights.write(layout, flat)) != newest.digest:
-        raise LedgerDamaged(f"model {path} is not the model that ledger.db tells of")
-    return flat
 
 
 def settle(number: RoundId, opening: Opening, answered: frozenset[ClientId]) -> Settled:
@@ -156,6 +169,7 @@ def state(
     unused: Sequence[Named],
     trained: Container[Answer] = (),
     outdated: RoundId = _NONE,
+    control: Control = NO_ORDERS,
 ) -> Waiting | Collecting:
     """The machine's state as of the last thing that was written. Answers to rounds up to `outdated`
     count no more, so nobody is at work on those.
@@ -171,7 +185,9 @@ def state(
         typical_s=carried.typical_s,
         # The time until there is a link is given back too.
         deaf_since=at,
+        control=control,
     )
+    outdated = max(outdated, RoundId(control.valid_from - 1))
     if open_round is None:
         following = settled[-1].round + 1 if settled else 1
         past = replace(past, at_work=_at_work(at, rules, past, None, outdated))

@@ -13,6 +13,9 @@ from fedmqtt.messages import ALL_PURPOSES, WIRE_VERSION, Presence, Purpose
 from fedmqtt.privacy.participation import Participations
 from fedmqtt.topics import ClientId
 
+_NAMED = 10
+"""Of more clients, so many are named to a person."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -140,6 +143,27 @@ class Roster:
         for client in [one for one, until in self._resting.items() if until <= at]:
             del self._resting[client]
             self._sort_in(client)
+
+    def end_rest(self, client: ClientId) -> None:
+        """Let this one be invited again now."""
+        if self._resting.pop(client, None) is not None:
+            self._sort_in(client)
+
+    def why_unwilling(self, client: ClientId, purpose: Purpose) -> str:
+        """Why it would not do this if it were asked now; nothing if it would."""
+        entry = self.clients.get(client)
+        if entry is None:
+            some = sorted(self.clients)[:_NAMED]
+            more = len(self.clients) - len(some)
+            told = ", ".join(some) + (f" and {more} more" if more else "")
+            return f"no such client has been heard of; known are {told or 'none yet'}"
+        if entry.hindrance:
+            return entry.hindrance
+        if not entry.online:
+            return "it is away"
+        if not entry.presence.would(purpose):
+            return entry.presence.note or "its owner does not let it train now"
+        return ""
 
     def rest_ends_at(self) -> Seconds | None:
         return min(self._resting.values(), default=None)

@@ -30,9 +30,10 @@ from typing import Literal, TypeVar
 
 from msgspec import structs
 
-from coordinator import concurrency, pacing
+from coordinator import concurrency, orders, pacing
 from coordinator.concurrency import Places
 from coordinator.known import Known, Learned, Report
+from coordinator.orders import NO_ORDERS, Control, Obeyed, Order, Situation
 from coordinator.pacing import Bounds, Pace, Seen
 from coordinator.roster import Roster
 from fedmqtt import offered_work, sortition
@@ -67,6 +68,9 @@ COMPLETE = "cohort complete"
 """Why a round closes when all goes well."""
 
 DEADLINE = "deadline"
+
+GIVEN_UP = "the model goes back to an older one"
+"""Why a round closes without a model when an operator says so."""
 
 SETTLED_ROUNDS = 16
 """How many closed rounds are remembered, for clients that ask again about an old answer."""
@@ -226,11 +230,13 @@ class Past:
     """Where rounds are asynchronous."""
     masking: Masking | None = None
     """How answers to the next round will be masked; None while keyholders are waited for."""
+    control: Control = NO_ORDERS
+    """What operators have ordered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Between rounds: for a first model, for clients, or for a pause to end."""
+    """Between rounds: for a first model, for clients, for a pause to end, or for an operator."""
 
     round: RoundId
     """The next one."""
@@ -307,7 +313,7 @@ class Collecting:
 
 @dataclass(frozen=True, slots=True)
 class Averaging:
-    """The round is closed and the service is making the next model."""
+    """The round is closed and the service is making the next model, or going back to an old one."""
 
     round: RoundId
     """The next one."""
@@ -315,6 +321,8 @@ class Averaging:
     unsaid: Mapping[ClientId, "tuple[Effect, ...]"] = field(default_factory=dict)
     """Refusals of who came too late for the round that has just closed, until that is written down:
     were we killed before, it would be open again, and a copy of what was refused could count."""
+    goes_back_to: RoundId | None = None
+    """The closed round whose model is to be the current one; None where a new one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +439,16 @@ class KeysCame:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderCame:
+    """An operator's order, proven to be one."""
+
+    at: Seconds
+    order: Order
+    models: tuple[RoundId, ...] = ()
+    """The rounds whose models are kept, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkDown:
     """Nobody can be heard from now on."""
 
@@ -461,6 +479,7 @@ Event = (
     | Stored
     | ModelReady
     | KeysCame
+    | OrderCame
     | LinkDown
     | LinkUp
     | Woke
@@ -570,6 +589,24 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell the operator what came of its order. Where the order `is_new`, the state's control is
+    written down before: an operator that was told is not contradicted after a kill."""
+
+    obeyed: Obeyed
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GoBack:
+    """Make the model of this closed round the current one, and say `ModelReady`."""
+
+    round: RoundId
+    dropped: tuple[Named, ...]
+    """Late answers that were to be folded, and count in no round now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Nothing more will happen: withdraw what is retained, and end."""
 
@@ -586,6 +623,8 @@ Effect = (
     | Shut
     | Blame
     | Close
+    | Answer
+    | GoBack
     | Finish
 )
 
@@ -764,6 +803,8 @@ def _take_in(
         case ModelReady(at, model):
             unsaid = state.unsaid.values() if isinstance(state, Averaging) else ()
             return _take_model(state, at, model, rules), [*chain(*unsaid)]
+        case OrderCame():
+            return _take_order(state, event, rules, roster)
         case KeysCame(_, masking):
             return replace(state, past=replace(state.past, masking=masking)), []
         case LinkDown(at):
@@ -795,10 +836,17 @@ def _advance(state: State, at: Seconds, rules: Rules, roster: Roster) -> tuple[S
 def _open_if_ready(
     state: Waiting, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
-    if state.model is None or at < state.opens_from:
+    if state.model is None:
+        return state, []
+    control = state.past.control
+    if control.rollback is not None:
+        return _go_back(state, control.rollback)
+    if at < state.opens_from:
         return state, []
     roster.end_rests(at)
-    is_over = bool(rules.rounds) and state.round > rules.rounds
+    if control.paused_by and not control.stopped_by:
+        return state, []
+    is_over = bool(control.stopped_by) or (bool(rules.rounds) and state.round > rules.rounds)
     needed = max(1, rules.clients_min)
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
     if not is_over and roster.willing_count(rules.purpose) < needed:
@@ -813,6 +861,8 @@ def _open_if_ready(
     salt = _salt(model, rules)
     if rules.is_asynchronous:
         train = _Invited(_for_free_places(state, NOBODY, rules.concurrency, rules, roster))
+        # Whoever else was wanted is at work, or not there.
+        unmet: tuple[ClientId, ...] = ()
         if not train.clients:
             # All who would are at work: the first of them to be done is the first to be invited.
             return state, []
@@ -820,8 +870,13 @@ def _open_if_ready(
     else:
         willing = roster.willing(rules.purpose)
         wanted = pacing.invite_count(pace, rules.cohort, len(willing))
-        train = _invite(willing, wanted, state.round, rules.purpose, salt, rules, roster)
+        forced = tuple(one for one in control.wanted if roster.is_willing(one, rules.purpose))
+        unmet = forced[wanted:]
+        train = _invite(
+            willing, wanted, state.round, rules.purpose, salt, rules, roster, forced[:wanted]
+        )
     evaluate = _evaluators(state.round, train.clients, salt, rules, roster)
+    state = replace(state, past=_with_control(state.past, orders.with_wanted(control, unmet)))
     return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
 
 
@@ -890,14 +945,31 @@ def _invite(
     salt: str,
     rules: Rules,
     roster: Roster,
+    forced: tuple[ClientId, ...] = (),
 ) -> _Invited:
+    """`forced` are invited whoever else is; no more than `count`, and of the candidates."""
     if not rules.by_sortition:
-        known = roster.knowledge.clients
-        return _Invited(frozenset(rules.select(candidates, count, round_id, purpose, known)))
+        chosen = _select(candidates, count, round_id, purpose, rules, roster, forced)
+        return _Invited(frozenset(chosen))
     drawn = sortition.draws(salt, round_id, purpose, candidates)
     threshold = sortition.threshold(drawn, count)
-    chosen = (one for one, its in zip(candidates, drawn, strict=True) if its < threshold)
-    return _Invited(frozenset(chosen), threshold)
+    below = (one for one, its in zip(candidates, drawn, strict=True) if its < threshold)
+    return _Invited(frozenset(below), threshold)
+
+
+def _select(
+    candidates: list[ClientId],
+    count: int,
+    round_id: RoundId,
+    purpose: Purpose,
+    rules: Rules,
+    roster: Roster,
+    forced: tuple[ClientId, ...],
+) -> tuple[ClientId, ...]:
+    others = [one for one in candidates if one not in forced] if forced else candidates
+    if (more := count - len(forced)) <= 0:
+        return forced
+    return (*forced, *rules.select(others, more, round_id, purpose, roster.knowledge.clients))
 
 
 def _salt(model: ModelRef, rules: Rules) -> str:
@@ -1078,6 +1150,8 @@ def _invite_more(
     if not more:
         return state, []
     past = _with_places(state.past, more, state.round, at)
+    left = tuple(one for one in past.control.wanted if one not in more)
+    past = _with_control(past, orders.with_wanted(past.control, left))
     state = replace(state, train=state.train | more, past=past)
     return state, [Invite(state.round, more)]
 
@@ -1092,8 +1166,9 @@ def _for_free_places(
     candidates = [one for one in roster.willing("train") if one not in places and one not in asked]
     if not candidates:
         return NOBODY
-    count, known = min(free, len(candidates)), roster.knowledge.clients
-    return frozenset(rules.select(candidates, count, state.round, "train", known))
+    count = min(free, len(candidates))
+    forced = tuple(one for one in state.past.control.wanted if one in candidates)[:count]
+    return frozenset(_select(candidates, count, state.round, "train", rules, roster, forced))
 
 
 def _with_places(past: Past, clients: Clients, number: RoundId, at: Seconds) -> Past:
@@ -1178,6 +1253,74 @@ def _give_up_on(state: State, client: ClientId, why: str) -> State:
     if isinstance(state, Collecting) and state.owes(client):
         return replace(state, rejected={**state.rejected, client: why})
     return state
+
+
+# Operators' orders
+
+
+def _take_order(
+    state: State, event: OrderCame, rules: Rules, roster: Roster
+) -> tuple[State, list[Effect]]:
+    control, order = state.past.control, event.order
+    if (before := control.answer(order.token)) is not None:
+        # QoS 1 delivers at least once, and the answer can be lost.
+        return state, [Answer(before, is_new=False)]
+    changed, obeyed = orders.obey(control, order, _situation(state, event, rules, roster))
+    if obeyed.done and order.what == "invite":
+        # Whoever was silent for long is invited all the same.
+        roster.end_rest(order.client)
+    following = replace(state, past=_with_control(state.past, changed))
+    return following, [Answer(obeyed, is_new=True)]
+
+
+def _situation(state: State, event: OrderCame, rules: Rules, roster: Roster) -> Situation:
+    is_last = isinstance(state, Collecting) and state.is_last_evaluation
+    is_ending = is_last or isinstance(state, Finished)
+    number = RoundId(0) if isinstance(state, Finished) else state.round
+    is_open = isinstance(state, Collecting) and not is_last
+    following = RoundId(number + is_open)
+    is_done = bool(rules.rounds) and following > rules.rounds
+    hindrance = ""
+    if event.order.what == "invite":
+        hindrance = _hindrance(state, event.order.client, rules, roster)
+        if not hindrance and is_done:
+            hindrance = "no round is left in which clients train"
+    return Situation(
+        round=number,
+        next_named="the last evaluation" if is_done else f"round {following}",
+        is_open=is_open,
+        is_ending=is_ending,
+        trains=rules.purpose == "train",
+        models=event.models,
+        hindrance=hindrance,
+    )
+
+
+def _hindrance(state: State, client: ClientId, rules: Rules, roster: Roster) -> str:
+    """Why this client cannot be invited to train in the next round; nothing if it can."""
+    if rules.purpose != "train":
+        return "nobody trains in this run"
+    if rules.by_sortition:
+        return "clients see by sortition whether they are invited (selection = sortition)"
+    place = state.past.at_work.get(client)
+    if place is not None:
+        return f"it is at work for round {place.round} already"
+    return roster.spent_why(client) or roster.why_unwilling(client, rules.purpose)
+
+
+def _with_control(past: Past, control: Control) -> Past:
+    return past if control is past.control else replace(past, control=control)
+
+
+def _go_back(state: Waiting, number: RoundId) -> tuple[State, list[Effect]]:
+    """To the model of that round. What was trained from those after it counts no more."""
+    past = state.past
+    if past.storing:
+        # Until then nobody knows what is to be set aside.
+        return state, []
+    control = orders.giving_up(past.control, state.round)
+    back = replace(past, control=control, held=(), at_work={})
+    return Averaging(state.round, back, goes_back_to=number), [GoBack(number, past.held)]
 
 
 # Answers
@@ -1383,6 +1526,8 @@ def _late_fault(state: State, client: ClientId, round_id: RoundId, rules: Rules)
         return _not_open(state, round_id)
     if settled is None or state.round - round_id > rules.late_rounds_max:
         return f"late: round {round_id} closed too long ago"
+    if round_id < state.past.control.valid_from:
+        return f"late: an operator has given up the model of round {round_id}"
     if rules.mixes_masks and settled.masking != masking_in_use(state)[0]:
         return f"late: round {round_id} was masked by keys that open no sum any more"
     if client not in settled.train and not _is_drawn(settled, client, "train"):
@@ -1407,6 +1552,8 @@ def _more_to_come(state: Waiting | Collecting | Averaging, rules: Rules) -> bool
     """Whether a round will yet close that could take up what is late."""
     if isinstance(state, Collecting) and state.is_last_evaluation:
         return False
+    if state.past.control.stopped_by:
+        return isinstance(state, Collecting)
     return not rules.rounds or state.round <= rules.rounds
 
 
@@ -1553,11 +1700,13 @@ def _close_if_due(
             if client not in state.away:
                 roster.missed(at, client, state.closes_at - state.opened_at)
     outcome = _outcome(state, rules)
-    surplus = state.outstanding - state.away.keys() if reason == COMPLETE else NOBODY
+    # Nor is it theirs that the round was given up.
+    was_cut_short = reason in (COMPLETE, GIVEN_UP)
+    surplus = state.outstanding - state.away.keys() if was_cut_short else NOBODY
     if rules.is_asynchronous:
         surplus = state.outstanding & state.past.at_work.keys()
     pace = state.past.pace
-    if not state.is_last_evaluation and not rules.is_asynchronous:
+    if not state.is_last_evaluation and not rules.is_asynchronous and reason != GIVEN_UP:
         pace = pacing.learn(pace, rules.pace, _seen(state, reason, outcome, rules, roster))
     close = Close(
         round=state.round,
@@ -1600,7 +1749,7 @@ def _due_late(state: Collecting, rules: Rules) -> tuple[Named, ...]:
     # There are more than there is room for when the operator has changed the rules meanwhile.
     room = state.terms_max - len(state.answered)
     held = state.past.held[:room]
-    is_last = rules.rounds and state.round >= rules.rounds
+    is_last = (rules.rounds and state.round >= rules.rounds) or state.past.control.stopped_by
     enough = 1
     if rules.late == "buffer" and not is_last:
         # No more than that are held: a larger batch would never come together.
@@ -1610,7 +1759,10 @@ def _due_late(state: Collecting, rules: Rules) -> tuple[Named, ...]:
 
 def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
     if state.closing:
+        # Keyholders may have opened its sum, and it is the same again when it is given up.
         return state.closing
+    if state.past.control.rollback is not None and not state.is_last_evaluation:
+        return GIVEN_UP
     # Before the deadline, which may pass while the last answer is on its way to the disk.
     if rules.is_asynchronous and not state.is_last_evaluation:
         return _why_over(state, at, rules)
@@ -1671,6 +1823,8 @@ def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
 def _outcome(state: Collecting, rules: Rules) -> Outcome:
     if state.is_last_evaluation:
         return "evaluated"
+    if state.past.control.rollback is not None and not state.closing:
+        return "kept"
     return "averaged" if _has_quorum(state, rules) else "kept"
 
 
@@ -1717,7 +1871,9 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
         case Waiting() | Collecting() if state.model and state.model.digest == model.digest:
             # The same model in other chunks: the broker that came back has another limit.
             return replace(state, model=model)
-        case Averaging(round_id, past):
+        case Averaging(round_id, past, goes_back_to=number):
+            if number is not None:
+                past = _with_control(past, orders.gone_back(past.control, number))
             return Waiting(round_id, past, model, at + rules.pause_s)
         case _:
             return state

@@ -1,7 +1,10 @@
 """A run's folder: everything of it that outlives the coordinator.
 
 <run>/ledger.db, answers/    what is decided, and what is owed to it (`ledger.py`)
-<run>/models/<n>.safetensors the model after n averaged rounds; only the newest is kept
+<run>/models/<n>.safetensors the model after n averaged rounds: the newest alone, so that a ledger
+                             which is older than it names a file that is not there
+<run>/kept/<n>.safetensors   those before it that one can go back to. Of two of so many rounds, on
+                             both sides of a rollback, the later is <n>-<r>, with its round r
 <run>/clients                what each client gave, where the strategy needs it (`client_store.py`)
 <run>/memory/<n>.safetensors what the strategy remembers, where it does (`strategy_memory.py`)
 <run>/published/             what clients were given, where that is not the model itself
@@ -27,7 +30,8 @@ from coordinator.aggregation import Memory
 from coordinator.durable import force, write_whole
 from coordinator.history import Record
 from coordinator.known import Learned
-from coordinator.ledger import Beginning, Carried, Checkpoint, Ledger, OpenRound
+from coordinator.ledger import Beginning, Carried, Checkpoint, KeptModel, Ledger, OpenRound
+from coordinator.orders import Control
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.rounds import SETTLED_ROUNDS, Named
@@ -37,6 +41,7 @@ from fedmqtt.status_pages import Privacy
 from fedmqtt.topics import ClientId, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 
+_FIRST = RoundId(0)
 _NOT_IN_RUNS = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -51,13 +56,18 @@ class RunFolder:
         *,
         durable: bool = True,
         remembers: int = SETTLED_ROUNDS,
+        keeps_models: int = 0,
     ) -> None:
-        """`post` takes the ledger's news into the event loop; `remembers` is the ledger's."""
+        """`post` takes the ledger's news into the event loop; `remembers` is the ledger's. So many
+        models are kept beside the newest (`keeps_models`), to go back to."""
         self.path = folder
+        self._keeps_models = keeps_models
         self.uploads = folder / "uploads"
         self._models = folder / "models"
         # Before the ledger, which forces the folder's names to the disk.
         self._models.mkdir(exist_ok=True)
+        self._kept = folder / "kept"
+        self._kept.mkdir(exist_ok=True)
         self._memory = folder / "memory"
         self._memory.mkdir(exist_ok=True)
         self._remembered: Memory | None = None
@@ -112,7 +122,7 @@ class RunFolder:
     def begin(self, beginning: Beginning, model: PublishedModel, carried: Carried) -> None:
         """A new run starts from this model. From now on it can be gone on with."""
         newest = self._save(model, beginning.task)
-        self.ledger.begin(beginning, carried, newest)
+        self.ledger.begin(beginning, carried, newest, self._with_model([], RoundId(0), newest))
         self._show(newest)
 
     def close_round(
@@ -126,20 +136,49 @@ class RunFolder:
         strategy: str = "",
         memory: Memory | None = None,
         participations: Mapping[ClientId, int] = MappingProxyType({}),
+        *,
+        remembers_clients: bool = False,
     ) -> None:
         """`model` is what the next round starts from, new or not. What the `strategy` remembers is
-        written with a new one, and where it has changed without."""
+        written with a new one, and where it has changed without. It is kept with a model to go back
+        to unless it `remembers_clients` by it."""
         newest = self.ledger.checkpoint()
+        models = None
         if newest.digest != model.digest or newest.trained_rounds != model.trained_rounds:
-            newest = self._save(model, beginning.task, record.privacy)
+            newest = self._save(model, beginning.task, record.privacy, record.round)
             if memory:
-                newest = self._with_memory(newest, str(model.trained_rounds), strategy, memory)
+                name = Path(newest.file).stem
+                newest = self._with_memory(newest, name, strategy, memory)
+            kept = structs.replace(newest, memory=None) if remembers_clients else newest
+            models = self._with_model(self.ledger.models(), record.round, kept)
         elif memory and memory is not self._remembered:
             # A name of its own: the one before must be there until the ledger names this.
             name = f"{model.trained_rounds}-{record.round}"
             newest = self._with_memory(newest, name, strategy, memory)
-        self.ledger.close_round(record, held, carried, newest, learned, participations)
+        self.ledger.close_round(record, held, carried, newest, learned, participations, models)
         history.append(self.path / "history.jsonl", record)
+        self._show(newest)
+
+    def read_model(self, number: RoundId, layout: Layout) -> tuple[KeptModel, Array, Memory]:
+        """The model that this round made: its flat vector, and what was remembered beside it.
+
+        Raises KeyError where it is not kept, CheckpointError or LedgerDamaged where it is damaged.
+        """
+        kept = {one.round: one for one in self.ledger.models()}[number]
+        if (older := self._kept / Path(kept.checkpoint.file).name).exists():
+            lies = structs.replace(kept.checkpoint, file=str(older.relative_to(self.path)))
+            kept = structs.replace(kept, checkpoint=lies)
+        named = kept.checkpoint
+        flat = recovery.read_model(self.path, named, layout)
+        memory = strategy_memory.load(self.path, named.memory) if named.memory else {}
+        return kept, flat, memory
+
+    def go_back(self, kept: KeptModel, control: Control, *, remembers_clients: bool) -> None:
+        """The newest model is this one from now on, by the orders that `control` tells of."""
+        newest = kept.checkpoint
+        if remembers_clients:
+            newest = structs.replace(newest, memory=self.ledger.checkpoint().memory)
+        self.ledger.go_back(newest, control)
         self._show(newest)
 
     def keep_base(self, number: RoundId, oldest: RoundId) -> None:
@@ -217,8 +256,27 @@ class RunFolder:
             newest, memory=strategy_memory.save(self.path, name, strategy, memory)
         )
 
-    def _save(self, model: PublishedModel, task: str, privacy: Privacy | None = None) -> Checkpoint:
+    def _with_model(
+        self, models: Sequence[KeptModel], number: RoundId, newest: Checkpoint
+    ) -> list[KeptModel]:
+        """Those that one can go back to, once that round has made this one."""
+        if not self._keeps_models:
+            return []
+        stripped = structs.replace(newest, published=None)
+        kept = [*models, KeptModel(round=number, checkpoint=stripped)]
+        return kept[-1 - self._keeps_models :]
+
+    def _save(
+        self,
+        model: PublishedModel,
+        task: str,
+        privacy: Privacy | None = None,
+        number: RoundId = _FIRST,
+    ) -> Checkpoint:
         path = self._models / f"{model.trained_rounds}.safetensors"
+        if any(Path(one.checkpoint.file).name == path.name for one in self.ledger.models()):
+            # After one went back, there may be a model of so many rounds already.
+            path = self._models / f"{model.trained_rounds}-{number}.safetensors"
         about = {"task": task, "run": self.path.name, "trained_rounds": str(model.trained_rounds)}
         if privacy is not None:
             about |= {"epsilon": repr(privacy.epsilon), "delta": repr(privacy.delta)}
@@ -240,7 +298,13 @@ class RunFolder:
         checkpoint.show(self.path / "model.safetensors", path)
         memory = self.path / newest.memory.file if newest.memory else None
         named = {path, memory, *published_files.paths(self.path, newest.published)}
-        for folder in (self._models, self._memory, self._published):
+        for kept in (one.checkpoint for one in self.ledger.models()):
+            made = self.path / kept.file
+            if made != path and made.exists():
+                made.replace(self._kept / made.name)
+            named.add(self._kept / made.name)
+            named.add(self.path / kept.memory.file if kept.memory else None)
+        for folder in (self._models, self._memory, self._published, self._kept):
             for other in folder.iterdir():
                 if other not in named:
                     other.unlink()

@@ -33,6 +33,7 @@ from coordinator import (
     local_method,
     masked_round,
     noise_checks,
+    orders,
     privacy_checks,
     privacy_floor,
     privacy_spent,
@@ -53,6 +54,8 @@ from coordinator.history import Record, Totals
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
 from coordinator.old_models import OldModels, as_it_lies
+from coordinator.order_desk import OrderDesk
+from coordinator.orders import Order
 from coordinator.published_model import PublishedModel
 from coordinator.reception import Reception
 from coordinator.recovery import Recovered
@@ -116,6 +119,7 @@ from fedmqtt.topics import (
     Inbox,
     ModelChunk,
     OfferBoard,
+    OrderOf,
     PresenceOf,
     RoundId,
     RunId,
@@ -227,6 +231,7 @@ class Service:
             self._fail,
             durable=durable,
             remembers=round_rules.remembered_rounds(config),
+            keeps_models=config.checkpoint.keep if purpose == "train" else 0,
         )
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
@@ -371,6 +376,13 @@ class Service:
             rules=lambda: self._rules,
         )
         self._gate = self._reception.gate
+        self._desk = OrderDesk(
+            loop.now,
+            self._say,
+            self._on_order,
+            lambda token: self._state.past.control.answer(token) is not None,
+            self._status_is_due,
+        )
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
         self._client_pages = ClientPages(
@@ -605,6 +617,7 @@ class Service:
             recovered.unused,
             recovered.reports,
             self._outdated,
+            recovered.control,
         )
         for named in state.past.held:
             self._answers.take(named)
@@ -661,7 +674,7 @@ class Service:
                 self._roster.took_part(listed),
             )
             recovered = self._folder.recover_again()
-        elif open_round is not None and self._is_last_too_soon(open_round):
+        elif open_round is not None and self._is_last_too_soon(open_round, recovered.control):
             _log.warning(
                 "round %d was to be the last evaluation, and more rounds are asked for: it is"
                 " given up",
@@ -679,9 +692,9 @@ class Service:
             recovered = self._folder.recover_again()
         return recovered
 
-    def _is_last_too_soon(self, open_round: OpenRound) -> bool:
+    def _is_last_too_soon(self, open_round: OpenRound, control: orders.Control) -> bool:
         """Whether a run's last round, which nobody trains in, is open where others are to come."""
-        if self._rules.purpose == "evaluate":
+        if self._rules.purpose == "evaluate" or control.stopped_by:
             return False
         if self._roster.is_used_up(max(1, self._rules.clients_min)):
             return False
@@ -804,7 +817,16 @@ class Service:
         # offer may reply at once.
         # Whoever else is there says so when it sees that the board is cleared.
         self._reception.open()
+        self.link.listen_if_allowed(self._topics.any_order, self._no_orders)
         self._welcome_broker()
+
+    def _no_orders(self, reason: str) -> None:
+        # All else works.
+        _log.warning(
+            "nobody can give orders: the broker does not let us read %s: %s",
+            self._topics.any_order,
+            reason,
+        )
 
     # What happens
 
@@ -816,6 +838,10 @@ class Service:
         for effect in effects:
             self._perform(effect, before, event.at)
         self._remember_refusals(before)
+        control = self._state.past.control
+        if control is not before.past.control and not isinstance(event, rounds.OrderCame):
+            # After what follows from it: who was invited by an order is rather invited twice.
+            self._folder.ledger.order(control)
         if _has_gone_on(before, self._state):
             self._facts.progressed_at = event.at
         if isinstance(event, rounds.Barred | rounds.Unbarred):
@@ -904,12 +930,17 @@ class Service:
                 self._on_seat(address, payload)
             case OfferBoard():
                 self._on_offer(payload)
+            case OrderOf(operator) if not self._topics.is_trial(self._topics.path(address)):
+                self._desk.came(operator, payload)
             case _:
                 # Retained leftovers being cleared.
                 return
 
     def _on_unproven(self, address: Address, reason: str) -> None:
         now = self._loop.now()
+        if isinstance(address, OrderOf):
+            self._desk.refuse(address.operator, reason)
+            return
         self._reception.unproven(address, reason)
         if self._broker.seal is None and isinstance(address, (CoordinatorSeat, OfferBoard)):
             # To take that seat would lose the epoch that the devices have seen.
@@ -1118,6 +1149,42 @@ class Service:
             return f"late: the model of round {number} is gone"
         return ""
 
+    # Operators' orders
+
+    def _on_order(self, order: Order) -> None:
+        kept = self._models_kept()
+        if order.what == "rollback" and order.round in kept:
+            try:
+                # Before anybody is told that it is done.
+                self._folder.read_model(order.round, self._model.layout)
+            except (CheckpointError, LedgerDamaged) as bad:
+                _log.error("%s", bad)
+                kept = tuple(one for one in kept if one != order.round)
+        self._happen(rounds.OrderCame(self._loop.now(), order, kept))
+
+    def _models_kept(self) -> tuple[RoundId, ...]:
+        return tuple(one.round for one in self._folder.ledger.models())
+
+    def _go_back(self, number: RoundId) -> None:
+        """Make the model of this round the newest."""
+        if self._ending:
+            return
+        kept, flat, memory = self._folder.read_model(number, self._model.layout)
+        stays = self._answers.remembers_clients
+        control = orders.gone_back(self._state.past.control, number)
+        self._folder.go_back(kept, control, remembers_clients=stays)
+        self._answers.go_back(memory)
+        trained, chunk_bytes = kept.checkpoint.trained_rounds, self._model.ref.chunk_bytes
+        self._model = published_model.make(
+            self._model.layout, flat, trained, chunk_bytes, self._answers.control
+        )
+        _log.warning("the model is that of round %d again: %s", number, self._model.digest[:12])
+        self._publish_model()
+        if self._unmasking is not None:
+            self._unmasking.renew()
+        self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
+        self._clear_unwanted()
+
     # What to do about it
 
     def _perform(self, effect: rounds.Effect, before: rounds.State, at: Seconds) -> None:
@@ -1159,6 +1226,13 @@ class Service:
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
+            case rounds.Answer(obeyed, is_new):
+                if is_new:
+                    self._folder.ledger.order(self._state.past.control)
+                self._desk.tell(obeyed, is_new=is_new)
+            case rounds.GoBack(number, dropped):
+                self._give_up_late(dropped)
+                self._loop.post(lambda: self._go_back(number))
             case rounds.Finish():
                 if self.is_used_up:
                     _log.warning("%s", BUDGET_USED_UP)
@@ -1231,6 +1305,13 @@ class Service:
         if dropped:
             _log.warning("late answers whose keys are gone count in no round: %d", len(dropped))
             self._folder.ledger.set_aside(sorted(dropped, key=lambda one: (one.round, one.client)))
+
+    def _give_up_late(self, dropped: Sequence[Named]) -> None:
+        """What waited, and was made from models that are given up."""
+        if dropped:
+            for named in dropped:
+                self._answers.leave_out(named)
+            self._folder.ledger.set_aside(dropped)
 
     def _opening(self, state: rounds.Collecting) -> Opening:
         return recovery.opening(state, self._settings())
@@ -1414,6 +1495,7 @@ class Service:
             local_method.remembering(self._config),
             self._answers.memory,
             self._participations,
+            remembers_clients=self._answers.remembers_clients,
         )
         self._participations = {}
         self._model = model
@@ -1598,6 +1680,7 @@ class Service:
         facts.bytes_published = self.link.bytes_sent
         if self._unmasking is not None:
             facts.waits_for = self._unmasking.waits_for(self._loop.now())
+        facts.orders_refused, facts.orders_repeated = self._desk.refused, self._desk.repeated
         facts.quarantined, facts.struck = self._gate.terms, self._gate.struck
         facts.model = ModelPage(
             digest=self._model.ref.digest,

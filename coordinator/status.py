@@ -15,6 +15,7 @@ from msgspec import structs
 
 from coordinator import health, rounds
 from coordinator.health import Signs
+from coordinator.orders import Control
 from coordinator.quarantine import Term
 from coordinator.roster import Roster
 from coordinator.took_part import Participation, halved
@@ -26,6 +27,7 @@ from fedmqtt.status_pages import (
     LISTED_CLIENTS,
     LISTED_LABELS,
     OPENING,
+    ORDERS,
     REFUSALS,
     STOPPED,
     ClientsPage,
@@ -36,6 +38,8 @@ from fedmqtt.status_pages import (
     HistoryPage,
     ModelBytes,
     ModelPage,
+    OrderLine,
+    OrdersPage,
     PacePage,
     Page,
     ParticipationPage,
@@ -106,6 +110,8 @@ class Facts:
     struck: Mapping[ClientId, str] = field(default_factory=dict)
     clients: AllClients = field(default_factory=AllClients)
     stopped: bool = False
+    orders_refused: int = 0
+    orders_repeated: int = 0
     bytes_received: int = 0
     bytes_published: int = 0
     updates_by_codec: dict[str, CodecCount] = field(default_factory=dict)
@@ -168,6 +174,7 @@ def pages(
             updates_by_codec=facts.updates_by_codec,
             models_by_codec=facts.models_by_codec,
         ),
+        "orders": _orders(state.past.control, facts),
     }
     if isinstance(state, rounds.Collecting):
         built["round"] = open_round(state, rules, at)
@@ -180,6 +187,20 @@ def pages(
     if facts.model is not None:
         built["model"] = facts.model
     return built
+
+
+def _orders(control: Control, facts: Facts) -> OrdersPage:
+    return OrdersPage(
+        paused_by=control.paused_by,
+        paused_since=control.paused_at,
+        stopped_by=control.stopped_by,
+        orders=[
+            OrderLine(at=one.at, by=one.operator, order=one.said, done=one.done, result=one.result)
+            for one in control.obeyed[-ORDERS:]
+        ],
+        refused=facts.orders_refused,
+        repeated=facts.orders_repeated,
+    )
 
 
 def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> RoundPage:
@@ -265,6 +286,7 @@ def _coordinator(
             away=clients.away,
             quarantined=tuple(clients.quarantined),
             keyholders_missing=facts.waits_for,
+            paused=_is_paused(state),
         )
     )
     return CoordinatorPage(
@@ -303,6 +325,9 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
     match state:
         case rounds.Waiting(model=None):
             return "starting", "preparing the first model"
+        case rounds.Waiting(past=past) if _is_paused(state):
+            control = past.control
+            return "waiting", f"paused by {control.paused_by} since {control.paused_at}"
         case rounds.Waiting():
             willing, needed = roster.willing_count(rules.purpose), rules.clients_min
             if willing < needed:
@@ -328,12 +353,16 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
                 f"round {state.round}: {len(state.answered)} of {wanted} answers"
                 f" from {len(state.train)} invited"
             )
+        case rounds.Averaging(goes_back_to=number) if number is not None:
+            return "averaging", f"going back to the model of round {number}"
         case rounds.Averaging() if rules.masked:
             return "averaging", "having the sum of the answers opened by keyholders"
         case rounds.Averaging():
             return "averaging", "making the next model"
         case rounds.Finished() if rounds.is_used_up(state, rules, roster):
             return "finished", "the privacy budget is used up"
+        case rounds.Finished(past=past) if past.control.stopped_by:
+            return "finished", f"ended by an order of {past.control.stopped_by}"
         case rounds.Finished():
             return "finished", "all rounds are done"
 
@@ -342,6 +371,8 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
     match state:
         case rounds.Waiting(model=None):
             return f"round {state.round} opens when the first model is there"
+        case rounds.Waiting() if _is_paused(state):
+            return f"{_named(state, rules)} opens after `fedmqtt resume`"
         case rounds.Waiting():
             named, lacking = (
                 _named(state, rules),
@@ -360,8 +391,13 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
             wanted = rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train))
             lacking = max(0, wanted - len(state.answered))
             more = "1 more answer" if lacking == 1 else f"{lacking} more answers"
-            ends = _hour(state.closes_at, at)
-            return f"round {state.round} closes with {more}, at {ends} at the latest"
+            ends, control = _hour(state.closes_at, at), state.past.control
+            closes = f"round {state.round} closes with {more}, at {ends} at the latest"
+            if control.stopped_by:
+                return f"{closes}; then the run ends, as {control.stopped_by} has ordered"
+            if control.paused_by:
+                return f"{closes}; then nothing opens until `fedmqtt resume`"
+            return closes
         case rounds.Averaging():
             return "the next model, and then the next round"
         case rounds.Finished():
@@ -384,14 +420,26 @@ def _round(state: rounds.State, rules: rounds.Rules) -> RoundId:
 
 
 def _last_round(state: rounds.State, roster: Roster, rules: rounds.Rules) -> RoundId:
-    if isinstance(state, rounds.Finished) and rounds.is_used_up(state, rules, roster):
+    if isinstance(state, rounds.Finished) and (
+        state.past.control.stopped_by or rounds.is_used_up(state, rules, roster)
+    ):
         return rounds.trained_last(state)
     return _round(state, rules)
 
 
 def _named(state: rounds.State, rules: rounds.Rules) -> str:
     number = _round(state, rules)
-    return "the last evaluation" if 0 < rules.rounds < number else f"round {number}"
+    is_ending = state.past.control.stopped_by and not isinstance(state, rounds.Collecting)
+    if is_ending or 0 < rules.rounds < number:
+        return "the last evaluation"
+    return f"round {number}"
+
+
+def _is_paused(state: rounds.State) -> bool:
+    """Whether a round would open, if an operator had not paused the run."""
+    control = state.past.control
+    waits = isinstance(state, rounds.Waiting) and state.model is not None
+    return waits and bool(control.paused_by) and not control.stopped_by
 
 
 def _clients(

@@ -21,6 +21,11 @@ def of_health(federation: str, token: str) -> str:
     return f"{federation}::health:{token}"
 
 
+def of_operator(federation: str, token: str) -> str:
+    """Of who gives one order."""
+    return f"{federation}::operator:{token}"
+
+
 def of_monitor(token: str) -> str:
     return f"watch-{token}"
 

@@ -34,6 +34,11 @@ COMMANDS = {
         "its status for Home Assistant, Prometheus, TensorBoard, MLflow, or as JSON lines",
     ),
     "health": ("coordinator.health_command", "does a federation's coordinator answer?"),
+    "pause": ("coordinator.pause_command", "open no more rounds until resume: an operator's order"),
+    "resume": ("coordinator.resume_command", "open rounds again"),
+    "stop": ("coordinator.stop_command", "end the run when its open round has closed"),
+    "rollback": ("coordinator.rollback_command", "go back to the model of an earlier round"),
+    "invite": ("coordinator.invite_command", "have a client invited to the next round"),
     "report": (
         "round_monitor.report_command",
         "one page from one or several runs, to look at offline",

@@ -1,4 +1,4 @@
-"""What a device, a coordinator or a monitor needs to log in: one file, written by `fedmqtt enroll`.
+"""What an account of any role needs to log in: one file, written by `fedmqtt enroll`.
 
     federation = "demo"
     id = "pi-3"
@@ -46,7 +46,7 @@ _Name = Annotated[
 
 _COPY = "copy the file that `fedmqtt enroll` wrote, as it is"
 
-Role = Literal["device", "coordinator", "monitor"]
+Role = Literal["device", "coordinator", "monitor", "operator"]
 
 
 class CredentialsError(ValueError):
@@ -115,6 +115,8 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         try:
             if self.role == "device":
                 seal = signing.DeviceSeal(self.signing_key, self.ticket, self.federation_key)
+            elif self.role == "operator":
+                seal = signing.OperatorSeal(self.signing_key, self.ticket, self.federation_key)
             else:
                 seal = signing.CoordinatorSeal(self.federation, self.signing_key, is_revoked)
             if not self._fits_together():
@@ -133,7 +135,8 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.role == "coordinator" and not self.ticket:
             return self.federation_key in ("", signing.public_key(self.signing_key))
         keys = (self.signing_key, self.ticket, self.federation_key)
-        return signing.fits(*keys, self.federation, self.id)
+        fits = signing.fits_operator if self.role == "operator" else signing.fits
+        return fits(*keys, self.federation, self.id)
 
     def _present_certificate(self, context: ssl.SSLContext) -> None:
         for name in ("certificate", "key"):
@@ -175,8 +178,8 @@ def broker_of(
     found = read(path)
     if found.role not in roles:
         raise CredentialsError(
-            f"credentials {path} are a {found.role}'s, and this program needs a {roles[0]}'s: give"
-            f" that file, or make one with `fedmqtt enroll KIT NAME --role {roles[0]}`"
+            f"credentials {path} are {_a(found.role)}'s, and this program needs {_a(roles[0])}'s:"
+            f" give that file, or make one with `fedmqtt enroll KIT NAME --role {roles[0]}`"
         )
     try:
         broker = parse_broker_url(url) if url else _own_broker(found)
@@ -194,6 +197,10 @@ def broker_of(
     username, password = (found.username, found.password) if found.password else (None, None)
     access = replace(broker, username=username, password=password, context=context, seal=seal)
     return found, access
+
+
+def _a(role: Role) -> str:
+    return f"an {role}" if role == "operator" else f"a {role}"
 
 
 def _own_broker(found: Credentials) -> BrokerUrl:

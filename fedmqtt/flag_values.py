@@ -6,6 +6,7 @@ import math
 _MAX = 1e9
 """In whatever unit: what is larger is a slip, and could be no timer's and no file's."""
 _PORT_MAX = 65535
+_ROUND_MAX = 2**31
 
 
 def positive(text: str) -> float:
@@ -17,6 +18,13 @@ def positive(text: str) -> float:
     if not 0 < value <= _MAX:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, up to {_MAX:g}")
     return value
+
+
+def round_number(text: str) -> int:
+    """From 0, which is before the first. Raises ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and int(text) <= _ROUND_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no round: expected a whole number from 0")
 
 
 def port(text: str) -> int:

@@ -11,6 +11,9 @@
       Claim     does anybody run it?
     coordinator to keyholders         keyholder to coordinator
       Open      add up these masks      Opened      their sums
+    coordinator to operators          operator to coordinator
+      OrderAnswer  what came of it      Ask         by which word do you take an order?
+                                        Order       do this, by that word
 
 An answer is named by (run, round, client); everything that is said about one carries run and round.
 
@@ -52,6 +55,7 @@ see `coordinator/leadership.py`."""
 Sha256 = Annotated[Digest, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Name = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(max_length=500)]
+Token = Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
 LABEL_MAX = 40
 # \Z, as `$` admits a line break at the end.
 Label = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._ -]{{0,{LABEL_MAX}}}\Z")]
@@ -702,10 +706,54 @@ class Claim(Message, frozen=True, kw_only=True):
     """New for each claim."""
 
 
+OrderKind = Literal["pause", "resume", "stop", "rollback", "invite"]
+
+
+class Ask(Message, frozen=True, kw_only=True):
+    """An operator wants to give an order, and asks for a word that makes it fresh."""
+
+    token: Token
+    """New for each question, by which the answer is known."""
+
+
+class Order(Message, frozen=True, kw_only=True):
+    """What the coordinator is to do. Obeyed once, however often it comes."""
+
+    token: Token
+    """The order's own: given again with the same one, it is the same order."""
+    word: Token
+    """That the coordinator gave for it. It is good once, and for a short time: so an order that was
+    kept from the coordinator, or recorded, does nothing later, and no clocks need agree."""
+    what: OrderKind
+    """See docs/control.md."""
+    round: Round = RoundId(0)
+    """To whose model `rollback` goes back."""
+    client: Annotated[str, Meta(max_length=64)] = ""
+    """Whom to `invite`."""
+
+
+class OrderAnswer(Message, frozen=True, kw_only=True):
+    """To an Ask: a word. To an Order: what came of it."""
+
+    reply_to: Token
+    """The token of what this is said to."""
+    word: Annotated[str, Meta(max_length=64)] = ""
+    """By which one order will be taken."""
+    done: bool = False
+    """Whether the order is carried out, or will be as `said` tells."""
+    stale: bool = False
+    """Its word is good no more: ask for another, and say the order again."""
+    said: Reason = ""
+    """What came of it, in a sentence for whoever gave the order."""
+
+
+FromOperator = Ask | Order
 FromClient = Update | Evaluation | Decline | Announce | Chunk | Opened
 ToClient = Receipt | Go | TimeLeft | Open
 AmongCoordinators = Seat | Claim
-AnyMessage = Offer | Presence | FromClient | ToClient | AmongCoordinators
+AnyMessage = (
+    Offer | Presence | FromClient | ToClient | AmongCoordinators | FromOperator | OrderAnswer
+)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -714,6 +762,8 @@ _presence: msgspec.msgpack.Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
 _to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
 _among: msgspec.msgpack.Decoder[AmongCoordinators] = msgspec.msgpack.Decoder(AmongCoordinators)
+_from_operator: msgspec.msgpack.Decoder[FromOperator] = msgspec.msgpack.Decoder(FromOperator)
+_order_answer: msgspec.msgpack.Decoder[OrderAnswer] = msgspec.msgpack.Decoder(OrderAnswer)
 
 
 def task_name(task: str) -> str:
@@ -754,7 +804,7 @@ def is_piece(data: bytes) -> bool:
 
 
 def read_offer(data: bytes) -> Offer:
-    """What stands on the offer board. Raises WireError, like all five readers, and nothing else."""
+    """What stands on the offer board. Raises WireError, like all readers here, and nothing else."""
     return _read(_offer, data)
 
 
@@ -773,6 +823,14 @@ def read_to_client(data: bytes) -> ToClient:
 
 def read_among_coordinators(data: bytes) -> AmongCoordinators:
     return _read(_among, data)
+
+
+def read_from_operator(data: bytes) -> FromOperator:
+    return _read(_from_operator, data)
+
+
+def read_order_answer(data: bytes) -> OrderAnswer:
+    return _read(_order_answer, data)
 
 
 def _read(decoder: msgspec.msgpack.Decoder[_T], data: bytes | bytearray | memoryview) -> _T:

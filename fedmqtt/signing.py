@@ -1,4 +1,4 @@
-"""Keys and signatures (Ed25519): of the federation, and of each device.
+"""Keys and signatures (Ed25519): of the federation, of each device, of who gives orders.
 
     federation's key   made with the kit; a coordinator signs with it, everyone knows its public one
     device's key       made at enrolment; the device signs its answers with it
@@ -9,6 +9,9 @@
 
 What is signed of a message is its topic and its SHA-256. libsodium goes over what it is given once
 to check and twice to sign, with SHA-512: 1 MB took 2.7 times as long to check as its SHA-256.
+
+An operator's key and ticket are as a device's, and good for nothing that a device's are for: what a
+signature begins with tells them apart.
 
 Loads libsodium (PyNaCl), 1 MB of memory: imported only where there are keys.
 
@@ -28,6 +31,7 @@ from fedmqtt import messages
 from fedmqtt.envelope import (
     BY_COORDINATOR,
     BY_DEVICE,
+    BY_OPERATOR,
     KEY_BYTES,
     TICKET_BYTES,
     BadSignature,
@@ -36,17 +40,19 @@ from fedmqtt.envelope import (
     is_signed,
 )
 from fedmqtt.messages import RoundKey
-from fedmqtt.topics import CHANNELS, Address, UpdatePart
+from fedmqtt.topics import CHANNELS, Address, OrderOf, UpdatePart
 
 _SIGNATURE_BYTES = 64
 _TICKETS_KNOWN = 16_384
 """That need not be checked again: a signature more for each answer otherwise, and one more when a
 keyholder is shown it on a list. 0.5 kB each; a list of more finds none of its own."""
 
-_OF_COORDINATOR, _OF_DEVICE, _TICKET, _ROUND_KEY = (
+_OF_COORDINATOR, _OF_DEVICE, _OF_OPERATOR, _TICKET, _OPERATOR_TICKET, _ROUND_KEY = (
     b"fedmqtt 1 coordinator",
     b"fedmqtt 1 device",
+    b"fedmqtt 1 operator",
     b"fedmqtt 1 ticket",
+    b"fedmqtt 1 operator's ticket",
     b"fedmqtt 1 round key",
 )
 """What a signature begins with that is for one thing must not be good for another."""
@@ -70,6 +76,27 @@ def ticket(federation_private: str, federation: str, device: str, device_public:
     """That this device of the federation has this key. Raises BadKey."""
     signer = _Signer(federation_private)
     return _text(signer.sign(_ticket_text(federation, device, _bytes(device_public, KEY_BYTES))))
+
+
+def operator_ticket(
+    federation_private: str, federation: str, operator: str, operator_public: str
+) -> str:
+    """That who has this key may give this federation's coordinator orders. Raises BadKey."""
+    key = _bytes(operator_public, KEY_BYTES)
+    text = _ticket_text(federation, operator, key, _OPERATOR_TICKET)
+    return _text(_Signer(federation_private).sign(text))
+
+
+def fits_operator(
+    operator_private: str, ticket: str, federation_public: str, federation: str, operator: str
+) -> bool:
+    """As `fits`, of an operator."""
+    public = _Signer(operator_private, "signing_key").public
+    return _holds(
+        _bytes(federation_public, KEY_BYTES, "federation_key"),
+        _bytes(ticket, TICKET_BYTES, "ticket"),
+        _ticket_text(federation, operator, public, _OPERATOR_TICKET),
+    )
 
 
 def fits(
@@ -168,6 +195,8 @@ class CoordinatorSeal:
             return payload
         if isinstance(address, UpdatePart):
             return self._opened_of_device(address, topic, payload)
+        if isinstance(address, OrderOf):
+            return self._opened_of_operator(address, topic, payload)
         return _opened_of_coordinator(self._signer.public, topic, payload)
 
     def _opened_of_device(self, address: UpdatePart, topic: str, payload: bytes) -> bytes:
@@ -181,6 +210,21 @@ class CoordinatorSeal:
             raise RevokedKey("it is signed by a key that was revoked")
         if not _holds(key, signature, _said(_OF_DEVICE, topic, message)):
             raise BadSignature("it is not what its device signed, or not for this round")
+        return message
+
+    def _opened_of_operator(self, address: OrderOf, topic: str, payload: bytes) -> bytes:
+        if not payload.startswith(BY_OPERATOR):
+            raise BadSignature("it is not signed by an operator")
+        key, signed, signature, message = _cut(payload, KEY_BYTES, TICKET_BYTES, _SIGNATURE_BYTES)
+        whose = _ticket_text(self._federation, address.operator, key, _OPERATOR_TICKET)
+        if not _holds(self._signer.public, signed, whose):
+            raise BadSignature(
+                f"it is signed by a key by which {address.operator} may give no orders"
+            )
+        if self._is_revoked(_text(key)):
+            raise RevokedKey("it is signed by a key that was revoked")
+        if not _holds(key, signature, _said(_OF_OPERATOR, topic, message)):
+            raise BadSignature("it is not what its operator signed")
         return message
 
     def _check_ticket(self, client: str, key: bytes, signed: bytes) -> None:
@@ -213,6 +257,27 @@ class DeviceSeal:
         if CHANNELS[type(address)].writer != "coordinator":
             # A device reads nothing that devices sign.
             raise BadSignature("it is another device's")
+        return _opened_of_coordinator(self._federation, topic, payload)
+
+
+class OperatorSeal:
+    """Signs as one operator, and asks the federation's signature of what comes. Raises BadKey."""
+
+    def __init__(self, private_key: str, ticket: str, federation_public: str) -> None:
+        self._signer = _Signer(private_key, "signing_key")
+        self._federation = _bytes(federation_public, KEY_BYTES, "federation_key")
+        signed = _bytes(ticket, TICKET_BYTES, "ticket")
+        self._head = b"".join((BY_OPERATOR, self._signer.public, signed))
+
+    def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
+        if not is_signed(address):
+            return message
+        signature = self._signer.sign(_said(_OF_OPERATOR, topic, message))
+        return b"".join((self._head, signature, message))
+
+    def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
+        if clears(address, payload) or not is_signed(address):
+            return payload
         return _opened_of_coordinator(self._federation, topic, payload)
 
 
@@ -258,8 +323,8 @@ def _said(what: bytes, topic: str, message: bytes) -> bytes:
     return b"\0".join((what, topic.encode(), hashlib.sha256(message).digest()))
 
 
-def _ticket_text(federation: str, device: str, key: bytes) -> bytes:
-    return b"\0".join((_TICKET, federation.encode(), device.encode(), key))
+def _ticket_text(federation: str, name: str, key: bytes, what: bytes = _TICKET) -> bytes:
+    return b"\0".join((what, federation.encode(), name.encode(), key))
 
 
 def _round_key_text(federation: str, keyholder: str, number: int, public: bytes) -> bytes:

@@ -8,6 +8,7 @@ history       the last rounds, one line each
 participation which client took part in which of the last rounds
 clients       who is online, who is away, who cannot take part and why
 traffic       bytes that crossed the coordinator's own connection
+orders        what operators have ordered, and what came of it
 client/<id>   one client: what it does now, how far it is, what it has done so far
 
 What each field says is in its docstring: `docs/status.md` and the schemas are made of them
@@ -30,6 +31,9 @@ PARTICIPATION_ROUNDS = 60
 
 PARTICIPANTS = 300
 """And of how many clients: a letter for each and each round is 20 kB, once a round."""
+
+ORDERS = 20
+"""How many of the last orders are told; the run's ledger keeps more."""
 
 REFUSALS = 20
 """How many of the last refusals the coordinator's page tells."""
@@ -391,6 +395,39 @@ class TrafficPage(Page, frozen=True, kw_only=True):
     """To clients since this program began: `full` is whole models, others are deltas' codecs."""
 
 
+class OrderLine(Struct, frozen=True, kw_only=True):
+    """One order."""
+
+    at: str
+    """When it came."""
+    by: str
+    """The operator's name."""
+    order: str
+    """As it was typed: pause, resume, stop, rollback with a round, invite with a client."""
+    done: bool
+    """Whether it is, or will be as `result` tells."""
+    result: str
+    """What came of it, in a sentence."""
+
+
+class OrdersPage(Page, frozen=True, kw_only=True):
+    """What operators have ordered in this run, and what came of it."""
+
+    paused_by: str = ""
+    """Who paused the run. Empty: it is not paused."""
+    paused_since: str = ""
+    """Since when."""
+    stopped_by: str = ""
+    """Who has ended the run before its last round. Empty: nobody."""
+    orders: list[OrderLine] = []
+    """The last ones, newest last."""
+    refused: int = 0
+    """Messages to the topic of orders, since this program began, that were not obeyed: altered, not
+    an operator's, recorded before, or no orders."""
+    repeated: int = 0
+    """Copies of orders that were obeyed already, and were not again."""
+
+
 ClientState = Literal["online", "away", "quarantined", "revoked"]
 
 
@@ -446,6 +483,7 @@ PAGES: dict[str, type[Page]] = {
     "participation": ParticipationPage,
     "clients": ClientsPage,
     "traffic": TrafficPage,
+    "orders": OrdersPage,
 }
 
 

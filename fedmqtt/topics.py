@@ -7,6 +7,8 @@
                        /presence/<client>                       who is there, retained; the will
                        /seat                                    who coordinates, retained
                        /claim                                   does anybody coordinate?
+                       /order/<operator>                        what the coordinator is to do
+                       /order-reply/<operator>                  what it has done
                        /status/<page>                           JSON for people, retained
 
 The machines name *where* a message goes by an address (`Inbox("ann")`); only this file knows what
@@ -95,6 +97,20 @@ class SeatClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderOf:
+    """Where one operator tells the coordinator what to do."""
+
+    operator: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReply:
+    """Where the coordinator tells that operator what came of it."""
+
+    operator: ClientId
+
+
+@dataclass(frozen=True, slots=True)
 class StatusPage:
     """A page for people, in JSON: `round`, `coordinator`, `client/ann`, ..."""
 
@@ -109,6 +125,8 @@ Address = (
     | PresenceOf
     | CoordinatorSeat
     | SeatClaim
+    | OrderOf
+    | OrderReply
     | StatusPage
 )
 
@@ -117,8 +135,8 @@ Address = (
 class Channel:
     """How one kind of topic is used. All go at QoS 1: delivered at least once, or told."""
 
-    writer: Literal["coordinator", "client"]
-    reader: Literal["coordinator", "client", "everyone"]
+    writer: Literal["coordinator", "client", "operator"]
+    reader: Literal["coordinator", "client", "operator", "everyone"]
     retain: bool
     content: str
     signed: bool = False
@@ -156,6 +174,12 @@ CHANNELS: dict[type[Address], Channel] = {
         content="Claim or Seat, MessagePack",
         signed=True,
     ),
+    OrderOf: Channel(
+        "operator", "coordinator", retain=False, content="Ask or Order, MessagePack", signed=True
+    ),
+    OrderReply: Channel(
+        "coordinator", "operator", retain=False, content="OrderAnswer, MessagePack", signed=True
+    ),
     StatusPage: Channel("coordinator", "everyone", retain=True, content="JSON"),
 }
 
@@ -187,6 +211,7 @@ class Topics:
         """The first chunk of each model that lies on the broker."""
         self.seat = self._prefix + "seat"
         self.claim = self._prefix + "claim"
+        self.any_order = self._prefix + "order/+"
         self.any_status = self._prefix + "status/#"
         self.any_client_page = self._prefix + "status/client/+"
 
@@ -206,16 +231,20 @@ class Topics:
                 return self.seat
             case SeatClaim():
                 return self.claim
+            case OrderOf(operator):
+                return f"{self._prefix}order/{operator}"
+            case OrderReply(operator):
+                return f"{self._prefix}order-reply/{operator}"
             case StatusPage(page):
                 return f"{self._prefix}status/{page}"
 
     def filter(self, kind: type[Address], client: str = "+") -> str:
-        """Matches every address of this kind, where `client` fills the place of a client's name."""
+        """Matches every address of this kind, where `client` fills the place of a client's name, or
+        of an operator's."""
         if kind is StatusPage:
             return self.any_status
         places: dict[str, Any] = {place.name: "+" for place in fields(kind)}
-        if "client" in places:
-            places["client"] = client
+        places |= {whose: client for whose in ("client", "operator") if whose in places}
         return self.path(kind(**places))
 
     def owner(self, topic: str) -> ClientId | None:
@@ -248,6 +277,10 @@ class Topics:
                 return CoordinatorSeat()
             case ["claim"]:
                 return SeatClaim()
+            case ["order", operator] if is_name(operator):
+                return OrderOf(ClientId(operator))
+            case ["order-reply", operator] if is_name(operator):
+                return OrderReply(ClientId(operator))
             case ["status", *pages] if _STATUS_PAGE.fullmatch("/".join(pages)):
                 return StatusPage("/".join(pages))
             case _:

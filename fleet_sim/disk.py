@@ -15,6 +15,7 @@ from msgspec import structs
 from coordinator import pacing, recovery
 from coordinator.known import Knowledge, Known, Report
 from coordinator.ledger import Carried, Opening, OpenRound, Refusals
+from coordinator.orders import NO_ORDERS, Control
 from coordinator.rounds import Close, Collecting, Named, Rules, Settled, Waiting
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, Digest, RoundId
@@ -46,11 +47,26 @@ class Disk:
     """Of each client, as of the last round that closed."""
     participations: dict[ClientId, int] = field(default_factory=dict)
     """What is counted of each client's, where they have an end."""
+    control: Control = NO_ORDERS
+    """What operators have ordered."""
+    models: dict[RoundId, Digest] = field(default_factory=dict)
+    """That one can go back to: by the round that made each."""
     is_finished: bool = False
     """There is nothing to go on with."""
 
     def begin(self, carried: Carried, model: Digest) -> None:
         self.carried, self.model = carried, model
+        self.models[RoundId(0)] = model
+
+    def order(self, control: Control) -> None:
+        self.control = control
+
+    def go_back(self, number: RoundId, control: Control) -> None:
+        self.model, self.control = self.models[number], control
+
+    def set_aside(self, answers: Collection[Named]) -> None:
+        for named in answers:
+            self.answers[named] = named.round
 
     def take_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -88,6 +104,8 @@ class Disk:
         for named in (*in_time, *close.held):
             self.answers[named] = number
         self.closed_count += 1
+        if model != self.model:
+            self.models[close.round] = model
         self.carried, self.model = carried, model
         for client, number in close.counted:
             self.reports.pop(Named(client, number), None)
@@ -115,6 +133,7 @@ class Disk:
             self._open_round(),
             [named for named, counted_in in self.answers.items() if counted_in is None],
             self.knowledge().reports,
+            control=self.control,
         )
 
     def knowledge(self) -> Knowledge:

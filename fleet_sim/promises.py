@@ -51,6 +51,7 @@ _Own = (
     | rounds.Woke
     | rounds.Barred
     | rounds.Unbarred
+    | rounds.OrderCame
 )
 _Counting = rounds.Accept | rounds.AcceptEvaluation | rounds.Hold
 
@@ -148,6 +149,7 @@ class CoordinatorPromises:
                 case rounds.Close():
                     self._closes(event.at, effect, roster)
                 case Publish(OfferBoard(), Offer() as offer):
+                    hold(not after.past.control.paused_by, f"round {offer.round} opens, paused")
                     self._opens(event.at, offer, roster)
                 case rounds.Invite():
                     self._invites_more(event.at, effect, roster)
@@ -654,6 +656,8 @@ class CoordinatorPromises:
                 if event.at < opens_from:
                     soon = alarm_at is not None and alarm_at <= opens_from
                     hold(soon, f"no alarm for round {number}")
+                    return
+                if after.past.control.paused_by:
                     return
                 enough = roster.willing_count("train") >= max(1, self.rules.clients_min)
                 if self.rules.is_asynchronous:

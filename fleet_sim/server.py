@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from coordinator import recovery, rounds
+from coordinator import orders, recovery, rounds
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Refusals
 from coordinator.roster import Roster
@@ -119,6 +119,11 @@ class Server:
     @property
     def now(self) -> Seconds:
         return self._scene.now + self._ahead_s
+
+    @property
+    def hears(self) -> bool:
+        """Whether anybody can speak to it now."""
+        return self.is_alive and self._online and not self.is_finished
 
     def begin(self) -> None:
         self.disk.begin(first_carried(self.rules), self.data.initial)
@@ -413,6 +418,9 @@ class Server:
             if life != self._life:
                 return
         self._remember_refusals(before)
+        control = self.state.past.control
+        if control is not before.past.control and not isinstance(event, rounds.OrderCame):
+            self._queue.now(partial(self.disk.order, control))
 
     def _perform(self, effect: rounds.Effect, before: rounds.State) -> None:
         self._note(effect)
@@ -443,6 +451,11 @@ class Server:
                 self.promises.shutting_is_on_disk(number)
             case rounds.Close():
                 self._close(effect)
+            case rounds.Answer():
+                self._queue.now(partial(self.disk.order, self.state.past.control))
+            case rounds.GoBack(number, dropped):
+                self._queue.now(partial(self.disk.set_aside, dropped))
+                self._scene.clock.after(0.0, self._go_back, number, self._life)
             case rounds.Finish():
                 self._queue.now(self.disk.finish)
                 self.is_finished = True
@@ -526,6 +539,18 @@ class Server:
         self._publish_model()
         # By what came of the round: ranges, and the clip norm.
         self._renew_masking()
+        self.tell(rounds.ModelReady(self.now, self._model_ref()))
+        if life == self._life:
+            self._clear_unwanted()
+
+    def _go_back(self, number: RoundId, life: int) -> None:
+        if life != self._life or self._has_died():
+            return
+        control = orders.gone_back(self.state.past.control, number)
+        self._queue.now(partial(self.disk.go_back, number, control))
+        if self._has_died():
+            return
+        self._publish_model()
         self.tell(rounds.ModelReady(self.now, self._model_ref()))
         if life == self._life:
             self._clear_unwanted()

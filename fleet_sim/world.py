@@ -28,6 +28,7 @@ from fleet_sim.promises import Broken, hold
 from fleet_sim.scene import Scene
 from fleet_sim.server import Server
 from fleet_sim.storm_device import StormDevice
+from fleet_sim.storm_operator import StormOperator
 from fleet_sim.weather import FOREVER, Weather
 
 
@@ -54,6 +55,7 @@ class World:
         self.server = Server(self.scene, coordinator_step, told, disk or Disk(), data or Headers())
         names = [ClientId(f"c{number:05}") for number in range(plan.clients)]
         self.devices = [StormDevice(self.scene, plan, name, client_step) for name in names]
+        self._operator = StormOperator(self.scene, plan.storm_s, self.server, names)
         self._chance = stream(plan.seed, "broker")
 
     @property
@@ -83,6 +85,7 @@ class World:
         self.server.begin()
         for one in self.devices:
             one.begin()
+        self._operator.begin()
         self._plan_crash()
         self.clock.at(self.plan.storm_s, self._calm)
         self.clock.run(until=lambda: self.scene.calm_at is not None)
@@ -131,6 +134,7 @@ class World:
         self.server.settle_down()
         for one in self.devices:
             one.settle_down()
+        self._operator.settle_down()
 
     @property
     def _calmed_at(self) -> Seconds:

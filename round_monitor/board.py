@@ -19,6 +19,7 @@ from fedmqtt.status_pages import (
     CoordinatorPage,
     HistoryPage,
     ModelPage,
+    OrdersPage,
     PacePage,
     Page,
     PageError,
@@ -154,6 +155,10 @@ class Board:
     @property
     def traffic(self) -> TrafficPage | None:
         return self._page("traffic", TrafficPage)
+
+    @property
+    def orders(self) -> OrdersPage | None:
+        return self._page("orders", OrdersPage)
 
     def newest(self, name: str) -> Page | None:
         """The page of this name, a client's too; None where there is none."""

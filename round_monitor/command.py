@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.json and not arguments.once:
             raise ValueError("--json is said together with --once")
-        federation, broker = federation_flags.find(arguments, ("monitor", "coordinator"))
+        federation, broker = federation_flags.find(
+            arguments, ("monitor", "coordinator", "operator")
+        )
         if arguments.once:
             return _once(federation, broker, arguments)
         if arguments.plain or not abilities.is_screen():

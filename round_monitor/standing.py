@@ -14,6 +14,7 @@ from fedmqtt.status_pages import (
     CoordinatorPage,
     HistoryPage,
     ModelPage,
+    OrdersPage,
     PacePage,
     ParticipationPage,
     RoundPage,
@@ -65,6 +66,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     """The page `clients`."""
     traffic: TrafficPage | None
     """The page `traffic`."""
+    orders: OrdersPage | None
+    """The page `orders`."""
     client: dict[ClientId, ClientPage]
     """The pages `client/<id>`, by client."""
 
@@ -87,6 +90,7 @@ def standing(board: Board, federation: str, broker: str, now: str) -> Standing:
         participation=board.participation,
         clients=board.clients,
         traffic=board.traffic,
+        orders=board.orders,
         client={ClientId(client): page for client, page in board.each_client.items()},
     )
 

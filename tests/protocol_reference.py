@@ -124,8 +124,7 @@ def _record(kind: type[Struct]) -> str:
 def _pattern(kind: Any) -> str:
     """A topic with words in the places of names and numbers."""
     federation = "FEDERATION"
-    words = {"lane": "LANE", "client": "CLIENT", "round": "ROUND", "part": "PART"}
-    places = {name: words[name] for name in kind.__dataclass_fields__}
+    places = {name: name.upper() for name in kind.__dataclass_fields__}
     return Topics(federation).path(kind(**places))
 
 

@@ -19,6 +19,7 @@ from fedmqtt.messages import (
     PURPOSES,
     Announce,
     AnyMessage,
+    Ask,
     Chunk,
     Claim,
     Decline,
@@ -27,6 +28,8 @@ from fedmqtt.messages import (
     Offer,
     Open,
     Opened,
+    Order,
+    OrderAnswer,
     Presence,
     Receipt,
     Seat,
@@ -41,6 +44,8 @@ from fedmqtt.topics import (
     CoordinatorSeat,
     Inbox,
     OfferBoard,
+    OrderOf,
+    OrderReply,
     PresenceOf,
     RoundId,
     SeatClaim,
@@ -95,6 +100,10 @@ def address_of(message: AnyMessage, client: ClientId = ANN) -> Address:
             return UpdatePart(lane_of(client, _LANES), client, ONE, ANNOUNCE)
         case Update() | Evaluation() | Decline() | Chunk() | Opened():
             return UpdatePart(lane_of(client, _LANES), client, ONE, "0")
+        case Ask() | Order():
+            return OrderOf(client)
+        case OrderAnswer():
+            return OrderReply(client)
 
 
 def encodings() -> dict[str, Any]:

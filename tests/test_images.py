@@ -199,6 +199,7 @@ def test_nobody_holds_anothers_keys(stack: Stack) -> None:
         "federation.key",
         "coordinator.toml",
         "monitor.toml",
+        "operator.toml",
         *(f"{name}.toml" for name in DEMO),
     }
     services = images.compose()["services"]
@@ -219,6 +220,7 @@ def test_nobody_holds_anothers_keys(stack: Stack) -> None:
         "coordinator": {"coordinator.toml"},
         "monitor": {"monitor.toml"},
         "dashboard": {"monitor.toml"},
+        "operator": {"operator.toml"},
         **dict.fromkeys(DEMO, demo),
     }
     # Also under other names: coordinators sign by it, and their credentials hold it.

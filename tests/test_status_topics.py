@@ -3,6 +3,8 @@ against its schema, and the reference is made of it."""
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from fedmqtt import messages, status_pages
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import Presence
 from fedmqtt.mqtt_link import Arrived
-from fedmqtt.status_pages import ClientPage, CoordinatorPage, Page, RoundPage
+from fedmqtt.status_pages import ClientPage, CoordinatorPage, OrdersPage, Page, RoundPage
 from fedmqtt.topics import ClientId, PresenceOf, RoundId, StatusPage, Topics, UpdatePart, lane_of
 from tests import status_reference
 from tests.fedmqtt.peer import Peer, loop, until
@@ -122,6 +124,11 @@ def _federation(folder: Path, url: str, federation: str) -> Iterator[dict[str, P
         yield programs
 
 
+def _order(url: str, federation: str, *words: str) -> int:
+    place = ("--broker", url, "--federation", federation, "--within", "60")
+    return subprocess.run([sys.executable, "-m", "fedmqtt", *words, *place], check=False).returncode
+
+
 @contextmanager
 def _misbehaving(loop: EventLoop, url: str, federation: str) -> Iterator[None]:
     """A client that says that it is there, and then sends what nobody can read."""
@@ -185,6 +192,10 @@ def test_what_real_programs_say_is_as_the_schemas_have_it(
         watcher.wait_for("round", _page(RoundPage, lambda page: page.dropped == 1))
         kept["round"] = watcher.newest("round")
         kept["coordinator"] = watcher.newest("coordinator")
+        # Without accounts, whoever reaches the broker may.
+        for order, code in (("pause", 0), ("invite zoe", 1), ("resume", 0)):
+            assert _order(url, federation_name, *order.split()) == code
+        watcher.wait_for("orders", _page(OrdersPage, lambda page: len(page.orders) == 3))
         (tmp_path / "go").touch()
         watcher.wait_for(
             "coordinator",

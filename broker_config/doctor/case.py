@@ -144,7 +144,7 @@ class Case:
                 return self.topics.path(ModelChunk(Digest(self.nonce), 0))
             case "device":
                 return self.presence_topic
-            case "monitor":
+            case "monitor" | "operator":
                 return self.topics.path(StatusPage(f"{self.nonce}/read"))
 
     @property

@@ -1,8 +1,8 @@
 """What an account may do and may not, as the broker's files have it, and where that can be tried.
 
 Tried are addresses that no program takes notice of: of a client, a model, a status page that there
-is not. Three topics of a federation are what they are, and have no such neighbours: the offer, the
-seat and the claim.
+is not. Some topics of a federation are what they are, and have no such neighbours: the offer, the
+seat, the claim and orders.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,10 +20,11 @@ from fedmqtt.topics import (
     Address,
     CoordinatorSeat,
     OfferBoard,
+    OrderOf,
     SeatClaim,
 )
 
-UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim)
+UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim, OrderOf)
 """Whoever writes there is heard."""
 
 _Question = tuple[Callable[..., Answer], *tuple[Any, ...]]
@@ -36,6 +37,7 @@ def address(kind: type[Address], nonce: str, client: str) -> Address:
         "digest": nonce,
         "index": 0,
         "lane": 0,
+        "operator": client,
         "page": f"{nonce}/page",
         "part": nonce,
         "round": 0,
@@ -53,6 +55,8 @@ def rules(case: Case) -> list[Rule]:
             return access.of_coordinators(federation)
         case "monitor":
             return access.of_monitors(federation)
+        case "operator":
+            return access.of_operators(federation, case.id)
 
 
 def must(case: Case, what: Access) -> Iterator[type[Address]]:
@@ -118,8 +122,8 @@ def remedies(case: Case, what: Access, kinds: Iterable[type[Address]]) -> Remedi
         mosquitto = [f"pattern {what} {one}" for one in filters]
     else:
         filters = [f"{ROOT}/{case.federation}/#"]
-        if case.role == "monitor":
-            filters = [topics.filter(kind) for kind in kinds]
+        if case.role != "coordinator":
+            filters = [topics.filter(kind, case.id) for kind in kinds]
         mosquitto = [f"user {account}", *(f"topic {what} {one}" for one in filters)]
     doing = {"write": "publish", "read": "subscribe"}[what]
     emqx = ", ".join(f'"{one}"' for one in filters).replace("%u", "${username}")

@@ -64,6 +64,8 @@ _ROLES = {
     "device": (aws_files.policy_of_devices, access.of_devices(_FEDERATION, "pi-3")),
     "coordinator": (aws_files.policy_of_coordinators, access.of_coordinators(_FEDERATION)),
     "monitor": (aws_files.policy_of_monitors, access.of_monitors(_FEDERATION)),
+    # Which of them it is, its signature tells.
+    "operator": (aws_files.policy_of_operators, access.of_operators(_FEDERATION, "+")),
 }
 
 
@@ -104,7 +106,9 @@ def test_who_connects_goes_by_the_names_that_programs_have() -> None:
         client_ids.of_coordinator("demo", "x"): {"coordinator"},
         client_ids.of_coordinator("other", "x"): set(),
         client_ids.of_health("demo", "x"): {"coordinator"},
-        client_ids.of_monitor("0123"): {"monitor"},
+        client_ids.of_monitor("0123"): {"monitor", "operator"},
+        client_ids.of_operator("demo", "x"): {"operator"},
+        client_ids.of_operator("other", "x"): set(),
         client_ids.of_doctor("0123-w1"): set(_ROLES),
     }
     for name, roles in connecting.items():

@@ -44,7 +44,7 @@ pytestmark = [
 ]
 
 _OPEN = ("--federation", FEDERATION, "--devices", "20", "--packet-max", "140000")
-_ROLES = ("pi-3", "coordinator", "monitor")
+_ROLES = ("pi-3", "coordinator", "monitor", "operator")
 
 
 def _at(url: str, *words: str) -> Report:

@@ -153,7 +153,7 @@ def test_what_could_have_been_looked_at_is_named_with_what_needs_it() -> None:
         Result("login", not_checked("pi-3 is at work", "stop it")),
         Result("in_flight", not_checked("needs login"), ("login",)),
         Result("queue", not_checked("needs in flight"), ("in_flight",)),
-        Result("room", not_checked("a monitor holds no model")),
+        Result("room", not_checked("monitors hold no model")),
     ]
     assert report.left_out(results) == ["login", "in_flight", "queue"]
     assert report.summary(results).splitlines() == [

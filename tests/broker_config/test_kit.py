@@ -96,11 +96,17 @@ def test_the_kit_is_gone_on_with_by_another_program(folder: Path) -> None:
     assert [(one.id, one.revoked) for one in again.plan.accounts] == [
         ("coordinator", False),
         ("monitor", False),
+        ("operator", False),
         ("pi-3", True),
         ("pi-4", False),
     ]
     names = [line.partition(":$7$")[0] for line in _passwords(folder)]
-    assert names == ["coordinator@coordinator", "monitor@monitor", "pi-4"]
+    assert names == [
+        "coordinator@coordinator",
+        "monitor@monitor",
+        "operator@operator",
+        "pi-4",
+    ]
     assert not (folder / "accounts" / "pi-3.toml").exists()
 
 
@@ -122,7 +128,7 @@ def test_who_is_enrolled_again_has_another_password(folder: Path) -> None:
 def test_who_is_enrolled_again_is_what_it_was(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
     before = (folder / "broker" / "acl").read_text()
-    for name in (kit.COORDINATOR, kit.MONITOR):
+    for name in (kit.COORDINATOR, kit.MONITOR, kit.OPERATOR):
         made.revoke(name)
         again = credentials.read(made.enroll(name))
         assert again.role == name
@@ -160,6 +166,57 @@ def test_each_account_has_the_keys_that_it_needs(folder: Path) -> None:
     assert private == coordinator.signing_key
     for public in (folder / "kit.toml", folder / "revoked-devices"):
         assert private not in public.read_text() and pi_3.signing_key not in public.read_text()
+
+
+def test_an_operator_has_topics_and_a_key_of_its_own(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    carol = credentials.read(made.enroll("carol", "operator"))
+    operator = credentials.read(folder / "accounts" / "operator.toml")
+    assert carol.seal() is not None and carol.keyholders == ()
+    assert len({carol.signing_key, operator.signing_key, made.plan.federation_key}) == 3
+    acl = (folder / "broker" / "acl").read_text()
+    _, _, hers = acl.partition("user operator@carol\n")
+    rules = hers.partition("\n\n")[0].splitlines()
+    federation = f"fed/v1/{FEDERATION}"
+    assert [rule for rule in rules if " write " in rule] == [
+        f"topic write {federation}/order/carol"
+    ]
+    assert f"topic read {federation}/order-reply/carol" in rules
+    # What is for every account that logs in, a device's things, is not for her.
+    assert f"topic deny {federation}/offer" in rules
+    # No keyholder takes her for a device whose answers count.
+    assert "carol" not in (folder / "enrolled-devices").read_text()
+
+    made.revoke("carol")
+    assert (
+        signing.public_key(carol.signing_key) in revocations.read(folder / "revoked-devices").keys
+    )
+    assert "user operator@carol\ntopic deny #" in (folder / "broker" / "acl").read_text()
+
+
+def test_a_kit_of_before_there_were_orders_is_given_an_operator(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    made.enroll("pi-3")
+    before = made.account("pi-3")
+    _make_older(folder)
+    older = Kit(folder)
+    assert [one.id for one in older.plan.accounts] == ["coordinator", "monitor", "pi-3"]
+    assert credentials.read(older.enroll("operator", "operator")).seal() is not None
+    assert older.account("pi-3") == before
+    assert "order/operator" in (folder / "broker" / "acl").read_text()
+    assert "order/operator" in (folder / "broker" / "emqx-acl.conf").read_text()
+    assert "order/*" in (folder / "broker" / "aws-operator.json").read_text()
+
+
+def _make_older(folder: Path) -> None:
+    """Leave nothing in the kit of what the accounts of operators brought with them."""
+    plan_file, passwords = folder / "kit.toml", folder / "broker" / "passwords"
+    blocks = plan_file.read_text().split("\n[[accounts]]\n")
+    plan_file.write_text("\n[[accounts]]\n".join(b for b in blocks if 'id = "operator"' not in b))
+    lines = passwords.read_text().splitlines(keepends=True)
+    passwords.write_text("".join(line for line in lines if not line.startswith("operator@")))
+    (folder / "accounts" / "operator.toml").unlink()
+    (folder / "broker" / "aws-operator.json").unlink()
 
 
 def test_who_is_revoked_is_listed_by_its_key(folder: Path) -> None:
@@ -367,7 +424,9 @@ def test_what_names_no_keyholder_is_refused(folder: Path, wrong: tuple[str, ...]
 
 def test_who_is_not_enrolled_cannot_be_revoked(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
-    with pytest.raises(KitError, match="pi-9 is not enrolled; enrolled are: coordinator, monitor"):
+    with pytest.raises(
+        KitError, match="pi-9 is not enrolled; enrolled are: coordinator, monitor, operator"
+    ):
         made.revoke("pi-9")
 
 

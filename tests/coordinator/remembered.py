@@ -11,7 +11,7 @@ and with it that its round has closed.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from coordinator import recovery, rounds
+from coordinator import orders, recovery, rounds
 from coordinator.known import Report
 from coordinator.ledger import Carried, Refusals
 from coordinator.roster import Roster
@@ -39,6 +39,9 @@ class Remembered:
         if not isinstance(event, rounds.ModelReady):
             return
         model = event.model.digest
+        if isinstance(state, rounds.Averaging) and (number := state.goes_back_to) is not None:
+            self.disk.go_back(number, orders.gone_back(state.past.control, number))
+            return
         if self.disk.carried is None:
             self.disk.begin(first_carried(rules), model)
         elif self.closing is not None:
@@ -69,6 +72,10 @@ class Remembered:
                 self.disk.invite(number, recovery.opening(after))
             case rounds.Shut(number, clients):
                 self.disk.shut(number, clients)
+            case rounds.Answer():
+                self.disk.order(after.past.control)
+            case rounds.GoBack(_, dropped):
+                self.disk.set_aside(dropped)
             case rounds.Finish():
                 self.disk.finish()
             case _:
@@ -80,6 +87,11 @@ class Remembered:
             if named in self.on_the_way:
                 self.on_the_way.remove(named)
                 self.disk.keep(named, closes_in_s, self.reports.get(named))
+
+    def write_orders(self, event: rounds.Event, state: rounds.State) -> None:
+        """What is left of them to be carried out, which is written after what follows from it."""
+        if not isinstance(event, rounds.OrderCame):
+            self.disk.order(state.past.control)
 
     def write_refusals(self, state: rounds.State) -> None:
         if isinstance(state, rounds.Collecting):

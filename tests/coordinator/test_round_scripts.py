@@ -18,6 +18,8 @@ ring                          an alarm that nobody set
 crash                         the coordinator is killed
 resume [deaf] [late=discard]  and started again, knowing what had been written, with a link or not,
                               and with other rules
+order 1 pause [models=0,3]    an operator's order of that name: pause, resume, stop, rollback 3 or
+                              invite ann; the rounds whose models are kept are 0 and 3
 link down                     nobody can be heard any more
 link up                       who is there will be heard
 offer                         what the offer board says now, should the broker have lost it
@@ -38,15 +40,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from coordinator import rounds
 from coordinator.concurrency import Places
+from coordinator.orders import Order
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named
 from fedmqtt.effects import Note, Publish, WakeAt
-from fedmqtt.messages import EVERYBODY, WIRE_VERSION, ModelRef, Offer, Presence, Receipt, TimeLeft
+from fedmqtt.messages import (
+    EVERYBODY,
+    WIRE_VERSION,
+    ModelRef,
+    Offer,
+    OrderKind,
+    Presence,
+    Receipt,
+    TimeLeft,
+)
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
 from tests.coordinator.remembered import Remembered
 from tests.scripts import run, stories
@@ -149,6 +162,9 @@ class Table:
                 return rounds.Barred(at, ClientId(client), " ".join(why))
             case ["unbar", client]:
                 return rounds.Unbarred(at, ClientId(client))
+            case ["order", token, what, *whom]:
+                kept = tuple(RoundId(int(one)) for one in options.get("models", "0").split(","))
+                return rounds.OrderCame(at, order(token, what, *whom), kept)
             case ["link", "down"]:
                 return rounds.LinkDown(at)
             case ["link", "up"]:
@@ -178,6 +194,7 @@ class Table:
             self.remembered.perform(effect, self.state, self.roster)
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
+        self.remembered.write_orders(event, self.state)
         told = [line for effect in effects for line in tell(effect)]
         return told if self.slow_disk else told + self._keep_up()
 
@@ -295,6 +312,12 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"shut {number} with {names(clients)}"]
         case rounds.Close():
             return [close(effect)]
+        case rounds.Answer(obeyed, is_new):
+            told = "" if obeyed.done else "not done: "
+            return [f"answer {obeyed.token}{'' if is_new else ' again'}: {told}{obeyed.result}"]
+        case rounds.GoBack(number, dropped):
+            late = ", ".join(f"{one.client} {one.round}" for one in dropped)
+            return [f"go back to {number}{f', without {late}' if late else ''}"]
         case rounds.Finish():
             return ["finish"]
         case WakeAt(at):
@@ -303,6 +326,19 @@ def tell(effect: rounds.Effect) -> list[str]:
             return []
         case _:
             raise AssertionError(effect)
+
+
+def order(token: str, what: str, *whom: str) -> Order:
+    """An operator's, with the rest of the words."""
+    kind = msgspec.convert(what, OrderKind)
+    made = Order(token=token, operator="carol", at="noon", what=kind)
+    match kind, whom:
+        case "rollback", [number]:
+            return replace(made, round=RoundId(int(number)))
+        case "invite", [client]:
+            return replace(made, client=ClientId(client))
+        case _:
+            return made
 
 
 def tell_offer(offer: Offer) -> str:

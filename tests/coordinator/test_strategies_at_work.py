@@ -29,6 +29,7 @@ from tests.coordinator.test_restart import (
 pytestmark = pytest.mark.broker
 
 PAUSE = ["--set", "rounds.pause_s=1000"]
+NEWEST_ALONE = ["--set", "checkpoint.keep=0"]
 MOMENTS = ["fedadam", "centered_clipping", "qfedavg"]
 START = np.linspace(-1, 1, SIZE, dtype=np.float32)
 
@@ -38,7 +39,7 @@ def test_killed_between_rounds_and_within_one_it_ends_with_the_same_bits(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, strategy: str
 ) -> None:
     url = mosquitto_broker.url
-    words = ["--set", f"aggregation={strategy}", "--set", "rounds.count=3"]
+    words = ["--set", f"aggregation={strategy}", "--set", "rounds.count=3", *NEWEST_ALONE]
     (tmp_path / "killed").mkdir()
     federation = Federation(url, federation_name, tmp_path / "killed")
     with Room(url, federation_name) as room:
@@ -150,7 +151,7 @@ def test_another_strategy_begins_without_what_the_first_remembered(
             say_all(guests, guests[0].offered(1), dict.fromkeys(CHANGES, 5.0))
             room.page("model", lambda page: page.trained_rounds == 1)
             kill(room, program)
-        with federation.coordinating("--set", "aggregation=fedavg") as program:
+        with federation.coordinating("--set", "aggregation=fedavg", *NEWEST_ALONE) as program:
             say_all(guests, guests[0].offered(2), dict.fromkeys(CHANGES, 1.0))
             room.wait(lambda: program.process.poll() is not None)
             assert program.wait() == 0

@@ -20,6 +20,7 @@ from fedmqtt.messages import (
     Announce,
     Answered,
     AnyMessage,
+    Ask,
     Chunk,
     Claim,
     Decline,
@@ -35,6 +36,8 @@ from fedmqtt.messages import (
     Offer,
     Open,
     Opened,
+    Order,
+    OrderAnswer,
     Presence,
     Receipt,
     RoundKey,
@@ -209,6 +212,23 @@ EXAMPLES: dict[str, AnyMessage] = {
     "seat": Seat(epoch=3, token="t1", taken=True, run=RUN, where="server:4711", reply_to="t2"),
     "seat_will": Seat(epoch=3, token="t1", taken=False),
     "claim": Claim(token="t2"),
+    "ask": Ask(token="0123456789abcdef"),
+    "order_rollback": Order(
+        token="00112233445566778899aabbccddeeff",
+        word="ffeeddccbbaa99887766554433221100",
+        what="rollback",
+        round=ONE,
+    ),
+    "order_invite": Order(
+        token="00112233445566778899aabbccddeeff",
+        word="ffeeddccbbaa99887766554433221100",
+        what="invite",
+        client=ANN,
+    ),
+    "order_answer": OrderAnswer(
+        reply_to="00112233445566778899aabbccddeeff", done=True, said="nothing was paused"
+    ),
+    "order_word": OrderAnswer(reply_to="0123456789abcdef", word="ffeeddccbbaa99887766554433221100"),
 }
 
 Read = Callable[[bytes], AnyMessage]
@@ -218,6 +238,8 @@ READERS: list[Read] = [
     messages.read_from_client,
     messages.read_to_client,
     messages.read_among_coordinators,
+    messages.read_from_operator,
+    messages.read_order_answer,
 ]
 
 
@@ -231,6 +253,10 @@ def reader(message: AnyMessage) -> Read:
             return messages.read_to_client
         case Seat() | Claim():
             return messages.read_among_coordinators
+        case Ask() | Order():
+            return messages.read_from_operator
+        case OrderAnswer():
+            return messages.read_order_answer
         case _:
             return messages.read_from_client
 

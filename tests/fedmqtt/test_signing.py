@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 from fedmqtt import envelope, messages, signing
 from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.messages import Chunk, Decline, WireError
-from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
+from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal, OperatorSeal
 from fedmqtt.topics import (
     ANNOUNCE,
     CHANNELS,
@@ -24,6 +24,8 @@ from fedmqtt.topics import (
     Inbox,
     ModelChunk,
     OfferBoard,
+    OrderOf,
+    OrderReply,
     PresenceOf,
     RoundId,
     RunId,
@@ -33,7 +35,7 @@ from fedmqtt.topics import (
     UpdatePart,
 )
 
-ANN, BOB = ClientId("ann"), ClientId("bob")
+ANN, BOB, CAROL = ClientId("ann"), ClientId("bob"), ClientId("carol")
 ONE, TWO = RoundId(1), RoundId(2)
 SAID = messages.encode(Decline(run=RunId("r"), round=ONE, reason="on battery"))
 
@@ -56,6 +58,11 @@ class Federation:
         own = own or signing.new_key()
         given = signing.ticket(self.key, self.name, name, signing.public_key(own))
         return DeviceSeal(own, given, signing.public_key(self.key))
+
+    def operator(self, name: ClientId, own: str = "") -> OperatorSeal:
+        own = own or signing.new_key()
+        given = signing.operator_ticket(self.key, self.name, name, signing.public_key(own))
+        return OperatorSeal(own, given, signing.public_key(self.key))
 
 
 DEMO = Federation()
@@ -224,6 +231,8 @@ def test_the_table_of_topics_decides_what_a_device_wants_signed() -> None:
         CoordinatorSeat(),
         SeatClaim(),
         StatusPage("round"),
+        OrderOf(CAROL),
+        OrderReply(CAROL),
     ]
     assert {type(one) for one in places} == CHANNELS.keys()
     device = DEMO.device(ANN)
@@ -241,6 +250,73 @@ def test_a_device_is_no_coordinator_and_a_coordinator_no_device() -> None:
     offer = DEMO.coordinator().sealed(OfferBoard(), DEMO.topics.offer, SAID)
     with pytest.raises(BadSignature, match="not signed by its device"):
         DEMO.coordinator().opened(_answer(), DEMO.topics.path(_answer()), offer)
+
+
+ORDER = OrderOf(CAROL)
+
+
+def test_an_operators_order_is_good_in_one_place() -> None:
+    topic = DEMO.topics.path(ORDER)
+    sealed = DEMO.operator(CAROL).sealed(ORDER, topic, SAID)
+    assert DEMO.coordinator().opened(ORDER, topic, sealed) == SAID
+    elsewhere = OrderOf(BOB)
+    with pytest.raises(BadSignature, match="by which bob may give no orders"):
+        DEMO.coordinator().opened(elsewhere, DEMO.topics.path(elsewhere), sealed)
+    other = Federation("other", DEMO.key)
+    with pytest.raises(BadSignature, match="by which carol may give no orders"):
+        other.coordinator().opened(ORDER, other.topics.path(ORDER), sealed)
+    # Of the same operator, to another topic of its own: there is none, but for what comes.
+    with pytest.raises(BadSignature, match="not what its operator signed"):
+        DEMO.coordinator().opened(ORDER, topic + "x", sealed)
+    for place in range(len(sealed)):
+        altered = bytearray(sealed)
+        altered[place] ^= 1
+        with pytest.raises(BadSignature):
+            DEMO.coordinator().opened(ORDER, topic, bytes(altered))
+        with pytest.raises(BadSignature):
+            DEMO.coordinator().opened(ORDER, topic, sealed[:place])
+
+
+def test_a_devices_key_gives_no_orders_and_an_operators_no_answers() -> None:
+    own, topic = signing.new_key(), DEMO.topics.path(ORDER)
+    of_device = signing.ticket(DEMO.key, "demo", CAROL, signing.public_key(own))
+    federation = signing.public_key(DEMO.key)
+    pretender = OperatorSeal(own, of_device, federation)
+    with pytest.raises(BadSignature, match="may give no orders"):
+        DEMO.coordinator().opened(ORDER, topic, pretender.sealed(ORDER, topic, SAID))
+    with pytest.raises(BadSignature, match="not signed by an operator"):
+        DEMO.coordinator().opened(ORDER, topic, DEMO.device(CAROL).sealed(ORDER, topic, SAID))
+    with pytest.raises(BadSignature, match="not signed by an operator"):
+        DEMO.coordinator().opened(ORDER, topic, DEMO.coordinator().sealed(ORDER, topic, SAID))
+
+    of_operator = signing.operator_ticket(DEMO.key, "demo", ANN, signing.public_key(own))
+    device = DeviceSeal(own, of_operator, federation)
+    answer = _answer()
+    with pytest.raises(BadSignature, match="did not give to ann"):
+        sealed = device.sealed(answer, DEMO.topics.path(answer), SAID)
+        DEMO.coordinator().opened(answer, DEMO.topics.path(answer), sealed)
+    assert not signing.fits(own, of_operator, federation, "demo", ANN)
+    assert signing.fits_operator(own, of_operator, federation, "demo", ANN)
+
+
+def test_an_operator_believes_the_federation_alone() -> None:
+    reply, operator = OrderReply(CAROL), DEMO.operator(CAROL)
+    topic = DEMO.topics.path(reply)
+    assert operator.opened(reply, topic, DEMO.coordinator().sealed(reply, topic, SAID)) == SAID
+    other = Federation("demo", signing.new_key()).coordinator()
+    for payload in (SAID, other.sealed(reply, topic, SAID)):
+        with pytest.raises(BadSignature):
+            operator.opened(reply, topic, payload)
+
+
+def test_a_revoked_operator_gives_no_orders() -> None:
+    own, topic = signing.new_key(), DEMO.topics.path(ORDER)
+    sealed = DEMO.operator(CAROL, own).sealed(ORDER, topic, SAID)
+    coordinator = CoordinatorSeal("demo", DEMO.key, lambda key: key == signing.public_key(own))
+    with pytest.raises(BadSignature, match="revoked"):
+        coordinator.opened(ORDER, topic, sealed)
+    with pytest.raises(BadSignature, match="no key here"):
+        NO_KEYS.opened(ORDER, topic, sealed)
 
 
 def _sealed_answer() -> bytes:

@@ -11,6 +11,7 @@ from coordinator import recovery
 from coordinator.history import Record
 from coordinator.known import Knowledge, Report
 from coordinator.ledger import Beginning, Carried, Checkpoint, Kept, Ledger, Opening, Refusals
+from coordinator.orders import Control
 from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -60,6 +61,10 @@ class DiskAndLedger(Disk):
         newest = _checkpoint(model)
         self.ledger.close_round(_record(close), close.held, carried, newest, close.learned)
 
+    def order(self, control: Control) -> None:
+        super().order(control)
+        self.ledger.order(control)
+
     def finish(self) -> None:
         super().finish()
         self.ledger.finish()
@@ -75,8 +80,9 @@ class DiskAndLedger(Disk):
         unused = [one.named for one in kept]
         reports = {(one.named.client, one.named.round): one.report for one in kept if one.report}
         assert self.knowledge() == Knowledge(ledger.known(), reports)
+        open_round, control = ledger.open_round_now(), ledger.control()
         assert recovered == recovery.state(
-            at, rules, ledger.carried(), settled, ledger.open_round_now(), unused, reports
+            at, rules, ledger.carried(), settled, open_round, unused, reports, control=control
         )
         assert (self.epoch, self.is_finished) == (ledger.epoch(), ledger.is_finished())
         assert self.model == ledger.checkpoint().digest

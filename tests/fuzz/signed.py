@@ -14,8 +14,8 @@ from edge_client.rounds_done import RoundsDone
 from fedmqtt import messages, revocations, signing
 from fedmqtt.envelope import BadSignature
 from fedmqtt.revocations import RevocationsError
-from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal
-from fedmqtt.topics import ClientId, OfferBoard, RoundId, RunId, UpdatePart
+from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal, OperatorSeal
+from fedmqtt.topics import ClientId, OfferBoard, OrderOf, RoundId, RunId, UpdatePart
 from tests.fedmqtt.test_messages import EXAMPLES, MASKING
 from tests.fedmqtt.test_topics import HOME
 from tests.fuzz.decoder import Decoder, MadeNothing
@@ -24,7 +24,10 @@ from tests.offers import RUN, offer
 
 OF_ANN = UpdatePart(0, ClientId("ann"), RoundId(1), "0")
 OFFER = OfferBoard()
-_UPDATE, _OFFER = (messages.encode(EXAMPLES[name]) for name in ("update", "offer"))
+OF_CAROL = OrderOf(ClientId("carol"))
+_UPDATE, _OFFER, _ORDER = (
+    messages.encode(EXAMPLES[name]) for name in ("update", "offer", "order_rollback")
+)
 
 # Made once, with a signature that anybody may make: these keys are nobody's.
 _FEDERATION = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
@@ -52,6 +55,17 @@ def _from_device(data: bytes) -> None:
 def _from_coordinator(data: bytes) -> None:
     opened = _device().opened(OFFER, HOME.path(OFFER), data)
     assert opened == _OFFER or opened == data == b""
+
+
+@functools.cache
+def _operator() -> OperatorSeal:
+    public = signing.public_key(_DEVICE)
+    ticket = signing.operator_ticket(_FEDERATION, "home", "carol", public)
+    return OperatorSeal(_DEVICE, ticket, signing.public_key(_FEDERATION))
+
+
+def _from_operator(data: bytes) -> None:
+    assert _coordinator().opened(OF_CAROL, HOME.path(OF_CAROL), data) == _ORDER
 
 
 def _signed_updates() -> list[bytes]:
@@ -151,6 +165,12 @@ DECODERS = [
         "signed_by_coordinator",
         _from_coordinator,
         lambda: [_coordinator().sealed(OFFER, HOME.path(OFFER), _OFFER)],
+        (BadSignature,),
+    ),
+    Decoder(
+        "signed_by_operator",
+        _from_operator,
+        lambda: [_operator().sealed(OF_CAROL, HOME.path(OF_CAROL), _ORDER)],
         (BadSignature,),
     ),
     Decoder("key", _key, lambda: [_FEDERATION.encode(), _DEVICE.encode()], (BadKey,)),

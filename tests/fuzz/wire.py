@@ -73,7 +73,16 @@ def _topic(data: bytes) -> None:
 
 def _topics() -> list[bytes]:
     digest, ends = "a" * 64, ("7/announce", "7/0", "0/4294967295")
-    named = ["offer", f"model/{digest}/0", "inbox/ann", "presence/ann", "seat", "claim"]
+    named = [
+        "order/carol",
+        "order-reply/carol",
+        "offer",
+        f"model/{digest}/0",
+        "inbox/ann",
+        "presence/ann",
+        "seat",
+        "claim",
+    ]
     named += [f"update/3/pi-3.b_2/{end}" for end in ends] + ["status/round", "status/clients/pi-3"]
     return [f"fed/v1/home/{end}".encode() for end in named]
 
@@ -136,6 +145,8 @@ _READERS: dict[str, _Read] = {
     "from_client": messages.read_from_client,
     "to_client": messages.read_to_client,
     "among_coordinators": messages.read_among_coordinators,
+    "from_operator": messages.read_from_operator,
+    "order_answer": messages.read_order_answer,
 }
 
 DECODERS = [

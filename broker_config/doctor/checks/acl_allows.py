@@ -6,7 +6,7 @@ from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, ok
 from fedmqtt.envelope import NO_KEYS
 from fedmqtt.mqtt_probe import Probe
-from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, PresenceOf
+from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, OrderOf, PresenceOf
 
 NEEDS = ("qos",)
 SHOWS_DOTS = True
@@ -41,6 +41,8 @@ def _untried(case: Case) -> set[type[Address]]:
         if case.role == "coordinator":
             signs = [case.retained(probe, one) for one in (CoordinatorSeat(), OfferBoard())]
             return set(rights.UNIQUE) if any(signs) else set()
+        if case.role == "operator":
+            return {OrderOf}
     return set()
 
 
@@ -110,8 +112,8 @@ def _arrives(case: Case, probe: Probe, topic: str) -> bool:
 
 
 def _client(case: Case) -> str:
-    """A device has topics of its own; for others, one that there is not."""
-    return case.id if case.role == "device" else case.nonce
+    """A device has topics of its own, and so has an operator; for others, one that there is not."""
+    return case.id if case.role in ("device", "operator") else case.nonce
 
 
 def _missing(case: Case, what: Access, kinds: list[type[Address]]) -> Finding:

@@ -24,9 +24,9 @@ def check(case: Case) -> Finding:
     assert case.welcome is not None
     if not case.welcome.retains:
         return failed("the broker says that it retains nothing", _MEANS, _REMEDIES)
-    if case.role == "monitor":
+    if case.role in ("monitor", "operator"):
         return not_checked(
-            "a monitor writes nothing; the broker does not say that it retains nothing"
+            f"{case.role}s retain nothing; the broker does not say that it retains nothing"
         )
     if case.role == "device":
         return _of_device(case)

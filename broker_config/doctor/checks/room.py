@@ -25,8 +25,8 @@ _MEMORY_INFO = Path("/proc/meminfo")
 
 
 def check(case: Case) -> Finding:
-    if case.role == "monitor":
-        return not_checked("a monitor holds no model")
+    if case.role in ("monitor", "operator"):
+        return not_checked(f"{case.role}s hold no model")
     size = case.needs.model_bytes or (_offered(case) if case.welcome is not None else None)
     if size is None:
         why = "no offer says" if case.welcome is not None else "no offer was looked at to see"
