@@ -23,7 +23,7 @@ from fedmqtt.messages import Masking
 
 def fault(masking: Masking) -> str:
     """Why it promises nothing though it says so, in a sentence; empty where nothing is wrong."""
-    if masking.lists_max == masking.times_max == 1:
+    if not masking.mixes_rounds:
         return ""
     if masking.lists_max > 1 and (named := len(masking.keyholders)) > masking.tolerated + 1:
         return (

@@ -57,7 +57,7 @@ def fault(masking: Masking) -> str:
         return "with noise all answers count the same, and all their numbers have one range"
     if masking.is_measured or masking.block_norms:
         return "what clients measure, or tell of blocks, has no noise, and here all has"
-    if masking.lists_max != 1 or masking.times_max != 1:
+    if masking.mixes_rounds:
         return "with noise a key is for one list, and each answer on it counts once"
     if masking.indicator and not indicator_steps(masking):
         return "an indicator of no steps tells nothing"

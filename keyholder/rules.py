@@ -380,6 +380,11 @@ def _misshapen(asked: Open, rules: Rules) -> str:
         return "the sum of one seed is asked for twice"
     if asked.answered and sum(one.count for one in asked.answered) != len(asked.entries):
         return f"of {len(asked.entries)} entries not all are said to answer something, or more"
+    models = {(one.round, one.base) for one in asked.answered}
+    if len(models) > 1 and not masking.mixes_rounds:
+        # Were nine asked of a model at which nothing is to be learned, their sum with a tenth's
+        # answer to another one would be the tenth's.
+        return f"answers to {len(models)} models are not added up where the offer is of one"
     return noise_promise.fault(masking) or lists_promise.fault(masking)
 
 

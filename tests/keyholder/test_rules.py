@@ -458,6 +458,15 @@ REFUSED = {
         _open(answered=(Answered(RoundId(2), Digest("a" * 64), 3),)),
         "of 2 entries not all are said to answer something, or more",
     ),
+    "answers to several models": (
+        _open(
+            answered=(
+                Answered(RoundId(3), Digest("a" * 64), 1),
+                Answered(RoundId(3), Digest("b" * 64), 1),
+            )
+        ),
+        "answers to 2 models are not added up where the offer is of one",
+    ),
     "too long": (_open(body=2**28), "a sum of 268435459 values: 268435456 are the most"),
 }
 
