@@ -53,6 +53,14 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "as in any round that this device answered.",
         ),
     ] = 0
+    mixed_rounds: Annotated[
+        Literal["", "no", "yes"],
+        Meta(
+            description="Whether answers to several models may be in one sum, as in asynchronous\n"
+            "rounds: a coordinator that gives out a model of its own can read the answer to it.\n"
+            "Empty: unless this device has answered where all are to one model."
+        ),
+    ] = ""
     change_max: Annotated[
         float,
         Meta(ge=0, description="Masked changes of one number must be clipped to this; 0: to any."),
@@ -209,7 +217,11 @@ def _too_weak(masking: Masking | None, terms: Terms, told: Disclosed) -> str:
         return f"this client's answers would {how}, and {_why_not_so_weak(mode, terms, told)}"
     if masking is None:
         return ""
-    return _too_few(masking.floor, terms.asked, told) or _too_shared(masking, terms.asked, told)
+    return (
+        _too_few(masking.floor, terms.asked, told)
+        or _too_shared(masking, terms.asked, told)
+        or _too_mixed(masking, terms.asked, told)
+    )
 
 
 def _too_few(floor: int, asked: Privacy, told: Disclosed) -> str:
@@ -235,6 +247,25 @@ def _too_shared(masking: Masking, asked: Privacy, told: Disclosed) -> str:
         f"{known}, and before {told.tolerated + 1} had to; to allow it, start it with --set"
         f" privacy.tolerated_min={tolerated}"
     )
+
+
+def _too_mixed(masking: Masking, asked: Privacy, told: Disclosed) -> str:
+    if not masking.mixes_rounds or asked.mixed_rounds == "yes":
+        return ""
+    mixed = (
+        "answers to several models would be in one sum, as in asynchronous rounds, and of those a"
+        " coordinator that lies can read one"
+    )
+    if asked.mixed_rounds:
+        return f"{mixed}: this client's privacy.mixed_rounds is {asked.mixed_rounds!r}"
+    if not (told.one_model or told.lost):
+        return ""
+    why = (
+        "what it answered before is not known any more"
+        if told.lost
+        else "before this client answered where all are to one"
+    )
+    return f"{mixed}, and {why}; to allow it, start it with --set privacy.mixed_rounds=yes"
 
 
 def _too_little_noise(offer: Offer, asked: Privacy, told: Disclosed) -> str:

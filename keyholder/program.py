@@ -78,6 +78,7 @@ class Settings:
     serves: tuple[Mode, ...]
     floor: int
     tolerated: int
+    mixed_rounds: bool
     keep_s: Seconds
 
 
@@ -108,6 +109,7 @@ class Keyholder:
             serves=settings.serves,
             floor=settings.floor,
             tolerated=settings.tolerated,
+            mixed_rounds=settings.mixed_rounds,
         )
         self._state = rules.State(keys=book.keys.publics, lists=book.lists, taken=book.taken)
         self._sending = sending.State()

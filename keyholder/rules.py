@@ -53,6 +53,8 @@ class Rules:
     """Fewest clients in a sum, whatever the coordinator asks."""
     tolerated: int = 1
     """Of several keyholders, so many at least must learn nothing."""
+    mixed_rounds: bool = False
+    """Whether it opens sums of answers to several models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +375,12 @@ def _misshapen(asked: Open, rules: Rules) -> str:
             f"{tolerated + 1} keyholders together could open an answer, and {rules.name} opens sums"
             f" where that takes {rules.tolerated + 1}; if fewer are right, start it with"
             f" --tolerated {tolerated}"
+        )
+    if masking.mixes_rounds and not rules.mixed_rounds:
+        return (
+            "answers to several models may be in one sum, as in asynchronous rounds, and"
+            f" {rules.name} opens those where all are to one; if that is right, start it with"
+            " --mixed-rounds"
         )
     if stray := set(asked.seeds) - set(held(masking, rules.name)):
         return f"seed {min(stray)} is not held by {rules.name}, at place {mine[0].place}"

@@ -56,8 +56,10 @@ class MaskedFederation:
             who=who,
         )
 
-    def keyholder(self, who: str, command: str = "keyholder") -> AbstractContextManager[Program]:
-        return self._connected(command, "--floor", "3", who=who)
+    def keyholder(
+        self, who: str, command: str = "keyholder", *words: str
+    ) -> AbstractContextManager[Program]:
+        return self._connected(command, "--floor", "3", *words, who=who)
 
     @contextmanager
     def _connected(self, *words: str, who: str) -> Iterator[Program]:

@@ -108,6 +108,39 @@ def test_no_fewer_keyholders_can_open_an_answer_than_before(
         )
 
 
+@pytest.mark.parametrize("changes", [{"lists_max": 20}, {"times_max": 8}])
+def test_who_has_answered_where_all_are_to_one_model_asks_its_owner_before_it_mixes(
+    changes: dict[str, Any],
+) -> None:
+    offered = offer(masking=masking((A, B), **changes), asynchronous=True)
+
+    def said(told: Disclosed, **asked: Any) -> str:
+        return privacy.fault(offered, "train", terms(**asked), "", told)
+
+    assert not said(NOTHING)
+    # What was answered before: where it is set, it does not matter.
+    before = Disclosed(mode="keyholders", one_model=True)
+    assert said(before, at_least="keyholders", floor_min=3, tolerated_min=1) == (
+        "answers to several models would be in one sum, as in asynchronous rounds, and of those a"
+        " coordinator that lies can read one, and before this client answered where all are to one;"
+        " to allow it, start it with --set privacy.mixed_rounds=yes"
+    )
+    for told in (NOTHING, before):
+        assert not said(told, mixed_rounds="yes")
+        assert said(told, mixed_rounds="no").endswith("privacy.mixed_rounds is 'no'")
+    lost = Disclosed(lost=True)
+    sets: dict[str, Any] = {"at_least": "keyholders", "floor_min": 3, "tolerated_min": 1}
+    assert "is not known any more" in said(lost, **sets)
+    assert not said(lost, mixed_rounds="yes", **sets)
+
+
+def test_where_all_are_to_one_model_nothing_is_asked_of_that() -> None:
+    for told in (NOTHING, Disclosed(one_model=True)):
+        assert not privacy.fault(
+            offer(masking=masking()), "train", terms(mixed_rounds="no"), "", told
+        )
+
+
 def test_what_is_asked_is_what_is_signed() -> None:
     """Else nine of ten could be asked for changes of nothing."""
     asked = offer(masking=masking())

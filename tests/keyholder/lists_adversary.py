@@ -45,7 +45,7 @@ class Honest:
         self._folder, self._step = folder / self.name, step
         self._folder.mkdir()
         self._state = State(keys={number: pair[1] for number, pair in self.pairs.items()})
-        self._rules = Rules(name=self.name, serves=("keyholders", "trusted"))
+        self._rules = Rules(name=self.name, serves=("keyholders", "trusted"), mixed_rounds=True)
         self._shares: list[sums.Share] = []
         self.said: rules.Effect | None = None
         """To the coordinator, last."""

@@ -1,5 +1,5 @@
-"""A coordinator that gives some clients a model at which nothing is to be learned: their answers are
-known before they come, so that a sum with them hides nobody.
+"""A coordinator that gives some clients a model at which nothing is to be learned: their answers
+are known before they come, so that a sum with them hides nobody.
 
 Nothing can be read of fewer answers to the other model than the floor, where the offer is of one
 model. Where it is of several (`Masking.mixes_rounds`), it can: see docs/masked-rounds.md.

@@ -34,7 +34,7 @@ from keyholder.rules import (
     step,
 )
 
-RULES = Rules(name=ClientId("kh-a"), serves=("keyholders",))
+RULES = Rules(name=ClientId("kh-a"), serves=("keyholders",), mixed_rounds=True)
 PUBLIC = b"p" * 32
 DIGESTS = (b"1" * 32, b"2" * 32)
 
@@ -484,6 +484,18 @@ def test_a_keyholder_may_ask_for_more_clients_than_the_round() -> None:
         " floor; if fewer are right, start it with --floor"
     )
     assert len(_run(Asked(_open(["ann", "bob", "cat"])), rules_=strict)) == 1
+
+
+def test_sums_of_answers_to_several_models_are_opened_by_who_was_told_to() -> None:
+    one_model = Rules(name=ClientId("kh-a"), serves=("keyholders",))
+    for how in (_masking(lists_max=2), _masking(times_max=8)):
+        mixed = _open(["ann", "bob"], masking=how)
+        assert _run(Asked(mixed)) == [Check(mixed, 7)]
+        assert _reason(_run(Asked(mixed), rules_=one_model)) == (
+            "answers to several models may be in one sum, as in asynchronous rounds, and kh-a opens"
+            " those where all are to one; if that is right, start it with --mixed-rounds"
+        )
+    assert _run(Asked(_open()), rules_=one_model) == [Check(_open(), 7)]
 
 
 def test_one_that_is_trusted_alone_holds_the_only_seed() -> None:
