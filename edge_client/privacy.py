@@ -316,6 +316,9 @@ def _cannot_be_masked(offer: Offer, terms: Terms) -> str:
         return ""
     if offer.method.is_chained or offer.method.interval_max:
         return "answers are masked, and this round asks what goes by a device's earlier ones"
+    if offer.method.partial:
+        # How much is done then goes by when a round closes, which is told to each, and not signed.
+        return "answers are masked, and this round asks for what is done when time is up"
     if masking.work != offered_work.digest(offer):
         return (
             "the round asks something else of this client than what is signed with its answer: of"

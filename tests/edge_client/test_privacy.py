@@ -365,6 +365,14 @@ def test_what_goes_by_earlier_answers_is_not_masked(method: Method) -> None:
     assert _fault(None, terms(at_least="plain"), method=method) == ""
 
 
+@pytest.mark.parametrize("closes_in_s", [1.2, 1e5])
+def test_what_goes_by_the_time_that_a_device_is_given_is_not_masked(closes_in_s: float) -> None:
+    """It is told to each, and is in no digest: nine of ten could be given none."""
+    asked: dict[str, Any] = {"method": Method(partial=True), "closes_in_s": closes_in_s}
+    assert "for what is done when time is up" in _fault(masking(), terms(), **asked)
+    assert _fault(None, terms(at_least="plain"), **asked) == ""
+
+
 def test_who_wants_masks_tells_nothing_of_this_device_alone() -> None:
     open_ = terms(at_least="plain")
     every: tuple[Purpose, ...] = ("train", "evaluate", "describe")
