@@ -76,6 +76,8 @@ class State:
     work: Work | None = None
     fit: bytes = b""
     """Digest of the list whose clients' seeds are in memory: it was looked at last, and is fit."""
+    fit_key: int = 0
+    """By number: to which those are sealed."""
     waiting: Open | None = None
     """The newest list that came meanwhile."""
 
@@ -209,6 +211,9 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]
     match event:
         case KeysChanged(keys):
             taken = {number: one for number, one in state.taken.items() if number in keys}
+            if state.fit_key not in keys:
+                # The program forgets what was sealed to it, too.
+                state = replace(state, fit=b"", fit_key=0)
             return replace(state, keys=keys, taken=taken), []
         case Asked(asked):
             return _consider(state, asked, rules)
@@ -234,7 +239,8 @@ def _list_of(event: OfWork) -> bytes:
 def _go_on(state: State, work: Work, event: OfWork, rules: Rules) -> tuple[State, list[Effect]]:
     match event:
         case Checked(why_not="") if work.open.looks:
-            return _next(replace(state, fit=work.open.digest), [Fit(work.open)], rules)
+            state = replace(state, fit=work.open.digest, fit_key=work.number)
+            return _next(state, [Fit(work.open)], rules)
         case Checked(why_not=""):
             return _begin(state, work, rules)
         case Checked(_, why_not, unfit):

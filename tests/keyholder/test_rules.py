@@ -268,6 +268,19 @@ def test_what_is_said_of_a_list_that_is_not_in_work_changes_nothing() -> None:
         assert _run(event) == []
 
 
+def test_a_list_that_was_looked_at_is_as_if_it_had_not_been_once_its_key_is_gone() -> None:
+    looks = _open(looks=True)
+    state = State(keys={7: PUBLIC, 8: PUBLIC})
+    for event in (Asked(looks), Checked(looks.digest)):
+        state, _ = step(state, event, RULES)
+    assert (state.fit, state.fit_key) == (looks.digest, 7)
+    # Others may go.
+    state, _ = step(state, KeysChanged({7: PUBLIC}), RULES)
+    assert state.fit
+    state, _ = step(state, KeysChanged({8: PUBLIC}), RULES)
+    assert (state.fit, state.fit_key) == (b"", 0)
+
+
 SEVERAL = _masking(lists_max=2, times_max=8)
 
 
