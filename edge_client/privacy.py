@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from edge_client import disclosed
 from edge_client.disclosed import LEVELS, NOTHING, Disclosed, Level
-from fedmqtt import lists_promise, noise_promise, offered_work
+from fedmqtt import masks_promise, offered_work
 from fedmqtt.messages import KEYHOLDERS_MAX, Keyholder, Masking, Offer, Purpose
 from fedmqtt.privacy import gaussian
 from fedmqtt.topics import ClientId
@@ -326,30 +326,7 @@ def _cannot_be_masked(offer: Offer, terms: Terms) -> str:
         )
     if terms.lacking:
         return f"answers are masked, which needs {terms.lacking}"
-    return (
-        noise_promise.fault(masking)
-        or _misplaced(masking)
-        or lists_promise.fault(masking)
-        or _unknown(masking.keyholders, terms)
-    )
-
-
-def _misplaced(masking: Masking) -> str:
-    """Whether the masks would open as their mode promises."""
-    given, tolerated, places = masking.keyholders, masking.tolerated, masking.places
-    if masking.mode == "trusted":
-        fits = (places, tolerated, len(given)) == (1, 0, 1)
-    else:
-        # Of so many, two sets that open a sum have one in common: it opens one list alone.
-        fits = 1 <= tolerated < min(places, len(given)) and len(given) < 2 * (tolerated + 1)
-    taken = {holder.place for holder in given}
-    if not fits or len(taken) < len(given) or max(taken) >= places:
-        return (
-            f"masks for {places} keyholders, {tolerated} of which may leak, would be given to those"
-            f" in places {', '.join(str(holder.place) for holder in given)}: that is not"
-            f" {masking.mode!r}"
-        )
-    return ""
+    return masks_promise.fault(masking) or _unknown(masking.keyholders, terms)
 
 
 def _unknown(given: Sequence[Keyholder], terms: Terms) -> str:

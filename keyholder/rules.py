@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from fedmqtt import lists_promise, noise_promise
+from fedmqtt import masks_promise
 from fedmqtt.masking import seeds as seeds_of
 from fedmqtt.messages import UNFIT_MAX, Masking, Open
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -364,18 +364,9 @@ def _misshapen(asked: Open, rules: Rules) -> str:
         return f"{rules.name} is named {len(mine)} times as a keyholder, and not once"
     if masking.mode not in rules.serves:
         return f"{rules.name} opens sums in mode {' and '.join(rules.serves)}, not {masking.mode}"
-    places, tolerated = masking.places, masking.tolerated
-    fits = places == 1 if masking.mode == "trusted" else 1 <= tolerated < places
-    if not fits or (masking.mode == "trusted" and tolerated) or mine[0].place >= places:
-        return (
-            f"place {mine[0].place} of {places} keyholders, {tolerated} of whom may know one"
-            f" another's seeds, is none in mode {masking.mode}"
-        )
-    if 2 * (tolerated + 1) <= len(masking.keyholders) and masking.mode == "keyholders":
-        return (
-            f"{len(masking.keyholders)} keyholders, any {tolerated + 1} of whom open a sum: two"
-            " halves of them could be shown two lists"
-        )
+    if fault := masks_promise.fault(masking):
+        return fault
+    tolerated = masking.tolerated
     if masking.mode == "keyholders" and tolerated < rules.tolerated:
         return (
             f"{tolerated + 1} keyholders together could open an answer, and {rules.name} opens sums"
@@ -399,7 +390,7 @@ def _misshapen(asked: Open, rules: Rules) -> str:
         # Were nine asked of a model at which nothing is to be learned, their sum with a tenth's
         # answer to another one would be the tenth's.
         return f"answers to {len(models)} models are not added up where the offer is of one"
-    return noise_promise.fault(masking) or lists_promise.fault(masking)
+    return ""
 
 
 def _used(state: State, number: int, asked: Open) -> str:

@@ -324,11 +324,6 @@ def test_a_round_key_of_another_federation_is_not_used() -> None:
         masking(tolerated=3),
         masking((A,)),
         masking(tolerated=2, names=(A, B)),
-        # Two halves could open two sums.
-        masking(
-            places=4,
-            keyholders=tuple(keyholder(name, place) for place, name in enumerate((A, B, C, A))),
-        ),
         # In one place are the seeds that another lacks.
         masking(keyholders=(keyholder(A, 0), keyholder(B, 0))),
         masking(keyholders=(keyholder(A, 0), keyholder(B, 3))),
@@ -343,6 +338,12 @@ def test_masks_that_do_not_open_as_their_mode_promises_are_given_to_nobody(
 ) -> None:
     told = _fault(masked, terms())
     assert told.startswith("masks for ") and told.endswith(f"that is not {masked.mode!r}")
+
+
+def test_two_halves_that_could_be_shown_two_lists_are_given_no_masks() -> None:
+    four = tuple(keyholder(name, place) for place, name in enumerate((A, B, C, A)))
+    told = _fault(masking(places=4, keyholders=four), terms())
+    assert "4 keyholders, any 2 of whom open a sum: two halves" in told
 
 
 def test_masks_for_several_lists_are_given_to_as_many_as_open_a_sum_and_no_more() -> None:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fedmqtt import noise_promise
-from fedmqtt.masking import client
+from fedmqtt import masks_promise, noise_promise
 from fedmqtt.privacy import clipping, gaussian, noise
 from tests.fedmqtt.masking import cohort
 
@@ -81,7 +80,7 @@ def test_as_much_is_drawn_as_is_promised_at_most() -> None:
     ],
 )
 def test_no_client_masks_for_a_promise_that_is_none(changes: dict[str, Any], why: str) -> None:
-    assert not noise_promise.fault(_noised()) and not client.fault(_noised())
+    assert not noise_promise.fault(_noised()) and not masks_promise.fault(_noised())
     wrong = structs.replace(_noised(), **changes)
     assert why in noise_promise.fault(wrong)
-    assert client.fault(wrong) == noise_promise.fault(wrong)
+    assert masks_promise.fault(wrong) == noise_promise.fault(wrong)

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 
 from coordinator import masked_figures
-from fedmqtt import envelope, messages, signing, unreadable
-from fedmqtt.masking import attested, client, listing, packing, sealing, values
+from fedmqtt import envelope, masks_promise, messages, signing, unreadable
+from fedmqtt.masking import attested, listing, packing, sealing, values
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.listing import Joining, NotAList
 from fedmqtt.masking.measured import SAMPLES_MAX, VALUE_MAX, MeasuredSum
@@ -50,7 +50,7 @@ MASKINGS = (
 _MEASURES = Measures(
     sample_count=9, metrics={"loss": 0.5}, confusion=((1, 0, 2), (0, 3, 0), (1, 1, 1))
 )
-assert client.fault(_PLAIN) == ""
+assert masks_promise.fault(_PLAIN) == ""
 
 
 def _payload(data: bytes) -> None:

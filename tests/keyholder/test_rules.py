@@ -404,6 +404,7 @@ def test_enough_clients_are_in_a_sum_each_number_of_times() -> None:
 
 
 A, B = _masking().keyholders
+C = Keyholder(ClientId("kh-c"), 2, _key(1, b"c" * 32))
 
 REFUSED = {
     "too few for the offer": (_open(["ann"]), "a sum of 1 clients: 2 are the fewest"),
@@ -447,20 +448,16 @@ REFUSED = {
         _open(masking=_masking(mode="trusted", places=1, tolerated=0, keyholders=(A,)), seeds=(0,)),
         "kh-a opens sums in mode keyholders, not trusted",
     ),
-    "nobody tolerated": (_open(masking=_masking(tolerated=0)), "is none in mode keyholders"),
-    "all tolerated": (_open(masking=_masking(tolerated=3)), "is none in mode keyholders"),
+    "nobody tolerated": (_open(masking=_masking(tolerated=0)), "that is not 'keyholders'"),
+    "all tolerated": (_open(masking=_masking(tolerated=3)), "that is not 'keyholders'"),
     "a place that is not there": (
         _open(masking=_masking(keyholders=(structs.replace(A, place=3), B))),
-        "place 3 of 3 keyholders",
+        "in places 3, 1: that is not 'keyholders'",
     ),
     "a seed that it lacks": (_open(seeds=(1, 0)), "seed 0 is not held by kh-a, at place 0"),
     "a seed twice": (_open(seeds=(1, 1)), "one seed is asked for twice"),
     "more keyholders than open a sum": (
-        _open(
-            masking=_masking(
-                lists_max=2, keyholders=(A, B, structs.replace(B, name=ClientId("kh-c"), place=2))
-            )
-        ),
+        _open(masking=_masking(lists_max=2, keyholders=(A, B, C))),
         "2 lists may be opened with one key of each of 3 keyholders, and 2 open a sum",
     ),
     "measured of several models": (
