@@ -59,7 +59,7 @@ _SMALL: dict[str, Any] = {"value_bits": 4, "change_max": 0.04, "rotate": True, "
 SCHEMES = {
     "trusted": (1, 0, _EXACT),
     "keyholders": (3, 1, _EXACT),
-    "four keyholders": (4, 1, _EXACT),
+    "four keyholders": (4, 2, _EXACT),
     "keyholders, 4 bits of a rotated quarter": (3, 1, _SMALL),
     "keyholders, 12 bits": (3, 1, _COARSE),
     "committee, 12 bits": (3, 1, _COARSE),

@@ -149,9 +149,11 @@ def _check_fineness(config: FederationConfig, made: Noised) -> None:
     plan = made.plan
     numbers = plan.grid.numbers * plan.participations_max
     slack = noise.grid_slack(plan.grid.deviation, numbers)
-    if slack <= (allowed := SLACK_SHARE * max(plan.epsilon_max, _EPSILON_SMALL)):
+    allowed = SLACK_SHARE * max(plan.epsilon_max, _EPSILON_SMALL)
+    # Devices and keyholders take none that is coarser than that, whatever it adds.
+    finer = max(math.sqrt(slack / allowed), noise_promise.DEVIATION_MIN / plan.grid.deviation)
+    if finer <= 1:
         return
-    finer = math.sqrt(slack / allowed)
     chosen = config.privacy
     raise SettingsError(
         f"noise of {plan.grid.deviation} steps on {plan.grid.numbers} numbers is too coarse for"

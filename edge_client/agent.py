@@ -442,18 +442,19 @@ class Agent:
             case session.Stop():
                 self._stop_job(effect.round)
             case session.Send(answer, lane):
-                self._keep_told()
                 address = UpdatePart(lane, self._client, answer.round, "0")
                 # Over a slow link it is still going when its timer runs out.
                 if not self.link.is_on_its_way(address):
                     with self._disk_trouble_told(answer):
+                        self._make_it_count(answer)
                         self.link.publish(address, self._outbox.read(answer))
             case session.SendChunks():
                 # It names what is missing by now, and takes an earlier one's place: at once, since
                 # streams go one after the other.
-                self._keep_told()
-                self._sending[effect.answer.digest] = effect
-                self.link.stream(self._parts(effect))
+                with self._disk_trouble_told(effect.answer):
+                    self._make_it_count(effect.answer)
+                    self._sending[effect.answer.digest] = effect
+                    self.link.stream(self._parts(effect))
             case session.Forget(answer, accepted, counted):
                 self._let_go(answer)
                 with self._disk_trouble_told(answer):
@@ -530,8 +531,19 @@ class Agent:
         if kept := self._state.known_model:
             self._known_models.keep(self._config.federation, self._rules.task, kept)
 
+    def _make_it_count(self, answer: Answer) -> None:
+        """Before this answer is let go: whatever happens, it counts from then on. Raises AnswerLost
+        and OSError, and it must not be sent."""
+        try:
+            self._disclosed.keep(self._state.told)
+        except OSError as bad:
+            # A disk may be so full that nothing but this answer's receipt makes room. What was
+            # begun is on it, and an answer that is found beside that counts at the next start.
+            self._log.error("%s: %s", bad.filename, bad.strerror)
+            self._outbox.settle(answer)
+
     def _keep_told(self) -> None:
-        """What was begun is on the disk, and so is its answer: it counts again at a start."""
+        """Else it is tried again before an answer is let go."""
         try:
             self._disclosed.keep(self._state.told)
         except OSError as bad:

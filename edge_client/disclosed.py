@@ -46,6 +46,8 @@ class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mode: Level
     floor: Annotated[int, Meta(ge=0, le=2**20)] = 0
     tolerated: Annotated[int, Meta(ge=0, lt=256)] = 0
+    one_model: bool = False
+    """It is added to answers to the same model alone."""
     cost: Annotated[float, Meta(ge=0)] = 0.0
     """1 / noise^2; 0 where there is no noise."""
 
@@ -59,6 +61,8 @@ class Disclosed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The largest of a sum that was answered for."""
     tolerated: Annotated[int, Meta(ge=0, lt=256)] = 0
     """Of keyholders, that together learned nothing: the most."""
+    one_model: bool = False
+    """Once at least an answer was given that is added to those to the same model alone."""
     spent: Annotated[float, Meta(ge=0)] = 0.0
     bare: bool = False
     """Something was told without noise: `spent` is not all."""
@@ -82,7 +86,7 @@ def noise_of(masking: Masking | None) -> float:
     if masking is None or not masking.norm_max or masking.is_measured:
         # Measures have no noise.
         return 0.0
-    if masking.lists_max != 1 or masking.times_max != 1 or masking.mode == "committee":
+    if masking.mixes_rounds or masking.mode == "committee":
         # It would be of another sum, or of more of it.
         return 0.0
     noise = noise_promise.multiplier(masking) / masking.weight_max
@@ -136,6 +140,7 @@ def _exchange(offer: Offer, purpose: Purpose) -> Exchange:
         mode=mode_of(masking),
         floor=0 if masking is None else masking.floor,
         tolerated=0 if masking is None else masking.tolerated,
+        one_model=masking is not None and not masking.mixes_rounds,
         cost=noise**-2 if noise else 0.0,
     )
 
@@ -160,6 +165,7 @@ def _count(told: Disclosed, exchange: Exchange) -> Disclosed:
         mode=mode,
         floor=max(told.floor, exchange.floor),
         tolerated=max(told.tolerated, exchange.tolerated),
+        one_model=told.one_model or exchange.one_model,
     )
     if not exchange.cost:
         return structs.replace(told, bare=True)

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from edge_client import disclosed
 from edge_client.disclosed import LEVELS, NOTHING, Disclosed, Level
-from fedmqtt import committee_promise, lists_promise, noise_promise, offered_work
+from fedmqtt import masks_promise, offered_work
 from fedmqtt.messages import KEYHOLDERS_MAX, Keyholder, Masking, Offer, Purpose
 from fedmqtt.privacy import gaussian
 from fedmqtt.topics import ClientId
@@ -62,6 +62,14 @@ class Privacy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "as in any round that this device answered.",
         ),
     ] = 0
+    mixed_rounds: Annotated[
+        Literal["", "no", "yes"],
+        Meta(
+            description="Whether answers to several models may be in one sum, as in asynchronous\n"
+            "rounds: a coordinator that gives out a model of its own can read the answer to it.\n"
+            "Empty: unless this device has answered where all are to one model."
+        ),
+    ] = ""
     change_max: Annotated[
         float,
         Meta(ge=0, description="Masked changes of one number must be clipped to this; 0: to any."),
@@ -228,7 +236,11 @@ def _too_weak(masking: Masking | None, terms: Terms, told: Disclosed) -> str:
             ' reviewed (privacy.aggregation = "committee"); to allow it, start it with --set'
             " 'privacy.experiments=[\"committee\"]'"
         )
-    return _too_few(masking.floor, terms.asked, told) or _too_shared(masking, terms.asked, told)
+    return (
+        _too_few(masking.floor, terms.asked, told)
+        or _too_shared(masking, terms.asked, told)
+        or _too_mixed(masking, terms.asked, told)
+    )
 
 
 def _too_few(floor: int, asked: Privacy, told: Disclosed) -> str:
@@ -254,6 +266,25 @@ def _too_shared(masking: Masking, asked: Privacy, told: Disclosed) -> str:
         f"{known}, and before {told.tolerated + 1} had to; to allow it, start it with --set"
         f" privacy.tolerated_min={tolerated}"
     )
+
+
+def _too_mixed(masking: Masking, asked: Privacy, told: Disclosed) -> str:
+    if not masking.mixes_rounds or asked.mixed_rounds == "yes":
+        return ""
+    mixed = (
+        "answers to several models would be in one sum, as in asynchronous rounds, and of those a"
+        " coordinator that lies can read one"
+    )
+    if asked.mixed_rounds:
+        return f"{mixed}: this client's privacy.mixed_rounds is {asked.mixed_rounds!r}"
+    if not (told.one_model or told.lost):
+        return ""
+    why = (
+        "what it answered before is not known any more"
+        if told.lost
+        else "before this client answered where all are to one"
+    )
+    return f"{mixed}, and {why}; to allow it, start it with --set privacy.mixed_rounds=yes"
 
 
 def _too_little_noise(offer: Offer, asked: Privacy, told: Disclosed) -> str:
@@ -304,6 +335,9 @@ def _cannot_be_masked(offer: Offer, terms: Terms) -> str:
         return ""
     if offer.method.is_chained or offer.method.interval_max:
         return "answers are masked, and this round asks what goes by a device's earlier ones"
+    if offer.method.partial:
+        # How much is done then goes by when a round closes, which is told to each, and not signed.
+        return "answers are masked, and this round asks for what is done when time is up"
     if masking.work != offered_work.digest(offer):
         return (
             "the round asks something else of this client than what is signed with its answer: of"
@@ -311,31 +345,7 @@ def _cannot_be_masked(offer: Offer, terms: Terms) -> str:
         )
     if terms.lacking:
         return f"answers are masked, which needs {terms.lacking}"
-    return (
-        noise_promise.fault(masking)
-        or _misplaced(masking)
-        or lists_promise.fault(masking)
-        or committee_promise.fault(masking)
-        or _unknown(masking.keyholders, terms)
-    )
-
-
-def _misplaced(masking: Masking) -> str:
-    """Whether the masks would open as their mode promises."""
-    given, tolerated, places = masking.keyholders, masking.tolerated, masking.places
-    if masking.mode == "trusted":
-        fits = (places, tolerated, len(given)) == (1, 0, 1)
-    else:
-        # Of so many, two sets that open a sum have one in common: it opens one list alone.
-        fits = 1 <= tolerated < min(places, len(given)) and len(given) < 2 * (tolerated + 1)
-    taken = {holder.place for holder in given}
-    if not fits or len(taken) < len(given) or max(taken) >= places:
-        return (
-            f"masks for {places} keyholders, {tolerated} of which may leak, would be given to those"
-            f" in places {', '.join(str(holder.place) for holder in given)}: that is not"
-            f" {masking.mode!r}"
-        )
-    return ""
+    return masks_promise.fault(masking) or _unknown(masking.keyholders, terms)
 
 
 def _unknown(given: Sequence[Keyholder], terms: Terms) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from edge_client import disclosed, privacy
 from edge_client.disclosed import NOTHING, Disclosed
 from edge_client.privacy import Terms
-from fedmqtt import own_presence, sortition
+from fedmqtt import offered_work, own_presence, sortition
 from fedmqtt.chunks import Ranges
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
@@ -662,10 +662,15 @@ def _renew(state: Session, event: Offered, rules: Rules) -> tuple[Session, list[
 
 def _is_hidden_otherwise(job: Job, offer: Offer) -> bool:
     """Whether what its owner asks of an offer has to be looked at once more. What is being trained
-    is so from the model and for the masks that it began with."""
+    is so from the model, as it was asked and for the masks that it began with."""
+    if offer.masking != job.offer.masking:
+        return True
+    if not isinstance(job, Fetching):
+        return False
     is_built_otherwise = offer.model.fingerprint != job.offer.model.fingerprint
-    asks_otherwise = is_built_otherwise or offer.method != job.offer.method
-    return offer.masking != job.offer.masking or (isinstance(job, Fetching) and asks_otherwise)
+    # By a digest that is right, as what an offer says of itself is what is to be looked at.
+    asks_otherwise = offered_work.digest(offer) != offered_work.digest(job.offer)
+    return is_built_otherwise or asks_otherwise
 
 
 def _owes(state: Session, offer: Offer) -> bool:
@@ -772,6 +777,9 @@ def _drop_job(state: Session) -> tuple[Session, list[Effect]]:
 def _start_work(state: Session, digest: Digest, rules: Rules) -> tuple[Session, list[Effect]]:
     match state.job:
         case Fetching(offer, purpose, closes_at) if offer.model.digest == digest:
+            if purpose == "train" and offer.masking is not None:
+                # Whatever it said since it was taken up: that is what is signed.
+                assert offer.masking.work == offered_work.digest(offer)
             if purpose == "train" and privacy.pins_model(offer, rules.terms, state.told):
                 state = replace(state, known_model=offer.model.fingerprint)
             state = replace(state, told=disclosed.begin(state.told, offer, purpose))

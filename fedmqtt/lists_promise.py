@@ -27,7 +27,7 @@ as old is offered no more."""
 
 def fault(masking: Masking) -> str:
     """Why it promises nothing though it says so, in a sentence; empty where nothing is wrong."""
-    if masking.lists_max == masking.times_max == 1:
+    if not masking.mixes_rounds:
         return ""
     if masking.lists_max > 1 and (named := len(masking.keyholders)) > masking.tolerated + 1:
         return (

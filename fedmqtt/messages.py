@@ -340,6 +340,13 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `fedmqtt/committee_promise.py`."""
 
     @property
+    def mixes_rounds(self) -> bool:
+        """Whether answers to offers of several rounds, and so to several models, come into one sum,
+        as where rounds are asynchronous. Who decides whether it answers, or opens that, has to
+        know: keyholders see no model, and one answer could be to a model of its own."""
+        return self.lists_max > 1 or self.times_max > 1
+
+    @property
     def is_measured(self) -> bool:
         """Whether clients measure the base."""
         return bool(self.metrics or self.classes)

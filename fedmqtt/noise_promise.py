@@ -15,6 +15,10 @@ from fedmqtt.messages import Masking
 DEVIATION_MAX = 2**24
 """In steps: as much as is drawn exactly (`privacy/noise.py`)."""
 
+DEVIATION_MIN = 16
+"""In steps: a Gaussian on whole numbers can tell more than a smooth one, of which epsilon is said.
+Of 1 step epsilon is 4.43 where 4.38 is said; of so many it is larger by less than 0.01."""
+
 LEAST = 1e-6
 """Of a deviation, in clip norms."""
 
@@ -51,13 +55,16 @@ def fault(masking: Masking) -> str:
         return ""
     if masking.noise < LEAST or 0 < masking.indicator < LEAST:
         return f"noise of less than {LEAST:g} clip norms hides nothing"
-    if not 1 <= deviation(masking) <= DEVIATION_MAX:
-        return f"noise of {deviation(masking)} steps cannot be drawn, 1 to {DEVIATION_MAX} can"
+    if not DEVIATION_MIN <= deviation(masking) <= DEVIATION_MAX:
+        return (
+            f"noise of {deviation(masking)} steps is not {DEVIATION_MIN} to {DEVIATION_MAX}: fewer"
+            " are too coarse, and more cannot be drawn"
+        )
     if masking.weight_max != 1 or masking.ranges:
         return "with noise all answers count the same, and all their numbers have one range"
     if masking.is_measured or masking.block_norms:
         return "what clients measure, or tell of blocks, has no noise, and here all has"
-    if masking.lists_max != 1 or masking.times_max != 1:
+    if masking.mixes_rounds:
         return "with noise a key is for one list, and each answer on it counts once"
     if masking.indicator and not indicator_steps(masking):
         return "an indicator of no steps tells nothing"

@@ -78,6 +78,12 @@ def add_options(parser: argparse.ArgumentParser, serves: tuple[Mode, ...]) -> No
         " the coordinator asks: privacy.tolerated of the federation.toml (%(default)s)",
     )
     parser.add_argument(
+        "--mixed-rounds",
+        action="store_true",
+        help="open sums of answers to several models, too, as asynchronous rounds have them: of"
+        " those a coordinator that lies can read one",
+    )
+    parser.add_argument(
         "--keep-days",
         type=positive,
         default=KEEP_DAYS,
@@ -127,6 +133,7 @@ def serve(command: str, arguments: argparse.Namespace) -> int:
         serves=modes,
         floor=arguments.floor,
         tolerated=arguments.tolerated,
+        mixed_rounds=arguments.mixed_rounds,
         keep_s=arguments.keep_days * 24 * 3600,
     )
     folder: Path = arguments.state

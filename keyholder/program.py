@@ -78,6 +78,7 @@ class Settings:
     serves: tuple[Mode, ...]
     floor: int
     tolerated: int
+    mixed_rounds: bool
     keep_s: Seconds
 
 
@@ -108,6 +109,7 @@ class Keyholder:
             serves=settings.serves,
             floor=settings.floor,
             tolerated=settings.tolerated,
+            mixed_rounds=settings.mixed_rounds,
         )
         self._state = rules.State(keys=book.keys.publics, lists=book.lists, taken=book.taken)
         self._sending = sending.State()
@@ -335,6 +337,9 @@ class Keyholder:
                 self._keys_changed()
                 self._fail(effect.listed.digest, bad)
                 return
+        if self._state.work is None and not self._state.fit:
+            # Nothing that may still be asked for needs them.
+            self._shares = []
 
     def _fail(self, list_digest: bytes, bad: OSError) -> None:
         what = f"the disk of {self._name} fails: {bad.strerror}"
@@ -344,6 +349,7 @@ class Keyholder:
     def _perform(self, effect: rules.Effect) -> None:
         match effect:
             case rules.Check(asked, number):
+                self._shares = []
                 private = self._book.keys.private(number)
                 self._in_background(
                     lambda: sums.shares(asked, self._keeper, private),
@@ -389,7 +395,12 @@ class Keyholder:
             try:
                 result = work()
             except (Unfit, OSError, MemoryError) as bad:
-                result = bad
+                # Without its frames, in which clients' seeds are.
+                result = bad.with_traceback(None)
+            except Exception as bad:
+                # Ours; and were it not told, nothing would ever be opened again.
+                self._log.exception("a mistake of this program, while it worked on a list")
+                result = bad.with_traceback(None)
             self._loop.post_from_thread(lambda: then(result))
 
         # A daemon: the program may end, or be killed, at any moment of it.
@@ -405,9 +416,8 @@ class Keyholder:
             self._fail(asked.digest, bad)
             return
         if isinstance(result, Exception):
-            why_not = str(result) or f"{self._name} has no memory for such a list"
             unfit = result.clients if isinstance(result, Unfit) else {}
-            self._happen(rules.Checked(asked.digest, why_not, unfit))
+            self._happen(rules.Checked(asked.digest, self._in_words(result), unfit))
             return
         self._shares = result
         self._happen(rules.Checked(asked.digest))
@@ -425,10 +435,21 @@ class Keyholder:
             case OSError():
                 self._fail(list_digest, result)
             case Exception():
-                why = f"{self._name} has no memory for sums of this size"
-                self._happen(rules.Failed(list_digest, why))
+                self._happen(rules.Failed(list_digest, self._in_words(result)))
             case digests:
                 self._happen(rules.AddedUp(list_digest, digests))
+
+    def _in_words(self, bad: Exception) -> str:
+        match bad:
+            case Unfit() | NotCounted():
+                return str(bad)
+            case OSError():
+                return f"the disk of {self._name} fails: {bad.strerror}"
+            case MemoryError():
+                return f"{self._name} has no memory for a list and sums of this size"
+            case _:
+                # What it says could be of what is secret: the log is this keyholder's own.
+                return f"{self._name} made a mistake ({type(bad).__name__}): its log has more"
 
     def _answer(self, answer: rules.Answer) -> None:
         listed = answer.listed

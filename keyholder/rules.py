@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from fedmqtt import committee_promise, lists_promise, noise_promise
+from fedmqtt import committee_promise, masks_promise
 from fedmqtt.masking import seeds as seeds_of
 from fedmqtt.messages import UNFIT_MAX, Masking, Open, WhyUnfit
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -53,6 +53,8 @@ class Rules:
     """Fewest clients in a sum, whatever the coordinator asks."""
     tolerated: int = 1
     """Of several keyholders, so many at least must learn nothing."""
+    mixed_rounds: bool = False
+    """Whether it opens sums of answers to several models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class State:
     work: Work | None = None
     fit: bytes = b""
     """Digest of the list whose clients' seeds are in memory: it was looked at last, and is fit."""
+    fit_key: int = 0
+    """By number: to which those are sealed."""
     waiting: Open | None = None
     """The newest list that came meanwhile."""
 
@@ -207,6 +211,9 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]
     match event:
         case KeysChanged(keys):
             taken = {number: one for number, one in state.taken.items() if number in keys}
+            if state.fit_key not in keys:
+                # The program forgets what was sealed to it, too.
+                state = replace(state, fit=b"", fit_key=0)
             return replace(state, keys=keys, taken=taken), []
         case Asked(asked):
             return _consider(state, asked, rules)
@@ -232,7 +239,8 @@ def _list_of(event: OfWork) -> bytes:
 def _go_on(state: State, work: Work, event: OfWork, rules: Rules) -> tuple[State, list[Effect]]:
     match event:
         case Checked(why_not="") if work.open.looks:
-            return _next(replace(state, fit=work.open.digest), [Fit(work.open)], rules)
+            state = replace(state, fit=work.open.digest, fit_key=work.number)
+            return _next(state, [Fit(work.open)], rules)
         case Checked(why_not=""):
             return _begin(state, work, rules)
         case Checked(_, why_not, unfit):
@@ -356,23 +364,20 @@ def _misshapen(asked: Open, rules: Rules) -> str:
         return f"{rules.name} is named {len(mine)} times as a keyholder, and not once"
     if masking.mode not in rules.serves:
         return f"{rules.name} opens sums in mode {' and '.join(rules.serves)}, not {masking.mode}"
-    places, tolerated = masking.places, masking.tolerated
-    fits = places == 1 if masking.mode == "trusted" else 1 <= tolerated < places
-    if not fits or (masking.mode == "trusted" and tolerated) or mine[0].place >= places:
-        return (
-            f"place {mine[0].place} of {places} keyholders, {tolerated} of whom may know one"
-            f" another's seeds, is none in mode {masking.mode}"
-        )
-    if 2 * (tolerated + 1) <= len(masking.keyholders) and masking.mode != "trusted":
-        return (
-            f"{len(masking.keyholders)} keyholders, any {tolerated + 1} of whom open a sum: two"
-            " halves of them could be shown two lists"
-        )
+    if fault := masks_promise.fault(masking):
+        return fault
+    tolerated = masking.tolerated
     if masking.mode != "trusted" and tolerated < rules.tolerated:
         return (
             f"{tolerated + 1} keyholders together could open an answer, and {rules.name} opens sums"
             f" where that takes {rules.tolerated + 1}; if fewer are right, start it with"
             f" --tolerated {tolerated}"
+        )
+    if masking.mixes_rounds and not rules.mixed_rounds:
+        return (
+            "answers to several models may be in one sum, as in asynchronous rounds, and"
+            f" {rules.name} opens those where all are to one; if that is right, start it with"
+            " --mixed-rounds"
         )
     if stray := set(asked.seeds) - set(held(masking, rules.name)):
         return f"seed {min(stray)} is not held by {rules.name}, at place {mine[0].place}"
@@ -385,11 +390,12 @@ def _misshapen(asked: Open, rules: Rules) -> str:
             f"a sum of {asked.body} and {asked.tail} numbers: of a committee's clients it is of"
             f" their keys, {committee_promise.KEY} and none"
         )
-    return (
-        noise_promise.fault(masking)
-        or lists_promise.fault(masking)
-        or committee_promise.fault(masking)
-    )
+    models = {(one.round, one.base) for one in asked.answered}
+    if len(models) > 1 and not masking.mixes_rounds:
+        # Were nine asked of a model at which nothing is to be learned, their sum with a tenth's
+        # answer to another one would be the tenth's.
+        return f"answers to {len(models)} models are not added up where the offer is of one"
+    return ""
 
 
 def _used(state: State, number: int, asked: Open) -> str:

@@ -345,7 +345,8 @@ def test_where_rounds_are_asynchronous_who_is_slow_is_in_a_later_sum(tmp_path: P
     """And a keyholder that dies comes again."""
     slow = ("eve", "fay")
     with masked_federation(tmp_path, KEYHOLDERS, (*NAMES, *slow)) as federation, ExitStack() as up:
-        dying, *_ = [up.enter_context(federation.keyholder(name)) for name in KEYHOLDERS]
+        mixed = ("keyholder", "--mixed-rounds")
+        dying, *_ = [up.enter_context(federation.keyholder(name, *mixed)) for name in KEYHOLDERS]
         for name in (*NAMES, *slow):
             up.enter_context(federation.client(name, "--set", "privacy.at_least=keyholders"))
         rounds = (
@@ -366,7 +367,7 @@ def test_where_rounds_are_asynchronous_who_is_slow_is_in_a_later_sum(tmp_path: P
         federation.open_gates(2, "ann", "bob")
         for name in ("ann", "bob"):
             federation.wait_for_answer(name, 2)
-        up.enter_context(federation.keyholder("kh-a"))
+        up.enter_context(federation.keyholder("kh-a", *mixed))
         assert coordinator.wait() == 0, coordinator.log
         assert [one.outcome for one in federation.records] == ["averaged"] * 2, coordinator.log
         answers = [("eve", before), ("fay", before), ("ann", after), ("bob", after)]

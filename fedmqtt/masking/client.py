@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 
-from fedmqtt import committee_promise, lists_promise, noise_promise
+from fedmqtt import committee_promise, masks_promise
 from fedmqtt.masking import attested, committee, packing, seeds
 from fedmqtt.masking.masks import SEED_BYTES, add_masks
 from fedmqtt.masking.packing import Words
@@ -14,29 +14,6 @@ from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 class BadMasking(ValueError):
     """Seeds would reach fewer, or others, than the offer says; a sentence."""
-
-
-def fault(masking: Masking) -> str:
-    """Why nobody should mask an answer so; empty if one may.
-
-    Whose keys they are is looked at elsewhere: here, that nobody stands in two places.
-    """
-    if masking.tolerated >= masking.places:
-        return f"of {masking.places} keyholders not {masking.tolerated} can be tolerated"
-    places = [keyholder.place for keyholder in masking.keyholders]
-    if any(place >= masking.places for place in places):
-        return f"there are no more than {masking.places} places for keyholders"
-    names = {keyholder.name for keyholder in masking.keyholders}
-    publics = {keyholder.key.public for keyholder in masking.keyholders}
-    if not len(set(places)) == len(names) == len(publics) == len(places):
-        return "one keyholder has two places, or two have one"
-    if len(places) <= masking.tolerated:
-        return f"{len(places)} keyholders cannot open a sum, {masking.tolerated + 1} could"
-    return (
-        noise_promise.fault(masking)
-        or lists_promise.fault(masking)
-        or committee_promise.fault(masking)
-    )
 
 
 def mask(
@@ -56,7 +33,7 @@ def mask(
 
     Raises BadMasking, sealing.NotSealed, signing.BadKey.
     """
-    if wrong := fault(masking):
+    if wrong := masks_promise.fault(masking):
         raise BadMasking(wrong)
     # Nothing keeps them: whoever lacks one of them cannot take the mask off, this client included.
     drawn = [

@@ -7,7 +7,7 @@
 
 What it is for is in the key (`context`), so that nothing that was sealed for one client, round or
 keyholder opens as another's. The nonce is always zero: each key seals once, and a keyholder must
-stand in an offer once only (`client.fault`).
+stand in an offer once only (`masks_promise.py`).
 
 Sources: RFC 7748 (X25519; its section 6.1 has both public keys go into the key), RFC 5869 (HKDF),
 RFC 8439 (ChaCha20-Poly1305).

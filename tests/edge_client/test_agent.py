@@ -1,5 +1,6 @@
 """The agent's whole life, against a coordinator that the test plays over a real broker."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from edge_client import session
+from edge_client import disclosed, outbox, session
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.conditions import Conditions, Reading
 from edge_client.config import ClientConfig, Link
+from edge_client.disclosed_file import DisclosedFile
 from edge_client.outbox import Outbox
 from edge_client.trainer_pool import TrainerPool
 from fedmqtt import pace, weights
@@ -50,6 +52,7 @@ from tests.edge_client.jobs import LINEAR, model_file, task_file
 from tests.faults.proxy import proxy_to
 from tests.fedmqtt.own_brokers import free_port, own_broker
 from tests.fedmqtt.peer import until
+from tests.offers import offer
 
 pytestmark = pytest.mark.broker
 
@@ -92,6 +95,12 @@ class Device:
         self.happened: list[session.Event] = []
 
     def start(self, task: str = LINEAR, **settings: Any) -> Agent:
+        agent = self.make(task, **settings)
+        agent.start()
+        return agent
+
+    def make(self, task: str = LINEAR, **settings: Any) -> Agent:
+        """One that does nothing yet."""
         reading = settings.pop("reading", Reading)
         settings.setdefault("link", _link())
         config = ClientConfig(
@@ -112,7 +121,6 @@ class Device:
             reading,
         )
         self.agents.append(agent)
-        agent.start()
         return agent
 
     def outbox(self) -> Outbox:
@@ -910,6 +918,48 @@ def test_what_could_not_be_counted_is_not_begun(coordinator: Coordinator, device
     coordinator.offer(2, model, task_name(LINEAR))
     assert isinstance(coordinator.answer("ann"), Update)
     assert in_its_place.is_file()
+
+
+def test_what_counts_on_no_disk_is_not_sent_until_it_does(
+    loop: EventLoop,
+    coordinator: Coordinator,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither in the book of what was told, nor, should that not be written, in the outbox."""
+    answer = b"an answer"
+    device.outbox().put(RUN, RoundId(1), [answer])
+    book = DisclosedFile(device.folder / "state", device.federation)
+    book.keep(disclosed.begin(book.read(), offer(1), "train"))
+    agent = device.make(link=_link(resend_s=0.2))
+    book.path.unlink()
+    book.path.mkdir()
+
+    def fails(file: int) -> None:
+        os.close(file)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(outbox, "force_to_disk", fails)
+        agent.start()
+        coordinator.presence("ann", online=True, note="outbox: [Errno 5] Input/output error")
+        tries = len([one for one in device.happened if isinstance(one, session.Troubled)])
+        until(
+            loop,
+            lambda: (
+                tries + 2
+                <= len([one for one in device.happened if isinstance(one, session.Troubled)])
+            ),
+            "two more attempts",
+        )
+        told = coordinator.all(Arrived)
+        assert not any(isinstance(one.address, UpdatePart) for one in told)
+    # It lies there by what was begun: that will count at a start.
+    coordinator.next(Arrived, lambda one: one.payload == answer)
+    book.path.rmdir()
+    coordinator.receipt("ann", 1)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+    assert DisclosedFile(device.folder / "state", device.federation).read().bare
 
 
 def test_an_outbox_without_room_declines_and_keeps_what_is_owed(

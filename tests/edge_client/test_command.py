@@ -267,6 +267,7 @@ def test_how_answers_must_be_hidden_is_said_on_the_command_line_too() -> None:
         "experiments": [],
         "floor_min": 0,
         "tolerated_min": 0,
+        "mixed_rounds": "",
         "change_max": 0.0,
         "norm_max": 0.0,
         "epsilon_max": 0.0,

@@ -10,7 +10,7 @@ from edge_client import disclosed
 from edge_client.disclosed import NOTHING, Disclosed
 from fedmqtt.messages import Masking, Offer
 from fedmqtt.topics import RoundId, RunId
-from tests.edge_client.masks import masking, trusted
+from tests.edge_client.masks import HOLDERS, masking, trusted
 from tests.offers import RUN, offer
 
 
@@ -35,6 +35,22 @@ def test_the_strongest_mode_and_the_largest_floor_are_kept() -> None:
         told = _answered(told, offer(masking=masked))
         assert (told.mode, told.floor, told.begun) == (mode, floor, ())
     assert told.bare and not told.spent
+
+
+def test_that_an_answer_was_added_to_those_to_one_model_is_kept() -> None:
+    told = NOTHING
+    for masked, is_kept in (
+        (None, False),
+        (masking(times_max=8), False),
+        (masking(HOLDERS[:2], lists_max=5), False),
+        (masking(), True),
+        (masking(times_max=8), True),
+    ):
+        told = _answered(told, offer(masking=masked))
+        assert told.one_model is is_kept
+    assert not disclosed.finish(
+        disclosed.begin(NOTHING, offer(masking=masking()), "evaluate"), RUN, RoundId(1)
+    ).one_model
 
 
 def test_where_nothing_new_is_told_there_is_nothing_to_write() -> None:

@@ -142,6 +142,39 @@ def test_no_fewer_keyholders_can_open_an_answer_than_before(
         )
 
 
+@pytest.mark.parametrize("changes", [{"lists_max": 20}, {"times_max": 8}])
+def test_who_has_answered_where_all_are_to_one_model_asks_its_owner_before_it_mixes(
+    changes: dict[str, Any],
+) -> None:
+    offered = offer(masking=masking((A, B), **changes), asynchronous=True)
+
+    def said(told: Disclosed, **asked: Any) -> str:
+        return privacy.fault(offered, "train", terms(**asked), "", told)
+
+    assert not said(NOTHING)
+    # What was answered before: where it is set, it does not matter.
+    before = Disclosed(mode="keyholders", one_model=True)
+    assert said(before, at_least="keyholders", floor_min=3, tolerated_min=1) == (
+        "answers to several models would be in one sum, as in asynchronous rounds, and of those a"
+        " coordinator that lies can read one, and before this client answered where all are to one;"
+        " to allow it, start it with --set privacy.mixed_rounds=yes"
+    )
+    for told in (NOTHING, before):
+        assert not said(told, mixed_rounds="yes")
+        assert said(told, mixed_rounds="no").endswith("privacy.mixed_rounds is 'no'")
+    lost = Disclosed(lost=True)
+    sets: dict[str, Any] = {"at_least": "keyholders", "floor_min": 3, "tolerated_min": 1}
+    assert "is not known any more" in said(lost, **sets)
+    assert not said(lost, mixed_rounds="yes", **sets)
+
+
+def test_where_all_are_to_one_model_nothing_is_asked_of_that() -> None:
+    for told in (NOTHING, Disclosed(one_model=True)):
+        assert not privacy.fault(
+            offer(masking=masking()), "train", terms(mixed_rounds="no"), "", told
+        )
+
+
 def test_what_is_asked_is_what_is_signed() -> None:
     """Else nine of ten could be asked for changes of nothing."""
     asked = offer(masking=masking())
@@ -325,11 +358,6 @@ def test_a_round_key_of_another_federation_is_not_used() -> None:
         masking(tolerated=3),
         masking((A,)),
         masking(tolerated=2, names=(A, B)),
-        # Two halves could open two sums.
-        masking(
-            places=4,
-            keyholders=tuple(keyholder(name, place) for place, name in enumerate((A, B, C, A))),
-        ),
         # In one place are the seeds that another lacks.
         masking(keyholders=(keyholder(A, 0), keyholder(B, 0))),
         masking(keyholders=(keyholder(A, 0), keyholder(B, 3))),
@@ -344,6 +372,12 @@ def test_masks_that_do_not_open_as_their_mode_promises_are_given_to_nobody(
 ) -> None:
     told = _fault(masked, terms())
     assert told.startswith("masks for ") and told.endswith(f"that is not {masked.mode!r}")
+
+
+def test_two_halves_that_could_be_shown_two_lists_are_given_no_masks() -> None:
+    four = tuple(keyholder(name, place) for place, name in enumerate((A, B, C, A)))
+    told = _fault(masking(places=4, keyholders=four), terms())
+    assert "4 keyholders, any 2 of whom open a sum: two halves" in told
 
 
 def test_masks_for_several_lists_are_given_to_as_many_as_open_a_sum_and_no_more() -> None:
@@ -364,6 +398,14 @@ def test_nobody_has_two_places() -> None:
 def test_what_goes_by_earlier_answers_is_not_masked(method: Method) -> None:
     assert "this round asks what goes by" in _fault(masking(), terms(), method=method)
     assert _fault(None, terms(at_least="plain"), method=method) == ""
+
+
+@pytest.mark.parametrize("closes_in_s", [1.2, 1e5])
+def test_what_goes_by_the_time_that_a_device_is_given_is_not_masked(closes_in_s: float) -> None:
+    """It is told to each, and is in no digest: nine of ten could be given none."""
+    asked: dict[str, Any] = {"method": Method(partial=True), "closes_in_s": closes_in_s}
+    assert "for what is done when time is up" in _fault(masking(), terms(), **asked)
+    assert _fault(None, terms(at_least="plain"), **asked) == ""
 
 
 def test_who_wants_masks_tells_nothing_of_this_device_alone() -> None:

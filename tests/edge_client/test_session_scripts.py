@@ -10,6 +10,7 @@ offer 1 train [epoch=0] [model=m0] [size=8] [chunk=1024] [closes=60] [expires=..
                               [wire=..] [lanes=..]
                               [late=0] [spread=0] [drawn=train,evaluate] [asynchronous=0]
                               [masked=trusted] [floor=3] [noise=0] [built=f]
+                              [rate=1e-30], of which the digest that is signed says nothing
 offer 1 train lies            it lay there before this connection
 offer 1 evaluate, offer 1 both, offer 1 describe, offer 1 others
 withdraw                      the offer board is empty
@@ -229,7 +230,11 @@ def offer(number: int, purpose: str, options: dict[str, str]) -> Offer:
         asynchronous=options.get("asynchronous") == "1",
         masking=masked(options),
     )
-    return offered_work.stamped(said)
+    said = offered_work.stamped(said)
+    if "rate" in options:
+        training = structs.replace(said.training, learning_rate=float(options["rate"]))
+        said = structs.replace(said, training=training)
+    return said
 
 
 def masked(options: dict[str, str]) -> Masking | None:

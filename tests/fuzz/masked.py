@@ -4,9 +4,9 @@ import msgspec
 import numpy as np
 
 from coordinator import masked_figures
-from fedmqtt import committee_promise, envelope, messages, signing, unreadable
+from fedmqtt import committee_promise, envelope, masks_promise, messages, signing, unreadable
 from fedmqtt.committee_promise import KEY
-from fedmqtt.masking import attested, client, listing, packing, sealing, values
+from fedmqtt.masking import attested, listing, packing, sealing, values
 from fedmqtt.masking.attested import NotAttested
 from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.listing import Joining, NotAList
@@ -55,7 +55,7 @@ _BY_COMMITTEE = msgspec.structs.replace(
 _MEASURES = Measures(
     sample_count=9, metrics={"loss": 0.5}, confusion=((1, 0, 2), (0, 3, 0), (1, 1, 1))
 )
-assert client.fault(_PLAIN) == ""
+assert masks_promise.fault(_PLAIN) == ""
 
 
 def _payload(data: bytes) -> None:

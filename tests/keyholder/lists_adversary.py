@@ -5,6 +5,8 @@ it must do (`tests/keyholder/test_book.py`) done by hand.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,22 @@ from msgspec import structs
 from fedmqtt import signing
 from fedmqtt.masking import packing, sealing, seeds
 from fedmqtt.masking.masks import add_mask
-from fedmqtt.messages import Entry, Keyholder, Masking, Open, RoundKey
-from fedmqtt.topics import ClientId
+from fedmqtt.messages import Answered, Entry, Keyholder, Masking, Open, RoundKey
+from fedmqtt.topics import ClientId, Digest
 from keyholder import rules, sums
+from keyholder import taken as taken_by
 from keyholder.rules import Rules, State
 from keyholder.sums import Keeper, Unfit
-from tests.keyholder.masked_clients import TAIL, Answers
+from tests.keyholder.masked_clients import BASE, ROUND, TAIL, Answers
 from tests.keyholder.open_combinations import Row, fewest
 
 FEDERATION, PRIVATE = "demo", signing.new_key()
 FLOOR, CLIENTS, SIZE = 3, 7, 2
 NUMBERS = (1, 2)
 """Of the keys that each keyholder has."""
+
+DEAD = Digest("d" * 64)
+"""A model at which nothing is to be learned: who answers it tells nothing."""
 
 Shape = tuple[int, int]
 Step = Callable[[State, rules.Event, Rules], tuple[State, list[rules.Effect]]]
@@ -39,7 +45,7 @@ class Honest:
         self._folder, self._step = folder / self.name, step
         self._folder.mkdir()
         self._state = State(keys={number: pair[1] for number, pair in self.pairs.items()})
-        self._rules = Rules(name=self.name, serves=("keyholders", "trusted"))
+        self._rules = Rules(name=self.name, serves=("keyholders", "trusted"), mixed_rounds=True)
         self._shares: list[sums.Share] = []
         self.said: rules.Effect | None = None
         """To the coordinator, last."""
@@ -117,6 +123,8 @@ class Adversary:
         self._made: list[Answers] = []
         self._own: set[str] = set()
         """Clients that work with it."""
+        self._of_dead: set[str] = set()
+        """Clients that were given the dead model."""
 
     @property
     def offers(self) -> int:
@@ -164,7 +172,7 @@ class Adversary:
             structs.replace(self._entries[f"c{offer}-{number}"], times=times.get(number, 1))
             for number in sorted(clients)
         ]
-        asked = made.list(entries, (), looks=looks)
+        asked = made.list(entries, (), looks=looks, answered=self._answered(entries))
         if any(one.name == self.honest[place].name for one in made.how.keyholders):
             held = rules.held(made.how, self.honest[place].name)
             asked = structs.replace(asked, seeds=held)
@@ -176,18 +184,33 @@ class Adversary:
         self._own.add(name)
         self._entries[name] = made.of(name, spoiled_for=[f"kh-{place}" for place in places])
 
+    def give_dead_model(self, offer: int, clients: Set[int]) -> None:
+        made = self._made[offer]
+        for number in clients:
+            name = f"c{offer}-{number}"
+            self._of_dead.add(name)
+            self._entries[name] = made.of(name, base=DEAD)
+
+    def _answered(self, entries: Sequence[Entry]) -> tuple[Answered, ...]:
+        """As it has to be said for them to be found in order; none where all are of `BASE`."""
+        bases = [DEAD if one.client in self._of_dead else BASE for one in entries]
+        if DEAD not in bases:
+            return ()
+        return tuple(Answered(ROUND, base, len([*some])) for base, some in groupby(bases))
+
     def named_by(self, place: int) -> set[int]:
         """Whom this keyholder called unfit when it said something last."""
         said = self.honest[place].said
         return {number_of(one) for one in said.unfit} if isinstance(said, rules.Refuse) else set()
 
     def fewest(self) -> int | None:
-        """Of how few answers, not all of which are its own, it knows a combination; None where of
-        none."""
+        """Of how few answers to a model of which there is something to learn, not all of which are
+        its own, it knows a combination; None where of none."""
         columns = [name for name, _ in self._answers]
         of_seeds = [self._rows(seed, columns) for seed in range(self._seeds)]
         own = [at for at, name in enumerate(columns) if name in self._own]
-        return fewest(of_seeds, len(columns), own)
+        of_dead = [at for at, name in enumerate(columns) if name in self._of_dead]
+        return fewest(of_seeds, len(columns), own, of_dead)
 
     def _rows(self, seed: int, columns: Sequence[str]) -> list[Row]:
         """Of each sum of this seed's masks that it knows, who is in it how often."""
@@ -217,8 +240,9 @@ class Adversary:
         names = [one.name for one in asked.masking.keyholders]
         at = names.index(keyholder.name)
         number = asked.masking.keyholders[at].key.number
+        base = DEAD if entry.client in self._of_dead else BASE
         what = sealing.context(
-            *(FEDERATION, asked.run, asked.round, entry.client, asked.base, keyholder.name, number)
+            *(FEDERATION, asked.run, asked.round, entry.client, base, keyholder.name, number)
         )
         masked = entry.masked
         private = keyholder.pairs[number][0]
@@ -236,3 +260,19 @@ class Adversary:
 
 def number_of(client: ClientId) -> int:
     return int(client.partition("-")[2])
+
+
+def but_for(
+    reason: str, state: State, event: rules.Event, of: Rules
+) -> tuple[State, list[rules.Effect]]:
+    """As the rules have it, but for what is refused for this reason."""
+    following, effects = rules.step(state, event, of)
+    if not (isinstance(event, rules.Asked) and isinstance(effects[0], rules.Refuse)):
+        return following, effects
+    asked = event.open
+    number = next(one.key.number for one in asked.masking.keyholders if one.name == of.name)
+    taken = state.taken.get(number)
+    is_free = taken is None or not taken_by.why_not(asked, number, taken)
+    if reason in effects[0].reason and is_free and number in state.keys:
+        return replace(state, work=rules.Work(asked, number)), [rules.Check(asked, number)]
+    return following, effects

@@ -18,20 +18,25 @@ Row = tuple[int, ...]
 
 
 def fewest(
-    of_seeds: Sequence[Iterable[Row] | None], count: int, own: Collection[int] = ()
+    of_seeds: Sequence[Iterable[Row] | None],
+    count: int,
+    own: Collection[int] = (),
+    foreseen: Collection[int] = (),
 ) -> int | None:
     """Of how few of `count` answers a combination is known, not all of which are one's own; None
     where of none is.
 
     `of_seeds`: of each seed the rows whose sums were told; None where all its masks are known.
+    `foreseen`: answers that are known before they come, and are not counted: they hide no other.
     """
     known = [_saturated(rows) for rows in of_seeds if rows is not None]
-    others = sum(1 << at for at in range(count) if at not in own)
+    counted = sum(1 << at for at in range(count) if at not in foreseen)
+    others = sum(1 << at for at in range(count) if at not in own and at not in foreseen)
     if not known:
         return 1 if others else None
     smallest = min(known, key=len)
     words = [word for word in _words(smallest) if all(_spans(basis, word) for basis in known)]
-    return min((word.bit_count() for word in words if word & others), default=None)
+    return min(((word & counted).bit_count() for word in words if word & others), default=None)
 
 
 def _saturated(rows: Iterable[Row]) -> list[int]:

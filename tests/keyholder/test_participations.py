@@ -1,6 +1,7 @@
 """Keyholders count in how many sums a device was, and open none beyond."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -84,13 +85,51 @@ def test_a_new_name_for_the_same_key_is_the_same_device(
     assert "zoe was in 2 sums" in take(counted, _list(made, renamed, 3))
 
 
-def test_without_a_most_nothing_is_written(
+def _saying(most: int, asked: Open, **changes: Any) -> Open:
+    how = structs.replace(asked.masking, participations_max=most, **changes)
+    return structs.replace(asked, masking=how)
+
+
+def test_without_a_most_and_without_noise_nothing_is_written(
     made: Answers, entries: list[Entry], tmp_path: Path
 ) -> None:
-    free = structs.replace(made.how, participations_max=0)
     counted = Participations(tmp_path)
-    asked = structs.replace(_list(made, entries, 1), masking=free)
+    asked = _saying(0, _list(made, entries, 1), noise=0.0, norm_steps=0)
     assert not take(counted, asked) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [(1000, "1000"), (3, "3"), (0, "any number")], ids=["more", "one", "any"]
+)
+def test_a_run_keeps_to_the_fewest_sums_that_were_promised(
+    made: Answers, entries: list[Entry], tmp_path: Path, said: int, told: str
+) -> None:
+    counted = Participations(tmp_path)
+    assert not take(counted, _list(made, entries, 1))
+    raised = _saying(said, _list(made, [made.of("dan"), made.of("eve")], 2))
+    for one in (counted, Participations(tmp_path)):
+        assert take(one, raised) == (
+            "devices are in no more than 2 sums of run run-1, as was promised before, and this list"
+            f" says {told}"
+        )
+    # Nor by leaving the noise out with it.
+    assert "as was promised before" in take(
+        counted, _saying(0, _list(made, entries, 2), noise=0.0, norm_steps=0)
+    )
+    # What is asked for again is the list that was counted.
+    assert not take(counted, _saying(said, _list(made, entries, 1)))
+    # Fewer may be said at any time, and count from then on.
+    assert not take(counted, _saying(1, _list(made, [made.of("fay")], 3)))
+    assert "no more than 1 sums" in take(counted, _list(made, [made.of("gus")], 4))
+
+
+def test_what_was_opened_under_noise_before_a_most_was_said_counts(
+    made: Answers, entries: list[Entry], tmp_path: Path
+) -> None:
+    counted = Participations(tmp_path)
+    for number in (1, 2):
+        assert not take(counted, _saying(0, _list(made, entries, number)))
+    assert "ann was in 2 sums" in take(counted, _list(made, entries, 3))
 
 
 @pytest.mark.parametrize("damage", [b"nothing", b"\x80", b"\x81\xa6counts\x81\xa1x\x01"])

@@ -165,7 +165,7 @@ def test_a_kill_between_writing_down_and_answering_changes_no_byte(
 def test_a_key_for_several_lists_opens_no_answer_twice_whenever_it_is_killed(
     broker: KitBroker, asking: Asking, tmp_path: Path
 ) -> None:
-    with holding(tmp_path, broker, "kh-a") as program:
+    with holding(tmp_path, broker, "kh-a", "--mixed-rounds") as program:
         key = asking.keys("kh-a")[0]
         private = _private(tmp_path, "kh-a", key)
         how = masking([keyholder("kh-a", 0, key)], lists_max=3, times_max=8)
@@ -190,7 +190,7 @@ def test_a_key_for_several_lists_opens_no_answer_twice_whenever_it_is_killed(
         program.process.kill()
         program.wait()
     hurdle.unlink()
-    with holding(tmp_path, broker, "kh-a") as program:
+    with holding(tmp_path, broker, "kh-a", "--mixed-rounds") as program:
         for overlapping in (entries[3:7], entries[9:], entries[:3]):
             refused = asking.refusal("kh-a", made.list(overlapping, (1, 2)))
             assert f"was on another list of key {key.number}" in refused
@@ -198,7 +198,7 @@ def test_a_key_for_several_lists_opens_no_answer_twice_whenever_it_is_killed(
         assert not answered.refused and asking.answer("kh-a", second) == answered
         program.process.kill()
         program.wait()
-    with holding(tmp_path, broker, "kh-a"):
+    with holding(tmp_path, broker, "kh-a", "--mixed-rounds"):
         # It is for one more, and is not published for another round meanwhile.
         assert all(key.number < one.number for one in asking.keys("kh-a"))
         assert asking.answer("kh-a", second) == answered

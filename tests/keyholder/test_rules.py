@@ -35,7 +35,7 @@ from keyholder.rules import (
     step,
 )
 
-RULES = Rules(name=ClientId("kh-a"), serves=("keyholders",))
+RULES = Rules(name=ClientId("kh-a"), serves=("keyholders",), mixed_rounds=True)
 PUBLIC = b"p" * 32
 DIGESTS = (b"1" * 32, b"2" * 32)
 
@@ -271,6 +271,19 @@ def test_what_is_said_of_a_list_that_is_not_in_work_changes_nothing() -> None:
         assert _run(event) == []
 
 
+def test_a_list_that_was_looked_at_is_as_if_it_had_not_been_once_its_key_is_gone() -> None:
+    looks = _open(looks=True)
+    state = State(keys={7: PUBLIC, 8: PUBLIC})
+    for event in (Asked(looks), Checked(looks.digest)):
+        state, _ = step(state, event, RULES)
+    assert (state.fit, state.fit_key) == (looks.digest, 7)
+    # Others may go.
+    state, _ = step(state, KeysChanged({7: PUBLIC}), RULES)
+    assert state.fit
+    state, _ = step(state, KeysChanged({8: PUBLIC}), RULES)
+    assert (state.fit, state.fit_key) == (b"", 0)
+
+
 SEVERAL = _masking(lists_max=2, times_max=8)
 
 
@@ -394,6 +407,7 @@ def test_enough_clients_are_in_a_sum_each_number_of_times() -> None:
 
 
 A, B = _masking().keyholders
+C = Keyholder(ClientId("kh-c"), 2, _key(1, b"c" * 32))
 
 REFUSED = {
     "too few for the offer": (_open(["ann"]), "a sum of 1 clients: 2 are the fewest"),
@@ -437,20 +451,16 @@ REFUSED = {
         _open(masking=_masking(mode="trusted", places=1, tolerated=0, keyholders=(A,)), seeds=(0,)),
         "kh-a opens sums in mode keyholders, not trusted",
     ),
-    "nobody tolerated": (_open(masking=_masking(tolerated=0)), "is none in mode keyholders"),
-    "all tolerated": (_open(masking=_masking(tolerated=3)), "is none in mode keyholders"),
+    "nobody tolerated": (_open(masking=_masking(tolerated=0)), "that is not 'keyholders'"),
+    "all tolerated": (_open(masking=_masking(tolerated=3)), "that is not 'keyholders'"),
     "a place that is not there": (
         _open(masking=_masking(keyholders=(structs.replace(A, place=3), B))),
-        "place 3 of 3 keyholders",
+        "in places 3, 1: that is not 'keyholders'",
     ),
     "a seed that it lacks": (_open(seeds=(1, 0)), "seed 0 is not held by kh-a, at place 0"),
     "a seed twice": (_open(seeds=(1, 1)), "one seed is asked for twice"),
     "more keyholders than open a sum": (
-        _open(
-            masking=_masking(
-                lists_max=2, keyholders=(A, B, structs.replace(B, name=ClientId("kh-c"), place=2))
-            )
-        ),
+        _open(masking=_masking(lists_max=2, keyholders=(A, B, C))),
         "2 lists may be opened with one key of each of 3 keyholders, and 2 open a sum",
     ),
     "measured of several models": (
@@ -486,6 +496,15 @@ REFUSED = {
         ),
         "4 keyholders, any 2 of whom open a sum: two halves of them could be shown two lists",
     ),
+    "answers to several models": (
+        _open(
+            answered=(
+                Answered(RoundId(3), Digest("a" * 64), 1),
+                Answered(RoundId(3), Digest("b" * 64), 1),
+            )
+        ),
+        "answers to 2 models are not added up where the offer is of one",
+    ),
     "too long": (_open(body=2**28), "a sum of 268435459 values: 268435456 are the most"),
 }
 
@@ -513,6 +532,18 @@ def test_a_keyholder_may_ask_for_more_clients_than_the_round() -> None:
         " floor; if fewer are right, start it with --floor"
     )
     assert len(_run(Asked(_open(["ann", "bob", "cat"])), rules_=strict)) == 1
+
+
+def test_sums_of_answers_to_several_models_are_opened_by_who_was_told_to() -> None:
+    one_model = Rules(name=ClientId("kh-a"), serves=("keyholders",))
+    for how in (_masking(lists_max=2), _masking(times_max=8)):
+        mixed = _open(["ann", "bob"], masking=how)
+        assert _run(Asked(mixed)) == [Check(mixed, 7)]
+        assert _reason(_run(Asked(mixed), rules_=one_model)) == (
+            "answers to several models may be in one sum, as in asynchronous rounds, and kh-a opens"
+            " those where all are to one; if that is right, start it with --mixed-rounds"
+        )
+    assert _run(Asked(_open()), rules_=one_model) == [Check(_open(), 7)]
 
 
 def test_one_that_is_trusted_alone_holds_the_only_seed() -> None:

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from fedmqtt import lists_promise
 from keyholder import rules
-from keyholder import taken as taken_by
 from keyholder.rules import Rules, State
-from tests.keyholder.lists_adversary import FLOOR, Adversary, Shape, Step
+from tests.keyholder.lists_adversary import FLOOR, Adversary, Shape, Step, but_for
 
 SEARCH = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHAPES: list[Shape] = [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)]
@@ -99,23 +98,7 @@ def _with_few_of_a_kind(
     state: State, event: rules.Event, of: Rules
 ) -> tuple[State, list[rules.Effect]]:
     """Enough clients have to be in a sum, however often each."""
-    return _but_for("times each", state, event, of)
-
-
-def _but_for(
-    reason: str, state: State, event: rules.Event, of: Rules
-) -> tuple[State, list[rules.Effect]]:
-    """As the rules have it, but for what is refused for this reason."""
-    following, effects = rules.step(state, event, of)
-    if not (isinstance(event, rules.Asked) and isinstance(effects[0], rules.Refuse)):
-        return following, effects
-    asked = event.open
-    number = next(one.key.number for one in asked.masking.keyholders if one.name == of.name)
-    taken = state.taken.get(number)
-    is_free = taken is None or not taken_by.why_not(asked, number, taken)
-    if reason in effects[0].reason and is_free and number in state.keys:
-        return replace(state, work=rules.Work(asked, number)), [rules.Check(asked, number)]
-    return following, effects
+    return but_for("times each", state, event, of)
 
 
 WEAKER: dict[str, tuple[Shape, Step]] = {

@@ -22,13 +22,13 @@ FEDERATION_PRIVATE = signing.new_key()
 PAIRS = {f"kh-{place}": sealing.new_round_key() for place in range(4)}
 
 
-def _answers(places: int, tolerated: int, size: int = 40) -> Answers:
+def _answers(places: int, tolerated: int, **changes: Any) -> Answers:
     named = [
         keyholder(name, place, RoundKey(5, PAIRS[name][1], bytes(64)))
         for place, name in enumerate(list(PAIRS)[:places])
     ]
-    how = masking(named, places, tolerated=tolerated)
-    return Answers(FEDERATION, FEDERATION_PRIVATE, how, size)
+    how = masking(named, places, tolerated=tolerated, **changes)
+    return Answers(FEDERATION, FEDERATION_PRIVATE, how, size=40)
 
 
 def _add_up(asked: Open, name: str, folder: Path) -> tuple[dict[int, bytes], Listed]:
@@ -57,7 +57,7 @@ def _add_up(asked: Open, name: str, folder: Path) -> tuple[dict[int, bytes], Lis
     return {seed: data[at * each : (at + 1) * each] for at, seed in enumerate(held)}, listed
 
 
-@pytest.mark.parametrize(("places", "tolerated"), [(1, 0), (3, 1), (4, 1), (4, 2)])
+@pytest.mark.parametrize(("places", "tolerated"), [(1, 0), (3, 1), (4, 2)])
 def test_enough_keyholders_open_the_sum_and_fewer_lack_a_seed(
     places: int, tolerated: int, tmp_path: Path
 ) -> None:
@@ -121,7 +121,7 @@ def test_sums_that_changed_on_the_disk_are_not_sent(tmp_path: Path) -> None:
 
 
 def test_each_entry_is_of_the_round_that_it_answers(tmp_path: Path) -> None:
-    made = _answers(1, 0)
+    made = _answers(1, 0, times_max=8)
     earlier: dict[str, Any] = {"round_id": RoundId(2), "base": Digest("b" * 64)}
     entries = [made.of("ann", **earlier), made.of("bob"), made.of("cat")]
     answered = (Answered(RoundId(2), Digest("b" * 64), 1), Answered(ROUND, BASE, 2))
