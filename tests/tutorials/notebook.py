@@ -17,7 +17,7 @@ from tests.tutorials.page import Block, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 _TERMINALS = Path(__file__).with_name("terminals.py")
-_PORT = re.compile(r"\b(?:1883|8883|1884|8080)\b")
+_PORT = re.compile(r"\b(?:1883|8883|8884|8080)\b")
 _CELL_TIMEOUT_S = 600
 """Generous: it ends what hangs, it does not judge speed."""
 
