@@ -13,7 +13,7 @@ from traitlets.config import Config
 
 from broker_config.mosquitto import find_mosquitto
 from tests.own_broker import free_ports
-from tests.tutorials.page import Block, Page
+from tests.tutorials.page import IMAGE, Block, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 _TERMINALS = Path(__file__).with_name("terminals.py")
@@ -25,7 +25,10 @@ _CELL_TIMEOUT_S = 600
 def of(page: Page) -> NotebookNode:
     """Not yet run: a cell for each block of the page, after one for terminals where there are
     some. Raises PageError."""
-    made = [_cell(block) for block in page.blocks]
+    code = "".join(block.text for block in page.blocks if block.kind == "python")
+    # A cell that draws them shows them, too.
+    drawn = {name for name in page.images if name in code}
+    made = [_cell(block, drawn) for block in page.blocks]
     if any(block.kind in ("command", "look") for block in page.blocks):
         first = next(i for i, block in enumerate(page.blocks) if block.kind != "prose")
         made.insert(first, v4.new_code_cell(_TERMINALS.read_text(encoding="utf-8").rstrip()))
@@ -102,17 +105,19 @@ def needs_mosquitto(page: Page) -> bool:
     return any("mosquitto" in block.text for block in page.blocks if block.kind == "command")
 
 
-def _cell(block: Block) -> NotebookNode:
-    source = _source(block)
+def _cell(block: Block, drawn: set[str]) -> NotebookNode:
+    source = _source(block, drawn)
     cell: NotebookNode = (
         v4.new_markdown_cell(source) if block.kind == "prose" else v4.new_code_cell(source)
     )
     return cell
 
 
-def _source(block: Block) -> str:
+def _source(block: Block, drawn: set[str]) -> str:
     match block.kind:
-        case "prose" | "python":
+        case "prose":
+            return IMAGE.sub(lambda found: "" if found[1] in drawn else found[0], block.text)
+        case "python":
             return block.text
         case "file":
             return f"%%writefile {block.name}\n{block.text}"

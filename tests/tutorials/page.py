@@ -23,9 +23,11 @@ from markdown_it.token import Token
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 
+IMAGE = re.compile(r"!\[[^\]]*\]\(images/([^)]+)\)")
+"""With the name of its file."""
+
 _TITLE = re.compile(r'title="([^"]*)"')
 _TERMINAL = "Terminal: "
-_IMAGE = re.compile(r"!\[[^\]]*\]\(images/([^)]+)\)")
 
 
 class PageError(Exception):
@@ -79,7 +81,7 @@ class Page:
     @property
     def images(self) -> list[str]:
         """The files in `images/` that it shows."""
-        return _IMAGE.findall(self.text)
+        return IMAGE.findall(self.text)
 
     @property
     def notebook(self) -> Path:
