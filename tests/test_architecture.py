@@ -101,7 +101,7 @@ def test_a_program_starts_without_what_it_does_not_need(module: str, absent: set
 def test_test_folders_mirror_packages() -> None:
     folders = {path.parent.name for path in ROOT.glob("tests/*/test_*.py")}
     assert folders <= _packages() | {
-        *("benchmarks", "experiments", "faults", "fuzz", "mutants", "requirements")
+        *("benchmarks", "experiments", "faults", "fuzz", "mutants", "requirements", "tutorials")
     }
 
 
