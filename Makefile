@@ -119,6 +119,10 @@ mutants: $(VENV)/.installed-dev ## Small mistakes put into the machines: do the 
 faults: $(VENV)/.installed-dev ## Real programs and a real broker, hurt on purpose; writes docs/faults.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: tutorials
+tutorials: $(VENV)/.installed-dev ## Run the tutorials' pages and write their notebooks (ARGS="2 3" for some)
+	@$(BIN)/python -m tests.tutorials $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(VENV)/.installed-fuzz ## Hostile bytes for every decoder, SECONDS=60 for each (ARGS="offer")
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)

@@ -102,7 +102,7 @@ def test_test_folders_mirror_packages() -> None:
     folders = {path.parent.name for path in ROOT.glob("tests/*/test_*.py")}
     assert folders <= _packages() | {
         *("benchmarks", "examples", "experiments", "faults", "fuzz", "mutants"),
-        "requirements",
+        *("requirements", "tutorials"),
     }
 
 

@@ -1,0 +1,140 @@
+"""A tutorial's page: Markdown, of which some fenced blocks are run and others are what they print.
+
+    ```python                          is run
+    ```python title="toy_task.py"      is written to that file; so is any other language
+    ```sh                              a command, until it ends
+    ```sh title="Terminal: bob"        a command in the background: in a terminal of its own
+    ```text                            what the block before it prints; ... stands for anything
+    ```text title="Terminal: bob"      what that terminal says by now
+    ```console, ```mermaid, ...        are for the reader alone
+
+A page is valid Markdown for GitHub and MkDocs, which shows a title above its block.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
+
+IMAGE = re.compile(r"!\[[^\]]*\]\(images/([^)]+)\)")
+"""With the name of its file."""
+
+_TITLE = re.compile(r'title="([^"]*)"')
+_TERMINAL = "Terminal: "
+
+
+class PageError(Exception):
+    """The page says something that cannot be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a block prints, as the page has it."""
+
+    text: str
+    lines: tuple[int, int]
+    """Of the page, from 0: the first, and the one after the last, without the fence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    kind: Literal["prose", "python", "file", "command", "look"]
+    text: str
+    """Of a look there is none."""
+    name: str = ""
+    """The file, or the terminal. A command without is waited for."""
+    shown: Shown | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    path: Path
+    text: str
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """In their order. Raises PageError."""
+        found: list[Block] = []
+        for block in self._read():
+            match block:
+                case Block():
+                    found.append(block)
+                case Shown():
+                    i = next(
+                        (i for i in reversed(range(len(found))) if found[i].kind != "prose"), None
+                    )
+                    if i is None or found[i].shown is not None or found[i].kind == "file":
+                        raise PageError(
+                            f"{self.path.name}, line {block.lines[0]}: this text is printed by no"
+                            " block before it; for other text name another language, or none"
+                        )
+                    found[i] = replace(found[i], shown=block)
+        return found
+
+    @property
+    def images(self) -> list[str]:
+        """The files in `images/` that it shows."""
+        return IMAGE.findall(self.text)
+
+    @property
+    def notebook(self) -> Path:
+        return self.path.with_suffix(".ipynb")
+
+    def _read(self) -> Iterator[Block | Shown]:
+        lines = self.text.splitlines()
+        begins = 0
+        for token in MarkdownIt().parse(self.text):
+            if token.type != "fence" or token.level != 0 or token.map is None:
+                continue
+            block = _block(token)
+            if block is None:
+                continue
+            fence, end = token.map
+            if prose := "\n".join(lines[begins:fence]).strip():
+                yield Block("prose", prose)
+            begins = end
+            yield block
+        if prose := "\n".join(lines[begins:]).strip():
+            yield Block("prose", prose)
+
+
+def pages() -> list[Page]:
+    """All of them, in their order."""
+    paths = [path for path in FOLDER.glob("*.md") if path.name[0].isdigit()]
+    return [read(path) for path in sorted(paths)]
+
+
+def read(path: Path) -> Page:
+    return Page(path, path.read_text(encoding="utf-8"))
+
+
+def _block(fence: Token) -> Block | Shown | None:
+    """None: it is for the reader alone."""
+    assert fence.map is not None
+    language = fence.info.split(" ")[0]
+    found = _TITLE.search(fence.info)
+    title = found.group(1) if found else ""
+    text = fence.content.rstrip("\n")
+    terminal = title.removeprefix(_TERMINAL) if title.startswith(_TERMINAL) else ""
+    first, end = fence.map
+    shown = Shown(text, (first + 1, end - 1))
+    match language:
+        case "text" if terminal:
+            return Block("look", "", terminal, shown)
+        case "text":
+            return shown
+        case "sh" if terminal or not title:
+            return Block("command", text, terminal)
+        case _ if title:
+            return Block("file", text, title)
+        case "python":
+            return Block("python", text)
+        case _:
+            return None

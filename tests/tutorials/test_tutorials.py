@@ -1,0 +1,44 @@
+"""Every tutorial's code does what its page shows, and its notebook is made from that page."""
+
+import pytest
+
+from broker_config.mosquitto import find_mosquitto
+from tests.brokers import is_required
+from tests.tutorials import notebook, page, shown
+from tests.tutorials.page import Page
+
+PAGES = page.pages()
+each_page = pytest.mark.parametrize("source", PAGES, ids=[one.path.stem for one in PAGES])
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(900)
+@each_page
+def test_its_code_prints_what_the_page_shows(source: Page) -> None:
+    if notebook.needs_mosquitto(source) and find_mosquitto() is None:
+        told = pytest.fail if is_required("mosquitto") else pytest.skip
+        told("Mosquitto is not installed here")
+    done, _ = notebook.run_anywhere(source)
+    assert shown.differences(source, notebook.printed(done, source)) == []
+
+
+@each_page
+def test_its_notebook_is_made_from_the_page(source: Page) -> None:
+    made, kept = notebook.of(source), notebook.read(source.notebook)
+    again = f"make tutorials ARGS={source.path.stem}"
+    assert [(cell.cell_type, cell.id, cell.source) for cell in kept.cells] == [
+        (cell.cell_type, cell.id, cell.source) for cell in made.cells
+    ], again
+    assert kept.metadata == made.metadata
+
+
+@each_page
+def test_its_notebook_has_been_run_and_shows_the_same(source: Page) -> None:
+    kept = notebook.read(source.notebook)
+    cells = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert shown.differences(source, notebook.printed(kept, source)) == []
+
+
+def test_there_are_tutorials() -> None:
+    assert PAGES
