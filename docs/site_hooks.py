@@ -1,7 +1,7 @@
 """What the site needs beyond mkdocs.yml: files of the repository that pages link to come with it.
 
-A page may link to `../examples/grafana/fedmqtt.json`, which is right where the repository is read. In
-the site that file lies at `repository/examples/grafana/fedmqtt.json`, as it is.
+A page may link to `../examples/grafana/fedmqtt.json`, which is right where the repository is read.
+In the site that file lies at `repository/examples/grafana/fedmqtt.json`, as it is.
 """
 
 import re

@@ -18,7 +18,7 @@ _IN_STYLES: Final = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]
 # A `link` that a browser loads when it opens the page; others only say something of it.
 _LOADED: Final = frozenset({"stylesheet", "icon", "preload", "modulepreload", "manifest"})
 _LOADING: Final = frozenset({"src", "srcset", "poster", "data"})
-# Shown in the place of a missing page, whatever its address: its links are those of a server's root.
+# Shown in the place of any missing page: its links begin at a server's root.
 _FOR_SERVERS: Final = "404.html"
 
 
