@@ -141,9 +141,13 @@ bench: $(VENV)/.installed-dev ## Measure what README and docs tell, all of it (h
 	  echo "== $$benchmark"; $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
 	done
 
+.PHONY: site
+site: $(VENV)/.installed-dev ## The documentation as a site, in site/: open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+
 .PHONY: clean
 clean: ## Remove .venv, caches and build outputs; runs/ stays, it is yours
-	rm -rf -- "$(VENV)" build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf -- "$(VENV)" build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache .grimp_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
