@@ -153,7 +153,7 @@ def test_the_demo_trains_and_its_coordinator_sees_no_answer(stack: Stack) -> Non
     assert {(record.outcome, record.samples) for record in records} == {("averaged", 0)}
     assert records[0].answered == [*DEMO]
     for name in NAMES:
-        assert "a sum of 3 clients is opened" in programs[name].log
+        assert "opened a sum of 3 clients" in programs[name].log
         assert "without --enrolled" not in programs[name].log
 
 

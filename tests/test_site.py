@@ -85,10 +85,16 @@ def _read(path: Path) -> _Links:
 
 
 def test_every_page_is_built(site: Path, pages: Mapping[Path, _Links]) -> None:
+    # Of which other pages are made.
+    beginnings = {"status-introduction.md", "messages-introduction.md"}
     sources = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
-    # Of which another page is made.
-    sources.remove(Path("status-introduction.md"))
-    assert {path.relative_to(site).with_suffix(".md") for path in pages} >= sources
+    # A folder's README is its first page.
+    wanted = {
+        path.with_name("index.html") if path.name == "README.md" else path.with_suffix(".html")
+        for path in sources
+        if path.name not in beginnings
+    }
+    assert {path.relative_to(site) for path in pages} >= wanted
 
 
 def test_every_page_is_in_the_navigation_of_every_other(
