@@ -41,6 +41,13 @@ def mixes_rounds(config: FederationConfig) -> bool:
     return is_masked(config) and config.rounds.mode == "asynchronous"
 
 
+def answers_max(config: FederationConfig) -> int:
+    """Of how many answers a sum is at the most. Raises UnknownPart."""
+    cohort = config.rounds.cohort
+    # More than a cohort may wait where rounds are asynchronous.
+    return max(cohort, config.rounds.concurrency) if mixes_rounds(config) else cohort
+
+
 def times_max(config: FederationConfig) -> int:
     """How often one answer may be in a sum: those to older models are in it less often."""
     return TIMES_MAX if mixes_rounds(config) else 1

@@ -119,8 +119,7 @@ class Unmasking:
             self._places,
             self._tolerated,
             ledger.keys_used(),
-            # More than a cohort may wait where rounds are asynchronous.
-            answers_max=max(config.rounds.cohort, config.rounds.concurrency),
+            answers_max=masked_round.answers_max(config),
             for_several=masked_round.mixes_rounds(config),
         )
         self._masking: Masking | None = None

@@ -115,10 +115,13 @@ class HonestKeyholder:
         self.why: WhyUnfit = "seal"
         """Of them."""
         self.guest.looks = self._look
+        self.floor = 0
         self.come()
 
     def come(self, session: str = "1") -> None:
-        here = Presence(online=True, session=session, purposes=(), keys=self.round_keys)
+        here = Presence(
+            online=True, session=session, purposes=(), keys=self.round_keys, floor=self.floor
+        )
         self.guest.shout(PresenceOf(self.name), messages.encode(here))
 
     def _look(self, part: Open) -> None:

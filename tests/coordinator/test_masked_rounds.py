@@ -146,6 +146,28 @@ def test_while_a_sum_waits_for_keyholders_its_round_is_not_told_as_averaged(
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
+def test_keyholders_that_would_open_no_sum_are_waited_for_before_anybody_trains(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        for name in ("kh-b", "kh-c"):
+            holders[name].floor = 4
+            holders[name].come("2")
+        with room.coordinating(config(url, keys), zeros(3), tmp_path, trust=keys.trust) as running:
+            page = room.page("coordinator", lambda page: "waiting for keyholders" in page.says)
+            assert "fewer than 4 answers, and a round has 3 at most" in page.keyholders["kh-b"]
+            assert not any(guests[0].offers)
+            holders["kh-b"].floor = 3
+            holders["kh-b"].come("3")
+            answer_all(guests, keys)
+            for name in ("kh-a", "kh-b"):
+                holders[name].answer()
+            room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
 def test_weights_by_samples_are_under_the_mask(url: str, keys: Keys, tmp_path: Path) -> None:
     chosen = config(url, keys, {"weight_max": 8, "samples_max": 80})
     with masked_rounds(chosen, keys, tmp_path) as (room, guests, holders, running):
