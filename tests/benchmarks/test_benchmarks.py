@@ -126,6 +126,7 @@ def test_status_pages_have_their_cost() -> None:
         "cpu_s_per_update_without",
         "status_ratio",
         "status_share",
+        "end_cpu_s",
         "pages",
         "activities",
         "coordinator_busy",
