@@ -11,7 +11,7 @@ class Clipped(Struct, frozen=True, kw_only=True):
 
     numbers: float
     """Of those that were sent: to `privacy.change_max`, or to the range of their block. Of one
-    answer 65,536 are told of at most."""
+    answer 65,536 are told of at most: of a larger model it may have been more."""
     norms: float
     """Of the answers, those that were longer than `privacy.norm_max`."""
     measures: float = 0.0
@@ -23,7 +23,7 @@ class Clipped(Struct, frozen=True, kw_only=True):
         told = [
             f"{share:.2%} of {what}"
             for share, what in (
-                (self.numbers, "the numbers that were sent"),
+                (self.numbers, "the numbers that were sent, at least"),
                 (self.norms, "the answers' norms"),
                 (self.measures, "what clients measured"),
             )

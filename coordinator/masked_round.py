@@ -41,8 +41,11 @@ def mixes_rounds(config: FederationConfig) -> bool:
     return is_masked(config) and config.rounds.mode == "asynchronous"
 
 
-def answers_max(config: FederationConfig) -> int:
-    """Of how many answers a sum is at the most. Raises UnknownPart."""
+def counted_max(config: FederationConfig) -> int:
+    """Of how many answers a sum is at the most. Raises UnknownPart.
+
+    Not how many may come, by which bits are chosen: `round_rules.answers_max`.
+    """
     cohort = config.rounds.cohort
     # More than a cohort may wait where rounds are asynchronous.
     return max(cohort, config.rounds.concurrency) if mixes_rounds(config) else cohort

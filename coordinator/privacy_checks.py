@@ -5,6 +5,7 @@ a selection policy that does not go by what clients tell of their data, with GOE
 """
 
 import math
+from typing import Final
 
 from coordinator import aggregation, codec_choice, local_method, masked_round, privacy, selection
 from coordinator.config import FederationConfig
@@ -56,11 +57,24 @@ def check_trust(config: FederationConfig, trust: Trust | None) -> None:
         )
 
 
+_MIXES: Final = (
+    "sums of answers to several rounds are opened by keyholders that were started with"
+    " --mixed-rounds alone, and devices that have answered synchronous rounds need"
+    " privacy.mixed_rounds"
+)
+_TRIES: Final = (
+    "members open these sums only if they were started with --serve committee, and devices answer"
+    " only if their owners set privacy.experiments"
+)
+
+
 def notice(config: FederationConfig, trust: Trust | None) -> str:
     """What devices, or keyholders, will make of it, to be told at start; empty where there is
     nothing to tell."""
     if masked_round.mixes_rounds(config):
-        return _outlived(config)
+        return "; ".join(filter(None, (_MIXES, _outlived(config))))
+    if config.privacy.aggregation in config.privacy.experiments:
+        return _TRIES
     if masked_round.is_masked(config) or trust is None or not trust.keyholders:
         return ""
     return (

@@ -119,7 +119,7 @@ class Unmasking:
             self._places,
             self._tolerated,
             ledger.keys_used(),
-            answers_max=masked_round.answers_max(config),
+            answers_max=masked_round.counted_max(config),
             for_several=masked_round.mixes_rounds(config),
         )
         self._masking: Masking | None = None
@@ -591,7 +591,8 @@ class Unmasking:
         self._move(opening.Tried(self._loop.now(), is_possible))
 
     def _give_up(self, current: _Open, reason: str) -> None:
-        self._useless = current.whole.masking.keyholders
+        if _lacked_keyholders(current):
+            self._useless = current.whole.masking.keyholders
         self._answers.give_up(reason)
         self._end(current)
 
@@ -624,6 +625,18 @@ class Unmasking:
 
     def _tell(self) -> None:
         self._facts.keyholders = self._keyholders.told()
+
+
+def _lacked_keyholders(current: _Open) -> bool:
+    """Whether one refused or was silent, so that its keys may be gone; else a client spoilt it."""
+    looked = current.looks[0] if current.looks is not None else None
+    if looked is not None:
+        answered, refused = looked.looked.keys(), looked.refused
+    elif current.state is not None:
+        answered, refused = current.state.digests.keys(), current.state.refused
+    else:
+        return True
+    return bool(refused) or answered != current.rules.names.keys()
 
 
 def _listed(

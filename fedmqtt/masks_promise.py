@@ -6,7 +6,7 @@ it opens. Whose keys they are is another matter.
     trusted       one place, and the one that is there
     keyholders,   `tolerated` of them learn nothing, and so many at most may be away that
     committee     `tolerated` + 1 are there, who hold all seeds; fewer than twice as many, so that
-                  two sets that open a sum have one in common, which opens one list
+                  two sets that open a sum have one in common, which, if honest, opens one list
 """
 
 from fedmqtt import committee_promise, lists_promise, noise_promise

@@ -238,6 +238,9 @@ def _list_of(event: OfWork) -> bytes:
 
 def _go_on(state: State, work: Work, event: OfWork, rules: Rules) -> tuple[State, list[Effect]]:
     match event:
+        case Checked(why_not="") if work.number not in state.keys:
+            why = f"key {work.number} was deleted meanwhile: nothing is opened with it any more"
+            return _next(state, [Refuse(work.open, why)], rules)
         case Checked(why_not="") if work.open.looks:
             state = replace(state, fit=work.open.digest, fit_key=work.number)
             return _next(state, [Fit(work.open)], rules)

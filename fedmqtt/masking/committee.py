@@ -11,9 +11,9 @@ and not as many as the model has. An experiment: see docs/committee.md.
     coordinator   sum of s, then: sum of y - a * sum of s = 2^guard * sum of m + sum of e
 
 |sum of e| < 2^guard / 2 for as many answers as there may be, so that rounding gives the sum of m
-exactly: nothing here is right with high probability alone. Were the sum of keys a wrong one, what
-is left would be uniform, and not within 32 for each answer of a multiple of 2^guard: `KeySum.open`
-looks.
+exactly: nothing here is right with high probability alone. What is left with a wrong sum of keys
+need not be within 32 for each answer of a multiple of 2^guard: `KeySum.open` looks. In a large
+model chance alone never passes; in a small one a member that searches can lie so that it does.
 
 a follows from the masking of the round by a hash: nobody chooses it, and above all not as zero.
 
@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmqtt.committee_promise import KEY, SHORT_MAX
+from fedmqtt.committee_promise import KEY, SHORT_MAX, guard_bits
 from fedmqtt.masking import attested, packing, ring
 from fedmqtt.masking.masks import SEED_BYTES, add_masks, stream
 from fedmqtt.masking.packing import Words
@@ -110,6 +110,9 @@ class KeySum:
         """Body and tail of the sum of what was hidden, for `values.from_sum`, given of each seed
         the sum of masks of keys, shape (2048,). Raises NotASum where those are not of these
         answers."""
+        if guard_bits(self._terms) > self._masking.guard:
+            room = self._masking.guard
+            raise NotASum(f"errors of {self._terms} answers do not fit {room} guard bits")
         key = self._key.copy()
         for masks in mask_sums:
             key -= masks

@@ -164,7 +164,8 @@ def test_who_has_keys_for_longer_than_keyholders_keep_them_is_told() -> None:
     asynchronous = ("rounds.mode=asynchronous", "evaluation.every=0", "privacy.key_rounds=10")
     trust = Trust(federation_key="k", keyholders=KH)
     # Half of seven days, in ten rounds.
-    assert not privacy_checks.notice(config(*asynchronous, "rounds.deadline_s=30240"), trust)
+    said = privacy_checks.notice(config(*asynchronous, "rounds.deadline_s=30240"), trust)
+    assert "--mixed-rounds" in said and "so many rounds" not in said
     for daily in ("rounds.deadline_s=86400", "rounds.pause_s=86100"):
         said = privacy_checks.notice(config(*asynchronous, daily), trust)
         assert "so many rounds may take 10 days" in said and said.endswith("--keep-days 20 or more")

@@ -39,7 +39,8 @@ def schemes(draw: st.DrawFn) -> Masking:
     places = draw(st.integers(2, 6))
     return committees(
         places,
-        draw(st.integers(1, places - 1)),
+        # Fewer, and two halves of them could be shown two lists.
+        draw(st.integers(places // 2, places - 1)),
         value_bits=draw(st.integers(2, 18)),
         share=draw(st.sampled_from([1.0, 0.5])),
         rotate=draw(st.booleans()),
