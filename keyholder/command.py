@@ -108,8 +108,9 @@ def add_options(parser: argparse.ArgumentParser, serves: tuple[Mode, ...]) -> No
         "--serve",
         choices=("keyholders", "trusted", "both", "committee"),
         default=serves[0],
-        help="in which mode sums are opened: by several keyholders, by this program alone, in both of"
-        " these; or, an experiment, by a committee of devices, of keys that clients hide answers under"
+        help="in which mode sums are opened: by several keyholders, by this program alone, in both"
+        " of these; or, an experiment, by a committee of devices, of keys that clients hide answers"
+        " under"
         " (%(default)s)",
     )
 
