@@ -861,11 +861,12 @@ def _open_if_ready(
     salt = _salt(model, rules)
     if rules.is_asynchronous:
         train = _Invited(_for_free_places(state, NOBODY, rules.concurrency, rules, roster))
-        # Whoever else was wanted is at work, or not there.
-        unmet: tuple[ClientId, ...] = ()
         if not train.clients:
             # All who would are at work: the first of them to be done is the first to be invited.
             return state, []
+        # They have the next places that are free.
+        there = (one for one in control.wanted if roster.is_willing(one, "train"))
+        unmet = tuple(one for one in there if one not in train.clients)
         state = replace(state, past=_with_places(state.past, train.clients, state.round, at))
     else:
         willing = roster.willing(rules.purpose)

@@ -244,7 +244,7 @@ class Orders(RuleBasedStateMachine):
         if self.goes_back_to is not None:
             assert offer.model.digest == self.goes_back_to
             self.goes_back_to = None
-        if not is_over and not self.knobs.is_asynchronous:
+        if not is_over:
             there = [one for one in control.wanted if self.roster.is_willing(one, "train")]
             missed = set(there) - {*offer.train}
             # As many as there are places.
