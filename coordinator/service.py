@@ -842,7 +842,7 @@ class Service:
         if control is not before.past.control and not isinstance(event, rounds.OrderCame):
             # After what follows from it: who was invited by an order is rather invited twice.
             self._folder.ledger.order(control)
-        if _has_gone_on(before, self._state) or control.paused_by != before.past.control.paused_by:
+        if _has_gone_on(before, self._state):
             self._facts.progressed_at = event.at
         if isinstance(event, rounds.Barred | rounds.Unbarred):
             self._client_pages.changed([event.client], urgently=True)
@@ -1739,8 +1739,11 @@ class Service:
 
 
 def _has_gone_on(before: rounds.State, after: rounds.State) -> bool:
-    """Whether a round has opened or closed, or an answer has counted."""
+    """Whether a round or a pause has begun or ended, or an answer has counted."""
     if type(before) is not type(after):
+        return True
+    if before.past.control.paused_by != after.past.control.paused_by:
+        # Nothing was to go on meanwhile: to resume is no trouble.
         return True
     if not isinstance(before, rounds.Collecting) or not isinstance(after, rounds.Collecting):
         return False
