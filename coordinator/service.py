@@ -839,7 +839,7 @@ class Service:
             self._perform(effect, before, event.at)
         self._remember_refusals(before)
         control = self._state.past.control
-        if control is not before.past.control and not isinstance(event, rounds.OrderCame):
+        if control is not before.past.control:
             # After what follows from it: who was invited by an order is rather invited twice.
             self._folder.ledger.order(control)
         if _has_gone_on(before, self._state):
@@ -1241,9 +1241,9 @@ class Service:
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
-            case rounds.Answer(obeyed, is_new):
+            case rounds.Answer(obeyed, is_new, told):
                 if is_new:
-                    self._folder.ledger.order(self._state.past.control)
+                    self._folder.ledger.order(told)
                 self._desk.tell(obeyed, is_new=is_new)
             case rounds.GoBack(number, dropped):
                 self._give_up_late(dropped)
