@@ -329,6 +329,19 @@ def test_one_federation_of_several_is_chosen(browser: Page, tmp_path: Path) -> N
             assert browser.text("#health-says") == "this is beta"
 
 
+def test_a_link_to_another_federation_leads_nowhere_where_one_was_asked_for(
+    browser: Page, shown: tuple[str, str]
+) -> None:
+    open_page(browser, shown[0])
+    browser.wait_for(CURVES)
+    client = ward.CLIENTS[0]
+    browser.run(f"location.hash = '#federation=another&client={client}'")
+    # Its client is looked at all the same, and the page is not empty.
+    browser.wait_for("!document.querySelector('#client').hidden")
+    assert browser.text("#name") == shown[1]
+    assert client in browser.text("#client-title")
+
+
 def test_it_comes_back_after_its_broker(browser: Page, tmp_path: Path) -> None:
     port = free_port()
     broker = f"mqtt://127.0.0.1:{port}"
