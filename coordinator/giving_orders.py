@@ -155,7 +155,7 @@ class Errand:
             # It may have been carried out, and the answer lost.
             self.told = (
                 "the coordinator took the order's word, and has not answered the order: the page"
-                " status/orders, or `fedmqtt watch`, tells whether it was done"
+                " status/orders tells whether it was done"
             )
         self._end(Outcome.NOT_DONE)
 

@@ -65,7 +65,7 @@ def verdict(signs: Signs) -> Verdict:
     if signs.doing in ("finished", "stopped"):
         health: Health = "ok" if signs.doing == "finished" else "waiting"
         return Verdict(health, _joined(signs.says, progress(signs.lines)))
-    if found := _troubles(signs):
+    if not signs.paused and (found := _troubles(signs)):
         return Verdict("trouble", _joined(*found, _there(signs)))
     health = "waiting" if signs.doing in ("starting", "waiting") else "ok"
     return Verdict(health, _joined(signs.says, _there(signs), progress(signs.lines)))
@@ -133,7 +133,7 @@ def _lost(lines: Sequence[RoundLine]) -> list[str]:
 
 def _still(signs: Signs) -> str:
     most_s = max(STILL_MIN_S, DEADLINES_MAX * signs.deadline_s)
-    if signs.still_s <= most_s or signs.paused:
+    if signs.still_s <= most_s:
         return ""
     return f"nothing has gone on for {_duration(signs.still_s)}: {signs.says}"
 

@@ -590,11 +590,13 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell the operator what came of its order. Where the order `is_new`, the state's control is
-    written down before: an operator that was told is not contradicted after a kill."""
+    """Tell the operator what came of its order. Where the order `is_new`, `control` is written down
+    before: an operator that was told is not contradicted after a kill."""
 
     obeyed: Obeyed
     is_new: bool
+    control: Control
+    """Before anything follows from the order: who is wanted by it is invited yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -861,11 +863,12 @@ def _open_if_ready(
     salt = _salt(model, rules)
     if rules.is_asynchronous:
         train = _Invited(_for_free_places(state, NOBODY, rules.concurrency, rules, roster))
-        # Whoever else was wanted is at work, or not there.
-        unmet: tuple[ClientId, ...] = ()
         if not train.clients:
             # All who would are at work: the first of them to be done is the first to be invited.
             return state, []
+        # They have the next places that are free.
+        there = (one for one in control.wanted if roster.is_willing(one, "train"))
+        unmet = tuple(one for one in there if one not in train.clients)
         state = replace(state, past=_with_places(state.past, train.clients, state.round, at))
     else:
         willing = roster.willing(rules.purpose)
@@ -1264,13 +1267,13 @@ def _take_order(
     control, order = state.past.control, event.order
     if (before := control.answer(order.token)) is not None:
         # QoS 1 delivers at least once, and the answer can be lost.
-        return state, [Answer(before, is_new=False)]
+        return state, [Answer(before, is_new=False, control=control)]
     changed, obeyed = orders.obey(control, order, _situation(state, event, rules, roster))
     if obeyed.done and order.what == "invite":
         # Whoever was silent for long is invited all the same.
         roster.end_rest(order.client)
     following = replace(state, past=_with_control(state.past, changed))
-    return following, [Answer(obeyed, is_new=True)]
+    return following, [Answer(obeyed, is_new=True, control=changed)]
 
 
 def _situation(state: State, event: OrderCame, rules: Rules, roster: Roster) -> Situation:

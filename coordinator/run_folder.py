@@ -260,11 +260,14 @@ class RunFolder:
         self, models: Sequence[KeptModel], number: RoundId, newest: Checkpoint
     ) -> list[KeptModel]:
         """Those that one can go back to, once that round has made this one."""
-        if not self._keeps_models:
+        # Somebody was told that it will be there.
+        wanted = self.ledger.control().rollback
+        if not self._keeps_models and wanted is None:
             return []
         stripped = structs.replace(newest, published=None)
         kept = [*models, KeptModel(round=number, checkpoint=stripped)]
-        return kept[-1 - self._keeps_models :]
+        last = kept[-1 - self._keeps_models :] if self._keeps_models else []
+        return [one for one in kept if one.round == wanted and one not in last] + last
 
     def _save(
         self,

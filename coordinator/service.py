@@ -839,7 +839,7 @@ class Service:
             self._perform(effect, before, event.at)
         self._remember_refusals(before)
         control = self._state.past.control
-        if control is not before.past.control and not isinstance(event, rounds.OrderCame):
+        if control is not before.past.control:
             # After what follows from it: who was invited by an order is rather invited twice.
             self._folder.ledger.order(control)
         if _has_gone_on(before, self._state):
@@ -1169,9 +1169,21 @@ class Service:
         """Make the model of this round the newest."""
         if self._ending:
             return
-        kept, flat, memory = self._folder.read_model(number, self._model.layout)
-        stays = self._answers.remembers_clients
         control = orders.gone_back(self._state.past.control, number)
+        try:
+            kept, flat, memory = self._folder.read_model(number, self._model.layout)
+        except (KeyError, CheckpointError, LedgerDamaged) as bad:
+            # It was there when the order came. To end here would be to end at each start.
+            why = "it is not kept" if isinstance(bad, KeyError) else bad
+            _log.error("the rollback to the model of round %d is given up: %s", number, why)
+            self._folder.ledger.order(control)
+            self._go_on()
+            return
+        told = kept.checkpoint.memory
+        if told is not None and told.strategy != local_method.remembering(self._config):
+            # Of a strategy that was changed since.
+            memory = {}
+        stays = self._answers.remembers_clients
         self._folder.go_back(kept, control, remembers_clients=stays)
         self._answers.go_back(memory)
         trained, chunk_bytes = kept.checkpoint.trained_rounds, self._model.ref.chunk_bytes
@@ -1180,10 +1192,13 @@ class Service:
         )
         _log.warning("the model is that of round %d again: %s", number, self._model.digest[:12])
         self._publish_model()
+        self._go_on()
+        self._clear_unwanted()
+
+    def _go_on(self) -> None:
         if self._unmasking is not None:
             self._unmasking.renew()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
-        self._clear_unwanted()
 
     # What to do about it
 
@@ -1226,9 +1241,9 @@ class Service:
             case rounds.Close():
                 assert isinstance(before, rounds.Collecting)
                 self._close(effect, before, at)
-            case rounds.Answer(obeyed, is_new):
+            case rounds.Answer(obeyed, is_new, told):
                 if is_new:
-                    self._folder.ledger.order(self._state.past.control)
+                    self._folder.ledger.order(told)
                 self._desk.tell(obeyed, is_new=is_new)
             case rounds.GoBack(number, dropped):
                 self._give_up_late(dropped)
@@ -1724,8 +1739,11 @@ class Service:
 
 
 def _has_gone_on(before: rounds.State, after: rounds.State) -> bool:
-    """Whether a round has opened or closed, or an answer has counted."""
+    """Whether a round or a pause has begun or ended, or an answer has counted."""
     if type(before) is not type(after):
+        return True
+    if before.past.control.paused_by != after.past.control.paused_by:
+        # Nothing was to go on meanwhile: to resume is no trouble.
         return True
     if not isinstance(before, rounds.Collecting) or not isinstance(after, rounds.Collecting):
         return False

@@ -419,7 +419,7 @@ class Server:
                 return
         self._remember_refusals(before)
         control = self.state.past.control
-        if control is not before.past.control and not isinstance(event, rounds.OrderCame):
+        if control is not before.past.control:
             self._queue.now(partial(self.disk.order, control))
 
     def _perform(self, effect: rounds.Effect, before: rounds.State) -> None:
@@ -451,8 +451,8 @@ class Server:
                 self.promises.shutting_is_on_disk(number)
             case rounds.Close():
                 self._close(effect)
-            case rounds.Answer():
-                self._queue.now(partial(self.disk.order, self.state.past.control))
+            case rounds.Answer(control=told):
+                self._queue.now(partial(self.disk.order, told))
             case rounds.GoBack(number, dropped):
                 self._queue.now(partial(self.disk.set_aside, dropped))
                 self._scene.clock.after(0.0, self._go_back, number, self._life)

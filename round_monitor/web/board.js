@@ -1,6 +1,6 @@
 // What is known of one federation: the newest of each page, and what happened, found by comparing.
 
-import { decode } from "./pages.js";
+import { decode, PAGES } from "./pages.js";
 import { between } from "./events.js";
 import { clock } from "./units.js";
 
@@ -21,7 +21,9 @@ export class Board {
   take(path, bytes, retained, now) {
     const [name, client] = path.split("/");
     const target = client === undefined ? [this.pages, name] : [this.clients, client];
-    if ((client !== undefined && name !== "client") || (client === undefined && name === "client")) return false;
+    if (client !== undefined && name !== "client") return false;
+    // Of a newer coordinator.
+    if (client === undefined && !PAGES.includes(name)) return false;
     // What lay on the broker may be from any time.
     if (!retained) this.heardAt = now;
     if (bytes.length === 0) return forget(...target);

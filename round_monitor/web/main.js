@@ -25,6 +25,8 @@ const clients = new ClientList();
 let link = null;
 const clientView = new ClientView();
 let { federation: chosen, client: lookedAt } = placeOf(location.hash) ?? { federation: "", client: "" };
+/** The only federation that is told of here; "" where any is. */
+let fixed = "";
 let drawing = null;
 let pauseMs = BETWEEN_DRAWINGS_MS;
 let newest = null;
@@ -41,7 +43,8 @@ start(takeToken());
 async function start(token) {
   try {
     const how = await askHow(token);
-    if (how.federation) chosen = how.federation;
+    fixed = how.federation;
+    if (fixed) chosen = fixed;
     say(byId("version"), `fedmqtt ${how.version}.`);
     link = new Connection(how, token, take, drawSoon);
   } catch (error) {
@@ -76,7 +79,7 @@ function go() {
   const place = placeOf(location.hash);
   if (place === null) return;
   const before = lookedAt;
-  if (place.federation && place.federation !== chosen) {
+  if (!fixed && place.federation && place.federation !== chosen) {
     chosen = place.federation;
     drawn.clear();
   }

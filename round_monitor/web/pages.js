@@ -76,6 +76,11 @@ const SHAPES = {
     updates_by_codec: mapOf(shape({ updates: number, bytes: number })),
     models_by_codec: mapOf(shape({ files: number, bytes: number })),
   }),
+  orders: shape({
+    paused_by: text, paused_since: text, stopped_by: text,
+    orders: listOf(shape({ at: text, by: text, order: text, done: yes, result: text })),
+    refused: number, repeated: number,
+  }),
   client: shape({
     state: text, says: text, since: text, doing: text, round: number, progress: number, epoch: number,
     epochs: number, why_not: text, last_seen: text, rounds_invited: number, rounds_answered: number,
@@ -86,7 +91,7 @@ const SHAPES = {
 
 export const PAGES = Object.keys(SHAPES).filter((name) => name !== "client");
 
-/** The page that these bytes are, or null: of a newer coordinator, or none. */
+/** The page that these bytes are, or null where they are none. */
 export function decode(name, bytes) {
   if (!Object.hasOwn(SHAPES, name) || bytes.length > PAGE_BYTES_MAX) return null;
   try {

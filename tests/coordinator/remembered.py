@@ -72,8 +72,8 @@ class Remembered:
                 self.disk.invite(number, recovery.opening(after))
             case rounds.Shut(number, clients):
                 self.disk.shut(number, clients)
-            case rounds.Answer():
-                self.disk.order(after.past.control)
+            case rounds.Answer(control=told):
+                self.disk.order(told)
             case rounds.GoBack(_, dropped):
                 self.disk.set_aside(dropped)
             case rounds.Finish():
@@ -88,10 +88,9 @@ class Remembered:
                 self.on_the_way.remove(named)
                 self.disk.keep(named, closes_in_s, self.reports.get(named))
 
-    def write_orders(self, event: rounds.Event, state: rounds.State) -> None:
+    def write_orders(self, state: rounds.State) -> None:
         """What is left of them to be carried out, which is written after what follows from it."""
-        if not isinstance(event, rounds.OrderCame):
-            self.disk.order(state.past.control)
+        self.disk.order(state.past.control)
 
     def write_refusals(self, state: rounds.State) -> None:
         if isinstance(state, rounds.Collecting):

@@ -1,13 +1,16 @@
 """Whether a federation is well: what is trouble, what is waiting, what is a fact and neither."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from coordinator import health
+from coordinator import health, rounds, service
 from coordinator.health import EVALUATIONS, Signs, Verdict
 from fedmqtt.status_pages import Figures, RoundLine
 from fedmqtt.topics import ClientId, RoundId
+from tests.coordinator.test_status import RULES
 
 
 def line(number: int, **others: Any) -> RoundLine:
@@ -140,3 +143,17 @@ def test_the_end_is_good_and_what_was_stopped_waits() -> None:
 def test_nobody_there_at_all_is_said_so() -> None:
     told = verdict(doing="waiting", says="2 needed", online=0, known=0)
     assert told == Verdict("waiting", "2 needed; no client has been heard of")
+
+
+def test_who_has_paused_a_run_is_told_of_no_trouble() -> None:
+    kept = [line(n, outcome="kept", dropped=4, answered=0) for n in (1, 2, 3)]
+    told = verdict(doing="waiting", says="paused by carol", paused=True, still_s=1e6, lines=kept)
+    assert told == Verdict("waiting", "paused by carol; 3 of 4 clients online")
+
+
+def test_when_a_pause_ends_nothing_was_still() -> None:
+    free = rounds.begin(RULES)
+    control = structs.replace(free.past.control, paused_by="carol")
+    paused = replace(free, past=replace(free.past, control=control))
+    assert service._has_gone_on(paused, free)
+    assert not service._has_gone_on(free, free) and not service._has_gone_on(paused, paused)

@@ -197,7 +197,7 @@ class Orders(RuleBasedStateMachine):
         (answer,) = [one for one in effects if isinstance(one, rounds.Answer)]
         assert effects[0] == answer, "it is written down before anything else is done"
         if known is not None:
-            assert answer == rounds.Answer(known, is_new=False)
+            assert answer == rounds.Answer(known, is_new=False, control=before.past.control)
             return
         assert answer.is_new and answer.obeyed.result
         self.told[said.token] = answer.obeyed
@@ -231,7 +231,7 @@ class Orders(RuleBasedStateMachine):
                     self._closed(effect, before)
                 case _:
                     pass
-        self.remembered.write_orders(event, self.state)
+        self.remembered.write_orders(self.state)
         return effects
 
     def _opened(self, offer: Offer, event: rounds.Event, control: Control) -> None:
@@ -244,7 +244,7 @@ class Orders(RuleBasedStateMachine):
         if self.goes_back_to is not None:
             assert offer.model.digest == self.goes_back_to
             self.goes_back_to = None
-        if not is_over and not self.knobs.is_asynchronous:
+        if not is_over:
             there = [one for one in control.wanted if self.roster.is_willing(one, "train")]
             missed = set(there) - {*offer.train}
             # As many as there are places.
@@ -312,3 +312,29 @@ def test_who_was_ordered_twice_is_wanted_once() -> None:
     once, _ = orders.obey(NO_ORDERS, said, SITUATION)
     twice, _ = orders.obey(once, said, SITUATION)
     assert twice.wanted == ("ann",)
+
+
+def test_who_was_ordered_is_on_the_disk_before_the_round_that_the_order_opens() -> None:
+    fixed = Bounds(
+        over_selection=1, over_selection_min=1, over_selection_max=1,
+        deadline_s=30, deadline_min_s=30, deadline_max_s=30,
+    )  # fmt: skip
+    knobs = rounds.Rules(
+        select=select, rounds=9, cohort=2, clients_min=2, pace=fixed, task="digits", run=RUN
+    )
+    roster, remembered = Roster("digits"), Remembered()
+    here = Presence(online=True, session="1", task="digits", purposes=("train",))
+    roster.came(0.0, NAMES[0], here)
+    roster.came(0.0, NAMES[1], here)
+    # Silent twice, so it rests.
+    roster.missed(0.0, NAMES[1], 30.0)
+    roster.missed(0.0, NAMES[1], 30.0)
+    ready = rounds.ModelReady(1.0, _model("m0"))
+    waiting, _ = rounds.step(rounds.begin(knobs), ready, knobs, roster)
+    assert isinstance(waiting, rounds.Waiting)
+    said = Order(token="1", operator="carol", at="noon", what="invite", client=NAMES[1])
+    opened, effects = rounds.step(waiting, rounds.OrderCame(2.0, said), knobs, roster)
+    assert isinstance(opened, rounds.Collecting) and not opened.past.control.wanted
+    # Killed before the round is written.
+    remembered.perform(effects[0], opened, roster)
+    assert remembered.disk.control.wanted == (NAMES[1],)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from coordinator import history, published_model
-from coordinator.ledger import Carried
+from coordinator.ledger import Carried, Ledger
 from coordinator.orders import NO_ORDERS
 from coordinator.pacing import Pace
 from coordinator.run_folder import RunFolder
@@ -20,7 +20,7 @@ from fedmqtt.weights import Array, Layout
 from tests.coordinator.guests import Room
 from tests.coordinator.records import RECORD
 from tests.coordinator.test_differences_at_work import agreed
-from tests.coordinator.test_restart import CHANGES, Federation, answer, answer_all, come, kill
+from tests.coordinator.test_restart import CHANGES, Federation, answer, answer_all, back, come, kill
 
 WORDS = ("--set", "rounds.count=0")
 LAYOUT = Layout((("w", (4,)),))
@@ -110,6 +110,66 @@ def test_what_clients_remember_is_not_taken_back(
     ]
 
 
+@pytest.mark.broker
+@pytest.mark.parametrize("wrong", ["gone", "damaged"])
+def test_a_rollback_whose_model_cannot_be_read_any_more_is_given_up(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, wrong: str
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    with Room(url, federation_name) as room:
+        guests = come(room, *CHANGES)
+        with federation.coordinating(*WORDS) as program:
+            answer_all(guests, guests[0].offered(1))
+            second = guests[0].offered(2)
+            kill(room, program)
+        # As if it had been killed between the order and what follows from it.
+        _order_without_carrying_out(federation.run, 0 if wrong == "damaged" else 7)
+        if wrong == "damaged":
+            (federation.run / "kept" / "0.safetensors").write_bytes(b"no model")
+        with federation.coordinating(*WORDS) as program:
+            third = guests[0].offered(3)
+            assert third.model.digest == second.model.digest
+            assert "the model of round" in program.log and "given up" in program.log
+            kill(room, program)
+        # It is given up once.
+        with federation.coordinating(*WORDS) as program:
+            assert back(room, guests[0], third).round == 3
+            kill(room, program)
+
+
+def _order_without_carrying_out(run: Path, number: int) -> None:
+    ledger = Ledger(run, lambda action: None, lambda failure: None)
+    ledger.order(structs.replace(ledger.control(), rollback=RoundId(number)))
+    ledger.close()
+
+
+@pytest.mark.broker
+def test_what_another_strategy_remembered_is_not_put_back(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    with Room(url, federation_name) as room:
+        guests = come(room, *CHANGES)
+        with federation.coordinating(*WORDS, "--set", "aggregation=fedavgm") as program:
+            for number in (1, 2):
+                answer_all(guests, guests[0].offered(number))
+            third = guests[0].offered(3)
+            kill(room, program)
+        with federation.coordinating(*WORDS, "--set", "aggregation=fedavg") as program:
+            # The third round is given up with its settings.
+            answer_all(guests, back(room, guests[0], third))
+            guests[0].offered(5)
+            _roll_back(room, 1)
+            answer_all(guests, guests[0].offered(6))
+            guests[0].offered(7)
+            kill(room, program)
+    assert (federation.run / "models" / "2-6.safetensors").exists()
+    left = [one.stem for one in (federation.run / "memory").iterdir()]
+    assert "2-6" not in left, "of a strategy that remembers nothing"
+
+
 class _Folder:
     """A run's folder in which rounds make models of ones, twos, ..."""
 
@@ -145,6 +205,9 @@ class _Folder:
 
     def numbers(self, number: int) -> Array:
         return self.folder.read_model(RoundId(number), LAYOUT)[1]
+
+    def order_back(self, number: int) -> None:
+        self.folder.ledger.order(structs.replace(NO_ORDERS, rollback=RoundId(number)))
 
     def back(self, number: int) -> None:
         kept, _, _ = self.folder.read_model(RoundId(number), LAYOUT)
@@ -192,4 +255,22 @@ def test_nothing_is_kept_where_nothing_is_asked_for(tmp_path: Path) -> None:
     run = _Folder(tmp_path, keeps=0)
     run.close(1, 1)
     assert run.kept == [] and run.files == {"models/1"}
+    run.folder.ledger.close()
+
+
+@pytest.mark.parametrize("keeps", [1, 0])
+def test_a_model_that_is_to_come_back_stays_until_it_has(tmp_path: Path, keeps: int) -> None:
+    run = _Folder(tmp_path, keeps=1)
+    run.close(1, 1)
+    run.order_back(0)
+    # Started again with other settings, perhaps.
+    run.folder.ledger.close()
+    run.folder = RunFolder(tmp_path, lambda action: None, lambda failure: None, keeps_models=keeps)
+    # The round whose model was being made when the order came.
+    run.close(2, 2)
+    assert run.kept == [0] + [1, 2] * keeps
+    np.testing.assert_array_equal(run.numbers(0), np.zeros(4))
+    run.back(0)
+    run.close(3, 1)
+    assert run.kept == [2, 3] * keeps
     run.folder.ledger.close()

@@ -194,7 +194,7 @@ class Table:
             self.remembered.perform(effect, self.state, self.roster)
             if isinstance(effect, WakeAt):
                 self.alarm = effect.at
-        self.remembered.write_orders(event, self.state)
+        self.remembered.write_orders(self.state)
         told = [line for effect in effects for line in tell(effect)]
         return told if self.slow_disk else told + self._keep_up()
 
@@ -312,7 +312,7 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"shut {number} with {names(clients)}"]
         case rounds.Close():
             return [close(effect)]
-        case rounds.Answer(obeyed, is_new):
+        case rounds.Answer(obeyed, is_new, _):
             told = "" if obeyed.done else "not done: "
             return [f"answer {obeyed.token}{'' if is_new else ' again'}: {told}{obeyed.result}"]
         case rounds.GoBack(number, dropped):

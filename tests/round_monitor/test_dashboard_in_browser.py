@@ -14,9 +14,12 @@ import pytest
 from msgspec import structs
 
 from broker_config.local_broker import BrokerError, RunningBroker
+from fedmqtt import status_pages
 from fedmqtt.status_pages import (
     ClientsPage,
     HistoryPage,
+    OrderLine,
+    OrdersPage,
     ParticipationPage,
     Quarantined,
     RoundLine,
@@ -137,6 +140,29 @@ def test_clients_are_found_by_name_and_by_state(browser: Page, shown: tuple[str,
         " e.dispatchEvent(new Event('change')); })()"
     )
     assert browser.run(names) == ["phone-18"]
+
+
+def test_orders_are_no_trouble(
+    browser: Page, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    said = OrderLine(at="noon", by="carol", order="pause", done=True, result="round 4 waits")
+    told = OrdersPage(paused_by="carol", paused_since="noon", orders=[said])
+    broker = mosquitto_broker.url
+    publish(broker, federation_name, {"round": pages.open_round(), "orders": told})
+    with dashboard(tmp_path, broker, "--federation", federation_name) as url:
+        open_page(browser, url)
+        browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3'")
+        publish(broker, federation_name, {"orders": told, "coordinator": pages.coordinator()})
+        browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3 of 10'")
+        assert browser.text("#trouble-body") == ""
+        assert browser.run("document.querySelector('#trouble').hidden")
+
+
+def test_each_page_that_a_coordinator_tells_is_read(browser: Page, shown: tuple[str, str]) -> None:
+    open_page(browser, shown[0])
+    here = shown[0].partition("#")[0]
+    read = browser.settled(f"import('{here}pages.js').then(pages => pages.PAGES)")
+    assert sorted(read) == sorted(status_pages.PAGES)
 
 
 def test_nothing_that_was_published_is_run(
@@ -301,6 +327,19 @@ def test_one_federation_of_several_is_chosen(browser: Page, tmp_path: Path) -> N
             )
             assert browser.text("#name") == "beta"
             assert browser.text("#health-says") == "this is beta"
+
+
+def test_a_link_to_another_federation_leads_nowhere_where_one_was_asked_for(
+    browser: Page, shown: tuple[str, str]
+) -> None:
+    open_page(browser, shown[0])
+    browser.wait_for(CURVES)
+    client = ward.CLIENTS[0]
+    browser.run(f"location.hash = '#federation=another&client={client}'")
+    # Its client is looked at all the same, and the page is not empty.
+    browser.wait_for("!document.querySelector('#client').hidden")
+    assert browser.text("#name") == shown[1]
+    assert client in browser.text("#client-title")
 
 
 def test_it_comes_back_after_its_broker(browser: Page, tmp_path: Path) -> None:
