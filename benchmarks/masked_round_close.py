@@ -265,7 +265,7 @@ def _is_free(port: int) -> bool:
 def _keyholder(accounts: Path, name: str, scratch: Path) -> Iterator[int]:
     words = ["keyholder", "--credentials", str(accounts / f"{name}.toml")]
     words += ["--state", str(scratch / name)]
-    words += ["--enrolled", str(accounts.parent / "enrolled-devices")]
+    words += ["--enrolled", str(accounts.parent / "enrolled-devices"), "--floor", "2"]
     with _program([sys.executable, "-m", "fedmqtt", *words]) as pid:
         yield pid
 

@@ -61,8 +61,8 @@ def test_the_corpus_can_be_made_anew(
 ) -> None:
     monkeypatch.setattr(corpus, "CORPUS", tmp_path)
     assert fuzz.main(["--write-corpus", "topic"]) == 0
-    assert len(list((tmp_path / "topic").iterdir())) == 11
-    assert capsys.readouterr().out == "topic: 11 seeds\n"
+    assert len(list((tmp_path / "topic").iterdir())) == 13
+    assert capsys.readouterr().out == "topic: 13 seeds\n"
 
 
 def test_a_short_try_of_one_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

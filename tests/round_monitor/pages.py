@@ -20,6 +20,7 @@ from fedmqtt.status_pages import (
     Figures,
     HistoryPage,
     ModelPage,
+    OrdersPage,
     PacePage,
     Page,
     ParticipationPage,
@@ -159,6 +160,7 @@ def mid_round() -> dict[str, Page]:
             hindered=reasons(hal="not charging"),
         ),
         "traffic": TrafficPage(bytes_received=12_345_678, bytes_published=334_864),
+        "orders": OrdersPage(),
     }
 
 
