@@ -6,8 +6,8 @@ from coordinator.clipped import Clipped, share
 def test_what_was_clipped_is_said_in_one_sentence_and_nothing_where_nothing_was() -> None:
     assert not Clipped(numbers=0.0, norms=0.0).sentence()
     assert Clipped(numbers=0.0125, norms=0.5, measures=0.1).sentence() == (
-        "clipped: 1.25% of the numbers that were sent, 50.00% of the answers' norms, 10.00% of"
-        " what clients measured"
+        "clipped: 1.25% of the numbers that were sent, at least, 50.00% of the answers' norms,"
+        " 10.00% of what clients measured"
     )
 
 
