@@ -359,14 +359,14 @@ def test_ctrl_c_and_term_keep_what_is_there_and_say_where(
     stormy(tmp_path)
     file, run = tmp_path / "fleet.toml", tmp_path / "run"
     words = ("fedmqtt", "simulate", str(file), "--run", str(run), "--processes", "2")
-    more = ("--set", "federation.rounds.count=100000", "--set", "hours_max=100000")
+    more = ("--set", "federation.rounds.count=100000", "--set", "hours_max=1000")
     with running(tmp_path, *words, *more) as program:
-        program.wait_for("round 3 ")
+        program.wait_for("round 1 ")
         program.process.send_signal(stop)
         assert program.wait() == 130, program.log
     assert "Traceback" not in program.log
     assert f"stopped; what there is lies in {run}" in program.log
-    assert len(history.read(run / "history.jsonl")) >= 3
+    assert len(history.read(run / "history.jsonl")) >= 1
     assert load_file(run / "model.safetensors") and (run / "lab.json").exists()
 
 
