@@ -16,6 +16,7 @@ from benchmarks import signed
 from edge_client import trainer
 from edge_client.agent import Agent
 from edge_client.config import ClientConfig
+from edge_client.privacy import Privacy
 from edge_client.rebuild import rebuild
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Done, Job, Rebuild, Rebuilt
@@ -88,6 +89,8 @@ def _agent(
     else:
         broker = signed.of_client(arguments.broker, arguments.federation, client)
     config = ClientConfig(
+        # Those of a kit with keyholders would decline what they are to be compared with.
+        privacy=Privacy(at_least="plain"),
         broker=str(broker),
         federation=account.federation if account is not None else arguments.federation,
         id=client,

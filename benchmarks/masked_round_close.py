@@ -155,7 +155,10 @@ def measure(made: Kit, folder: Path, mode: str, clients: int, rounds: int) -> di
         holders = [stack.enter_context(_keyholder(accounts, name, scratch)) for name in KEYHOLDERS]
         stack.enter_context(_clients(accounts, [_name(n) for n in range(clients)], scratch))
 
+        outcomes: list[str] = []
+
         def on_round(record: Record) -> None:
+            outcomes.append(f"{record.outcome}: {record.reason}")
             for pid in (os.getpid(), *holders):
                 cpu.setdefault(str(pid), []).append(cpu_s_with_ended_threads(pid))
 
@@ -171,6 +174,8 @@ def measure(made: Kit, folder: Path, mode: str, clients: int, rounds: int) -> di
         )
         service.run()
         loop.close()
+    if kept := [one for one in outcomes if not one.startswith("averaged")]:
+        raise RuntimeError(f"{mode}: {len(kept)} rounds made no model, the first: {kept[0]}")
     # Before the first offer nothing is measured, and nothing follows the last one.
     closed = clock.rounds[1 + WARM_UP : -1]
     used = {pid: statistics.median(_steps(read)) for pid, read in cpu.items()}
