@@ -25,9 +25,16 @@ _STARTS_WITHIN_S = 30.0
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far, all its threads, to the nanosecond."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    """CPU seconds of a process so far, all threads that it has now, to the nanosecond."""
+    return sum(map(_thread_cpu_ns, Path(f"/proc/{pid}/task").iterdir())) / 1e9
+
+
+def _thread_cpu_ns(task: Path) -> int:
+    try:
+        return int((task / "schedstat").read_text().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        # It ended since it was listed.
+        return 0
 
 
 def cpu_s_with_ended_threads(pid: int) -> float:
