@@ -50,7 +50,7 @@ class Signs:
     away: Sequence[ClientId] = ()
     quarantined: Sequence[ClientId] = ()
     keyholders_missing: str = ""
-    """Which ones the next round waits for, in a sentence."""
+    """Which ones the next round, or the sum of the last one, waits for, in a sentence."""
     paused: bool = False
     """By an operator, who knows that nothing goes on."""
 
@@ -102,7 +102,7 @@ def _trend(name: str, sign: int, values: Sequence[tuple[int, float]]) -> str:
 def _troubles(signs: Signs) -> list[str]:
     lines = [line for line in signs.lines if line.outcome != "evaluated"]
     found = [_kept(lines), *_lost(lines), _still(signs)]
-    if signs.doing == "waiting" and signs.keyholders_missing:
+    if signs.doing in ("waiting", "averaging") and signs.keyholders_missing:
         found.append(signs.keyholders_missing)
     return [one for one in found if one]
 

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from coordinator import health, rounds, service
 from coordinator.health import EVALUATIONS, Signs, Verdict
-from fedmqtt.status_pages import Figures, RoundLine
+from fedmqtt.status_pages import Doing, Figures, RoundLine
 from fedmqtt.topics import ClientId, RoundId
 from tests.coordinator.test_status import RULES
 
@@ -105,10 +105,11 @@ def test_a_round_that_only_measured_is_neither_good_nor_bad() -> None:
     assert verdict(lines=[*kept, line(4, outcome="evaluated", invited=0)]).health == "trouble"
 
 
-def test_to_wait_for_keyholders_is_trouble_and_not_while_a_round_goes_on() -> None:
+@pytest.mark.parametrize("doing", ["waiting", "averaging"])
+def test_to_wait_for_keyholders_is_trouble_and_not_while_answers_come(doing: Doing) -> None:
     missing = "waiting for keyholder key-2"
-    assert verdict(keyholders_missing=missing).health == "ok"
-    told = verdict(doing="waiting", says=missing, keyholders_missing=missing)
+    assert verdict(doing="collecting", keyholders_missing=missing).health == "ok"
+    told = verdict(doing=doing, says=missing, keyholders_missing=missing)
     assert told == Verdict("trouble", f"{missing}; 3 of 4 clients online")
 
 
