@@ -17,9 +17,7 @@ from broker_config.child import BrokerError, running
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import usual_folders
 from tests.own_broker import free_ports
-
-_START_WITHIN_S = 90.0
-"""RabbitMQ takes 5 seconds on an idle machine."""
+from tests.patience import WITHIN_S
 
 _RABBITMQ_CONF = """\
 listeners.tcp = none
@@ -71,7 +69,7 @@ def running_rabbitmq() -> Iterator[RunningBroker]:
                 _leashed(node, [server]),
                 folder / "broker.log",
                 re.compile(r"Starting RabbitMQ (\S+)(?s:.*)Server startup complete"),
-                _START_WITHIN_S,
+                WITHIN_S,
             ) as ready,
         ):
             yield RunningBroker(f"mqtt://127.0.0.1:{port}", f"RabbitMQ {ready[1]}")
@@ -92,7 +90,7 @@ def running_nats(more: str = "") -> Iterator[RunningBroker]:
             _leashed({}, [server, "-c", str(config)]),
             folder / "broker.log",
             re.compile(said),
-            _START_WITHIN_S,
+            WITHIN_S,
         ) as ready:
             yield RunningBroker(f"mqtt://127.0.0.1:{ready[2]}", f"NATS {ready[1]}")
 

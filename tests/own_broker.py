@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from broker_config.mosquitto import find_mosquitto
-
-WITHIN_S = 30.0
+from tests.patience import WITHIN_S
 
 
 @contextmanager

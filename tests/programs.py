@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-WITHIN_S = 60.0
-"""Generous: it ends what hangs, it does not judge speed."""
+from tests.patience import WITHIN_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tests.programs import WITHIN_S
+from tests.patience import WITHIN_S
 
 COLUMNS, LINES = 80, 24
 TO_OTHER_SCREEN, FROM_OTHER_SCREEN = "\x1b[?1049h", "\x1b[?1049l"

@@ -19,11 +19,7 @@ from tests.test_federation import (
     write_config,
 )
 
-pytestmark = [
-    pytest.mark.broker,
-    # Brokers written in other languages than C take their time to begin.
-    pytest.mark.timeout(300),
-]
+pytestmark = pytest.mark.broker
 
 
 def _model(run: Path) -> dict[str, bytes]:

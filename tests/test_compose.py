@@ -20,6 +20,7 @@ import pytest
 from broker_config import kit_command
 from fedmqtt.command_line import COMMANDS
 from tests import images
+from tests.patience import ENDS_WITHIN_S
 
 ROOT = images.ROOT
 COMPOSE = images.compose()
@@ -33,7 +34,12 @@ def _tool(name: str, *words: str) -> str:
     """What is wrong by this tool, which pip has installed."""
     program = Path(sysconfig.get_path("scripts")) / name
     ran = subprocess.run(
-        [program, *words], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        [program, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+        check=False,
     )
     return "" if ran.returncode == 0 else ran.stdout + ran.stderr
 

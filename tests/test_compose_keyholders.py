@@ -22,6 +22,7 @@ from tests import images
 from tests.brokers import is_required
 from tests.images import KEYHOLDERS, ROOT, Stack
 from tests.own_broker import free_port
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import wait_until
 
 NAMES = ("kh-a", "kh-b", "kh-c")
@@ -48,7 +49,12 @@ def test_it_is_a_compose_file_by_the_specification() -> None:
     program = Path(sysconfig.get_path("scripts")) / "check-jsonschema"
     words = ["--builtin-schema", "vendor.compose-spec", KEYHOLDERS[1]]
     ran = subprocess.run(
-        [program, *words], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        [program, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

@@ -12,7 +12,7 @@ from coordinator import history
 from tests.gated import Gated
 from tests.programs import Program, wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.broker
 
 NUMBERS = 6000
 ROUNDS = 5

@@ -16,7 +16,6 @@ PACKET_BYTES_MAX = 256 * 1024
 
 
 @pytest.mark.broker
-@pytest.mark.timeout(300)
 def test_it_crosses_both_ways_and_leaves_nothing_behind(
     federation_name: str, tmp_path: Path
 ) -> None:

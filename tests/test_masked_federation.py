@@ -222,7 +222,6 @@ def _nowhere(federation: MaskedFederation, names: Sequence[str], bases: Sequence
 # Their stories
 
 
-@pytest.mark.timeout(180)
 def test_a_client_and_a_keyholder_vanish_and_the_sum_is_that_of_the_plain_numbers(
     tmp_path: Path,
 ) -> None:
@@ -263,7 +262,6 @@ def test_a_client_and_a_keyholder_vanish_and_the_sum_is_that_of_the_plain_number
         _nowhere(federation, NAMES, expected[:3])
 
 
-@pytest.mark.timeout(180)
 def test_one_aggregator_is_trusted_by_those_who_do_so(tmp_path: Path) -> None:
     three, expected = NAMES[:3], models(NAMES[:3], 1)
     with masked_federation(tmp_path, ("agg",), NAMES) as federation, ExitStack() as stack:
@@ -299,7 +297,6 @@ def test_one_aggregator_is_trusted_by_those_who_do_so(tmp_path: Path) -> None:
         _nowhere(federation, NAMES, expected[:1])
 
 
-@pytest.mark.timeout(180)
 def test_a_committee_of_devices_opens_what_their_owners_let_be_hidden_by_an_experiment(
     tmp_path: Path,
 ) -> None:
@@ -340,7 +337,6 @@ def test_a_committee_of_devices_opens_what_their_owners_let_be_hidden_by_an_expe
         _nowhere(federation, three, expected[:3])
 
 
-@pytest.mark.timeout(180)
 def test_where_rounds_are_asynchronous_who_is_slow_is_in_a_later_sum(tmp_path: Path) -> None:
     """And a keyholder that dies comes again."""
     slow = ("eve", "fay")

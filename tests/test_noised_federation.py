@@ -51,7 +51,6 @@ def deviations(after: Model, before: Model) -> Model:
     return found
 
 
-@pytest.mark.timeout(180)
 def test_clients_and_a_keyholder_vanish_and_no_noise_with_them(tmp_path: Path) -> None:
     with masked_federation(tmp_path, KEYHOLDERS, NAMES) as federation, ExitStack() as stack:
         _, leaving_keyholder, _ = [

@@ -28,6 +28,7 @@ from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.mqtt_probe import Got, Probe, ProbeOptions
 from fedmqtt.topics import ClientId, OrderOf, Topics
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import Program, running, wait_until
 
 pytestmark = [
@@ -77,7 +78,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "fedmqtt", *words],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
 

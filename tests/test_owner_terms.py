@@ -41,7 +41,6 @@ _ENVELOPE_BYTES = 2 + 32 + 64 + 64
 """Of a device."""
 
 
-@pytest.mark.timeout(180)
 def test_a_coordinator_that_turns_plain_is_answered_by_nobody_whom_its_owner_did_not_tell_to(
     tmp_path: Path,
 ) -> None:
@@ -87,7 +86,6 @@ def _turn_plain(federation: MaskedFederation, stack: ExitStack, names: tuple[str
 # A budget
 
 
-@pytest.mark.timeout(180)
 def test_each_noised_answer_is_in_the_budget_once_however_often_its_device_is_killed(
     tmp_path: Path,
 ) -> None:

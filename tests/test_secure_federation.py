@@ -20,6 +20,7 @@ from coordinator import history
 from fedmqtt import credentials
 from fedmqtt.credentials import Credentials
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, look_again, plan, running_kit
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import running
 
 pytestmark = [
@@ -99,7 +100,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "fedmqtt", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
 

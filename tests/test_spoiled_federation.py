@@ -74,7 +74,6 @@ class _Eve:
         self._says(to, _spoiling(self._account, offer))
 
 
-@pytest.mark.timeout(180)
 def test_who_seals_nonsense_is_left_out_and_then_not_invited(tmp_path: Path) -> None:
     expected = models(NAMES, 2)
     with (

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from broker_config.mosquitto import find_mosquitto
+from tests.patience import ENDS_WITHIN_S
 
 pytestmark = [
     pytest.mark.broker,
@@ -23,7 +24,7 @@ def figures(program: str, *words: str) -> dict[str, Any]:
         [sys.executable, str(BENCHMARKS / program), *words],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker_config.mosquitto import find_mosquitto
+from tests.patience import ENDS_WITHIN_S
 
 pytestmark = [
     pytest.mark.broker,
@@ -24,7 +25,7 @@ def test_each_mode_has_its_time_and_the_parts_of_a_masked_one_add_up() -> None:
         [sys.executable, str(PROGRAM), *words],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

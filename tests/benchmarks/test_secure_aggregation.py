@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import ENDS_WITHIN_S
+
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "secure_aggregation.py"
 
 
@@ -14,7 +16,7 @@ def test_each_mode_has_its_cost_and_the_sums_are_exact() -> None:
         [sys.executable, str(PROGRAM), *words, "--repeats", "1"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

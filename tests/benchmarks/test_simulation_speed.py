@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet_sim.training.group import TOLERANCE
+from tests.patience import ENDS_WITHIN_S
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "simulation_speed.py"
 
@@ -19,7 +20,7 @@ def test_training_in_simulation_has_its_speed() -> None:
         [sys.executable, str(PROGRAM), *words, "--processes", "1"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-WITHIN_S = 30.0  # Generous: it ends what hangs, it does not judge speed.
+from tests.patience import WITHIN_S
 
 
 @dataclass(frozen=True)

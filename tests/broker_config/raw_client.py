@@ -9,8 +9,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fedmqtt.credentials import Credentials
-
-_WITHIN_S = 20.0
+from tests.patience import WITHIN_S
 
 
 class Got(NamedTuple):
@@ -50,7 +49,7 @@ class RawClient:
             self.refusal = str(bad)
             return self
         self._client.loop_start()
-        kind, code = self._answers.get(timeout=_WITHIN_S)
+        kind, code = self._answers.get(timeout=WITHIN_S)
         if kind != "connect" or code.is_failure:
             self.refusal = str(code)
         return self
@@ -72,7 +71,7 @@ class RawClient:
 
     def shout(self, topic: str, payload: bytes) -> None:
         """Without asking whether the broker took it."""
-        self._client.publish(topic, payload, qos=0).wait_for_publish(_WITHIN_S)
+        self._client.publish(topic, payload, qos=0).wait_for_publish(WITHIN_S)
 
     def subscribe(self, topic: str) -> bool:
         """Whether the broker agreed. It may agree, and pass nothing on."""
@@ -85,6 +84,6 @@ class RawClient:
 
     def _next(self, *wanted: str) -> tuple[str, Any]:
         while True:
-            kind, code = self._answers.get(timeout=_WITHIN_S)
+            kind, code = self._answers.get(timeout=WITHIN_S)
             if kind in wanted:
                 return kind, code

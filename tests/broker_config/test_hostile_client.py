@@ -12,6 +12,7 @@ from fedmqtt import credentials
 from fedmqtt.credentials import Credentials
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, look_again, plan, running_kit
 from tests.broker_config.raw_client import RawClient
+from tests.patience import WITHIN_S
 
 pytestmark = [
     pytest.mark.broker,
@@ -53,10 +54,10 @@ def coordinator(broker: KitBroker) -> Iterator[RawClient]:
 def test_it_can_do_what_a_device_does(mallory: RawClient, coordinator: RawClient) -> None:
     for topic in ("presence/mallory", "update/3/mallory/7/0", "update/3/mallory/7/announce"):
         assert mallory.publish(f"{_ROOT}/{topic}"), topic
-        assert coordinator.messages.get(timeout=20).topic == f"{_ROOT}/{topic}"
+        assert coordinator.messages.get(timeout=WITHIN_S).topic == f"{_ROOT}/{topic}"
     assert mallory.subscribe(f"{_ROOT}/inbox/mallory")
     assert coordinator.publish(f"{_ROOT}/inbox/mallory", b"for you")
-    assert mallory.messages.get(timeout=20).payload == b"for you"
+    assert mallory.messages.get(timeout=WITHIN_S).payload == b"for you"
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,10 @@ def test_it_cannot_write_what_is_not_its_own(mallory: RawClient, topic: str) -> 
 
 def test_what_is_retained_stays(mallory: RawClient, coordinator: RawClient) -> None:
     coordinator.publish(f"{_ROOT}/offer", b"round 1", retain=True)
-    assert coordinator.messages.get(timeout=20).payload == b"round 1"
+    assert coordinator.messages.get(timeout=WITHIN_S).payload == b"round 1"
     assert not mallory.publish(f"{_ROOT}/offer", b"", retain=True)
     mallory.subscribe(f"{_ROOT}/offer")
-    assert mallory.messages.get(timeout=20).payload == b"round 1"
+    assert mallory.messages.get(timeout=WITHIN_S).payload == b"round 1"
 
 
 @pytest.mark.parametrize(
@@ -112,9 +113,9 @@ def test_it_hears_nothing_of_others(
     # It hears its own, so what came before has been passed on to whoever may hear it.
     mallory.subscribe(f"{_ROOT}/inbox/mallory")
     coordinator.publish(f"{_ROOT}/inbox/mallory", b"the end")
-    heard = [mallory.messages.get(timeout=20)]
+    heard = [mallory.messages.get(timeout=WITHIN_S)]
     while heard[-1].payload != b"the end":
-        heard.append(mallory.messages.get(timeout=20))
+        heard.append(mallory.messages.get(timeout=WITHIN_S))
     others = [one for one in heard if "pi-3" in one.topic or one.topic.startswith("$SYS")]
     assert others == []
 
@@ -142,7 +143,7 @@ def test_a_monitor_writes_nothing(broker: KitBroker, coordinator: RawClient) -> 
             assert not monitor.publish(f"{_ROOT}/{topic}"), topic
         monitor.subscribe(f"{_ROOT}/status/#")
         coordinator.publish(f"{_ROOT}/status/round", b"{}")
-        assert monitor.messages.get(timeout=20).topic == f"{_ROOT}/status/round"
+        assert monitor.messages.get(timeout=WITHIN_S).topic == f"{_ROOT}/status/round"
 
 
 def test_without_an_account_nobody_gets_in(broker: KitBroker, tmp_path: Path) -> None:

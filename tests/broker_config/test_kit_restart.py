@@ -9,6 +9,7 @@ from broker_config.mosquitto import find_mosquitto
 from fedmqtt import command_line
 from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
 from tests.broker_config.raw_client import RawClient
+from tests.patience import WITHIN_S
 
 pytestmark = [
     pytest.mark.broker,
@@ -44,5 +45,5 @@ def test_what_is_retained_outlives_a_start_of_the_broker(
     ):
         assert not coordinator.refusal
         assert coordinator.subscribe(_OFFER)
-        got = coordinator.messages.get(timeout=20)
+        got = coordinator.messages.get(timeout=WITHIN_S)
         assert (got.topic, got.payload) == (_OFFER, b"round 1")

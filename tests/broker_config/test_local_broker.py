@@ -12,10 +12,10 @@ from broker_config.child import PortTaken, running
 from broker_config.local_broker import BrokerError, RunningBroker, start_broker
 from broker_config.mosquitto import find_mosquitto
 from tests.broker_config.plain_client import connected
+from tests.patience import WITHIN_S
 
 pytestmark = pytest.mark.broker
 
-ENDS_WITHIN_S = 30.0
 STARTED_HERE = [
     pytest.param(
         "mosquitto",
@@ -56,7 +56,7 @@ def test_a_broker_ends_when_the_program_that_started_it_is_killed(choice: str) -
         orphans = psutil.Process(parent.pid).children(recursive=True)
         parent.kill()
     assert orphans
-    _, alive = psutil.wait_procs(orphans, timeout=ENDS_WITHIN_S)
+    _, alive = psutil.wait_procs(orphans, timeout=WITHIN_S)
     assert not alive
 
 

@@ -57,9 +57,7 @@ from fedmqtt.topics import (
     UpdatePart,
 )
 from fedmqtt.weights import Weights, layout_of
-
-WITHIN_S = 30.0
-"""Generous: it ends what hangs, it does not judge speed."""
+from tests.patience import WITHIN_S
 
 TASK = "digits"
 

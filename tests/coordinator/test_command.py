@@ -19,7 +19,8 @@ from coordinator import history
 from coordinator.config import FederationConfig
 from fedmqtt import settings
 from tests.broker_config.kit_broker import FEDERATION, plan
-from tests.coordinator.guests import WITHIN_S, Room, update
+from tests.coordinator.guests import Room, update
+from tests.patience import WITHIN_S
 from tests.programs import running
 
 COMMAND = [sys.executable, "-m", "fedmqtt", "coordinator"]

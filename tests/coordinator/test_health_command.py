@@ -9,6 +9,7 @@ import pytest
 
 from broker_config.local_broker import RunningBroker
 from tests.own_broker import free_port
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import running
 from tests.test_federation import LINEAR, coordinator_of, three_of_all, write_config
 
@@ -20,7 +21,7 @@ def _health(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "fedmqtt", "health", *words],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
 

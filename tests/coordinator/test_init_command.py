@@ -12,6 +12,7 @@ from coordinator import checks, history
 from coordinator.config import FederationConfig
 from coordinator.init_command import CONFIG_FILE, TASK_FILE, starter_config
 from fedmqtt import settings
+from tests.patience import ENDS_WITHIN_S
 
 FEDMQTT = [sys.executable, "-m", "fedmqtt"]
 
@@ -45,7 +46,7 @@ def test_what_init_writes_learns_with_three_clients(broker: RunningBroker, tmp_p
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=ENDS_WITHIN_S,
             check=False,
         )
     finally:

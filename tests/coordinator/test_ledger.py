@@ -33,6 +33,7 @@ from coordinator.run_errors import LedgerError
 from fedmqtt.envelope import Author
 from fedmqtt.messages import ModelRef
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from tests.patience import WITHIN_S
 
 BOUNDS = pacing.Bounds(
     over_selection=1.0,
@@ -49,7 +50,6 @@ NEXT = Checkpoint(file="models/1.safetensors", digest=Digest("b" * 64), trained_
 MODEL = ModelRef(
     digest=Digest("a" * 64), size_bytes=36, chunk_bytes=1024, fingerprint="fingerprint"
 )
-WITHIN_S = 30.0
 
 
 def opening(*train: str) -> Opening:

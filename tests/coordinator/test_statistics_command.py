@@ -12,7 +12,7 @@ from coordinator.statistics import job
 from fedmqtt import data_query, settings
 from fedmqtt.data_query import CATEGORIES_MAX
 from fedmqtt.settings import SettingsError
-from tests.coordinator.guests import WITHIN_S
+from tests.patience import WITHIN_S
 
 GOOD = 'name = "ward-7"\ntask = "learning_tasks.linear"\n'
 

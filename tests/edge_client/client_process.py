@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge_client.jobs import LINEAR
-from tests.fedmqtt.peer import WITHIN_S
+from tests.patience import WITHIN_S
 
 
 def flags(**given: str) -> list[str]:

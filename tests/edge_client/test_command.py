@@ -20,7 +20,7 @@ from tests.edge_client.client_process import client, command, flags
 from tests.edge_client.coordinator_side import RUN, Coordinator
 from tests.edge_client.jobs import LINEAR, model_file
 from tests.fedmqtt.own_brokers import KINDS, free_port, own_broker
-from tests.fedmqtt.peer import WITHIN_S
+from tests.patience import WITHIN_S
 
 NEEDED = {"broker": "mqtt://localhost:1", "federation": "home", "id": "pi-3", "task": LINEAR}
 

@@ -25,8 +25,9 @@ from fedmqtt.topics import ClientId, Inbox, RoundId, RunId
 from tests.edge_client.client_process import client, command, flags
 from tests.edge_client.coordinator_side import Coordinator
 from tests.edge_client.jobs import model_file, task_file
-from tests.fedmqtt.peer import WITHIN_S, loop, until
+from tests.fedmqtt.peer import loop, until
 from tests.offers import offer
+from tests.patience import WITHIN_S
 
 __all__ = ["loop"]
 

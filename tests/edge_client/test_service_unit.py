@@ -15,7 +15,7 @@ from edge_client import service_unit
 from edge_client.service_unit import MARK, NAME, NotInstalled
 from tests.edge_client.client_process import command
 from tests.edge_client.jobs import LINEAR
-from tests.fedmqtt.peer import WITHIN_S
+from tests.patience import WITHIN_S
 
 
 def parsed(*words: str) -> argparse.Namespace:

@@ -21,7 +21,8 @@ from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import Training, Update, read_from_client
 from fedmqtt.topics import RoundId
 from tests.edge_client.jobs import job, task_file
-from tests.fedmqtt.peer import WITHIN_S, until
+from tests.fedmqtt.peer import until
+from tests.patience import WITHIN_S
 from tests.programs import wait_until
 
 SAY_PID = '(here / "pid").write_text(str(os.getpid()))'

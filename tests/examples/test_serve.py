@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.pages_here import PAGE, ROOT
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import running, wait_until
 
 _TOLD = re.compile(r"http://127.0.0.1:(\d+)/\S+#token=(\S+)")
@@ -74,7 +75,7 @@ def test_what_cannot_be_is_one_sentence(words: tuple[str, ...], says: str) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=ENDS_WITHIN_S,
     )
     assert ended.returncode == 2 and says in ended.stderr
     assert ended.stderr.count("\n") == 1

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.patience import ENDS_WITHIN_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -14,7 +16,7 @@ def run(program: str, words: list[str]) -> "subprocess.CompletedProcess[str]":
         [sys.executable, str(ROOT / "experiments" / program), *words],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import committee_hardness
 from experiments.committee_hardness import block_size
+from tests.patience import ENDS_WITHIN_S
 
 PROGRAM = Path(committee_hardness.__file__)
 
@@ -30,7 +31,11 @@ def test_it_is_harder_with_a_smaller_modulus_and_with_larger_errors() -> None:
 
 def test_of_two_honest_clients_an_answer_is_hidden_by_more_than_192_bits() -> None:
     ended = subprocess.run(
-        [sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, str(PROGRAM)],
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+        check=True,
     )
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert min(line["classical_bits"] for line in lines) > 192

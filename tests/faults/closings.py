@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 from time import monotonic
 
+from tests.patience import WITHIN_S
+
 _LOOK_EVERY_S = 0.02
-_ENDS_WITHIN_S = 30.0
 
 
 class Closings:
@@ -38,4 +39,4 @@ def watching(count: Callable[[], int]) -> Iterator[Closings]:
         yield closings
     finally:
         over.set()
-        thread.join(_ENDS_WITHIN_S)
+        thread.join(WITHIN_S)

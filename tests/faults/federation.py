@@ -27,10 +27,8 @@ from tests.faults.own_mosquitto import OwnMosquitto, own_mosquitto
 from tests.faults.plan import CLIENT_SETTINGS, COORDINATOR, Plan
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.reaper import Reaper, reaping
+from tests.patience import WITHIN_S
 from tests.programs import Program, running
-
-WITHIN_S = 60.0
-"""For each thing that is waited for. It ends what hangs, it does not judge speed."""
 
 _LOOK_EVERY_S = 0.02
 _TRAINING = re.compile(r"round (\d+): train\b")

@@ -17,11 +17,11 @@ from pathlib import Path
 from broker_config.child import BrokerError
 from broker_config.mosquitto import DEPLOYED_CONFIG, find_mosquitto
 from tests.faults.reaper import Reaper
+from tests.patience import WITHIN_S
 from tests.programs import wait_until
 
 _SET_HERE = ("listener", "persistence", "autosave", "user")
 _READY = re.compile(r"mosquitto version (\S+) running")
-_ENDS_WITHIN_S = 30.0
 # Below what systems give to outgoing connections: nobody takes the port while the broker is away.
 _PORTS = range(20_000, 30_000)
 
@@ -72,7 +72,7 @@ class OwnMosquitto:
     def _end(self, how: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.wait(_ENDS_WITHIN_S)
+        self._process.wait(WITHIN_S)
         self._process = None
 
 

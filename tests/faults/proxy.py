@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from tests.patience import WITHIN_S
+
 Direction = Literal["up", "down"]
 """To the broker, and from it."""
 
@@ -30,7 +32,6 @@ _READ_BYTES = 64 * 1024
 _ON_THE_WAY_MAX = 1024
 """Pieces of one connection in one direction; beyond that its sender feels that it goes slowly."""
 _SLICES_PER_S = 20
-_CALL_WITHIN_S = 30.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero: closing sends a reset, not an orderly end."""
 
@@ -128,11 +129,11 @@ class Proxy:
         self._call(self._refuse())
         self._call(self._end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CALL_WITHIN_S)
+        self._thread.join(WITHIN_S)
         self._loop.close()
 
     def _call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_CALL_WITHIN_S)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WITHIN_S)
 
     # The same, in the proxy's own thread
 

@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.faults.proxy import Deliver, Proxy, proxy_to
+from tests.patience import WITHIN_S
 from tests.programs import wait_until
-
-WITHIN_S = 30.0
 
 
 class Server:

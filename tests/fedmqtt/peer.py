@@ -15,8 +15,7 @@ from fedmqtt.mqtt_link import (
     parse_broker_url,
 )
 from fedmqtt.topics import Address, Topics
-
-WITHIN_S = 30.0  # Generous: it ends what hangs, it does not judge speed.
+from tests.patience import WITHIN_S
 
 _E = TypeVar("_E", bound=LinkEvent)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.fedmqtt.peer import WITHIN_S
+from tests.patience import WITHIN_S
 
 CONNACK_5 = b"\x20\x03\x00\x00\x00"
 CONNACK_311 = b"\x20\x02\x00\x00"

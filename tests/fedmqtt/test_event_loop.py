@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fedmqtt.event_loop import EventLoop
-from tests.fedmqtt.peer import WITHIN_S, until
+from tests.fedmqtt.peer import until
+from tests.patience import WITHIN_S
 
 Pair = tuple[socket.socket, socket.socket]
 

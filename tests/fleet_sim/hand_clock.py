@@ -5,9 +5,7 @@ from time import monotonic
 
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop
-
-WITHIN_S = 30.0
-"""Generous: it ends what hangs, it does not judge speed."""
+from tests.patience import WITHIN_S
 
 
 class HandLoop(EventLoop):

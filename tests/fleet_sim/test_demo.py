@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 
 from broker_config.mosquitto import find_mosquitto
 from coordinator import history
-from tests.programs import WITHIN_S, Program, running, wait_until
+from tests.patience import ENDS_WITHIN_S, WITHIN_S
+from tests.programs import Program, running, wait_until
 from tests.terminals import FROM_OTHER_SCREEN, TO_OTHER_SCREEN, on_terminal, read_until
 
 pytestmark = pytest.mark.broker
@@ -121,7 +122,7 @@ def test_without_a_broker_it_says_so_in_one_sentence(
         [sys.executable, "-m", *demo(tmp_path, "--broker", broker)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 1

@@ -26,6 +26,7 @@ from fleet_sim.lab_page import LabPage
 from fleet_sim.simulate_command import Result, simulate
 from learning_tasks.split_data import JUDGE
 from tests.fleet_sim.lab_fleets import fleet, protocol, stormy, torch_task
+from tests.patience import ENDS_WITHIN_S
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -38,7 +39,7 @@ def command(fleet_file: Path, hash_seed: int, *words: str) -> dict[str, Any]:
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

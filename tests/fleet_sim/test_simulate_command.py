@@ -23,6 +23,7 @@ from coordinator import history
 from fleet_sim import fleet as fleets
 from fleet_sim import lab_options, simulate_command, split
 from tests.fleet_sim.lab_fleets import stormy
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import running, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,7 +42,7 @@ def simulate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env=environment,
-        timeout=100,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
 

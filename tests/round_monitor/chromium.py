@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WITHIN_S = 60.0
+from tests.patience import WITHIN_S
+
 _TEXT = "document.body.innerText"
 _KEYS = {"ArrowLeft": 37, "Home": 36, "Tab": 9, "Enter": 13}
 

@@ -31,9 +31,7 @@ from fedmqtt.status_pages import (
 )
 from fedmqtt.topics import ClientId, RoundId, StatusPage, Topics
 from round_monitor.board import Board
-
-WITHIN_S = 20.0
-"""Generous: these machines are shared."""
+from tests.patience import WITHIN_S
 
 
 def names(*clients: str) -> list[ClientId]:

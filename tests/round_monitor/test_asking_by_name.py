@@ -12,10 +12,11 @@ from broker_config.local_broker import BrokerError, RunningBroker
 from fedmqtt.status_pages import Page
 from tests.brokers import is_required
 from tests.other_brokers import running_rabbitmq
+from tests.patience import WITHIN_S
 from tests.round_monitor import pages, ward
 from tests.round_monitor.chromium import Page as Tab
 from tests.round_monitor.dashboards import dashboard, open_page
-from tests.round_monitor.pages import WITHIN_S, publish
+from tests.round_monitor.pages import publish
 
 pytestmark = pytest.mark.broker
 

@@ -16,9 +16,9 @@ import pytest
 from broker_config.local_broker import RunningBroker
 from fedmqtt import status_pages
 from fedmqtt.status_pages import ClientsPage
+from tests.patience import WITHIN_S
 from tests.programs import running
 from tests.round_monitor.pages import (
-    WITHIN_S,
     a_client,
     mid_round,
     names,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import ENDS_WITHIN_S
 from tests.programs import running, wait_until
 from tests.round_monitor.dashboards import address
 
@@ -22,7 +23,7 @@ def _refused(*words: str) -> str:
         [sys.executable, "-m", "fedmqtt", "dashboard", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS_WITHIN_S,
         check=False,
     )
     assert ended.returncode == 2, ended.stderr

@@ -12,8 +12,8 @@ from broker_config.mosquitto import find_mosquitto
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import parse_broker_url
 from round_monitor.live import LiveLines
+from tests.patience import WITHIN_S
 from tests.round_monitor.pages import (
-    WITHIN_S,
     mid_round,
     names,
     open_round,

@@ -17,9 +17,9 @@ from fedmqtt.mqtt_link import BrokerUrl
 from round_monitor import relay
 from round_monitor.web_door import Door
 from round_monitor.web_server import Dashboard, files, serving
+from tests.patience import WITHIN_S
 
 TOKEN = "the-token"
-WITHIN_S = 30.0
 
 
 class Broker:

@@ -3,11 +3,12 @@
 import re
 from time import sleep
 
-from tests.faults.federation import WITHIN_S, Federation
+from tests.faults.federation import Federation
 from tests.faults.plan import COORDINATOR, LARGE_BYTES, Plan
 from tests.faults.scenario import scenario
 from tests.faults.situations import until_dan_is_at_work
 from tests.faults.stage import Row, Stage, require
+from tests.patience import WITHIN_S
 
 
 @scenario("one client's link cut for 10 s", takes_s=15)

@@ -19,7 +19,6 @@ from learning_tasks.seam import TaskError, Trained
 WIDE = str(Path(__file__).with_name("wide_task.py"))
 
 
-@pytest.mark.timeout(300)
 def test_ray_gives_the_same_bits_and_fails_as_processes_do(tmp_path: Path) -> None:
     base = load_task(WIDE).initial_weights(3)
     clients = ["c1-20", "c2-9", "empty", "c3-33", "once1-12", "c4-8"]
@@ -45,7 +44,6 @@ def test_ray_gives_the_same_bits_and_fails_as_processes_do(tmp_path: Path) -> No
     assert isinstance(deadly[1], Trained)
 
 
-@pytest.mark.timeout(300)
 def test_a_task_that_is_none_is_refused_on_ray_too(tmp_path: Path) -> None:
     base = load_task(WIDE).initial_weights(3)
     with (
