@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # For the command behind the target: make demo ARGS="--rounds 3"
 ARGS ?=
+# How many test files `make test` has at work at a time: most of their time they wait for programs.
+JOBS ?= 2
 # How many seeds `make storms` draws.
 SEEDS ?= 10000
 # How long `make fuzz` tries each decoder.
@@ -83,8 +85,8 @@ setup-brokers: setup-broker ## Install RabbitMQ, NATS, bubblewrap, Chromium and 
 	fi
 
 .PHONY: test
-test: $(VENV)/.installed-dev ## Run all tests (ARGS="tests/coordinator -k quorum" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev ## Run all tests, JOBS=2 files at a time (ARGS="tests/coordinator -k quorum" for some)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-spelling ## Format, lint, types, architecture, spelling
