@@ -291,6 +291,10 @@ def test_who_lies_is_named_and_where_its_sum_is_impossible_anothers_is_taken(
         ({"payload": memoryview(b"short")}, "tensors of other shapes: 5 bytes where 100 belong"),
         ({"method": "partial"}, "was made by 'partial'"),
         ({"payload": memoryview(bytes(100))}, "the answer of ann is not what it signed"),
+        ({"commitments": b""}, "commits to its seeds in 0 bytes, not 96"),
+        ({"commitments": bytes(95)}, "commits to its seeds in 95 bytes, not 96"),
+        ({"commitments": bytes(128)}, "commits to its seeds in 128 bytes, not 96"),
+        ({"commitments": bytes(96)}, "the answer of ann is not what it signed"),
     ],
 )
 def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
@@ -298,7 +302,11 @@ def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
 ) -> None:
     with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
         offer = guests[0].offered(1)
-        guests[0].say(masked_update(keys, "ann", offer, CHANGES["ann"], **wrong))
+        made = masked_update(keys, "ann", offer, CHANGES["ann"])
+        beside = {name: one for name, one in wrong.items() if name == "commitments"}
+        if beside and made.masked is not None:
+            wrong = {"masked": structs.replace(made.masked, **beside)}
+        guests[0].say(structs.replace(made, **wrong))
         receipt = guests[0].receipt()
         assert not receipt.accepted and reason in receipt.reason, receipt
         # What it sends then counts.

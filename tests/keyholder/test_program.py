@@ -241,6 +241,8 @@ def test_a_list_that_is_only_looked_at_costs_no_key(
             "dan sealed 16 bytes, not 2 seeds",
             {"dan": "seal"},
         )
+        divided = _list(made, made.of("dan", divided_for={("kh-a", 2)}), looks=True)
+        assert asking.answer("kh-a", divided).unfit == {"dan": "commitment"}
         without = structs.replace(spoiled, entries=spoiled.entries[:3])
         without = structs.replace(without, digest=listing.digest(without))
         found = asking.answer("kh-a", without)
@@ -340,6 +342,20 @@ def _sealed_too_little(made: Answers) -> Open:
     return _list(made, _lying(made, "dan", secret=bytes(SEED_BYTES)))
 
 
+def _other_seed(made: Answers) -> Open:
+    """Well signed, and both seals open."""
+    return _list(made, made.of("dan", divided_for={("kh-a", 2)}))
+
+
+def _uncommitted(made: Answers) -> Open:
+    return _list(made, _signed(made, _with(made.of("dan"), commitments=b"")))
+
+
+def _stripped(made: Answers) -> Open:
+    """By the coordinator."""
+    return _list(made, _with(made.of("dan"), commitments=b""))
+
+
 def _lying(
     made: Answers, name: str, sealed_name: str = "kh-a", secret: bytes = bytes(2 * SEED_BYTES)
 ) -> Entry:
@@ -391,6 +407,9 @@ HOSTILE: dict[str, tuple[Callable[[Answers], Open], str]] = {
     "of another model": (_other_model, "the answer of dan is not what it signed"),
     "sealed to another": (_sealed_to_another, "what dan sealed does not open"),
     "too little sealed": (_sealed_too_little, "dan sealed 16 bytes, not 2 seeds"),
+    "another seed": (_other_seed, "dan sealed another seed 2 than it committed to"),
+    "nothing committed to": (_uncommitted, "dan commits to its seeds in 0 bytes, not 32"),
+    "commitments stripped": (_stripped, "the answer of dan is not what it signed"),
     "key unknown": (_unknown_number, "of kh-a, or not any more"),
     "cut": (_cut, "is not the one of its digest"),
     "another mode": (_of_another_mode, "kh-a opens sums in mode keyholders, not trusted"),
