@@ -112,11 +112,11 @@ def _ran(
         # By the same keys: what was begun before counts.
         assert second.masking == first.masking
         for guest in slow:
-            bad: dict[str, Sequence[str]] = {
-                "spoiled_for": HOLDERS if guest.client == spoiled else (),
-                "divided_for": HOLDERS[1:2] if guest.client == divided else (),
-            }
-            answer(guest, keys, first, CHANGES[guest.client], **bad)
+            answer(
+                *(guest, keys, first, CHANGES[guest.client]),
+                spoiled_for=HOLDERS if guest.client == spoiled else (),
+                divided_for=HOLDERS[1:2] if guest.client == divided else (),
+            )
         answer(slow[0], keys, invited(room, slow[0], 2), [-value for value in CHANGES["g"]])
         answer(fast[0], keys, second, CHANGES["a"])
         if killed == "answering":

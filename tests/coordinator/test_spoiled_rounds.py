@@ -60,8 +60,11 @@ def answer_all(
         if guest.client in CHANGES:
             answer(guest, keys, offer, CHANGES[guest.client])
         else:
-            bad = {"spoiled_for": spoiled_for, "divided_for": divided_for}
-            answer(guest, keys, offer, SPOILED, **bad)
+            answer(
+                *(guest, keys, offer, SPOILED),
+                spoiled_for=spoiled_for,
+                divided_for=divided_for,
+            )
 
 
 @pytest.mark.parametrize("spoiled_for", [HOLDERS, HOLDERS[:2], HOLDERS[1:2]])
@@ -261,15 +264,19 @@ def test_a_trusted_aggregators_word_is_enough(
 
 
 @pytest.mark.parametrize(
-    ("moment", "bad"),
+    ("moment", "spoiled_for", "divided_for"),
     [
-        *((one, {"spoiled_for": HOLDERS}) for one in ("looking", "half looked", "settled")),
-        ("half opened", {"spoiled_for": HOLDERS}),
-        *((one, {"divided_for": HOLDERS[:1]}) for one in ("half looked", "half opened")),
+        *((one, HOLDERS, ()) for one in ("looking", "half looked", "settled", "half opened")),
+        *((one, (), HOLDERS[:1]) for one in ("half looked", "half opened")),
     ],
 )
 def test_killed_at_any_moment_of_it_the_round_ends_with_the_same_bits(
-    url: str, keys: Keys, tmp_path: Path, moment: str, bad: dict[str, Sequence[str]]
+    url: str,
+    keys: Keys,
+    tmp_path: Path,
+    moment: str,
+    spoiled_for: Sequence[str],
+    divided_for: Sequence[str],
 ) -> None:
     federation = Federation(
         url, keys, tmp_path / "killed", cohort=4, quorum=3, clients_min=3, count=1
@@ -283,7 +290,7 @@ def test_killed_at_any_moment_of_it_the_round_ends_with_the_same_bits(
         for name in silent:
             holders[name].guest.looks = kept[name].append
         with federation.coordinating() as program:
-            answer_all(guests, keys, **({"spoiled_for": ()} | bad))
+            answer_all(guests, keys, spoiled_for, divided_for=divided_for)
             if silent:
                 room.wait(lambda: all(kept.values()))
                 if moment == "half looked":
