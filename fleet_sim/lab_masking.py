@@ -32,14 +32,7 @@ from fedmqtt.masking import commitments, noise, packing, seeds, values
 from fedmqtt.masking.commitments import SEED_BYTES
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import SEAL_BYTES
-from fedmqtt.messages import (
-    COMMITMENT_BYTES,
-    Keyholder,
-    Masked,
-    Masking,
-    Measures,
-    Update,
-)
+from fedmqtt.messages import COMMITMENT_BYTES, Keyholder, Masked, Masking, Measures, Update
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array

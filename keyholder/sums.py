@@ -119,9 +119,8 @@ def _share(
         raise _NoShare(f"{client} sealed seeds for {len(masked.sealed)} keyholders")
     at = next(n for n, one in enumerate(masking.keyholders) if one.name == keeper.name)
     number = masking.keyholders[at].key.number
-    what = sealing.context(
-        keeper.federation, asked.run, of.round, client, of.base, keeper.name, number
-    )
+    told = (keeper.federation, asked.run, of.round, client, of.base)
+    what = sealing.context(*told, keeper.name, number)
     try:
         share = sealing.open_sealed(private, masked.exchange, what, masked.sealed[at])
     except NotOpened as bad:
@@ -129,9 +128,7 @@ def _share(
     seed_count = len(rules.held(masking, keeper.name))
     if len(share) != seed_count * SEED_BYTES:
         raise _NoShare(f"{client} sealed {len(share)} bytes, not {seed_count} seeds")
-    what = commitments.context(
-        keeper.federation, asked.run, of.round, client, of.base, masked.exchange
-    )
+    what = commitments.context(*told, masked.exchange)
     place = masking.keyholders[at].place
     try:
         keys = commitments.keys(masking, place, what, share, masked.commitments)

@@ -43,19 +43,20 @@ def mask(
         for _ in range(seeds.count(masking.places, masking.tolerated))
     ]
     exchange = Exchange.new()
-    what_for = commitments.context(federation, run, round_id, client, base, exchange.public)
+    told = (federation, run, round_id, client, base)
+    what_for = commitments.context(*told, exchange.public)
     expanded = [commitments.expand(what_for, number, seed) for number, seed in enumerate(drawn)]
+    keys = [key for key, _ in expanded]
     if committee_promise.is_by_committee(masking):
-        keys = [key for key, _ in expanded]
         payload = committee.hide(masking, federation, words, body, keys)
     else:
-        add_masks(words, [(key, 1) for key, _ in expanded])
+        add_masks(words, [(key, 1) for key in keys])
         payload = packing.to_payload(words, body, masking.bits)
     held = seeds.held_by(masking.places, masking.tolerated)
     sealed = tuple(
         exchange.seal(
             keyholder.key.public,
-            context(federation, run, round_id, client, base, keyholder.name, keyholder.key.number),
+            context(*told, keyholder.name, keyholder.key.number),
             b"".join(drawn[number] for number in held[keyholder.place]),
         )
         for keyholder in masking.keyholders
