@@ -45,7 +45,17 @@ from coordinator.config import FederationConfig
 from coordinator.masked_sum import MaskedSum
 from fedmqtt import codec_chain, codec_chance, committee_promise, envelope, messages, signing
 from fedmqtt.envelope import Author
-from fedmqtt.masking import attested, client, listing, masks, packing, sealing, seeds, values
+from fedmqtt.masking import (
+    attested,
+    client,
+    commitments,
+    listing,
+    masks,
+    packing,
+    sealing,
+    seeds,
+    values,
+)
 from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import Entry, Keyholder, Masking, Open, Opened, RoundKey, Update
@@ -381,20 +391,21 @@ class Masks:
         return lambda: self._add_masks(0, entries)
 
     def _add_masks(self, place: int, entries: Sequence[Entry]) -> None:
-        opened = [self._seeds(place, entry) for entry in entries]
+        opened = [self._keys(place, entry) for entry in entries]
         for number, total in enumerate(self._vectors[place].values()):
-            cut = slice(number * masks.SEED_BYTES, (number + 1) * masks.SEED_BYTES)
-            masks.add_masks(total, [(drawn[cut], 1) for drawn in opened])
+            masks.add_masks(total, [(keys[number], 1) for keys in opened])
 
-    def _seeds(self, place: int, entry: Entry) -> bytes:
+    def _keys(self, place: int, entry: Entry) -> tuple[bytes, ...]:
         self._check(entry)
         keyholder = self._masking.keyholders[place]
         context = sealing.context(
             FEDERATION, RUN, ROUND, entry.client, BASE, keyholder.name, keyholder.key.number
         )
         private, _ = self._private[place]
-        sealed = entry.masked.sealed[place]
-        return sealing.open_sealed(private, entry.masked.exchange, context, sealed)
+        masked = entry.masked
+        share = sealing.open_sealed(private, masked.exchange, context, masked.sealed[place])
+        what = commitments.context(FEDERATION, RUN, ROUND, entry.client, BASE, masked.exchange)
+        return commitments.keys(self._masking, place, what, share, masked.commitments)
 
     def finish(self, total: Total) -> None:
         with total.of_coordinator():

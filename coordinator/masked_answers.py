@@ -44,10 +44,10 @@ from coordinator.trust import Trust
 from fedmqtt import codec_chance, committee_promise, fixed_point
 from fedmqtt.codec_blocks import BLOCK
 from fedmqtt.envelope import Author
-from fedmqtt.masking import attested, packing, seeds, values
+from fedmqtt.masking import attested, commitments, packing, seeds, values
 from fedmqtt.masking.attested import NotAttested
+from fedmqtt.masking.commitments import SEED_BYTES
 from fedmqtt.masking.committee import KeySum
-from fedmqtt.masking.masks import SEED_BYTES
 from fedmqtt.masking.measured import MeasuredSum
 from fedmqtt.masking.sealing import SEAL_BYTES
 from fedmqtt.masking.values import MeanChange, NotASum
@@ -270,6 +270,8 @@ class MaskedAnswers(Answers):
         ]
         if (found := [len(one) for one in masked.sealed]) != wanted:
             return f"seals {found} bytes to keyholders, not {wanted}"
+        if wrong := commitments.fault(masking, masked.commitments):
+            return wrong
         if update.payload.nbytes != self._payload_bytes:
             return f"tensors of other shapes: {update.payload.nbytes} bytes where" + (
                 f" {self._payload_bytes} belong"

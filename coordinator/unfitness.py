@@ -13,13 +13,14 @@ from fedmqtt.messages import WhyUnfit
 
 _IN_WORDS: Final[Mapping[WhyUnfit, str]] = {
     "seal": "what it sealed does not hold",
+    "commitment": "a seed that it sealed is not the one that it committed to",
     "signature": "what it signed does not hold",
     "revoked": "its key was revoked",
     "unenrolled": "it is on no list of enrolled devices",
     "spent": "it was in as many sums as it may be",
     "twin": "it has one key with another client",
 }
-_ITS_DOING: Final = frozenset({"seal", "signature"})
+_ITS_DOING: Final = frozenset({"seal", "commitment", "signature"})
 
 
 def told(said: Mapping[int, WhyUnfit], rules: Rules) -> str:

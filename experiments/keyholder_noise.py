@@ -14,7 +14,7 @@ from coordinator.differential_privacy import DifferentialPrivacy
 from coordinator.masked_noise import Noised
 from fedmqtt import codec_chance
 from fedmqtt.masking import noise, seeds, values
-from fedmqtt.masking.masks import SEED_BYTES, add_mask
+from fedmqtt.masking.masks import KEY_BYTES, add_mask
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.values import MeanChange
 from fedmqtt.messages import Masking
@@ -80,7 +80,7 @@ def drawn_seeds(how: Masking, name: object, clients: int = 2) -> list[list[bytes
     """Of a few clients, always the same for a name."""
     chance = np.random.default_rng([*repr(name).encode()])
     count = seeds.count(how.places, how.tolerated)
-    return [[chance.bytes(SEED_BYTES) for _ in range(count)] for _ in range(clients)]
+    return [[chance.bytes(KEY_BYTES) for _ in range(count)] for _ in range(clients)]
 
 
 def mean(how: Masking, changes: Iterable[Array], name: object, number: int) -> MeanChange:

@@ -236,16 +236,20 @@ Key64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
 KEYHOLDERS_MAX = 8
 SEED_SHARE_MAX = 2048
 """Bytes of what is sealed to one keyholder."""
+COMMITMENT_BYTES = 32
+COMMITMENTS_MAX = 70
+"""Of one answer: seeds of eight places of which four are tolerated."""
 ROUND_KEYS_MAX = 32
 """That a keyholder publishes ahead."""
 TIMES_MAX = 8
 """How often one answer may be in a sum."""
 UNFIT_MAX = 1000
 """Clients of a list that a keyholder names at once."""
-WhyUnfit = Literal["seal", "signature", "revoked", "unenrolled", "spent", "twin"]
-"""Why an answer may be in no sum: what its client sealed or signed does not hold, which is that
-client's doing; its key was revoked, or is on no list of enrolled devices; it was in as many sums as
-it may be; it has one key with a client before it."""
+WhyUnfit = Literal["seal", "commitment", "signature", "revoked", "unenrolled", "spent", "twin"]
+"""Why an answer may be in no sum: what its client sealed does not hold, or is not what it committed
+to, or what it signed does not hold, which is that client's doing; its key was revoked, or is on no
+list of enrolled devices; it was in as many sums as it may be; it has one key with a client before
+it."""
 
 
 class RoundKey(Struct, frozen=True, array_like=True):
@@ -455,6 +459,9 @@ class Masked(Struct, frozen=True, kw_only=True, array_like=True):
     """Seeds of the masks: for each keyholder of the offer those of its place, in the same order."""
     signature: Key64
     """Of all of it, and of what it is for: see `fedmqtt/masking/attested.py`."""
+    commitments: Annotated[bytes, Meta(max_length=COMMITMENTS_MAX * COMMITMENT_BYTES)] = b""
+    """To each seed that several keyholders of the offer hold, 32 bytes, one after the other in the
+    order of their numbers: see `fedmqtt/masking/commitments.py`."""
 
 
 class Entry(Struct, frozen=True, array_like=True):

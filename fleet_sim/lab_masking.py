@@ -6,7 +6,7 @@ Masks cancel to the last bit, whoever opens a sum (`tests/fedmqtt/masking/test_s
 learned is the same without them, and a run of the lab can be repeated, which fresh seeds could not.
 All else is the code of clients and coordinators: clipping, weights, rounding, the share of numbers
 and their rotation, whole numbers that do not wrap, what a sum must be, and what becomes of it. What
-stands in the place of seals and signatures is as long as they are.
+stands in the place of seals, commitments and signatures is as long as they are.
 
 Keyholders sign a key for each round, which devices check as they do at a broker. They have no
 network of their own: they are always there, and open a sum in `masking.opening_s`.
@@ -28,11 +28,11 @@ from edge_client.privacy import Terms
 from edge_client.training_job import Job
 from fedmqtt import signing
 from fedmqtt.envelope import KEY_BYTES, TICKET_BYTES, Author
-from fedmqtt.masking import noise, packing, seeds, values
-from fedmqtt.masking.masks import SEED_BYTES
+from fedmqtt.masking import commitments, noise, packing, seeds, values
+from fedmqtt.masking.commitments import SEED_BYTES
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import SEAL_BYTES
-from fedmqtt.messages import Keyholder, Masked, Masking, Measures, Update
+from fedmqtt.messages import COMMITMENT_BYTES, Keyholder, Masked, Masking, Measures, Update
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
@@ -134,4 +134,5 @@ def _seals(masking: Masking) -> Masked:
         exchange=bytes(32),
         sealed=tuple(map(bytes, sealed)),
         signature=bytes(64),
+        commitments=bytes(COMMITMENT_BYTES * len(commitments.numbers(masking))),
     )

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from fedmqtt import committee_promise, signing
-from fedmqtt.masking import attested, listing, noise, packing, sealing
+from fedmqtt.masking import attested, commitments, listing, noise, packing, sealing
 from fedmqtt.masking.attested import KeyRevoked, NotAttested
-from fedmqtt.masking.masks import SEED_BYTES, add_masks
+from fedmqtt.masking.commitments import SEED_BYTES, NotCommitted
+from fedmqtt.masking.masks import add_masks
 from fedmqtt.masking.sealing import NotOpened
 from fedmqtt.messages import UNFIT_MAX, Answered, Entry, Open, WhyUnfit
 from fedmqtt.revocations import Enrolments, Revocations
@@ -48,8 +49,8 @@ class Share:
     """What one client gave this keyholder."""
 
     times: int
-    seeds: tuple[bytes, ...]
-    """In the order of their numbers."""
+    keys: tuple[bytes, ...]
+    """Of the masks under its seeds, in the order of their numbers."""
 
     def __repr__(self) -> str:
         return "<a client's seeds>"
@@ -118,9 +119,8 @@ def _share(
         raise _NoShare(f"{client} sealed seeds for {len(masked.sealed)} keyholders")
     at = next(n for n, one in enumerate(masking.keyholders) if one.name == keeper.name)
     number = masking.keyholders[at].key.number
-    what = sealing.context(
-        keeper.federation, asked.run, of.round, client, of.base, keeper.name, number
-    )
+    told = (keeper.federation, asked.run, of.round, client, of.base)
+    what = sealing.context(*told, keeper.name, number)
     try:
         share = sealing.open_sealed(private, masked.exchange, what, masked.sealed[at])
     except NotOpened as bad:
@@ -128,7 +128,13 @@ def _share(
     seed_count = len(rules.held(masking, keeper.name))
     if len(share) != seed_count * SEED_BYTES:
         raise _NoShare(f"{client} sealed {len(share)} bytes, not {seed_count} seeds")
-    return Share(entry.times, _cut(share))
+    what = commitments.context(*told, masked.exchange)
+    place = masking.keyholders[at].place
+    try:
+        keys = commitments.keys(masking, place, what, share, masked.commitments)
+    except NotCommitted as bad:
+        raise _NoShare(f"{client} {bad}", "commitment") from bad
+    return Share(entry.times, keys)
 
 
 def add_up(asked: Open, keeper: Keeper, held: Sequence[Share], path: Path) -> tuple[bytes, ...]:
@@ -144,10 +150,10 @@ def _packed_sums(asked: Open, keeper: Keeper, held: Sequence[Share]) -> Iterator
     *_, bits = committee_promise.opened(asked.masking, asked.body, asked.tail)
     for at, number in enumerate(rules.held(asked.masking, keeper.name)):
         words[:] = 0
-        add_masks(words, ((share.seeds[at], share.times) for share in held))
+        add_masks(words, ((share.keys[at], share.times) for share in held))
         if asked.masking.noise:
             key = noise.key(
-                (share.seeds[at] for share in held),
+                (share.keys[at] for share in held),
                 keeper.federation,
                 asked.run,
                 asked.round,
@@ -156,7 +162,3 @@ def _packed_sums(asked: Open, keeper: Keeper, held: Sequence[Share]) -> Iterator
             )
             noise.subtract(words, asked.masking, key)
         yield packing.to_payload(words, asked.body, bits)
-
-
-def _cut(share: bytes) -> tuple[bytes, ...]:
-    return tuple(share[at : at + SEED_BYTES] for at in range(0, len(share), SEED_BYTES))

@@ -1,6 +1,7 @@
 """A sum of which nobody sees a term: answers under masks, and seeds of the masks under seals.
 
-    client        y = q + PRG(s_0) + ... + PRG(s_S-1)  mod 2^bits    values, masks, packing
+    client        y = q + PRG(k_0) + ... + PRG(k_S-1)  mod 2^bits    values, masks, packing
+                  k_i and a commitment: hashes of a fresh seed s_i         commitments
                   each seed sealed to the keyholders that may know it      seeds, sealing
                   all of it signed                                         attested, client
     coordinator   adds up the y of whom it has heard of          coordinator/masked_sum.py

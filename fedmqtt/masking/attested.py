@@ -51,6 +51,7 @@ def said(
     masking: bytes,
     exchange: bytes,
     sealed: Sequence[bytes],
+    commitments: bytes,
     payload: bytes,
 ) -> bytes:
     """SHA-256 of what is signed. `masking`: its digest; `payload`: its SHA-256."""
@@ -64,6 +65,7 @@ def said(
         masking,
         exchange,
         fields(*sealed),
+        commitments,
         payload,
     )
     return hashlib.sha256(text).digest()
@@ -103,6 +105,7 @@ def check(
         masking,
         masked.exchange,
         masked.sealed,
+        masked.commitments,
         entry.payload,
     )
     if not signing.holds(entry.key, masked.signature, digest):

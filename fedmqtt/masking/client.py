@@ -1,11 +1,13 @@
-"""What a client does to its answer before it leaves: masks it, seals the seeds, signs all of it."""
+"""What a client does to its answer before it leaves: masks it, seals and commits to the seeds,
+signs all of it."""
 
 import hashlib
 import secrets
 
 from fedmqtt import committee_promise, masks_promise
-from fedmqtt.masking import attested, committee, packing, seeds
-from fedmqtt.masking.masks import SEED_BYTES, add_masks
+from fedmqtt.masking import attested, commitments, committee, packing, seeds
+from fedmqtt.masking.commitments import SEED_BYTES
+from fedmqtt.masking.masks import add_masks
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import Exchange, context
 from fedmqtt.messages import Masked, Masking
@@ -40,21 +42,26 @@ def mask(
         secrets.token_bytes(SEED_BYTES)
         for _ in range(seeds.count(masking.places, masking.tolerated))
     ]
+    exchange = Exchange.new()
+    told = (federation, run, round_id, client, base)
+    what_for = commitments.context(*told, exchange.public)
+    expanded = [commitments.expand(what_for, number, seed) for number, seed in enumerate(drawn)]
+    keys = [key for key, _ in expanded]
     if committee_promise.is_by_committee(masking):
-        payload = committee.hide(masking, federation, words, body, drawn)
+        payload = committee.hide(masking, federation, words, body, keys)
     else:
-        add_masks(words, [(seed, 1) for seed in drawn])
+        add_masks(words, [(key, 1) for key in keys])
         payload = packing.to_payload(words, body, masking.bits)
     held = seeds.held_by(masking.places, masking.tolerated)
-    exchange = Exchange.new()
     sealed = tuple(
         exchange.seal(
             keyholder.key.public,
-            context(federation, run, round_id, client, base, keyholder.name, keyholder.key.number),
+            context(*told, keyholder.name, keyholder.key.number),
             b"".join(drawn[number] for number in held[keyholder.place]),
         )
         for keyholder in masking.keyholders
     )
+    committed = b"".join(expanded[number][1] for number in commitments.numbers(masking))
     digest = attested.said(
         federation,
         client,
@@ -64,11 +71,13 @@ def mask(
         attested.masking_digest(masking),
         exchange.public,
         sealed,
+        committed,
         hashlib.sha256(payload).digest(),
     )
     masked = Masked(
         exchange=exchange.public,
         sealed=sealed,
         signature=attested.sign(signing_key, digest),
+        commitments=committed,
     )
     return masked, payload

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from fedmqtt.committee_promise import KEY, SHORT_MAX, guard_bits
 from fedmqtt.masking import attested, packing, ring
-from fedmqtt.masking.masks import SEED_BYTES, add_masks, stream
+from fedmqtt.masking.masks import KEY_BYTES, add_masks, stream
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import fields
 from fedmqtt.masking.values import NotASum, centred
@@ -56,12 +56,12 @@ def payload_bytes(masking: Masking, body: int, tail: int) -> int:
 
 
 def hide(
-    masking: Masking, federation: str, words: Words, body: int, drawn: Iterable[bytes]
+    masking: Masking, federation: str, words: Words, body: int, keys: Iterable[bytes]
 ) -> bytes:
-    """The payload of an answer; `words` as `values.to_words` makes them, `drawn`: fresh seeds of
-    the masks of its key."""
-    short = _short(stream(secrets.token_bytes(SEED_BYTES)), KEY)
-    errors = stream(secrets.token_bytes(SEED_BYTES))
+    """The payload of an answer; `words` as `values.to_words` makes them, `keys`: of the masks
+    of its own key, fresh."""
+    short = _short(stream(secrets.token_bytes(KEY_BYTES)), KEY)
+    errors = stream(secrets.token_bytes(KEY_BYTES))
     sent = _spread(words, body)
     sent <<= np.uint32(masking.guard)
     key = ring.factor(short)
@@ -70,7 +70,7 @@ def hide(
         there += ring.products(blocks, key).reshape(-1)[: there.size]
         there += _short(errors, there.size).astype(np.uint32)
     masked = short.astype(np.uint32)
-    add_masks(masked, [(seed, 1) for seed in drawn])
+    add_masks(masked, [(one, 1) for one in keys])
     rest = packing.to_payload(sent, body, masking.bits + masking.guard)
     return packing.pack(masked, masking.guard) + rest
 

@@ -1,6 +1,7 @@
-"""A seed of 32 bytes to a mask as long as an update: the keystream of ChaCha20, as 32-bit words.
+"""A key of 32 bytes to a mask as long as an update: the keystream of ChaCha20, as 32-bit words.
 
-Key: the seed; nonce: zero, as a seed is used once; block counter: from 0. A word is little-endian.
+Nonce: zero, as a key is used once; block counter: from 0. A word is little-endian. The key follows
+from a seed (`commitments.py`).
 
 ChaCha20 and not AES, since most small devices have no instructions for AES; a stream cipher and
 nothing from numpy.random, whose output tells its state. Source: RFC 8439, section 2.4.
@@ -14,24 +15,24 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
-SEED_BYTES = 32
+KEY_BYTES = 32
 
 _WORD_BYTES = 4
 _BLOCK = 32_768  # words; keystream and values of a block stay in the second-level cache
 _ZEROS = bytes(_BLOCK * _WORD_BYTES)
 _AT_ONCE = 32
-"""Seeds that are expanded side by side: 64 take no less time, and each has half a kilobyte."""
+"""Keys that are expanded side by side: 64 take no less time, and each has half a kilobyte."""
 _NONCE = bytes(16)
 """As the library wants it: the block counter, then the nonce."""
 
 
-def add_mask(words: NDArray[np.uint32], seed: bytes, times: int = 1) -> None:
-    """Add `times` the mask of this seed, modulo 2^32, in place; shape (n,). Negative: subtract."""
-    add_masks(words, [(seed, times)])
+def add_mask(words: NDArray[np.uint32], key: bytes, times: int = 1) -> None:
+    """Add `times` the mask of this key, modulo 2^32, in place; shape (n,). Negative: subtract."""
+    add_masks(words, [(key, times)])
 
 
 def add_masks(words: NDArray[np.uint32], masks: Iterable[tuple[bytes, int]]) -> None:
-    """The same of many seeds, each with its `times`.
+    """The same of many keys, each with its `times`.
 
     Many of them block by block: words that are added to so often need not come from memory again.
     """
@@ -42,7 +43,7 @@ def add_masks(words: NDArray[np.uint32], masks: Iterable[tuple[bytes, int]]) -> 
 
 def _add_side_by_side(words: NDArray[np.uint32], masks: Iterable[tuple[bytes, int]]) -> None:
     streams = [
-        (Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor(), times) for seed, times in masks
+        (Cipher(ChaCha20(key, _NONCE), mode=None).encryptor(), times) for key, times in masks
     ]
     stream = np.empty(min(words.size, _BLOCK), "<u4")
     for start in range(0, words.size, _BLOCK):

@@ -33,15 +33,15 @@ _CHUNK = 1 << 15
 
 
 def key(
-    seeds: Iterable[bytes],
+    keys: Iterable[bytes],
     federation: str,
     run: RunId,
     round_id: RoundId,
     list_digest: bytes,
     number: int,
 ) -> bytes:
-    """Of the noise under the seed of this number. `seeds`: those of all clients on the list, in
-    its order, as long as a key each."""
+    """Of the noise under the seed of this number. `keys`: of the masks under it, those of
+    all clients on the list, in its order."""
     context = (
         _WHAT,
         federation.encode(),
@@ -50,7 +50,7 @@ def key(
         list_digest,
         number.to_bytes(4),
     )
-    return chance.keyed(b"".join(seeds), *context)(chance.KEY_BYTES)
+    return chance.keyed(b"".join(keys), *context)(chance.KEY_BYTES)
 
 
 def subtract(words: Words, masking: Masking, key_: bytes) -> None:

@@ -13,7 +13,7 @@ Ito, Saito, Nishizeki, "Secret sharing scheme realizing general access structure
 import functools
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 
 
@@ -33,6 +33,13 @@ def held_by(places: int, tolerated: int) -> tuple[tuple[int, ...], ...]:
         tuple(seed for seed, those in enumerate(lacking) if place not in those)
         for place in range(places)
     )
+
+
+def shared(places: int, tolerated: int, there: Collection[int]) -> tuple[int, ...]:
+    """The seeds that several of those that are `there` hold, growing. Raises ValueError."""
+    held = held_by(places, tolerated)
+    holders = Counter(seed for place in set(there) for seed in held[place])
+    return tuple(sorted(seed for seed, count in holders.items() if count > 1))
 
 
 def assign(places: int, tolerated: int, there: Sequence[int]) -> dict[int, int] | None:

@@ -19,8 +19,19 @@ from coordinator.config import FederationConfig
 from coordinator.trust import Trust
 from fedmqtt import codec_chance, committee_promise, messages, signing
 from fedmqtt.envelope import Seal
-from fedmqtt.masking import client, listing, noise, packing, sealing, seeds, values
-from fedmqtt.masking.masks import SEED_BYTES, add_mask
+from fedmqtt.masking import (
+    client,
+    commitments,
+    listing,
+    noise,
+    packing,
+    sealing,
+    seeds,
+    values,
+)
+from fedmqtt.masking.commitments import NotCommitted
+from fedmqtt.masking.masks import add_mask
+from fedmqtt.masking.sealing import NotOpened
 from fedmqtt.messages import (
     Answered,
     Entry,
@@ -36,7 +47,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.topics import Address, ClientId, PresenceOf
 from tests.coordinator.guests import Guest, Room, Running, update, zeros
-from tests.spoiled import spoiled
+from tests.spoiled import divided, spoiled
 
 HOLDERS = ("kh-a", "kh-b", "kh-c")
 CHANGES = {"ann": [0.5, -0.25, 0.125], "bob": [0.25, 0.75, -0.5], "cat": [0.75, 0.5, -0.125]}
@@ -110,10 +121,10 @@ class HonestKeyholder:
         self._looks = listing.Joining(entries_max=10_000)
         self.looked: list[Open] = []
         """Whole lists, as they came to be looked at."""
-        self.finds: Callable[[Open], Sequence[str]] = self._unsealed
-        """Who is unfit to be on a list."""
+        self.finds: Callable[[Open], Sequence[str]] | None = None
+        """Who is unfit to be on a list; None: who is."""
         self.why: WhyUnfit = "seal"
-        """Of them."""
+        """Of them, where it makes them up."""
         self.guest.looks = self._look
         self.floor = 0
         self.come()
@@ -128,7 +139,10 @@ class HonestKeyholder:
         if (whole := self._looks.take(part)) is None:
             return
         self.looked.append(whole)
-        unfit = dict.fromkeys(map(ClientId, self.finds(whole)), self.why)
+        if self.finds is None:
+            unfit = self._unfit(whole)
+        else:
+            unfit = dict.fromkeys(map(ClientId, self.finds(whole)), self.why)
         why = f"{' and '.join(unfit)}: sealed nonsense" if unfit else ""
         said = Opened(
             run=whole.run,
@@ -140,13 +154,15 @@ class HonestKeyholder:
         )
         self.guest.say(said, number=whole.round)
 
-    def _unsealed(self, whole: Open) -> list[str]:
-        found: list[str] = []
+    def _unfit(self, whole: Open) -> dict[ClientId, WhyUnfit]:
+        found: dict[ClientId, WhyUnfit] = {}
         for entry, of in zip(whole.entries, listing.answered(whole), strict=True):
             try:
-                self._secret(whole, entry, of)
-            except sealing.NotOpened:
-                found.append(entry.client)
+                self._keys_of(whole, entry, of)
+            except NotOpened:
+                found[entry.client] = "seal"
+            except NotCommitted:
+                found[entry.client] = "commitment"
         return found
 
     def next_list(self) -> Open:
@@ -160,7 +176,7 @@ class HonestKeyholder:
     def sums(self, whole: Open) -> dict[int, packing.Words]:
         """Of each seed that it holds the sum of masks, over the list, less its noise."""
         found = {}
-        for seed, given in self.seeds(whole).items():
+        for seed, given in self.mask_keys(whole).items():
             words = found[seed] = np.zeros(whole.body + whole.tail, np.uint32)
             for entry, one in zip(whole.entries, given, strict=True):
                 add_mask(words, one, entry.times)
@@ -169,40 +185,34 @@ class HonestKeyholder:
         return found
 
     def noise_key(self, whole: Open, seed: int) -> bytes:
-        given = self.seeds(whole)[seed]
+        given = self.mask_keys(whole)[seed]
         told = (self._keys.federation, whole.run, whole.round, whole.digest)
         return noise.key(given, *told, seed)
 
-    def seeds(self, whole: Open) -> dict[int, list[bytes]]:
-        """By number, those that it holds of each client on the list."""
+    def mask_keys(self, whole: Open) -> dict[int, list[bytes]]:
+        """By the numbers of seeds that it holds, those of each client on the list."""
         masking, own = whole.masking, self._own(whole)
         held = seeds.held_by(masking.places, masking.tolerated)[own.place]
         given: dict[int, list[bytes]] = {seed: [] for seed in held}
         for entry, of in zip(whole.entries, listing.answered(whole), strict=True):
-            secret = self._secret(whole, entry, of)
-            for place, seed in enumerate(held):
-                given[seed].append(secret[place * SEED_BYTES : (place + 1) * SEED_BYTES])
+            for seed, key in zip(held, self._keys_of(whole, entry, of), strict=True):
+                given[seed].append(key)
         return given
 
     def _own(self, whole: Open) -> Keyholder:
         (own,) = (one for one in whole.masking.keyholders if one.name == self.name)
         return own
 
-    def _secret(self, whole: Open, entry: Entry, of: Answered) -> bytes:
-        """Raises NotOpened."""
-        own = self._own(whole)
-        context = sealing.context(
-            self._keys.federation,
-            whole.run,
-            of.round,
-            entry.client,
-            of.base,
-            self.name,
-            own.key.number,
-        )
-        sealed = entry.masked.sealed[whole.masking.keyholders.index(own)]
+    def _keys_of(self, whole: Open, entry: Entry, of: Answered) -> tuple[bytes, ...]:
+        """Raises NotOpened and NotCommitted."""
+        own, masked = self._own(whole), entry.masked
+        told = (self._keys.federation, whole.run, of.round, entry.client, of.base)
+        context = sealing.context(*told, self.name, own.key.number)
+        sealed = masked.sealed[whole.masking.keyholders.index(own)]
         private = self._private[own.key.number]
-        return sealing.open_sealed(private, entry.masked.exchange, context, sealed)
+        share = sealing.open_sealed(private, masked.exchange, context, sealed)
+        what = commitments.context(*told, masked.exchange)
+        return commitments.keys(whole.masking, own.place, what, share, masked.commitments)
 
     def answer_to(self, whole: Open, lie: int = 0, about: int | None = None) -> Opened:
         """With a `lie`, that is added to each number of each sum, or of the one of this seed."""
@@ -276,10 +286,11 @@ def masked_update(
     spoil: Callable[[packing.Words], None] = lambda words: None,
     *,
     spoiled_for: Sequence[str] = (),
+    divided_for: Sequence[str] = (),
     **wrong: object,
 ) -> Update:
-    """A good answer to a masked offer, but for what is said to be wrong; these keyholders cannot
-    open what it seals to them."""
+    """A good answer to a masked offer, but for what is said to be wrong; some keyholders cannot
+    open what it seals to them, or open it to other seeds than the rest."""
     signing_key = keys.key(name)
     assert offer.masking is not None
     chances = codec_chance.of_answer(offer.seed, offer.round, ClientId(name))
@@ -297,9 +308,13 @@ def masked_update(
         values.body_size(offer.masking, numbers.size),
         signing_key,
     )
+    what = (keys.federation, ClientId(name), offer.run, offer.round, offer.model.digest)
     if spoiled_for:
-        what = (keys.federation, ClientId(name), offer.run, offer.round, offer.model.digest)
         masked = spoiled(masked, payload, offer.masking, what, signing_key, spoiled_for)
+    if divided_for:
+        every = range(seeds.count(offer.masking.places, offer.masking.tolerated))
+        other = {(holder, number) for holder in divided_for for number in every}
+        masked = divided(masked, payload, offer.masking, what, signing_key, other)
     silent = {"steps": 0, "masked": masked, "payload": memoryview(payload)}
     return structs.replace(update(offer, [0.0], samples=1), **(silent | wrong))
 
@@ -312,9 +327,12 @@ def answer(
     samples: int = 1,
     measures: Measures | None = None,
     spoiled_for: Sequence[str] = (),
+    divided_for: Sequence[str] = (),
 ) -> None:
     made = masked_update(
-        keys, guest.client, offer, change, samples, measures, spoiled_for=spoiled_for
+        *(keys, guest.client, offer, change, samples, measures),
+        spoiled_for=spoiled_for,
+        divided_for=divided_for,
     )
     guest.say(made, number=offer.round)
     receipt = guest.receipt()

@@ -78,11 +78,16 @@ def _answers(guests: Sequence[Guest], keys: Keys, offer: Offer) -> None:
 
 
 def _ran(
-    url: str, keys: Keys, folder: Path, killed: str = "", spoiled: str = ""
+    url: str,
+    keys: Keys,
+    folder: Path,
+    killed: str = "",
+    spoiled: str = "",
+    divided: str = "",
 ) -> tuple[Federation, list[Open]]:
     """Two rounds, and the lists that keyholders were asked to open; the coordinator is killed at
-    this moment, or what this client seals does not open."""
-    federation = Federation(url, keys, folder, quorum=3 if spoiled else 6)
+    this moment, or what a client seals does not open, or opens to different seeds."""
+    federation = Federation(url, keys, folder, quorum=3 if spoiled or divided else 6)
     with Room(url, keys.federation, seals=keys) as room, ExitStack() as lives:
         guests = room.guests(*NAMES, purposes=("train",))
         fast, slow = guests[:6], guests[6:]
@@ -107,8 +112,11 @@ def _ran(
         # By the same keys: what was begun before counts.
         assert second.masking == first.masking
         for guest in slow:
-            bad = HOLDERS if guest.client == spoiled else ()
-            answer(guest, keys, first, CHANGES[guest.client], spoiled_for=bad)
+            answer(
+                *(guest, keys, first, CHANGES[guest.client]),
+                spoiled_for=HOLDERS if guest.client == spoiled else (),
+                divided_for=HOLDERS[1:2] if guest.client == divided else (),
+            )
         answer(slow[0], keys, invited(room, slow[0], 2), [-value for value in CHANGES["g"]])
         answer(fast[0], keys, second, CHANGES["a"])
         if killed == "answering":
@@ -162,12 +170,19 @@ def test_killed_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same
     assert killed.model == calm.model
 
 
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("spoiled", "what it sealed does not hold, says kh-a and kh-b"),
+        ("divided", "a seed that it sealed is not the one that it committed to, says kh-b"),
+    ],
+)
 def test_who_is_unfit_is_left_out_and_the_others_count_as_often_as_they_may_then(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, how: str, says: str
 ) -> None:
     """Two late ones are too few to be told from the others."""
     keys = Keys(federation_name, *HOLDERS)
-    federation, asked = _ran(mosquitto_broker.url, keys, tmp_path / "run", spoiled="h")
+    federation, asked = _ran(mosquitto_broker.url, keys, tmp_path / "run", **{how: "h"})
     last = asked[-1]
     assert {entry.client: entry.times for entry in last.entries} == dict.fromkeys("abgij", 1)
     means = [
@@ -176,7 +191,7 @@ def test_who_is_unfit_is_left_out_and_the_others_count_as_often_as_they_may_then
     ]
     model = np.frombuffer(federation.model, np.float32)
     np.testing.assert_allclose(model, sum(means), atol=1e-4)
-    assert "h" in federation.records[-1].unfit
+    assert federation.records[-1].unfit == {"h": says}
 
 
 def test_what_comes_while_a_list_is_opened_waits_and_counts_no_more_with_other_keys(

@@ -309,6 +309,30 @@ def test_what_is_wrong_with_a_masked_answer_is_told_to_its_sender(
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
+def test_commitments_that_do_not_belong_there_are_refused_before_they_are_on_a_list(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with masked_rounds(config(url, keys), keys, tmp_path) as (room, guests, holders, running):
+        offer = guests[0].offered(1)
+        made = masked_update(keys, "ann", offer, CHANGES["ann"])
+        assert made.masked is not None
+        for size in (0, 95, 128, 96):
+            wrong = structs.replace(made.masked, commitments=bytes(size))
+            guests[0].say(structs.replace(made, masked=wrong))
+            receipt = guests[0].receipt()
+            assert not receipt.accepted
+            assert receipt.reason == (
+                "the answer of ann is not what it signed, or not for this round"
+                if size == 96
+                else f"commits to its seeds in {size} bytes, not 96"
+            )
+        answer_all(guests, keys)
+        for holder in holders.values():
+            assert len(holder.answer().entries) == 3
+        room.ended(running)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
 def test_a_sum_that_was_opened_by_ones_word_alone_is_told_of_until_another_confirms_it(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:

@@ -83,7 +83,9 @@ def opened(offer: Offer, holders: Sequence[HonestKeyholder], whole: Open) -> Mea
         chances = codec_chance.of_answer(offer.seed, offer.round, ClientId(name))
         total += values.to_words(how, np.array(change, np.float32), 1, chances)
     found = {
-        seed: holder.noise_key(whole, seed) for holder in holders for seed in holder.seeds(whole)
+        seed: holder.noise_key(whole, seed)
+        for holder in holders
+        for seed in holder.mask_keys(whole)
     }
     assert sorted(found) == [0, 1, 2]
     for key in found.values():

@@ -49,14 +49,22 @@ def of_four(url: str, keys: Keys, **rounds: Any) -> FederationConfig:
 
 
 def answer_all(
-    guests: Sequence[Guest], keys: Keys, spoiled_for: Sequence[str], number: int = 1
+    guests: Sequence[Guest],
+    keys: Keys,
+    spoiled_for: Sequence[str],
+    number: int = 1,
+    divided_for: Sequence[str] = (),
 ) -> None:
     offer = guests[0].offered(number)
     for guest in guests:
         if guest.client in CHANGES:
             answer(guest, keys, offer, CHANGES[guest.client])
         else:
-            answer(guest, keys, offer, SPOILED, spoiled_for=spoiled_for)
+            answer(
+                *(guest, keys, offer, SPOILED),
+                spoiled_for=spoiled_for,
+                divided_for=divided_for,
+            )
 
 
 @pytest.mark.parametrize("spoiled_for", [HOLDERS, HOLDERS[:2], HOLDERS[1:2]])
@@ -87,6 +95,41 @@ def test_who_seals_nonsense_is_left_out_and_the_others_sum_is_opened_in_the_same
     ]
     # By one alone it may be slander: only more than may lie are believed.
     assert ("eve" in clients.refused) == (len(spoiled_for) > 1)
+    np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
+
+
+@pytest.mark.parametrize("divided_for", [HOLDERS[:1], HOLDERS[1:2], HOLDERS[1:]])
+@pytest.mark.parametrize("lie", [0, 1000])
+def test_who_gives_keyholders_different_seeds_is_named_and_of_them_only_one_that_lies(
+    url: str, keys: Keys, tmp_path: Path, divided_for: Sequence[str], lie: int
+) -> None:
+    with masked_rounds(of_four(url, keys), keys, tmp_path, NAMES) as (
+        room,
+        guests,
+        holders,
+        running,
+    ):
+        answer_all(guests, keys, (), divided_for=divided_for)
+        for name, holder in holders.items():
+            asked = holder.answer(lie if name == "kh-b" else 0)
+            assert [entry.client for entry in asked.entries] == sorted(CHANGES)
+        if lie:
+            # What kh-b was to send.
+            room.wait(lambda: any(holders[one].guest.has_list for one in ("kh-a", "kh-c")))
+            for name in ("kh-a", "kh-c"):
+                if holders[name].guest.has_list:
+                    holders[name].answer()
+        room.ended(running)
+        page = room.page("coordinator", lambda page: page.state == "finished")
+        clients = room.page("clients", lambda page: "eve" in page.refused or len(divided_for) < 2)
+    (record,) = running.records
+    says = "a seed that it sealed is not the one that it committed to, says "
+    assert record.outcome == "averaged"
+    assert record.unfit == {"eve": says + " and ".join(divided_for)}
+    assert ("eve" in clients.refused) == (len(divided_for) > 1)
+    blamed = [one for one in page.keyholder_faults if "opens no sum of round 1: eve" not in one]
+    assert [one for one in blamed if one.startswith("kh-b gave other sums")] == blamed[-1:]
+    assert bool(blamed) == bool(lie)
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
@@ -220,9 +263,20 @@ def test_a_trusted_aggregators_word_is_enough(
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
-@pytest.mark.parametrize("moment", ["looking", "half looked", "settled", "half opened"])
+@pytest.mark.parametrize(
+    ("moment", "spoiled_for", "divided_for"),
+    [
+        *((one, HOLDERS, ()) for one in ("looking", "half looked", "settled", "half opened")),
+        *((one, (), HOLDERS[:1]) for one in ("half looked", "half opened")),
+    ],
+)
 def test_killed_at_any_moment_of_it_the_round_ends_with_the_same_bits(
-    url: str, keys: Keys, tmp_path: Path, moment: str
+    url: str,
+    keys: Keys,
+    tmp_path: Path,
+    moment: str,
+    spoiled_for: Sequence[str],
+    divided_for: Sequence[str],
 ) -> None:
     federation = Federation(
         url, keys, tmp_path / "killed", cohort=4, quorum=3, clients_min=3, count=1
@@ -236,7 +290,7 @@ def test_killed_at_any_moment_of_it_the_round_ends_with_the_same_bits(
         for name in silent:
             holders[name].guest.looks = kept[name].append
         with federation.coordinating() as program:
-            answer_all(guests, keys, HOLDERS)
+            answer_all(guests, keys, spoiled_for, divided_for=divided_for)
             if silent:
                 room.wait(lambda: all(kept.values()))
                 if moment == "half looked":

@@ -7,8 +7,7 @@ from msgspec import structs
 
 from edge_client.privacy import Privacy, Terms
 from fedmqtt import signing
-from fedmqtt.masking import sealing, seeds
-from fedmqtt.masking.masks import SEED_BYTES
+from fedmqtt.masking import commitments, sealing, seeds
 from fedmqtt.messages import Keyholder, Masked, Masking
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
@@ -61,15 +60,15 @@ def terms(**asked: Any) -> Terms:
     return Terms(asked=Privacy(**asked), federation=FEDERATION, lacking="", pinned=PINNED)
 
 
-def seeds_of(masked: Masked, masking: Masking, client: ClientId, base: Digest) -> list[bytes]:
+def keys_of(masked: Masked, masking: Masking, client: ClientId, base: Digest) -> list[bytes]:
     """Of all masks of an answer to round 1 of run r, as its keyholders together know them."""
     found: dict[int, bytes] = {}
     held = seeds.held_by(masking.places, masking.tolerated)
+    told = (FEDERATION, RunId("r"), RoundId(1), client, base)
+    what = commitments.context(*told, masked.exchange)
     for holder, sealed in zip(masking.keyholders, masked.sealed, strict=True):
-        what_for = sealing.context(
-            FEDERATION, RunId("r"), RoundId(1), client, base, holder.name, holder.key.number
-        )
+        what_for = sealing.context(*told, holder.name, holder.key.number)
         share = sealing.open_sealed(ROUND_PRIVATE[holder.name], masked.exchange, what_for, sealed)
-        for at, number in enumerate(held[holder.place]):
-            found[number] = share[at * SEED_BYTES : (at + 1) * SEED_BYTES]
+        keys = commitments.keys(masking, holder.place, what, share, masked.commitments)
+        found |= zip(held[holder.place], keys, strict=True)
     return [found[number] for number in sorted(found)]

@@ -19,7 +19,7 @@ from fedmqtt.messages import Entry, Masking, Method, Update
 from fedmqtt.topics import ClientId, Digest
 from learning_tasks.seam import TaskError
 from tests.edge_client.jobs import ANN, flat, job, model_file, task_file, update_to
-from tests.edge_client.masks import FEDERATION, masking, seeds_of, trusted
+from tests.edge_client.masks import FEDERATION, keys_of, masking, trusted
 
 FEDERATION_KEY, OWN_KEY = signing.new_key(), signing.new_key()
 PUBLIC = signing.public_key(OWN_KEY)
@@ -47,7 +47,7 @@ def _opened(update: Update, masked: Masking, body: int = SIZE) -> packing.Words:
     """What was masked, modulo 2^bits and 2^32, as all its keyholders together could see it."""
     words = _words(update, masked, body)
     assert update.masked is not None
-    for seed in seeds_of(update.masked, masked, ANN, update.base):
+    for seed in keys_of(update.masked, masked, ANN, update.base):
         masks.add_mask(words, seed, -1)
     words[:body] &= np.uint32(2**masked.bits - 1)
     return words

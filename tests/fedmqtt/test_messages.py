@@ -76,8 +76,9 @@ MASKING = Masking(
 )
 MASKED = Masked(
     exchange=b"x" * 32,
-    sealed=(b"a" * 80, b"b" * 80),
+    sealed=(b"a" * 48, b"b" * 48),
     signature=b"s" * 64,
+    commitments=b"c" * 32,
 )
 AUTHOR = b"d" * 32, b"t" * 64
 OFFER = Offer(

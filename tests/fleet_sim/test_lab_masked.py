@@ -187,7 +187,7 @@ class Federation:
             number = seeds.held_by(how.places, how.tolerated)[place].index(seed)
             words = np.zeros(body + tail, np.uint32)
             for share in shares:
-                add_mask(words, share.seeds[number], share.times)
+                add_mask(words, share.keys[number], share.times)
             found.append(words)
         return found
 

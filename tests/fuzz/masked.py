@@ -6,15 +6,26 @@ import numpy as np
 from coordinator import masked_figures
 from fedmqtt import committee_promise, envelope, masks_promise, messages, signing, unreadable
 from fedmqtt.committee_promise import KEY
-from fedmqtt.masking import attested, listing, packing, sealing, values
+from fedmqtt.masking import attested, commitments, listing, packing, sealing, values
 from fedmqtt.masking.attested import NotAttested
+from fedmqtt.masking.commitments import NotCommitted
 from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.listing import Joining, NotAList
 from fedmqtt.masking.measured import SAMPLES_MAX, VALUE_MAX, MeasuredSum
 from fedmqtt.masking.packing import Words
 from fedmqtt.masking.sealing import Exchange, NotOpened
 from fedmqtt.masking.values import COUNTS, NotASum
-from fedmqtt.messages import Entry, Keyholder, Masked, Masking, Measures, Open, RoundKey, WireError
+from fedmqtt.messages import (
+    COMMITMENT_BYTES,
+    Entry,
+    Keyholder,
+    Masked,
+    Masking,
+    Measures,
+    Open,
+    RoundKey,
+    WireError,
+)
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.numbers import chances
@@ -27,7 +38,7 @@ _FEDERATION = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
 _DEVICE = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="
 _ROUND_KEYS = [bytes([number]) * 32 for number in (11, 12, 13)]
 _EXCHANGE = Exchange(bytes([17]) * 32)
-_SEEDS = bytes(range(64))
+_SEEDS = bytes(range(32))
 _PLAIN = Masking(
     mode="keyholders",
     keyholders=tuple(
@@ -148,15 +159,36 @@ def _seals() -> list[bytes]:
     return [_EXCHANGE.public + _EXCHANGE.seal(public, _context(), _SEEDS)]
 
 
+def _committed(data: bytes) -> None:
+    """The seeds of the keyholder at the first place, and what their client committed to."""
+    share, told = data[: len(_SEEDS)].ljust(len(_SEEDS), b"\0"), data[len(_SEEDS) :]
+    keys = commitments.keys(_PLAIN, 0, _committing(), share, told)
+    # Of the seed that it does not hold nothing can be wrong.
+    assert share == _SEEDS and len(set(keys)) == 2
+
+
+def _commitments() -> list[bytes]:
+    drawn = [bytes(16), _SEEDS[:16], _SEEDS[16:]]
+    told = [commitments.expand(_committing(), at, one)[1] for at, one in enumerate(drawn)]
+    return [_SEEDS + b"".join(told)]
+
+
+def _committing() -> bytes:
+    return commitments.context("home", RUN, ROUND, ANN, BASE, _EXCHANGE.public)
+
+
 def _entry(name: ClientId = ANN) -> Entry:
-    exchange, sealed, payload = _EXCHANGE.public, (bytes(80),) * 3, bytes(32)
+    exchange, sealed, payload = _EXCHANGE.public, (bytes(48),) * 3, bytes(32)
+    committed = bytes(range(COMMITMENT_BYTES)) * 3
     public = signing.public_key(_DEVICE)
     masking = attested.masking_digest(_PLAIN)
-    said = attested.said("home", name, RUN, ROUND, BASE, masking, exchange, sealed, payload)
+    what = ("home", name, RUN, ROUND, BASE, masking)
+    said = attested.said(*what, exchange, sealed, committed, payload)
     masked = Masked(
         exchange=exchange,
         sealed=sealed,
         signature=attested.sign(_DEVICE, said),
+        commitments=committed,
     )
     ticket = signing.ticket(_FEDERATION, "home", name, public)
     author = signing.as_bytes(public), signing.as_bytes(ticket, envelope.TICKET_BYTES)
@@ -215,6 +247,7 @@ DECODERS = [
     Decoder("hidden_answer", _hidden, _answers_to_committees, (ValueError, NotASum)),
     Decoder("opened_sum", _sum, _sums, (NotASum,)),
     Decoder("sealed_seeds", _sealed, _seals, (NotOpened,)),
+    Decoder("committed_seeds", _committed, _commitments, (NotCommitted,)),
     Decoder(
         "attested",
         _attested,

@@ -59,6 +59,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/masking/listing.py": ("answer_list",),
     "fedmqtt/masking/measured.py": ("opened_sum",),
     "fedmqtt/masking/packing.py": ("masked_payload",),
+    "fedmqtt/masking/commitments.py": ("committed_seeds",),
     "fedmqtt/masking/sealing.py": ("sealed_seeds",),
     "fedmqtt/masking/values.py": ("opened_sum",),
     "fedmqtt/messages.py": (

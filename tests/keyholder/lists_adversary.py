@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import structs
 
 from fedmqtt import signing
-from fedmqtt.masking import packing, sealing, seeds
+from fedmqtt.masking import commitments, packing, sealing, seeds
 from fedmqtt.masking.masks import add_mask
 from fedmqtt.messages import Answered, Entry, Keyholder, Masking, Open, RoundKey
 from fedmqtt.topics import ClientId, Digest
@@ -233,22 +233,22 @@ class Adversary:
                 for seed, packed in told.items():
                     words = np.zeros(SIZE + TAIL, np.uint32)
                     for entry in asked.entries:
-                        add_mask(words, self._seed(keyholder, asked, entry, seed), entry.times)
+                        add_mask(words, self._key(keyholder, asked, entry, seed), entry.times)
                     assert packing.to_payload(words, SIZE, asked.masking.bits) == packed
 
-    def _seed(self, keyholder: Honest, asked: Open, entry: Entry, seed: int) -> bytes:
+    def _key(self, keyholder: Honest, asked: Open, entry: Entry, seed: int) -> bytes:
         names = [one.name for one in asked.masking.keyholders]
         at = names.index(keyholder.name)
         number = asked.masking.keyholders[at].key.number
         base = DEAD if entry.client in self._of_dead else BASE
-        what = sealing.context(
-            *(FEDERATION, asked.run, asked.round, entry.client, base, keyholder.name, number)
-        )
+        told = (FEDERATION, asked.run, asked.round, entry.client, base)
+        what = sealing.context(*told, keyholder.name, number)
         masked = entry.masked
         private = keyholder.pairs[number][0]
         share = sealing.open_sealed(private, masked.exchange, what, masked.sealed[at])
-        place = self._held(keyholder.place).index(seed)
-        return share[32 * place : 32 * (place + 1)]
+        what_for = commitments.context(*told, masked.exchange)
+        keys = commitments.keys(asked.masking, keyholder.place, what_for, share, masked.commitments)
+        return keys[self._held(keyholder.place).index(seed)]
 
     def _held(self, place: int) -> tuple[int, ...]:
         return seeds.held_by(self.places, self.tolerated)[place]

@@ -1,7 +1,7 @@
 """Devices that mask their answers, and the lists that a coordinator makes of those."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from fedmqtt import envelope, signing
 from fedmqtt.masking import client, listing, noise, packing, sealing, seeds
 from fedmqtt.messages import Entry, Keyholder, Masking, Open, RoundKey
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
-from tests.spoiled import spoiled
+from tests.spoiled import divided, spoiled
 
 Words = NDArray[np.uint32]
 
@@ -63,10 +63,15 @@ class Answers:
         return signing.public_key(self.federation_private)
 
     def of(
-        self, name: str, times: int = 1, spoiled_for: Sequence[str] = (), **changes: Any
+        self,
+        name: str,
+        times: int = 1,
+        spoiled_for: Sequence[str] = (),
+        divided_for: Collection[tuple[str, int]] = (),
+        **changes: Any,
     ) -> Entry:
-        """As an honest device of this name answers, but for `changes` to what it is told; these
-        keyholders cannot open what it seals to them."""
+        """As an honest device of this name answers, but for `changes` to what it is told; some
+        keyholders cannot open what it seals to them, or find other seeds under these numbers."""
         private = self.keys.setdefault(name, signing.new_key())
         told: dict[str, Any] = {
             "how": self.how,
@@ -91,15 +96,11 @@ class Answers:
             self.size,
             private,
         )
+        what = (told["federation"], ClientId(name), told["run"], told["round_id"], told["base"])
         if spoiled_for:
-            masked = spoiled(
-                masked,
-                payload,
-                told["how"],
-                (told["federation"], ClientId(name), told["run"], told["round_id"], told["base"]),
-                private,
-                spoiled_for,
-            )
+            masked = spoiled(masked, payload, told["how"], what, private, spoiled_for)
+        if divided_for:
+            masked = divided(masked, payload, told["how"], what, private, divided_for)
         self.payloads[name] = payload
         key = signing.as_bytes(signing.public_key(private))
         ticket = signing.as_bytes(told["ticket"], envelope.TICKET_BYTES)

@@ -12,7 +12,8 @@ from msgspec import structs
 from broker_config import kit
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import signing
-from fedmqtt.masking import attested, listing, sealing, seeds
+from fedmqtt.masking import commitments, listing, sealing, seeds
+from fedmqtt.masking.commitments import SEED_BYTES
 from fedmqtt.messages import Announce, Answered, Entry, Open, Opened, Presence, RoundKey
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, PresenceOf, RoundId, RunId
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_kit
@@ -27,6 +28,7 @@ from tests.keyholder.asking import (
 )
 from tests.keyholder.masked_clients import BASE, ROUND, RUN, Answers, keyholder, masking
 from tests.programs import wait_until
+from tests.spoiled import signed
 
 pytestmark = [
     pytest.mark.broker,
@@ -233,12 +235,14 @@ def test_a_list_that_is_only_looked_at_costs_no_key(
     with holding(tmp_path, broker, "kh-a"):
         made = _of_one(asking)
         private = _private(tmp_path, "kh-a", made.how.keyholders[0].key)
-        spoiled = _list(made, _lying(made, "dan", secret=bytes(32)), looks=True)
+        spoiled = _list(made, _lying(made, "dan", secret=bytes(SEED_BYTES)), looks=True)
         refused = asking.answer("kh-a", spoiled)
         assert (refused.refused, refused.unfit) == (
-            "dan sealed 32 bytes, not 2 seeds",
+            "dan sealed 16 bytes, not 2 seeds",
             {"dan": "seal"},
         )
+        divided = _list(made, made.of("dan", divided_for={("kh-a", 2)}), looks=True)
+        assert asking.answer("kh-a", divided).unfit == {"dan": "commitment"}
         without = structs.replace(spoiled, entries=spoiled.entries[:3])
         without = structs.replace(without, digest=listing.digest(without))
         found = asking.answer("kh-a", without)
@@ -335,10 +339,26 @@ def _sealed_to_another(made: Answers) -> Open:
 
 
 def _sealed_too_little(made: Answers) -> Open:
-    return _list(made, _lying(made, "dan", secret=bytes(32)))
+    return _list(made, _lying(made, "dan", secret=bytes(SEED_BYTES)))
 
 
-def _lying(made: Answers, name: str, sealed_name: str = "kh-a", secret: bytes = bytes(64)) -> Entry:
+def _other_seed(made: Answers) -> Open:
+    """Well signed, and both seals open."""
+    return _list(made, made.of("dan", divided_for={("kh-a", 2)}))
+
+
+def _uncommitted(made: Answers) -> Open:
+    return _list(made, _signed(made, _with(made.of("dan"), commitments=b"")))
+
+
+def _stripped(made: Answers) -> Open:
+    """By the coordinator."""
+    return _list(made, _with(made.of("dan"), commitments=b""))
+
+
+def _lying(
+    made: Answers, name: str, sealed_name: str = "kh-a", secret: bytes = bytes(2 * SEED_BYTES)
+) -> Entry:
     """A registered device that signs seals which are none."""
     honest = made.of(name)
     key = made.how.keyholders[0].key
@@ -346,20 +366,16 @@ def _lying(made: Answers, name: str, sealed_name: str = "kh-a", secret: bytes = 
     what = sealing.context(
         FEDERATION, RUN, ROUND, honest.client, BASE, ClientId(sealed_name), key.number
     )
-    sealed = (exchange.seal(key.public, what, secret), bytes(80))
-    said = attested.said(
-        FEDERATION,
-        honest.client,
-        RUN,
-        ROUND,
-        BASE,
-        attested.masking_digest(made.how),
-        exchange.public,
-        sealed,
-        honest.payload,
-    )
-    signature = attested.sign(made.keys[name], said)
-    return _with(honest, exchange=exchange.public, sealed=sealed, signature=signature)
+    sealed = (exchange.seal(key.public, what, secret), bytes(48))
+    return _signed(made, _with(honest, exchange=exchange.public, sealed=sealed))
+
+
+def _signed(made: Answers, entry: Entry) -> Entry:
+    """By its client, as it is."""
+    what = (FEDERATION, entry.client, RUN, ROUND, BASE)
+    payload = made.payloads[entry.client]
+    masked = signed(entry.masked, payload, made.how, what, made.keys[entry.client])
+    return structs.replace(entry, masked=masked)
 
 
 def _unknown_number(made: Answers) -> Open:
@@ -390,7 +406,10 @@ HOSTILE: dict[str, tuple[Callable[[Answers], Open], str]] = {
     "of another run": (_other_run, "the answer of dan is not what it signed"),
     "of another model": (_other_model, "the answer of dan is not what it signed"),
     "sealed to another": (_sealed_to_another, "what dan sealed does not open"),
-    "too little sealed": (_sealed_too_little, "dan sealed 32 bytes, not 2 seeds"),
+    "too little sealed": (_sealed_too_little, "dan sealed 16 bytes, not 2 seeds"),
+    "another seed": (_other_seed, "dan sealed another seed 2 than it committed to"),
+    "nothing committed to": (_uncommitted, "dan commits to its seeds in 0 bytes, not 32"),
+    "commitments stripped": (_stripped, "the answer of dan is not what it signed"),
     "key unknown": (_unknown_number, "of kh-a, or not any more"),
     "cut": (_cut, "is not the one of its digest"),
     "another mode": (_of_another_mode, "kh-a opens sums in mode keyholders, not trusted"),
@@ -617,7 +636,9 @@ def test_no_seed_is_in_a_log_or_left_on_the_disk(
             )
             masked = entry.masked
             share = sealing.open_sealed(private, masked.exchange, what, masked.sealed[0])
-            secret += [share[:32], share[32:]]
+            secret += [share[:SEED_BYTES], share[SEED_BYTES:]]
+            told = commitments.context(FEDERATION, RUN, ROUND, entry.client, BASE, masked.exchange)
+            secret += commitments.keys(made.how, 0, told, share, masked.commitments)
         assert not asking.answer("kh-a", asked).refused
         assert "refused" not in program.log
         log = program.log
@@ -634,20 +655,19 @@ NOISE: dict[str, Any] = {"noise": 1.5, "norm_steps": 2047, "norm_max": 1.0, "ind
 
 
 def _shares(folder: Path, made: Answers, asked: Open) -> list[dict[int, bytes]]:
-    """Of each client all seeds, as kh-a and kh-c could open them together before their keys go."""
+    """Of each client the keys of all masks, as kh-a and kh-c could come to them together before
+    their own keys go."""
     found: list[dict[int, bytes]] = []
     privates = [_private(folder, one.name, one.key) for one in made.how.keyholders]
     for entry in asked.entries:
         own: dict[int, bytes] = {}
         for at, one in enumerate(made.how.keyholders):
-            what = sealing.context(
-                FEDERATION, RUN, asked.round, entry.client, BASE, one.name, one.key.number
-            )
-            secret = sealing.open_sealed(
-                privates[at], entry.masked.exchange, what, entry.masked.sealed[at]
-            )
-            for number, seed in enumerate(seeds.held_by(3, 1)[one.place]):
-                own[seed] = secret[32 * number : 32 * (number + 1)]
+            masked, told = entry.masked, (FEDERATION, RUN, asked.round, entry.client, BASE)
+            what = sealing.context(*told, one.name, one.key.number)
+            share = sealing.open_sealed(privates[at], masked.exchange, what, masked.sealed[at])
+            what = commitments.context(*told, masked.exchange)
+            keys = commitments.keys(made.how, one.place, what, share, masked.commitments)
+            own |= zip(seeds.held_by(3, 1)[one.place], keys, strict=True)
         found.append(own)
     return found
 

@@ -1,10 +1,13 @@
 """Sums of masks: to the bit, whatever the order; and what is made of them on the disk."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import structs
 
 from fedmqtt import messages, signing
@@ -19,13 +22,14 @@ from tests.keyholder.masked_clients import BASE, ROUND, Answers, keyholder, mask
 
 FEDERATION = "demo"
 FEDERATION_PRIVATE = signing.new_key()
-PAIRS = {f"kh-{place}": sealing.new_round_key() for place in range(4)}
+PAIRS = {f"kh-{place}": sealing.new_round_key() for place in range(5)}
 
 
-def _answers(places: int, tolerated: int, **changes: Any) -> Answers:
+def _answers(places: int, tolerated: int, there: Sequence[int] = (), **changes: Any) -> Answers:
+    """By all keyholders, or by those at these places alone."""
     named = [
-        keyholder(name, place, RoundKey(5, PAIRS[name][1], bytes(64)))
-        for place, name in enumerate(list(PAIRS)[:places])
+        keyholder(f"kh-{place}", place, RoundKey(5, PAIRS[f"kh-{place}"][1], bytes(64)))
+        for place in there or range(places)
     ]
     how = masking(named, places, tolerated=tolerated, **changes)
     return Answers(FEDERATION, FEDERATION_PRIVATE, how, size=40)
@@ -159,6 +163,65 @@ def test_all_that_are_not_in_order_are_named_and_not_up_to_the_first_alone() -> 
     assert list(several.clients) == names
     assert str(several).count("is not what it signed") == 3
     assert str(several).endswith("; and 2 more")
+
+
+@st.composite
+def _divided(draw: st.DrawFn) -> tuple[int, int, list[int], dict[str, set[tuple[str, int]]]]:
+    """Places, how many are tolerated, which are there, and which client gives which of those
+    another seed under which number; one client at least gives all the same."""
+    places, tolerated = draw(st.sampled_from([(3, 1), (4, 2), (5, 3)]))
+    number = draw(st.integers(tolerated + 1, places))
+    there = sorted(draw(st.permutations(range(places)))[:number])
+    shared = seeds.shared(places, tolerated, there)
+    held = seeds.held_by(places, tolerated)
+    can = [(f"kh-{place}", seed) for place in there for seed in held[place] if seed in shared]
+    wrong = st.sets(st.sampled_from(can), max_size=2)
+    return places, tolerated, there, {name: draw(wrong) for name in ("bob", "cat", "dan")}
+
+
+@given(_divided())
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_who_seals_different_seeds_is_named_by_whom_it_gave_them_and_the_others_agree(
+    tmp_path: Path, of: tuple[int, int, list[int], dict[str, set[tuple[str, int]]]]
+) -> None:
+    places, tolerated, there, wrong = of
+    made = _answers(places, tolerated, there)
+    entries = [made.of("ann", 3)]
+    entries += [made.of(name, divided_for=pairs) for name, pairs in wrong.items()]
+    named: set[ClientId] = set()
+    for name in [f"kh-{place}" for place in there]:
+        unfit = _found(made.list(entries, ()), name)
+        given_other = {client for client, pairs in wrong.items() if name in dict(pairs)}
+        assert unfit == dict.fromkeys(given_other, "commitment")
+        named |= unfit.keys()
+    asked = made.list([entry for entry in entries if entry.client not in named], ())
+    told: dict[int, set[bytes]] = {}
+    for place in there:
+        for seed, one in _add_up(asked, f"kh-{place}", tmp_path)[0].items():
+            told.setdefault(seed, set()).add(one)
+    # No two keyholders say different things of a seed: nobody passes for one that lies.
+    assert sorted(told) == list(range(seeds.count(places, tolerated)))
+    assert all(len(one) == 1 for one in told.values())
+    sums_ = [packed for one in told.values() for packed in one]
+    assert made.opened(asked, sums_).tolist() == made.sum(asked).tolist()
+
+
+def _found(asked: Open, name: str) -> dict[ClientId, WhyUnfit]:
+    """Whom the keyholder of this name calls unfit."""
+    keeper = Keeper(
+        federation=FEDERATION,
+        federation_key=signing.public_key(FEDERATION_PRIVATE),
+        name=ClientId(name),
+    )
+    try:
+        sums.shares(asked, keeper, PAIRS[name][0])
+    except Unfit as bad:
+        return bad.clients
+    return {}
 
 
 def test_so_many_are_named_as_a_message_has_room_for() -> None:

@@ -12,7 +12,16 @@ from coordinator.masked_sum import MaskedSum
 from fedmqtt import codec_chance, committee_promise, envelope, signing
 from fedmqtt.codec_chance import Chances
 from fedmqtt.envelope import Author
-from fedmqtt.masking import attested, client, masks, packing, sealing, seeds, values
+from fedmqtt.masking import (
+    attested,
+    client,
+    commitments,
+    masks,
+    packing,
+    sealing,
+    seeds,
+    values,
+)
 from fedmqtt.masking.committee import KeySum
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import Entry, Keyholder, Masking, RoundKey
@@ -121,16 +130,16 @@ def context_of(client_: ClientId, place: int, round_id: RoundId = ROUND) -> byte
     )
 
 
-def seeds_of(how: Masking, place: int, entry: Entry) -> dict[int, bytes]:
-    """As the keyholder at this place opens them, by number."""
+def keys_of(how: Masking, place: int, entry: Entry) -> dict[int, bytes]:
+    """Of the masks that the keyholder at this place opens, by number."""
     at = [one.place for one in how.keyholders].index(place)
     context = context_of(entry.client, place)
     private, _ = round_key(place)
     plain = sealing.open_sealed(private, entry.masked.exchange, context, entry.masked.sealed[at])
     held = seeds.held_by(how.places, how.tolerated)[place]
-    size = masks.SEED_BYTES
-    assert len(plain) == size * len(held)
-    return {seed: plain[size * n : size * (n + 1)] for n, seed in enumerate(held)}
+    what = commitments.context(FEDERATION, RUN, ROUND, entry.client, BASE, entry.masked.exchange)
+    found = commitments.keys(how, place, what, plain, entry.masked.commitments)
+    return dict(zip(held, found, strict=True))
 
 
 def mask_sums(
@@ -142,7 +151,7 @@ def mask_sums(
     for entry in entries:
         check(how, entry)
         for seed, place in assigned.items():
-            masks.add_mask(sums[seed], seeds_of(how, place, entry)[seed], entry.times)
+            masks.add_mask(sums[seed], keys_of(how, place, entry)[seed], entry.times)
     told = b"".join(packing.to_payload(words, body, bits) for words in sums.values())
     return packing.from_payloads(told, len(sums), body, tail, bits)
 

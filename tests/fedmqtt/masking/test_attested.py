@@ -80,7 +80,10 @@ def _entry(**changes: Any) -> Entry:
     return structs.replace(ENTRY, masked=structs.replace(ENTRY.masked, **changes))
 
 
-@given(st.sampled_from(["exchange", "key", "ticket", "signature", "payload", "sealed"]), st.data())
+FIELDS = ("exchange", "key", "ticket", "signature", "payload", "sealed", "commitments")
+
+
+@given(st.sampled_from(FIELDS), st.data())
 def test_a_bit_that_was_changed_in_any_field_is_noticed(name: str, data: st.DataObject) -> None:
     def hurt(value: bytes) -> bytes:
         at = data.draw(st.integers(0, 8 * len(value) - 1))
@@ -106,6 +109,21 @@ def test_seals_in_another_order_cut_elsewhere_or_left_out_are_noticed() -> None:
     for sealed in ((second, first, third), moved, (first, second), (*ENTRY.masked.sealed, b"")):
         with pytest.raises(NotAttested, match="not what it signed"):
             replace(Case(), entry=_entry(sealed=sealed)).check()
+
+
+def test_commitments_that_were_swapped_or_stripped_on_their_way_are_noticed() -> None:
+    """As by a coordinator that would have an honest keyholder blamed, or a client left out."""
+    own = ENTRY.masked.commitments
+    assert len(own) == 96
+    others = cohort.answer(MASKING, CLIENTS[1], np.ones(10, np.float32)).entry.masked.commitments
+    moved = own[32:] + own[:32]
+    for told in (b"", own[:64], own + bytes(32), moved, others):
+        with pytest.raises(NotAttested, match="not what it signed"):
+            replace(Case(), entry=_entry(commitments=told)).check()
+    # Nor can bytes of the one field be given to its neighbour.
+    *sealed, last = ENTRY.masked.sealed
+    with pytest.raises(NotAttested, match="not what it signed"):
+        replace(Case(), entry=_entry(sealed=(*sealed, last + own[:1]), commitments=own[1:])).check()
 
 
 def test_nobody_passes_for_another_with_that_ones_answer_or_with_its_own_keys() -> None:

@@ -107,30 +107,30 @@ def test_a_payload_is_as_long_as_its_values_need_and_what_goes_with_it_is_short(
     how = masking(bits=24)
     masked, payload = _mask(how, _words(how, 0.5))
     assert len(payload) == SIZE * 3 + 4 * values.COUNTS
-    assert [len(sealed) for sealed in masked.sealed] == [64 + 16] * 3
+    assert [len(sealed) for sealed in masked.sealed] == [32 + 16] * 3
 
 
 def test_a_seal_of_one_keyholder_opens_for_no_other() -> None:
     how = masking()
     entry = cohort.answer(how, CLIENTS[0], np.ones(10, np.float32)).entry
     for place in range(3):
-        assert len(cohort.seeds_of(how, place, entry)) == 2
+        assert len(cohort.keys_of(how, place, entry)) == 2
     first, second, third = entry.masked.sealed
     swapped = structs.replace(
         entry, masked=structs.replace(entry.masked, sealed=(second, third, first))
     )
     for place in range(3):
         with pytest.raises(NotOpened):
-            cohort.seeds_of(how, place, swapped)
+            cohort.keys_of(how, place, swapped)
 
 
 def test_a_seal_opens_in_no_other_clients_entry_and_for_no_other_round() -> None:
     how = masking()
     ann, bob = (cohort.answer(how, name, np.ones(10, np.float32)).entry for name in CLIENTS[:2])
     with pytest.raises(NotOpened):
-        cohort.seeds_of(how, 0, structs.replace(ann, masked=bob.masked))
+        cohort.keys_of(how, 0, structs.replace(ann, masked=bob.masked))
     with pytest.raises(NotOpened):
-        cohort.seeds_of(
+        cohort.keys_of(
             how,
             0,
             structs.replace(ann, masked=structs.replace(ann.masked, sealed=bob.masked.sealed)),

@@ -19,8 +19,9 @@ from tests.fedmqtt.masking import cohort
 def _masked(number: int) -> Masked:
     return Masked(
         exchange=bytes([number % 256]) * 32,
-        sealed=(b"a" * 80, b"b" * 80),
+        sealed=(b"a" * 48, b"b" * 48),
         signature=b"s" * 64,
+        commitments=b"c" * 64,
     )
 
 

@@ -38,7 +38,7 @@ def _seeds(how: Masking, number: int, answers: list[Answer]) -> list[bytes]:
     """Of this number, of all of them: as its first holder opens them."""
     held = seeds.held_by(how.places, how.tolerated)
     place = next(place for place, those in enumerate(held) if number in those)
-    return [cohort.seeds_of(how, place, one.entry)[number] for one in answers]
+    return [cohort.keys_of(how, place, one.entry)[number] for one in answers]
 
 
 def _key(how: Masking, number: int, answers: list[Answer], list_digest: bytes = LIST) -> bytes:
@@ -117,7 +117,7 @@ def test_all_holders_of_a_seed_make_the_same_noise_and_nobody_else_can() -> None
     for number in range(3):
         keys = {
             noise.key(
-                [cohort.seeds_of(how, place, one.entry)[number] for one in answers],
+                [cohort.keys_of(how, place, one.entry)[number] for one in answers],
                 *(FEDERATION, RUN, ROUND, LIST, number),
             )
             for place in range(3)
