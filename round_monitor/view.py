@@ -94,6 +94,8 @@ _EVENT_MARKS: dict[Kind, Mark] = {
     "left": MARKS["away"],
     "closed": Mark("■", "=", "bold"),
     "figures": Mark("◆", "%", "cyan"),
+    "ordered": Mark("»", "&", "bold"),
+    "not done": MARKS["rejected"],
 }
 
 
