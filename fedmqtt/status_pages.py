@@ -405,7 +405,7 @@ class OrderLine(Struct, frozen=True, kw_only=True):
     order: str
     """As it was typed: pause, resume, stop, rollback with a round, invite with a client."""
     done: bool
-    """Whether it is, or will be as `result` tells."""
+    """Whether it is, or will be as `result` tells. It becomes false where it came to nothing."""
     result: str
     """What came of it, in a sentence."""
 

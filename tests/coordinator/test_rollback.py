@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from broker_config.local_broker import RunningBroker
 from coordinator import history, published_model
 from coordinator.ledger import Carried, Ledger
-from coordinator.orders import NO_ORDERS
+from coordinator.orders import NO_ORDERS, Order, Situation, obey
 from coordinator.pacing import Pace
 from coordinator.run_folder import RunFolder
 from fedmqtt.topics import RoundId
@@ -124,13 +124,22 @@ def test_a_rollback_whose_model_cannot_be_read_any_more_is_given_up(
             second = guests[0].offered(2)
             kill(room, program)
         # As if it had been killed between the order and what follows from it.
-        _order_without_carrying_out(federation.run, 0 if wrong == "damaged" else 7)
+        number = 0 if wrong == "damaged" else 7
+        _order_without_carrying_out(federation.run, number)
         if wrong == "damaged":
             (federation.run / "kept" / "0.safetensors").write_bytes(b"no model")
         with federation.coordinating(*WORDS) as program:
             third = guests[0].offered(3)
             assert third.model.digest == second.model.digest
             assert "the model of round" in program.log and "given up" in program.log
+            # Who reads the page is not told for ever that it was done.
+            page = room.page("orders", lambda page: page.orders and not page.orders[0].done)
+            assert [one.order for one in page.orders] == [f"rollback {number}"]
+            whose = (
+                "the initial model cannot be read" if number == 0 else "round 7 made is not kept"
+            )
+            assert page.orders[0].result.startswith("given up, and the newest model stays: ")
+            assert page.orders[0].result.endswith(f"{whose} any more")
             kill(room, program)
         # It is given up once.
         with federation.coordinating(*WORDS) as program:
@@ -140,7 +149,18 @@ def test_a_rollback_whose_model_cannot_be_read_any_more_is_given_up(
 
 def _order_without_carrying_out(run: Path, number: int) -> None:
     ledger = Ledger(run, lambda action: None, lambda failure: None)
-    ledger.order(structs.replace(ledger.control(), rollback=RoundId(number)))
+    said = Order(token="1", operator="carol", at="noon", what="rollback", round=RoundId(number))
+    situation = Situation(
+        round=RoundId(2),
+        next_named="round 2",
+        is_open=False,
+        is_ending=False,
+        trains=True,
+        models=(RoundId(number),),
+    )
+    control, obeyed = obey(ledger.control(), said, situation)
+    assert obeyed.done
+    ledger.order(control)
     ledger.close()
 
 
