@@ -57,6 +57,7 @@ from fedmqtt.topics import (
     UpdatePart,
 )
 from fedmqtt.weights import Weights, layout_of
+from tests.programs import order
 
 WITHIN_S = 30.0
 """Generous: it ends what hangs, it does not judge speed."""
@@ -377,3 +378,8 @@ class Room:
                 self.traffic.append(event)
             case _:
                 return
+
+
+def roll_back(room: Room, number: int) -> None:
+    """Without accounts, whoever reaches the broker is the operator."""
+    order("rollback", str(number), "--broker", str(room.url), "--federation", room.federation)

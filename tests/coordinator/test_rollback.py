@@ -1,7 +1,5 @@
 """Going back to an older model, with what belongs to it, in a real coordinator."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +15,13 @@ from coordinator.pacing import Pace
 from coordinator.run_folder import RunFolder
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array, Layout
-from tests.coordinator.guests import Room
+from tests.coordinator.guests import Room, roll_back
 from tests.coordinator.records import RECORD
 from tests.coordinator.test_differences_at_work import agreed
 from tests.coordinator.test_restart import CHANGES, Federation, answer, answer_all, back, come, kill
 
 WORDS = ("--set", "rounds.count=0")
 LAYOUT = Layout((("w", (4,)),))
-
-
-def _roll_back(room: Room, number: int) -> None:
-    """Without accounts, whoever reaches the broker is the operator."""
-    place = ("--broker", str(room.url), "--federation", room.federation, "--within", "60")
-    words = ("rollback", str(number), *place)
-    told = subprocess.run(
-        [sys.executable, "-m", "fedmqtt", *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
 
 
 def _model(federation: Federation, name: str) -> bytes:
@@ -54,7 +42,7 @@ def test_what_a_strategy_remembered_beside_the_model_is_there_again(
                 answer_all(guests, guests[0].offered(number))
             third = guests[0].offered(3)
             answer(guests[0], third)
-            _roll_back(room, 1)
+            roll_back(room, 1)
             fourth = guests[0].offered(4)
             assert fourth.model.digest == guests[0].offered(2).model.digest
             # The same answers to the same model, by the same velocity, make the same model.
@@ -97,7 +85,7 @@ def test_what_clients_remember_is_not_taken_back(
             agreed(guests, guests[0].offered(2), 1)
             third = guests[0].offered(3)
             agreed(guests[:1], third, 2)
-            _roll_back(room, 0)
+            roll_back(room, 0)
             fourth = guests[0].offered(4)
             assert fourth.model.digest == guests[0].offered(1).model.digest
             # The one that answered to the round that was given up counted, as it was told.
@@ -181,7 +169,7 @@ def test_what_another_strategy_remembered_is_not_put_back(
             # The third round is given up with its settings.
             answer_all(guests, back(room, guests[0], third))
             guests[0].offered(5)
-            _roll_back(room, 1)
+            roll_back(room, 1)
             answer_all(guests, guests[0].offered(6))
             guests[0].offered(7)
             kill(room, program)
