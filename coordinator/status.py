@@ -61,8 +61,8 @@ PAGE_BYTES_MAX = 256 * 1024
 
 
 class AllClients:
-    """The page of all clients, made anew when something is known of one of them that was not: for a
-    thousand that takes a millisecond, and to see that all is as it was a thirtieth of it."""
+    """The page of one roster's clients, made anew when something is known of one of them that was
+    not: for a thousand that takes a millisecond."""
 
     def __init__(self) -> None:
         self._seen: object = None
@@ -71,8 +71,7 @@ class AllClients:
     def page(
         self, roster: Roster, quarantined: Mapping[ClientId, Term], struck: Mapping[ClientId, str]
     ) -> ClientsPage:
-        # Entries are replaced when they change, so most are told to be equal by their identity.
-        seen = (list(roster.clients.items()), dict(quarantined), dict(struck))
+        seen = (roster.changes, dict(quarantined), dict(struck))
         if self._page is None or seen != self._seen:
             self._seen, self._page = seen, _clients(roster, quarantined, struck)
         return self._page

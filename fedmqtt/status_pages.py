@@ -472,6 +472,9 @@ class ClientPage(Page, frozen=True, kw_only=True):
     """What its owner calls the kind of device."""
     program: str = ""
     """Name and version of its program."""
+    as_of: str = ""
+    """When this was said. What has changed since is not in it: docs/status.md tells how long that
+    can take."""
 
 
 PAGES: dict[str, type[Page]] = {

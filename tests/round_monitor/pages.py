@@ -212,6 +212,7 @@ def a_client(name: str, **more: object) -> ClientPage:
         uplink_kbps=24_900.0,
         label="pi",
         program="fedmqtt 0.1.0",
+        as_of="2026-03-01T10:19:08+00:00",
     )
     return structs.replace(page, **more)
 
