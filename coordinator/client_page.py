@@ -6,7 +6,8 @@ took, and what it does.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from coordinator import revoked_devices
 from coordinator.known import UNKNOWN
@@ -35,12 +36,13 @@ def page(
     told: Activity | None,
     outs: Outs,
     *,
-    seen: datetime,
-    now: datetime,
+    seen: float,
+    now: float,
     at: Seconds,
 ) -> ClientPage:
-    """`told` is what it says that it does, where it says so; `seen` when it said something last;
-    `now` and `at` are this moment, by both clocks."""
+    """But for when it is said. `told` is what it says that it does, where it says so; `seen` when
+    it said something last, and `now` this moment, in seconds of the clock of the day; `at` is the
+    same by the other clock."""
     entry, known = roster.clients.get(client), roster.knowledge.clients.get(client, UNKNOWN)
     state = _state(client, entry, outs)
     is_online = entry is not None and entry.online
@@ -50,12 +52,12 @@ def page(
         told = Activity(uplink_kbps=told.uplink_kbps)
     activity = told if told is not None and is_online else Activity()
     doing = (activity.doing or _WAITS) if told is not None and is_online else ""
-    since = seen if entry is None else now - timedelta(seconds=max(0.0, at - entry.since))
+    since = seen if entry is None else now - max(0.0, at - entry.since)
     return ClientPage(
         client=client,
         state=state,
         says=_says(state, doing, activity, why_not),
-        since=_iso(since),
+        since=moment(since),
         doing=doing,
         round=activity.round,
         # Not a number is none that JSON has.
@@ -63,7 +65,7 @@ def page(
         epoch=activity.epoch,
         epochs=activity.epochs,
         why_not=why_not,
-        last_seen=_iso(seen),
+        last_seen=moment(seen),
         rounds_invited=known.invited,
         rounds_answered=known.answered,
         answered_last=known.answered_last,
@@ -107,5 +109,12 @@ def _says(state: ClientState, doing: str, activity: Activity, why_not: str) -> s
             return f"{doing} for round {activity.round}{in_epoch}{share}{because}"
 
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+def moment(seconds: float) -> str:
+    """Of the clock of the day, as pages tell it."""
+    return _iso(int(seconds))
+
+
+@lru_cache(4096)
+def _iso(seconds: int) -> str:
+    # Those of a page are often those of the pages before it.
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

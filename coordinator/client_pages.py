@@ -9,6 +9,7 @@ coordinator knows of it. Where answers are masked, nothing here is of the client
 """
 
 import math
+import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from coordinator import client_page
 from coordinator.client_page import Outs
 from coordinator.config import StatusSettings
 from coordinator.page_agenda import PageAgenda
+from coordinator.page_budget import PageBudget
 from coordinator.roster import Roster
 from coordinator.status import INTERVAL_S
 from fedmqtt import status_pages
@@ -27,12 +29,6 @@ from fedmqtt.messages import Activity, Presence
 from fedmqtt.mqtt_link import MqttLink
 from fedmqtt.status_pages import CLIENT_PAGES, LISTED_CLIENTS, ClientPage, PageError
 from fedmqtt.topics import ClientId, StatusPage, Topics, is_name
-
-PAGES_PER_S = 3.0
-"""Of all clients together: what does not fit waits its turn. One costs 50 to 100 microseconds,
-nearly all of them for MQTT."""
-PAGES_AT_ONCE = 100
-"""After a quiet time, and when it starts."""
 
 _LISTEN_S: Seconds = 10.0
 """What lies on the broker comes at once; it has that long to."""
@@ -67,12 +63,12 @@ class ClientPages:
         """Of those who are online, and tell."""
         self._heard: dict[ClientId, None] = {}
         """Who has said something that the agenda has not heard of yet; in that order."""
-        self._said: dict[ClientId, bytes] = {}
+        self._said: dict[ClientId, ClientPage] = {}
+        """The last of each, but for when it was said."""
         self._timer: Timer | None = None
         self._listening: Timer | None = None
         self._forgets_at: Seconds = 0.0
-        self._allowed = float(PAGES_AT_ONCE)
-        self._allowed_at = loop.now()
+        self._budget = PageBudget(loop.now(), time.process_time())
 
     # What is heard
 
@@ -169,15 +165,16 @@ class ClientPages:
         self._note_heard()
         if now >= self._forgets_at:
             self._forget_old()
-        said, gone = self._agenda.take(now, self._room(now))
-        self._allowed -= len(said) + len(gone)
+        said, gone = self._agenda.take(now, *self._budget.room(now, time.process_time()))
+        began = time.thread_time()
         self._say_of(said, gone)
+        self._budget.said(len(said) + len(gone), time.thread_time() - began)
         self._soon()
 
     def _say_of(self, said: Collection[ClientId], gone: Collection[ClientId]) -> None:
-        outs = self._outs()
+        outs, now, at = self._outs(), _now(), self._loop.now()
         for client in said:
-            self._say(client, outs)
+            self._say(client, outs, now, at)
         for client in gone:
             self._activities.pop(client, None)
             self._said.pop(client, None)
@@ -189,36 +186,21 @@ class ClientPages:
             self._agenda.sign(client, moment)
         self._heard.clear()
 
-    def _room(self, now: Seconds) -> int:
-        """For so many pages."""
-        more = (now - self._allowed_at) * PAGES_PER_S
-        self._allowed, self._allowed_at = min(PAGES_AT_ONCE, self._allowed + more), now
-        return int(self._allowed)
-
-    def _say(self, client: ClientId, outs: Outs) -> None:
-        seen = self._agenda.seen(client)
+    def _say(self, client: ClientId, outs: Outs, now: float, at: Seconds) -> None:
+        """`now` and `at` are this moment, by both clocks."""
+        seen, told = self._agenda.seen(client), self._activities.get(client)
         assert seen is not None
-        text = status_pages.encode(self._page(client, seen, outs))
-        if self._said.get(client) != text:
-            self._said[client] = text
-            self._link.publish(StatusPage(CLIENT_PAGES + client), text)
+        page = client_page.page(client, self._roster, told, outs, seen=seen, now=now, at=at)
+        if self._said.get(client) != page:
+            self._said[client] = page
+            dated = structs.replace(page, as_of=client_page.moment(now))
+            self._link.publish(StatusPage(CLIENT_PAGES + client), status_pages.encode(dated))
 
     def _forget_old(self) -> None:
         """Who has gone for good has no page any more."""
         self._forgets_at = self._loop.now() + _FORGET_EVERY_S
         self._agenda.forget_old(_now(), self._roster.is_online)
         self._soon()
-
-    def _page(self, client: ClientId, seen: float, outs: Outs) -> ClientPage:
-        return client_page.page(
-            client,
-            self._roster,
-            self._activities.get(client),
-            outs,
-            seen=datetime.fromtimestamp(seen, UTC),
-            now=datetime.now(UTC),
-            at=self._loop.now(),
-        )
 
 
 def _now() -> float:

@@ -23,6 +23,8 @@ _NO_ROUND, _NO_CLIENT = RoundId(0), ClientId("")
 _NAMED = 10
 """Of more clients or rounds, so many are named."""
 
+_REPLACED = "given up: another rollback was ordered before this one was carried out"
+
 
 class Obeyed(Struct, frozen=True, kw_only=True):
     """An order, and what came of it."""
@@ -35,6 +37,7 @@ class Obeyed(Struct, frozen=True, kw_only=True):
     at: str
     """When it came, for people."""
     done: bool
+    """It is, or will be as `result` tells; no more where it came to nothing."""
     result: str
 
 
@@ -50,6 +53,8 @@ class Control(Struct, frozen=True, kw_only=True):
     """To be invited to the next round."""
     rollback: RoundId | None = None
     """Whose model is to become the current one, as soon as no round is open."""
+    going_back: tuple[tuple[str, RoundId], ...] = ()
+    """Orders by their names that are yet to be carried out, and whose model each wants."""
     valid_from: Annotated[RoundId, Meta(ge=0)] = RoundId(0)
     """Answers to rounds before this one were made from models that were given up."""
     obeyed: tuple[Obeyed, ...] = ()
@@ -130,9 +135,29 @@ def giving_up(control: Control, next_round: RoundId) -> Control:
     return structs.replace(control, valid_from=next_round)
 
 
-def gone_back(control: Control, number: RoundId) -> Control:
-    """The model is that of this round, unless another has been ordered meanwhile."""
-    return structs.replace(control, rollback=None) if control.rollback == number else control
+def gone_back(control: Control, number: RoundId, fault: str = "") -> Control:
+    """The model is that of this round, unless there is a `fault`: why it cannot be. If another has
+    been ordered meanwhile, that one comes next."""
+    is_last = control.rollback == number
+    why = f"given up, and the newest model stays: {_model_of(number)} {fault}" if fault else ""
+    undone, left = {}, []
+    for token, wanted in control.going_back:
+        if wanted == number:
+            undone[token] = why
+        elif is_last:
+            undone[token] = _REPLACED
+        else:
+            left.append((token, wanted))
+    return structs.replace(
+        control,
+        rollback=None if is_last else control.rollback,
+        going_back=tuple(left),
+        obeyed=tuple(_undone(one, undone.get(one.token, "")) for one in control.obeyed),
+    )
+
+
+def _undone(obeyed: Obeyed, why: str) -> Obeyed:
+    return structs.replace(obeyed, done=False, result=why) if why else obeyed
 
 
 def _obey(control: Control, order: Order, situation: Situation) -> tuple[Control, bool, str]:
@@ -187,7 +212,8 @@ def _roll_back(control: Control, order: Order, situation: Situation) -> tuple[Co
         return control, False, "this run makes no models"
     if order.round not in situation.models:
         return control, False, _gone(order.round, situation)
-    back = structs.replace(control, rollback=order.round)
+    going_back = (*control.going_back, (order.token, order.round))
+    back = structs.replace(control, rollback=order.round, going_back=going_back)
     then = f"the next round trains from {_model_of(order.round)}"
     if situation.is_open:
         return back, True, f"round {situation.round} is given up, and {then}"

@@ -10,7 +10,6 @@ that, whoever makes up names on the broker.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from itertools import chain
 
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId
@@ -84,22 +83,26 @@ class PageAgenda:
         """Whether nothing is to be said or taken away."""
         return not self._due and not self._urgent and not self._gone
 
-    def take(self, at: Seconds, count: int) -> tuple[list[ClientId], list[ClientId]]:
-        """Whose pages to say and whose to take away now, so many in all; the others stay due."""
+    def take(
+        self, at: Seconds, count: int, urgent_count: int = 0
+    ) -> tuple[list[ClientId], list[ClientId]]:
+        """Whose pages to say and whose to take away now, so many in all; the others stay due.
+        `urgent_count`, where it is more: so many, if those beyond `count` are urgent."""
         gone = list(self._gone)[:count]
         for client in gone:
             del self._gone[client]
-        said: list[ClientId] = []
-        for client in chain(self._urgent, self._due):
-            if len(gone) + len(said) >= count:
-                break
-            if client not in said and at - self._said_at.get(client, -EACH_S) >= EACH_S:
-                said.append(client)
+        said: dict[ClientId, None] = {}
+        for queue, most in ((self._urgent, max(count, urgent_count)), (self._due, count)):
+            for client in queue:
+                if len(gone) + len(said) >= most:
+                    break
+                if at - self._said_at.get(client, -EACH_S) >= EACH_S:
+                    said[client] = None
         for client in said:
             self._urgent.pop(client, None)
             self._due.pop(client, None)
             self._said_at[client] = at
-        return said, gone
+        return list(said), gone
 
     def forget_old(self, now: Moment, is_there: Callable[[ClientId], bool]) -> None:
         """Who has given no sign for long, and is not connected either, is gone for good."""

@@ -33,6 +33,8 @@ class Roster:
     task: str
     clients: dict[ClientId, Entry] = field(default_factory=dict)
     online_count: int = 0
+    changes: int = 0
+    """How often something else was known of one of them than before."""
     took_s: list[Seconds] = field(default_factory=list)
     """How long each answer of the open round took, from its opening."""
     knowledge: Knowledge = field(default_factory=Knowledge)
@@ -199,6 +201,7 @@ class Roster:
         before = self.clients.get(client)
         self.online_count += entry.online - (before is not None and before.online)
         self.clients[client] = entry
+        self.changes += entry != before
         self._sort_in(client)
 
     def _sort_in(self, client: ClientId) -> None:

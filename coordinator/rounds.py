@@ -428,6 +428,8 @@ class ModelReady:
 
     at: Seconds
     model: ModelRef
+    fault: str = ""
+    """Why it is the one of before, where that of another round was to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -802,9 +804,9 @@ def _take_in(
             return state, []
         case Stored(at, answers):
             return _take_stored(state, at, answers, rules)
-        case ModelReady(at, model):
+        case ModelReady():
             unsaid = state.unsaid.values() if isinstance(state, Averaging) else ()
-            return _take_model(state, at, model, rules), [*chain(*unsaid)]
+            return _take_model(state, event, rules), [*chain(*unsaid)]
         case OrderCame():
             return _take_order(state, event, rules, roster)
         case KeysCame(_, masking):
@@ -1867,7 +1869,8 @@ def _smoothed(before: Seconds, now: Seconds) -> Seconds:
     return now if before == 0 else 0.7 * before + 0.3 * now
 
 
-def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> State:
+def _take_model(state: State, event: ModelReady, rules: Rules) -> State:
+    model = event.model
     match state:
         case Waiting(model=None):
             return replace(state, model=model)
@@ -1876,8 +1879,8 @@ def _take_model(state: State, at: Seconds, model: ModelRef, rules: Rules) -> Sta
             return replace(state, model=model)
         case Averaging(round_id, past, goes_back_to=number):
             if number is not None:
-                past = _with_control(past, orders.gone_back(past.control, number))
-            return Waiting(round_id, past, model, at + rules.pause_s)
+                past = _with_control(past, orders.gone_back(past.control, number, event.fault))
+            return Waiting(round_id, past, model, event.at + rules.pause_s)
         case _:
             return state
 

@@ -1169,22 +1169,25 @@ class Service:
         """Make the model of this round the newest."""
         if self._ending:
             return
-        control = orders.gone_back(self._state.past.control, number)
+        control = self._state.past.control
         try:
             kept, flat, memory = self._folder.read_model(number, self._model.layout)
         except (KeyError, CheckpointError, LedgerDamaged) as bad:
             # It was there when the order came. To end here would be to end at each start.
-            why = "it is not kept" if isinstance(bad, KeyError) else bad
+            is_gone = isinstance(bad, KeyError)
+            why = "it is not kept" if is_gone else bad
             _log.error("the rollback to the model of round %d is given up: %s", number, why)
-            self._folder.ledger.order(control)
-            self._go_on()
+            fault = "is not kept any more" if is_gone else "cannot be read any more"
+            self._folder.ledger.order(orders.gone_back(control, number, fault))
+            self._go_on(fault)
             return
         told = kept.checkpoint.memory
         if told is not None and told.strategy != local_method.remembering(self._config):
             # Of a strategy that was changed since.
             memory = {}
         stays = self._answers.remembers_clients
-        self._folder.go_back(kept, control, remembers_clients=stays)
+        gone_back = orders.gone_back(control, number)
+        self._folder.go_back(kept, gone_back, remembers_clients=stays)
         self._answers.go_back(memory)
         trained, chunk_bytes = kept.checkpoint.trained_rounds, self._model.ref.chunk_bytes
         self._model = published_model.make(
@@ -1195,10 +1198,10 @@ class Service:
         self._go_on()
         self._clear_unwanted()
 
-    def _go_on(self) -> None:
+    def _go_on(self, fault: str = "") -> None:
         if self._unmasking is not None:
             self._unmasking.renew()
-        self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
+        self._happen(rounds.ModelReady(self._loop.now(), self._model.ref, fault))
 
     # What to do about it
 

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -61,8 +62,8 @@ PAGE_BYTES_MAX = 256 * 1024
 
 
 class AllClients:
-    """The page of all clients, made anew when something is known of one of them that was not: for a
-    thousand that takes a millisecond, and to see that all is as it was a thirtieth of it."""
+    """The page of one roster's clients, made anew when something is known of one of them that was
+    not: for a thousand that takes a millisecond."""
 
     def __init__(self) -> None:
         self._seen: object = None
@@ -71,8 +72,7 @@ class AllClients:
     def page(
         self, roster: Roster, quarantined: Mapping[ClientId, Term], struck: Mapping[ClientId, str]
     ) -> ClientsPage:
-        # Entries are replaced when they change, so most are told to be equal by their identity.
-        seen = (list(roster.clients.items()), dict(quarantined), dict(struck))
+        seen = (roster.changes, dict(quarantined), dict(struck))
         if self._page is None or seen != self._seen:
             self._seen, self._page = seen, _clients(roster, quarantined, struck)
         return self._page
@@ -96,6 +96,8 @@ class Facts:
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
     lines: deque[RoundLine] = field(default_factory=lambda: deque(maxlen=HISTORY_ROUNDS))
+    history: HistoryPage = field(default_factory=lambda: HistoryPage(rounds=[]))
+    """Of those lines: made once a round, as pages are asked for twice a second."""
     participation: Participation = field(default_factory=Participation)
     keyholders: dict[ClientId, str] = field(default_factory=dict)
     """Where answers are masked: what each is, ready or away."""
@@ -120,6 +122,7 @@ class Facts:
     def closed(self, line: RoundLine) -> None:
         """A round of the run has closed, now or before this program began."""
         self.lines.append(line)
+        self.history = HistoryPage(rounds=list(self.lines))
         for codec, more in line.codecs.items():
             had = self.updates_by_codec.get(codec, CodecCount())
             self.updates_by_codec[codec] = CodecCount(
@@ -137,16 +140,22 @@ class Status:
 
     def __init__(self, publish: Callable[[StatusPage, bytes], None]) -> None:
         self._publish = publish
+        self._looked_at: dict[str, Page] = {}
         self._said: dict[str, bytes] = {}
         self.bytes_max = PAGE_BYTES_MAX
         """Of one page. The broker may admit less: a larger packet would end the connection."""
 
     def forget(self) -> None:
         """Say everything again: the broker may have lost what it kept."""
+        self._looked_at.clear()
         self._said.clear()
 
     def say(self, pages: Mapping[str, Page]) -> None:
         for name, page in pages.items():
+            # The same one, and not only alike: some have parts that change within them.
+            if self._looked_at.get(name) is page:
+                continue
+            self._looked_at[name] = page
             text = _encode_within(page, self.bytes_max)
             if text is not None and self._said.get(name) != text:
                 self._said[name] = text
@@ -166,7 +175,7 @@ def pages(
     built: dict[str, Page] = {
         "coordinator": _coordinator(state, roster, rules, facts, clients, at),
         "pace": _pace(state, rules),
-        "history": HistoryPage(rounds=list(facts.lines)),
+        "history": facts.history,
         "clients": clients,
         "traffic": TrafficPage(
             bytes_received=facts.bytes_received,
@@ -221,13 +230,13 @@ def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> Ro
         progress=done,
         wanted=wanted,
         quorum=rules.quorum,
-        invited=_listed(state.train),
+        invited=_listed_once(state.train),
         answered=_listed(state.answered),
         dropped=len(dropped),
         away=_listed(away),
         declined=_explained(state.declined),
         rejected=_explained(state.rejected),
-        evaluators=_listed(state.evaluate),
+        evaluators=_listed_once(state.evaluate),
         evaluated=_listed(state.evaluated),
     )
 
@@ -478,6 +487,12 @@ def _quarantined(term: Term) -> Quarantined:
 
 def _listed(clients: Collection[ClientId]) -> list[ClientId]:
     return sorted(clients)[:LISTED_CLIENTS]
+
+
+@lru_cache(4)
+def _listed_once(clients: frozenset[ClientId]) -> list[ClientId]:
+    """Of those who stay the same while a round is open."""
+    return _listed(clients)
 
 
 def _explained(reasons: Mapping[ClientId, str]) -> dict[ClientId, str]:

@@ -17,6 +17,8 @@ class _Lines(logging.Formatter):
 
 def printable(text: str) -> str:
     """`text` with everything that is no visible character or space spelt out, as `\\x1b`."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -405,7 +405,7 @@ class OrderLine(Struct, frozen=True, kw_only=True):
     order: str
     """As it was typed: pause, resume, stop, rollback with a round, invite with a client."""
     done: bool
-    """Whether it is, or will be as `result` tells."""
+    """Whether it is, or will be as `result` tells. It becomes false where it came to nothing."""
     result: str
     """What came of it, in a sentence."""
 
@@ -472,6 +472,9 @@ class ClientPage(Page, frozen=True, kw_only=True):
     """What its owner calls the kind of device."""
     program: str = ""
     """Name and version of its program."""
+    as_of: str = ""
+    """When this was said. What has changed since is not in it: docs/status.md tells how long that
+    can take."""
 
 
 PAGES: dict[str, type[Page]] = {

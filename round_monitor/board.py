@@ -188,6 +188,8 @@ class Board:
                 return events.of_history(self.history, page, self.round)
             case ClientsPage():
                 return events.of_clients(self.clients, page)
+            case OrdersPage():
+                return events.of_orders(self.orders, page)
             case _:
                 return []
 

@@ -59,6 +59,7 @@ def _of_page(page: ClientPage | None, now: str, ascii_only: bool) -> list[tuple[
         ("Takes", "" if page.duration_s is None else units.duration(page.duration_s)),
         ("Uplink", "" if page.uplink_kbps is None else units.rate(page.uplink_kbps)),
         ("Program", page.program),
+        ("As of", _moment(page.as_of, now)),
     ]
     return found + [(label, Text(text)) for label, text in texts if text]
 

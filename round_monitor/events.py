@@ -12,6 +12,8 @@ from fedmqtt.status_pages import (
     CoordinatorPage,
     HistoryPage,
     ModelPage,
+    OrderLine,
+    OrdersPage,
     RoundLine,
     RoundPage,
 )
@@ -29,6 +31,8 @@ Kind = Literal[
     "left",
     "closed",
     "figures",
+    "ordered",
+    "not done",
 ]
 
 _NAMED = 3
@@ -151,8 +155,21 @@ def _of_quarantine(old: ClientsPage, new: ClientsPage) -> list[Event]:
     return events
 
 
+def of_orders(old: OrdersPage | None, new: OrdersPage) -> list[Event]:
+    """What was told as done is told again where it has come to nothing."""
+    lines = new.orders[-1:] if old is None else [o for o in new.orders if o not in old.orders]
+    return [Event("ordered" if line.done else "not done", _ordered(line)) for line in lines]
+
+
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _ordered(line: OrderLine) -> str:
+    # Who comes late learns of it late. All times that a coordinator tells are in UTC.
+    when = line.at.replace("T", " ").replace("+00:00", " UTC")
+    what = line.order if line.done else f"{line.order}, and it is not done"
+    return f"{line.by} ordered {what}: {line.result} ({when})"
 
 
 def _is_over(page: RoundPage) -> bool:

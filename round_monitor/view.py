@@ -9,8 +9,8 @@
      Round    3 of 10  █████████████░░░░░░░░░░░░░  4 of 8 answers   closes in 12 s
               ...
 
-A screen is a list of sections, each with a label and some lines. What the height leaves is first
-given to the names of clients, then to events. Panels of `terminal` show some of the sections.
+It is a list of sections, each with a label and some lines. Panels of `terminal` show some of them,
+and more on each the higher the panel is.
 """
 
 import io
@@ -33,9 +33,11 @@ CELLS_MAX = 100
 _WIDTH_MAX = 120
 _LABEL_WIDTH = 9
 _REASONS_FROM_HEIGHT = 30
-"""On smaller screens, what the pace is must do without why."""
+"""In lower panels, what the pace is must do without why."""
 
-_EVENTS_WITHOUT_LIMIT = 10
+_EVENTS = 10
+"""The last ones, where all is printed once."""
+
 _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 HEALTH_STYLES: dict[Health, str] = {
@@ -57,16 +59,13 @@ def render(
     heading: str,
     now: str,
     trouble: str = "",
-    height: int | None = None,
     *,
     cuts: bool = True,
 ) -> RenderableType:
-    """`heading` names the broker, `now` is ISO 8601, `trouble` is shown above all else.
-
-    At most `height` lines; None: as many as there are. `cuts`: lines that are longer than the
-    screen is wide end with an ellipsis there.
-    """
-    return _Screen(board, heading, now, trouble, height, cuts)
+    """All of it, in as many lines as there are. `heading` names the broker, `now` is ISO 8601,
+    `trouble` is shown above all else. `cuts`: lines that are longer than the screen is wide end
+    with an ellipsis there."""
+    return _Screen(board, heading, now, trouble, cuts)
 
 
 # In the order in which the legend names them: as it goes in a round.
@@ -94,6 +93,8 @@ _EVENT_MARKS: dict[Kind, Mark] = {
     "left": MARKS["away"],
     "closed": Mark("■", "=", "bold"),
     "figures": Mark("◆", "%", "cyan"),
+    "ordered": Mark("»", "&", "bold"),
+    "not done": MARKS["rejected"],
 }
 
 
@@ -109,23 +110,18 @@ class _Screen:
         heading: str,
         now: str,
         trouble: str,
-        height: int | None,
         cuts: bool,
     ) -> None:
         self._board = board
         self._heading = heading
         self._now = now
         self._trouble = trouble
-        # Not from the options: rich forgets the height inside of other renderables.
-        self._height = height
         self._cuts = cuts
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(options.max_width, _WIDTH_MAX)
-        layout = _Layout(width - _LABEL_WIDTH - 2, self._height, options.ascii_only)
-        lines = self._title(width, layout)
-        lines += self._body(layout, None if self._height is None else self._height - len(lines))
-        for line in lines:
+        layout = _Layout(width - _LABEL_WIDTH - 2, None, options.ascii_only)
+        for line in [*self._title(width, layout), *self._body(layout)]:
             line.no_wrap = True
             line.rstrip()
             if self._cuts:
@@ -146,7 +142,7 @@ class _Screen:
             return [Text.assemble(left, " " * space, right), rule]
         return [left, Text.assemble(" ", right), rule]
 
-    def _body(self, layout: "_Layout", height: int | None) -> list[Text]:
+    def _body(self, layout: "_Layout") -> list[Text]:
         sections = [
             *_answers(self._board, self._now, self._trouble),
             _says(self._board, self._now, self._trouble),
@@ -154,12 +150,9 @@ class _Screen:
         ]
         sections = [section for section in sections if section.lines]
         body = _set(sections, gaps=True)
-        if height is not None and height - len(body) < 4:
-            body = _set(sections, gaps=False)
-        left = _EVENTS_WITHOUT_LIMIT if height is None else height - len(body) - 1
-        shown = merged(self._board.events)[-left:] if left > 0 else []
+        shown = merged(self._board.events)[-_EVENTS:]
         events = _Section("Events", [_event(event, layout) for event in shown])
-        return ([*body, Text(), *_set([events], gaps=False)] if shown else body)[:height]
+        return [*body, Text(), *_set([events], gaps=False)] if shown else body
 
 
 def answer_lines(board: Board, now: str, trouble: str, width: int, most: int = 2) -> list[Text]:
@@ -246,7 +239,7 @@ class _Layout(NamedTuple):
     width: int
     """Of what stands beside the labels."""
     height: int | None
-    """Of the whole screen; None: as many lines as there are."""
+    """Of the panel; None: as many lines as there are."""
     ascii_only: bool
 
     def mark(self, mark: Mark) -> str:

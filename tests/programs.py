@@ -57,6 +57,17 @@ def running(folder: Path, *words: str) -> Iterator[Program]:
                 process.kill()
 
 
+def order(*words: str) -> None:
+    """As an operator types it after `fedmqtt`; it is done when this returns."""
+    given = subprocess.run(
+        [sys.executable, "-m", "fedmqtt", *words, "--within", str(WITHIN_S)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert given.returncode == 0, given.stderr
+
+
 def wait_until(holds: Callable[[], bool], within_s: float = WITHIN_S) -> None:
     """For what happens in another process, and can only be looked at."""
     give_up_at = monotonic() + within_s

@@ -64,6 +64,7 @@ function aboutOf(board, client, now) {
     ["takes, median", own.duration_s ? duration(own.duration_s) : ""],
     ["uplink", own.uplink_kbps ? rate(own.uplink_kbps) : ""],
     ["program", own.program],
+    ["as of", ago(own.as_of, now)],
   ] : [];
   return [...pairs, ["label", label]].filter(([, value]) => value);
 }

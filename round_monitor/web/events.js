@@ -72,7 +72,20 @@ const COMPARES = {
     told.push(...explained("in quarantine", out(old), out(page)));
     return told;
   },
+
+  orders(old, page) {
+    // What was told as done is told again where it has come to nothing.
+    const known = new Set(old?.orders.map(ordered));
+    const told = page.orders.map(ordered);
+    return old ? told.filter((one) => !known.has(one)) : told.slice(-1);
+  },
 };
+
+function ordered({ at, by, order, done, result }) {
+  // Who comes late learns of it late. All times that a coordinator tells are in UTC.
+  const when = at.replace("T", " ").replace("+00:00", " UTC");
+  return `${by} ordered ${order}${done ? "" : ", and it is not done"}: ${result} (${when})`;
+}
 
 function opened(page) {
   return page.invited.length

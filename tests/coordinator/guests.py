@@ -58,6 +58,7 @@ from fedmqtt.topics import (
 )
 from fedmqtt.weights import Weights, layout_of
 from tests.patience import WITHIN_S
+from tests.programs import order
 
 TASK = "digits"
 
@@ -375,3 +376,8 @@ class Room:
                 self.traffic.append(event)
             case _:
                 return
+
+
+def roll_back(room: Room, number: int) -> None:
+    """Without accounts, whoever reaches the broker is the operator."""
+    order("rollback", str(number), "--broker", str(room.url), "--federation", room.federation)

@@ -40,7 +40,8 @@ class Remembered:
             return
         model = event.model.digest
         if isinstance(state, rounds.Averaging) and (number := state.goes_back_to) is not None:
-            self.disk.go_back(number, orders.gone_back(state.past.control, number))
+            if not event.fault:
+                self.disk.go_back(number, orders.gone_back(state.past.control, number))
             return
         if self.disk.carried is None:
             self.disk.begin(first_carried(rules), model)

@@ -65,6 +65,7 @@ def test_a_page_tells_what_its_client_does_and_what_it_has_done(
             offer = ann.offered(1)
             page = room.page("client/ann", lambda page: page.doing == "waiting")
             assert (page.state, page.says, page.label) == ("online", "waiting", "pi")
+            assert page.last_seen <= page.as_of
             training = Activity(
                 doing="training",
                 round=RoundId(1),

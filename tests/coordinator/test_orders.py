@@ -75,6 +75,8 @@ class Orders(RuleBasedStateMachine):
         self.goes_back_to: Digest | None = None
         """The model that the next round must train from."""
         self.told: dict[str, orders.Obeyed] = {}
+        self.going_back: dict[str, RoundId] = {}
+        """Orders of rollbacks that nothing has come of yet."""
         self.remembered = Remembered()
         self.state: rounds.State = rounds.begin(self.knobs)
         self._come_alive()
@@ -127,15 +129,32 @@ class Orders(RuleBasedStateMachine):
             self._tell(rounds.Stored(self.now, written))
 
     @precondition(lambda self: isinstance(self.state, rounds.Averaging))
-    @rule()
-    def make_model(self) -> None:
+    @rule(is_gone=st.booleans())
+    def make_model(self, is_gone: bool) -> None:
         assert isinstance(self.state, rounds.Averaging)
         if (number := self.state.goes_back_to) is not None:
-            back = self.remembered.disk.models[number]
-            self._tell(rounds.ModelReady(self.now, _model(back)))
+            self._go_back(number, is_gone)
             return
         self.models += 1
         self._tell(rounds.ModelReady(self.now, _model(f"m{self.models}")))
+
+    def _go_back(self, number: RoundId, is_gone: bool) -> None:
+        """`is_gone`: its model, since it was ordered."""
+        newest, back = self.remembered.disk.model, self.remembered.disk.models[number]
+        is_last = self.state.past.control.rollback == number
+        if is_gone and is_last:
+            self.goes_back_to = None
+        fault = "is gone" if is_gone else ""
+        self._tell(rounds.ModelReady(self.now, _model(newest if is_gone else back), fault))
+        for token, wanted in list(self.going_back.items()):
+            came_of_it = self.state.past.control.answer(token)
+            assert came_of_it is not None
+            if wanted != number and not is_last:
+                assert came_of_it == self.told[token], "it comes next"
+                continue
+            assert came_of_it.done == (wanted == number and not is_gone)
+            self.told[token] = came_of_it
+            del self.going_back[token]
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 40.0]))
     def wait(self, seconds: float) -> None:
@@ -205,6 +224,7 @@ class Orders(RuleBasedStateMachine):
         if said.what == "rollback" and answer.obeyed.done:
             assert said.round in kept and not is_ending
             self.goes_back_to = self.remembered.disk.models[said.round]
+            self.going_back[said.token] = said.round
         if said.what == "rollback" and said.round not in kept:
             assert not answer.obeyed.done
         if said.what in ("pause", "resume", "stop") and not is_ending:
@@ -293,6 +313,43 @@ def test_the_last_orders_are_remembered() -> None:
         control = _said(control, number, "pause")
     assert len(control.obeyed) == REMEMBERED
     assert control.answer("4") is None and control.answer("5") is not None
+
+
+def _back_to(control: Control, token: str, number: int) -> Control:
+    said = Order(token=token, operator="carol", at="noon", what="rollback", round=RoundId(number))
+    return orders.obey(control, said, SITUATION)[0]
+
+
+def _came_of(control: Control, token: str) -> tuple[bool, str]:
+    found = control.answer(token)
+    assert found is not None
+    return found.done, found.result
+
+
+def test_a_rollback_that_comes_to_nothing_says_so_from_then_on() -> None:
+    waiting = _back_to(_back_to(NO_ORDERS, "1", 4), "2", 4)
+    then = (True, "the next round trains from the model that round 4 made")
+    assert [_came_of(waiting, token) for token in "12"] == [then, then]
+    after = orders.gone_back(waiting, RoundId(4), "is not kept any more")
+    assert (after.rollback, after.going_back) == (None, ())
+    why = "given up, and the newest model stays: the model that round 4 made is not kept any more"
+    assert [_came_of(after, token) for token in "12"] == [(False, why), (False, why)]
+    # Of another order for the same one, later, that is told again.
+    done = orders.gone_back(_back_to(after, "3", 4), RoundId(4))
+    assert [_came_of(done, token) for token in "123"] == [(False, why), (False, why), then]
+
+
+def test_of_two_rollbacks_the_one_that_was_replaced_says_so() -> None:
+    waiting = _back_to(_back_to(NO_ORDERS, "1", 4), "2", 0)
+    assert waiting.rollback == 0
+    done = orders.gone_back(waiting, RoundId(0))
+    replaced = "given up: another rollback was ordered before this one was carried out"
+    assert _came_of(done, "1") == (False, replaced)
+    assert _came_of(done, "2") == (True, "the next round trains from the initial model")
+    # The first was under way when the second came: both are done, in turn.
+    first_done = orders.gone_back(waiting, RoundId(4))
+    assert (first_done.rollback, first_done.obeyed) == (0, waiting.obeyed)
+    assert orders.gone_back(first_done, RoundId(0)).obeyed == waiting.obeyed
 
 
 def test_a_run_that_makes_no_models_has_none_to_go_back_to() -> None:

@@ -24,6 +24,21 @@ def test_what_changed_first_is_said_first_and_no_more_than_there_is_room_for() -
     assert pages.is_empty
 
 
+def test_what_is_urgent_goes_first_and_may_go_before_its_turn() -> None:
+    pages = agenda(9)
+    for client in (ANN, BOB, CAT, DAN):
+        pages.sign(client, 0.0)
+    pages.changed([CAT, DAN], urgently=True)
+    assert pages.take(0.0, 0, 1) == ([CAT], [])
+    # Of those that are not, no more than there is room for.
+    assert pages.take(0.0, 0, 9) == ([DAN], [])
+    assert pages.take(0.0, 1, 9) == ([ANN], [])
+    # Who was said a moment ago waits, however urgent it is.
+    pages.changed([CAT], urgently=True)
+    assert pages.take(1.0, 9, 9) == ([BOB], [])
+    assert pages.take(2.0, 9, 9) == ([CAT], [])
+
+
 def test_a_page_that_was_just_said_waits_and_others_go_before_it() -> None:
     pages = agenda()
     pages.sign(ANN, 0.0)

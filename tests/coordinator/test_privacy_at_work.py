@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from coordinator.differential_privacy import DifferentialPrivacy, Plan
 from coordinator.private_sum import PrivateRound, PrivateSum
 from fedmqtt.messages import Offer
 from fedmqtt.privacy import gaussian
-from tests.coordinator.guests import Guest, Room, update
+from tests.coordinator.guests import Guest, Room, roll_back, update
 from tests.programs import Program, running
 
 pytestmark = pytest.mark.broker
@@ -68,20 +69,24 @@ class Federation:
         return found
 
 
-def central(adaptive: bool = False) -> str:
+Mechanism = Literal["independent", "tree"]
+
+
+def central(adaptive: bool = False, mechanism: Mechanism = "independent") -> str:
     return (
         f'noise = "central"\nnoise_multiplier = {MULTIPLIER}\nparticipations_max = 2\n'
-        f"clip_norm = 1.5\nadaptive = {str(adaptive).lower()}\n"
+        f'clip_norm = 1.5\nadaptive = {str(adaptive).lower()}\nmechanism = "{mechanism}"\n'
     )
 
 
-def plan(adaptive: bool) -> Plan:
+def plan(adaptive: bool, mechanism: Mechanism = "independent") -> Plan:
     chosen = DifferentialPrivacy(
         noise="central",
         noise_multiplier=MULTIPLIER,
         participations_max=2,
         clip_norm=1.5,
         adaptive=adaptive,
+        mechanism=mechanism,
     )
     made = differential_privacy.plan(chosen, 9)
     assert made is not None
@@ -121,11 +126,11 @@ def answer_all(guests: Sequence[Guest], number: int) -> None:
         answer(guest, guest.offered(number))
 
 
-def expected(run: Path, adaptive: bool) -> NDArray[np.float32]:
-    """Two rounds from the key in the run's folder and what the clients sent."""
+def expected(run: Path, made: Plan, *numbers: int) -> NDArray[np.float32]:
+    """These rounds from the key in the run's folder and what the clients sent."""
     model, key, memory = START, (run / "noise.key").read_bytes(), {}  # type: ignore[var-annotated]
-    for number in (1, 2):
-        round_ = PrivateRound(plan(adaptive), key, number, memory, norm_max=64 * math.sqrt(SIZE))
+    for number in numbers:
+        round_ = PrivateRound(made, key, number, memory, norm_max=64 * math.sqrt(SIZE))
         added = PrivateSum(SIZE, round_)
         for name in NAMES:
             added.add(change(name, number), 1)
@@ -172,7 +177,7 @@ def test_killed_in_each_round_it_makes_the_same_model_and_ends_at_the_budget(
         assert spent.epsilon == pytest.approx(epsilon, abs=1e-9)
         assert not any(guest.offers and guest.offers[-1] for guest in guests)
     run = federation.run
-    assert federation.model.tobytes() == expected(run, adaptive).tobytes()
+    assert federation.model.tobytes() == expected(run, plan(adaptive), 1, 2).tobytes()
     records = history.read(run / "history.jsonl")
     told = [one.privacy.epsilon for one in records if one.privacy is not None]
     assert told == pytest.approx([gaussian.epsilon(MULTIPLIER, k, 1e-5) for k in (1, 2)], abs=1e-9)
@@ -180,6 +185,42 @@ def test_killed_in_each_round_it_makes_the_same_model_and_ends_at_the_budget(
     assert (float(about["epsilon"]), float(about["delta"])) == (told[-1], 1e-5)
     # What clients said of their training has no noise, and is not told.
     assert all(one.train_metrics == {} and one.samples == 3 for one in records)
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "mechanism"), [(False, "independent"), (True, "independent"), (False, "tree")]
+)
+def test_a_rollback_gives_no_epsilon_back(
+    url: str, federation_name: str, tmp_path: Path, adaptive: bool, mechanism: Mechanism
+) -> None:
+    federation = Federation(url, federation_name, tmp_path, central(adaptive, mechanism))
+    made = plan(adaptive, mechanism)
+    with Room(url, federation_name) as room:
+        guests = come(room, *NAMES)
+        with federation.coordinating() as program:
+            answer_all(guests, 1)
+            answer(guests[0], guests[0].offered(2))
+            spent = room.page("model", lambda page: page.trained_rounds == 1).privacy
+            roll_back(room, 0)
+            third = guests[0].offered(3)
+            assert third.model.digest == guests[0].offered(1).model.digest
+            told = room.page("model", lambda page: page.trained_rounds == 0).privacy
+            # An answer that no sum has is not counted, and one that a model had is for ever.
+            assert told.participations == spent.participations == 1
+            assert told.epsilon >= spent.epsilon > 0
+            killed(room, program)
+        with federation.coordinating() as program:
+            back(room, guests[0], third)
+            answer_all(guests, 3)
+            # Nine rounds were asked for, and everybody may be in two sums.
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0, program.log
+            assert program.said.splitlines()[-1].startswith("the privacy budget is used up")
+        end = room.page("model", lambda page: page.privacy.participations == 2)
+        assert end.trained_rounds == 1
+        assert end.privacy.epsilon == pytest.approx(made.epsilon(2, 3, SIZE), rel=1e-9)
+    # From the noise of this round, and no other's; where the clip norm follows, as it began.
+    assert federation.model.tobytes() == expected(federation.run, made, 3).tobytes()
 
 
 def test_the_key_is_for_its_owner_alone_and_is_never_published(

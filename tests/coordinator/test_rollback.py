@@ -1,7 +1,5 @@
 """Going back to an older model, with what belongs to it, in a real coordinator."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +10,18 @@ from safetensors.numpy import load_file
 from broker_config.local_broker import RunningBroker
 from coordinator import history, published_model
 from coordinator.ledger import Carried, Ledger
-from coordinator.orders import NO_ORDERS
+from coordinator.orders import NO_ORDERS, Order, Situation, obey
 from coordinator.pacing import Pace
 from coordinator.run_folder import RunFolder
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array, Layout
-from tests.coordinator.guests import Room
+from tests.coordinator.guests import Room, roll_back
 from tests.coordinator.records import RECORD
 from tests.coordinator.test_differences_at_work import agreed
 from tests.coordinator.test_restart import CHANGES, Federation, answer, answer_all, back, come, kill
 
 WORDS = ("--set", "rounds.count=0")
 LAYOUT = Layout((("w", (4,)),))
-
-
-def _roll_back(room: Room, number: int) -> None:
-    """Without accounts, whoever reaches the broker is the operator."""
-    place = ("--broker", str(room.url), "--federation", room.federation, "--within", "60")
-    words = ("rollback", str(number), *place)
-    told = subprocess.run(
-        [sys.executable, "-m", "fedmqtt", *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
 
 
 def _model(federation: Federation, name: str) -> bytes:
@@ -54,7 +42,7 @@ def test_what_a_strategy_remembered_beside_the_model_is_there_again(
                 answer_all(guests, guests[0].offered(number))
             third = guests[0].offered(3)
             answer(guests[0], third)
-            _roll_back(room, 1)
+            roll_back(room, 1)
             fourth = guests[0].offered(4)
             assert fourth.model.digest == guests[0].offered(2).model.digest
             # The same answers to the same model, by the same velocity, make the same model.
@@ -97,7 +85,7 @@ def test_what_clients_remember_is_not_taken_back(
             agreed(guests, guests[0].offered(2), 1)
             third = guests[0].offered(3)
             agreed(guests[:1], third, 2)
-            _roll_back(room, 0)
+            roll_back(room, 0)
             fourth = guests[0].offered(4)
             assert fourth.model.digest == guests[0].offered(1).model.digest
             # The one that answered to the round that was given up counted, as it was told.
@@ -124,13 +112,22 @@ def test_a_rollback_whose_model_cannot_be_read_any_more_is_given_up(
             second = guests[0].offered(2)
             kill(room, program)
         # As if it had been killed between the order and what follows from it.
-        _order_without_carrying_out(federation.run, 0 if wrong == "damaged" else 7)
+        number = 0 if wrong == "damaged" else 7
+        _order_without_carrying_out(federation.run, number)
         if wrong == "damaged":
             (federation.run / "kept" / "0.safetensors").write_bytes(b"no model")
         with federation.coordinating(*WORDS) as program:
             third = guests[0].offered(3)
             assert third.model.digest == second.model.digest
             assert "the model of round" in program.log and "given up" in program.log
+            # Who reads the page is not told for ever that it was done.
+            page = room.page("orders", lambda page: page.orders and not page.orders[0].done)
+            assert [one.order for one in page.orders] == [f"rollback {number}"]
+            whose = (
+                "the initial model cannot be read" if number == 0 else "round 7 made is not kept"
+            )
+            assert page.orders[0].result.startswith("given up, and the newest model stays: ")
+            assert page.orders[0].result.endswith(f"{whose} any more")
             kill(room, program)
         # It is given up once.
         with federation.coordinating(*WORDS) as program:
@@ -140,7 +137,18 @@ def test_a_rollback_whose_model_cannot_be_read_any_more_is_given_up(
 
 def _order_without_carrying_out(run: Path, number: int) -> None:
     ledger = Ledger(run, lambda action: None, lambda failure: None)
-    ledger.order(structs.replace(ledger.control(), rollback=RoundId(number)))
+    said = Order(token="1", operator="carol", at="noon", what="rollback", round=RoundId(number))
+    situation = Situation(
+        round=RoundId(2),
+        next_named="round 2",
+        is_open=False,
+        is_ending=False,
+        trains=True,
+        models=(RoundId(number),),
+    )
+    control, obeyed = obey(ledger.control(), said, situation)
+    assert obeyed.done
+    ledger.order(control)
     ledger.close()
 
 
@@ -161,7 +169,7 @@ def test_what_another_strategy_remembered_is_not_put_back(
             # The third round is given up with its settings.
             answer_all(guests, back(room, guests[0], third))
             guests[0].offered(5)
-            _roll_back(room, 1)
+            roll_back(room, 1)
             answer_all(guests, guests[0].offered(6))
             guests[0].offered(7)
             kill(room, program)

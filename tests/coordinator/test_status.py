@@ -384,7 +384,7 @@ def test_lists_of_clients_are_cut_where_a_page_would_grow_with_the_fleet() -> No
 def test_no_more_lines_are_kept_than_the_page_tells() -> None:
     known = facts()
     for number in range(1, 3 * HISTORY_ROUNDS):
-        known.lines.append(line(number))
+        known.closed(line(number))
     assert len(known.lines) == HISTORY_ROUNDS
     page = pages(OPEN, known=known)["history"]
     assert isinstance(page, HistoryPage)

@@ -20,6 +20,7 @@ from fedmqtt.status_pages import (
     Figures,
     HistoryPage,
     ModelPage,
+    OrderLine,
     OrdersPage,
     PacePage,
     Page,
@@ -162,6 +163,33 @@ def mid_round() -> dict[str, Page]:
     }
 
 
+PAUSED = OrderLine(
+    at="2026-03-01T10:18:07+00:00",
+    by="carol",
+    order="pause",
+    done=True,
+    result="round 3 closes as usual, and no other opens",
+)
+PAUSE_TOLD = (
+    "carol ordered pause: round 3 closes as usual, and no other opens (2026-03-01 10:18:07 UTC)"
+)
+REFUSED = OrderLine(
+    at="2026-03-01T10:19:30+00:00",
+    by="dora",
+    order="invite zoe",
+    done=False,
+    result="zoe cannot be invited: it is away",
+)
+REFUSAL_TOLD = (
+    "dora ordered invite zoe, and it is not done: zoe cannot be invited: it is away"
+    " (2026-03-01 10:19:30 UTC)"
+)
+
+
+def ordered(*orders: OrderLine) -> OrdersPage:
+    return OrdersPage(orders=list(orders))
+
+
 def a_client(name: str, **more: object) -> ClientPage:
     """One that trains in the third round, seen 20 s before 10:19:20."""
     page = ClientPage(
@@ -182,6 +210,7 @@ def a_client(name: str, **more: object) -> ClientPage:
         uplink_kbps=24_900.0,
         label="pi",
         program="fedmqtt 0.1.0",
+        as_of="2026-03-01T10:19:08+00:00",
     )
     return structs.replace(page, **more)
 

@@ -17,6 +17,10 @@ from fedmqtt.topics import ClientId
 from round_monitor.board import KEPT_EVENTS, Board
 from round_monitor.events import Event, merged
 from tests.round_monitor.pages import (
+    PAUSE_TOLD,
+    PAUSED,
+    REFUSAL_TOLD,
+    REFUSED,
     board_of,
     coordinator,
     line,
@@ -24,6 +28,7 @@ from tests.round_monitor.pages import (
     model,
     names,
     open_round,
+    ordered,
     reasons,
 )
 
@@ -236,6 +241,25 @@ def test_the_coordinator_is_quoted_when_it_waits_or_ends() -> None:
         ("coordinator", page("waiting", "pausing before the next round")),
         ("coordinator", page("finished", "all rounds are done")),
     ) == ["waiting for clients: 1 willing, 2 needed", "all rounds are done"]
+
+
+def test_an_order_is_told_with_who_gave_it_when_and_what_came_of_it() -> None:
+    assert _told(
+        ("orders", ordered()),
+        ("orders", ordered(PAUSED)),
+        ("orders", ordered(PAUSED, REFUSED)),
+    ) == [PAUSE_TOLD, REFUSAL_TOLD]
+    # Of what was ordered before somebody looked, the last.
+    assert _told(("orders", ordered(PAUSED, REFUSED))) == [REFUSAL_TOLD]
+
+
+def test_an_order_that_comes_to_nothing_is_told_again() -> None:
+    back = structs.replace(PAUSED, order="rollback 2", result="the next round trains from it")
+    gone = structs.replace(back, done=False, result="given up: it is not kept")
+    assert _told(("orders", ordered(back, REFUSED)), ("orders", ordered(gone, REFUSED)))[1:] == [
+        "carol ordered rollback 2, and it is not done: given up: it is not kept"
+        " (2026-03-01 10:18:07 UTC)"
+    ]
 
 
 def test_the_log_forgets_but_counts() -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
 from broker_config.local_broker import RunningBroker
 from fedmqtt import status_pages
@@ -19,10 +20,13 @@ from fedmqtt.status_pages import ClientsPage
 from tests.patience import WITHIN_S
 from tests.programs import running
 from tests.round_monitor.pages import (
+    PAUSE_TOLD,
+    PAUSED,
     a_client,
     mid_round,
     names,
     open_round,
+    ordered,
     publish,
     publish_bytes,
     reasons,
@@ -59,11 +63,12 @@ def _run(*arguments: str, code: Sequence[str] = ()) -> subprocess.CompletedProce
 
 @pytest.mark.broker
 def test_once_prints_how_things_stand(broker: RunningBroker, federation_name: str) -> None:
-    publish(broker.url, federation_name, mid_round())
+    publish(broker.url, federation_name, {**mid_round(), "orders": ordered(PAUSED)})
     ended = _run("--broker", broker.url, "--federation", federation_name, "--once")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "round 3: 2 of 4 answers from 5 invited" in ended.stdout
     assert "✗ cat rejected: update norm 41.2 above the limit 10" in ended.stdout
+    assert f"» {PAUSE_TOLD}" in ended.stdout
     assert "\x1b" not in ended.stdout
 
 
@@ -173,7 +178,10 @@ def test_json_is_one_object_with_every_page_and_needs_no_extra(
 ) -> None:
     url = mosquitto_broker.url
     own = {"client/ann": status_pages.encode(a_client("ann"))}
-    pages = {name: status_pages.encode(page) for name, page in mid_round().items()}
+    pages = {
+        name: status_pages.encode(page)
+        for name, page in {**mid_round(), "orders": ordered(PAUSED)}.items()
+    }
     publish_bytes(url, federation_name, {**pages, **own})
     words = ("--broker", url, "--federation", federation_name, "--once", "--json")
     ended = _run(code=_without("rich", *words))
@@ -182,6 +190,7 @@ def test_json_is_one_object_with_every_page_and_needs_no_extra(
     assert told["health"]["state"] == "trouble"
     assert "should have closed" in told["health"]["says"]
     assert told["round"]["answered"] == ["ann", "bob"]
+    assert told["orders"]["orders"] == [to_builtins(PAUSED)]
     assert told["client"]["ann"]["rounds_answered"] == 3
     assert (told["federation"], told["broker"]) == (federation_name, url)
 

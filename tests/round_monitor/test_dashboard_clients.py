@@ -39,6 +39,7 @@ def _own(name: str, **more: Any) -> ClientPage:
         rounds_invited=0,
         rounds_answered=0,
         program="fedmqtt 0.4.0",
+        as_of="2026-03-01T10:18:51+00:00",
     )
     return structs.replace(page, **more)
 
@@ -158,6 +159,7 @@ def test_one_client_is_looked_at_and_left_again(browser: Page, shown: tuple[str,
     for told in (
         "answered", "training for round 38: epoch 2 of 5", "9 of 12", "round 36", "48 s",
         "5.0 Mbit/s", "fedmqtt 0.4.0", "phone", "online for", "ROUNDS IT WAS INVITED TO",
+        "as of",
     ):  # fmt: skip
         assert told.lower() in body.lower(), told
     assert browser.run("document.querySelector('#client progress').value") == 40

@@ -19,7 +19,6 @@ from fedmqtt.status_pages import (
     ClientsPage,
     HistoryPage,
     OrderLine,
-    OrdersPage,
     ParticipationPage,
     Quarantined,
     RoundLine,
@@ -37,6 +36,7 @@ from tests.round_monitor.pages import publish
 HACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 CURVES = "document.querySelectorAll('#charts figure:not([hidden]) .line').length > 3"
+EVENTS = "[...document.querySelectorAll('#events-list li')].map(one => one.lastChild.textContent)"
 SAYS = "document.querySelector('#health-says').textContent"
 
 pytestmark = pytest.mark.broker
@@ -142,20 +142,30 @@ def test_clients_are_found_by_name_and_by_state(browser: Page, shown: tuple[str,
     assert browser.run(names) == ["phone-18"]
 
 
-def test_orders_are_no_trouble(
+def test_orders_are_no_trouble_and_among_what_happened(
     browser: Page, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    said = OrderLine(at="noon", by="carol", order="pause", done=True, result="round 4 waits")
-    told = OrdersPage(paused_by="carol", paused_since="noon", orders=[said])
+    told = pages.ordered(pages.PAUSED)
     broker = mosquitto_broker.url
     publish(broker, federation_name, {"round": pages.open_round(), "orders": told})
     with dashboard(tmp_path, broker, "--federation", federation_name) as url:
         open_page(browser, url)
         browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3'")
-        publish(broker, federation_name, {"orders": told, "coordinator": pages.coordinator()})
+        browser.wait_for(f"{EVENTS}.includes({json.dumps(pages.PAUSE_TOLD)})")
+        both = pages.ordered(pages.PAUSED, pages.REFUSED)
+        publish(broker, federation_name, {"orders": both, "coordinator": pages.coordinator()})
         browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3 of 10'")
         assert browser.text("#trouble-body") == ""
         assert browser.run("document.querySelector('#trouble').hidden")
+        # In the words of the terminal, each once, the newest first.
+        browser.wait_for(f"{EVENTS}.includes({json.dumps(pages.REFUSAL_TOLD)})")
+        events = [one for one in browser.run(EVENTS) if " ordered " in one]
+        assert events == [pages.REFUSAL_TOLD, pages.PAUSE_TOLD]
+        # What was told as done, and has come to nothing.
+        back = structs.replace(pages.PAUSED, done=False, result="given up: it is not kept")
+        publish(broker, federation_name, {"orders": pages.ordered(back, pages.REFUSED)})
+        gone = "carol ordered pause, and it is not done: given up: it is not kept (2026-"
+        browser.wait_for(f"{EVENTS}[0].startsWith({json.dumps(gone)})")
 
 
 def test_each_page_that_a_coordinator_tells_is_read(browser: Page, shown: tuple[str, str]) -> None:
@@ -197,6 +207,7 @@ def test_nothing_that_was_published_is_run(
             quarantined={hacked: Quarantined(until=HACK, why=HACK)},
             refused=people,
         ),
+        "orders": pages.ordered(OrderLine(at=HACK, by=HACK, order=HACK, done=True, result=HACK)),
     }
     publish(mosquitto_broker.url, federation_name, told)
     with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:

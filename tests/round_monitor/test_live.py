@@ -14,9 +14,14 @@ from fedmqtt.mqtt_link import parse_broker_url
 from round_monitor.live import LiveLines
 from tests.patience import WITHIN_S
 from tests.round_monitor.pages import (
+    PAUSE_TOLD,
+    PAUSED,
+    REFUSAL_TOLD,
+    REFUSED,
     mid_round,
     names,
     open_round,
+    ordered,
     publish,
     run_until,
 )
@@ -37,9 +42,12 @@ def test_each_event_is_one_line_for_a_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     view = LiveLines(loop, parse_broker_url(broker.url), federation_name)
-    publish(broker.url, federation_name, mid_round())
+    publish(broker.url, federation_name, {**mid_round(), "orders": ordered(PAUSED)})
     view.start()
     run_until(loop, lambda: view.board.is_complete)
+    orders = ordered(PAUSED, REFUSED)
+    publish(broker.url, federation_name, {"orders": orders})
+    run_until(loop, lambda: view.board.orders == orders)
     publish(broker.url, federation_name, {"round": open_round(4, answered=names("gus"))})
     run_until(loop, lambda: view.board.round is not None and view.board.round.round == 4)
     # What has not been shown yet is shown now.
@@ -54,6 +62,8 @@ def test_each_event_is_one_line_for_a_log(
         "cat rejected: update norm 41.2 above the limit 10",
         "round 4 opened: 5 invited, 4 wanted",
         "gus answered",
+        PAUSE_TOLD,
+        REFUSAL_TOLD,
     ):
         assert told.count(event) == 1
 

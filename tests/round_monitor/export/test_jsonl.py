@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec import structs
+from msgspec import structs, to_builtins
 
 from broker_config.local_broker import RunningBroker
 from fedmqtt.status_pages import CoordinatorPage, Page, encode
@@ -77,11 +77,16 @@ def test_it_follows_into_a_file_and_appends_when_it_is_started_again(
         wait_until(lambda: says("one"))
         pages.publish(broker.url, federation_name, {"coordinator": pages.coordinator("two")})
         wait_until(lambda: says("two"))
+        pages.publish(broker.url, federation_name, {"orders": pages.ordered(pages.REFUSED)})
+        wait_until(lambda: says("zoe cannot be invited"))
     assert (program.wait(), program.said) == (0, "")
     with running(tmp_path, *words):
-        wait_until(lambda: out.read_text().count("\n") == 3)
-    told = [json.loads(line)["status"]["says"] for line in out.read_text().splitlines()]
+        wait_until(lambda: out.read_text().count("\n") == 5)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    told = [line["status"]["says"] for line in lines if line["page"] == "coordinator"]
     assert told == ["one", "two", "two"]
+    orders = [line["status"]["orders"] for line in lines if line["page"] == "orders"]
+    assert orders == [[to_builtins(pages.REFUSED)]] * 2
 
 
 @pytest.mark.broker

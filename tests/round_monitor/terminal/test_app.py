@@ -15,12 +15,17 @@ from round_monitor.sights import Sight
 from round_monitor.terminal.client_table import ClientTable
 from tests.round_monitor import ward
 from tests.round_monitor.pages import (
+    PAUSE_TOLD,
+    PAUSED,
+    REFUSAL_TOLD,
+    REFUSED,
     a_client,
     board_of,
     coordinator,
     mid_round,
     names,
     open_round,
+    ordered,
     reasons,
 )
 from tests.round_monitor.pilots import LARGE, SMALL, Watching
@@ -66,6 +71,19 @@ def test_each_number_is_a_panel_and_tab_goes_through_them() -> None:
         assert "10:19:48  ✗ watch-07 rejected: update norm 41.2 above the limit 10" in watching.text
 
     Watching(board_of(ward.pages())).play(script)
+
+
+def test_what_operators_ordered_is_among_the_events() -> None:
+    async def script(watching: Watching) -> None:
+        await watching.press("4")
+        assert f"10:19:48 » {PAUSE_TOLD}" in " ".join(watching.text.split())
+        board = watching.sight.board
+        board.take("orders", encode(ordered(PAUSED, REFUSED)), at="10:19:50")
+        watching.sight = Sight(board, "")
+        await watching.looked()
+        assert f"10:19:50 ✗ {REFUSAL_TOLD}" in " ".join(watching.text.split())
+
+    Watching(board_of({**mid_round(), "orders": ordered(PAUSED)})).play(script)
 
 
 def test_a_large_screen_has_all_panels_and_one_of_them_can_be_zoomed() -> None:
@@ -182,6 +200,7 @@ def test_all_of_one_client_and_of_its_neighbours() -> None:
             "21 s",
             "24.9 Mbit/s",
             "2026-03-01 10:19:00 UTC, 20 s ago",
+            "2026-03-01 10:19:08 UTC, 12 s ago",
         ):
             assert fact in watching.text
         await watching.press("escape", "escape", "2", "home", "enter")
