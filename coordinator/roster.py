@@ -45,6 +45,8 @@ class Roster:
     """How often each has taken part, where that has an end."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
+    _refusals: dict[ClientId, int] = field(default_factory=dict)
+    """Rounds in a row that a client declined and nobody answered."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
     """Until when such a client is not invited."""
     _barred: dict[ClientId, str] = field(default_factory=dict)
@@ -89,10 +91,20 @@ class Roster:
         will. From the second time in a row on it is invited again only after 1, 2, 4, ... rounds'
         time, or at its next word.
         """
-        misses = self._misses[client] = self._misses.get(client, 0) + 1
-        if misses > 1 and client in self.clients:
-            self._resting[client] = at + round_s * 2.0 ** min(misses - 2, 10)
-            self._sort_in(client)
+        self._rest(at, client, round_s, self._misses)
+
+    def declined(self, at: Seconds, client: ClientId, round_s: Seconds) -> None:
+        """The client declined a round that nobody answered.
+
+        What for may be so in each round. From the second time in a row on it is invited again only
+        after 1, 2, 4, ... times `round_s`, or when it says that it is there.
+        """
+        self._rest(at, client, round_s, self._refusals)
+
+    def answered(self, clients: Iterable[ClientId]) -> None:
+        """These do take part."""
+        for client in clients:
+            self._refusals.pop(client, None)
 
     def bar(self, client: ClientId, why: str) -> None:
         """It is not invited until `unbar`."""
@@ -165,6 +177,10 @@ class Roster:
             return entry.presence.note or "its owner does not let it train now"
         return ""
 
+    @property
+    def resting_count(self) -> int:
+        return len(self._resting)
+
     def rest_ends_at(self) -> Seconds | None:
         return min(self._resting.values(), default=None)
 
@@ -214,6 +230,14 @@ class Roster:
                 clients[client] = None
             else:
                 clients.pop(client, None)
+
+    def _rest(
+        self, at: Seconds, client: ClientId, round_s: Seconds, counts: dict[ClientId, int]
+    ) -> None:
+        count = counts[client] = counts.get(client, 0) + 1
+        if count > 1 and client in self.clients:
+            self._resting[client] = at + round_s * 2.0 ** min(count - 2, 10)
+            self._sort_in(client)
 
     def _judge_again(self, client: ClientId) -> None:
         if (entry := self.clients.get(client)) is not None:
