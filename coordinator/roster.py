@@ -59,9 +59,10 @@ class Roster:
 
     def came(self, at: Seconds, client: ClientId, presence: Presence) -> None:
         """The client says that it is there. Also how it tells that its willingness changed."""
-        self._resting.pop(client, None)
-        self.knowledge.said(client, presence.label)
         before = self.clients.get(client)
+        if client not in self._refusals or before is None or _is_another(presence, before.presence):
+            self._resting.pop(client, None)
+        self.knowledge.said(client, presence.label)
         since = before.since if before and before.online else at
         self._put(client, Entry(presence, True, since, self._hindrance(client, presence)))
 
@@ -97,7 +98,8 @@ class Roster:
         """The client declined a round that nobody answered.
 
         What for may be so in each round. From the second time in a row on it is invited again only
-        after 1, 2, 4, ... times `round_s`, or when it says that it is there.
+        after 1, 2, 4, ... times `round_s`, or when it connects anew or is willing to do other
+        things: while it rests it goes on telling what it does, and that it declined.
         """
         self._rest(at, client, round_s, self._refusals)
 
@@ -253,3 +255,12 @@ class Roster:
         if self.by_sortition and not presence.draws:
             return "is of a version that knows no sortition"
         return ""
+
+
+def _is_another(presence: Presence, before: Presence) -> bool:
+    """Whether what kept a client from taking part may be over."""
+    return (presence.session, presence.purposes, presence.describes) != (
+        before.session,
+        before.purposes,
+        before.describes,
+    )

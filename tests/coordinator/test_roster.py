@@ -153,7 +153,12 @@ def test_who_declines_rounds_that_nobody_answers_rests_until_it_comes_again() ->
         roster.declined(2, ANN, 5)
         assert roster.rest_ends_at() == 2 + rest_s and roster.resting_count == 1
         recount(roster)
-    roster.came(3, ANN, here("2"))
+    roster.came(3, ANN, here())
+    assert roster.resting_count == 1, "it tells what it does"
+    roster.came(3, ANN, here(purposes=("train",)))
+    assert roster.willing("train") == [ANN] and roster.resting_count == 0
+    roster.declined(4, ANN, 5)
+    roster.came(5, ANN, here("2"))
     assert roster.willing("train") == [ANN] and roster.resting_count == 0
     roster.answered([ANN])
     roster.declined(9, ANN, 5)
