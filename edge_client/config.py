@@ -19,9 +19,9 @@ class Trainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(
             ge=0,
-            description="Seconds the trainer's process stays after a round, so that one that follows\n"
-            "soon need not start it: importing torch takes seconds on a Raspberry Pi, and 200 MB\n"
-            "of its memory. 0 ends it at once.",
+            description="Seconds the trainer's process stays after a round, in case another follows:\n"
+            "importing torch takes seconds on a Raspberry Pi, and 200 MB of its memory. 0 ends it\n"
+            "at once.",
         ),
     ] = 30.0
     nice: Annotated[
