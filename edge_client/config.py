@@ -19,8 +19,8 @@ class Trainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(
             ge=0,
-            description="Seconds the trainer's process stays after a round, in case another follows:\n"
-            "importing torch takes seconds on a Raspberry Pi, and 200 MB of its memory. 0 ends it\n"
+            description="Seconds the trainer's process stays after a round, should one follow: it\n"
+            "takes seconds to import torch on a Raspberry Pi, and 200 MB of its memory. 0 ends it\n"
             "at once.",
         ),
     ] = 30.0
