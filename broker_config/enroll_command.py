@@ -6,7 +6,9 @@
 
     fedmqtt enroll demo-kit kh-a --keyholder             before the devices: their files name it
 
-It prints how that keyholder is started, with all that it is to know.
+It prints how that keyholder is started. It opens no sum of fewer clients than --floor, which is at
+most privacy.floor of federation.toml; for `trusted` say `fedmqtt aggregator` with the same words.
+Copy the two lists to it again when devices were enrolled or revoked.
 
     fedmqtt enroll demo-kit carol --role operator        may give the coordinator orders, and watch
 
@@ -93,10 +95,6 @@ def names(all_of_them: Sequence[str]) -> str:
 
 
 def _tell_of_keyholder(kit: Kit, keyholder: Account) -> None:
-    sys.stdout.write(
-        f"Accounts made from now on know {keyholder.id} as a keyholder, and so does the"
-        " coordinator's file:\nwhere it was copied, copy it again.\n"
-    )
     if before := kit.enrolled_before(keyholder):
         sys.stderr.write(
             f"fedmqtt enroll: {names(before)} were enrolled before, and mask nothing for"
@@ -106,6 +104,7 @@ def _tell_of_keyholder(kit: Kit, keyholder: Account) -> None:
 
 
 def _tell_how_to_start(kit: Kit, name: str, fetch: Callable[[Sequence[Path], str], str]) -> None:
+    """What a person does next, in its order; docs/security.md tells why."""
     files = kit.files_of_keyholder(name)
     credentials_file, enrolled, revoked = (file.name for file in files)
     start = shlex.join(
@@ -115,11 +114,9 @@ def _tell_how_to_start(kit: Kit, name: str, fetch: Callable[[Sequence[Path], str
         ]
     )
     sys.stdout.write(
-        "Start it where somebody else is in charge than of the coordinator, with these three files:"
+        "Next: enroll the devices, and where the coordinator's file was copied, copy it again: they"
+        " name it from now on.\nThen, on a machine of somebody else than the coordinator's:"
         f"\n    {fetch(files, name)}\n    {start}\n"
-        "Copy the two lists again when devices were enrolled or revoked. --floor: it opens no sum"
-        " of fewer clients;\nno more than privacy.floor in federation.toml. For `trusted`:"
-        " `fedmqtt aggregator`, with the same words.\n"
     )
 
 

@@ -111,11 +111,10 @@ class Totals:
     def sentence(self) -> str:
         """What became of all who were invited to train, for people."""
         late = f" ({self.late_counted} when their round had closed)" if self.late_counted else ""
-        declined = f" ({self.declined} declined)" if self.declined else ""
         too_late = max(0, self.late - self.late_counted)
         return (
-            f"{self.heard} of {self.invited} invited answered{late}, {self.dropped}"
-            f" dropped{declined}, {self.rejected} rejected, {too_late} late"
+            f"{self.heard} of {self.invited} invited answered{late},"
+            f" {_lost(self.dropped, self.declined)}, {self.rejected} rejected, {too_late} late"
         )
 
     def plus(self, record: Record) -> "Totals":
@@ -189,10 +188,12 @@ NOTHING = Totals(0, 0, 0, 0, 0, 0, None, None)
 
 def sentence(record: Record) -> str:
     """One round in the log."""
-    figures = "".join(
-        f", {name} {value:.4f}"
-        for name, value in (record.figures.metrics if record.figures else {}).items()
-    )
+    if record.figures is not None:
+        figures = _told(record.figures.metrics, "")
+    else:
+        # Nobody measured the model. What clients tell of their training is of their own data, and
+        # under a mask they tell nothing.
+        figures = _told(record.train_metrics, "training ")
     if record.outcome == "evaluated":
         return (
             f"round {record.round} evaluated ({record.reason}): measured by"
@@ -205,9 +206,18 @@ def sentence(record: Record) -> str:
     return (
         f"round {record.round} {record.outcome} ({record.reason}):"
         f" {record.in_sum} of {len(record.invited)} answered{earlier},"
-        f" {len(record.dropped)} dropped, {record.no_good} rejected,"
+        f" {_lost(len(record.dropped), len(record.declined))}, {record.no_good} rejected,"
         f" {record.duration_s:.1f} s{figures}"
     )
+
+
+def _lost(dropped: int, declined: int) -> str:
+    """Those that declined are among those that dropped out."""
+    return f"{dropped} dropped" + (f" ({declined} declined)" if declined else "")
+
+
+def _told(metrics: Mapping[str, float], kind: str) -> str:
+    return "".join(f", {kind}{name} {value:.4f}" for name, value in metrics.items())
 
 
 def append(path: Path, record: Record) -> None:

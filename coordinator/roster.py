@@ -47,6 +47,8 @@ class Roster:
     """How often each has taken part, where that has an end."""
     _misses: dict[ClientId, int] = field(default_factory=dict)
     """Rounds in a row that a client let pass in silence, up to their deadline."""
+    _refusals: dict[ClientId, int] = field(default_factory=dict)
+    """Rounds in a row that a client declined and nobody answered."""
     _resting: dict[ClientId, Seconds] = field(default_factory=dict)
     """Until when such a client is not invited."""
     _barred: dict[ClientId, str] = field(default_factory=dict)
@@ -59,9 +61,10 @@ class Roster:
 
     def came(self, at: Seconds, client: ClientId, presence: Presence) -> None:
         """The client says that it is there. Also how it tells that its willingness changed."""
-        self._resting.pop(client, None)
-        self.knowledge.said(client, presence.label)
         before = self.clients.get(client)
+        if client not in self._refusals or before is None or _is_another(presence, before.presence):
+            self._resting.pop(client, None)
+        self.knowledge.said(client, presence.label)
         since = before.since if before and before.online else at
         self._put(client, Entry(presence, True, since, self._hindrance(client, presence)))
 
@@ -91,10 +94,21 @@ class Roster:
         will. From the second time in a row on it is invited again only after 1, 2, 4, ... rounds'
         time, or at its next word.
         """
-        misses = self._misses[client] = self._misses.get(client, 0) + 1
-        if misses > 1 and client in self.clients:
-            self._resting[client] = at + round_s * 2.0 ** min(misses - 2, 10)
-            self._sort_in(client)
+        self._rest(at, client, round_s, self._misses)
+
+    def declined(self, at: Seconds, client: ClientId, round_s: Seconds) -> None:
+        """The client declined a round that nobody answered.
+
+        What for may be so in each round. From the second time in a row on it is invited again only
+        after 1, 2, 4, ... times `round_s`, or when it connects anew or is willing to do other
+        things: while it rests it goes on telling what it does, and that it declined.
+        """
+        self._rest(at, client, round_s, self._refusals)
+
+    def answered(self, clients: Iterable[ClientId]) -> None:
+        """These do take part."""
+        for client in clients:
+            self._refusals.pop(client, None)
 
     def bar(self, client: ClientId, why: str) -> None:
         """It is not invited until `unbar`."""
@@ -167,6 +181,10 @@ class Roster:
             return entry.presence.note or "its owner does not let it train now"
         return ""
 
+    @property
+    def resting_count(self) -> int:
+        return len(self._resting)
+
     def rest_ends_at(self) -> Seconds | None:
         return min(self._resting.values(), default=None)
 
@@ -218,6 +236,14 @@ class Roster:
             else:
                 clients.pop(client, None)
 
+    def _rest(
+        self, at: Seconds, client: ClientId, round_s: Seconds, counts: dict[ClientId, int]
+    ) -> None:
+        count = counts[client] = counts.get(client, 0) + 1
+        if count > 1 and client in self.clients:
+            self._resting[client] = at + round_s * 2.0 ** min(count - 2, 10)
+            self._sort_in(client)
+
     def _judge_again(self, client: ClientId) -> None:
         if (entry := self.clients.get(client)) is not None:
             self._put(client, replace(entry, hindrance=self._hindrance(client, entry.presence)))
@@ -232,3 +258,12 @@ class Roster:
         if self.by_sortition and not presence.draws:
             return "is of a version that knows no sortition"
         return ""
+
+
+def _is_another(presence: Presence, before: Presence) -> bool:
+    """Whether what kept a client from taking part may be over."""
+    return (presence.session, presence.purposes, presence.describes) != (
+        before.session,
+        before.purposes,
+        before.describes,
+    )

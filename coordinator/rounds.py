@@ -23,6 +23,7 @@ place that is free is given to another at once, by `Invite`.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -1727,12 +1728,24 @@ def _close_if_due(
         held=_due_late(state, rules) if outcome == "averaged" else (),
         pace=pace,
     )
+    if not state.is_last_evaluation:
+        _let_rest(close, at, rules, roster)
     # Before the next round opens, which may be at once.
     learned = roster.knowledge.closed(state.round, close.invited, close.counted, roster.is_online)
     in_sum = [client for client, _ in close.counted] if outcome == "averaged" else []
     close = replace(close, learned=learned, participations=roster.took_part(in_sum))
     following, effects = _after_close(state, close, at, rules, roster)
     return following, [close, *effects]
+
+
+def _let_rest(close: Close, at: Seconds, rules: Rules, roster: Roster) -> None:
+    """Whoever declined a round that nobody answered will decline the next one too, where its owner
+    does not agree to the run's terms, or its data is not there: rounds of nothing, until they are
+    used up."""
+    roster.answered(close.answered)
+    if not close.answered:
+        for client in sorted(close.declined):
+            roster.declined(at, client, max(close.duration_s, rules.retry_s))
 
 
 def _seen(state: Collecting, reason: str, outcome: Outcome, rules: Rules, roster: Roster) -> Seen:
@@ -1784,8 +1797,18 @@ def _why_complete(state: Collecting, rules: Rules) -> str:
         return "" if state.evaluations_outstanding else "all answered"
     if len(state.answered) >= min(rules.cohort, len(state.train)):
         return COMPLETE
-    nobody_is_left = not state.is_surely_missing_more_than(0) and not state.outstanding
-    return "nobody left to answer" if nobody_is_left else ""
+    return _why_nobody_is_left(state)
+
+
+def _why_nobody_is_left(state: Collecting) -> str:
+    if state.is_surely_missing_more_than(0) or state.outstanding:
+        return ""
+    if state.answered or not state.train <= state.declined.keys():
+        return "nobody left to answer"
+    whys = Counter(state.declined[client] for client in sorted(state.train))
+    why, count = whys.most_common(1)[0]
+    share = "" if len(whys) == 1 else f", {count} of {len(state.train)} for this"
+    return f"all declined{share}: {why}"
 
 
 def _why_over(state: Collecting, at: Seconds, rules: Rules) -> str:
@@ -1794,9 +1817,11 @@ def _why_over(state: Collecting, at: Seconds, rules: Rules) -> str:
         return COMPLETE
     if at >= state.closes_at:
         return DEADLINE
-    if not state.past.at_work and (_has_quorum(state, rules) or not state.outstanding):
+    if state.past.at_work:
+        return ""
+    if _has_quorum(state, rules):
         return "nobody left to answer"
-    return ""
+    return _why_nobody_is_left(state)
 
 
 def _has_cohort(state: Collecting, rules: Rules) -> bool:

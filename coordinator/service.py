@@ -1391,6 +1391,8 @@ class Service:
         _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
+        # Where all declined, it has a client's own words.
+        close = replace(close, reason=printable(close.reason))
         self._facts.last_round = status.closed_round(
             status.open_round(before, self._rules, at),
             close,
@@ -1523,7 +1525,8 @@ class Service:
         there = self._roster.willing(self._rules.purpose)
         answered = [client for client, _ in close.counted]
         self._look_for_skew(there, close.invited, answered, self._gate.out)
-        _log.info("%s", history.sentence(record))
+        is_refused = record.outcome == "kept" and not record.answered and bool(record.declined)
+        _log.log(logging.WARNING if is_refused else logging.INFO, "%s", history.sentence(record))
         self._look_for_keys(there, close)
         self._on_round(record)
 

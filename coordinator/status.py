@@ -341,7 +341,11 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             willing, needed = roster.willing_count(rules.purpose), rules.clients_min
             if willing < needed:
                 what = " to describe their data" if rules.purpose == "describe" else ""
-                return "waiting", f"waiting for clients: {willing} willing{what}, {needed} needed"
+                resting = roster.resting_count
+                later = f", {resting} to be asked again later" if resting else ""
+                return "waiting", (
+                    f"waiting for clients: {willing} willing{what}{later}, {needed} needed"
+                )
             at_work = len(state.past.at_work)
             if at_work and at_work >= min(willing, rules.concurrency):
                 return "waiting", f"waiting for one of {at_work} at work, or for other clients"
@@ -389,7 +393,13 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
             )
             if lacking > 0:
                 more = "client is" if lacking == 1 else "clients are"
-                return f"{named} opens when {lacking} more {more} willing"
+                rest_ends_at = roster.rest_ends_at()
+                again = (
+                    ""
+                    if rest_ends_at is None
+                    else f"; who declined or was silent is asked again at {_hour(rest_ends_at, at)}"
+                )
+                return f"{named} opens when {lacking} more {more} willing{again}"
             if state.opens_from > at:
                 return f"{named} opens at {_hour(state.opens_from, at)}"
             return f"{named} opens as soon as enough clients are free"

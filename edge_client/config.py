@@ -19,10 +19,11 @@ class Trainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(
             ge=0,
-            description="Seconds the trainer's process stays after a round; 0 ends it at once.\n"
-            "Importing torch takes seconds on a Raspberry Pi, and 200 MB of its memory.",
+            description="Seconds the trainer's process stays after a round, should one follow: it\n"
+            "takes seconds to import torch on a Raspberry Pi, and 200 MB of its memory. 0 ends it\n"
+            "at once.",
         ),
-    ] = 0.0
+    ] = 30.0
     nice: Annotated[
         int, Meta(ge=0, le=19, description="How much it gives way to others: 0 (no) to 19 (most).")
     ] = 10

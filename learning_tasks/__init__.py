@@ -9,9 +9,10 @@
     def loss(outputs, targets) -> Tensor                                  # mean over the batch
     def metrics(outputs, targets) -> dict[str, float]                     # means over the batch
 
-`purpose` is "train" or "evaluate". A task defines CLASS_NAMES, metrics, or both; `loss` is always
-reported. METRIC_NAMES lists what `metrics` returns, for rounds whose answers are masked
-(`measures.py`). Begin with a copy of `starter_task`; `phonewatch` is a real one.
+`purpose` is "train" or "evaluate". CLASS_NAMES and metrics may be left out: `loss` is always
+reported, and enough for a task that predicts a number. METRIC_NAMES lists what `metrics` returns,
+for rounds whose answers are masked (`measures.py`). Begin with a copy of `starter_task`;
+`phonewatch` is a real one.
 
 Where all data is in one place, to be shared out among made-up clients, a task defines beside or
 instead of `load_data`

@@ -38,11 +38,6 @@ def load_task(name: str) -> Task:
 def _torch_task(module: ModuleType, name: str) -> Task:
     has_pool = hasattr(module, "load_pool")
     _require(module, name, _OF_TORCH_TASK_WITH_POOL if has_pool else _OF_TORCH_TASK)
-    if not hasattr(module, "CLASS_NAMES") and not hasattr(module, "metrics"):
-        raise TaskError(
-            f"{name} does not say how to judge a model: define CLASS_NAMES, "
-            "a tuple of names, or metrics(outputs, targets)"
-        )
     # Imported only here, so that a task without torch needs no torch.
     from learning_tasks.torch_training import TorchTask, TorchTaskFile
 

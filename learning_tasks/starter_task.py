@@ -54,8 +54,8 @@ def load_data(data_dir: Path, client: str, purpose: str) -> TensorDataset:
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """What training makes smaller: the mean over the batch.
 
-    To predict a number instead of a class, use nn.functional.mse_loss, delete CLASS_NAMES and
-    define what to report:
+    To predict a number instead of a class, use nn.functional.mse_loss and delete CLASS_NAMES. To
+    report more than the loss, define
 
         def metrics(outputs, targets):
             return {"error_degrees": (outputs - targets).abs().mean().item()}

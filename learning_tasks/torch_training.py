@@ -31,7 +31,8 @@ _LoadData = Callable[[Path, str, str], Dataset[Any]]
 class TorchTaskFile(Protocol):
     """The upper seam: what every torch task file defines.
 
-    Besides, it defines CLASS_NAMES, metrics, or both; and load_data, load_pool, or both.
+    Besides, load_data, load_pool, or both; and CLASS_NAMES, metrics, both, or neither: then a model
+    is judged by its loss alone.
     """
 
     def build_model(self) -> torch.nn.Module: ...

@@ -484,8 +484,14 @@ def _metric(board: Board, name: str, value: float, layout: _Layout) -> Text:
         line = units.sparkline(values, width, layout.ascii_only)
         shown = values[-width:]
         text.append("  ").append(line, "cyan")
-        text.append(f"  from {shown[0]:.3f}, best {max(shown):.3f}", "dim")
+        best = min(shown) if _falls(name) else max(shown)
+        text.append(f"  from {shown[0]:.3f}, best {best:.3f}", "dim")
     return text
+
+
+def _falls(metric: str) -> bool:
+    """Whether less of it is better, as far as its name tells."""
+    return "loss" in metric or "error" in metric
 
 
 def _traffic(board: Board) -> _Section:

@@ -34,6 +34,15 @@ def test_the_compact_line_counts_and_leaves_the_matrix_out() -> None:
     assert line.figures.metrics == {"accuracy": 1.0} and line.figures.confusion is None
 
 
+def test_the_log_tells_the_training_loss_of_a_round_in_which_nobody_measured_the_model() -> None:
+    said = "round 1 averaged (cohort complete): 1 of 3 answered, 1 dropped (1 declined), 1 rejected"
+    assert history.sentence(RECORD) == f"{said}, 1.5 s, accuracy 1.0000"
+    unmeasured = structs.replace(RECORD, figures=None)
+    assert history.sentence(unmeasured) == f"{said}, 1.5 s, training loss 0.2500"
+    masked = structs.replace(unmeasured, train_metrics={})
+    assert history.sentence(masked) == f"{said}, 1.5 s"
+
+
 def test_an_answer_that_counts_late_is_one_and_who_declined_is_told() -> None:
     waited = history.NOTHING.plus(RECORD)
     assert waited.sentence() == (

@@ -141,6 +141,31 @@ def test_a_word_ends_a_rest_and_all_that_was_held_against_a_client(says: str) ->
     recount(roster)
 
 
+def test_who_declines_rounds_that_nobody_answers_rests_until_it_comes_again() -> None:
+    roster = Roster("t")
+    roster.came(1, ANN, here())
+    roster.heard(1, ANN)
+    roster.declined(1, ANN, 5)
+    assert roster.willing("train") == [ANN], "once may be chance"
+    for rest_s in (5, 10, 20):
+        # To decline is a sign of life, and none of willingness.
+        roster.heard(2, ANN)
+        roster.declined(2, ANN, 5)
+        assert roster.rest_ends_at() == 2 + rest_s and roster.resting_count == 1
+        recount(roster)
+    roster.came(3, ANN, here())
+    assert roster.resting_count == 1, "it tells what it does"
+    roster.came(3, ANN, here(purposes=("train",)))
+    assert roster.willing("train") == [ANN] and roster.resting_count == 0
+    roster.declined(4, ANN, 5)
+    roster.came(5, ANN, here("2"))
+    assert roster.willing("train") == [ANN] and roster.resting_count == 0
+    roster.answered([ANN])
+    roster.declined(9, ANN, 5)
+    assert not roster.is_resting(ANN), "it does answer"
+    recount(roster)
+
+
 def test_a_rest_does_not_outlast_what_keeps_a_client_from_taking_part() -> None:
     roster = Roster("t")
     roster.came(1, ANN, here())

@@ -154,6 +154,19 @@ def test_a_pause_with_enough_clients_is_called_a_pause() -> None:
     assert isinstance(told, CoordinatorPage) and told.says == "pausing before the next round"
 
 
+def test_clients_that_rest_after_they_declined_are_told_with_when_they_are_asked_again() -> None:
+    both = roster(ANN, BOB)
+    for client in (ANN, BOB):
+        both.declined(20.0, client, 40.0)
+        both.declined(20.0, client, 40.0)
+    told = pages(rounds.Waiting(RoundId(3), PAST, MODEL), both)["coordinator"]
+    assert isinstance(told, CoordinatorPage)
+    assert told.says == "waiting for clients: 0 willing, 2 to be asked again later, 2 needed"
+    assert told.next_step.startswith(
+        "round 3 opens when 2 more clients are willing; who declined or was silent is asked again"
+    )
+
+
 def test_an_asynchronous_round_tells_how_many_are_at_work_on_any() -> None:
     rules = replace(RULES, concurrency=3, cohort=10)
     place = Place(RoundId(1), 0.0, until=30.0)

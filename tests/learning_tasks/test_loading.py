@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from learning_tasks.loading import load_task
-from learning_tasks.seam import TaskError
+from learning_tasks.measures import Measured, measured
+from learning_tasks.seam import Evaluated, TaskError
 
 TORCH_TASK = """
 import torch
@@ -45,6 +46,22 @@ def test_a_file_with_a_torch_model_becomes_a_task(tmp_path: Path) -> None:
     assert evaluated.sample_count == 3
 
 
+def test_a_task_that_predicts_a_number_is_judged_by_its_loss_alone(tmp_path: Path) -> None:
+    text = """
+import torch
+from torch.utils.data import TensorDataset
+def build_model(): return torch.nn.Linear(2, 1)
+def load_data(data_dir, client, purpose):
+    return TensorDataset(torch.ones(3, 2), torch.full((3, 1), 4.0))
+def loss(outputs, targets): return torch.nn.functional.mse_loss(outputs, targets)
+"""
+    task = load_task(_file(tmp_path, text))
+    zeros = {name: 0 * array for name, array in task.initial_weights(0).items()}
+    evaluated = task.evaluate(zeros, task.load_data(tmp_path, "ann", "evaluate"))
+    assert evaluated == Evaluated(3, {"loss": 16.0}, None)
+    assert measured(task) == Measured(("loss",), 0)
+
+
 def test_a_task_file_may_define_dataclasses(tmp_path: Path) -> None:
     # They look their module up in sys.modules while it is still being imported.
     header = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
@@ -65,7 +82,6 @@ def test_a_file_with_a_pool_needs_no_data_of_its_own(tmp_path: Path) -> None:
         ("def build_model(): ...", "not load_data, loss"),
         ("def build_model(): ...\nload_pool = 3", "not load_pool, loss"),
         ("def initial_weights(seed): ...", "not load_data, train, evaluate"),
-        (TORCH_TASK.replace("CLASS_NAMES", "NAMES"), "how to judge a model"),
         ("import no_such_library", "No module named 'no_such_library'"),
         ("def build_model(:", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError: division by zero"),

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fedmqtt.status_pages import (
     ClientsPage,
+    Figures,
     GroupFigures,
     HistoryPage,
     Page,
@@ -292,6 +293,19 @@ def test_an_ascii_terminal_gets_ascii() -> None:
     text = "\n".join(_screen(board_of(pages), encoding="ascii"))
     for fact in ("# ann", "x cat", "* dan", "- eve", "e fay", "! hal", "premi?re ronde", "_#"):
         assert fact in text
+
+
+@pytest.mark.parametrize("name", ["loss", "error_watts"])
+def test_of_losses_and_errors_the_least_is_the_best(name: str) -> None:
+    def measured(value: float) -> Figures:
+        return Figures(clients=2, samples=1234, metrics={name: value}, confusion=None)
+
+    found = enumerate((4.0, 1.0, 2.0), start=1)
+    lines = [structs.replace(line(number), figures=measured(value)) for number, value in found]
+    page = structs.replace(model(), figures=measured(2.0))
+    pages = {**mid_round(), "model": page, "history": HistoryPage(rounds=lines)}
+    text = "\n".join(_screen(board_of(pages), 120, 60))
+    assert f"{name:8}  2.000" in text and "from 4.000, best 1.000" in text
 
 
 def test_a_long_history_fits_its_line() -> None:
