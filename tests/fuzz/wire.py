@@ -98,16 +98,12 @@ def _page(data: bytes) -> None:
         name = "client/ann"
     board = board_of(mid_round())
     board.take(name, data[1:], at="10:19:49")
-    for width, height in ((80, 24), (120, None)):
+    for width in (80, 120):
         shown = io.StringIO()
-        console = Console(
-            file=shown, width=width, height=height, color_system=None, legacy_windows=False
-        )
-        console.print(render(board, "broker", "2026-03-01T10:19:50+00:00", height=height))
-        lines = shown.getvalue().split("\n")
-        assert height is None or len(lines) <= height + 1
+        console = Console(file=shown, width=width, color_system=None, legacy_windows=False)
+        console.print(render(board, "broker", "2026-03-01T10:19:50+00:00"))
         # Nothing steers the terminal, or turns what is read around.
-        assert not any(map(_steers, "".join(lines)))
+        assert not any(map(_steers, shown.getvalue().replace("\n", "")))
     _panels(board)
     if board.unreadable_count:
         raise MadeNothing
