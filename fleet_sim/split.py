@@ -79,7 +79,7 @@ def make_split(
         raise SplitError(f"{held_out} cannot be the share held out: it is at least 0 and below 1")
     task = _torch_task(task_name)
     pool = task.load_pool(data_dir, "train")
-    labels = _labels(pool, task_name)
+    labels = _labels(pool, task_name, kind if kind_of_split.BY_LABEL else "")
     if clients == 0 and kind == "owners":
         clients = _owner_count(pool, chosen)
     held = kind_of_split.split(chosen, labels, pool.owners, clients, _chance(seed, "split", kind))
@@ -102,7 +102,7 @@ def make_split(
             held_out=tuple(out for _, out in parted),
             labels=task.class_names,
             label_counts=_label_counts(labels, held, len(task.class_names)),
-            label_means=np.array([labels[own].mean() for own in held]),
+            label_means=np.array([_label_mean(labels[own]) for own in held]),
             made_by=json.dumps(made_by),
         ),
         folder,
@@ -141,14 +141,21 @@ def _torch_task(name: str) -> TorchTask:
     return task
 
 
-def _labels(pool: Pool, task_name: str) -> splits.Labels:
+def _labels(pool: Pool, task_name: str, by_label: str) -> splits.Labels:
+    """`by_label`: the kind of split, where it looks at labels."""
     labels: splits.Labels = pool.targets.numpy()
-    if labels.ndim != 1:
+    if labels.ndim != 1 and by_label:
+        others = [name for name in parts.names(splits) if not parts.load(splits, name).BY_LABEL]
         raise SplitError(
-            f"a split needs one label per sample, and the targets of {task_name} have the shape "
-            f"{labels.shape}"
+            f"the split {by_label} needs one label per sample, and the targets of {task_name} have "
+            f"the shape {labels.shape}: choose another one ({', '.join(others)})"
         )
     return labels
+
+
+def _label_mean(labels: splits.Labels) -> float:
+    """Of what is no label, such as the characters of a text, there is none."""
+    return float(labels.mean()) if labels.ndim == 1 else 0.0
 
 
 def _owner_count(pool: Pool, settings: owners.Settings) -> int:
@@ -208,6 +215,11 @@ def _label_counts(
 ) -> NDArray[np.int64]:
     if class_count == 0:
         return np.zeros((len(held), 0), np.int64)
+    if labels.ndim != 1:
+        raise TaskError(
+            "CLASS_NAMES says that each sample is of one class, and the targets of load_pool have "
+            f"the shape {labels.shape}: define metrics in place of CLASS_NAMES"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise TaskError(
             "CLASS_NAMES says that targets are classes, int64, and those of load_pool are "

@@ -26,7 +26,8 @@ class Pool:
     inputs: Tensor
     """(n, ...), as the model takes them."""
     targets: Tensor
-    """(n,): classes as int64, or numbers."""
+    """(n,): classes as int64, or numbers. (n, ...): more than one of a sample, as the characters of
+    a text; a split that looks at labels cannot share them out."""
     owners: Sequence[str] | None = None
     """Whose each sample is by nature: a person, a device; None where nobody's."""
     recordings: Sequence[int] | None = None

@@ -45,7 +45,7 @@ class Split:
     label_counts: NDArray[np.int64]
     """(clients, labels): how many samples of each class a client holds, held out or not."""
     label_means: NDArray[np.float64]
-    """(clients,): the mean of its targets."""
+    """(clients,): the mean of its targets; 0 where each sample has more than one."""
     made_by: str
     """For people: how the split was made, as JSON."""
 

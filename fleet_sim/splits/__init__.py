@@ -2,12 +2,14 @@
 
 Each defines `Settings`, a struct whose every field has a default, and
 
+    BY_LABEL                                                     whether it looks at labels
     split(settings, targets, owners, clients, chance) -> positions of each client's samples
 
-where `targets` has one label per sample, `owners` names whose each sample is (None where nobody's),
-and `chance` is a stream of its own for this split. Every client gets at least one sample, and no
-sample goes to two clients; positions are sorted, so that a client reads its samples in the order of
-the pool. A split that cannot be made raises SplitError.
+where `targets` has one label per sample (or, where it does not look at them, whatever a sample's
+targets are), `owners` names whose each sample is (None where nobody's), and `chance` is a stream of
+its own for this split. Every client gets at least one sample, and no sample goes to two clients;
+positions are sorted, so that a client reads its samples in the order of the pool. A split that
+cannot be made raises SplitError.
 """
 
 from collections.abc import Sequence

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from fleet_sim.splits import Labels, Positions, SplitError, even_sizes, require_enough
 
+BY_LABEL = True
+
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alpha: Annotated[

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from fleet_sim.splits import Labels, Positions, even_sizes, require_enough, sorted_pieces
 
+BY_LABEL = False
+
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """There is nothing to set."""

@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 
 from fleet_sim.splits import Labels, Positions, SplitError
 
+BY_LABEL = False
+
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     samples_min: Annotated[

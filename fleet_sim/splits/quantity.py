@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from fleet_sim.splits import Labels, Positions, require_enough, sorted_pieces
 
+BY_LABEL = False
+
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     law: Annotated[

@@ -18,6 +18,8 @@ from msgspec import Meta, Struct
 
 from fleet_sim.splits import Labels, Positions, even_sizes, require_enough, sorted_pieces
 
+BY_LABEL = True
+
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shards: Annotated[

@@ -274,6 +274,31 @@ def test_classes_without_names_are_refused(tmp_path: Path) -> None:
         _make(_task(tmp_path, TARGETS="torch.zeros(60)"), tmp_path)
 
 
-def test_targets_with_more_than_one_number_a_sample_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SplitError, match=r"one label per sample, .* shape \(60, 2\)"):
-        _make(_task(tmp_path, TARGETS="torch.zeros(60, 2)"), tmp_path)
+# As the characters of a text.
+TWO_EACH = {"TARGETS": "torch.arange(120).reshape(60, 2)", "CLASS_NAMES": "()"}
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "shards"])
+def test_targets_of_more_than_one_number_cannot_be_split_by_label(
+    tmp_path: Path, kind: str
+) -> None:
+    said = rf"the split {kind} needs one label .* shape \(60, 2\): .* \(iid, owners, quantity\)"
+    with pytest.raises(SplitError, match=said):
+        _make(_task(tmp_path, **TWO_EACH), tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["iid", "owners", "quantity"])
+def test_targets_of_more_than_one_number_go_with_their_samples(tmp_path: Path, kind: str) -> None:
+    task = _task(tmp_path, OWNERS='["ann", "bob", "cat", "dan"] * 15', **TWO_EACH)
+    split = _make(task, tmp_path, kind=kind)
+    for client in split.clients:
+        data = load_task(task).load_data(tmp_path / "split", client, "train")
+        assert isinstance(data, TensorDataset)
+        inputs, targets = data.tensors
+        assert torch.equal(targets, torch.cat([2 * inputs, 2 * inputs + 1], dim=1))
+    assert split.label_means.tolist() == [0.0] * 4
+
+
+def test_targets_of_more_than_one_number_are_no_classes(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"each sample is of one class, .* shape \(60, 2\)"):
+        _make(_task(tmp_path, TARGETS=TWO_EACH["TARGETS"]), tmp_path)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from nbclient.exceptions import CellExecutionError
 
 from tests.tutorials import notebook, page, shown
+from tests.tutorials.given import NotGiven
 from tests.tutorials.page import FOLDER, Page, PageError
 
 
@@ -35,7 +36,7 @@ def _build(source: Page) -> int:
     """0, or 1 where the page's code fails."""
     try:
         done, images = notebook.run_anywhere(source)
-    except (CellExecutionError, PageError) as bad:
+    except (CellExecutionError, NotGiven, PageError) as bad:
         print(f"{source.path.name}: {bad}", file=sys.stderr)
         return 1
     printed = notebook.printed(done, source)

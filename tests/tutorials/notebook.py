@@ -13,6 +13,7 @@ from traitlets.config import Config
 
 from broker_config.mosquitto import find_mosquitto
 from tests.own_broker import free_ports
+from tests.tutorials import given
 from tests.tutorials.page import IMAGE, Block, Page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,8 +99,9 @@ def run(page: Page, folder: Path) -> NotebookNode:
 
 def run_anywhere(page: Page) -> tuple[NotebookNode, dict[str, bytes]]:
     """The same in a folder that is gone afterwards, and the images among its files that the page
-    shows."""
+    shows. Raises NotGiven too."""
     with TemporaryDirectory(prefix="fedmqtt-tutorial-") as folder:
+        given.put(page, Path(folder))
         done = run(page, Path(folder))
         images = [Path(folder) / name for name in page.images]
         return done, {image.name: image.read_bytes() for image in images if image.exists()}

@@ -4,7 +4,8 @@
     ```python title="toy_task.py"      is written to that file; so is any other language
     ```sh                              a command, until it ends
     ```sh title="Terminal: bob"        a command in the background: in a terminal of its own
-    ```text                            what the block before it prints; ... stands for anything
+    ```text                            what the block before it prints; ... stands for anything,
+                                       and a whole percentage for any within 2 of it
     ```text title="Terminal: bob"      what that terminal says by now
     ```console, ```mermaid, ...        are for the reader alone
 

@@ -1,11 +1,15 @@
 """Is what was printed what the page shows? Where it is not, the page with what was printed."""
 
 import doctest
+import re
 from collections.abc import Sequence
 
 from tests.tutorials.page import Page, Shown
 
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+_PERCENT = re.compile(r"\b\d+(?=%)")
+_PERCENT_APART = 2
 
 
 def differences(page: Page, printed: Sequence[str | None]) -> list[str]:
@@ -20,10 +24,17 @@ def differences(page: Page, printed: Sequence[str | None]) -> list[str]:
 def is_as_shown(shown: str, said: str) -> bool:
     """As in doctests: `...` stands for anything, any white space for any other.
 
-    But nothing is as `...` alone: that is how a page is begun.
+    A whole percentage may be 2 off: what was trained for thousands of steps ends a little elsewhere
+    on another processor, as sums of floats are taken in another order. Nothing is as `...` alone:
+    that is how a page is begun.
     """
     if not shown.strip(". \n"):
         return False
+    asked, got = _PERCENT.findall(shown), _PERCENT.findall(said)
+    if len(asked) == len(got) and all(
+        abs(int(a) - int(b)) <= _PERCENT_APART for a, b in zip(asked, got, strict=True)
+    ):
+        shown, said = _PERCENT.sub("N", shown), _PERCENT.sub("N", said)
     return doctest.OutputChecker().check_output(f"{shown}\n", said, _FLAGS)
 
 

@@ -2,6 +2,7 @@
 # for it, `%%terminal bob` starts one in the background, and `%terminal bob` shows what it has said
 # since. Words after the name are waited for. All end with the notebook.
 import atexit
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from IPython.core.magic import register_line_cell_magic
 
+# Jupyter tells programs that they have a screen, on which they would draw bars that move.
+os.environ.pop("FORCE_COLOR", None)
 _running: dict[str, subprocess.Popen[bytes]] = {}
 _read: dict[str, int] = {}
 

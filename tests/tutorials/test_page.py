@@ -123,6 +123,11 @@ def test_text_that_no_block_prints_is_refused(text: str) -> None:
         ("loss 0.5", "loss 0.6\n", False),
         ("...", "anything\n", False),
         ("...\n...", "anything\n", False),
+        ("ann  44%\nbob   9%", "ann  46%\nbob  10%\n", True),
+        ("ann  44%", "ann  41%\n", False),
+        ("ann  44% of 3", "ann  44% of 4\n", False),
+        ("in 3 s ... ann 44%", "in 4 s: 9%, ann 44%\n", False),
+        ("... ann 44%", "in 4 s: 9%, ann 44%\n", True),
     ],
 )
 def test_dots_stand_for_anything_but_not_for_everything(text: str, said: str, same: bool) -> None:

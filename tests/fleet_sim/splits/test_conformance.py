@@ -57,6 +57,15 @@ def test_the_labels_that_were_given_are_left_as_they_were(kind: ModuleType) -> N
     assert np.array_equal(LABELS, before)
 
 
+def test_only_a_kind_that_goes_by_labels_looks_at_them(kind: ModuleType) -> None:
+    other = np.random.default_rng(3).permutation(LABELS)
+    first, then = (
+        kind.split(kind.Settings(), labels, OWNERS, 7, np.random.default_rng(0))
+        for labels in (LABELS, other)
+    )
+    assert kind.BY_LABEL != all(np.array_equal(a, b) for a, b in zip(first, then, strict=True))
+
+
 @pytest.mark.parametrize("clients", [0, len(LABELS) + 1])
 def test_more_clients_than_samples_or_none_at_all_are_refused(
     kind: ModuleType, clients: int

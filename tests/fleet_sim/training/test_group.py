@@ -185,10 +185,20 @@ class Tied(nn.Module):
         return self.second(self.first(inputs).relu())[:, :3]  # type: ignore[no-any-return]
 
 
+class LastOfLSTM(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.LSTM(1, 3, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.read(inputs[:, :, None])[0][:, -1]  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
         (lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)), "random"),
+        (LastOfLSTM, "recurrent layer"),
         (lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), "in-place"),
         (lambda: nn.Sequential(nn.Linear(4, 3), Wavering()), "control flow"),
         (lambda: nn.Linear(4, 3).to(torch.float64), "float32"),
