@@ -304,7 +304,7 @@ def test_of_losses_and_errors_the_least_is_the_best(name: str) -> None:
     lines = [structs.replace(line(number), figures=measured(value)) for number, value in found]
     page = structs.replace(model(), figures=measured(2.0))
     pages = {**mid_round(), "model": page, "history": HistoryPage(rounds=lines)}
-    text = "\n".join(_screen(board_of(pages), 120, 60))
+    text = "\n".join(_screen(board_of(pages), 120))
     assert f"{name:8}  2.000" in text and "from 4.000, best 1.000" in text
 
 
