@@ -21,7 +21,7 @@ from coordinator.config import StatusSettings
 from coordinator.page_agenda import PageAgenda
 from coordinator.page_budget import PageBudget
 from coordinator.roster import Roster
-from coordinator.status import INTERVAL_S
+from coordinator.status import interval_s
 from fedmqtt import status_pages
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
@@ -148,7 +148,8 @@ class ClientPages:
 
     def _soon(self) -> None:
         if self._timer is None and (self._heard or not self._agenda.is_empty):
-            self._timer = self._loop.call_in(INTERVAL_S, self._say_some)
+            # As seldom as the other pages: a few at a time take less than each by itself.
+            self._timer = self._loop.call_in(interval_s(self._roster), self._say_some)
 
     def say_all(self) -> None:
         """The program ends: what has changed is said now, whatever it costs, or never."""
