@@ -565,7 +565,8 @@ def _result(outcome: Outcome, fleet: Fleet, folder: Path) -> Result:
 
 def _console() -> Console:
     # Standard output is for --json.
-    console = Console(stderr=True, highlight=False)
+    # FORCE_COLOR, which Jupyter sets, makes no screen of a file.
+    console = Console(stderr=True, highlight=False, force_terminal=sys.stderr.isatty())
     # In a file every sentence has a line to itself, however long.
     console.soft_wrap = not console.is_terminal
     return console

@@ -335,6 +335,18 @@ def test_where_nobody_watches_it_prints_plain_lines_and_one_of_json_at_the_end(
     assert json.loads(again.stdout)["trace"] == result["trace"]
 
 
+def test_colour_that_jupyter_asks_for_makes_no_bar_where_nobody_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stormy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert said_at_once("fleet.toml", "--no-training", "--set", "connectivity.follows_data=0") == 0
+    said = capsys.readouterr().err
+    assert "all rounds done" in said
+    assert "\x1b" not in said and "━" not in said
+
+
 def test_on_a_terminal_there_is_a_bar_and_nothing_wider_than_the_screen(tmp_path: Path) -> None:
     stormy(tmp_path)
     code, said = on_a_terminal(tmp_path, "fleet.toml", "--processes", "1")
