@@ -1,5 +1,7 @@
 """Every tutorial's code does what its page shows, and its notebook is made from that page."""
 
+import codeop
+
 import pytest
 
 from broker_config.mosquitto import find_mosquitto
@@ -24,6 +26,19 @@ def test_its_code_prints_what_the_page_shows(source: Page) -> None:
     except NotGiven as missing:
         pytest.skip(str(missing))
     assert shown.differences(source, notebook.printed(done, source)) == []
+
+
+@each_page
+def test_its_code_can_be_pasted_at_pythons_prompt(source: Page) -> None:
+    """Which ends what is indented at an empty line, and nowhere else."""
+    for block in source.blocks:
+        if block.kind == "python":
+            given: list[str] = []
+            for line in [*block.text.splitlines(), ""]:
+                given.append(line)
+                # Raises SyntaxError, with the line.
+                if codeop.compile_command("\n".join(given), symbol="single") is not None:
+                    given = []
 
 
 @each_page
