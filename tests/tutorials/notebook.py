@@ -19,10 +19,6 @@ from tests.tutorials.page import IMAGE, Block, Page
 ROOT = Path(__file__).resolve().parents[2]
 _TERMINALS = Path(__file__).with_name("terminals.py")
 _PORT = re.compile(r"\b(?:1883|8883|8884|8080)\b")
-_ERASED = re.compile(r"[^\n]*\r?(?:\n\x1b\[1A)?\r?\x1b\[2K")
-"""A line of progress that another one was drawn over: a kernel tells programs to draw."""
-_ORDER = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-"""To a terminal: colours, and others."""
 _CELL_TIMEOUT_S = 600
 """Generous: it ends what hangs, it does not judge speed."""
 
@@ -152,7 +148,6 @@ def _free_for(sources: list[str]) -> dict[str, str]:
 
 
 def _as_the_page_says(text: str, back: dict[str, str]) -> str:
-    text = _ORDER.sub("", _ERASED.sub("", text))
     for found, named in back.items():
         text = re.sub(rf"(?<![0-9A-Za-z]){re.escape(found)}\b", named, text)
     return text

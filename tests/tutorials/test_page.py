@@ -68,14 +68,6 @@ def test_what_is_run_is_told_from_what_is_for_the_reader() -> None:
 
 
 @pytest.mark.broker
-def test_what_is_drawn_for_a_terminal_is_kept_as_it_looks_in_the_end(tmp_path: Path) -> None:
-    drawn = r"print('half\r\x1b[2Kwhole\n\x1b[1A\x1b[2K\x1b[1mdone\x1b[0m')"
-    source = page(f"```python\n{drawn}\n```\n\n```text\ndone\n```\n")
-    done = notebook.run(source, tmp_path)
-    assert notebook.printed(done, source) == ["done\n"]
-
-
-@pytest.mark.broker
 def test_a_page_that_shows_what_is_not_printed_is_found_and_corrected(tmp_path: Path) -> None:
     source = page(EXAMPLE)
     done = notebook.run(source, tmp_path)
