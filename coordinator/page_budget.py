@@ -10,11 +10,11 @@ from fedmqtt.effects import Seconds
 
 PER_S = 3.0
 """At least so many, where the program has nothing else to do."""
-CPU_SHARE = 0.002
+CPU_SHARE = 0.001
 """And for so much of the CPU of all the program."""
 AT_ONCE = 100
 """After a quiet time, and when it starts: saying so many takes 10 ms."""
-AHEAD = 300
+AHEAD = 100
 """So many that are urgent are said before their turn; then all wait until that is made up for."""
 
 _PAGE_S: Seconds = 100e-6
