@@ -10,6 +10,7 @@ const RECENT = 5;
 const BETTER_BY = 0.002;
 /** A coordinator says each minute that it still works. */
 const SILENT_S = 150;
+const OF_BETTER = { yes: "ok", early: "ok", no: "waiting", unknown: "waiting" };
 const WORDS = { ok: "Healthy", waiting: "Waiting", trouble: "Trouble" };
 
 /** `{ state, word, sentence }`; state is ok, waiting or trouble. */
@@ -80,8 +81,11 @@ export function missing(board) {
   return { state: few ? "trouble" : "waiting", sentence: `${told.join(", ")}; ${all}` };
 }
 
-/** Whether what clients measure still becomes better. */
+/** Whether what clients measure still becomes better: as the coordinator says. */
 export function trend(board) {
+  const page = board?.pages.coordinator;
+  if (page?.better_why && Object.hasOwn(OF_BETTER, page.better)) return { state: OF_BETTER[page.better], sentence: page.better_why };
+  // One of before does not say: by the rule of fedmqtt/improvement.py.
   const lines = (board?.pages.history?.rounds ?? []).filter((line) => line.figures?.metrics.size);
   if (!lines.length) return { state: "waiting", sentence: "Not measured so far" };
   const metric = leading(lines.at(-1).figures.metrics);

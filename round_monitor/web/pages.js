@@ -38,7 +38,8 @@ const SHAPES = {
     state: text, says: text, federation: text, run: text, task: text, program: text, since: text,
     round: number, rounds_wanted: number, clients_online: number, clients_known: number,
     late_updates: number, unreadable_messages: number, skew: text, privacy: text, refusals: names,
-    keyholders: reasons, keyholder_faults: names, health: text, health_why: text, as_of: text,
+    keyholders: reasons, keyholder_faults: names, health: text, health_why: text, better: text, better_why: text,
+    as_of: text,
     next_step: text, version: text,
   }),
   round: shape({

@@ -11,6 +11,7 @@ from broker_config.local_broker import RunningBroker
 from fedmqtt.status_pages import ClientsPage, HistoryPage, Page, Quarantined, encode
 from fedmqtt.topics import ClientId, RoundId
 from round_monitor import verdict
+from tests.fedmqtt.test_improvement import TRENDS
 from tests.round_monitor import ward
 from tests.round_monitor.chromium import Page as Tab
 from tests.round_monitor.dashboards import dashboard
@@ -104,6 +105,22 @@ CASES: dict[str, tuple[dict[str, Page], str]] = {
     "does not": ({"history": _measured(0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)}, NOW),
     "loss falls": ({"history": _measured(9, 8, 7, 6, 5, 4, metric="loss")}, NOW),
     "loss rises": ({"history": _measured(12, 108, 7, 6, 50, 4000, 8e-5, metric="loss")}, NOW),
+    "says that it does not": (
+        {
+            **mid_round(),
+            "coordinator": structs.replace(_SAID, better="no", better_why="No: it was better"),
+            "history": _measured(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+        },
+        NOW,
+    ),
+    "says that it is early": (
+        {"coordinator": structs.replace(_SAID, better="early", better_why="loss 1.000")},
+        NOW,
+    ),
+    **{
+        f"improves: {name}": ({"history": HistoryPage(rounds=lines)}, NOW)
+        for name, (lines, _, _) in TRENDS.items()
+    },
     "another metric": ({"history": _measured(*range(8), metric="mean_words")}, NOW),
 }
 

@@ -7,6 +7,7 @@ from fedmqtt.status_pages import ClientsPage, CoordinatorPage, HistoryPage, Page
 from fedmqtt.topics import ClientId
 from round_monitor import verdict
 from round_monitor.board import Board
+from tests.fedmqtt.test_improvement import TRENDS
 from tests.round_monitor.pages import board_of, coordinator, line, mid_round, names, open_round
 
 NOW = "2026-03-01T10:17:00+00:00"
@@ -99,16 +100,17 @@ def test_nobody_missing_is_good_and_more_than_half_is_trouble() -> None:
     assert verdict.missing(Board()).state == "waiting"
 
 
-@pytest.mark.parametrize(
-    ("values", "state", "says"),
-    [
-        ([], "waiting", "Not measured so far"),
-        ([0.5], "ok", "accuracy 0.500, after 0 rounds"),
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "ok", "Yes: accuracy 0.600; the best of the last 5"),
-        ([0.7, 0.2, 0.3, 0.4, 0.5, 0.6], "waiting", "No: accuracy 0.600; the best was 0.700 at"),
-    ],
-)
-def test_whether_the_model_improves(values: list[float], state: str, says: str) -> None:
-    lines = [line(number, value) for number, value in enumerate(values, 1)]
-    told = verdict.trend(board_of({"history": HistoryPage(rounds=lines)}))
-    assert told.state == state and told.sentence.startswith(says)
+def test_whether_the_model_improves_is_what_the_coordinator_says() -> None:
+    says = structs.replace(PAGE, better="no", better_why="No: accuracy 0.825; it was better")
+    rises = HistoryPage(rounds=[line(number, number / 10) for number in range(1, 8)])
+    board = _with(says, history=rises)
+    assert verdict.trend(board) == ("waiting", "No: accuracy 0.825; it was better")
+    board = _with(structs.replace(says, better="early", better_why="accuracy 0.1"), history=rises)
+    assert verdict.trend(board) == ("ok", "accuracy 0.1")
+
+
+@pytest.mark.parametrize("case", TRENDS)
+def test_of_one_of_before_it_is_found_by_the_same_rule(case: str) -> None:
+    lines, better, why = TRENDS[case]
+    state = "ok" if better in ("yes", "early") else "waiting"
+    assert verdict.trend(_with(PAGE, history=HistoryPage(rounds=lines))) == (state, why)
