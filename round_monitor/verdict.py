@@ -23,6 +23,8 @@ OVERDUE_S = 10.0
 RECENT = 5
 """Of a coordinator that does not tell its health: so many rounds without a model are trouble."""
 
+UNREADABLE = "The coordinator's page cannot be read (a newer version?)"
+
 WORDS: dict[Health, str] = {"ok": "Healthy", "waiting": "Waiting", "trouble": "Trouble"}
 
 _OF_BETTER: dict[Better, Health] = {
@@ -57,12 +59,15 @@ def health(board: Board, now: str, lost: str = "") -> Answer:
         return Answer("waiting", lost)
     if lost:
         return Answer("trouble", lost)
+    if "coordinator" in board.unreadable:
+        return Answer("trouble", UNREADABLE)
     if page is None:
         return Answer("waiting", "Nothing is known of a coordinator so far")
     if gone := _gone(board, page, now):
         return Answer("trouble", gone)
     if not page.health_why:
-        return _of_before(board, page)
+        # One of before says nothing of its health, and that is read as "ok".
+        return _of_before(board, page) if page.health == "ok" else Answer(page.health, page.says)
     # After what it does it says who is missing and how good the model is: the other two answers.
     is_all_told = page.health_why.startswith(f"{page.says}; ")
     return Answer(page.health, page.says if is_all_told else page.health_why)
@@ -101,7 +106,7 @@ def _of_before(board: Board, page: CoordinatorPage) -> Answer:
     if len(last) == RECENT and all(line.outcome == "kept" for line in last):
         why = last[-1].reason
         return Answer("trouble", f"None of the last {RECENT} rounds made a new model: {why}")
-    return Answer(page.health, f"Finished: {page.says}" if page.state == "finished" else page.says)
+    return Answer("ok", f"Finished: {page.says}" if page.state == "finished" else page.says)
 
 
 def missing(board: Board) -> Answer:

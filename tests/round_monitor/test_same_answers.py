@@ -1,6 +1,7 @@
 """The three answers in a terminal and in a browser: one rule, in the same words."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.round_monitor.pages import (
     model,
     names,
     open_round,
+    sent,
 )
 
 NOW = "2026-03-01T10:19:20+00:00"
@@ -52,7 +54,61 @@ def _measured(*values: float, metric: str = "accuracy") -> HistoryPage:
 
 _KEPT = HistoryPage(rounds=[line(number, outcome="kept") for number in range(1, 6)])
 
-CASES: dict[str, tuple[dict[str, Page], str]] = {
+
+def _altered(**fields: object) -> dict[str, Page | bytes]:
+    """A page of a coordinator that is well, but for these fields."""
+    told = json.loads(encode(_SAID)) | fields
+    return {"coordinator": json.dumps(told).encode()}
+
+
+def _without(*fields: str) -> dict[str, Page | bytes]:
+    told = json.loads(encode(_SAID))
+    return {"coordinator": json.dumps({k: v for k, v in told.items() if k not in fields}).encode()}
+
+
+UNREADABLE: dict[str, dict[str, Page | bytes]] = {
+    "no JSON": {"coordinator": b"{"},
+    "a list": {"coordinator": b"[]"},
+    "null": {"coordinator": b"null"},
+    "not UTF-8": {"coordinator": b'{"says": "\xff"}'},
+    "only a few words": {
+        "coordinator": b'{"health":"trouble","state":"broken","says":"HELP"}',
+    },
+    "an unknown health": _altered(health="critical"),
+    "an unknown state": _altered(state="recovering"),
+    "an unknown word on the model": _altered(better="perhaps"),
+    "health is no text": _altered(health=None),
+    "the sentence is a number": _altered(health_why=7),
+    "the time is a list": _altered(as_of=[]),
+    "the round is a text": _altered(round="3"),
+    "the round is a half": _altered(round=2.5),
+    "a count is null": _altered(clients_known=None),
+    "keyholders are a list": _altered(keyholders=["k1"]),
+    "a keyholder is a number": _altered(keyholders={"k1": 1}),
+    "a refusal is a number": _altered(refusals=["one", 2]),
+    "refusals are a text": _altered(refusals="none"),
+    "a round that was not confirmed is a text": _altered(unconfirmed=["3"]),
+    **{
+        f"{field} is missing": _without(field)
+        for field in ("state", "says", "run", "round", "clients_known", "protocol")
+    },
+}
+"""Pages of a coordinator that no view takes for well."""
+
+CASES: dict[str, tuple[Mapping[str, Page | bytes], str]] = {
+    **{f"unreadable: {name}": (pages, NOW) for name, pages in UNREADABLE.items()},
+    "a field that is new": (_altered(weather="rain"), NOW),
+    "fields of before alone": (
+        _without("health", "health_why", "better", "better_why", "as_of", "version", "epoch"),
+        NOW,
+    ),
+    "trouble without a word": (_altered(health="trouble", health_why=""), NOW),
+    "waiting without a word": (_altered(health="waiting", health_why=""), NOW),
+    "trouble without a word, and it waits": (
+        _altered(health="trouble", health_why="", state="waiting", says="waiting for 2 clients"),
+        NOW,
+    ),
+    "another page cannot be read": ({**mid_round(), "coordinator": _SAID, "history": b"[]"}, NOW),
     "nothing": ({"model": model()}, NOW),
     "mid round": (mid_round(), NOW),
     "a ward": (ward.pages(), NOW),
@@ -130,7 +186,7 @@ _ASKED = """
     await Promise.all([import("/board.js"), import("/health.js")]);
   return %s.map(([pages, now]) => {
     const board = new Board("ward-7"), at = Date.parse(now);
-    for (const [name, text] of pages) board.take(name, new TextEncoder().encode(text), true, at);
+    for (const [name, bytes] of pages) board.take(name, new Uint8Array(bytes), true, at);
     const link = { isUp: true, isNew: false, sentence: "" };
     const told = [health(board, link, at), missing(board), trend(board)];
     return told.map(({ state, sentence }) => [state, sentence]);
@@ -144,7 +200,7 @@ def test_terminal_and_browser_answer_alike(
     browser: Tab, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
     cases = [
-        [[[name, encode(page).decode()] for name, page in pages.items()], now]
+        [[[name, list(sent(page))] for name, page in pages.items()], now]
         for pages, now in CASES.values()
     ]
     words = ("--federation", federation_name)
@@ -158,3 +214,14 @@ def test_terminal_and_browser_answer_alike(
             # What the link says stands in the sentence's place.
             in_terminal[0][1] = in_browser[0][1] = ""
         assert in_terminal == in_browser, name
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_coordinator_whose_page_cannot_be_read_is_never_well(case: str) -> None:
+    told = verdict.health(board_of(UNREADABLE[case]), NOW)
+    assert told == ("trouble", verdict.UNREADABLE)
+    # What it said before is no news of now.
+    told = verdict.health(
+        board_of({"model": model(), "coordinator": _SAID} | UNREADABLE[case]), NOW
+    )
+    assert told == ("trouble", verdict.UNREADABLE)

@@ -3,7 +3,14 @@
 import pytest
 from msgspec import structs
 
-from fedmqtt.status_pages import ClientsPage, CoordinatorPage, HistoryPage, Page, Quarantined
+from fedmqtt.status_pages import (
+    ClientsPage,
+    CoordinatorPage,
+    HistoryPage,
+    Page,
+    Quarantined,
+    encode,
+)
 from fedmqtt.topics import ClientId
 from round_monitor import verdict
 from round_monitor.board import Board
@@ -66,6 +73,22 @@ def test_one_of_before_is_judged_by_its_last_rounds() -> None:
     assert told == ("trouble", "None of the last 5 rounds made a new model: cohort complete")
     waits = structs.replace(old, state="waiting", says="waiting for clients")
     assert verdict.health(_with(waits), NOW) == ("waiting", "waiting for clients")
+
+
+def test_trouble_without_a_sentence_is_trouble_still() -> None:
+    silent = structs.replace(PAGE, health="trouble", health_why="", state="waiting", says="waiting")
+    assert verdict.health(_with(silent), NOW) == ("trouble", "waiting")
+
+
+def test_a_page_that_cannot_be_read_is_trouble_until_one_can() -> None:
+    board = _with(PAGE)
+    assert board.take("coordinator", b'{"health": "critical"}')
+    assert verdict.health(board, NOW) == ("trouble", verdict.UNREADABLE)
+    assert verdict.health(board.copy(), NOW) == ("trouble", verdict.UNREADABLE)
+    assert verdict.health(board, NOW, "no connection") == ("trouble", "no connection")
+    # The same as before: nothing is new on it, and yet all is well again.
+    assert board.take("coordinator", encode(PAGE))
+    assert verdict.health(board, NOW) == ("ok", "all is well")
 
 
 def test_without_a_broker_it_waits_at_first_and_is_trouble_later() -> None:
