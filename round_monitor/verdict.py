@@ -54,11 +54,16 @@ def answers(board: Board, now: str, lost: str = "") -> Answers:
 
 
 def health(board: Board, now: str, lost: str = "") -> Answer:
-    page = board.coordinator
     if lost and board.is_empty:
         return Answer("waiting", lost)
     if lost:
         return Answer("trouble", lost)
+    told = _of_pages(board, now)
+    return Answer(told.state, f"{told.sentence}{_unreadable(board)}")
+
+
+def _of_pages(board: Board, now: str) -> Answer:
+    page = board.coordinator
     if "coordinator" in board.unreadable:
         return Answer("trouble", UNREADABLE)
     if page is None:
@@ -71,6 +76,13 @@ def health(board: Board, now: str, lost: str = "") -> Answer:
     # After what it does it says who is missing and how good the model is: the other two answers.
     is_all_told = page.health_why.startswith(f"{page.says}; ")
     return Answer(page.health, page.says if is_all_told else page.health_why)
+
+
+def _unreadable(board: Board) -> str:
+    others = sorted(page for page in board.unreadable if page != "coordinator")
+    if not others:
+        return ""
+    return f"; {count(len(others), 'page')} cannot be read: {_names(others)}"
 
 
 def overdue_s(board: Board, now: str) -> float | None:

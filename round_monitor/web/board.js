@@ -26,10 +26,11 @@ export class Board {
     if (client !== undefined && name !== "client") return false;
     // Of a newer coordinator.
     if (client === undefined && !PAGES.includes(name)) return false;
-    // What lay on the broker may be from any time.
-    if (!retained) this.heardAt = now;
     const wasUnreadable = this.unreadable.delete(path);
-    if (bytes.length === 0) return forget(...target) || wasUnreadable;
+    if (bytes.length === 0) {
+      if (!retained) this.heardAt = now;
+      return forget(...target) || wasUnreadable;
+    }
     const page = decode(name, bytes);
     if (page === null) {
       this.unreadableCount += 1;
@@ -37,6 +38,8 @@ export class Board {
       if (client === undefined || this.unreadable.size < CLIENTS_MAX) this.unreadable.add(path);
       return true;
     }
+    // What lay on the broker may be from any time, and anybody's bytes are no sign that the coordinator works.
+    if (!retained) this.heardAt = now;
     if (target[0] === this.clients) {
       if (this.clients.size >= CLIENTS_MAX && !this.clients.has(client)) return false;
       this.clients.set(client, page);

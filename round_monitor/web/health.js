@@ -16,12 +16,16 @@ const WORDS = { ok: "Healthy", waiting: "Waiting", trouble: "Trouble" };
 
 /** `{ state, word, sentence }`; state is ok, waiting or trouble. */
 export function health(board, link, now) {
-  const [state, sentence] = judged(board, link, now);
-  return { state, word: WORDS[state], sentence };
+  const [state, sentence] = link.isUp ? judged(board, link, now) : [link.isNew ? "waiting" : "trouble", link.sentence];
+  return { state, word: WORDS[state], sentence: link.isUp && board ? sentence + unreadable(board) : sentence };
+}
+
+function unreadable(board) {
+  const others = [...board.unreadable].filter((page) => page !== "coordinator").sort();
+  return others.length ? `; ${count(others.length, "page")} cannot be read: ${names(others)}` : "";
 }
 
 function judged(board, link, now) {
-  if (!link.isUp) return [link.isNew ? "waiting" : "trouble", link.sentence];
   if (board?.unreadable.has("coordinator")) return ["trouble", UNREADABLE];
   const page = board?.pages.coordinator;
   if (!page) return ["waiting", link.sentence];

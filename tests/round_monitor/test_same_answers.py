@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.round_monitor.pages import (
     model,
     names,
     open_round,
+    pace,
     sent,
 )
 
@@ -214,6 +216,37 @@ def test_terminal_and_browser_answer_alike(
             # What the link says stands in the sentence's place.
             in_terminal[0][1] = in_browser[0][1] = ""
         assert in_terminal == in_browser, name
+
+
+_HEARD = """
+(async () => {
+  const [{ Board }, { health }] = await Promise.all([import("/board.js"), import("/health.js")]);
+  const [said, page, at] = %s, board = new Board("ward-7");
+  const link = { isUp: true, isNew: false, sentence: "" };
+  board.take("coordinator", new Uint8Array(said), true, at);
+  return [[123], page].map((bytes) => {
+    board.take("pace", new Uint8Array(bytes), false, at);
+    return health(board, link, at).sentence;
+  });
+})()
+"""
+
+
+@pytest.mark.broker
+def test_in_a_browser_bytes_that_nobody_can_read_are_no_sign_of_life(
+    browser: Tab, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    at = datetime.fromisoformat(LATER).timestamp() * 1000
+    given = json.dumps([list(encode(_SAID)), list(encode(pace())), at])
+    with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:
+        browser.go("about:blank")
+        browser.go(url)
+        before, after = browser.settled(_HEARD % given)
+    assert before == (
+        "Nothing from the coordinator for 41 min 00 s: it is gone, or cut off from the broker;"
+        " 1 page cannot be read: pace"
+    )
+    assert after == "all is well"
 
 
 @pytest.mark.parametrize("case", UNREADABLE)

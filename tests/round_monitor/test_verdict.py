@@ -91,6 +91,16 @@ def test_a_page_that_cannot_be_read_is_trouble_until_one_can() -> None:
     assert verdict.health(board, NOW) == ("ok", "all is well")
 
 
+def test_other_pages_that_cannot_be_read_are_named_beside_the_verdict() -> None:
+    board = _with(PAGE)
+    for name in ("round", "history", "client/ann", "client/bob"):
+        board.take(name, b"{")
+    assert verdict.health(board, NOW) == (
+        "ok",
+        "all is well; 4 pages cannot be read: client/ann, client/bob, history and 1 more",
+    )
+
+
 def test_without_a_broker_it_waits_at_first_and_is_trouble_later() -> None:
     assert verdict.health(Board(), NOW, "connecting").state == "waiting"
     assert verdict.health(_with(PAGE), NOW, "no connection") == ("trouble", "no connection")
