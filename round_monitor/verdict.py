@@ -131,8 +131,9 @@ def missing(board: Board) -> Answer:
     def those(state: client_rows.State) -> list[str]:
         return [row.client for row in rows if row.state == state]
 
-    # Who has answered and left is both.
-    gone = list(board.clients.away) if board.clients is not None else those("away")
+    # Who has answered and left is both; and who was refused something need be on no list.
+    listed = board.clients.away if board.clients is not None else []
+    gone = list(dict.fromkeys([*listed, *those("away")]))
     away = max(len(gone), page.clients_known - page.clients_online)
     told = []
     if away:

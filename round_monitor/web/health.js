@@ -73,8 +73,8 @@ export function missing(board) {
   const rows = clientStates(board);
   const of = (...states) => [...rows].filter(([, row]) => states.includes(row.state)).map(([client]) => client);
   const counts = countStates(rows);
-  // Who has answered and left is both.
-  const gone = board.pages.clients?.away ?? of("away");
+  // Who has answered and left is both; and who was refused something need be on no list.
+  const gone = [...new Set([...(board.pages.clients?.away ?? []), ...of("away")])];
   const away = Math.max(gone.length, page.clients_known - page.clients_online);
   const told = [];
   if (away) told.push(gone.length ? `${away} away (${names(gone, 3, away)})` : `${away} away`);

@@ -18,6 +18,7 @@ from tests.round_monitor import ward
 from tests.round_monitor.chromium import Page as Tab
 from tests.round_monitor.dashboards import dashboard
 from tests.round_monitor.pages import (
+    a_client,
     board_of,
     coordinator,
     line,
@@ -66,6 +67,13 @@ def _altered(**fields: object) -> dict[str, Page | bytes]:
 def _without(*fields: str) -> dict[str, Page | bytes]:
     told = json.loads(encode(_SAID))
     return {"coordinator": json.dumps({k: v for k, v in told.items() if k not in fields}).encode()}
+
+
+def _alone(**more: object) -> dict[str, Page | bytes]:
+    """One client, which is online."""
+    there = ClientsPage(online=names("ann"), away=[], hindered={})
+    page = structs.replace(_SAID, clients_online=1, clients_known=1)
+    return {"coordinator": page, "clients": structs.replace(there, **more)}
 
 
 UNREADABLE: dict[str, dict[str, Page | bytes]] = {
@@ -144,6 +152,15 @@ CASES: dict[str, tuple[Mapping[str, Page | bytes], str]] = {
         NOW,
     ),
     "many lost": ({**mid_round(), "clients": _LOST}, NOW),
+    "a stranger was refused": (_alone(refused={ClientId("mia"): "5 messages: no key"}), NOW),
+    "one of long ago has a page": (
+        _alone() | {"client/mia": a_client("mia", state="away", doing="")},
+        NOW,
+    ),
+    "some of both": (
+        _alone(away=names("bob"), refused={ClientId("mia"): "no key", ClientId("bob"): "no key"}),
+        NOW,
+    ),
     "counts of many": ({"coordinator": coordinator(known=5000)}, NOW),
     "some measured otherwise": (
         {

@@ -12,10 +12,18 @@ from fedmqtt.status_pages import (
     encode,
 )
 from fedmqtt.topics import ClientId
-from round_monitor import verdict
+from round_monitor import client_rows, verdict
 from round_monitor.board import Board
 from tests.fedmqtt.test_improvement import TRENDS
-from tests.round_monitor.pages import board_of, coordinator, line, mid_round, names, open_round
+from tests.round_monitor.pages import (
+    a_client,
+    board_of,
+    coordinator,
+    line,
+    mid_round,
+    names,
+    open_round,
+)
 
 NOW = "2026-03-01T10:17:00+00:00"
 PAGE = structs.replace(
@@ -113,6 +121,19 @@ def test_who_is_missing_is_named_with_the_reason() -> None:
     assert told.sentence == (
         "1 away (eve), 1 cannot take part (hal), 1 rejected (cat); 7 of 8 clients online"
     )
+
+
+def test_whoever_the_list_shows_as_away_is_missing() -> None:
+    there = ClientsPage(
+        online=names("ann"), away=[], hindered={}, refused={ClientId("mia"): "5 messages: no key"}
+    )
+    one = structs.replace(PAGE, clients_online=1, clients_known=1)
+    board = board_of(
+        {"coordinator": one, "clients": there, "client/zoe": a_client("zoe", state="away")}
+    )
+    away = [row.client for row in client_rows.rows(board) if row.state == "away"]
+    assert away == ["mia", "zoe"]
+    assert verdict.missing(board) == ("waiting", "2 away (mia, zoe); 1 of 1 client online")
 
 
 def test_nobody_missing_is_good_and_more_than_half_is_trouble() -> None:
