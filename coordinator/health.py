@@ -4,13 +4,15 @@
     waiting   nothing is wrong, and nothing goes on
     ok        all else; the sentence then tells how far it is, and whether the model improves
 
-That a model does not improve any more is a fact and no trouble: that is how training ends.
+That a model does not improve any more is a fact and no trouble: that is how training ends. Whether
+it does, `fedmqtt/improvement.py` finds.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmqtt.effects import Seconds
+from fedmqtt.improvement import NOT_MEASURED, Trend
 from fedmqtt.status_pages import Doing, Health, RoundLine
 from fedmqtt.topics import ClientId
 
@@ -21,15 +23,9 @@ LOST_MAX = 0.5
 DEADLINES_MAX = 5
 STILL_MIN_S: Seconds = 600.0
 """Nothing has gone on for so many rounds' deadlines, and for so long at least: trouble."""
-EVALUATIONS = 10
-"""The model improves if the best evaluation that is known is one of the last so many."""
 
 _NAMED = 3
 """Of more clients that are missing, the first ones are named."""
-
-_RISES = ("macro_f1", "accuracy")
-_FALLS = ("loss",)
-"""By which of its metrics a model is better than another, the first that there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +37,8 @@ class Signs:
     """What the coordinator does, in a sentence."""
     lines: Sequence[RoundLine] = ()
     """The last rounds, oldest first."""
+    trend: Trend = NOT_MEASURED
+    """Whether the model still improves."""
     still_s: Seconds = 0.0
     """How long ago a round opened or closed, or an answer counted."""
     deadline_s: Seconds = 0.0
@@ -64,39 +62,24 @@ class Verdict:
 def verdict(signs: Signs) -> Verdict:
     if signs.doing in ("finished", "stopped"):
         health: Health = "ok" if signs.doing == "finished" else "waiting"
-        return Verdict(health, _joined(signs.says, progress(signs.lines)))
+        return Verdict(health, _joined(signs.says, progress(signs.trend)))
     if not signs.paused and (found := _troubles(signs)):
         return Verdict("trouble", _joined(*found, _there(signs)))
     health = "waiting" if signs.doing in ("starting", "waiting") else "ok"
-    return Verdict(health, _joined(signs.says, _there(signs), progress(signs.lines)))
+    return Verdict(health, _joined(signs.says, _there(signs), progress(signs.trend)))
 
 
-def progress(lines: Sequence[RoundLine]) -> str:
-    """Whether the model still improves, as far as it was measured; empty before it was twice."""
-    for name, sign in (*((one, 1) for one in _RISES), *((one, -1) for one in _FALLS)):
-        values = [
-            (line.round, line.figures.metrics[name])
-            for line in lines
-            if line.figures is not None and name in line.figures.metrics
-        ]
-        if values:
-            return _trend(name.replace("_", "-"), sign, values)
-    return ""
-
-
-def _trend(name: str, sign: int, values: Sequence[tuple[int, float]]) -> str:
-    now = values[-1][1]
-    if len(values) < 2:
-        return f"{name} {now:.3g}"
-    # The first of several that are equal: to stay is not to improve.
-    best = max(range(len(values)), key=lambda index: (sign * values[index][1], -index))
-    since = len(values) - 1 - best
-    if since < EVALUATIONS:
-        return f"the model improves: {name} {now:.3g}, {values[0][1]:.3g} in round {values[0][0]}"
-    return (
-        f"the model has not improved in the last {since} evaluations: {name} {now:.3g}, best"
-        f" {values[best][1]:.3g} in round {values[best][0]}"
-    )
+def progress(trend: Trend) -> str:
+    """Whether the model still improves, as a part of a sentence; empty before it was measured."""
+    match trend.better:
+        case "yes":
+            return trend.why.replace("Yes: ", "the model improves: ", 1)
+        case "no":
+            return trend.why.replace("No: ", "the model does not improve any more: ", 1)
+        case "early":
+            return trend.why
+        case "unknown":
+            return ""
 
 
 def _troubles(signs: Signs) -> list[str]:

@@ -20,7 +20,7 @@ from coordinator.orders import Control
 from coordinator.quarantine import Term
 from coordinator.roster import Roster
 from coordinator.took_part import Participation, halved
-from fedmqtt import status_pages
+from fedmqtt import improvement, status_pages
 from fedmqtt.effects import Seconds
 from fedmqtt.logs import printable
 from fedmqtt.status_pages import (
@@ -283,11 +283,13 @@ def _coordinator(
         next_step = "nothing until somebody starts it again"
     if doing == "waiting" and facts.quarantined:
         says += f"; {len(facts.quarantined)} in quarantine"
+    trend = improvement.trend(facts.lines)
     told = health.verdict(
         Signs(
             doing=doing,
             says=says,
             lines=facts.lines,
+            trend=trend,
             still_s=at - facts.progressed_at,
             deadline_s=state.past.pace.deadline_s,
             online=roster.online_count,
@@ -301,6 +303,8 @@ def _coordinator(
     return CoordinatorPage(
         health=told.health,
         health_why=told.why,
+        better=trend.better,
+        better_why=trend.why,
         as_of=_minute(),
         state=doing,
         says=says,

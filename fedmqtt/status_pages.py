@@ -57,6 +57,8 @@ Doing = Literal["starting", "waiting", "collecting", "averaging", "finished", "s
 
 Health = Literal["ok", "waiting", "trouble"]
 
+Better = Literal["yes", "no", "early", "unknown"]
+
 
 class Page(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of every page. Times are ISO 8601 in UTC, for people; nothing is decided by them."""
@@ -69,6 +71,11 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     """`trouble`: somebody should look into it. `waiting`: nothing is wrong, and nothing goes on."""
     health_why: str = ""
     """Why, in a sentence; and with `ok` how far it is, and whether the model still improves."""
+    better: Better = "unknown"
+    """Whether the model still improves, by what clients measured in the last rounds. `early`: in
+    too few rounds to tell. `unknown`: in none so far."""
+    better_why: str = ""
+    """The same in a sentence, with the newest value."""
     as_of: str = ""
     """When this was said. It is said again every minute as long as the coordinator works, so that
     an older page is of one that was killed, or has lost its broker."""

@@ -48,6 +48,9 @@ class Board:
         """Of all times, the forgotten ones too."""
         self.unreadable_count = 0
         self.unreadable_last = ""
+        self.unreadable: dict[str, str] = {}
+        """Why the newest of each page cannot be read, by the page's name, where it cannot: what is
+        known of such a page is what it said before."""
         self.heard_at = ""
         """When something was last said while we listened, by our own clock in ISO 8601. Empty: what
         there is lay on the broker."""
@@ -59,6 +62,7 @@ class Board:
         twin.events, twin.event_count = self.events.copy(), self.event_count
         twin.unreadable_count = self.unreadable_count
         twin.unreadable_last = self.unreadable_last
+        twin.unreadable = self.unreadable.copy()
         twin.heard_at = self.heard_at
         return twin
 
@@ -72,13 +76,14 @@ class Board:
             return self._take_client(name, payload)
         if name not in PAGES:
             return False
+        was_unreadable = self.unreadable.pop(name, None) is not None
         if not payload:
-            return self._pages.pop(name, None) is not None
+            return self._pages.pop(name, None) is not None or was_unreadable
         page = self._read(name, payload)
         if page is None:
             return True
         if page == self._pages.get(name):
-            return False
+            return was_unreadable
         for event in self._compare(page):
             self.events.append(replace(event, at=at))
             self.event_count += 1
@@ -87,8 +92,9 @@ class Board:
 
     def _take_client(self, name: str, payload: bytes) -> bool:
         client = name.removeprefix(CLIENT_PAGES)
+        was_unreadable = self.unreadable.pop(name, None) is not None
         if not payload:
-            return self._clients.pop(client, None) is not None
+            return self._clients.pop(client, None) is not None or was_unreadable
         is_new = client not in self._clients
         if is_new and len(self._clients) >= LISTED_CLIENTS:
             # No coordinator publishes so many: whoever does must not fill our memory.
@@ -97,7 +103,7 @@ class Board:
         if not isinstance(page, ClientPage):
             return True
         if page == self._clients.get(client):
-            return False
+            return was_unreadable
         self._clients[client] = page
         return True
 
@@ -108,6 +114,9 @@ class Board:
         except PageError as bad:
             self.unreadable_count += 1
             self.unreadable_last = _printable(str(bad))
+            # Whoever publishes many of clients' pages must not fill our memory.
+            if name in PAGES or len(self.unreadable) < LISTED_CLIENTS:
+                self.unreadable[name] = self.unreadable_last
             return None
 
     @property

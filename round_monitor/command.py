@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one line for each event; by itself where the output is no terminal",
     )
     parser.add_argument(
-        "--once", action="store_true", help="print how things stand, and end; 1 if nothing is known"
+        "--once",
+        action="store_true",
+        help="print how things stand, and end; 1 if nothing is known, or can be read",
     )
     parser.add_argument(
         "--json",
@@ -160,13 +162,21 @@ def _tell_screen(colour: bool) -> "_Tell":
 
 
 def _say_what_is_missing(feed: "Feed") -> None:
-    if feed.board.is_empty:
+    # No trouble: what has come cannot be read.
+    if feed.board.is_empty and feed.trouble:
         sys.stderr.write(f"{feed.trouble}; waiting a few seconds\n")
 
 
 def _why_nothing(feed: "Feed", federation: str, broker: str) -> str:
     if not feed.is_connected:
         return f"No connection: {feed.lost}."
+    if unreadable := feed.board.unreadable:
+        first = min(unreadable, key=lambda page: (page != "coordinator", page))
+        pages = "1 page" if len(unreadable) == 1 else f"{len(unreadable):,} pages"
+        return (
+            f"{pages} of federation {federation!r} at {broker} cannot be read, and no other is"
+            f" there; is this fedmqtt older than the coordinator's? {unreadable[first]}"
+        )
     return (
         f"Nothing is published for federation {federation!r} at {broker}:"
         " it has another name, or its coordinator has never run."

@@ -7,6 +7,7 @@ from fedmqtt.command_line import EXIT_DENIED
 from fedmqtt.credentials import Role
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import BrokerUrl
+from fedmqtt.status_pages import CLIENT_PAGES
 from round_monitor.board import Board
 from round_monitor.feed import Feed
 
@@ -35,6 +36,7 @@ class Following:
         self._loop = EventLoop()
         self._feed = Feed(self._loop, broker, federation, self._on_change, on_page)
         self._told = ""
+        self._told_unreadable: set[str] = set()
 
     @property
     def board(self) -> Board:
@@ -63,3 +65,13 @@ class Following:
         elif self._feed.trouble != self._told:
             self._told = self._feed.trouble
             _log.info("%s", self._told or "connected")
+        self._tell_unreadable()
+
+    def _tell_unreadable(self) -> None:
+        """Once of each page, and once of all pages of clients: whoever may publish decides how many
+        there are."""
+        for page, why in self.board.unreadable.items():
+            kind = CLIENT_PAGES if page.startswith(CLIENT_PAGES) else page
+            if kind not in self._told_unreadable:
+                self._told_unreadable.add(kind)
+                _log.warning("cannot read %s (a newer coordinator?)", why)

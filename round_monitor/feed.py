@@ -102,9 +102,12 @@ class Feed:
                 self._on_change()
             case Arrived(StatusPage(page), payload, retained=retained):
                 self._heard_at = self._loop.now()
-                if not retained:
+                unreadable_before = self.board.unreadable_count
+                is_new = self.board.take(page, payload, at=clock_time())
+                # Anybody's bytes are no sign that the coordinator works.
+                if not retained and self.board.unreadable_count == unreadable_before:
                     self.board.heard_at = utc_time()
-                if self.board.take(page, payload, at=clock_time()):
+                if is_new:
                     self.trouble = ""
                     self._on_page(page)
                     self._on_change()

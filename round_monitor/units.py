@@ -1,9 +1,11 @@
 """Sizes and durations as people read them, and small drawings made of characters."""
 
 import math
-import re
 from collections.abc import Sequence
 from datetime import datetime
+
+from fedmqtt.metric_words import figure as figure
+from fedmqtt.metric_words import spelled as spelled
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-:=+*#"
@@ -30,22 +32,6 @@ def duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 86_400} d {whole // 3600 % 24} h"
-
-
-def spelled(metric: str) -> str:
-    """A metric's name, for people."""
-    return "macro-F1" if metric == "macro_f1" else metric.replace("_", " ")
-
-
-def figure(value: float) -> str:
-    """A metric's value, in as many digits as say something."""
-    size = abs(value)
-    if value != 0 and (size < 0.001 or size >= 100_000):
-        text = f"{value:.2e}"
-    else:
-        text = f"{value:.3f}" if size < 10 else f"{value:#.4g}"
-    # As browsers write it: 1.25e-5.
-    return re.sub(r"e([+-])0", r"e\1", text)
 
 
 def rate(kilobits: float) -> str:

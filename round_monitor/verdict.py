@@ -2,15 +2,16 @@
 still improve? Pure.
 
 The same rule, told in the same words, as in a browser (`web/health.js`):
-`tests/round_monitor/test_same_answers.py` compares them. Health is the coordinator's own verdict
-(`coordinator/health.py`), unless it has been silent for so long that it is gone, and its last words
-stand there still.
+`tests/round_monitor/test_same_answers.py` compares them. Health, and whether the model improves,
+are the coordinator's own verdict (`coordinator/health.py`, `fedmqtt/improvement.py`), unless it has
+been silent for so long that it is gone, and its last words stand there still.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from fedmqtt.status_pages import CoordinatorPage, Health
+from fedmqtt import improvement
+from fedmqtt.status_pages import Better, CoordinatorPage, Health
 from round_monitor import client_rows, units
 from round_monitor.board import Board
 from round_monitor.events import count
@@ -20,14 +21,20 @@ SILENT_S = 150.0
 OVERDUE_S = 10.0
 """After so much time over the deadline, the coordinator may be gone."""
 RECENT = 5
-BETTER_BY = 0.002
-"""What the best of the last `RECENT` measured rounds must add, to count as better."""
+"""Of a coordinator that does not tell its health: so many rounds without a model are trouble."""
+
+UNREADABLE = "The coordinator's page cannot be read (a newer version?)"
 
 WORDS: dict[Health, str] = {"ok": "Healthy", "waiting": "Waiting", "trouble": "Trouble"}
 
+_OF_BETTER: dict[Better, Health] = {
+    "yes": "ok",
+    "early": "ok",
+    "no": "waiting",
+    "unknown": "waiting",
+}
+
 _NAMED = 3
-LEADING = ("accuracy", "macro_f1", "loss")
-"""The first of them that is measured tells whether the model improves."""
 
 
 class Answer(NamedTuple):
@@ -47,20 +54,35 @@ def answers(board: Board, now: str, lost: str = "") -> Answers:
 
 
 def health(board: Board, now: str, lost: str = "") -> Answer:
-    page = board.coordinator
     if lost and board.is_empty:
         return Answer("waiting", lost)
     if lost:
         return Answer("trouble", lost)
+    told = _of_pages(board, now)
+    return Answer(told.state, f"{told.sentence}{_unreadable(board)}")
+
+
+def _of_pages(board: Board, now: str) -> Answer:
+    page = board.coordinator
+    if "coordinator" in board.unreadable:
+        return Answer("trouble", UNREADABLE)
     if page is None:
         return Answer("waiting", "Nothing is known of a coordinator so far")
     if gone := _gone(board, page, now):
         return Answer("trouble", gone)
     if not page.health_why:
-        return _of_before(board, page)
+        # One of before says nothing of its health, and that is read as "ok".
+        return _of_before(board, page) if page.health == "ok" else Answer(page.health, page.says)
     # After what it does it says who is missing and how good the model is: the other two answers.
     is_all_told = page.health_why.startswith(f"{page.says}; ")
     return Answer(page.health, page.says if is_all_told else page.health_why)
+
+
+def _unreadable(board: Board) -> str:
+    others = sorted(page for page in board.unreadable if page != "coordinator")
+    if not others:
+        return ""
+    return f"; {count(len(others), 'page')} cannot be read: {_names(others)}"
 
 
 def overdue_s(board: Board, now: str) -> float | None:
@@ -96,7 +118,7 @@ def _of_before(board: Board, page: CoordinatorPage) -> Answer:
     if len(last) == RECENT and all(line.outcome == "kept" for line in last):
         why = last[-1].reason
         return Answer("trouble", f"None of the last {RECENT} rounds made a new model: {why}")
-    return Answer(page.health, f"Finished: {page.says}" if page.state == "finished" else page.says)
+    return Answer("ok", f"Finished: {page.says}" if page.state == "finished" else page.says)
 
 
 def missing(board: Board) -> Answer:
@@ -109,8 +131,9 @@ def missing(board: Board) -> Answer:
     def those(state: client_rows.State) -> list[str]:
         return [row.client for row in rows if row.state == state]
 
-    # Who has answered and left is both.
-    gone = list(board.clients.away) if board.clients is not None else those("away")
+    # Who has answered and left is both; and who was refused something need be on no list.
+    listed = board.clients.away if board.clients is not None else []
+    gone = list(dict.fromkeys([*listed, *those("away")]))
     away = max(len(gone), page.clients_known - page.clients_online)
     told = []
     if away:
@@ -132,31 +155,12 @@ def missing(board: Board) -> Answer:
 
 
 def trend(board: Board) -> Answer:
-    """Whether what clients measure still becomes better."""
-    lines = board.history.rounds if board.history is not None else []
-    measured = [(line.round, line.figures.metrics) for line in lines if line.figures is not None]
-    measured = [(number, metrics) for number, metrics in measured if metrics]
-    if not measured:
-        return Answer("waiting", "Not measured so far")
-    metric = _leading(measured[-1][1])
-    sign = -1 if "loss" in metric else 1
-    of_metric = [(number, found[metric]) for number, found in measured if metric in found]
-    values = [value for _, value in of_metric]
-    now = f"{units.spelled(metric)} {units.figure(values[-1])}"
-    if len(values) <= RECENT:
-        return Answer("ok", f"{now}, after {count(measured[-1][0] - 1, 'round')}")
-    before = max(sign * value for value in values[:-RECENT])
-    lately = max(sign * value for value in values[-RECENT:])
-    if lately - before > BETTER_BY * (1 if sign > 0 else abs(before)):
-        change = f"{'+' if sign > 0 else '−'}{units.figure(lately - before)}"
-        told = f"the best of the last {RECENT} measured rounds is {change} on all before"
-        return Answer("ok", f"Yes: {now}; {told}")
-    at = next(number for number, value in of_metric if sign * value == before)
-    return Answer("waiting", f"No: {now}; the best was {units.figure(sign * before)} at round {at}")
-
-
-def _leading(metrics: Collection[str]) -> str:
-    return next((name for name in LEADING if name in metrics), min(metrics))
+    """Whether what clients measure still becomes better: as the coordinator says."""
+    page = board.coordinator
+    if page is not None and page.better_why:
+        return Answer(_OF_BETTER[page.better], page.better_why)
+    told = improvement.trend(board.history.rounds if board.history is not None else [])
+    return Answer(_OF_BETTER[told.better], told.why)
 
 
 def _names(clients: Sequence[str], all_of_them: int = 0) -> str:

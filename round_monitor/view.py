@@ -21,6 +21,7 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from fedmqtt import improvement
 from fedmqtt.status_pages import LISTED_CLIENTS, Figures, Health, ModelPage, Quarantined, RoundPage
 from round_monitor import client_rows, units, verdict
 from round_monitor.board import Board
@@ -198,7 +199,7 @@ def curves(board: Board) -> dict[str, list[tuple[int, float]]]:
         trained = {f"training {name}": value for name, value in line.train_metrics.items()}
         for name, value in {**measured, **trained}.items():
             found.setdefault(name, []).append((line.round, value))
-    order = [*verdict.LEADING, *sorted(found)]
+    order = [*improvement.LEADING, *sorted(found)]
     return {name: found[name] for name in dict.fromkeys(order) if name in found}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from fedmqtt import flag_values
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.status_pages import (
+    PAGES,
     ClientsPage,
     CodecCount,
     CoordinatorPage,
@@ -91,17 +92,24 @@ class Figures:
             "Whether the exporter has a connection: without, all else is what it was",
             float(self._is_connected()),
         )
-        parts: list[tuple[object, Callable[..., Iterator[Metric]]]] = [
-            (board.coordinator, self._of_coordinator),
-            (board.round, self._of_round),
-            (board.pace, self._of_pace),
-            (board.model, self._of_model),
-            (board.history, self._of_history),
-            (board.clients, self._of_clients),
-            (board.traffic, self._of_traffic),
-        ]
-        for page, figures in parts:
-            if page is not None:
+        yield self._counter(
+            "unreadable_pages", "Status pages that came and cannot be read", board.unreadable_count
+        )
+        lying = {page: float(page in board.unreadable) for page in PAGES}
+        yield self._labelled("page_unreadable", "Whether its newest cannot be read", "page", lying)
+        parts: dict[str, Callable[..., Iterator[Metric]]] = {
+            "coordinator": self._of_coordinator,
+            "round": self._of_round,
+            "pace": self._of_pace,
+            "model": self._of_model,
+            "history": self._of_history,
+            "clients": self._of_clients,
+            "traffic": self._of_traffic,
+        }
+        for name, figures in parts.items():
+            page = board.newest(name)
+            # What it said before is not so any more.
+            if page is not None and name not in board.unreadable:
                 yield from figures(page)
 
     def _of_coordinator(self, page: CoordinatorPage) -> Iterator["Metric"]:

@@ -14,7 +14,9 @@ export class Board {
     this.clients = new Map();
     this.events = [];
     this.heardAt = null;
-    this.unreadable = 0;
+    this.unreadableCount = 0;
+    /** Pages whose newest cannot be read: what is known of them is what they said before. */
+    this.unreadable = new Set();
   }
 
   /** Whether this changes what there is to see. `path` is what follows `status/`. */
@@ -24,14 +26,20 @@ export class Board {
     if (client !== undefined && name !== "client") return false;
     // Of a newer coordinator.
     if (client === undefined && !PAGES.includes(name)) return false;
-    // What lay on the broker may be from any time.
-    if (!retained) this.heardAt = now;
-    if (bytes.length === 0) return forget(...target);
+    const wasUnreadable = this.unreadable.delete(path);
+    if (bytes.length === 0) {
+      if (!retained) this.heardAt = now;
+      return forget(...target) || wasUnreadable;
+    }
     const page = decode(name, bytes);
     if (page === null) {
-      this.unreadable += 1;
+      this.unreadableCount += 1;
+      // Whoever publishes many of clients' pages must not fill our memory.
+      if (client === undefined || this.unreadable.size < CLIENTS_MAX) this.unreadable.add(path);
       return true;
     }
+    // What lay on the broker may be from any time, and anybody's bytes are no sign that the coordinator works.
+    if (!retained) this.heardAt = now;
     if (target[0] === this.clients) {
       if (this.clients.size >= CLIENTS_MAX && !this.clients.has(client)) return false;
       this.clients.set(client, page);

@@ -10,16 +10,23 @@ const RECENT = 5;
 const BETTER_BY = 0.002;
 /** A coordinator says each minute that it still works. */
 const SILENT_S = 150;
+const UNREADABLE = "The coordinator's page cannot be read (a newer version?)";
+const OF_BETTER = { yes: "ok", early: "ok", no: "waiting", unknown: "waiting" };
 const WORDS = { ok: "Healthy", waiting: "Waiting", trouble: "Trouble" };
 
 /** `{ state, word, sentence }`; state is ok, waiting or trouble. */
 export function health(board, link, now) {
-  const [state, sentence] = judged(board, link, now);
-  return { state, word: WORDS[state], sentence };
+  const [state, sentence] = link.isUp ? judged(board, link, now) : [link.isNew ? "waiting" : "trouble", link.sentence];
+  return { state, word: WORDS[state], sentence: link.isUp && board ? sentence + unreadable(board) : sentence };
+}
+
+function unreadable(board) {
+  const others = [...board.unreadable].filter((page) => page !== "coordinator").sort();
+  return others.length ? `; ${count(others.length, "page")} cannot be read: ${names(others)}` : "";
 }
 
 function judged(board, link, now) {
-  if (!link.isUp) return [link.isNew ? "waiting" : "trouble", link.sentence];
+  if (board?.unreadable.has("coordinator")) return ["trouble", UNREADABLE];
   const page = board?.pages.coordinator;
   if (!page) return ["waiting", link.sentence];
   const late = overdueS(board.pages.round, now);
@@ -31,11 +38,12 @@ function judged(board, link, now) {
   if (silent > SILENT_S && page.state !== "finished") {
     return ["trouble", `Nothing from the coordinator for ${duration(silent)}: it is gone, or cut off from the broker`];
   }
-  // One of before says nothing of its health.
-  if (page.health_why && Object.hasOwn(WORDS, page.health)) {
+  if (page.health_why) {
     // After what it does it says who is missing and how good the model is: the other two answers.
     return [page.health, page.health_why.startsWith(`${page.says}; `) ? page.says : page.health_why];
   }
+  // One of before says nothing of its health, and that is read as "ok".
+  if (page.health !== "ok") return [page.health, page.says];
   if (page.state === "waiting" && page.says.startsWith("waiting")) return ["waiting", page.says];
   const last = board.pages.history?.rounds.slice(-RECENT) ?? [];
   if (last.length === RECENT && last.every((line) => line.outcome === "kept")) {
@@ -65,8 +73,8 @@ export function missing(board) {
   const rows = clientStates(board);
   const of = (...states) => [...rows].filter(([, row]) => states.includes(row.state)).map(([client]) => client);
   const counts = countStates(rows);
-  // Who has answered and left is both.
-  const gone = board.pages.clients?.away ?? of("away");
+  // Who has answered and left is both; and who was refused something need be on no list.
+  const gone = [...new Set([...(board.pages.clients?.away ?? []), ...of("away")])];
   const away = Math.max(gone.length, page.clients_known - page.clients_online);
   const told = [];
   if (away) told.push(gone.length ? `${away} away (${names(gone, 3, away)})` : `${away} away`);
@@ -80,8 +88,11 @@ export function missing(board) {
   return { state: few ? "trouble" : "waiting", sentence: `${told.join(", ")}; ${all}` };
 }
 
-/** Whether what clients measure still becomes better. */
+/** Whether what clients measure still becomes better: as the coordinator says. */
 export function trend(board) {
+  const page = board?.pages.coordinator;
+  if (page?.better_why) return { state: OF_BETTER[page.better], sentence: page.better_why };
+  // One of before does not say: by the rule of fedmqtt/improvement.py.
   const lines = (board?.pages.history?.rounds ?? []).filter((line) => line.figures?.metrics.size);
   if (!lines.length) return { state: "waiting", sentence: "Not measured so far" };
   const metric = leading(lines.at(-1).figures.metrics);

@@ -116,7 +116,7 @@ function draw() {
   const { round, pace, coordinator, clients: people, model, history, traffic, participation } = board.pages;
   when("round", [round, pace, coordinator], () => showRound(board, now));
   showDeadline(board, now);
-  when("trouble", [round, people, coordinator, board.unreadable], () => showTrouble(board));
+  when("trouble", [round, people, coordinator, board.unreadableCount], () => showTrouble(board));
   when("model", [model, history], () => showModel(board));
   when("participation", [participation], () => {
     byId("participation").hidden = !participation;

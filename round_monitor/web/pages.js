@@ -1,7 +1,8 @@
 // The status pages as this page reads them: fedmqtt/status_pages.py says what each field means.
 //
 // Whoever may write to the topics decides what comes. So each field has a type here, and what is of
-// another is left out: all that stands behind this file can rely on what it gets.
+// another is left out: all that stands behind this file can rely on what it gets. The coordinator's
+// page alone is read as strictly as in Python: by what is left out of it, trouble would look well.
 
 const TEXT_MAX = 600;
 const ENTRIES_MAX = 2000;
@@ -24,6 +25,21 @@ const shape = (fields) => (value) => {
 
 const names = listOf(text);
 const reasons = mapOf(text);
+
+/** What is of another type, or is missing, makes the whole page unreadable. */
+const exactly = (is, read) => (value) => {
+  if (!is(value)) throw new TypeError("not what this field should be");
+  return read(value);
+};
+const isText = (value) => typeof value === "string";
+const oneOf = (...words) => exactly((value) => words.includes(value), text);
+const exactText = exactly(isText, text);
+const whole = exactly(Number.isInteger, number);
+const exactNames = exactly((value) => Array.isArray(value) && value.every(isText), names);
+const wholes = exactly((value) => Array.isArray(value) && value.every(Number.isInteger), listOf(number));
+const exactReasons = exactly((value) => isRecord(value) && Object.values(value).every(isText), reasons);
+/** Of a coordinator of before, that does not tell it. */
+const may = (read, otherwise) => (value) => read(value === undefined ? otherwise : value);
 const metrics = mapOf(number);
 
 const figures = shape({
@@ -35,11 +51,16 @@ const figures = shape({
 
 const SHAPES = {
   coordinator: shape({
-    state: text, says: text, federation: text, run: text, task: text, program: text, since: text,
-    round: number, rounds_wanted: number, clients_online: number, clients_known: number,
-    late_updates: number, unreadable_messages: number, skew: text, privacy: text, refusals: names,
-    keyholders: reasons, keyholder_faults: names, health: text, health_why: text, as_of: text,
-    next_step: text, version: text,
+    state: oneOf("starting", "waiting", "collecting", "averaging", "finished", "stopped"),
+    says: exactText, federation: exactText, run: exactText, task: exactText, program: exactText,
+    since: exactText, round: whole, rounds_wanted: whole, clients_online: whole, clients_known: whole,
+    late_updates: whole, unreadable_messages: whole, protocol: exactText,
+    health: may(oneOf("ok", "waiting", "trouble"), "ok"), health_why: may(exactText, ""),
+    better: may(oneOf("yes", "no", "early", "unknown"), "unknown"), better_why: may(exactText, ""),
+    as_of: may(exactText, ""), next_step: may(exactText, ""), version: may(exactText, ""),
+    epoch: may(whole, 0), late_held: may(whole, 0), at_work: may(whole, 0), skew: may(exactText, ""),
+    keyholders: may(exactReasons, {}), keyholder_faults: may(exactNames, []), unconfirmed: may(wholes, []),
+    privacy: may(exactText, ""), refusals: may(exactNames, []),
   }),
   round: shape({
     run: text, round: number, open: yes, opened: text, closes: text, wanted: number, quorum: number,

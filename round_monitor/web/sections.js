@@ -99,7 +99,7 @@ export function showTrouble(board) {
   const odd = [];
   if (coordinator?.unreadable_messages) odd.push(count(coordinator.unreadable_messages, "unreadable message"));
   if (coordinator?.late_updates) odd.push(count(coordinator.late_updates, "late update"));
-  if (board.unreadable) odd.push(`${count(board.unreadable, "status page")} that this dashboard cannot read`);
+  if (board.unreadableCount) odd.push(`${count(board.unreadableCount, "status page")} that this dashboard cannot read`);
   const parts = [
     rows.length ? scrolled("Clients and reasons", table(["client", "what", "why"], rows, "Clients and reasons")) : null,
     ...[coordinator?.skew, ...(coordinator?.keyholder_faults ?? [])].filter(Boolean).map((line) => element("p", {}, line)),

@@ -7,10 +7,11 @@ import pytest
 from msgspec import structs
 
 from coordinator import health, rounds, service
-from coordinator.health import EVALUATIONS, Signs, Verdict
-from fedmqtt.status_pages import Doing, Figures, RoundLine
+from coordinator.health import Signs, Verdict
+from fedmqtt import improvement
+from fedmqtt.status_pages import CoordinatorPage, Doing, Figures, RoundLine
 from fedmqtt.topics import ClientId, RoundId
-from tests.coordinator.test_status import RULES
+from tests.coordinator.test_status import RULES, facts, pages
 
 
 def line(number: int, **others: Any) -> RoundLine:
@@ -44,15 +45,15 @@ def verdict(**signs: Any) -> Verdict:
         "known": 4,
         "deadline_s": 60.0,
     }
-    return health.verdict(Signs(**(usual | signs)))
+    trend = improvement.trend(signs.get("lines", ()))
+    return health.verdict(Signs(**(usual | {"trend": trend} | signs)))
 
 
 def test_all_is_well_where_rounds_go_on_and_the_sentence_tells_who_is_missing() -> None:
     told = verdict(lines=measured(0.5, 0.75), away=[ClientId("dan")])
     assert told == Verdict(
         "ok",
-        "round 4 is open; 3 of 4 clients online; away: dan;"
-        " the model improves: accuracy 0.75, 0.5 in round 1",
+        "round 4 is open; 3 of 4 clients online; away: dan; accuracy 0.750, after 1 round",
     )
 
 
@@ -114,23 +115,33 @@ def test_to_wait_for_keyholders_is_trouble_and_not_while_answers_come(doing: Doi
 
 
 def test_a_model_that_does_not_improve_any_more_is_a_fact_and_no_trouble() -> None:
-    still_best = measured(0.9, *[0.8] * (EVALUATIONS - 1))
-    assert "improves" in verdict(lines=still_best).why
-    told = verdict(lines=measured(0.5, 0.9, *[0.8] * EVALUATIONS))
+    told = verdict(lines=measured(0.5, 0.9, *[0.8] * 5))
     assert told.health == "ok"
     assert told.why.endswith(
-        "the model has not improved in the last 10 evaluations: accuracy 0.8, best 0.9 in round 2"
+        "; the model does not improve any more: accuracy 0.800; the best was 0.900 at round 2"
     )
 
 
-def test_to_stay_as_good_is_not_to_improve() -> None:
-    assert "has not improved in the last 10" in verdict(lines=measured(*[0.7] * 11)).why
-
-
-def test_a_loss_improves_downwards() -> None:
-    assert "improves" in verdict(lines=measured(3.0, 2.0, metric="loss")).why
-    rising = measured(1.0, *[2.0] * EVALUATIONS, metric="loss")
-    assert "best 1 in round 1" in verdict(lines=rising).why
+def test_the_page_says_the_same_of_the_model_in_its_own_field_and_in_the_sentence() -> None:
+    both = [
+        line(
+            number,
+            figures=Figures(clients=2, samples=9, metrics={"accuracy": share, "macro_f1": f1}),
+        )
+        # The accuracy was best in round 2; the macro-F1 still rises.
+        for number, (share, f1) in enumerate(
+            [(0.8, 0.4), (0.9, 0.5), (0.82, 0.6), *[(0.825, 0.837)] * 4], 1
+        )
+    ]
+    known = facts()
+    known.lines.extend(both)
+    page = pages(rounds.begin(RULES), known=known)["coordinator"]
+    assert isinstance(page, CoordinatorPage)
+    assert page.better == "no"
+    assert page.better_why == "No: accuracy 0.825; the best was 0.900 at round 2"
+    assert page.health_why.endswith(
+        "; the model does not improve any more: accuracy 0.825; the best was 0.900 at round 2"
+    )
 
 
 def test_the_end_is_good_and_what_was_stopped_waits() -> None:

@@ -215,10 +215,15 @@ def a_client(name: str, **more: object) -> ClientPage:
     return structs.replace(page, **more)
 
 
-def board_of(pages: Mapping[str, Page]) -> Board:
+def sent(page: Page | bytes) -> bytes:
+    """What is published; bytes as they are, that may be no page."""
+    return page if isinstance(page, bytes) else encode(page)
+
+
+def board_of(pages: Mapping[str, Page | bytes]) -> Board:
     board = Board()
     for name, page in pages.items():
-        board.take(name, encode(page), at="10:19:48")
+        board.take(name, sent(page), at="10:19:48")
     return board
 
 

@@ -321,3 +321,15 @@ def test_more_clients_than_a_coordinator_tells_of_are_not_kept() -> None:
     assert board.take("client/c0", encode(_client_page("c0", doing="training")))
     assert board.take("client/c1", b"{")
     assert board.unreadable_count == 1
+
+
+def test_what_cannot_be_read_is_remembered_by_name_and_never_without_end() -> None:
+    board = Board()
+    for number in range(LISTED_CLIENTS + 5):
+        board.take(f"client/c{number}", b"{")
+    assert len(board.unreadable) == LISTED_CLIENTS
+    assert board.take("coordinator", b"{") and "coordinator" in board.unreadable
+    # Withdrawn, or readable again: nothing is wrong with it any more.
+    assert board.take("coordinator", b"") and "coordinator" not in board.unreadable
+    assert board.take("client/c0", encode(_client_page("c0")))
+    assert "client/c0" not in board.unreadable and "client/c1" in board.unreadable

@@ -104,6 +104,22 @@ def test_once_says_when_there_is_nothing_to_see(
     )
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_once_says_when_nothing_of_what_is_there_can_be_read(
+    mosquitto_broker: RunningBroker, federation_name: str, more: tuple[str, ...]
+) -> None:
+    url = mosquitto_broker.url
+    bad = {"round": b"[]", "coordinator": b'{"health":"critical"}', "client/ann": b"{"}
+    publish_bytes(url, federation_name, bad)
+    ended = _run("--broker", url, "--federation", federation_name, "--once", *more)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"3 pages of federation {federation_name!r} at {url} cannot be read, and no other is"
+        " there; is this fedmqtt older than the coordinator's? page coordinator: Invalid enum"
+        " value 'critical' - at `$.health`\n"
+    )
+
+
 def test_once_says_when_no_broker_answers() -> None:
     # Port 1 is nobody's, and not one that is given out.
     ended = _run("--broker", "mqtt://127.0.0.1:1", "--federation", "ward-7", "--once")

@@ -299,8 +299,8 @@ def test_a_coordinators_own_word_on_its_health_is_told_as_long_as_it_is_there(
     }  # fmt: skip
 
     def say(**more: str) -> None:
-        told = {"coordinator": json.dumps(says | more).encode()}
-        pages.publish_bytes(mosquitto_broker.url, federation_name, told)
+        page = structs.replace(pages.coordinator(), **(says | more))
+        publish(mosquitto_broker.url, federation_name, {"coordinator": page})
 
     say(as_of="2026-03-01T10:00+00:00")
     with dashboard(tmp_path, mosquitto_broker.url, "--federation", federation_name) as url:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker_config import kit
+from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import parts
 from round_monitor import export
@@ -124,6 +125,35 @@ def test_a_broker_that_comes_later_and_goes_for_a_while_is_waited_for(
                 pages.publish(url, "f", {"coordinator": pages.coordinator(says)})
                 wait_until(lambda says=says: says in out.read_text())  # type: ignore[misc]
     assert program.wait() == 0
+
+
+@pytest.mark.broker
+def test_a_page_that_cannot_be_read_is_told_once(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "status.jsonl"
+    words = (
+        "--broker",
+        mosquitto_broker.url,
+        "--federation",
+        federation_name,
+        "--output",
+        str(out),
+    )
+    pages.publish(
+        mosquitto_broker.url, federation_name, {"coordinator": pages.coordinator("first")}
+    )
+    with running(tmp_path, "fedmqtt", "export", "jsonl", *words) as program:
+        wait_until(lambda: out.exists() and "first" in out.read_text())
+        for health in ("critical", "dire"):
+            bad = {"coordinator": f'{{"health":"{health}"}}'.encode()}
+            pages.publish_bytes(mosquitto_broker.url, federation_name, bad)
+        pages.publish(
+            mosquitto_broker.url, federation_name, {"coordinator": pages.coordinator("second")}
+        )
+        wait_until(lambda: "second" in out.read_text())
+    assert program.wait() == 0
+    assert program.log.count("cannot read page coordinator: ") == 1
 
 
 @pytest.mark.broker

@@ -3,11 +3,27 @@
 import pytest
 from msgspec import structs
 
-from fedmqtt.status_pages import ClientsPage, CoordinatorPage, HistoryPage, Page, Quarantined
+from fedmqtt.status_pages import (
+    ClientsPage,
+    CoordinatorPage,
+    HistoryPage,
+    Page,
+    Quarantined,
+    encode,
+)
 from fedmqtt.topics import ClientId
-from round_monitor import verdict
+from round_monitor import client_rows, verdict
 from round_monitor.board import Board
-from tests.round_monitor.pages import board_of, coordinator, line, mid_round, names, open_round
+from tests.fedmqtt.test_improvement import TRENDS
+from tests.round_monitor.pages import (
+    a_client,
+    board_of,
+    coordinator,
+    line,
+    mid_round,
+    names,
+    open_round,
+)
 
 NOW = "2026-03-01T10:17:00+00:00"
 PAGE = structs.replace(
@@ -67,6 +83,32 @@ def test_one_of_before_is_judged_by_its_last_rounds() -> None:
     assert verdict.health(_with(waits), NOW) == ("waiting", "waiting for clients")
 
 
+def test_trouble_without_a_sentence_is_trouble_still() -> None:
+    silent = structs.replace(PAGE, health="trouble", health_why="", state="waiting", says="waiting")
+    assert verdict.health(_with(silent), NOW) == ("trouble", "waiting")
+
+
+def test_a_page_that_cannot_be_read_is_trouble_until_one_can() -> None:
+    board = _with(PAGE)
+    assert board.take("coordinator", b'{"health": "critical"}')
+    assert verdict.health(board, NOW) == ("trouble", verdict.UNREADABLE)
+    assert verdict.health(board.copy(), NOW) == ("trouble", verdict.UNREADABLE)
+    assert verdict.health(board, NOW, "no connection") == ("trouble", "no connection")
+    # The same as before: nothing is new on it, and yet all is well again.
+    assert board.take("coordinator", encode(PAGE))
+    assert verdict.health(board, NOW) == ("ok", "all is well")
+
+
+def test_other_pages_that_cannot_be_read_are_named_beside_the_verdict() -> None:
+    board = _with(PAGE)
+    for name in ("round", "history", "client/ann", "client/bob"):
+        board.take(name, b"{")
+    assert verdict.health(board, NOW) == (
+        "ok",
+        "all is well; 4 pages cannot be read: client/ann, client/bob, history and 1 more",
+    )
+
+
 def test_without_a_broker_it_waits_at_first_and_is_trouble_later() -> None:
     assert verdict.health(Board(), NOW, "connecting").state == "waiting"
     assert verdict.health(_with(PAGE), NOW, "no connection") == ("trouble", "no connection")
@@ -79,6 +121,19 @@ def test_who_is_missing_is_named_with_the_reason() -> None:
     assert told.sentence == (
         "1 away (eve), 1 cannot take part (hal), 1 rejected (cat); 7 of 8 clients online"
     )
+
+
+def test_whoever_the_list_shows_as_away_is_missing() -> None:
+    there = ClientsPage(
+        online=names("ann"), away=[], hindered={}, refused={ClientId("mia"): "5 messages: no key"}
+    )
+    one = structs.replace(PAGE, clients_online=1, clients_known=1)
+    board = board_of(
+        {"coordinator": one, "clients": there, "client/zoe": a_client("zoe", state="away")}
+    )
+    away = [row.client for row in client_rows.rows(board) if row.state == "away"]
+    assert away == ["mia", "zoe"]
+    assert verdict.missing(board) == ("waiting", "2 away (mia, zoe); 1 of 1 client online")
 
 
 def test_nobody_missing_is_good_and_more_than_half_is_trouble() -> None:
@@ -99,16 +154,17 @@ def test_nobody_missing_is_good_and_more_than_half_is_trouble() -> None:
     assert verdict.missing(Board()).state == "waiting"
 
 
-@pytest.mark.parametrize(
-    ("values", "state", "says"),
-    [
-        ([], "waiting", "Not measured so far"),
-        ([0.5], "ok", "accuracy 0.500, after 0 rounds"),
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "ok", "Yes: accuracy 0.600; the best of the last 5"),
-        ([0.7, 0.2, 0.3, 0.4, 0.5, 0.6], "waiting", "No: accuracy 0.600; the best was 0.700 at"),
-    ],
-)
-def test_whether_the_model_improves(values: list[float], state: str, says: str) -> None:
-    lines = [line(number, value) for number, value in enumerate(values, 1)]
-    told = verdict.trend(board_of({"history": HistoryPage(rounds=lines)}))
-    assert told.state == state and told.sentence.startswith(says)
+def test_whether_the_model_improves_is_what_the_coordinator_says() -> None:
+    says = structs.replace(PAGE, better="no", better_why="No: accuracy 0.825; it was better")
+    rises = HistoryPage(rounds=[line(number, number / 10) for number in range(1, 8)])
+    board = _with(says, history=rises)
+    assert verdict.trend(board) == ("waiting", "No: accuracy 0.825; it was better")
+    board = _with(structs.replace(says, better="early", better_why="accuracy 0.1"), history=rises)
+    assert verdict.trend(board) == ("ok", "accuracy 0.1")
+
+
+@pytest.mark.parametrize("case", TRENDS)
+def test_of_one_of_before_it_is_found_by_the_same_rule(case: str) -> None:
+    lines, better, why = TRENDS[case]
+    state = "ok" if better in ("yes", "early") else "waiting"
+    assert verdict.trend(_with(PAGE, history=HistoryPage(rounds=lines))) == (state, why)

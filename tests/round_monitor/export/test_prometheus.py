@@ -91,7 +91,25 @@ def test_promtool_finds_nothing_to_complain_of() -> None:
 
 def test_without_pages_it_says_that_it_has_a_connection_and_nothing_else() -> None:
     samples = _samples(_exposition(real_run.board({})))
-    assert samples == {("fedmqtt_broker_connected", ()): 1}
+    assert samples.pop(("fedmqtt_broker_connected", ())) == 1
+    assert {name for name, _ in samples} == {
+        "fedmqtt_unreadable_pages_total",
+        "fedmqtt_page_unreadable",
+    }
+    assert not any(samples.values())
+
+
+def test_a_page_that_cannot_be_read_is_counted_and_its_old_figures_are_not_told() -> None:
+    board = pages.board_of(ward.pages())
+    assert ("fedmqtt_health", (("state", "ok"),)) in _samples(_exposition(board))
+    board.take("coordinator", b'{"health": "critical"}')
+    samples = _samples(_exposition(board))
+    assert samples["fedmqtt_unreadable_pages_total", ()] == 1
+    assert samples["fedmqtt_page_unreadable", (("page", "coordinator"),)] == 1
+    assert samples["fedmqtt_page_unreadable", (("page", "round"),)] == 0
+    names = {name for name, _ in samples}
+    assert "fedmqtt_round_open" in names
+    assert not names & {"fedmqtt_health", "fedmqtt_status_timestamp_seconds", "fedmqtt_round"}
 
 
 def test_no_name_that_others_chose_makes_ever_more_series() -> None:
