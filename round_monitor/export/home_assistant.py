@@ -178,7 +178,8 @@ def _entities(
         of(
             "round",
             "Round progress",
-            "{{ (100 * value_json.progress) | round | int }}",
+            # Before the first round of a run the page is taken away, which comes as no JSON.
+            "{{ (100 * value_json.progress) | round | int if value_json is defined else 'None' }}",
             unit_of_measurement="%",
             state_class="measurement",
         ),
