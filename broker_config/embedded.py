@@ -6,7 +6,7 @@ It speaks MQTT 3.1.1 and forgets everything when it ends. It has a process of it
 1 kB costs it ten times the CPU of Mosquitto, and in a process that also trains, Python's one lock
 would make both wait.
 
-amqtt 0.12 does seven things that a federation cannot live with. `_Broker` and `_ConnectPayload`
+amqtt 0.12 does eight things that a federation cannot live with. `_Broker` and `_ConnectPayload`
 correct them and say at each method which. They override private methods, so the version is pinned,
 and the contract tests run the same promises against it and against Mosquitto.
 """
@@ -171,6 +171,25 @@ class _Broker(Broker):  # type: ignore[misc]  # amqtt ships no types.
         handler, session = await super()._initialize_client_session(*connection)
         handler.handle_read_timeout = lambda: _hang_up(handler)
         return handler, session
+
+    async def _client_message_loop(
+        self, client_session: Session, handler: BrokerProtocolHandler
+    ) -> None:
+        """Serves a client until it has gone, and all that it said before has been dealt with.
+
+        amqtt acknowledges a message as soon as it has come, and lets it fall if the client goes
+        before its turn: a coordinator's last words, say.
+        """
+        wait_disconnect, waiting = handler.wait_disconnect, client_session.delivered_message_queue
+
+        async def wait_until_done() -> Any:
+            left = await wait_disconnect()
+            while not waiting.empty():
+                await asyncio.sleep(0)
+            return left
+
+        handler.wait_disconnect = wait_until_done
+        await super()._client_message_loop(client_session, handler)
 
     async def _delete_session(self, client_id: str) -> None:
         """Begins a clean session; first the older connection of this client is ended.

@@ -30,7 +30,7 @@ from broker_config.mosquitto_files import Listening
 from broker_config.signing_keys import FederationKey
 from fedmqtt import credentials, revocations, signing, unreadable
 from fedmqtt.credentials import Credentials, Role
-from fedmqtt.topics import NAME_PATTERN, is_name
+from fedmqtt.topics import NAME_PATTERN, NAME_RULE, is_name
 
 Login = Literal["password", "certificate"]
 
@@ -159,7 +159,7 @@ class Kit:
         """Make an account: the file that is all it needs. Without a `role`, that which the account
         of this name had before it was revoked, or a device's."""
         if not is_name(account_id):
-            raise KitError(f"{account_id!r} names no device: 1 to 64 of A-Z a-z 0-9 . _ -")
+            raise KitError(f"{account_id!r} names no device: {NAME_RULE}")
         path = self._file_of(account_id)
         # The newest: those before it are kept to be listed as revoked.
         known = next((one for one in reversed(self.plan.accounts) if one.id == account_id), None)

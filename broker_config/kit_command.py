@@ -21,7 +21,7 @@ from pathlib import Path
 
 from broker_config import kit
 from broker_config.kit import KitError, Plan
-from fedmqtt.topics import is_name
+from fedmqtt.topics import NAME_RULE, is_name
 
 PORT, SERVERS_PORT = 8883, 8884
 _DAYS = 825
@@ -118,9 +118,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
     """What the words ask for. Raises KitError."""
     folder: Path = arguments.folder.absolute()
     if not is_name(arguments.federation):
-        raise KitError(
-            f"--federation {arguments.federation!r}: expected 1 to 64 of A-Z a-z 0-9 . _ -"
-        )
+        raise KitError(f"--federation {arguments.federation!r}: expected {NAME_RULE}")
     for host in arguments.host:
         if not _is_host(host):
             raise KitError(f"--host {host!r}: expected a host name or an address, as broker.local")

@@ -151,11 +151,14 @@ class ClientPages:
             # As seldom as the other pages: a few at a time take less than each by itself.
             self._timer = self._loop.call_in(interval_s(self._roster), self._say_some)
 
-    def say_all(self) -> None:
-        """The program ends: what has changed is said now, whatever it costs, or never."""
+    def say_all(self, *, is_over: bool) -> None:
+        """The program ends: what has changed is said now, whatever it costs, or never. `is_over`:
+        there is no more work in this run."""
         if self._timer is not None:
             self._timer.cancel()
         self._note_heard()
+        if is_over:
+            self._all_wait()
         self._say_of(*self._agenda.take(math.inf, LISTED_CLIENTS))
 
     def _say_some(self) -> None:
@@ -180,6 +183,13 @@ class ClientPages:
             self._activities.pop(client, None)
             self._said.pop(client, None)
             self._link.publish(StatusPage(CLIENT_PAGES + client), b"")
+
+    def _all_wait(self) -> None:
+        # That they do is said by none of them before we are gone.
+        for client, told in self._activities.items():
+            if told.round:
+                self._activities[client] = Activity(uplink_kbps=told.uplink_kbps)
+                self._agenda.changed([client])
 
     def _note_heard(self) -> None:
         moment = _now()

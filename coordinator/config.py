@@ -17,7 +17,7 @@ from fedmqtt.messages import (
     Name,
     Training,
 )
-from fedmqtt.topics import NAME_PATTERN
+from fedmqtt.topics import NAME_PATTERN, NAME_RULE
 
 # \Z, as `$` admits a line break at the end.
 
@@ -525,7 +525,7 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             pattern=NAME_PATTERN,
-            description="The federation's name, as clients give it: 1 to 64 of A-Z a-z 0-9 . _ -",
+            description=f"The federation's name, as clients give it: {NAME_RULE}",
         ),
     ]
     task: Annotated[

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coordinator.config import FederationConfig
 from fedmqtt import settings
-from fedmqtt.topics import is_name
+from fedmqtt.topics import NAME_RULE, is_name
 
 TASK_FILE = "my_task.py"
 CONFIG_FILE = "federation.toml"
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     name = folder.resolve().name
     if not is_name(name):
-        return _refuse(f"{name!r} cannot name a federation: use 1-64 of A-Z a-z 0-9 . _ -")
+        return _refuse(f"{name!r} cannot name a federation: use {NAME_RULE}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         return _refuse(f"{folder} is not an empty folder; nothing was written")
     try:

@@ -11,7 +11,7 @@ import sys
 
 from coordinator import giving_orders
 from fedmqtt.command_line import EXIT_USAGE
-from fedmqtt.topics import ClientId, is_name
+from fedmqtt.topics import NAME_RULE, ClientId, is_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """As `giving_orders.run`."""
     if not is_name(arguments.client):
-        sys.stderr.write(
-            f"fedmqtt invite: {arguments.client!r} names no client: 1 to 64 of A-Z a-z 0-9 . _ -\n"
-        )
+        sys.stderr.write(f"fedmqtt invite: {arguments.client!r} names no client: {NAME_RULE}\n")
         return EXIT_USAGE
     return giving_orders.run(arguments, "invite", client=ClientId(arguments.client))

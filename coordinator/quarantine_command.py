@@ -25,7 +25,7 @@ from coordinator.run_errors import LedgerError
 from fedmqtt.command_line import EXIT_USAGE
 from fedmqtt.effects import Seconds
 from fedmqtt.logs import printable
-from fedmqtt.topics import ClientId, is_name
+from fedmqtt.topics import NAME_RULE, ClientId, is_name
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])")
@@ -117,7 +117,7 @@ def _add(folder: Path, name: str, span: str | None, why: str) -> None:
 
 def _client(name: str) -> ClientId:
     if not is_name(name):
-        raise _Mistake(f"{name!r} is no client's name: those are 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise _Mistake(f"{name!r} is no client's name: those are {NAME_RULE}")
     return ClientId(name)
 
 

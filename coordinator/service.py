@@ -1734,7 +1734,7 @@ class Service:
             self.link.close(self._last_words())
             return
         self._say_status()
-        self._client_pages.say_all()
+        self._client_pages.say_all(is_over=self.is_finished)
         withdrawn = [_BOARD_CLEARED]
         for ref in self._retained.values():
             withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]

@@ -60,6 +60,9 @@ AS_OF_S = 60.0
 
 PAGE_BYTES_MAX = 256 * 1024
 
+_NOTHING = b""
+"""Published, it takes away what a broker keeps."""
+
 
 class AllClients:
     """The page of one roster's clients, made anew when something is known of one of them that was
@@ -151,6 +154,13 @@ class Status:
         self._said.clear()
 
     def say(self, pages: Mapping[str, Page]) -> None:
+        """These, and no others: what an earlier run left of a page that is not among them is taken
+        away, or it would stand there as this one's."""
+        for name in status_pages.PAGES:
+            if name not in pages and self._said.get(name) != _NOTHING:
+                self._said[name] = _NOTHING
+                self._looked_at.pop(name, None)
+                self._publish(StatusPage(name), _NOTHING)
         for name, page in pages.items():
             # The same one, and not only alike: some have parts that change within them.
             if self._looked_at.get(name) is page:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, field
 from edge_client.conditions import Conditions
 from edge_client.privacy import Privacy
 from fedmqtt.messages import PURPOSES, Label, Purpose
-from fedmqtt.topics import NAME_PATTERN
+from fedmqtt.topics import NAME_PATTERN, NAME_RULE
 
 _SECONDS_MAX = 2**32 - 1
 """What MQTT has room for; as a session's life it means for ever."""
@@ -93,7 +93,7 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ]
     id: Annotated[
         str,
-        Meta(pattern=NAME_PATTERN, description="This device's name: A-Z a-z 0-9 . _ -, up to 64."),
+        Meta(pattern=NAME_PATTERN, description=f"This device's name: {NAME_RULE}."),
     ]
     task: Annotated[
         str, Meta(description="What it learns: a module, or the path of a Python file of yours.")

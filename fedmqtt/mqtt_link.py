@@ -722,6 +722,8 @@ class MqttLink:
             if code != _KEEPALIVE_TIMEOUT:
                 # Silence is the way's fault.
                 reason += self._perhaps_for_dots()
+            if not self._up and not self._broker.tls:
+                reason = _before_an_answer(self._broker, reason)
             self._lost(
                 reason,
                 thrown_out=self._up and code != _KEEPALIVE_TIMEOUT,
@@ -968,6 +970,14 @@ def _not_believed(broker: BrokerUrl, why: str) -> str:
     return (
         f"{broker} is not the broker that it should be: {why}. Is the host's name right, and the"
         " CA's certificate the one that signed the broker's?"
+    )
+
+
+def _before_an_answer(broker: BrokerUrl, why: str) -> str:
+    # A port for TLS takes our CONNECT for a broken greeting, and hangs up.
+    return (
+        f"{broker} hung up before it answered ({why}). If that is its port for TLS, its address"
+        " begins with mqtts://"
     )
 
 

@@ -134,7 +134,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
 
 
 class RoundPage(Page, frozen=True, kw_only=True):
-    """The open round, or the last one."""
+    """The open round, or the last one that closed since the coordinator began. Before the first
+    there is no such page."""
 
     run: str = ""
     """As clients know it: a new one has a round of this number too."""
@@ -337,7 +338,8 @@ class HistoryPage(Page, frozen=True, kw_only=True):
 
 
 class ParticipationPage(Page, frozen=True, kw_only=True):
-    """What became of each invitation of the last rounds."""
+    """What became of each invitation of the last rounds. Before the first round of a run has closed
+    there is no such page."""
 
     rounds: list[RoundId]
     """Oldest first."""

@@ -37,6 +37,9 @@ TRIAL = "doctor-"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 """Of a client's or a federation's name; for settings, which look for it anywhere in a text."""
 
+NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
+"""The same for people."""
+
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 
 _NAME = re.compile(NAME_PATTERN)
@@ -185,7 +188,7 @@ CHANNELS: dict[type[Address], Channel] = {
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may name a client or a federation: 1 to 64 letters, digits, `.`, `_`, `-`.
+    """Whether `text` may name a client or a federation: `NAME_RULE`.
 
     Anything else could hold a wildcard or a slash and reach topics that are not the client's own.
     """
@@ -202,7 +205,7 @@ class Topics:
 
     def __init__(self, federation: str) -> None:
         if not is_name(federation):
-            raise ValueError(f"federation name {federation!r} is not 1-64 of A-Z a-z 0-9 . _ -")
+            raise ValueError(f"federation name {federation!r} is not {NAME_RULE}")
         self._prefix = f"{ROOT}/{federation}/"
         self.offer = self._prefix + "offer"
         self.any_update = self._prefix + "update/+/+/+/+"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedmqtt import federation_flags
 from fedmqtt.command_line import EXIT_DENIED
+from round_monitor import stdout
 from round_monitor.terminal import abilities
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 after Ctrl-C; 1 if there is nothing to see with --once, 2 if it cannot be asked for, 3 if
-    the broker does not let us in."""
+    """0 after Ctrl-C; 1 if there is nothing to see with --once, or no room to write it, 2 if it
+    cannot be asked for, 3 if the broker does not let us in."""
     try:
         if arguments.json and not arguments.once:
             raise ValueError("--json is said together with --once")
@@ -71,9 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as wrong:
         return _fail(f"fedmqtt watch: {wrong}", 2)
     except BrokenPipeError:
-        # `| head` has seen enough. What is left in the buffer must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `| head` has seen enough.
+        stdout.abandon()
         return 0
+    except stdout.Unwritable as why:
+        stdout.abandon()
+        return _fail(f"fedmqtt watch: {why}", 1)
 
 
 def _screen(federation: str, broker: "BrokerUrl") -> int:
@@ -135,7 +139,8 @@ def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -
         saying.cancel()
         feed.close()
         loop.close()
-    tell(feed.board, federation, str(broker))
+    with stdout.printing():
+        tell(feed.board, federation, str(broker))
     return 0
 
 

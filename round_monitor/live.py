@@ -4,6 +4,7 @@ import sys
 
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.mqtt_link import BrokerUrl
+from round_monitor import stdout
 from round_monitor.board import Board
 from round_monitor.feed import Feed, clock_time
 
@@ -63,5 +64,5 @@ class LiveLines:
         lines += [f"{event.at}  {event.text}" for event in self.board.newest_events(self._told)]
         self._told = self.board.event_count
         if lines:
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.flush()
+            with stdout.printing():
+                sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -25,7 +25,7 @@ from fedmqtt.mqtt_probe import (
     ProbeSilent,
     Version,
 )
-from fedmqtt.topics import StatusPage, Topics, is_name
+from fedmqtt.topics import NAME_RULE, StatusPage, Topics, is_name
 from round_monitor.exporting import Denied, ExportError
 
 # A monitor's account writes nothing.
@@ -178,7 +178,8 @@ def _entities(
         of(
             "round",
             "Round progress",
-            "{{ (100 * value_json.progress) | round | int }}",
+            # Before the first round of a run the page is taken away, which comes as no JSON.
+            "{{ (100 * value_json.progress) | round | int if value_json is defined else 'None' }}",
             unit_of_measurement="%",
             state_class="measurement",
         ),
@@ -241,7 +242,7 @@ def _plain(metric: str) -> str:
 
 def _metric(text: str) -> str:
     if not is_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {NAME_RULE}")
     return text
 
 

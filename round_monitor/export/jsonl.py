@@ -16,6 +16,7 @@ import msgspec
 
 from fedmqtt.mqtt_link import BrokerUrl
 from fedmqtt.status_pages import Page
+from round_monitor import stdout
 from round_monitor.board import Board
 from round_monitor.exporting import WATCHERS, ExportError, Following
 
@@ -38,8 +39,8 @@ def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> No
         try:
             following.run()
         except BrokenPipeError:
-            # `| head` has seen enough. Nothing may fail again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # `| head` has seen enough.
+            stdout.abandon()
 
 
 class Lines:

@@ -7,10 +7,10 @@ import pytest
 from msgspec import structs
 
 from broker_config.local_broker import RunningBroker
-from coordinator.config import FederationConfig, StatusSettings
+from coordinator.config import Evaluation, FederationConfig, StatusSettings
 from coordinator.round_rules import LANES
 from fedmqtt import messages, status_pages
-from fedmqtt.messages import Activity, Presence, TimeLeft
+from fedmqtt.messages import Activity, Measures, Presence, TimeLeft
 from fedmqtt.status_pages import ClientPage
 from fedmqtt.topics import ClientId, Inbox, PresenceOf, RoundId, StatusPage, lane_of
 from tests.coordinator.guests import TASK, Guest, Room, federation_config, update, zeros
@@ -96,6 +96,35 @@ def test_a_page_tells_what_its_client_does_and_what_it_has_done(
         page = room.page("client/ann", lambda page: page.rounds_answered == 1)
         assert (page.says, page.round, page.uplink_kbps) == ("waiting", 0, 800.0)
     assert running.records[0].answered == ["ann", "bob"]
+
+
+def test_when_a_run_is_over_nobody_is_said_to_work_for_it(
+    broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    with Room(broker.url, federation_name) as room:
+        ann, bob = room.guest("ann"), room.guest("bob")
+        for guest in (ann, bob):
+            says(guest, Activity())
+        evaluated = structs.replace(config(broker, federation_name), evaluation=Evaluation(every=1))
+        measures = Measures(sample_count=2, metrics={"loss": 1.0})
+        with room.coordinating(evaluated, zeros(4), tmp_path) as running:
+            offer = ann.offered(1)
+            for guest in (ann, bob):
+                answer = update(offer, [1.0] * 4, measures=measures)
+                guest.say(answer, lane=lane_of(guest.client, LANES))
+            last = ann.offered(2)
+            says(ann, Activity(doing="evaluating", round=last.round, progress=0.5))
+            page = room.page("client/ann", lambda page: page.doing == "evaluating")
+            assert page.says == "evaluating for round 2, 50%"
+            for guest in (ann, bob):
+                found = messages.Evaluation(
+                    run=last.run, round=last.round, base=last.model.digest, measures=measures
+                )
+                guest.say(found, lane=lane_of(guest.client, LANES), number=2)
+            room.ended(running)
+        page = room.page("client/ann", lambda page: page.doing == "waiting")
+        assert (page.says, page.round, page.progress) == ("waiting", 0, 0.0)
+    assert running.service.is_finished
 
 
 def test_an_old_program_that_tells_nothing_of_what_it_does_is_not_said_to_wait(

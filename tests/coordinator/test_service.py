@@ -809,6 +809,27 @@ def test_two_runs_have_two_names_even_in_folders_of_one_name(
 # What people see
 
 
+def test_a_new_run_begins_without_the_round_and_the_participation_of_the_one_before(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    rounds = {"cohort": 2, "clients_min": 2}
+    config = federation_config(mosquitto_broker.url, federation_name, rounds)
+    with Room(mosquitto_broker.url, federation_name) as room:
+        ann, bob = room.guests("ann", "bob")
+        with room.coordinating(config, zeros(SIZE), tmp_path / "one") as running:
+            offer = ann.offered(1)
+            for guest in (ann, bob):
+                guest.say(update(offer, [1.0] * SIZE))
+            room.ended(running)
+        room.page("round", lambda page: not page.open)
+        room.page("participation", lambda page: page.rounds == [1])
+        bob.leave()
+        with room.coordinating(config, zeros(SIZE), tmp_path / "two"):
+            room.page("coordinator", lambda page: page.run == "two" and page.state == "waiting")
+            room.wait(lambda: not {"round", "participation"} & room.page_names)
+            room.page("history", lambda page: not page.rounds)
+
+
 def test_pages_are_said_at_intervals_and_not_at_every_message(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:

@@ -333,7 +333,11 @@ class Said:
         self.told.append((page.page, text))
 
     def take(self) -> list[str]:
-        names, self.told = [name for name, _ in self.told], []
+        names, self.told = [name for name, text in self.told if text], []
+        return names
+
+    def take_away(self) -> list[str]:
+        names, self.told = [name for name, text in self.told if not text], []
         return names
 
 
@@ -345,6 +349,20 @@ def test_only_what_has_changed_is_said() -> None:
     assert said.take() == []
     said.status.say({"history": HistoryPage(rounds=[line(1), line(2)]), "model": model_page()})
     assert said.take() == ["history"]
+
+
+def test_pages_of_which_there_is_none_are_taken_away_as_they_are_of_an_earlier_run() -> None:
+    said = Said()
+    others = pages(OPEN).keys() - {"round"}
+    said.status.say({name: page for name, page in pages(OPEN).items() if name in others})
+    away = said.take_away()
+    assert "round" in away and not others & set(away)
+    said.status.say(pages(OPEN))
+    assert said.take() == ["round"]
+    # Another broker may hold them, or the same one that was told so in vain.
+    said.status.forget()
+    said.status.say({})
+    assert said.take_away() == list(status_pages.PAGES)
 
 
 def test_a_broker_that_may_have_forgotten_is_told_all_again() -> None:
@@ -367,7 +385,7 @@ def test_a_page_that_is_too_long_is_shortened_until_it_fits() -> None:
     history = HistoryPage(rounds=[line(number) for number in range(1, 101)])
     clients = ClientsPage(online=crowd, away=crowd, hindered={})
     said.status.say({"round": long, "history": history, "clients": clients, "model": model_page()})
-    told = {name: status_pages.decode(name, text) for name, text in said.told}
+    told = {name: status_pages.decode(name, text) for name, text in said.told if text}
     assert all(len(text) <= 3000 for _, text in said.told)
     assert isinstance(told["round"], RoundPage) and told["round"].invited[0] == crowd[0]
     # The newest rounds stay, and of the model what is not the matrix.

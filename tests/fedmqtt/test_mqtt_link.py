@@ -1028,6 +1028,18 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
         ann.link.close()
 
 
+@speaks
+def test_who_comes_unencrypted_to_a_port_for_tls_is_told_of_mqtts(
+    loop: EventLoop, certificate: Path, tmp_path: Path, federation_name: str
+) -> None:
+    with _encrypted(certificate, tmp_path) as url:
+        ann = Peer(loop, url.replace("mqtts://", "mqtt://"), federation_name, "ann")
+        ann.link.open()
+        reason = ann.next(LinkDown).reason
+        assert "hung up before it answered" in reason and reason.endswith("begins with mqtts://")
+        ann.link.close()
+
+
 @pytest.mark.parametrize("content", [None, "not a certificate"])
 def test_a_ca_that_is_none_is_refused_at_once(
     loop: EventLoop, tmp_path: Path, content: str | None

@@ -218,6 +218,23 @@ def test_json_alone_is_a_mistake() -> None:
 
 
 @pytest.mark.broker
+@pytest.mark.parametrize("how", [["--once"], ["--once", "--json"], ["--plain"]], ids=" ".join)
+def test_a_disk_without_room_ends_it_with_a_sentence(
+    mosquitto_broker: RunningBroker, federation_name: str, how: list[str]
+) -> None:
+    publish(mosquitto_broker.url, federation_name, mid_round())
+    where = ["--broker", mosquitto_broker.url, "--federation", federation_name]
+    with (
+        Path("/dev/full").open("wb") as full,
+        started(_watch(*where, *how), stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        _, errors = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == b"fedmqtt watch: stdout: No space left on device"
+    assert b"Traceback" not in errors
+
+
+@pytest.mark.broker
 def test_in_a_pipe_each_event_is_a_line_and_ctrl_c_ends_it_well(
     mosquitto_broker: RunningBroker, federation_name: str
 ) -> None:

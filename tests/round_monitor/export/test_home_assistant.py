@@ -64,7 +64,9 @@ def _by_jinja(config: dict[str, Any], told: Mapping[str, str]) -> dict[str, Any]
 
     def rendered(template: str, topic: str) -> str:
         text = told[topic]
-        return environment.from_string(template).render(value=text, value_json=json.loads(text))
+        # As Home Assistant does: what is no JSON has no `value_json`.
+        words = {"value": text} | ({"value_json": json.loads(text)} if text else {})
+        return environment.from_string(template).render(words)
 
     (availability,) = config["availability"]
     answer: dict[str, Any] = {
@@ -152,6 +154,12 @@ def test_a_page_of_a_coordinator_that_is_gone_and_a_model_nobody_measured(by: st
     found = _by_object(answers)
     assert {answer["available"] for answer in found.values()} == {"offline"}
     assert found["model_accuracy"]["state"] == "None"
+
+
+def test_before_the_first_round_of_a_run_its_progress_is_not_known() -> None:
+    configs, told = _configs(), _told(ward.pages())
+    (progress,) = [config for topic, config in configs.items() if "/round_progress/" in topic]
+    assert _by_jinja(progress, {**told, progress["state_topic"]: ""})["state"] == "None"
 
 
 def test_privacy_that_was_spent_is_a_state() -> None:
