@@ -18,6 +18,7 @@ import webbrowser
 
 from fedmqtt import federation_flags, flag_values
 from fedmqtt.topics import Topics
+from round_monitor import listening
 from round_monitor.web_door import Door
 from round_monitor.web_server import Dashboard, serving
 
@@ -65,8 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as wrong:
         return _fail(str(wrong))
     except OSError as bad:
-        where = f"{arguments.host}:{arguments.port or _PORT}"
-        return _fail(f"cannot listen at {where}: {bad.strerror or bad}")
+        return _fail(listening.refusal(arguments.host, arguments.port or _PORT, bad))
     return 0
 
 

@@ -81,7 +81,8 @@ class _Output:
                 else stack.enter_context(path.open("ab", buffering=0)).fileno()
             )
         except OSError as bad:
-            raise ExportError(f"{self._name}: {bad.strerror}") from bad
+            what = "give --output a file in a folder that is there, and can be written to"
+            raise ExportError(f"{self._name}: {bad.strerror}; {what}") from bad
 
     def write(self, line: bytes) -> None:
         """Raises ExportError, and BrokenPipeError."""

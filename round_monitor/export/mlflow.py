@@ -61,8 +61,15 @@ def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> No
     from mlflow.exceptions import MlflowException
 
     try:
-        curves = Curves(MlflowClient(uri), federation)
-    except (MlflowException, OSError) as bad:
+        client = MlflowClient(uri)
+        if "://" not in uri:
+            # A folder that cannot be will not be later, as a server may.
+            client.search_experiments(max_results=1)
+        curves = Curves(client, federation)
+    except OSError as bad:
+        why = f"{bad.strerror or _first_line(bad)}; give --tracking-uri a folder that can be made"
+        raise ExportError(f"{uri}: {why}") from bad
+    except MlflowException as bad:
         raise ExportError(f"{uri}: {_first_line(bad)}") from bad
     again_at = 0.0
 

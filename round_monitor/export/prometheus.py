@@ -25,8 +25,9 @@ from fedmqtt.status_pages import (
     RoundPage,
     TrafficPage,
 )
+from round_monitor import listening
 from round_monitor.board import Board
-from round_monitor.exporting import WATCHERS, ExportError, Following
+from round_monitor.exporting import WATCHERS, Following
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> None:
-    """Raises ExportError."""
+    """Raises Denied, and ValueError where it cannot listen."""
     # Here: the command explains itself without the extra.
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -64,8 +65,7 @@ def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> No
         # In threads of its own: pages are frozen, so a scrape reads each as it was published.
         server, _ = start_http_server(arguments.port, arguments.host, registry)
     except OSError as bad:
-        where = f"{arguments.host}:{arguments.port}"
-        raise ExportError(f"cannot listen at {where}: {bad.strerror or bad}") from bad
+        raise ValueError(listening.refusal(arguments.host, arguments.port, bad)) from bad
     _print_url(arguments.host, server.server_port)
     try:
         following.run()

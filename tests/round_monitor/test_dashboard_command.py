@@ -52,7 +52,8 @@ def test_what_cannot_be_served_is_one_sentence(words: tuple[str, ...], because: 
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"cannot listen at 127.0.0.1:{port}" in _refused("--port", port)
+        why = f"cannot listen at 127.0.0.1:{port}: it is in use; choose another --port"
+        assert _refused("--port", port) == f"fedmqtt dashboard: {why}\n"
 
 
 def test_it_prints_an_address_and_no_password_and_ends_when_it_is_told(tmp_path: Path) -> None:

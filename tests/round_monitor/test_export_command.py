@@ -59,7 +59,7 @@ def test_each_target_explains_itself(target: str) -> None:
         (("jsonl",), "give --federation NAME, as its coordinator calls it, or --credentials"),
         (("jsonl", "--federation", "a/b"), "federation name 'a/b' is not"),
         (("home-assistant", "--federation", "a/b"), "federation name 'a/b' is not"),
-        (("jsonl", "--federation", "f", "--output", "/no/dir/x"), "/no/dir/x: No such file"),
+        (("jsonl", "--federation", "f", "--output", "/no/dir/x"), "; give --output a file in"),
         (("jsonl", "--federation", "f", "--broker", "http://pi"), "expected mqtt://host"),
         (("jsonl", "--federation", "f", "--broker", "mqtt://pi"), "is not encrypted"),
         (("mlflow", "--federation", "f"), "give --tracking-uri"),
@@ -82,8 +82,9 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
         port = str(taken.getsockname()[1])
         ended = _run("prometheus", "--federation", "f", "--port", port)
     assert (ended.returncode, ended.stderr) == (
-        1,
-        f"fedmqtt export prometheus: cannot listen at 127.0.0.1:{port}: Address already in use\n",
+        2,
+        f"fedmqtt export prometheus: cannot listen at 127.0.0.1:{port}: it is in use;"
+        " choose another --port\n",
     )
 
 

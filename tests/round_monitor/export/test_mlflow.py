@@ -101,6 +101,16 @@ def test_a_store_that_cannot_be_is_named_in_a_sentence(tmp_path: Path) -> None:
     assert program.log.splitlines()[-1].startswith("fedmqtt export mlflow: ftp://nobody: ")
 
 
+def test_a_folder_that_cannot_be_made_ends_it(tmp_path: Path) -> None:
+    words = ("--tracking-uri", "/proc/nope", "--broker", "mqtt://127.0.0.1:1", "--federation", "f")
+    with running(tmp_path, "fedmqtt", "export", "mlflow", *words) as program:
+        assert program.wait() == 1
+    assert program.log.splitlines()[-1] == (
+        "fedmqtt export mlflow: /proc/nope: No such file or directory; give --tracking-uri a folder"
+        " that can be made"
+    )
+
+
 @pytest.mark.broker
 def test_a_store_that_is_away_is_told_of_and_ends_nothing(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
