@@ -2,6 +2,9 @@
 
 A page may link to `../examples/grafana/fedmqtt.json`, which is right where the repository is read.
 In the site that file lies at `repository/examples/grafana/fedmqtt.json`, as it is.
+
+A tutorial names each file and terminal in a line before its block, for GitHub, which shows no
+titles.
 """
 
 import re
@@ -16,6 +19,9 @@ _BESIDE: Final = "repository"
 # Of a page that lies `(../)*` below docs/, to what lies outside it.
 _LINK: Final = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[^)#\s]+)")
 
+# The site shows a block's title itself.
+_LABEL: Final = re.compile(r"^\*(?:File|Terminal): [^*\n]*\*\n\n(?=```.* title=)", re.MULTILINE)
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what pages link to outside docs/."""
@@ -29,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links to such files at where they lie in the site."""
+    """Point links to such files at where they lie in the site; say the titles of blocks once."""
     below = page.file.src_uri.count("/")
 
     def there(link: re.Match[str]) -> str:
@@ -38,7 +44,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         plain = ".txt" if link["path"].endswith((".md", ".py")) else ""
         return f"]({'../' * below}{_BESIDE}/{link['path']}{plain}"
 
-    return _LINK.sub(there, markdown)
+    return _LINK.sub(there, _LABEL.sub("", markdown))
 
 
 def _outside(file: File) -> set[str]:

@@ -7,9 +7,10 @@
     ```text                            what the block before it prints; ... stands for anything,
                                        and a whole percentage for any within 2 of it
     ```text title="Terminal: bob"      what that terminal says by now
-    ```console, ```mermaid, ...        are for the reader alone
+    ```bash, ```mermaid, ...           are for the reader alone
 
-A page is valid Markdown for GitHub and MkDocs, which shows a title above its block.
+A page is valid Markdown for GitHub and MkDocs, which shows a title above its block. GitHub does
+not: so a line before it says the same (`label`), and is taken out for the site and for the notebook.
 """
 
 import re
@@ -29,6 +30,11 @@ IMAGE = re.compile(r"!\[[^\]]*\]\(images/([^)]+)\)")
 
 _TITLE = re.compile(r'title="([^"]*)"')
 _TERMINAL = "Terminal: "
+
+
+def label(title: str) -> str:
+    """What stands before a block of this title."""
+    return f"*{title}*" if title.startswith(_TERMINAL) else f"*File: {title}*"
 
 
 class PageError(Exception):
@@ -88,17 +94,34 @@ class Page:
     def notebook(self) -> Path:
         return self.path.with_suffix(".ipynb")
 
+    @property
+    def unlabelled(self) -> list[str]:
+        """Titles of blocks that a reader at GitHub would not know the names of."""
+        lines = self.text.splitlines()
+        titled = [(_title_of(token), token.map) for token in self._fences()]
+        return [
+            title
+            for title, where in titled
+            if title and where and lines[where[0] - 2 : where[0]] != [label(title), ""]
+        ]
+
+    def _fences(self) -> Iterator[Token]:
+        for token in MarkdownIt().parse(self.text):
+            if token.type == "fence" and token.level == 0:
+                yield token
+
     def _read(self) -> Iterator[Block | Shown]:
         lines = self.text.splitlines()
         begins = 0
-        for token in MarkdownIt().parse(self.text):
-            if token.type != "fence" or token.level != 0 or token.map is None:
-                continue
+        for token in self._fences():
             block = _block(token)
-            if block is None:
+            if block is None or token.map is None:
                 continue
             fence, end = token.map
-            if prose := "\n".join(lines[begins:fence]).strip():
+            prose = "\n".join(lines[begins:fence]).strip()
+            if title := _title_of(token):
+                prose = prose.removesuffix(label(title)).strip()
+            if prose:
                 yield Block("prose", prose)
             begins = end
             yield block
@@ -116,12 +139,16 @@ def read(path: Path) -> Page:
     return Page(path, path.read_text(encoding="utf-8"))
 
 
+def _title_of(fence: Token) -> str:
+    found = _TITLE.search(fence.info)
+    return found.group(1) if found else ""
+
+
 def _block(fence: Token) -> Block | Shown | None:
     """None: it is for the reader alone."""
     assert fence.map is not None
     language = fence.info.split(" ")[0]
-    found = _TITLE.search(fence.info)
-    title = found.group(1) if found else ""
+    title = _title_of(fence)
     text = fence.content.rstrip("\n")
     terminal = title.removeprefix(_TERMINAL) if title.startswith(_TERMINAL) else ""
     first, end = fence.map

@@ -53,6 +53,16 @@ def page(text: str) -> Page:
     return Page(Path("example.md"), text)
 
 
+def test_a_title_is_said_in_a_line_before_its_block_and_not_in_the_notebook() -> None:
+    said = page('Save it:\n\n*File: a.toml*\n\n```toml title="a.toml"\na = 1\n```\n')
+    assert said.unlabelled == []
+    assert [(block.kind, block.text) for block in said.blocks] == [
+        ("prose", "Save it:"),
+        ("file", "a = 1"),
+    ]
+    assert page(EXAMPLE).unlabelled == ["settings.toml", "Terminal: bob"]
+
+
 def test_what_is_run_is_told_from_what_is_for_the_reader() -> None:
     found = [(block.kind, block.name, block.shown is not None) for block in page(EXAMPLE).blocks]
     assert found == [

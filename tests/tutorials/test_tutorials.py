@@ -29,6 +29,11 @@ def test_its_code_prints_what_the_page_shows(source: Page) -> None:
 
 
 @each_page
+def test_files_and_terminals_have_names_where_titles_are_not_shown(source: Page) -> None:
+    assert source.unlabelled == []
+
+
+@each_page
 def test_its_code_can_be_pasted_at_pythons_prompt(source: Page) -> None:
     """Which ends what is indented at an empty line, and nowhere else."""
     for block in source.blocks:
