@@ -10,7 +10,7 @@
     ```bash, ```mermaid, ...           are for the reader alone
 
 A page is valid Markdown for GitHub and MkDocs, which shows a title above its block. GitHub does
-not: so a line before it says the same (`label`), and is taken out for the site and for the notebook.
+not: so a line before it says the same (`label`), and is taken out for site and notebook.
 """
 
 import re
