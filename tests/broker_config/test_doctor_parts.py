@@ -1,6 +1,7 @@
 """What the doctor is made of: checks that are found by name, rights, and lines that fit."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from broker_config import access
 from broker_config.doctor import kinds, report, rights
 from broker_config.doctor.case import Case, Needs
 from broker_config.doctor.checks import reach
-from broker_config.doctor.examination import Result, all_checks
-from broker_config.doctor.finding import failed, not_checked, ok
-from fedmqtt.mqtt_link import BrokerUrl
+from broker_config.doctor.examination import Result, all_checks, examine
+from broker_config.doctor.finding import Finding, failed, not_checked, ok
+from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
+from fedmqtt.mqtt_probe import ProbeEnded
 from fedmqtt.topics import CHANNELS, Topics, UpdatePart
 from tests.own_broker import free_port
 
@@ -30,6 +32,21 @@ def test_checks_come_after_those_that_they_need() -> None:
     for name, module in all_checks().items():
         for needed in (*module.NEEDS, *getattr(module, "AFTER", ())):
             assert order.index(needed) < order.index(name)
+
+
+@pytest.mark.parametrize(("is_the_devices", "found"), [(True, "not checked"), (False, "failed")])
+def test_who_shares_its_session_with_the_device_does_not_call_it_a_fault_when_that_comes(
+    monkeypatch: pytest.MonkeyPatch, is_the_devices: bool, found: str
+) -> None:
+    def cut_off(case: Case) -> Finding:
+        case.session_is_the_devices = is_the_devices
+        raise ProbeEnded("the broker closed the connection without a word")
+
+    monkeypatch.setattr(reach, "check", cut_off)
+    patient = replace(_case(parse_broker_url("mqtt://localhost")), id="pi-3")
+    first = next(examine(patient, begins=lambda _check: None))
+    assert (first.check, first.finding.status) == ("reach", found)
+    assert ("stop pi-3" in first.finding.to_look) == is_the_devices
 
 
 @pytest.mark.parametrize(
