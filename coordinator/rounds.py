@@ -636,12 +636,12 @@ Effect = (
 
 def step(state: State, event: Event, rules: Rules, roster: Roster) -> tuple[State, list[Effect]]:
     """The next state, and what the service must do about it. Never raises on any event."""
+    # Before the roster changes: who rests from now on needs an alarm that was not set yet.
+    was_at = _wake_at(state, event.at, rules, roster)
     following, effects = _decide(state, event, rules, roster)
     wake_at = _wake_at(following, event.at, rules, roster)
     # After a Woke the alarm is spent, so it is set again even if nothing has changed.
-    if wake_at is not None and (
-        isinstance(event, Woke) or wake_at != _wake_at(state, event.at, rules, roster)
-    ):
+    if wake_at is not None and (isinstance(event, Woke) or wake_at != was_at):
         effects.append(WakeAt(wake_at))
     return following, effects
 
