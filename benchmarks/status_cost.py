@@ -89,9 +89,9 @@ def _watch_pages() -> None:
 
     say_all = ClientPages.say_all
 
-    def apart(*words: Any) -> None:
+    def apart(*words: Any, **more: Any) -> None:
         before = Spent.cpu_s
-        _timed(say_all)(*words)
+        _timed(say_all)(*words, **more)
         Spent.cpu_s, Spent.end_cpu_s = before, Spent.end_cpu_s + Spent.cpu_s - before
 
     ClientPages.say_all = apart  # type: ignore[method-assign, assignment]

@@ -165,7 +165,9 @@ def _environment() -> dict[str, str]:
     first = [str(Path(sys.executable).parent), *([str(mosquitto.parent)] if mosquitto else [])]
     path = os.pathsep.join([*first, os.environ["PATH"]])
     python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return os.environ | {"PATH": path, "PYTHONPATH": python_path, "NO_COLOR": "1"}
+    # A page may run pytest, whose lines are to be those that a reader has.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    return inherited | {"PATH": path, "PYTHONPATH": python_path, "NO_COLOR": "1"}
 
 
 def _texts(cell: NotebookNode) -> list[str]:
