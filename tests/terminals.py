@@ -67,7 +67,7 @@ def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[byt
 
 
 def read_until_quiet(fd: int) -> None:
-    """All that is written to `fd`, until nothing has been for a second: it has drawn what it will."""
+    """Until nothing has been written to `fd` for a second: all is drawn."""
     while select.select([fd], [], [], 1.0)[0]:
         assert os.read(fd, 65536), "it ended early"
 

@@ -41,6 +41,7 @@ from tests.terminals import (
     a_terminal,
     on_terminal,
     read_until,
+    read_until_quiet,
     resize,
     started,
 )
