@@ -94,7 +94,7 @@ def _watch_pages() -> None:
         _timed(say_all)(*words, **more)
         Spent.cpu_s, Spent.end_cpu_s = before, Spent.end_cpu_s + Spent.cpu_s - before
 
-    ClientPages.say_all = apart  # type: ignore[method-assign, assignment]
+    ClientPages.say_all = apart  # type: ignore[method-assign]
     inner = {"came": counting_came, "_say": counting_say}
     for name in ("look", "found", "came", "sign", "changed", "_say_some", "_say"):
         setattr(ClientPages, name, _timed(inner.get(name, getattr(ClientPages, name))))
