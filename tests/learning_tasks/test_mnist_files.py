@@ -41,19 +41,27 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"plain bytes", "cannot be read as a gzip file"),
-        (gzip.compress(b"abc" * 99)[:-12], "cannot be read as a gzip file"),
-        (gzip.compress(b""), "not an idx file of bytes: it begins with $"),
-        (
+        pytest.param(b"plain bytes", "cannot be read as a gzip file", id="plain bytes"),
+        pytest.param(
+            gzip.compress(b"abc" * 99)[:-12], "cannot be read as a gzip file", id="cut gzip"
+        ),
+        pytest.param(
+            gzip.compress(b""), "not an idx file of bytes: it begins with $", id="nothing"
+        ),
+        pytest.param(
             gzip.compress(b"\0\0\x0d\1" + bytes(8)),
             "not an idx file of bytes: it begins with 00000d01",
+            id="another type",
         ),
-        (gzip.compress(b"\0\0\x08\1\0"), "cut off"),
-        (
+        pytest.param(gzip.compress(b"\0\0\x08\1\0"), "cut off", id="cut head"),
+        pytest.param(
             gzip.compress(idx(np.zeros(9, np.uint8))[:-1]),
             r"cut off: 8 values for a shape of \(9,\)",
+            id="cut values",
         ),
-        (gzip.compress(b"\0\0\x08\3" + b"\xff" * 12), "cut off: 0 values"),
+        pytest.param(
+            gzip.compress(b"\0\0\x08\3" + b"\xff" * 12), "cut off: 0 values", id="no values"
+        ),
     ],
 )
 def test_a_file_of_something_else_is_named(tmp_path: Path, content: bytes, said: str) -> None:
