@@ -9,7 +9,7 @@ to the next in `memory`.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
@@ -49,8 +49,8 @@ from coordinator.rounds import Named
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
 from fedmqtt.envelope import Author
-from fedmqtt.fixed_point import remembered_bits
-from fedmqtt.messages import PLAIN, WIRE_VERSION, Evaluation, Measures, Update, method_name
+from fedmqtt.fixed_point import ExactSum, remembered_bits
+from fedmqtt.messages import PLAIN, WIRE_VERSION, Evaluation, Measures, Sum, Update, method_name
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Shapes
@@ -112,6 +112,8 @@ class Answers:
         if hasattr(self._strategy, "stores") and self._strategy.stores(self._settings):
             self._store = ClientStore(folder and folder / "clients", size)
         self._sum: Aggregation | None = None
+        self._exact: list[ExactSum] = []
+        """That the open round's strategy keeps."""
         self._counted = Counted({})
         self._folded: set[Named] = set()
         """Into the open round's sum."""
@@ -155,6 +157,7 @@ class Answers:
             **({} if self._base_of is None else {"base_of": self._base_of}),
         )
         self._sum = self._build(round_)
+        self._exact = round_.exact_sums
         self._tally = _Tally()
 
     def signed_by(self, client: ClientId, author: Author) -> None:
@@ -201,14 +204,41 @@ class Answers:
             self._sum.hear(named, update)
         if isinstance(self._sum, TakesControls) and self._control is not None:
             self._sum.fold_control(self._control, named)
-        self._add(self._sum, self._change, samples, named)
-        self._tally.samples += samples
-        self._tally.trained.append((metrics, samples))
-        before = self._tally.codecs.get(update.codec, CodecCount())
-        self._tally.codecs[update.codec] = before.plus(update.payload.nbytes)
+        fold_into(self._sum, self._change, samples, named)
+        self._count(samples, metrics, update.codec, update.payload.nbytes)
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
             self.take_measures(client, update.measures)
+
+    def add_sum(self, summed: Sum, evaluates: Collection[ClientId]) -> None:
+        """Count what a worker has added up of the open round, by the same settings. Measures count
+        of who `evaluates`."""
+        (exact,) = self._exact
+        room = self._terms_max - len(self._tally.trained)
+        assert len(summed.terms) <= room, "more answers than the sum has room for"
+        exact.add_total(np.frombuffer(summed.payload, "<i8"), summed.weight)
+        for term in summed.terms:
+            self._count(term.samples, term.metrics, term.codec, term.size_bytes)
+            if term.measures is not None and term.client in evaluates:
+                self.take_measures(term.client, term.measures)
+
+    def partial(self, bits: int) -> tuple[Aggregation, ExactSum]:
+        """A strategy of its own for some of a round's changes, and the one exact sum that it keeps:
+        for `add_sum`, elsewhere."""
+        round_ = Round(size=self._size, bits=bits, training=self._training)
+        strategy = self._build(round_)
+        (exact,) = round_.exact_sums
+        return strategy, exact
+
+    @property
+    def bits(self) -> int:
+        """Of fraction, in the exact sum of the open round."""
+        return self._bits(self._terms_max)
+
+    @property
+    def change(self) -> Sent | None:
+        """Of the update that was checked last, where nothing is wrong with it."""
+        return self._change
 
     def take(self, named: Named) -> None:
         """It was accepted, and is folded now or in a later round."""
@@ -306,12 +336,11 @@ class Answers:
         self._settle()
         self._sum = None
 
-    @staticmethod
-    def _add(sums: Aggregation, change: Sent, samples: int, named: Named) -> None:
-        if change.places is not None and isinstance(sums, TakesParts):
-            sums.fold_part(change.places, change.values, samples, named)
-        else:
-            sums.fold(change.full(), samples, named)
+    def _count(self, samples: int, metrics: dict[str, float], codec: str, size_bytes: int) -> None:
+        self._tally.samples += samples
+        self._tally.trained.append((metrics, samples))
+        before = self._tally.codecs.get(codec, CodecCount())
+        self._tally.codecs[codec] = before.plus(size_bytes)
 
     def _private(self, number: RoundId) -> PrivateRound | None:
         if self._plan is None:
@@ -447,3 +476,11 @@ class Answers:
             return sent, None
         numbers = sent.full()
         return Sent(numbers[: self._size], self._size), numbers[self._size :]
+
+
+def fold_into(sums: Aggregation, change: Sent, samples: int, named: Named) -> None:
+    """Add a change to what a strategy keeps, without the places that were not sent where it can."""
+    if change.places is not None and isinstance(sums, TakesParts):
+        sums.fold_part(change.places, change.values, samples, named)
+    else:
+        sums.fold(change.full(), samples, named)

@@ -13,6 +13,7 @@ from coordinator import (
 from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
+from coordinator.workers import checks as workers_checks
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError
 
@@ -38,6 +39,7 @@ def check(config: FederationConfig) -> None:
     privacy_checks.check(config)
     noise_checks.plan(config)
     masked_noise.check(config)
+    workers_checks.check(config)
 
 
 def _check_quarantine(limits: Limits) -> None:

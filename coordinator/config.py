@@ -10,6 +10,7 @@ from coordinator.rounds import SETTLED_ROUNDS, Late
 from fedmqtt.messages import (
     FINE_TUNE_EPOCHS_MAX,
     KEYHOLDERS_MAX,
+    LANES_MAX,
     LAYER_PATTERNS_MAX,
     MASKED_CLASSES_MAX,
     MASKED_METRICS_MAX,
@@ -343,6 +344,39 @@ class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 5.0
 
 
+class Workers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Programs that take in answers in the coordinator's place: see docs/scale.md."""
+
+    lanes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=LANES_MAX,
+            description="Into so many parts clients are divided, by their names; each worker\n"
+            "takes some. A few for each worker that may ever come: 32, say. 0: no workers.",
+        ),
+    ] = 0
+    terms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="A worker hands over its sum when so many answers are in it,",
+        ),
+    ] = 64
+    hand_over_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="or the first of them has waited for so long. Receipts come then.",
+        ),
+    ] = 1.0
+    at_once: Annotated[
+        int, Meta(ge=1, le=1000, description="Workers that may be handing over at a time.")
+    ] = 4
+
+
 class TrainingSettings(Training, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an offer says of training; in a file, unlike on the wire, every word must be known."""
 
@@ -594,6 +628,9 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: Limits = field(default_factory=Limits)
     transfer: Transfer = field(default_factory=Transfer)
     slow_links: SlowLinks = field(default_factory=SlowLinks)
+    workers: Annotated[
+        Workers, Meta(description="Programs beside the coordinator that take in answers.")
+    ] = field(default_factory=Workers)
     checkpoint: Annotated[
         CheckpointSettings, Meta(description="Models that one can go back to.")
     ] = field(default_factory=CheckpointSettings)

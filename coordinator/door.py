@@ -3,6 +3,8 @@
     open      update/+/+/+/+, presence/+                   whoever there is, and whoever comes
     closed    update/+/ann/+/+, presence/ann, bob's, ...   those that are known, but for who floods
 
+Where workers listen to some lanes, answers are listened to in the others alone: `update/7/+/+/+`.
+
 What a broker passes on to us stands in one queue: where one client fills it faster than we can
 throw its messages away, those of all others come late, or not at all. MQTT has no "all but this".
 Measured with Mosquitto 2.0.11: with an open door, 18 rounds of half a second did not end in 100 s.
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.mqtt_link import MqttLink
-from fedmqtt.topics import ClientId, PresenceOf, Topics, UpdatePart
+from fedmqtt.topics import ClientId, PresenceOf, Topics, UpdatePart, lane_of
 
 LOOK_EVERY_S: Seconds = 15.0
 """For newcomers, while the door is closed."""
@@ -30,7 +32,10 @@ _FILTERS_AT_ONCE = 100
 class Door:
     """Of one link. Nothing is listened to before `listen`, nor after a connection is lost."""
 
-    def __init__(self, loop: EventLoop, link: MqttLink, topics: Topics) -> None:
+    def __init__(self, loop: EventLoop, link: MqttLink, topics: Topics, lanes: int = 1) -> None:
+        """`lanes`: how many there are. Until `hear` says otherwise all are listened to."""
+        self._lane_count = lanes
+        self._lanes = frozenset(range(lanes))
         self._loop = loop
         self._link = link
         self._topics = topics
@@ -51,6 +56,24 @@ class Door:
         self._stop_looking()
         self._link.listen(*self._all)
         self._ask(known)
+
+    def hear(self, lanes: frozenset[int]) -> None:
+        """Listen to answers in these lanes, and in no others."""
+        before, self._lanes = self._lanes, lanes
+        if self.is_closed:
+            new = [
+                self._answers_of(one) for one in self._known if self._lane(one) in lanes - before
+            ]
+            old = [
+                self._answers_of(one) for one in self._known if self._lane(one) in before - lanes
+            ]
+        else:
+            new = [self._topics.lane(one) for one in sorted(lanes - before)]
+            old = [self._topics.lane(one) for one in sorted(before - lanes)]
+        for some in _packets(new):
+            self._link.listen(*some)
+        for some in _packets(old):
+            self._link.unlisten(*some)
 
     def close_to(self, client: ClientId, everybody: Callable[[], Iterable[ClientId]]) -> bool:
         """Listen to the others alone. Whether the client was listened to before. `everybody` is
@@ -111,14 +134,30 @@ class Door:
         self._looking = self._loop.call_in(LOOK_EVERY_S, self._look_for_newcomers)
 
     @property
-    def _all(self) -> tuple[str, str]:
-        return self._topics.any_update, self._topics.any_presence
+    def _all(self) -> tuple[str, ...]:
+        if self._lane_count == 1:
+            return self._topics.any_update, self._topics.any_presence
+        return *map(self._topics.lane, sorted(self._lanes)), self._topics.any_presence
 
     def _packets(self, clients: Iterable[ClientId]) -> Iterator[list[str]]:
         """Their filters, as many as fit into one."""
-        filters = [one for client in clients for one in self._filters(client)]
-        for start in range(0, len(filters), _FILTERS_AT_ONCE):
-            yield filters[start : start + _FILTERS_AT_ONCE]
+        return _packets([one for client in clients for one in self._filters(client)])
 
-    def _filters(self, client: ClientId) -> tuple[str, str]:
-        return self._topics.filter(UpdatePart, client), self._topics.filter(PresenceOf, client)
+    def _filters(self, client: ClientId) -> tuple[str, ...]:
+        presence = self._topics.filter(PresenceOf, client)
+        return (
+            (self._answers_of(client), presence)
+            if self._lane(client) in self._lanes
+            else (presence,)
+        )
+
+    def _answers_of(self, client: ClientId) -> str:
+        return self._topics.filter(UpdatePart, client)
+
+    def _lane(self, client: ClientId) -> int:
+        return lane_of(client, self._lane_count)
+
+
+def _packets(filters: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(filters), _FILTERS_AT_ONCE):
+        yield filters[start : start + _FILTERS_AT_ONCE]

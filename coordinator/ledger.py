@@ -1,7 +1,7 @@
 """What the coordinator must not forget: the open round, whose answers count, the next model.
 
     <run>/ledger.db      SQLite with a write-ahead log; small answers lie in it
-    <run>/answers/       answers that came in chunks, a file each, named in it
+    <run>/answers/       answers that came in chunks, a file each, named in it; so are workers' sums
 
     keep(answer) ──▶ queue ──▶ writer thread: one transaction for all that wait ──▶ then(all)
                                 (files and log forced to the disk)
@@ -69,9 +69,12 @@ CREATE TABLE IF NOT EXISTS client (name TEXT PRIMARY KEY, known BLOB NOT NULL) W
 CREATE TABLE IF NOT EXISTS participation (
     name TEXT PRIMARY KEY, count INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sum (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, round INTEGER NOT NULL, file TEXT NOT NULL
+);
 """
-_MORE_COLUMNS = ("report", "author")
-"""Of answers, likewise."""
+_MORE_COLUMNS = {"report": "BLOB", "author": "BLOB", "summed": "INTEGER"}
+"""Of answers, likewise. One that is in a worker's sum (`summed`) has no message and no file."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -104,6 +107,7 @@ class _AnswerRow(NamedTuple):
     file: _File | None
     report: bytes | None
     author: Annotated[bytes, Meta(min_length=_AUTHOR_BYTES, max_length=_AUTHOR_BYTES)] | None
+    summed: int | None
 
 
 class _Lacking(ValueError):
@@ -220,6 +224,8 @@ class Kept:
     """What it told of its sender; None for an evaluation."""
     author: Author | None = None
     """Who signed it, where that has to be known later."""
+    is_summed: bool = False
+    """It is in one of the open round's `sums`, and nowhere else."""
 
     def read(self) -> bytes:
         if self.message is not None:
@@ -438,6 +444,44 @@ class Ledger:
 
         self._soon(_Job(write, (named,), then, (file,) if file else ()))
 
+    def keep_sum(
+        self,
+        answers: Sequence[tuple[Named, Report | None]],
+        file: Path,
+        closes_in_s: Seconds | None,
+        then: Callable[[Names], None] | None,
+    ) -> None:
+        """Write what a worker has added up of these answers to the open round, as `keep` does one.
+
+        The file, whose name is like no other's, is moved into the ledger's folder at once.
+        """
+        names = tuple(named for named, _ in answers)
+        number = names[0].round
+        kept = self.answers_folder / f"{number}-{file.name}"
+        try:
+            file.replace(kept)
+        except OSError as bad:
+            raise self._error(bad) from bad
+        rows = [
+            (named.round, named.client, None if told is None else msgspec.json.encode(told))
+            for named, told in answers
+        ]
+
+        def write(db: sqlite3.Connection) -> None:
+            _run(db, "INSERT INTO sum (round, file) VALUES (?, ?)", (number, kept.name))
+            db.executemany(
+                "INSERT INTO answer (round, client, report, summed) VALUES (?, ?, ?, 1)", rows
+            )
+            if closes_in_s is not None:
+                _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
+
+        self._soon(_Job(write, names, then, (kept,)))
+
+    def sums(self, number: RoundId) -> list[Path]:
+        """Files of what workers have added up of this round's answers."""
+        rows = self._rows("SELECT file FROM sum WHERE round = ? ORDER BY number", (number,))
+        return [self.answers_folder / file for (file,) in self._checked(rows, tuple[_File])]
+
     def refuse(self, number: RoundId, refusals: Refusals) -> None:
         """Who declined and who was rejected in the open round, soon; nobody waits for it.
 
@@ -501,6 +545,7 @@ class Ledger:
             _run(
                 db, "UPDATE answer SET message = NULL, file = NULL WHERE counted_in = ?", (number,)
             )
+            _run(db, "DELETE FROM sum WHERE round <= ?", (number,))
             _run(
                 db,
                 "DELETE FROM answer WHERE round <= ? AND counted_in IS NOT NULL",
@@ -567,13 +612,15 @@ class Ledger:
 
     def kept(self) -> Iterator[Kept]:
         """Answers that have not been used yet, in the order in which they came."""
-        columns = "came, round, client, file, report, author"
+        columns = "came, round, client, file, report, author, summed"
         rows = self._rows(f"SELECT {columns} FROM answer WHERE counted_in IS NULL ORDER BY came")
-        for came, number, client, file, told, signed in self._checked(rows, _AnswerRow):
+        for came, number, client, file, told, signed, summed in self._checked(rows, _AnswerRow):
             named = Named(ClientId(client), RoundId(number))
             report = None if told is None else self._decode(told, Report)
             author = None if signed is None else Author(signed[:KEY_BYTES], signed[KEY_BYTES:])
-            if file is not None:
+            if summed is not None:
+                yield Kept(named, report=report, author=author, is_summed=True)
+            elif file is not None:
                 path = self.answers_folder / file
                 yield Kept(named, file=path, report=report, author=author)
             else:
@@ -584,7 +631,9 @@ class Ledger:
 
     def tidy(self) -> None:
         """Remove answers that have been used, or were never written about."""
-        rows = self._rows("SELECT file FROM answer WHERE file IS NOT NULL")
+        rows = self._rows(
+            "SELECT file FROM answer WHERE file IS NOT NULL UNION SELECT file FROM sum"
+        )
         named = {file for (file,) in rows}
         for path in self.answers_folder.iterdir():
             if path.name not in named:
@@ -761,9 +810,9 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"its tables have version {version}, not {VERSION}")
         db.executescript(_MORE_TABLES)
         there = {name for _, name, *_ in db.execute("PRAGMA table_info(answer)")}
-        for name in _MORE_COLUMNS:
+        for name, kind in _MORE_COLUMNS.items():
             if name not in there:
-                db.execute(f"ALTER TABLE answer ADD COLUMN {name} BLOB")
+                db.execute(f"ALTER TABLE answer ADD COLUMN {name} {kind}")
     except _SQLITE:
         db.close()
         raise

@@ -54,9 +54,10 @@ class Reception:
         show: Callable[[], None],
         state: Callable[[], rounds.State],
         rules: Callable[[], rounds.Rules],
+        lanes: int = 1,
     ) -> None:
         """`happen`, `refuse` and `show` tell the machine, a client, and people that the `facts`
-        have changed; `state` and `rules` are the machine's, as they are now."""
+        have changed; `state` and `rules` are the machine's, as they are now; `lanes` as `Door`."""
         self._loop = loop
         self._topics = topics
         self._roster = roster
@@ -71,7 +72,7 @@ class Reception:
         self.gate = Gate(
             limits, run, loop.now, self._on_change, self._on_flood, believes_broker=not has_keys
         )
-        self.door = Door(loop, link, topics)
+        self.door = Door(loop, link, topics, lanes)
         self.revoked = RevokedDevices(revocations, self._on_change)
         self.revoked.poll()
 

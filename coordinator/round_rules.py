@@ -24,7 +24,6 @@ from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId, RunId
 
-LANES = 1
 GREET_S: Seconds = 2.0
 """Retained presences come at once; this is for a slow link to the broker."""
 
@@ -132,7 +131,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         method=local_method.asked(config),
         codec=codec_choice.main(config),
         slow_links=codec_choice.slow_links(config),
-        lanes=LANES,
+        lanes=config.workers.lanes or 1,
         seed=config.seed,
         participations_max=participations_max(config),
         concurrency=concurrency_of(config),

@@ -5,6 +5,7 @@ sees `Accept`, writes it down and says `Stored`, and makes the next model when i
 roster is the one thing that `step` changes in place.
 
     UpdateCame ──▶ Accept ──▶ (folded, on its way to the disk) ──▶ Stored ──▶ Receipt
+                                                               └─▶ Lost: it is owed again
 
 A receipt lets the client forget its answer, so it is said only when a loss of power would not lose
 the answer, and no round closes while an answer that counts is still on its way there.
@@ -424,6 +425,14 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """These accepted answers will not be stored, since the program that held them is gone."""
+
+    at: Seconds
+    answers: tuple[Named, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReady:
     """The model that the next round starts from can be fetched."""
 
@@ -480,6 +489,7 @@ Event = (
     | Barred
     | Unbarred
     | Stored
+    | Lost
     | ModelReady
     | KeysCame
     | OrderCame
@@ -695,6 +705,13 @@ def may_count(state: State, client: ClientId, run: RunId, round_id: RoundId, rul
     return not _late_fault(state, client, round_id, rules) and _has_room_for_late(state, rules)
 
 
+def waits_for_storing_alone(state: State, at: Seconds, rules: Rules) -> bool:
+    """Whether the open round is over as soon as all that was accepted is stored."""
+    if not isinstance(state, Collecting) or not state.past.storing:
+        return False
+    return bool(_why_close(state, at, rules))
+
+
 def is_to_come(state: State, round_id: RoundId) -> bool:
     """Whether there may be an answer to this round one day, and can be none yet."""
     return not isinstance(state, Finished) and round_id > state.round
@@ -805,6 +822,8 @@ def _take_in(
             return state, []
         case Stored(at, answers):
             return _take_stored(state, at, answers, rules)
+        case Lost(at, answers):
+            return _take_lost(state, at, answers, roster), []
         case ModelReady():
             unsaid = state.unsaid.values() if isinstance(state, Averaging) else ()
             return _take_model(state, event, rules), [*chain(*unsaid)]
@@ -1483,6 +1502,25 @@ def _take_stored(
         _receipt(state, at, named.client, named.round, rules) for named in stored
     ]
     return replace(state, past=past), receipts
+
+
+def _take_lost(state: S, at: Seconds, answers: tuple[Named, ...], roster: Roster) -> S:
+    lost = state.past.storing.intersection(answers)
+    past = replace(state.past, storing=state.past.storing - lost)
+    for named in lost:
+        roster.knowledge.reports.pop((named.client, named.round), None)
+    if not isinstance(state, Collecting):
+        return replace(state, past=past)
+    clients = frozenset(named.client for named in lost if named.round == state.round)
+    # Who has gone since has not been waited for.
+    gone = {client: at for client in sorted(clients) if not roster.is_online(client)}
+    return replace(
+        state,
+        answered=state.answered - clients,
+        evaluated=state.evaluated - clients,
+        away={**state.away, **gone},
+        past=past,
+    )
 
 
 def _confirm(

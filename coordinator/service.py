@@ -20,12 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 from msgspec import structs
 
 from coordinator import (
-    codec_choice,
+    deciding,
     differential_privacy,
     downlink,
     history,
@@ -60,7 +59,6 @@ from coordinator.published_model import PublishedModel
 from coordinator.reception import Reception
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
-from coordinator.round_rules import LANES
 from coordinator.rounds import Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
 from coordinator.run_folder import RunFolder
@@ -69,6 +67,8 @@ from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
+from coordinator.workers import lanes
+from coordinator.workers.desk import Desk, Now
 from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
@@ -76,17 +76,19 @@ from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
-    WIRE_VERSION,
     Announce,
     Chunk,
+    Claimed,
     Decline,
     Evaluation,
     ModelRef,
     Offer,
     Opened,
+    Passed,
     Purpose,
     Receipt,
     Seat,
+    Sum,
     Update,
     WireError,
 )
@@ -127,7 +129,7 @@ from fedmqtt.topics import (
     StatusPage,
     Topics,
     UpdatePart,
-    lane_of,
+    WorkOf,
 )
 from fedmqtt.weights import Array, Layout
 
@@ -300,6 +302,8 @@ class Service:
         recovered = self._folder.recover() if initial is None else None
         self._downlink = downlink.read(config.downlink_codec)
         self._rules = replace(round_rules.from_config(config), purpose=purpose)
+        if purpose != "train":
+            self._rules = replace(self._rules, lanes=1)
         self._roster.participations.most = self._rules.participations_max
         self._model = self._first_model(initial or recovered)
         invited_max = round_rules.invited_max(config)
@@ -374,7 +378,13 @@ class Service:
             show=self._status_is_due,
             state=lambda: self._state,
             rules=lambda: self._rules,
+            lanes=self._rules.lanes,
         )
+        self._desk_of_workers = self._workers_desk(token) if self._rules.lanes > 1 else None
+        self._passed_by: ClientId | None = None
+        """The worker that passed on the message which has just come."""
+        self._claim: Claimed | None = None
+        """Where that is an update which a worker has found."""
         self._gate = self._reception.gate
         self._desk = OrderDesk(
             loop.now,
@@ -703,8 +713,14 @@ class Service:
 
     def _fold_again(self, state: rounds.Collecting) -> None:
         """What was accepted before the coordinator ended: the same sum comes out in any order."""
+        for path in self._folder.ledger.sums(state.round):
+            try:
+                summed = messages.read_sum(path.read_bytes())
+            except (OSError, WireError) as bad:
+                raise LedgerDamaged(f"{path}: {bad}") from bad
+            self._answers.add_sum(summed, state.evaluate)
         for kept in self._folder.ledger.kept():
-            if kept.named.round == state.round:
+            if kept.named.round == state.round and not kept.is_summed:
                 evaluates = kept.named.client in state.evaluate
                 if fault := self._fold_kept(kept, evaluates=evaluates, staleness=0):
                     # It was found good when it came, under the same settings.
@@ -818,6 +834,8 @@ class Service:
         # Whoever else is there says so when it sees that the board is cleared.
         self._reception.open()
         self.link.listen_if_allowed(self._topics.any_order, self._no_orders)
+        if self._desk_of_workers is not None:
+            self.link.listen_if_allowed(self._topics.any_work, self._no_workers)
         self._welcome_broker()
 
     def _no_orders(self, reason: str) -> None:
@@ -825,6 +843,13 @@ class Service:
         _log.warning(
             "nobody can give orders: the broker does not let us read %s: %s",
             self._topics.any_order,
+            reason,
+        )
+
+    def _no_workers(self, reason: str) -> None:
+        _log.warning(
+            "workers are not heard: the broker does not let us read %s: %s",
+            self._topics.any_work,
             reason,
         )
 
@@ -846,6 +871,9 @@ class Service:
             self._facts.progressed_at = event.at
         if isinstance(event, rounds.Barred | rounds.Unbarred):
             self._client_pages.changed([event.client], urgently=True)
+        if self._desk_of_workers is not None:
+            is_so = rounds.waits_for_storing_alone(self._state, event.at, self._rules)
+            self._desk_of_workers.hurry(is_so)
         self._status_is_due()
 
     def _on_link(self, event: LinkEvent) -> None:
@@ -865,6 +893,8 @@ class Service:
                 self._lead(leadership.Disconnected(self._loop.now()))
                 if self._unmasking is not None:
                     self._unmasking.link_down()
+                if self._desk_of_workers is not None:
+                    self._desk_of_workers.deaf()
                 self._happen(rounds.LinkDown(self._loop.now()))
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
@@ -932,6 +962,9 @@ class Service:
                 self._on_offer(payload)
             case OrderOf(operator) if not self._topics.is_trial(self._topics.path(address)):
                 self._desk.came(operator, payload)
+            case WorkOf(worker) if self._desk_of_workers is not None and self._may_act:
+                if not self._topics.is_trial(self._topics.path(address)):
+                    self._desk_of_workers.came(worker, payload)
             case _:
                 # Retained leftovers being cleared.
                 return
@@ -994,8 +1027,11 @@ class Service:
         except WireError as bad:
             self._reception.unread_part(address, payload, str(bad))
             return
-        if address.lane != (lane := lane_of(client, LANES)):
-            self._reception.unread_part(address, payload, f"lane {address.lane}, not {lane}")
+        if address.lane >= self._rules.lanes:
+            # (Who has restarted does not know how many there are, and says what it owes in the
+            # first: its lane is a matter of who hears it, and not of what it says.)
+            there = f"there are {self._rules.lanes}"
+            self._reception.unread_part(address, payload, f"lane {address.lane}: {there}")
             return
         self._source, self._cost = payload, (len(payload), 1)
         if client in self._roster.clients and not isinstance(message, Chunk):
@@ -1049,6 +1085,10 @@ class Service:
     def _admit(self, client: ClientId) -> None:
         assert self._announced is not None
         self._note_author(client)
+        if self._passed_by is not None:
+            assert self._desk_of_workers is not None
+            self._desk_of_workers.admit(self._passed_by, client, self._announced)
+            return
         self._send(self._uploads.announce(self._loop.now(), client, self._announced))
         self._watch_uploads()
 
@@ -1135,6 +1175,8 @@ class Service:
         """Of the one that has just come, or of its announcement: of what was signed."""
         if self._announced is not None:
             return _signed_as(self._announced)
+        if self._claim is not None:
+            return self._claim.digest
         if isinstance(self._source, Upload):
             return _signed_as(self._source.announce)
         return weights.digest(self._source)
@@ -1148,6 +1190,117 @@ class Service:
             # Kept for fewer rounds, before the settings were changed.
             return f"late: the model of round {number} is gone"
         return ""
+
+    # Workers, which take in answers in our place
+
+    def _workers_desk(self, token: str) -> Desk:
+        config = self._config
+        rules = lanes.Rules(
+            lanes=self._rules.lanes,
+            terms=config.workers.terms,
+            hand_over_s=config.workers.hand_over_s,
+            at_once=config.workers.at_once,
+            name=token,
+        )
+        return Desk(
+            self._loop,
+            rules,
+            deciding.digest(config),
+            f"fedmqtt {__version__}",
+            self._folder.uploads,
+            say=self._say,
+            listen=self._reception.door.hear,
+            now=self._now_of_workers,
+            claim=self._on_claim,
+            passed=self._on_passed,
+            summed=self._on_sum,
+            lose=self._on_lost,
+        )
+
+    def _now_of_workers(self) -> Now:
+        state = self._state
+        is_open = isinstance(state, rounds.Collecting)
+        return Now(
+            run=self._rules.run,
+            round=RoundId(0) if isinstance(state, rounds.Finished) else state.round,
+            size=self._division.size,
+            shapes=self._division.shared.shapes,
+            bits=self._answers.bits if is_open else 0,
+            answer_bytes_max=self._answer_bytes_max,
+        )
+
+    def _on_claim(self, claim: Claimed) -> None:
+        """As `_on_part` and `_on_answer`, of an update that a worker has looked at."""
+        client, number, run = claim.client, RoundId(claim.round), RunId(claim.run)
+        where = UpdatePart(0, client, number, "0")
+        if not self._is_of_our_key(where, claim.key) or not self._reception.hears(where, b""):
+            return
+        if client in self._roster.clients:
+            self._client_pages.sign(client)
+        fault, excused = claim.fault, claim.excused
+        if late := self._outdated_fault(number):
+            fault, excused = late, True
+        elif not rounds.may_count(self._state, client, run, number, self._rules):
+            fault, excused = "", True
+        elif not claim.checked:
+            # Its worker was told of this round too late: it is sent again.
+            return
+        self._claim = claim
+        self._happen(
+            rounds.UpdateCame(
+                self._loop.now(),
+                client,
+                run,
+                number,
+                claim.base,
+                claim.fingerprint,
+                fault,
+                claim.sample_count,
+                claim.loss,
+                excused,
+            )
+        )
+        self._claim = None
+
+    def _on_passed(self, worker: ClientId, passed: Passed) -> None:
+        address = UpdatePart(0, passed.client, RoundId(passed.round), passed.part)
+        if not self._is_of_our_key(address, passed.key):
+            return
+        self._author, self._passed_by = None, worker
+        self._on_arrival(address, bytes(passed.payload))
+        self._passed_by = None
+
+    def _is_of_our_key(self, address: UpdatePart, key: bytes) -> bool:
+        """Workers have looked at the signature, and do not know which keys were revoked."""
+        if not key or self._trust is None:
+            return True
+        if self._trust.is_revoked(base64.b64encode(key).decode()):
+            self._reception.revoked.signed_by_revoked_key(address.client)
+            self._on_unproven(address, "it is signed by a key that was revoked")
+            return False
+        return True
+
+    def _on_sum(self, summed: Sum, path: Path) -> None:
+        state = self._state
+        assert isinstance(state, rounds.Collecting)
+        self._answers.add_sum(summed, state.evaluate)
+        reports = self._roster.knowledge.reports
+        kept = [
+            (Named(one.client, state.round), reports.get((one.client, state.round)))
+            for one in summed.terms
+        ]
+        left_s = max(0.0, state.closes_at - self._loop.now())
+        self._folder.ledger.keep_sum(kept, path, left_s, self._on_stored)
+        _log.debug("a sum of %d answers", len(kept))
+
+    def _on_lost(self, answers: tuple[Named, ...]) -> None:
+        _log.info(
+            "answers that a worker had not handed over: %d; they are owed again", len(answers)
+        )
+        self._happen(rounds.Lost(self._loop.now(), answers))
+        if isinstance(self._state, rounds.Collecting):
+            # Who listens sends at once what it owes.
+            self._say_offer()
 
     # Operators' orders
 
@@ -1228,8 +1381,14 @@ class Service:
             case rounds.Accept(client):
                 # As of after the event: it may have come into the round by it.
                 assert isinstance(self._state, rounds.Collecting)
+                named = Named(client, self._state.round)
+                if self._claim is not None:
+                    # Its worker adds it up, and it is stored with the sum.
+                    assert self._desk_of_workers is not None
+                    self._desk_of_workers.take(named)
+                    return
                 self._fold(client, self._state)
-                self._keep(Named(client, self._state.round))
+                self._keep(named)
             case rounds.AcceptEvaluation(client, round_id):
                 assert isinstance(self._arrived, Evaluation)
                 self._answers.take_measures(client, self._arrived.measures)
@@ -1310,6 +1469,8 @@ class Service:
             self._folder.keep_base(state.round, oldest)
         # Before anybody hears of it: a coordinator that comes back must not open it otherwise.
         self._folder.ledger.open_round(state.round, self._opening(state))
+        if self._desk_of_workers is not None:
+            self._desk_of_workers.round_changed()
         _log.info(
             "round %d: invited %d to %s, %d to evaluate",
             state.round,
@@ -1343,22 +1504,7 @@ class Service:
         self._say_offer()
 
     def _settings(self) -> str:
-        """All that decides whether two answers add up."""
-        config = self._config
-        said = (
-            WIRE_VERSION,
-            config.training,
-            # A codec's chance comes from the seed: its bytes mean nothing under another.
-            tuple(codec_choice.chains(config)),
-            config.seed,
-            config.aggregation,
-            config.aggregation_settings,
-            # How much clients may send changes no sum.
-            {"change_max": config.limits.change_max, "samples_max": config.limits.samples_max},
-            *([config.statistics] if self._rules.purpose == "describe" else []),
-            *([masked_round.deciding(config)] if self._rules.masked else []),
-        )
-        return msgspec.json.encode(said, order="sorted").decode()
+        return deciding.said(self._config, self._rules.purpose)
 
     def _keep(self, named: Named) -> None:
         self._gate.counted(named.client, *self._cost)

@@ -21,6 +21,10 @@ def of_health(federation: str, token: str) -> str:
     return f"{federation}::health:{token}"
 
 
+def of_worker(federation: str, worker: str) -> str:
+    return f"{federation}::worker:{worker}"
+
+
 def of_operator(federation: str, token: str) -> str:
     """Of who gives one order."""
     return f"{federation}::operator:{token}"

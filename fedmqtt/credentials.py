@@ -46,7 +46,7 @@ _Name = Annotated[
 
 _COPY = "copy the file that `fedmqtt enroll` wrote, as it is"
 
-Role = Literal["device", "coordinator", "monitor", "operator"]
+Role = Literal["device", "coordinator", "monitor", "operator", "worker"]
 
 
 class CredentialsError(ValueError):
@@ -117,6 +117,9 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 seal = signing.DeviceSeal(self.signing_key, self.ticket, self.federation_key)
             elif self.role == "operator":
                 seal = signing.OperatorSeal(self.signing_key, self.ticket, self.federation_key)
+            elif self.role == "worker":
+                keys = (self.signing_key, self.ticket, self.federation_key)
+                seal = signing.WorkerSeal(self.federation, *keys)
             else:
                 seal = signing.CoordinatorSeal(self.federation, self.signing_key, is_revoked)
             if not self._fits_together():
@@ -135,8 +138,8 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.role == "coordinator" and not self.ticket:
             return self.federation_key in ("", signing.public_key(self.signing_key))
         keys = (self.signing_key, self.ticket, self.federation_key)
-        fits = signing.fits_operator if self.role == "operator" else signing.fits
-        return fits(*keys, self.federation, self.id)
+        fits = {"operator": signing.fits_operator, "worker": signing.fits_worker}
+        return fits.get(self.role, signing.fits)(*keys, self.federation, self.id)
 
     def _present_certificate(self, context: ssl.SSLContext) -> None:
         for name in ("certificate", "key"):

@@ -4,6 +4,7 @@
     coordinator    C1 01 | signature 64 | message
     device         C1 02 | public key 32 | ticket 64 | signature 64 | message
     operator       C1 03 | public key 32 | ticket 64 | signature 64 | message
+    worker         C1 04 | public key 32 | ticket 64 | signature 64 | message
 
 No MessagePack begins with C1, so that a message without an envelope is told from one with it. What
 is signed names the topic, and with it federation and client: a message is good nowhere else. The
@@ -21,8 +22,12 @@ from fedmqtt.topics import CHANNELS, Address
 BY_COORDINATOR: Final = b"\xc1\x01"
 BY_DEVICE: Final = b"\xc1\x02"
 BY_OPERATOR: Final = b"\xc1\x03"
+BY_WORKER: Final = b"\xc1\x04"
 KEY_BYTES: Final = 32
 TICKET_BYTES: Final = 64
+
+
+_WRITERS: Final = (BY_COORDINATOR, BY_DEVICE, BY_OPERATOR, BY_WORKER)
 
 
 class BadSignature(ValueError):
@@ -59,7 +64,7 @@ class NoKeys:
         return message
 
     def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
-        if is_signed(address) and payload.startswith((BY_COORDINATOR, BY_DEVICE, BY_OPERATOR)):
+        if is_signed(address) and payload.startswith(_WRITERS):
             raise BadSignature(
                 "it is signed, and there is no key here to check it with: this federation wants"
                 " credentials with keys, as `fedmqtt enroll` writes them"

@@ -93,6 +93,11 @@ class ExactSum:
             self._part = places, np.zeros(places.size, np.int64)
         self._add(self._part[1], values, weight)
 
+    def add_total(self, total: Total, weight: int) -> None:
+        """Add another sum of as many bits of fraction: its total, shape (size,), and its weight."""
+        self._total += total
+        self.weight += weight
+
     def _settle(self) -> None:
         if self._part is not None:
             places, part = self._part

@@ -14,6 +14,11 @@
     coordinator to operators          operator to coordinator
       OrderAnswer  what came of it      Ask         by which word do you take an order?
                                         Order       do this, by that word
+    coordinator to workers            worker to coordinator
+      Lanes     whose answers to take   Working     I am here, and which lanes I listen to
+      Verdicts  which of them count     Claims      these answers came
+                                        Passed      what else came, as it is
+                                        SumPiece    a piece of a Sum of those that count
 
 An answer is named by (run, round, client); everything that is said about one carries run and round.
 
@@ -26,7 +31,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from fedmqtt import unreadable
-from fedmqtt.topics import RUN_PATTERN, ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import NAME_PATTERN, RUN_PATTERN, ClientId, Digest, RoundId, RunId
 
 _T = TypeVar("_T")
 
@@ -761,12 +766,177 @@ class OrderAnswer(Message, frozen=True, kw_only=True):
     """What came of it, in a sentence for whoever gave the order."""
 
 
+LANES_MAX = 1024
+CLAIMS_MAX = 256
+"""In one message."""
+SUM_TERMS_MAX = 2**20
+Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,64}\Z")]
+Number = Annotated[int, Meta(ge=1, le=2**53)]
+"""Of a message in its session and direction, from 1: one that is missing ends the session."""
+
+
+class Working(Message, frozen=True, kw_only=True):
+    """A worker is there, and takes in these lanes. Said every few seconds; also its will."""
+
+    token: Token
+    """New at each connection."""
+    online: bool = True
+    """False: a goodbye, or a will."""
+    program: Name = ""
+    """Name and version: sums come of one version alone."""
+    settings: Sha256 = Digest("0" * 64)
+    """Of the settings by which it checks and adds up answers."""
+    session: Session = ""
+    """The one it is in; none: it wants one."""
+    version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Of the lanes that it listens to."""
+    said: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """How many numbered messages it has sent in this session."""
+
+
+class Claimed(Struct, frozen=True, array_like=True):
+    """One update, as a worker found it."""
+
+    client: Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
+    run: Run
+    round: Round
+    base: Sha256
+    fingerprint: Name
+    fault: Reason
+    """What is wrong with its numbers; empty: nothing."""
+    excused: bool
+    """That is not its sender's fault."""
+    checked: bool
+    """Whether its numbers were looked at: they are not of one that cannot count."""
+    sample_count: Count
+    loss: float | None
+    """As its sender reports it."""
+    digest: Sha256
+    """Of what its device signed: the message, or its announcement."""
+    key: Annotated[bytes, Meta(max_length=32)]
+    """By which that was signed; empty where nothing is, or of an answer in pieces."""
+
+
+class Claims(Message, frozen=True, kw_only=True):
+    """Updates that came, and wait for a word on whether they count."""
+
+    session: Session
+    number: Number
+    claims: Annotated[tuple[Claimed, ...], Meta(max_length=CLAIMS_MAX)]
+
+
+class Passed(Message, frozen=True, kw_only=True):
+    """What else a client sent, or a worker has to say to one."""
+
+    session: Session
+    number: Number
+    client: Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
+    round: Round
+    part: Annotated[str, Meta(max_length=16)] = ""
+    """The place in which it came; empty: it goes to the client's inbox, and is a Go."""
+    key: Annotated[bytes, Meta(max_length=32)] = b""
+    """By which it was signed."""
+    payload: memoryview
+    """As it came, without its envelope; of what nobody can read, how it begins."""
+
+
+class Term(Struct, frozen=True, array_like=True):
+    """One update in a sum, and what it said beside its numbers."""
+
+    client: Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
+    samples: Count
+    metrics: Metrics
+    codec: Name
+    size_bytes: Annotated[int, Meta(ge=0)]
+    """Of its payload."""
+    measures: Measures | None
+
+
+class Sum(Message, frozen=True, kw_only=True):
+    """What updates to one round come to. A file: it travels in pieces, and is kept as it came."""
+
+    run: Run
+    round: Round
+    bits: Annotated[int, Meta(ge=0, le=62)]
+    """Its numbers are multiples of 2^-bits."""
+    weight: Annotated[int, Meta(ge=1, le=2**62)]
+    """Of all terms."""
+    terms: Annotated[tuple[Term, ...], Meta(min_length=1, max_length=SUM_TERMS_MAX)]
+    """No client twice."""
+    payload: memoryview
+    """The weighted changes' sum: an int64 for each number, little-endian."""
+
+
+class SumPiece(Message, frozen=True, kw_only=True):
+    """A piece of the encoded Sum that was collected last. They come in their order."""
+
+    session: Session
+    number: Number
+    index: Annotated[int, Meta(ge=0, le=2**31)]
+    count: Annotated[int, Meta(ge=1, le=2**31)]
+    """How many there are."""
+    digest: Sha256
+    """Of the whole."""
+    data: memoryview
+
+
+class Lanes(Message, frozen=True, kw_only=True):
+    """To one worker: what it is to listen to, and how what comes is read. Said again and again."""
+
+    token: Token
+    """Of the worker's connection that it is said to."""
+    session: Session
+    """Another one than before: all that was not handed over is forgotten."""
+    version: Annotated[int, Meta(ge=0, le=2**53)]
+    lanes: Annotated[tuple[Annotated[int, Meta(ge=0, lt=LANES_MAX)], ...], Meta(max_length=1024)]
+    said: Annotated[int, Meta(ge=0, le=2**53)]
+    """How many numbered messages were sent to it in this session."""
+    run: Run
+    round: Round
+    """The open one, or the next: answers to those before it need no look."""
+    size: Annotated[int, Meta(ge=0, le=2**40)]
+    """Numbers in a change."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of the tensors that it is made of, in their order."""
+    answer_bytes_max: Annotated[int, Meta(ge=1, le=2**41)]
+    refused: Reason = ""
+    """Why it gets no lanes."""
+
+
+class Verdicts(Message, frozen=True, kw_only=True):
+    """What becomes of claims, in this order: add those, let go of these, hand over the sum."""
+
+    session: Session
+    number: Number
+    round: Round
+    bits: Annotated[int, Meta(ge=0, le=62)]
+    """Of fraction, in the sum."""
+    taken: Annotated[tuple[ClientId, ...], Meta(max_length=CLAIMS_MAX)] = ()
+    """Whose updates to this round count."""
+    refused: Annotated[tuple[tuple[ClientId, Round], ...], Meta(max_length=CLAIMS_MAX)] = ()
+    admitted: Annotated[tuple[tuple[ClientId, Announce], ...], Meta(max_length=CLAIMS_MAX)] = ()
+    """Whose announced answers may be sent."""
+    collects: bool = False
+    """The sum of all that were taken since the last time is wanted now."""
+
+
+FromWorker = Working | Claims | Passed | SumPiece
+ToWorker = Lanes | Verdicts
 FromOperator = Ask | Order
 FromClient = Update | Evaluation | Decline | Announce | Chunk | Opened
 ToClient = Receipt | Go | TimeLeft | Open
 AmongCoordinators = Seat | Claim
 AnyMessage = (
-    Offer | Presence | FromClient | ToClient | AmongCoordinators | FromOperator | OrderAnswer
+    Offer
+    | Presence
+    | FromClient
+    | ToClient
+    | AmongCoordinators
+    | FromOperator
+    | OrderAnswer
+    | FromWorker
+    | ToWorker
+    | Sum
 )
 
 
@@ -778,6 +948,9 @@ _to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient
 _among: msgspec.msgpack.Decoder[AmongCoordinators] = msgspec.msgpack.Decoder(AmongCoordinators)
 _from_operator: msgspec.msgpack.Decoder[FromOperator] = msgspec.msgpack.Decoder(FromOperator)
 _order_answer: msgspec.msgpack.Decoder[OrderAnswer] = msgspec.msgpack.Decoder(OrderAnswer)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_sum: msgspec.msgpack.Decoder[Sum] = msgspec.msgpack.Decoder(Sum)
 
 
 def task_name(task: str) -> str:
@@ -845,6 +1018,19 @@ def read_from_operator(data: bytes) -> FromOperator:
 
 def read_order_answer(data: bytes) -> OrderAnswer:
     return _read(_order_answer, data)
+
+
+def read_from_worker(data: bytes) -> FromWorker:
+    return _read(_from_worker, data)
+
+
+def read_to_worker(data: bytes) -> ToWorker:
+    return _read(_to_worker, data)
+
+
+def read_sum(data: bytes | memoryview) -> Sum:
+    """Its payload is a view into `data`."""
+    return _read(_sum, data)
 
 
 def _read(decoder: msgspec.msgpack.Decoder[_T], data: bytes | bytearray | memoryview) -> _T:

@@ -1,4 +1,4 @@
-"""Keys and signatures (Ed25519): of the federation, of each device, of who gives orders.
+"""Keys and signatures (Ed25519): of the federation, of each device, of who gives orders or works.
 
     federation's key   made with the kit; a coordinator signs with it, everyone knows its public one
     device's key       made at enrolment; the device signs its answers with it
@@ -10,8 +10,8 @@
 What is signed of a message is its topic and its SHA-256. libsodium goes over what it is given once
 to check and twice to sign, with SHA-512: 1 MB took 2.7 times as long to check as its SHA-256.
 
-An operator's key and ticket are as a device's, and good for nothing that a device's are for: what a
-signature begins with tells them apart.
+Keys and tickets of operators and of workers are as a device's, and good for nothing that a device's
+are for: what a signature begins with tells them apart.
 
 Loads libsodium (PyNaCl), 1 MB of memory: imported only where there are keys.
 
@@ -32,6 +32,7 @@ from fedmqtt.envelope import (
     BY_COORDINATOR,
     BY_DEVICE,
     BY_OPERATOR,
+    BY_WORKER,
     KEY_BYTES,
     TICKET_BYTES,
     BadSignature,
@@ -40,19 +41,23 @@ from fedmqtt.envelope import (
     is_signed,
 )
 from fedmqtt.messages import RoundKey
-from fedmqtt.topics import CHANNELS, Address, OrderOf, UpdatePart
+from fedmqtt.topics import CHANNELS, Address, OrderOf, UpdatePart, WorkOf
 
 _SIGNATURE_BYTES = 64
 _TICKETS_KNOWN = 16_384
 """That need not be checked again: a signature more for each answer otherwise, and one more when a
 keyholder is shown it on a list. 0.5 kB each; a list of more finds none of its own."""
 
-_OF_COORDINATOR, _OF_DEVICE, _OF_OPERATOR, _TICKET, _OPERATOR_TICKET, _ROUND_KEY = (
+_OF_COORDINATOR, _OF_DEVICE, _OF_OPERATOR, _OF_WORKER = (
     b"fedmqtt 1 coordinator",
     b"fedmqtt 1 device",
     b"fedmqtt 1 operator",
+    b"fedmqtt 1 worker",
+)
+_TICKET, _OPERATOR_TICKET, _WORKER_TICKET, _ROUND_KEY = (
     b"fedmqtt 1 ticket",
     b"fedmqtt 1 operator's ticket",
+    b"fedmqtt 1 worker's ticket",
     b"fedmqtt 1 round key",
 )
 """What a signature begins with that is for one thing must not be good for another."""
@@ -87,23 +92,39 @@ def operator_ticket(
     return _text(_Signer(federation_private).sign(text))
 
 
+def worker_ticket(federation_private: str, federation: str, worker: str, worker_public: str) -> str:
+    """That who has this key may add up answers for this federation's coordinator. Raises BadKey."""
+    text = _ticket_text(federation, worker, _bytes(worker_public, KEY_BYTES), _WORKER_TICKET)
+    return _text(_Signer(federation_private).sign(text))
+
+
 def fits_operator(
     operator_private: str, ticket: str, federation_public: str, federation: str, operator: str
 ) -> bool:
     """As `fits`, of an operator."""
-    public = _Signer(operator_private, "signing_key").public
-    return _holds(
-        _bytes(federation_public, KEY_BYTES, "federation_key"),
-        _bytes(ticket, TICKET_BYTES, "ticket"),
-        _ticket_text(federation, operator, public, _OPERATOR_TICKET),
+    return _fits(
+        operator_private, ticket, federation_public, (federation, operator), _OPERATOR_TICKET
     )
+
+
+def fits_worker(
+    worker_private: str, ticket: str, federation_public: str, federation: str, worker: str
+) -> bool:
+    """As `fits`, of a worker."""
+    return _fits(worker_private, ticket, federation_public, (federation, worker), _WORKER_TICKET)
 
 
 def fits(
     device_private: str, ticket: str, federation_public: str, federation: str, device: str
 ) -> bool:
     """Whether the federation gave this device, or coordinator, this key. Raises BadKey."""
-    text = _ticket_text(federation, device, _Signer(device_private, "signing_key").public)
+    return _fits(device_private, ticket, federation_public, (federation, device), _TICKET)
+
+
+def _fits(
+    private: str, ticket: str, federation_public: str, whose: tuple[str, str], what: bytes
+) -> bool:
+    text = _ticket_text(*whose, _Signer(private, "signing_key").public, what)
     return _holds(
         _bytes(federation_public, KEY_BYTES, "federation_key"),
         _bytes(ticket, TICKET_BYTES, "ticket"),
@@ -197,20 +218,13 @@ class CoordinatorSeal:
             return self._opened_of_device(address, topic, payload)
         if isinstance(address, OrderOf):
             return self._opened_of_operator(address, topic, payload)
+        if isinstance(address, WorkOf):
+            return self._opened_of_worker(address, topic, payload)
         return _opened_of_coordinator(self._signer.public, topic, payload)
 
     def _opened_of_device(self, address: UpdatePart, topic: str, payload: bytes) -> bytes:
-        if messages.is_piece(payload):
-            return payload
-        if not payload.startswith(BY_DEVICE):
-            raise BadSignature("it is not signed by its device")
-        key, signed, signature, message = _cut(payload, KEY_BYTES, TICKET_BYTES, _SIGNATURE_BYTES)
-        self._check_ticket(address.client, key, signed)
-        if self._is_revoked(_text(key)):
-            raise RevokedKey("it is signed by a key that was revoked")
-        if not _holds(key, signature, _said(_OF_DEVICE, topic, message)):
-            raise BadSignature("it is not what its device signed, or not for this round")
-        return message
+        whose = (self._signer.public, self._federation, address.client)
+        return _opened_of_device(whose, topic, payload, self._is_revoked)
 
     def _opened_of_operator(self, address: OrderOf, topic: str, payload: bytes) -> bytes:
         if not payload.startswith(BY_OPERATOR):
@@ -227,13 +241,17 @@ class CoordinatorSeal:
             raise BadSignature("it is not what its operator signed")
         return message
 
-    def _check_ticket(self, client: str, key: bytes, signed: bytes) -> None:
-        try:
-            _check_ticket(self._signer.public, self._federation, client, key, signed)
-        except _NoTicket:
-            raise BadSignature(
-                f"it is signed by a key that the federation did not give to {client}"
-            ) from None
+    def _opened_of_worker(self, address: WorkOf, topic: str, payload: bytes) -> bytes:
+        if not payload.startswith(BY_WORKER):
+            raise BadSignature("it is not signed by a worker")
+        key, signed, signature, message = _cut(payload, KEY_BYTES, TICKET_BYTES, _SIGNATURE_BYTES)
+        if not _is_worker(self._signer.public, self._federation, address.worker, key, signed):
+            raise BadSignature(f"{address.worker} has no key by which a worker signs")
+        if self._is_revoked(_text(key)):
+            raise RevokedKey("it is signed by a key that was revoked")
+        if not _holds(key, signature, _said(_OF_WORKER, topic, message)):
+            raise BadSignature("it is not what its worker signed")
+        return message
 
 
 class DeviceSeal:
@@ -281,6 +299,34 @@ class OperatorSeal:
         return _opened_of_coordinator(self._federation, topic, payload)
 
 
+class WorkerSeal:
+    """Signs as one worker; asks the federation's signature of what it is told, and of devices their
+    own keys, as a coordinator does. It does not know which were revoked. Raises BadKey."""
+
+    def __init__(
+        self, federation: str, private_key: str, ticket: str, federation_public: str
+    ) -> None:
+        self._name = federation
+        self._signer = _Signer(private_key, "signing_key")
+        self._federation = _bytes(federation_public, KEY_BYTES, "federation_key")
+        signed = _bytes(ticket, TICKET_BYTES, "ticket")
+        self._head = b"".join((BY_WORKER, self._signer.public, signed))
+
+    def sealed(self, address: Address, topic: str, message: bytes) -> bytes:
+        if not is_signed(address):
+            return message
+        signature = self._signer.sign(_said(_OF_WORKER, topic, message))
+        return b"".join((self._head, signature, message))
+
+    def opened(self, address: Address, topic: str, payload: bytes) -> bytes:
+        if clears(address, payload) or not is_signed(address):
+            return payload
+        if isinstance(address, UpdatePart):
+            whose = (self._federation, self._name, address.client)
+            return _opened_of_device(whose, topic, payload, lambda key: False)
+        return _opened_of_coordinator(self._federation, topic, payload)
+
+
 class _Signer:
     def __init__(self, private_key: str, what: str = "a key") -> None:
         seed = _bytes(private_key, KEY_BYTES, what)
@@ -297,6 +343,35 @@ def _opened_of_coordinator(public: bytes, topic: str, payload: bytes) -> bytes:
     if not _holds(public, signature, _said(_OF_COORDINATOR, topic, message)):
         raise BadSignature("it is not what this federation's coordinator signed")
     return message
+
+
+def _opened_of_device(
+    whose: tuple[bytes, str, str], topic: str, payload: bytes, is_revoked: Callable[[str], bool]
+) -> bytes:
+    """`whose`: of which federation's key, federation and device."""
+    if messages.is_piece(payload):
+        return payload
+    if not payload.startswith(BY_DEVICE):
+        raise BadSignature("it is not signed by its device")
+    key, signed, signature, message = _cut(payload, KEY_BYTES, TICKET_BYTES, _SIGNATURE_BYTES)
+    try:
+        _check_ticket(*whose, key, signed)
+    except _NoTicket:
+        raise BadSignature(
+            f"it is signed by a key that the federation did not give to {whose[2]}"
+        ) from None
+    if is_revoked(_text(key)):
+        raise RevokedKey("it is signed by a key that was revoked")
+    if not _holds(key, signature, _said(_OF_DEVICE, topic, message)):
+        raise BadSignature("it is not what its device signed, or not for this round")
+    return message
+
+
+@functools.lru_cache(64)
+def _is_worker(
+    federation_public: bytes, federation: str, worker: str, key: bytes, ticket: bytes
+) -> bool:
+    return _holds(federation_public, ticket, _ticket_text(federation, worker, key, _WORKER_TICKET))
 
 
 def _cut(payload: bytes, *sizes: int) -> list[bytes]:

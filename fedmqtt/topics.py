@@ -9,6 +9,8 @@
                        /claim                                   does anybody coordinate?
                        /order/<operator>                        what the coordinator is to do
                        /order-reply/<operator>                  what it has done
+                       /work/<worker>                           what a worker has taken in; its will
+                       /lanes/<worker>                          what it is to take in
                        /status/<page>                           JSON for people, retained
 
 The machines name *where* a message goes by an address (`Inbox("ann")`); only this file knows what
@@ -45,6 +47,8 @@ RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_WHOSE = ("client", "operator", "worker")
+"""Places in an address that hold a name."""
 _STATUS_PAGE = re.compile(r"[a-z]+(/[A-Za-z0-9._-]+)?")
 
 
@@ -114,6 +118,21 @@ class OrderReply:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkOf:
+    """Where one worker tells the coordinator of the answers that it took in; also its will."""
+
+    worker: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class LanesOf:
+    """Where the coordinator tells that worker whose answers to take in, and what becomes of
+    them."""
+
+    worker: ClientId
+
+
+@dataclass(frozen=True, slots=True)
 class StatusPage:
     """A page for people, in JSON: `round`, `coordinator`, `client/ann`, ..."""
 
@@ -130,6 +149,8 @@ Address = (
     | SeatClaim
     | OrderOf
     | OrderReply
+    | WorkOf
+    | LanesOf
     | StatusPage
 )
 
@@ -138,8 +159,8 @@ Address = (
 class Channel:
     """How one kind of topic is used. All go at QoS 1: delivered at least once, or told."""
 
-    writer: Literal["coordinator", "client", "operator"]
-    reader: Literal["coordinator", "client", "operator", "everyone"]
+    writer: Literal["coordinator", "client", "operator", "worker"]
+    reader: Literal["coordinator", "client", "operator", "worker", "everyone"]
     retain: bool
     content: str
     signed: bool = False
@@ -183,6 +204,16 @@ CHANNELS: dict[type[Address], Channel] = {
     OrderReply: Channel(
         "coordinator", "operator", retain=False, content="OrderAnswer, MessagePack", signed=True
     ),
+    WorkOf: Channel(
+        "worker",
+        "coordinator",
+        retain=False,
+        content="Working, Claims, Passed or SumPiece, MessagePack",
+        signed=True,
+    ),
+    LanesOf: Channel(
+        "coordinator", "worker", retain=False, content="Lanes or Verdicts, MessagePack", signed=True
+    ),
     StatusPage: Channel("coordinator", "everyone", retain=True, content="JSON"),
 }
 
@@ -215,6 +246,7 @@ class Topics:
         self.seat = self._prefix + "seat"
         self.claim = self._prefix + "claim"
         self.any_order = self._prefix + "order/+"
+        self.any_work = self._prefix + "work/+"
         self.any_status = self._prefix + "status/#"
         self.any_client_page = self._prefix + "status/client/+"
 
@@ -238,16 +270,24 @@ class Topics:
                 return f"{self._prefix}order/{operator}"
             case OrderReply(operator):
                 return f"{self._prefix}order-reply/{operator}"
+            case WorkOf(worker):
+                return f"{self._prefix}work/{worker}"
+            case LanesOf(worker):
+                return f"{self._prefix}lanes/{worker}"
             case StatusPage(page):
                 return f"{self._prefix}status/{page}"
 
+    def lane(self, lane: int) -> str:
+        """Matches all parts of all answers in this lane."""
+        return f"{self._prefix}update/{lane}/+/+/+"
+
     def filter(self, kind: type[Address], client: str = "+") -> str:
-        """Matches every address of this kind, where `client` fills the place of a client's name, or
-        of an operator's."""
+        """Matches every address of this kind, where `client` fills the place of a client's name, of
+        an operator's or of a worker's."""
         if kind is StatusPage:
             return self.any_status
         places: dict[str, Any] = {place.name: "+" for place in fields(kind)}
-        places |= {whose: client for whose in ("client", "operator") if whose in places}
+        places |= {whose: client for whose in _WHOSE if whose in places}
         return self.path(kind(**places))
 
     def owner(self, topic: str) -> ClientId | None:
@@ -284,6 +324,10 @@ class Topics:
                 return OrderOf(ClientId(operator))
             case ["order-reply", operator] if is_name(operator):
                 return OrderReply(ClientId(operator))
+            case ["work", worker] if is_name(worker):
+                return WorkOf(ClientId(worker))
+            case ["lanes", worker] if is_name(worker):
+                return LanesOf(ClientId(worker))
             case ["status", *pages] if _STATUS_PAGE.fullmatch("/".join(pages)):
                 return StatusPage("/".join(pages))
             case _:

@@ -85,6 +85,8 @@ class Round:
     """The model that an earlier round started from, shape (size,), for who `NEEDS_BASES`."""
     private: PrivateRound | None = None
     """By what the round's sum has noise; None where it has none."""
+    exact_sums: list[ExactSum] = field(default_factory=list, init=False)
+    """Those that the strategy has asked for."""
 
     def staleness(self, named: Named) -> int:
         """How many rounds ago the round was closed that this answers; 0 for one in time."""
@@ -92,9 +94,10 @@ class Round:
 
     def exact_sum(self) -> ExactSum:
         """For strategies that need no more than a sum: it is all the memory that they take."""
-        if self.private is not None:
-            return PrivateSum(self.size, self.private)
-        return ExactSum(self.size, self.bits)
+        private = self.private
+        made = PrivateSum(self.size, private) if private else ExactSum(self.size, self.bits)
+        self.exact_sums.append(made)
+        return made
 
     def update_set(self) -> UpdateSet:
         """For strategies that need all changes at once. Raises NoRoom."""

@@ -1,0 +1,426 @@
+"""The coordinator's machine of workers: whose lanes are whose, and what each holds. Pure.
+
+    comes ──▶ gets lanes ──▶ says that it listens ──▶ claims ──▶ some are taken ──▶ collected ──▶ handed over
+                                                                   └── it is gone, or silent, or a message
+                                                                       of its is missing: they are lost
+
+A lane has an owner, or none; the coordinator listens to it itself until the owner says that it
+does. So whoever a lane moves to, somebody hears what comes in it, and sometimes two do.
+
+What was taken and not handed over is nowhere but with its worker. So each worker is in a *session*:
+when anything between it and the coordinator may have gone missing, the session is over, all that it
+held is `Lose`d, and the next one begins with nothing. Sessions are named by who starts them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from coordinator.rounds import Named
+from fedmqtt.effects import Note, Seconds, WakeAt
+from fedmqtt.topics import ClientId
+
+SAID_EVERY_S: Seconds = 5.0
+"""How often a worker says that it is there."""
+
+SILENT_S: Seconds = 4 * SAID_EVERY_S
+"""A worker of which nothing was heard for so long is gone."""
+
+STUCK_S: Seconds = 60.0
+"""One that was asked for a sum, and has sent nothing for so long, begins anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    lanes: int
+    terms: int
+    """So many answers are collected at once."""
+    hand_over_s: Seconds
+    """Or those that have waited for so long."""
+    at_once: int
+    """So many workers may be handing over at a time."""
+    name: str
+    """Of this start of the coordinator: sessions are named after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    token: str
+    """Of its connection."""
+    session: str
+    version: int = 0
+    """Of the lanes that it was told of last."""
+    holds: frozenset[int] = frozenset()
+    """Those that it has said it listens to."""
+    heard_at: Seconds
+    received: int = 0
+    """Numbered messages, in this session."""
+    taken: tuple[Named, ...] = ()
+    """Not collected yet."""
+    taken_since: Seconds = 0.0
+    """The first of those."""
+    asked: tuple[Named, ...] = ()
+    """Collected, and not handed over yet."""
+    moved_at: Seconds = 0.0
+    """When that was asked for, or something came of this worker since."""
+    refused: str = ""
+    """Why it gets no lanes."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    owners: tuple[ClientId | None, ...]
+    """By lane."""
+    workers: Mapping[ClientId, Worker] = field(default_factory=dict)
+    sessions: int = 0
+    """That were ever begun."""
+    is_hurried: bool = False
+    """The round waits for nothing but what is to be handed over."""
+
+    def own(self) -> frozenset[int]:
+        """Lanes that the coordinator listens to."""
+        return frozenset(
+            lane
+            for lane, owner in enumerate(self.owners)
+            if owner is None or lane not in self.workers[owner].holds
+        )
+
+    def of(self, worker: ClientId) -> tuple[int, ...]:
+        """Lanes that this worker is to listen to."""
+        return tuple(lane for lane, owner in enumerate(self.owners) if owner == worker)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A worker has said that it is there."""
+
+    at: Seconds
+    worker: ClientId
+    token: str
+    session: str
+    version: int
+    said: int
+    refused: str = ""
+    """Why it is to get no lanes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Its goodbye, or its will."""
+
+    at: Seconds
+    worker: ClientId
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """One of its numbered messages has come."""
+
+    at: Seconds
+    worker: ClientId
+    session: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """An answer that it claimed counts: it is to add it to its sum."""
+
+    at: Seconds
+    worker: ClientId
+    named: Named
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Its sum is here, and is of what was asked for."""
+
+    at: Seconds
+    worker: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """What it sent is not what was asked for."""
+
+    at: Seconds
+    worker: ClientId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """Whether the round waits for nothing else has changed."""
+
+    at: Seconds
+    is_so: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deaf:
+    """The coordinator's link is down, or the seat is another's."""
+
+    at: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    at: Seconds
+
+
+Event = Said | Left | Numbered | Took | HandedOver | Spoilt | Hurry | Deaf | Woke
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Listen to these lanes, and to no others."""
+
+    lanes: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the worker its session and its lanes."""
+
+    worker: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The message that just came is the next one of its session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Ask the worker for the sum of all that was taken from it up to now."""
+
+    worker: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """These were taken, and are gone with their worker."""
+
+    answers: tuple[Named, ...]
+
+
+Effect = Listen | Tell | Read | Collect | Lose | Note | WakeAt
+
+
+def begin(rules: Rules) -> State:
+    return State((None,) * rules.lanes)
+
+
+def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]:
+    """The next state, and what is to be done about it, in this order. Never raises on any event."""
+    own, was_at = state.own(), _wake_at(state, rules)
+    following, effects = _decide(state, event, rules)
+    following, collects = _collect(following, event.at, rules)
+    effects += collects
+    if following.own() != own:
+        # First: who hears of new lanes may stop listening to others.
+        effects.insert(0, Listen(following.own()))
+    wake_at = _wake_at(following, rules)
+    if wake_at is not None and (isinstance(event, Woke) or wake_at != was_at):
+        effects.append(WakeAt(wake_at))
+    return following, effects
+
+
+def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]:
+    match event:
+        case Said(worker=worker):
+            return _hear(state, event, rules)
+        case Left(_, worker, token):
+            known = state.workers.get(worker)
+            if known is None or known.token != token:
+                # A will of an old connection.
+                return state, []
+            return _without(state, [worker], "has left")
+        case Numbered(at, worker, session, number):
+            return _count(state, event, rules)
+        case Took(at, worker, named):
+            if (known := state.workers.get(worker)) is None:
+                return state, [Lose((named,))]
+            since = known.taken_since if known.taken else at
+            return _with(state, worker, taken=(*known.taken, named), taken_since=since), []
+        case HandedOver(_, worker):
+            return (_with(state, worker, asked=()) if worker in state.workers else state), []
+        case Spoilt(at, worker, why):
+            return _begin_again(state, worker, why, rules)
+        case Hurry(_, is_so):
+            return replace(state, is_hurried=is_so), []
+        case Deaf():
+            following, effects = _without(state, sorted(state.workers), "")
+            # Nothing is listened to over a link that is down.
+            return following, [one for one in effects if not isinstance(one, Note)]
+        case Woke(at):
+            silent = [one for one, its in state.workers.items() if its.heard_at + SILENT_S <= at]
+            state, effects = _without(state, sorted(silent), "is silent")
+            stuck = [
+                one
+                for one, its in state.workers.items()
+                if its.asked and its.moved_at + STUCK_S <= at
+            ]
+            for worker in sorted(stuck):
+                state, more = _begin_again(state, worker, "hands over no sum", rules)
+                effects += more
+            return state, effects
+
+
+# Who is there
+
+
+def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]:
+    worker, known = event.worker, state.workers.get(event.worker)
+    if known is None:
+        session = _session(state, rules)
+        new = Worker(token=event.token, session=session, heard_at=event.at, refused=event.refused)
+        state = replace(state, workers={**state.workers, worker: new}, sessions=state.sessions + 1)
+        dealt, effects = _deal(state)
+        told = [] if Tell(worker) in effects else [Tell(worker)]
+        return dealt, [Note("worker", f"{worker} is there"), *effects, *told]
+    state = _with(state, worker, heard_at=event.at)
+    if event.token != known.token or not event.session:
+        # It has lost its link, or its place.
+        state, effects = _begin_again(state, worker, "begins anew", rules, token=event.token)
+        return state, effects
+    if event.session != known.session:
+        return state, [Tell(worker)]
+    if event.said > known.received:
+        return _begin_again(state, worker, "a message of its is missing", rules)
+    if event.version == known.version:
+        return _with(state, worker, holds=frozenset(state.of(worker))), [Tell(worker)]
+    return state, [Tell(worker)]
+
+
+def _count(state: State, event: Numbered, rules: Rules) -> tuple[State, list[Effect]]:
+    known = state.workers.get(event.worker)
+    if known is None or event.session != known.session or event.number <= known.received:
+        # Of a session that is over; or the copy of one that came.
+        return state, []
+    if event.number > known.received + 1:
+        return _begin_again(state, event.worker, "a message of its is missing", rules)
+    moved = {"heard_at": event.at, "moved_at": event.at}
+    following = _with(state, event.worker, received=event.number, **moved)
+    return following, [Read()]
+
+
+def _begin_again(
+    state: State, worker: ClientId, why: str, rules: Rules, token: str = ""
+) -> tuple[State, list[Effect]]:
+    """Another session with this worker, and no lanes that it is sure to listen to."""
+    known = state.workers.get(worker)
+    if known is None:
+        return state, []
+    new = Worker(
+        token=token or known.token,
+        session=_session(state, rules),
+        version=known.version + 1,
+        heard_at=known.heard_at,
+        refused=known.refused,
+    )
+    workers = {**state.workers, worker: new}
+    effects: list[Effect] = [Tell(worker), Note("worker", f"{worker}: {why}")]
+    following = replace(state, workers=workers, sessions=state.sessions + 1)
+    return following, [*effects, *_lost(known)]
+
+
+def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[Effect]]:
+    if not gone:
+        return state, []
+    lost = [effect for one in gone for effect in _lost(state.workers[one])]
+    left = {one: its for one, its in state.workers.items() if one not in gone}
+    owners = tuple(None if owner in gone else owner for owner in state.owners)
+    state, effects = _deal(replace(state, workers=left, owners=owners))
+    notes: list[Effect] = [Note("worker", f"{one} {why}") for one in gone]
+    return state, [*notes, *effects, *lost]
+
+
+def _lost(worker: Worker) -> list[Effect]:
+    held = (*worker.asked, *worker.taken)
+    return [Lose(held)] if held else []
+
+
+def _session(state: State, rules: Rules) -> str:
+    return f"{rules.name}{state.sessions + 1:08x}"
+
+
+# Lanes
+
+
+def _deal(state: State) -> tuple[State, list[Effect]]:
+    """Give each worker its share of the lanes. Who has too many loses some, and no others move."""
+    able = sorted(one for one, its in state.workers.items() if not its.refused)
+    owners = dealt(state.owners, able)
+    moved = [one for one in able if _of(owners, one) != state.of(one)]
+    workers = dict(state.workers)
+    for one in moved:
+        keeps = workers[one].holds.intersection(_of(owners, one))
+        workers[one] = replace(workers[one], version=workers[one].version + 1, holds=keeps)
+    return replace(state, owners=owners, workers=workers), [Tell(one) for one in moved]
+
+
+def dealt(
+    before: tuple[ClientId | None, ...], workers: list[ClientId]
+) -> tuple[ClientId | None, ...]:
+    """Owners of lanes: of `workers` none has two more than another, and few lanes move."""
+    if not workers:
+        return (None,) * len(before)
+    least, more = divmod(len(before), len(workers))
+    # Who has most already has the lanes that are over.
+    had = {one: before.count(one) for one in workers}
+    in_order = sorted(workers, key=lambda one: (-had[one], one))
+    room = {one: least + (place < more) for place, one in enumerate(in_order)}
+    owners: list[ClientId | None] = []
+    for owner in before:
+        keeps = owner is not None and room.get(owner, 0) > 0
+        owners.append(owner if keeps else None)
+        if keeps and owner is not None:
+            room[owner] -= 1
+    free = iter([one for one in in_order for _ in range(room[one])])
+    return tuple(next(free) if owner is None else owner for owner in owners)
+
+
+def _of(owners: tuple[ClientId | None, ...], worker: ClientId) -> tuple[int, ...]:
+    return tuple(lane for lane, owner in enumerate(owners) if owner == worker)
+
+
+# What is handed over
+
+
+def _collect(state: State, at: Seconds, rules: Rules) -> tuple[State, list[Effect]]:
+    effects: list[Effect] = []
+    for worker in sorted(state.workers, key=lambda one: (state.workers[one].taken_since, one)):
+        known = state.workers[worker]
+        busy = sum(bool(its.asked) for its in state.workers.values())
+        if known.asked or busy >= rules.at_once or not _is_due(state, known, at, rules):
+            continue
+        state = _with(state, worker, asked=known.taken, taken=(), moved_at=at)
+        effects.append(Collect(worker))
+    return state, effects
+
+
+def _is_due(state: State, worker: Worker, at: Seconds, rules: Rules) -> bool:
+    if not worker.taken:
+        return False
+    is_old = at >= worker.taken_since + rules.hand_over_s
+    return is_old or state.is_hurried or len(worker.taken) >= rules.terms
+
+
+def _wake_at(state: State, rules: Rules) -> Seconds | None:
+    """When something is due though nobody says anything."""
+    moments = [its.heard_at + SILENT_S for its in state.workers.values()]
+    moments += [its.moved_at + STUCK_S for its in state.workers.values() if its.asked]
+    if sum(bool(its.asked) for its in state.workers.values()) < rules.at_once:
+        # Else the end of another's sum is waited for.
+        moments += [
+            its.taken_since + rules.hand_over_s
+            for its in state.workers.values()
+            if its.taken and not its.asked
+        ]
+    return min(moments, default=None)
+
+
+def _with(state: State, worker: ClientId, **changes: object) -> State:
+    changed = replace(state.workers[worker], **changes)  # type: ignore[arg-type]
+    return replace(state, workers={**state.workers, worker: changed})

@@ -1,0 +1,56 @@
+"""What one worker has added up of a round's answers, as it is handed over: see `messages.Sum`.
+
+The strategy's own file adds the changes, so that each weighs just what it would have weighed with
+the coordinator; what is handed over is the one exact sum that it keeps.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from coordinator.answers import Answers, fold_into
+from coordinator.rounds import Named
+from fedmqtt.codec_chain import Sent
+from fedmqtt.messages import Sum, Term
+from fedmqtt.topics import RoundId, RunId
+
+
+class PartialSum:
+    """Of one round, with so many bits of fraction."""
+
+    def __init__(self, answers: Answers, run: RunId, number: RoundId, bits: int) -> None:
+        self._run, self._round, self._bits = run, number, bits
+        self._strategy, self._exact = answers.partial(bits)
+        self._terms: list[Term] = []
+
+    def add(self, change: Sent, term: Term) -> None:
+        """Count an update that was checked."""
+        fold_into(self._strategy, change, term.samples, Named(term.client, self._round))
+        self._terms.append(term)
+
+    def message(self) -> Sum:
+        """At least one update must have been added."""
+        return Sum(
+            run=self._run,
+            round=self._round,
+            bits=self._bits,
+            weight=self._exact.weight,
+            terms=tuple(self._terms),
+            payload=self._exact.total.astype("<i8", copy=False).view(np.uint8).data,
+        )
+
+
+def fault(
+    summed: Sum, run: RunId, number: RoundId, bits: int, size: int, asked: Collection[Named]
+) -> str:
+    """What is wrong with a sum that was asked for of these answers; nothing if it is one."""
+    if (summed.run, summed.round, summed.bits) != (run, number, bits):
+        return f"it is of round {summed.round} with {summed.bits} bits, not of {number} with {bits}"
+    if summed.payload.nbytes != 8 * size:
+        return f"it has {summed.payload.nbytes} bytes, not {8 * size}"
+    names = [Named(term.client, summed.round) for term in summed.terms]
+    if len(names) != len(asked) or set(names) != set(asked):
+        return f"it is of {len(names)} answers, and not of the {len(asked)} that were taken"
+    if summed.weight != sum(term.samples for term in summed.terms):
+        return "its weight is not that of its answers"
+    return ""
