@@ -31,9 +31,9 @@ class Gated:
     def __init__(
         self, url: str, name: str, folder: Path, *, task: str, rounds: str, more: str
     ) -> None:
-        self._url = url
+        self.url = url
         self._name = name
-        self._folder = folder
+        self.folder = folder
         self._task = folder / "gated.py"
         self.gates = folder / "gates"
         self.gates.mkdir(parents=True)
@@ -48,16 +48,16 @@ class Gated:
 
     @contextmanager
     def coordinating(self, *words: str) -> Iterator[Program]:
-        command = ("fedmqtt", "coordinator", str(self._config), "--broker", self._url)
-        with running(self._folder, *command, "--run", str(self.run), *words) as program:
+        command = ("fedmqtt", "coordinator", str(self._config), "--broker", self.url)
+        with running(self.folder, *command, "--run", str(self.run), *words) as program:
             yield program
 
     def client(self, who: str) -> AbstractContextManager[Program]:
-        words = ["--broker", self._url, "--federation", self._name, "--id", who]
+        words = ["--broker", self.url, "--federation", self._name, "--id", who]
         words += ["--task", str(self._task), "--data", str(self.gates)]
-        words += ["--state", str(self._folder / who)]
+        words += ["--state", str(self.folder / who)]
         words += ["--set", "link.resend_s=1", "--set", "link.retry_max_s=0.5"]
-        return running(self._folder, "fedmqtt", "client", *words)
+        return running(self.folder, "fedmqtt", "client", *words)
 
     def open_gate(self, who: str, number: int) -> None:
         (self.gates / f"{who}-{number}").touch()

@@ -1,13 +1,15 @@
 """Whole federations with workers: the same model, to the last bit, whoever adds the answers up."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
+from coordinator import history
+from tests.gated import Gated
 from tests.programs import Program, running
 from tests.test_federation import (
     LINEAR,
@@ -79,3 +81,74 @@ def test_workers_make_the_model_that_the_coordinator_makes_alone(
     # All of them by workers, and by each of them some.
     assert sum(map(added_up, there)) == 3 * 3
     assert all(map(added_up, there))
+
+
+_TASK = """
+CHANGES = {"ann": 0.1, "bob": 0.7, "cat": -0.3}
+
+def initial_weights(seed):
+    return {"age": np.zeros(1, np.float32), "w": np.linspace(0, 1, 40_000, dtype=np.float32)}
+
+def train(weights, data, training, seed, progress):
+    data_dir, client = data
+    wait_for_gate(data_dir, client, round(float(weights["age"][0])) + 1, progress)
+    after = weights["w"] * np.float32(1 + CHANGES[client])
+    return Trained({"age": weights["age"] + 1, "w": after}, len(client) + ord(client[0]), {})
+"""
+"""Its answers, of 160 kB, travel in pieces, and so do sums of them."""
+
+
+class Slow(Gated):
+    """Two rounds in which all three must answer; nothing is handed over before they have."""
+
+    def __init__(self, url: str, name: str, folder: Path, lanes: int) -> None:
+        rounds = "count = 2\ncohort = 3\nquorum = 3\nclients_min = 3\nover_selection = 1"
+        more = f"[workers]\nlanes = {lanes}\nterms = 1000\nhand_over_s = 60"
+        super().__init__(url, name, folder, task=_TASK, rounds=rounds, more=more)
+
+    def open_gates(self, *names: str) -> None:
+        for name in names:
+            for number in (1, 2):
+                (self.gates / f"{name}-{number}").touch()
+
+    def worker(self, name: str) -> AbstractContextManager[Program]:
+        command = ("fedmqtt", "worker", str(self.folder / "federation.toml"), "--verbose")
+        return running(self.folder, *command, "--broker", self.url, "--name", name)
+
+
+def test_a_worker_that_is_killed_in_a_round_changes_no_bit(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    alone = Slow(url, f"{federation_name}-alone", tmp_path / "alone", lanes=0)
+    alone.open_gates("ann", "bob", "cat")
+    with ExitStack() as stack:
+        coordinator = stack.enter_context(alone.coordinating())
+        for name in ("ann", "bob", "cat"):
+            stack.enter_context(alone.client(name))
+        assert coordinator.wait() == 0, coordinator.log
+
+    shared = Slow(url, federation_name, tmp_path / "shared", lanes=16)
+    shared.open_gates("ann", "bob")
+    with ExitStack() as stack:
+        coordinator = stack.enter_context(shared.coordinating("--verbose"))
+        first = stack.enter_context(shared.worker("w0"))
+        first.wait_for("listening to")
+        for name in ("ann", "bob", "cat"):
+            stack.enter_context(shared.client(name))
+        # It has taken two answers in, and handed over none.
+        coordinator.wait_for("not collected from worker w0: 2")
+        first.process.kill()
+        coordinator.wait_for("answers that a worker had not handed over: 2")
+        second = stack.enter_context(shared.worker("w1"))
+        second.wait_for("listening to")
+        shared.open_gates("cat")
+        assert coordinator.wait() == 0, coordinator.log
+        second.process.terminate()
+        assert second.wait() == 0, second.log
+    for folder in (alone, shared):
+        for record in history.read(folder.run / "history.jsonl"):
+            assert (record.outcome, record.answered) == ("averaged", ["ann", "bob", "cat"])
+    assert model_of(shared.run) == model_of(alone.run)
+    # All of the second round; the two of the first came to it, or to the coordinator before it.
+    assert added_up(second) >= 4

@@ -149,11 +149,9 @@ class Desk:
         self._words[worker].taken.append(named.client)
         self._post_flush()
         self._happen(lanes.Took(self._loop.now(), worker, named))
-
-    @property
-    def is_claiming(self) -> bool:
-        """Whether what is being decided is a worker's claim."""
-        return self._claiming is not None
+        _log.debug(
+            "not collected from worker %s: %d", worker, len(self._state.workers[worker].taken)
+        )
 
     def admit(self, worker: ClientId, client: ClientId, announce: Announce) -> None:
         """The answer that came to this worker's ears may be sent to it."""

@@ -9,9 +9,10 @@ pieces, which lie in a folder of ours until they are whole. Nothing in it is nee
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from coordinator import deciding
 from coordinator.answers import Answers
@@ -92,6 +93,20 @@ PROGRAM = f"fedmqtt {__version__}"
 _log = logging.getLogger("worker")
 
 
+class Link(Protocol):
+    """What a worker asks of its way to the broker."""
+
+    def open(self) -> None: ...
+    def close(self, last_words: Iterable[Publish] = ()) -> None: ...
+    def perform(self, effect: Publish) -> None: ...
+    def stream(self, parts: Iterator[Part]) -> None: ...
+    def listen(self, *filters: str) -> None: ...
+    def unlisten(self, *filters: str) -> None: ...
+
+
+MakeLink = Callable[[EventLoop, BrokerUrl, Topics, LinkOptions, Callable[[LinkEvent], None]], Link]
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """An update that was checked, and waits."""
@@ -114,6 +129,7 @@ class Worker:
         broker: BrokerUrl,
         name: ClientId,
         folder: Path,
+        make_link: MakeLink = MqttLink,
     ) -> None:
         self._loop = loop
         self._config = config
@@ -151,7 +167,7 @@ class Worker:
         """Why the broker does not let us in."""
         self.added = 0
         """Updates, since the start."""
-        self.link = MqttLink(
+        self.link = make_link(
             loop,
             broker,
             self._topics,

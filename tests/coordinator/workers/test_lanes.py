@@ -1,0 +1,226 @@
+"""Whose lanes are whose, what workers hold, and what is lost with them: the coordinator's machine."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from coordinator.rounds import Named
+from coordinator.workers import lanes
+from coordinator.workers.lanes import Collect, Listen, Lose, Read, Said, State, Tell
+from fedmqtt.effects import Note, Seconds, WakeAt
+from fedmqtt.topics import ClientId, RoundId
+
+A, B, C = ClientId("a"), ClientId("b"), ClientId("c")
+RULES = lanes.Rules(lanes=4, terms=2, hand_over_s=1.0, at_once=1, name="ab")
+ALL = frozenset(range(4))
+
+
+def named(client: str) -> Named:
+    return Named(ClientId(client), RoundId(1))
+
+
+def step(state: State, event: lanes.Event) -> tuple[State, list[lanes.Effect]]:
+    """Without what is for the log and the alarm."""
+    state, effects = lanes.step(state, event, RULES)
+    return state, [one for one in effects if not isinstance(one, Note | WakeAt)]
+
+
+def said(state: State, worker: ClientId, at: Seconds = 0.0, sent: int = 0) -> Said:
+    """That it is where it was told to be."""
+    known = state.workers.get(worker)
+    if known is None:
+        return Said(at=at, worker=worker, token=f"t-{worker}", session="", version=0, said=0)
+    return Said(
+        at=at,
+        worker=worker,
+        token=known.token,
+        session=known.session,
+        version=known.version,
+        said=sent,
+    )
+
+
+def there(*workers: ClientId) -> State:
+    """They listen to their lanes."""
+    state = lanes.begin(RULES)
+    for worker in workers:
+        state, _ = step(state, said(state, worker))
+    for worker in workers:
+        state, _ = step(state, said(state, worker))
+    assert not state.own()
+    return state
+
+
+def with_taken(state: State, worker: ClientId, *clients: str) -> State:
+    for client in clients:
+        state, _ = step(state, lanes.Took(0.0, worker, named(client)))
+    return state
+
+
+def test_alone_the_coordinator_listens_to_all_lanes() -> None:
+    assert lanes.begin(RULES).own() == ALL
+
+
+def test_it_listens_until_the_worker_says_that_it_does() -> None:
+    state, effects = step(lanes.begin(RULES), said(lanes.begin(RULES), A))
+    assert effects == [Tell(A)]
+    assert state.of(A) == (0, 1, 2, 3)
+    assert state.own() == ALL
+    state, effects = step(state, said(state, A))
+    assert effects == [Listen(frozenset()), Tell(A)]
+
+
+def test_what_is_said_of_older_lanes_moves_nothing() -> None:
+    state, _ = step(lanes.begin(RULES), said(lanes.begin(RULES), A))
+    old = replace(said(state, A), version=0)
+    state, effects = step(state, old)
+    assert effects == [Tell(A)]
+    assert state.own() == ALL
+
+
+def test_a_lane_that_moves_is_heard_by_the_coordinator_first() -> None:
+    state = there(A)
+    state, effects = step(state, said(state, B))
+    # Before the new owner, and the old one, hear of it.
+    assert effects == [Listen(frozenset({2, 3})), Tell(A), Tell(B)]
+    assert (state.of(A), state.of(B)) == ((0, 1), (2, 3))
+    state, effects = step(state, said(state, B))
+    assert effects == [Listen(frozenset()), Tell(B)]
+
+
+def test_lanes_of_who_is_gone_are_heard_at_once_and_dealt_again() -> None:
+    state = with_taken(there(A, B), B, "ann")
+    state, effects = step(state, lanes.Left(1.0, B, "t-b"))
+    assert effects == [Listen(frozenset({2, 3})), Tell(A), Lose((named("ann"),))]
+    assert state.of(A) == (0, 1, 2, 3)
+
+
+def test_the_will_of_an_old_connection_changes_nothing() -> None:
+    state = there(A)
+    assert step(state, lanes.Left(1.0, A, "t-before")) == (state, [])
+
+
+def test_who_is_silent_for_long_is_gone() -> None:
+    state = there(A)
+    assert step(state, lanes.Woke(lanes.SILENT_S - 1))[1] == []
+    state, effects = step(state, lanes.Woke(lanes.SILENT_S))
+    assert effects == [Listen(ALL)]
+    assert state.workers == {}
+
+
+def test_sums_are_collected_when_enough_is_in_them() -> None:
+    state, effects = step(there(A), lanes.Took(0.0, A, named("ann")))
+    assert effects == []
+    state, effects = step(state, lanes.Took(0.5, A, named("bob")))
+    assert effects == [Collect(A)]
+    assert state.workers[A].asked == (named("ann"), named("bob"))
+
+
+def test_sums_are_collected_when_the_first_answer_has_waited_for_long() -> None:
+    state, effects = lanes.step(there(A), lanes.Took(0.25, A, named("ann")), RULES)
+    assert effects == [WakeAt(1.25)]
+    assert step(state, lanes.Woke(1.0))[1] == []
+    assert step(state, lanes.Woke(1.25))[1] == [Collect(A)]
+
+
+def test_sums_are_collected_when_the_round_waits_for_nothing_else() -> None:
+    state = with_taken(there(A), A, "ann")
+    assert step(state, lanes.Hurry(0.0, True))[1] == [Collect(A)]
+
+
+def test_so_many_hand_over_at_a_time_and_the_oldest_first() -> None:
+    state = with_taken(there(A, B), B, "ann", "bob")
+    state, _ = step(state, lanes.Took(0.0, A, named("cat")))
+    state, effects = step(state, lanes.Hurry(0.0, True))
+    assert effects == []
+    # It is waited for: there is no alarm for what cannot be collected now.
+    assert WakeAt(1.0) not in lanes.step(state, lanes.Woke(0.5), RULES)[1]
+    _, effects = step(state, lanes.HandedOver(0.5, B))
+    assert effects == [Collect(A)]
+
+
+def test_what_was_handed_over_is_not_lost_with_the_worker() -> None:
+    state = with_taken(there(A), A, "ann", "bob", "cat")
+    state, _ = step(state, lanes.HandedOver(0.5, A))
+    assert step(state, lanes.Left(1.0, A, "t-a"))[1] == [Listen(ALL), Lose((named("cat"),))]
+
+
+def test_numbered_messages_are_read_once_and_in_their_order() -> None:
+    state = there(A)
+    session = state.workers[A].session
+    state, effects = step(state, lanes.Numbered(1.0, A, session, 1))
+    assert effects == [Read()]
+    assert step(state, lanes.Numbered(1.0, A, session, 1)) == (state, [])
+    assert step(state, lanes.Numbered(1.0, A, "of-before", 2)) == (state, [])
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        lambda state: lanes.Numbered(1.0, A, state.workers[A].session, 2),
+        lambda state: said(state, A, sent=1),
+    ],
+    ids=["by a gap", "by what it says it has sent"],
+)
+def test_a_message_that_is_missing_ends_the_session(
+    missing: Callable[[State], lanes.Event],
+) -> None:
+    state = with_taken(there(A), A, "ann")
+    before = state.workers[A].session
+    state, effects = step(state, missing(state))
+    assert effects == [Listen(ALL), Tell(A), Lose((named("ann"),))]
+    assert state.workers[A].session != before
+    # It has to say anew that it listens.
+    assert state.own() == ALL
+
+
+def test_a_worker_that_has_lost_its_link_begins_anew() -> None:
+    state = with_taken(there(A), A, "ann")
+    again = Said(at=1.0, worker=A, token="t-new", session="", version=0, said=0)
+    state, effects = step(state, again)
+    assert effects == [Listen(ALL), Tell(A), Lose((named("ann"),))]
+    assert state.workers[A].token == "t-new"
+
+
+def test_a_worker_that_hands_over_nothing_begins_anew() -> None:
+    state = with_taken(there(A), A, "ann", "bob")
+    assert state.workers[A].asked
+    for at in (15.0, 30.0, 45.0):
+        state, _ = step(state, said(state, A, at))
+    state, effects = step(state, lanes.Woke(lanes.STUCK_S))
+    assert Lose((named("ann"), named("bob"))) in effects
+
+
+def test_a_worker_of_other_settings_gets_no_lanes() -> None:
+    state = lanes.begin(RULES)
+    state, effects = step(state, replace(said(state, A), refused="it is another"))
+    assert effects == [Tell(A)]
+    assert state.of(A) == ()
+    assert state.own() == ALL
+
+
+def test_without_a_link_nobody_is_there_and_all_is_owed_again() -> None:
+    state = with_taken(there(A, B), B, "ann")
+    state, effects = step(state, lanes.Deaf(1.0))
+    assert effects == [Listen(ALL), Lose((named("ann"),))]
+    assert state.workers == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "workers", "after"),
+    [
+        ((None,) * 5, [A, B], (A, A, A, B, B)),
+        ((A,) * 5, [A, B], (A, A, A, B, B)),
+        ((A, A, A, B, B), [A, B, C], (A, A, C, B, B)),
+        ((A, A, C, B, B), [B, C], (B, C, C, B, B)),
+        ((A, B), [A, B, C], (A, B)),
+        ((A, B), [], (None, None)),
+    ],
+)
+def test_few_lanes_move(
+    before: tuple[ClientId | None, ...],
+    workers: list[ClientId],
+    after: tuple[ClientId | None, ...],
+) -> None:
+    assert lanes.dealt(before, workers) == after

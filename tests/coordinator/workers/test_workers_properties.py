@@ -1,0 +1,100 @@
+"""Whatever happens to workers, each answer is in the sum once, and the model is one to the last bit."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from coordinator.config import FederationConfig, Workers
+from fedmqtt.messages import Update
+from fedmqtt.topics import ClientId
+from tests.coordinator.workers.world import World, alone, model, updates_of
+
+CLIENTS = [ClientId(f"c{number}") for number in range(14)]
+
+
+def config(**more: object) -> FederationConfig:
+    workers = Workers(lanes=8, terms=3, hand_over_s=1.0, at_once=2)
+    return FederationConfig(name="ward-7", task="t", workers=workers, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_workers_add_up_what_the_coordinator_would(count: int, tmp_path: Path) -> None:
+    sent = updates_of(CLIENTS, 1)
+    world = World(tmp_path, config(), CLIENTS)
+    for number in range(count):
+        world.start(f"w{number}")
+    world.settle()
+    assert not world.desk.own
+    for client, one in sent.items():
+        world.send(client, one)
+        world.settle()
+    assert world.closed
+    assert world.by_workers == len(CLIENTS)
+    assert sorted(world.receipts) == sorted(CLIENTS)
+    assert model(world.answers) == alone(config(), sent)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("seed", range(40))
+def test_workers_that_come_go_and_are_killed_change_no_bit(
+    seed: int, count: int, tmp_path: Path
+) -> None:
+    chance = Random(f"{seed}/{count}")
+    sent = updates_of(CLIENTS, seed)
+    world = World(tmp_path, config(), CLIENTS)
+    names = [f"w{number}" for number in range(count)]
+    for _ in range(chance.randrange(100, 400)):
+        _one_thing(world, sent, names, chance)
+        # In no sum twice, and receipted only once it is in one.
+        assert len(set(world.counted)) == len(world.counted)
+    for _ in range(40):
+        # From now on nothing fails; clients send again what they owe.
+        if world.closed:
+            break
+        for client, one in sent.items():
+            if client not in world.receipts:
+                world.send(client, one)
+        world.settle()
+        world.pass_time(6.0)
+        world.settle()
+    assert world.closed
+    assert sorted(world.counted) == sorted(CLIENTS)
+    assert model(world.answers) == alone(config(), sent)
+
+
+def _one_thing(
+    world: World, sent: dict[ClientId, Update], names: list[str], chance: Random
+) -> None:
+    waiting = world.waiting()
+    match chance.choices(
+        ["send", "deliver", "turn", "time", "start", "kill", "end", "cut", "lose"],
+        [6, 30, 15, 3, 3, 1, 0.5, 1, 2],
+    )[0]:
+        case "send":
+            # Copies too.
+            client = chance.choice(CLIENTS)
+            world.send(client, sent[client])
+        case "deliver" if waiting:
+            world.deliver(*chance.choice(waiting))
+        case "turn":
+            world.turn()
+        case "time":
+            world.pass_time(chance.choice([0.1, 1.0, 5.0, 21.0]))
+        case "start" if absent := [one for one in names if ClientId(one) not in world.workers]:
+            world.start(chance.choice(absent))
+        case "kill" if world.workers:
+            world.kill(chance.choice(sorted(world.workers)))
+        case "end" if world.workers:
+            name = chance.choice(sorted(world.workers))
+            world.workers[name].stop()
+            world.kill(name)
+        case "cut" if world.workers:
+            name = chance.choice(sorted(world.workers))
+            world.wires[name].cut()
+            world.connect(name)
+        case "lose" if waiting:
+            # As a broker does whose queue for somebody is full.
+            chance.choice(waiting)[1].popleft()
+        case _:
+            pass
