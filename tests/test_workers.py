@@ -1,7 +1,8 @@
 """Whole federations with workers: the same model, to the last bit, whoever adds the answers up."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file
 from broker_config.local_broker import RunningBroker
 from coordinator import history
 from tests.gated import Gated
-from tests.programs import Program, running
+from tests.programs import Program, running, wait_until
 from tests.test_federation import (
     LINEAR,
     clients,
@@ -99,11 +100,13 @@ def train(weights, data, training, seed, progress):
 
 
 class Slow(Gated):
-    """Two rounds in which all three must answer; nothing is handed over before they have."""
+    """Two rounds in which all three must answer; before they have, little is handed over."""
 
-    def __init__(self, url: str, name: str, folder: Path, lanes: int) -> None:
+    def __init__(
+        self, url: str, name: str, folder: Path, lanes: int, hand_over_s: float = 60
+    ) -> None:
         rounds = "count = 2\ncohort = 3\nquorum = 3\nclients_min = 3\nover_selection = 1"
-        more = f"[workers]\nlanes = {lanes}\nterms = 1000\nhand_over_s = 60"
+        more = f"[workers]\nlanes = {lanes}\nterms = 1000\nhand_over_s = {hand_over_s}"
         super().__init__(url, name, folder, task=_TASK, rounds=rounds, more=more)
 
     def open_gates(self, *names: str) -> None:
@@ -116,18 +119,31 @@ class Slow(Gated):
         return running(self.folder, *command, "--broker", self.url, "--name", name)
 
 
-def test_a_worker_that_is_killed_in_a_round_changes_no_bit(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
-) -> None:
-    url = mosquitto_broker.url
-    alone = Slow(url, f"{federation_name}-alone", tmp_path / "alone", lanes=0)
+def without_workers(url: str, federation: str, folder: Path) -> dict[str, bytes]:
+    """The model that the coordinator makes alone."""
+    alone = Slow(url, f"{federation}-alone", folder / "alone", lanes=0)
     alone.open_gates("ann", "bob", "cat")
     with ExitStack() as stack:
         coordinator = stack.enter_context(alone.coordinating())
         for name in ("ann", "bob", "cat"):
             stack.enter_context(alone.client(name))
         assert coordinator.wait() == 0, coordinator.log
+    return model_after_two_rounds(alone)
 
+
+def model_after_two_rounds(federation: Slow) -> dict[str, bytes]:
+    records = history.read(federation.run / "history.jsonl")
+    for record in records:
+        assert (record.outcome, record.answered) == ("averaged", ["ann", "bob", "cat"])
+    assert len(records) == 2
+    return model_of(federation.run)
+
+
+def test_a_worker_that_is_killed_in_a_round_changes_no_bit(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    alone = without_workers(url, federation_name, tmp_path)
     shared = Slow(url, federation_name, tmp_path / "shared", lanes=16)
     shared.open_gates("ann", "bob")
     with ExitStack() as stack:
@@ -146,9 +162,36 @@ def test_a_worker_that_is_killed_in_a_round_changes_no_bit(
         assert coordinator.wait() == 0, coordinator.log
         second.process.terminate()
         assert second.wait() == 0, second.log
-    for folder in (alone, shared):
-        for record in history.read(folder.run / "history.jsonl"):
-            assert (record.outcome, record.answered) == ("averaged", ["ann", "bob", "cat"])
-    assert model_of(shared.run) == model_of(alone.run)
+    assert model_after_two_rounds(shared) == alone
     # All of the second round; the two of the first came to it, or to the coordinator before it.
     assert added_up(second) >= 4
+
+
+def summed(run: Path) -> int:
+    """How many answers are in sums that the ledger holds."""
+    with closing(sqlite3.connect(f"file:{run}/ledger.db?mode=ro", uri=True)) as db:
+        ((count,),) = db.execute("SELECT count(*) FROM answer WHERE summed IS NOT NULL")
+    return int(count)
+
+
+def test_a_coordinator_that_is_killed_goes_on_with_what_was_handed_over(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    alone = without_workers(url, federation_name, tmp_path)
+    shared = Slow(url, federation_name, tmp_path / "shared", lanes=16, hand_over_s=0.1)
+    shared.open_gates("ann", "bob")
+    with ExitStack() as stack:
+        worker = stack.enter_context(shared.worker("w0"))
+        with shared.coordinating() as first:
+            worker.wait_for("listening to")
+            for name in ("ann", "bob", "cat"):
+                stack.enter_context(shared.client(name))
+            wait_until(lambda: (shared.run / "ledger.db").exists() and summed(shared.run) == 2)
+            first.process.kill()
+            first.wait()
+        second = stack.enter_context(shared.coordinating())
+        second.wait_for("going on with round 1: 2 of 3 answered")
+        shared.open_gates("cat")
+        assert second.wait() == 0, second.log
+    assert model_after_two_rounds(shared) == alone
