@@ -6,6 +6,7 @@ of this.
     coordinator everything of the federation        the same
     monitor     nothing                             what is for everyone: status and presence
     operator    its own orders                      the same, and the answers to them
+    worker      what it has taken in                all updates, and what it is told
 
 Where the broker is Home Assistant's too, coordinators write what describes the federation to it,
 and monitors, of which it is one, read what describes anything.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fedmqtt import discovery
-from fedmqtt.topics import CHANNELS, ROOT, Address, PresenceOf, Topics
+from fedmqtt.topics import CHANNELS, ROOT, Address, PresenceOf, Topics, UpdatePart
 
 Access = Literal["read", "write"]
 
@@ -64,6 +65,17 @@ def of_operators(federation: str, operator: str) -> list[Rule]:
         own = topics.filter(kind, operator)
         rules += [Rule("write", own)] if channel.writer == "operator" else []
         rules += [Rule("read", own)] if channel.reader == "operator" else []
+    return rules
+
+
+def of_workers(federation: str, worker: str) -> list[Rule]:
+    """Of one: whose sums they are is told by the topic, also where nothing is signed."""
+    topics = Topics(federation)
+    rules = [Rule("read", topics.filter(UpdatePart))]
+    for kind, channel in CHANNELS.items():
+        own = topics.filter(kind, worker)
+        rules += [Rule("write", own)] if channel.writer == "worker" else []
+        rules += [Rule("read", own)] if channel.reader == "worker" else []
     return rules
 
 

@@ -53,6 +53,12 @@ def policy_of_operators(federation: str) -> str:
     return _policy(federation, clients, access.of_operators(federation, "+"))
 
 
+def policy_of_workers(federation: str) -> str:
+    """One for all of them, likewise: what they say is signed."""
+    clients = (client_ids.of_worker(federation, _ANY), _DOCTOR)
+    return _policy(federation, clients, access.of_workers(federation, "+"))
+
+
 def _policy(federation: str, clients: Iterable[str], rules: Iterable[Rule]) -> str:
     written = [rule.topic_filter for rule in rules if rule.access == "write"]
     read = [rule.topic_filter for rule in rules if rule.access == "read"]

@@ -40,7 +40,7 @@ from fedmqtt.mqtt_link import (
 )
 from fedmqtt.topics import Topics, is_name
 
-_ROLES: tuple[Role, ...] = ("device", "coordinator", "monitor", "operator")
+_ROLES: tuple[Role, ...] = ("device", "coordinator", "monitor", "operator", "worker")
 EXIT_NOT_LOOKED = 4
 """Nothing failed, but the login was not tried: next to nothing is known of the account."""
 

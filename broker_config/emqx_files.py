@@ -19,12 +19,13 @@ def acl(
     coordinators: Iterable[str],
     monitors: Iterable[str],
     operators: Iterable[tuple[str, str]],
+    workers: Iterable[tuple[str, str]],
     revoked: Iterable[str],
     *,
     home_assistant: bool = False,
 ) -> str:
     """`acl.conf`: the first rule that matches decides, and the last one forbids all else.
-    `operators` are accounts with their names."""
+    `operators` and `workers` are accounts with their names."""
     lines = [f"%% Who may do what in federation {federation}. Made by `fedmqtt broker-kit`."]
     lines += [f'{{deny, {{username, "{account}"}}, all, ["#"]}}.' for account in revoked]
     coordinating = access.of_coordinators(federation, home_assistant=home_assistant)
@@ -33,6 +34,7 @@ def acl(
         lines += _lines(f'{{username, "{account}"}}', coordinating)
     rules_of = [(account, watching) for account in monitors]
     rules_of += [(account, access.of_operators(federation, name)) for account, name in operators]
+    rules_of += [(account, access.of_workers(federation, name)) for account, name in workers]
     for account, rules in rules_of:
         lines += _lines(f'{{username, "{account}"}}', rules)
         # What follows is for whoever has logged in.

@@ -11,6 +11,7 @@ most privacy.floor of federation.toml; for `trusted` say `fedmqtt aggregator` wi
 Copy the two lists to it again when devices were enrolled or revoked.
 
     fedmqtt enroll demo-kit carol --role operator        may give the coordinator orders, and watch
+    fedmqtt enroll demo-kit worker-1 --role worker       takes in answers in the coordinator's place
 
 A broker that is running hears of it when it is told to look again: Mosquitto by SIGHUP.
 """
@@ -39,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="the device's name, like pi-3")
     parser.add_argument(
         "--role",
-        choices=("device", "coordinator", "monitor", "operator"),
+        choices=("device", "coordinator", "monitor", "operator", "worker"),
         help="what the account is for (a device; of one that was revoked, as before)",
     )
     parser.add_argument(

@@ -37,11 +37,15 @@ Login = Literal["password", "certificate"]
 COORDINATOR, MONITOR, OPERATOR = "coordinator", "monitor", "operator"
 """The three accounts that every kit begins with; those of before there were orders have two."""
 
+_BELIEVERS = ("device", "coordinator", "monitor")
+"""Whose credentials name the keyholders."""
+
 _ACCOUNT_OF = {
     "device": "{}",
     "coordinator": "coordinator@{}",
     "monitor": "monitor@{}",
     "operator": "operator@{}",
+    "worker": "worker@{}",
 }
 """By which it logs in. An @ is in no device's name: the rules for devices give it nothing."""
 
@@ -192,12 +196,12 @@ class Kit:
             federation_key=keys.federation_key,
             signing_key=keys.signing_key,
             ticket=keys.ticket,
-            keyholders=self.plan.pins if keys.federation_key and role != "operator" else (),
+            keyholders=self.plan.pins if keys.federation_key and role in _BELIEVERS else (),
         )
         kept = tuple(one for one in self.plan.accounts if one.id != account_id or one.is_listed)
         # First: what was made can be revoked, wherever this is broken off.
         self._record(structs.replace(self.plan, accounts=(*kept, account)))
-        if role == "operator":
+        if role in ("operator", "worker"):
             # A kit of before there were any has no policy for them.
             _write_policies(self._folders.broker, self.plan)
         _write(path, credentials.render(made), secret=True)
@@ -304,6 +308,7 @@ class Kit:
             [one.name for one in live if one.role == "coordinator"],
             [one.name for one in live if one.role == "monitor"],
             [(one.name, one.id) for one in live if one.role == "operator"],
+            [(one.name, one.id) for one in live if one.role == "worker"],
             revoked,
         )
         with_ha = plan.home_assistant
@@ -413,6 +418,7 @@ def _write_policies(folder: Path, plan: Plan) -> None:
     _write(folder / "aws-coordinator.json", aws_files.policy_of_coordinators(federation, **more))
     _write(folder / "aws-monitor.json", aws_files.policy_of_monitors(federation, **more))
     _write(folder / "aws-operator.json", aws_files.policy_of_operators(federation))
+    _write(folder / "aws-worker.json", aws_files.policy_of_workers(federation))
 
 
 def _read_pair(folder: Path, name: str) -> Pair:

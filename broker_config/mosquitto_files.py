@@ -70,11 +70,12 @@ def acl(
     coordinators: Iterable[str],
     monitors: Iterable[str],
     operators: Iterable[tuple[str, str]],
+    workers: Iterable[tuple[str, str]],
     revoked: Iterable[str],
     *,
     home_assistant: bool = False,
 ) -> str:
-    """Who may write and read what, by account; `operators` are accounts with their names."""
+    """Who may write and read what, by account; `operators` and `workers` are with their names."""
     lines = [
         f"# Who may do what in federation {federation}. Made by `fedmqtt broker-kit` from the",
         "# table of topics in the code; do not edit, it is written anew with each device.",
@@ -96,6 +97,9 @@ def acl(
     for account, name in operators:
         ordering = _lines("topic", access.of_operators(federation, name))
         lines += ["", "# Who may give orders, and watch.", f"user {account}", *ordering, *denied]
+    for account, name in workers:
+        working = _lines("topic", access.of_workers(federation, name))
+        lines += ["", "# Who adds answers up.", f"user {account}", *working, *denied]
     for account in revoked:
         lines += [
             "",

@@ -1,4 +1,4 @@
-"""The keys by which a federation's coordinators, devices and operators sign, as a kit gives them.
+"""The keys by which a federation's coordinators, devices and others sign, as a kit gives them.
 
 A kit that was made before there were any has none, and gives none: nobody asks for signatures then.
 """
@@ -8,6 +8,12 @@ from pathlib import Path
 
 from fedmqtt import signing
 from fedmqtt.credentials import Role
+
+_TICKETS = {
+    "device": signing.ticket,
+    "operator": signing.operator_ticket,
+    "worker": signing.worker_ticket,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +37,12 @@ class FederationKey:
             raise ValueError("not the key that this kit was made with")
 
     def for_account(self, federation: str, name: str, role: Role) -> AccountKeys:
-        """New ones for a device or an operator. A monitor reads nothing that is signed."""
+        """New ones for a device, an operator or a worker. A monitor reads nothing signed."""
         match role:
-            case "device" if self._private:
+            case "device" | "operator" | "worker" if self._private:
                 own = signing.new_key()
                 public = signing.public_key(own)
-                ticket = signing.ticket(self._private, federation, name, public)
-                return AccountKeys(self._public, own, ticket, public)
-            case "operator" if self._private:
-                own = signing.new_key()
-                public = signing.public_key(own)
-                ticket = signing.operator_ticket(self._private, federation, name, public)
+                ticket = _TICKETS[role](self._private, federation, name, public)
                 return AccountKeys(self._public, own, ticket, public)
             case "coordinator" if self._private:
                 ticket = signing.ticket(self._private, federation, name, self._public)

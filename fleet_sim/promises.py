@@ -44,6 +44,7 @@ _Asking = rounds.AnnounceCame | rounds.UpdateCame | rounds.EvaluationCame
 _OfClient = rounds.ClientCame | rounds.ClientLeft | rounds.Declined | _Asking
 _Own = (
     rounds.Stored
+    | rounds.Lost
     | rounds.ModelReady
     | rounds.KeysCame
     | rounds.LinkDown

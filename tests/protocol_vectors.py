@@ -22,19 +22,26 @@ from fedmqtt.messages import (
     Ask,
     Chunk,
     Claim,
+    Claims,
     Decline,
     Evaluation,
     Go,
+    Lanes,
     Offer,
     Open,
     Opened,
     Order,
     OrderAnswer,
+    Passed,
     Presence,
     Receipt,
     Seat,
+    Sum,
+    SumPiece,
     TimeLeft,
     Update,
+    Verdicts,
+    Working,
 )
 from fedmqtt.topics import (
     ANNOUNCE,
@@ -43,6 +50,7 @@ from fedmqtt.topics import (
     ClientId,
     CoordinatorSeat,
     Inbox,
+    LanesOf,
     OfferBoard,
     OrderOf,
     OrderReply,
@@ -51,6 +59,7 @@ from fedmqtt.topics import (
     SeatClaim,
     Topics,
     UpdatePart,
+    WorkOf,
     lane_of,
 )
 from fedmqtt.weights import Array, Layout
@@ -104,6 +113,11 @@ def address_of(message: AnyMessage, client: ClientId = ANN) -> Address:
             return OrderOf(client)
         case OrderAnswer():
             return OrderReply(client)
+        case Working() | Claims() | Passed() | SumPiece() | Sum():
+            # (A sum is what its pieces come to.)
+            return WorkOf(client)
+        case Lanes() | Verdicts():
+            return LanesOf(client)
 
 
 def encodings() -> dict[str, Any]:

@@ -14,7 +14,6 @@ import jsonschema
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator.round_rules import LANES
 from fedmqtt import messages, status_pages
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import Presence
@@ -139,7 +138,7 @@ def _misbehaving(loop: EventLoop, url: str, federation: str) -> Iterator[None]:
     )
     mallory.link.publish(PresenceOf(MALLORY), messages.encode(here))
     for _ in range(3):
-        where = UpdatePart(lane_of(MALLORY, LANES), MALLORY, RoundId(1), "0")
+        where = UpdatePart(lane_of(MALLORY, 1), MALLORY, RoundId(1), "0")
         mallory.link.publish(where, b"no message")
     yield
     mallory.link.close()

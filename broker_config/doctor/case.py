@@ -144,6 +144,8 @@ class Case:
                 return self.topics.path(ModelChunk(Digest(self.nonce), 0))
             case "device":
                 return self.presence_topic
+            case "worker":
+                return self.topics.path(UpdatePart(0, ClientId(self.nonce), RoundId(0), self.nonce))
             case "monitor" | "operator":
                 return self.topics.path(StatusPage(f"{self.nonce}/read"))
 

@@ -22,6 +22,7 @@ from fedmqtt.topics import (
     OfferBoard,
     OrderOf,
     SeatClaim,
+    UpdatePart,
 )
 
 UNIQUE: tuple[type[Address], ...] = (OfferBoard, CoordinatorSeat, SeatClaim, OrderOf)
@@ -41,6 +42,7 @@ def address(kind: type[Address], nonce: str, client: str) -> Address:
         "page": f"{nonce}/page",
         "part": nonce,
         "round": 0,
+        "worker": client,
     }
     return kind(**{place.name: places[place.name] for place in fields(kind)})
 
@@ -57,6 +59,8 @@ def rules(case: Case) -> list[Rule]:
             return access.of_monitors(federation)
         case "operator":
             return access.of_operators(federation, case.id)
+        case "worker":
+            return access.of_workers(federation, case.id)
 
 
 def must(case: Case, what: Access) -> Iterator[type[Address]]:
@@ -66,7 +70,9 @@ def must(case: Case, what: Access) -> Iterator[type[Address]]:
         if what == "write" and channel.writer == side:
             yield kind
         if what == "read" and (
-            channel.reader == side or (channel.reader == "everyone" and case.role != "device")
+            channel.reader == side
+            or (channel.reader == "everyone" and case.role not in ("device", "worker"))
+            or (kind is UpdatePart and case.role == "worker")
         ):
             yield kind
 

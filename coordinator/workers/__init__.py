@@ -1,6 +1,6 @@
 """Workers: programs beside the coordinator that receive, check and add up clients' answers.
 
-    lanes.py         the coordinator's machine: whose lanes are whose, what is taken and not handed over
+    lanes.py         the coordinator's machine: whose lanes are whose, what was not handed over yet
     intake.py        a worker's machine: what it has asked about, what it adds up
     desk.py          the shell of the first: one of the coordinator's parts
     program.py       the shell of the second: `fedmqtt worker`

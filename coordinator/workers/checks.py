@@ -35,8 +35,8 @@ def _fault(config: FederationConfig) -> str:
         )
     if parts.load(privacy, config.privacy.aggregation).MASKS:
         return (
-            f"privacy.aggregation is {config.privacy.aggregation!r}: whose masks are opened is known"
-            " when a round has closed, and workers add answers up before"
+            f"privacy.aggregation is {config.privacy.aggregation!r}: whose masks are opened is"
+            " known when a round has closed, and workers add answers up before"
         )
     if noise_checks.plan(config) is not None:
         return (

@@ -1,11 +1,11 @@
 """Where workers come in: the coordinator's side of what they say, and what they are told.
 
-    work/<worker> ──▶ lanes.step ──▶ claims, and what else clients sent ──▶ the service, the round machine
-                                                                              │ takes, refuses, admits
-    lanes/<worker> ◀── Lanes, Verdicts ◀──────────────────────────────────────┘
+    work/<worker> ──▶ lanes.step ──▶ claims, and what else clients sent ──▶ the round machine
+                                                                         │ takes, refuses, admits
+    lanes/<worker> ◀── Lanes, Verdicts ◀─────────────────────────────────┘
     sums, in pieces ──▶ a file ──▶ checked ──▶ the service, the exact sum and the ledger
 
-`lanes.py` decides whose lanes are whose and when a sum is collected; here are the link and the files.
+`lanes.py` decides whose lanes are whose and when a sum is collected; here are messages and files.
 """
 
 import logging
@@ -100,9 +100,9 @@ class Desk:
         lose: Callable[[tuple[Named, ...]], None],
     ) -> None:
         """`settings` and `program` are what a worker must go by, too. `folder`: for sums on their
-        way. `claim` hears of each update that came, and calls `take` if it counts; `passed`, of what
-        else did, by which worker; `summed` of a sum that is whole and of what was taken: the file
-        is the caller's. `lose`: what was taken, and is gone."""
+        way. `claim` hears of each update that came, and calls `take` if it counts; `passed` of what
+        else did, and by which worker; `summed` of a sum that is whole and of what was taken: the
+        file is the caller's. `lose`: what was taken, and is gone."""
         self._loop = loop
         self._rules = rules
         self._settings = settings

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from coordinator.rounds import Named
 from fedmqtt.topics import ClientId, RoundId, RunId
 
+_NO_RUN, _NO_ROUND = RunId(""), RoundId(0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -22,8 +24,8 @@ class State:
     lanes: frozenset[int] = frozenset()
     received: int = 0
     """Numbered messages, in this session."""
-    run: RunId = RunId("")
-    round: RoundId = RoundId(0)
+    run: RunId = _NO_RUN
+    round: RoundId = _NO_ROUND
     """Those before it are closed."""
     asked: frozenset[Named] = frozenset()
     taken: tuple[Named, ...] = ()

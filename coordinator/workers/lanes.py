@@ -1,8 +1,8 @@
 """The coordinator's machine of workers: whose lanes are whose, and what each holds. Pure.
 
-    comes ──▶ gets lanes ──▶ says that it listens ──▶ claims ──▶ some are taken ──▶ collected ──▶ handed over
-                                                                   └── it is gone, or silent, or a message
-                                                                       of its is missing: they are lost
+    comes ──▶ gets lanes ──▶ listens ──▶ claims ──▶ some are taken ──▶ collected ──▶ handed over
+                                                      └── it is gone, or silent, or a message of
+                                                          its is missing: they are lost
 
 A lane has an owner, or none; the coordinator listens to it itself until the owner says that it
 does. So whoever a lane moves to, somebody hears what comes in it, and sometimes two do.
@@ -236,7 +236,7 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
                 # A will of an old connection.
                 return state, []
             return _without(state, [worker], "has left")
-        case Numbered(at, worker, session, number):
+        case Numbered():
             return _count(state, event, rules)
         case Took(at, worker, named):
             if (known := state.workers.get(worker)) is None:

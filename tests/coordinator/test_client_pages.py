@@ -8,7 +8,6 @@ from msgspec import structs
 
 from broker_config.local_broker import RunningBroker
 from coordinator.config import Evaluation, FederationConfig, StatusSettings
-from coordinator.round_rules import LANES
 from fedmqtt import messages, status_pages
 from fedmqtt.messages import Activity, Measures, Presence, TimeLeft
 from fedmqtt.status_pages import ClientPage
@@ -88,7 +87,7 @@ def test_a_page_tells_what_its_client_does_and_what_it_has_done(
                 and isinstance(messages.read_to_client(one.payload), TimeLeft)
             ]
             for guest in (ann, bob):
-                guest.say(update(offer, [1.0] * 4), lane=lane_of(guest.client, LANES))
+                guest.say(update(offer, [1.0] * 4), lane=lane_of(guest.client, 1))
                 assert guest.receipt().accepted
             room.ended(running)
         # What is left to say when the program ends is said: training is over, though ann tells no
@@ -111,7 +110,7 @@ def test_when_a_run_is_over_nobody_is_said_to_work_for_it(
             offer = ann.offered(1)
             for guest in (ann, bob):
                 answer = update(offer, [1.0] * 4, measures=measures)
-                guest.say(answer, lane=lane_of(guest.client, LANES))
+                guest.say(answer, lane=lane_of(guest.client, 1))
             last = ann.offered(2)
             says(ann, Activity(doing="evaluating", round=last.round, progress=0.5))
             page = room.page("client/ann", lambda page: page.doing == "evaluating")
@@ -120,7 +119,7 @@ def test_when_a_run_is_over_nobody_is_said_to_work_for_it(
                 found = messages.Evaluation(
                     run=last.run, round=last.round, base=last.model.digest, measures=measures
                 )
-                guest.say(found, lane=lane_of(guest.client, LANES), number=2)
+                guest.say(found, lane=lane_of(guest.client, 1), number=2)
             room.ended(running)
         page = room.page("client/ann", lambda page: page.doing == "waiting")
         assert (page.says, page.round, page.progress) == ("waiting", 0, 0.0)

@@ -11,6 +11,7 @@ bar ann in quarantine         it is not to be invited nor waited for, and why
 unbar ann                     it may be invited again
 announce ann 1 [fault=..] [run=r]   may I send an answer that is too large for one message?
 stored ann 1 [bob 1 ..]       with a slow disk: these answers would survive a loss of power now
+lost ann 1 [bob 1 ..]         so they would not, ever: who held these accepted answers is gone
 written ann 1                 so they would, but the machine has not been told
 noted                         who declined and who was refused is on that disk too
 at 30                         time passes, and each alarm rings on its way
@@ -108,6 +109,8 @@ class Table:
                 return []
             case ["stored", *answers]:
                 return self._write(named(answers)) + self._tell(self._stored(named(answers)))
+            case ["lost", *answers]:
+                return self._tell(rounds.Lost(self.now, named(answers)))
             case ["offer"]:
                 return self._offer()
             case ["show"]:

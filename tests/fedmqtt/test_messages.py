@@ -23,11 +23,14 @@ from fedmqtt.messages import (
     Ask,
     Chunk,
     Claim,
+    Claimed,
+    Claims,
     Decline,
     Entry,
     Evaluation,
     Go,
     Keyholder,
+    Lanes,
     Masked,
     Masking,
     Measures,
@@ -38,16 +41,22 @@ from fedmqtt.messages import (
     Opened,
     Order,
     OrderAnswer,
+    Passed,
     Presence,
     Receipt,
     RoundKey,
     Seat,
     SlowLinks,
     Sortition,
+    Sum,
+    SumPiece,
+    Term,
     TimeLeft,
     Training,
     Update,
+    Verdicts,
     WireError,
+    Working,
 )
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
@@ -55,6 +64,7 @@ WIRE = Path(__file__).parents[2] / "docs" / "vectors"
 A, B = Digest("a" * 64), Digest("b" * 64)
 ONE, RUN = RoundId(1), RunId("r1")
 ANN, BOB = ClientId("ann"), ClientId("bob")
+SESSION = "00112233445566"
 MEASURES = Measures(sample_count=3, metrics={"loss": 0.5}, confusion=((1, 0), (1, 1)))
 MODEL = ModelRef(digest=A, size_bytes=300_000, chunk_bytes=131_072, fingerprint="0123456789abcdef")
 
@@ -230,6 +240,70 @@ EXAMPLES: dict[str, AnyMessage] = {
         reply_to="00112233445566778899aabbccddeeff", done=True, said="nothing was paused"
     ),
     "order_word": OrderAnswer(reply_to="0123456789abcdef", word="ffeeddccbbaa99887766554433221100"),
+    "working": Working(
+        token="0123456789abcdef",
+        program="fedmqtt 0.1.0",
+        settings=A,
+        session=SESSION,
+        version=2,
+        said=7,
+    ),
+    "working_will": Working(token="0123456789abcdef", online=False),
+    "claims": Claims(
+        session=SESSION,
+        number=8,
+        claims=(
+            Claimed(ANN, RUN, ONE, A, "f" * 16, "", False, True, 120, 0.5, B, b"\x01" * 32),
+            Claimed(BOB, RUN, ONE, A, "f" * 16, "too large", False, True, 1, None, B, b""),
+        ),
+    ),
+    "passed": Passed(
+        session=SESSION,
+        number=9,
+        client=ANN,
+        round=ONE,
+        part="0",
+        key=b"\x01" * 32,
+        payload=memoryview(b"\x00\x01\x02"),
+    ),
+    "sumpiece": SumPiece(
+        session=SESSION, number=10, index=0, count=2, digest=B, data=memoryview(b"\x00\x01")
+    ),
+    "sum": Sum(
+        run=RUN,
+        round=ONE,
+        bits=30,
+        weight=150,
+        terms=(
+            Term(ANN, 120, {"loss": 0.5}, "full", 8, MEASURES),
+            Term(BOB, 30, {}, "int8", 6, None),
+        ),
+        payload=memoryview(bytes(range(16))),
+    ),
+    "lanes": Lanes(
+        token="0123456789abcdef",
+        session=SESSION,
+        version=3,
+        lanes=(0, 1, 5),
+        said=4,
+        run=RUN,
+        round=ONE,
+        size=15,
+        shapes=((4, 3), (3,)),
+        answer_bytes_max=2_000_000,
+    ),
+    "verdicts": Verdicts(
+        session=SESSION,
+        number=5,
+        round=ONE,
+        bits=30,
+        taken=(ANN,),
+        refused=((BOB, ONE),),
+        admitted=(
+            (ANN, Announce(run=RUN, round=ONE, digest=B, size_bytes=300_000, chunk_bytes=131_072)),
+        ),
+        collects=True,
+    ),
 }
 
 Read = Callable[[bytes], AnyMessage]
@@ -241,6 +315,9 @@ READERS: list[Read] = [
     messages.read_among_coordinators,
     messages.read_from_operator,
     messages.read_order_answer,
+    messages.read_from_worker,
+    messages.read_to_worker,
+    messages.read_sum,
 ]
 
 
@@ -258,6 +335,12 @@ def reader(message: AnyMessage) -> Read:
             return messages.read_from_operator
         case OrderAnswer():
             return messages.read_order_answer
+        case Working() | Claims() | Passed() | SumPiece():
+            return messages.read_from_worker
+        case Lanes() | Verdicts():
+            return messages.read_to_worker
+        case Sum():
+            return messages.read_sum
         case _:
             return messages.read_from_client
 

@@ -143,6 +143,9 @@ _READERS: dict[str, _Read] = {
     "among_coordinators": messages.read_among_coordinators,
     "from_operator": messages.read_from_operator,
     "order_answer": messages.read_order_answer,
+    "from_worker": messages.read_from_worker,
+    "to_worker": messages.read_to_worker,
+    "sum": messages.read_sum,
 }
 
 DECODERS = [

@@ -6,7 +6,15 @@ from broker_config.doctor.case import Case
 from broker_config.doctor.finding import Finding, failed, ok
 from fedmqtt.envelope import NO_KEYS
 from fedmqtt.mqtt_probe import Probe
-from fedmqtt.topics import Address, ClientId, CoordinatorSeat, OfferBoard, OrderOf, PresenceOf
+from fedmqtt.topics import (
+    Address,
+    ClientId,
+    CoordinatorSeat,
+    OfferBoard,
+    OrderOf,
+    PresenceOf,
+    WorkOf,
+)
 
 NEEDS = ("qos",)
 SHOWS_DOTS = True
@@ -43,6 +51,8 @@ def _untried(case: Case) -> set[type[Address]]:
             return set(rights.UNIQUE) if any(signs) else set()
         if case.role == "operator":
             return {OrderOf}
+        if case.role == "worker":
+            return {WorkOf}
     return set()
 
 
@@ -112,8 +122,8 @@ def _arrives(case: Case, probe: Probe, topic: str) -> bool:
 
 
 def _client(case: Case) -> str:
-    """A device has topics of its own, and so has an operator; for others, one that there is not."""
-    return case.id if case.role in ("device", "operator") else case.nonce
+    """Some roles have topics of their own; for others, one that there is not."""
+    return case.id if case.role in ("device", "operator", "worker") else case.nonce
 
 
 def _missing(case: Case, what: Access, kinds: list[type[Address]]) -> Finding:

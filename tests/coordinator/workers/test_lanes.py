@@ -1,4 +1,4 @@
-"""Whose lanes are whose, what workers hold, and what is lost with them: the coordinator's machine."""
+"""Whose lanes are whose, and what is lost with a worker: the coordinator's machine."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Whatever happens to workers, each answer is in the sum once, and the model is one to the last bit."""
+"""Whatever happens to workers, each answer is in the sum once, and no bit of the model changes."""
 
 from pathlib import Path
 from random import Random
