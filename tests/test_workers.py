@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from broker_config import kit
 from broker_config.local_broker import RunningBroker
+from broker_config.mosquitto import find_mosquitto
 from coordinator import history
+from fedmqtt.command_line import EXIT_USAGE
+from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
 from tests.gated import Gated
 from tests.programs import Program, running, wait_until
 from tests.test_federation import (
@@ -195,3 +199,42 @@ def test_a_coordinator_that_is_killed_goes_on_with_what_was_handed_over(
         shared.open_gates("cat")
         assert second.wait() == 0, second.log
     assert model_after_two_rounds(shared) == alone
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed here")
+def test_a_worker_of_a_kit_adds_up_what_devices_signed(tmp_path: Path) -> None:
+    """Over TLS, with an account of its own that may do no more than it must."""
+    kit_folder = tmp_path / "kit"
+    made = kit.create(kit_folder, plan(kit_folder))
+    files = {name: made.enroll(name) for name in ("ann", "bob", "cat")}
+    its = made.enroll("w0", "worker")
+    config = write_with_workers(tmp_path, FEDERATION, 2)
+    run = tmp_path / "run"
+    with running_kit(made, kit_folder), ExitStack() as stack:
+        worker = stack.enter_context(
+            running(tmp_path, "fedmqtt", "worker", str(config), "--credentials", str(its))
+        )
+        account = ("--credentials", str(kit_folder / "accounts" / "coordinator.toml"))
+        words = ("fedmqtt", "coordinator", str(config), *account, "--run", str(run))
+        coordinator = stack.enter_context(running(tmp_path, *words))
+        worker.wait_for("listening to")
+        for name, path in files.items():
+            words = ("fedmqtt", "client", "--credentials", str(path), "--task", LINEAR)
+            stack.enter_context(running(tmp_path, *words, "--state", str(tmp_path / name)))
+        assert coordinator.wait() == 0, coordinator.log
+        worker.process.terminate()
+        assert worker.wait() == 0, worker.log
+    trained(run)
+    assert added_up(worker) == 2 * 3
+
+
+def test_what_a_worker_cannot_begin_with_is_named(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "demo", LINEAR, three_of_all(1))
+    for words, said in (
+        (("--name", "w0"), "workers.lanes is 0, so there is nothing to do for workers"),
+        (("--set", "workers.lanes=4"), "--name '' names no worker"),
+        (("--name", "w0", "--set", "workers.lanes=4", "--set", "aggregation=median"), "fedavg"),
+    ):
+        with running(tmp_path, "fedmqtt", "worker", str(config), *words) as worker:
+            assert worker.wait() == EXIT_USAGE
+            assert said in worker.log

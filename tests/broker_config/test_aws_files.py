@@ -15,6 +15,7 @@ from fedmqtt.topics import (
     CoordinatorSeat,
     Digest,
     Inbox,
+    LanesOf,
     ModelChunk,
     OfferBoard,
     PresenceOf,
@@ -23,6 +24,7 @@ from fedmqtt.topics import (
     StatusPage,
     Topics,
     UpdatePart,
+    WorkOf,
 )
 
 _FEDERATION = "demo"
@@ -46,6 +48,8 @@ def _addresses(client: str) -> list[Any]:
         SeatClaim(),
         StatusPage("round"),
         StatusPage("client/" + client),
+        WorkOf(one),
+        LanesOf(one),
     ]
 
 
@@ -66,6 +70,7 @@ _ROLES = {
     "monitor": (aws_files.policy_of_monitors, access.of_monitors(_FEDERATION)),
     # Which of them it is, its signature tells.
     "operator": (aws_files.policy_of_operators, access.of_operators(_FEDERATION, "+")),
+    "worker": (aws_files.policy_of_workers, access.of_workers(_FEDERATION, "+")),
 }
 
 
@@ -109,6 +114,7 @@ def test_who_connects_goes_by_the_names_that_programs_have() -> None:
         client_ids.of_monitor("0123"): {"monitor", "operator"},
         client_ids.of_operator("demo", "x"): {"operator"},
         client_ids.of_operator("other", "x"): set(),
+        client_ids.of_worker("demo", "worker-1"): {"worker"},
         client_ids.of_doctor("0123-w1"): set(_ROLES),
     }
     for name, roles in connecting.items():

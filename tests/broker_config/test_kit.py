@@ -194,6 +194,30 @@ def test_an_operator_has_topics_and_a_key_of_its_own(folder: Path) -> None:
     assert "user operator@carol\ntopic deny #" in (folder / "broker" / "acl").read_text()
 
 
+def test_a_worker_reads_answers_and_says_what_it_found_and_no_more(folder: Path) -> None:
+    made = kit.create(folder, plan(folder))
+    worker = credentials.read(made.enroll("worker-1", "worker"))
+    assert worker.seal() is not None and worker.keyholders == ()
+    assert worker.username == "worker@worker-1"
+    _, _, its = (folder / "broker" / "acl").read_text().partition("user worker@worker-1\n")
+    rules = its.partition("\n\n")[0].splitlines()
+    federation = f"fed/v1/{FEDERATION}"
+    assert [rule for rule in rules if "deny" not in rule] == [
+        f"topic read {federation}/update/+/+/+/+",
+        f"topic write {federation}/work/worker-1",
+        f"topic read {federation}/lanes/worker-1",
+    ]
+    assert f"topic deny {federation}/offer" in rules
+    emqx = (folder / "broker" / "emqx-acl.conf").read_text()
+    assert f'{{username, "worker@worker-1"}}, publish, ["{federation}/work/worker-1"]' in emqx
+    assert "work/*" in (folder / "broker" / "aws-worker.json").read_text()
+    # No keyholder takes it for a device whose answers count.
+    assert "worker-1" not in (folder / "enrolled-devices").read_text()
+
+    made.revoke("worker-1")
+    assert "user worker@worker-1\ntopic deny #" in (folder / "broker" / "acl").read_text()
+
+
 def test_a_kit_of_before_there_were_orders_is_given_an_operator(folder: Path) -> None:
     made = kit.create(folder, plan(folder))
     made.enroll("pi-3")

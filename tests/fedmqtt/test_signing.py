@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 from fedmqtt import envelope, messages, signing
 from fedmqtt.envelope import NO_KEYS, BadSignature, Seal
 from fedmqtt.messages import Chunk, Decline, WireError
-from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal, OperatorSeal
+from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal, OperatorSeal, WorkerSeal
 from fedmqtt.topics import (
     ANNOUNCE,
     CHANNELS,
@@ -22,6 +22,7 @@ from fedmqtt.topics import (
     CoordinatorSeat,
     Digest,
     Inbox,
+    LanesOf,
     ModelChunk,
     OfferBoard,
     OrderOf,
@@ -33,6 +34,7 @@ from fedmqtt.topics import (
     StatusPage,
     Topics,
     UpdatePart,
+    WorkOf,
 )
 
 ANN, BOB, CAROL = ClientId("ann"), ClientId("bob"), ClientId("carol")
@@ -63,6 +65,11 @@ class Federation:
         own = own or signing.new_key()
         given = signing.operator_ticket(self.key, self.name, name, signing.public_key(own))
         return OperatorSeal(own, given, signing.public_key(self.key))
+
+    def worker(self, name: ClientId, own: str = "") -> WorkerSeal:
+        own = own or signing.new_key()
+        given = signing.worker_ticket(self.key, self.name, name, signing.public_key(own))
+        return WorkerSeal(self.name, own, given, signing.public_key(self.key))
 
 
 DEMO = Federation()
@@ -233,6 +240,8 @@ def test_the_table_of_topics_decides_what_a_device_wants_signed() -> None:
         StatusPage("round"),
         OrderOf(CAROL),
         OrderReply(CAROL),
+        WorkOf(CAROL),
+        LanesOf(CAROL),
     ]
     assert {type(one) for one in places} == CHANNELS.keys()
     device = DEMO.device(ANN)
@@ -317,6 +326,70 @@ def test_a_revoked_operator_gives_no_orders() -> None:
         coordinator.opened(ORDER, topic, sealed)
     with pytest.raises(BadSignature, match="no key here"):
         NO_KEYS.opened(ORDER, topic, sealed)
+
+
+WORK = WorkOf(ClientId("worker-1"))
+
+
+def test_what_a_worker_says_is_good_in_one_place() -> None:
+    topic = DEMO.topics.path(WORK)
+    sealed = DEMO.worker(WORK.worker).sealed(WORK, topic, SAID)
+    assert DEMO.coordinator().opened(WORK, topic, sealed) == SAID
+    elsewhere = WorkOf(BOB)
+    with pytest.raises(BadSignature, match="bob has no key by which a worker signs"):
+        DEMO.coordinator().opened(elsewhere, DEMO.topics.path(elsewhere), sealed)
+    other = Federation("other", DEMO.key)
+    with pytest.raises(BadSignature, match="has no key by which a worker signs"):
+        other.coordinator().opened(WORK, other.topics.path(WORK), sealed)
+    for place in range(len(sealed)):
+        altered = bytearray(sealed)
+        altered[place] ^= 1
+        with pytest.raises(BadSignature):
+            DEMO.coordinator().opened(WORK, topic, bytes(altered))
+
+
+def test_a_devices_key_adds_nothing_up_and_a_workers_gives_no_answers_and_no_orders() -> None:
+    topic = DEMO.topics.path(WORK)
+    with pytest.raises(BadSignature, match="not signed by a worker"):
+        DEMO.coordinator().opened(WORK, topic, DEMO.device(WORK.worker).sealed(WORK, topic, SAID))
+    own, federation = signing.new_key(), signing.public_key(DEMO.key)
+    public = signing.public_key(own)
+    of_device = signing.ticket(DEMO.key, "demo", WORK.worker, public)
+    pretender = WorkerSeal("demo", own, of_device, federation)
+    with pytest.raises(BadSignature, match="no key by which a worker signs"):
+        DEMO.coordinator().opened(WORK, topic, pretender.sealed(WORK, topic, SAID))
+    of_worker = signing.worker_ticket(DEMO.key, "demo", ANN, public)
+    answer = DEMO.topics.path(_answer())
+    with pytest.raises(BadSignature, match="did not give to ann"):
+        device = DeviceSeal(own, of_worker, federation)
+        DEMO.coordinator().opened(_answer(), answer, device.sealed(_answer(), answer, SAID))
+    assert not signing.fits(own, of_worker, federation, "demo", ANN)
+    assert not signing.fits_operator(own, of_worker, federation, "demo", ANN)
+    assert signing.fits_worker(own, of_worker, federation, "demo", ANN)
+
+
+def test_a_worker_asks_of_devices_what_a_coordinator_does() -> None:
+    worker, topic = DEMO.worker(WORK.worker), DEMO.topics.path(_answer())
+    assert worker.opened(_answer(), topic, _sealed_answer()) == SAID
+    for payload in (
+        SAID,
+        Federation("demo", signing.new_key()).device(ANN).sealed(_answer(), topic, SAID),
+    ):
+        with pytest.raises(BadSignature):
+            worker.opened(_answer(), topic, payload)
+    told = LanesOf(WORK.worker)
+    sealed = DEMO.coordinator().sealed(told, DEMO.topics.path(told), SAID)
+    assert worker.opened(told, DEMO.topics.path(told), sealed) == SAID
+    with pytest.raises(BadSignature, match="not signed by the federation"):
+        worker.opened(told, DEMO.topics.path(told), SAID)
+
+
+def test_a_revoked_worker_is_not_heard() -> None:
+    own, topic = signing.new_key(), DEMO.topics.path(WORK)
+    sealed = DEMO.worker(WORK.worker, own).sealed(WORK, topic, SAID)
+    coordinator = CoordinatorSeal("demo", DEMO.key, lambda key: key == signing.public_key(own))
+    with pytest.raises(BadSignature, match="revoked"):
+        coordinator.opened(WORK, topic, sealed)
 
 
 def _sealed_answer() -> bytes:

@@ -12,6 +12,7 @@ from fedmqtt.topics import (
     CoordinatorSeat,
     Digest,
     Inbox,
+    LanesOf,
     ModelChunk,
     OfferBoard,
     PresenceOf,
@@ -20,6 +21,7 @@ from fedmqtt.topics import (
     StatusPage,
     Topics,
     UpdatePart,
+    WorkOf,
 )
 
 HOME = Topics("home")
@@ -36,6 +38,8 @@ ADDRESSES = st.one_of(
     st.builds(PresenceOf, CLIENTS),
     st.just(CoordinatorSeat()),
     st.just(SeatClaim()),
+    st.builds(WorkOf, CLIENTS),
+    st.builds(LanesOf, CLIENTS),
     st.builds(StatusPage, st.sampled_from(["round", "coordinator", "clients/ann", "history/12"])),
 )
 
@@ -125,6 +129,8 @@ def test_the_wildcards_cover_what_they_should() -> None:
     assert HOME.any_update == "fed/v1/home/update/+/+/+/+"
     part = UpdatePart(3, ClientId("ann"), RoundId(7), "announce")
     assert HOME.path(part) == "fed/v1/home/update/3/ann/7/announce"
+    assert HOME.lane(3) == "fed/v1/home/update/3/+/+/+"
+    assert HOME.filter(WorkOf) == HOME.any_work == "fed/v1/home/work/+"
     assert HOME.any_presence == "fed/v1/home/presence/+"
     assert HOME.any_status == "fed/v1/home/status/#"
 

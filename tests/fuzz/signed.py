@@ -14,8 +14,8 @@ from edge_client.rounds_done import RoundsDone
 from fedmqtt import messages, revocations, signing
 from fedmqtt.envelope import BadSignature
 from fedmqtt.revocations import RevocationsError
-from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal, OperatorSeal
-from fedmqtt.topics import ClientId, OfferBoard, OrderOf, RoundId, RunId, UpdatePart
+from fedmqtt.signing import BadKey, CoordinatorSeal, DeviceSeal, OperatorSeal, WorkerSeal
+from fedmqtt.topics import ClientId, OfferBoard, OrderOf, RoundId, RunId, UpdatePart, WorkOf
 from tests.fedmqtt.test_messages import EXAMPLES, MASKING
 from tests.fedmqtt.test_topics import HOME
 from tests.fuzz.decoder import Decoder, MadeNothing
@@ -25,8 +25,9 @@ from tests.offers import RUN, offer
 OF_ANN = UpdatePart(0, ClientId("ann"), RoundId(1), "0")
 OFFER = OfferBoard()
 OF_CAROL = OrderOf(ClientId("carol"))
-_UPDATE, _OFFER, _ORDER = (
-    messages.encode(EXAMPLES[name]) for name in ("update", "offer", "order_rollback")
+OF_WORKER = WorkOf(ClientId("worker-1"))
+_UPDATE, _OFFER, _ORDER, _CLAIMS = (
+    messages.encode(EXAMPLES[name]) for name in ("update", "offer", "order_rollback", "claims")
 )
 
 # Made once, with a signature that anybody may make: these keys are nobody's.
@@ -66,6 +67,17 @@ def _operator() -> OperatorSeal:
 
 def _from_operator(data: bytes) -> None:
     assert _coordinator().opened(OF_CAROL, HOME.path(OF_CAROL), data) == _ORDER
+
+
+@functools.cache
+def _worker() -> WorkerSeal:
+    public = signing.public_key(_DEVICE)
+    ticket = signing.worker_ticket(_FEDERATION, "home", "worker-1", public)
+    return WorkerSeal("home", _DEVICE, ticket, signing.public_key(_FEDERATION))
+
+
+def _from_worker(data: bytes) -> None:
+    assert _coordinator().opened(OF_WORKER, HOME.path(OF_WORKER), data) == _CLAIMS
 
 
 def _signed_updates() -> list[bytes]:
@@ -171,6 +183,12 @@ DECODERS = [
         "signed_by_operator",
         _from_operator,
         lambda: [_operator().sealed(OF_CAROL, HOME.path(OF_CAROL), _ORDER)],
+        (BadSignature,),
+    ),
+    Decoder(
+        "signed_by_worker",
+        _from_worker,
+        lambda: [_worker().sealed(OF_WORKER, HOME.path(OF_WORKER), _CLAIMS)],
         (BadSignature,),
     ),
     Decoder("key", _key, lambda: [_FEDERATION.encode(), _DEVICE.encode()], (BadKey,)),
