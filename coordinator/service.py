@@ -67,7 +67,7 @@ from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
-from coordinator.workers import lanes
+from coordinator.workers import lanes, partial_sum
 from coordinator.workers.desk import Desk, Now
 from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
@@ -130,6 +130,7 @@ from fedmqtt.topics import (
     Topics,
     UpdatePart,
     WorkOf,
+    lane_of,
 )
 from fedmqtt.weights import Array, Layout
 
@@ -317,7 +318,8 @@ class Service:
         self._unmasking: Unmasking | None = None
         self._answers = self._data_plane(terms_max, remembered, is_new=recovered is None)
         if recovered is not None:
-            self._beginning, self._state = recovered.beginning, self._resume(recovered)
+            self._beginning = recovered.beginning
+            self._state = self._resume(recovered)
             # They lie there still, unless the broker has lost them.
             for model in rounds.older_models(self._state):
                 self._retained |= {ref.digest: ref for ref in published_model.refs(model)}
@@ -714,17 +716,26 @@ class Service:
     def _fold_again(self, state: rounds.Collecting) -> None:
         """What was accepted before the coordinator ended: the same sum comes out in any order."""
         for path in self._folder.ledger.sums(state.round):
-            try:
-                summed = messages.read_sum(path.read_bytes())
-            except (OSError, WireError) as bad:
-                raise LedgerDamaged(f"{path}: {bad}") from bad
-            self._answers.add_sum(summed, state.evaluate)
+            self._answers.add_sum(self._kept_sum(path, state), state.evaluate)
         for kept in self._folder.ledger.kept():
             if kept.named.round == state.round and not kept.is_summed:
                 evaluates = kept.named.client in state.evaluate
                 if fault := self._fold_kept(kept, evaluates=evaluates, staleness=0):
                     # It was found good when it came, under the same settings.
                     raise self._damaged(kept, fault)
+
+    def _kept_sum(self, path: Path, state: rounds.Collecting) -> Sum:
+        """That a worker has handed over. Raises LedgerDamaged."""
+        try:
+            summed = messages.read_sum(path.read_bytes())
+        except (OSError, WireError) as bad:
+            raise LedgerDamaged(f"{path}: {bad}") from bad
+        names = [Named(term.client, state.round) for term in summed.terms]
+        now = (self._beginning.run, state.round, self._answers.bits, self._division.size)
+        fault = partial_sum.fault(summed, *now, names)
+        if fault or not state.answered.issuperset(named.client for named in names):
+            raise LedgerDamaged(f"{path}: {fault or 'it is of answers that the ledger lacks'}")
+        return summed
 
     def _fold_kept(self, kept: Kept, *, evaluates: bool, staleness: int) -> str:
         """What is wrong with it, if anything: then it does not count. Raises LedgerDamaged."""
@@ -1209,7 +1220,7 @@ class Service:
             f"fedmqtt {__version__}",
             self._folder.uploads,
             say=self._say,
-            listen=self._reception.door.hear,
+            listen=self._hear_lanes,
             now=self._now_of_workers,
             claim=self._on_claim,
             passed=self._on_passed,
@@ -1228,6 +1239,20 @@ class Service:
             bits=self._answers.bits if is_open else 0,
             answer_bytes_max=self._answer_bytes_max,
         )
+
+    def _hear_lanes(self, own: frozenset[int]) -> None:
+        """Listen to these, and to no others."""
+        self._reception.door.hear(own)
+        count = self._rules.lanes
+        kept = self._uploads.drop(self._loop.now(), lambda one, _: lane_of(one, count) in own)
+        self._send(kept)
+        # What was half sent is of no use to who listens now.
+        self._loop.post(self._ask_again)
+
+    def _ask_again(self) -> None:
+        """Who listens sends at once what it owes."""
+        if isinstance(self._state, rounds.Collecting) and not self._ending:
+            self._say_offer()
 
     def _on_claim(self, claim: Claimed) -> None:
         """As `_on_part` and `_on_answer`, of an update that a worker has looked at."""
@@ -1298,9 +1323,7 @@ class Service:
             "answers that a worker had not handed over: %d; they are owed again", len(answers)
         )
         self._happen(rounds.Lost(self._loop.now(), answers))
-        if isinstance(self._state, rounds.Collecting):
-            # Who listens sends at once what it owes.
-            self._say_offer()
+        self._ask_again()
 
     # Operators' orders
 

@@ -798,6 +798,7 @@ class Claimed(Struct, frozen=True, array_like=True):
     """One update, as a worker found it."""
 
     client: Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
+    """Whose it is."""
     run: Run
     round: Round
     base: Sha256
@@ -821,16 +822,22 @@ class Claims(Message, frozen=True, kw_only=True):
     """Updates that came, and wait for a word on whether they count."""
 
     session: Session
+    """In which it is said."""
     number: Number
+    """Of this message: each of a session is one above that before it."""
     claims: Annotated[tuple[Claimed, ...], Meta(max_length=CLAIMS_MAX)]
+    """In the order in which they came."""
 
 
 class Passed(Message, frozen=True, kw_only=True):
     """What else a client sent, or a worker has to say to one."""
 
     session: Session
+    """In which it is said."""
     number: Number
+    """As in Claims."""
     client: Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
+    """Who sent it, or is told."""
     round: Round
     part: Annotated[str, Meta(max_length=16)] = ""
     """The place in which it came; empty: it goes to the client's inbox, and is a Go."""
@@ -844,7 +851,9 @@ class Term(Struct, frozen=True, array_like=True):
     """One update in a sum, and what it said beside its numbers."""
 
     client: Annotated[ClientId, Meta(pattern=NAME_PATTERN)]
+    """Whose it was."""
     samples: Count
+    """It weighs so much."""
     metrics: Metrics
     codec: Name
     size_bytes: Annotated[int, Meta(ge=0)]
@@ -871,13 +880,17 @@ class SumPiece(Message, frozen=True, kw_only=True):
     """A piece of the encoded Sum that was collected last. They come in their order."""
 
     session: Session
+    """In which it is said."""
     number: Number
+    """As in Claims."""
     index: Annotated[int, Meta(ge=0, le=2**31)]
+    """Of this piece, from 0."""
     count: Annotated[int, Meta(ge=1, le=2**31)]
     """How many there are."""
     digest: Sha256
     """Of the whole."""
     data: memoryview
+    """The bytes of this piece."""
 
 
 class Lanes(Message, frozen=True, kw_only=True):
@@ -888,7 +901,9 @@ class Lanes(Message, frozen=True, kw_only=True):
     session: Session
     """Another one than before: all that was not handed over is forgotten."""
     version: Annotated[int, Meta(ge=0, le=2**53)]
+    """Of the lanes: what a worker says that it listens to."""
     lanes: Annotated[tuple[Annotated[int, Meta(ge=0, lt=LANES_MAX)], ...], Meta(max_length=1024)]
+    """What it is to listen to."""
     said: Annotated[int, Meta(ge=0, le=2**53)]
     """How many numbered messages were sent to it in this session."""
     run: Run
@@ -899,6 +914,7 @@ class Lanes(Message, frozen=True, kw_only=True):
     shapes: tuple[tuple[int, ...], ...]
     """Of the tensors that it is made of, in their order."""
     answer_bytes_max: Annotated[int, Meta(ge=1, le=2**41)]
+    """No answer is larger."""
     refused: Reason = ""
     """Why it gets no lanes."""
 
@@ -907,13 +923,16 @@ class Verdicts(Message, frozen=True, kw_only=True):
     """What becomes of claims, in this order: add those, let go of these, hand over the sum."""
 
     session: Session
+    """In which it is said."""
     number: Number
+    """Of this message: each of a session, in this direction, is one above that before it."""
     round: Round
     bits: Annotated[int, Meta(ge=0, le=62)]
     """Of fraction, in the sum."""
     taken: Annotated[tuple[ClientId, ...], Meta(max_length=CLAIMS_MAX)] = ()
     """Whose updates to this round count."""
     refused: Annotated[tuple[tuple[ClientId, Round], ...], Meta(max_length=CLAIMS_MAX)] = ()
+    """Whose updates do not, to which rounds."""
     admitted: Annotated[tuple[tuple[ClientId, Announce], ...], Meta(max_length=CLAIMS_MAX)] = ()
     """Whose announced answers may be sent."""
     collects: bool = False

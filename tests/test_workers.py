@@ -194,6 +194,14 @@ def test_a_coordinator_that_is_killed_goes_on_with_what_was_handed_over(
             wait_until(lambda: (shared.run / "ledger.db").exists() and summed(shared.run) == 2)
             first.process.kill()
             first.wait()
+        sums = list((shared.run / "answers").glob("*.sum"))
+        for damaged, said in ((b"", "not a message we know"), (b"\x80", "not a message we know")):
+            kept = sums[0].read_bytes()
+            sums[0].write_bytes(damaged)
+            with shared.coordinating() as refused:
+                assert refused.wait() == EXIT_USAGE
+                assert str(sums[0]) in refused.log and said in refused.log
+            sums[0].write_bytes(kept)
         second = stack.enter_context(shared.coordinating())
         second.wait_for("going on with round 1: 2 of 3 answered")
         shared.open_gates("cat")
@@ -219,8 +227,8 @@ def test_a_worker_of_a_kit_adds_up_what_devices_signed(tmp_path: Path) -> None:
         coordinator = stack.enter_context(running(tmp_path, *words))
         worker.wait_for("listening to")
         for name, path in files.items():
-            words = ("fedmqtt", "client", "--credentials", str(path), "--task", LINEAR)
-            stack.enter_context(running(tmp_path, *words, "--state", str(tmp_path / name)))
+            device = ("fedmqtt", "client", "--credentials", str(path), "--task", LINEAR)
+            stack.enter_context(running(tmp_path, *device, "--state", str(tmp_path / name)))
         assert coordinator.wait() == 0, coordinator.log
         worker.process.terminate()
         assert worker.wait() == 0, worker.log

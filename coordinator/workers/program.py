@@ -73,6 +73,7 @@ from fedmqtt.topics import (
     Topics,
     UpdatePart,
     WorkOf,
+    lane_of,
 )
 from fedmqtt.weights import Shapes
 
@@ -324,9 +325,14 @@ class Worker:
             )
         )
         # As when the coordinator closes a round.
-        self._pass_on(self._uploads.drop(self._loop.now(), lambda _, one: one >= told.round))
+        self._forget_uploads(lambda _, number: number >= told.round)
         if self._state.lanes != before:
+            count, ours = self._config.workers.lanes, self._state.lanes
+            self._forget_uploads(lambda client, _: lane_of(client, count) in ours)
             _log.info("listening to %d lanes", len(self._state.lanes))
+
+    def _forget_uploads(self, is_wanted: Callable[[ClientId, RoundId], bool]) -> None:
+        self._pass_on(self._uploads.drop(self._loop.now(), is_wanted))
 
     def _listen(self, lanes: frozenset[int]) -> None:
         new, old = sorted(lanes - self._listening), sorted(self._listening - lanes)

@@ -64,13 +64,14 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/masking/values.py": ("opened_sum",),
     "fedmqtt/messages.py": (
         *("offer", "presence", "from_client", "to_client", "among_coordinators"),
-        *("from_operator", "order_answer"),
+        *("from_operator", "order_answer", "from_worker", "to_worker", "sum"),
     ),
     "fedmqtt/mqtt_link.py": ("broker_url",),
     "fedmqtt/revocations.py": ("revoked_keys",),
     "fedmqtt/settings.py": ("federation_toml", "client_toml", "override", "fleet_toml"),
     "fedmqtt/signing.py": (
-        *("signed_by_device", "signed_by_coordinator", "signed_by_operator", "key"),
+        *("signed_by_device", "signed_by_coordinator", "signed_by_operator", "signed_by_worker"),
+        "key",
     ),
     "fedmqtt/status_pages.py": ("status_page",),
     "fedmqtt/topics.py": ("topic", "federation_name"),
