@@ -70,6 +70,17 @@ def test_a_flood_has_its_cost() -> None:
     assert found["junk"]["round_s"] > 0 and found["junk"]["coordinator_cpu"] > 0
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_take_something_off_the_coordinator(workers: int) -> None:
+    if find_mosquitto() is None:
+        pytest.skip("Mosquitto is not installed here")
+    words = ["--workers", str(workers), "--clients", "3", "--params", "1000", "--rounds", "2"]
+    found = figures("workers.py", *words)
+    assert (found["workers"], found["rounds"]) == (workers, 2)
+    assert found["updates_per_s"] > 0 and found["coordinator_cpu_ms_per_update"] > 0
+    assert (found["workers_cpu_ms_per_update"] > 0) == bool(workers)
+
+
 def test_durability_has_its_cost() -> None:
     words = ["--clients", "2", "--params", "1000", "--rounds", "2", "--in-process"]
     found = figures("round_overhead.py", *words, "--durability-cost")

@@ -21,7 +21,7 @@ ANN, BOB, MALLORY = map(ClientId, ("ann", "bob", "mallory"))
 class Stage:
     """A door, and what its broker knows of it."""
 
-    def __init__(self, loop: EventLoop, stub: StubBroker) -> None:
+    def __init__(self, loop: EventLoop, stub: StubBroker, lanes: int = 1) -> None:
         self.loop = loop
         self.topics = Topics("f")
         self.peer = Peer(loop, stub.url, "f", "coordinator")
@@ -35,7 +35,7 @@ class Stage:
         self._connection.receive()
         self._connection.send(CONNACK_311)
         assert self.peer.next(LinkUp).retained_by_name
-        self.door = Door(loop, self.peer.link, self.topics)
+        self.door = Door(loop, self.peer.link, self.topics, lanes)
         self.filters: set[str] = set()
         self.asked: list[str] = []
         """All that was ever subscribed to, in turn."""
@@ -141,3 +141,34 @@ def test_newcomers_are_looked_for_once_in_a_while_however_often_the_door_closes(
     stage.loop.run_once(wait_max_s=0)
     assert stage.catch_up() == stage.everybody
     assert rounds_of_the_loop and stage.asked == []
+
+
+@pytest.fixture
+def with_lanes(loop: EventLoop, stub: StubBroker) -> Iterator[Stage]:
+    # Ann's lane is 3, bob's is 0.
+    made = Stage(loop, stub, lanes=4)
+    yield made
+    made.peer.link.close()
+
+
+def test_lanes_of_workers_are_not_listened_to(with_lanes: Stage) -> None:
+    door, topics = with_lanes.door, with_lanes.topics
+    door.listen([])
+    assert with_lanes.catch_up() == {*map(topics.lane, range(4)), topics.any_presence}
+    door.hear(frozenset({0, 1}))
+    assert with_lanes.catch_up() == {topics.lane(0), topics.lane(1), topics.any_presence}
+    door.hear(frozenset({1, 2}))
+    assert with_lanes.catch_up() == {topics.lane(1), topics.lane(2), topics.any_presence}
+
+
+def test_with_a_closed_door_answers_are_heard_of_our_own_lanes_alone(with_lanes: Stage) -> None:
+    door, topics = with_lanes.door, with_lanes.topics
+    presences = {topics.path(PresenceOf(one)) for one in (ANN, BOB)}
+    door.listen([])
+    door.hear(frozenset({0}))
+    door.close_to(MALLORY, lambda: [ANN, BOB, MALLORY])
+    assert with_lanes.catch_up() == {"fed/v1/f/update/+/bob/+/+", *presences}
+    door.hear(frozenset({3}))
+    assert with_lanes.catch_up() == {"fed/v1/f/update/+/ann/+/+", *presences}
+    door.open_to(MALLORY)
+    assert with_lanes.catch_up() == {topics.lane(3), topics.any_presence}

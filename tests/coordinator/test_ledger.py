@@ -230,6 +230,38 @@ def test_a_large_answer_stays_a_file_and_goes_with_its_round(tmp_path: Path) -> 
         assert book.checkpoint() == NEXT
 
 
+def test_a_workers_sum_is_kept_with_the_names_of_its_answers(tmp_path: Path) -> None:
+    ann, bob = Report(3, 0.5, 1.0), Report(4, None, None)
+    with opened(tmp_path) as first:
+        first.begin(BEGINNING, CARRIED, CHECKPOINT)
+        first.open_round(RoundId(1), opening("ann", "bob", "cat"))
+        first.keep(kept("cat"), 50.0, None)
+        (tmp_path / "s-1.sum").write_bytes(b"a sum")
+        told: list[Names] = []
+        answers = [(named("ann"), ann), (named("bob"), bob)]
+        first.keep_sum(answers, tmp_path / "s-1.sum", 40.0, told.append)
+        first.open_round_now()
+        assert told == [(named("ann"), named("bob"))]
+    with opened(tmp_path) as again:
+        again.tidy()
+        (path,) = again.sums(RoundId(1))
+        assert path.read_bytes() == b"a sum"
+        found = list(again.kept())
+        assert [(one.named, one.report, one.is_summed) for one in found] == [
+            (named("cat"), None, False),
+            (named("ann"), ann, True),
+            (named("bob"), bob, True),
+        ]
+        round_ = again.open_round_now()
+        assert round_ is not None and round_.closes_in_s == 40.0
+        # It is used up with its round, and its answers are remembered.
+        again.close_round(record(1, "ann", "bob", "cat"), (), CARRIED, NEXT)
+        assert again.sums(RoundId(1)) == [] and not path.exists()
+        assert list(again.kept()) == []
+        ((_, _, answered),) = again.closed_rounds()
+        assert answered == {"ann", "bob", "cat"}
+
+
 def test_a_file_that_no_line_tells_of_is_removed(tmp_path: Path) -> None:
     begun(tmp_path)
     (tmp_path / "answers" / "1-ann").write_bytes(b"a crash came before the commit")

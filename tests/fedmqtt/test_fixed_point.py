@@ -177,3 +177,18 @@ def test_a_share_moves_less_and_makes_nothing_else_count_for_more() -> None:
     running.add(np.array([4], np.float32), 2, 0.25)
     running.add(np.array([1], np.float32), 6)
     assert running.mean().tolist() == [1.0]
+
+
+def test_sums_of_parts_add_up_to_the_sum_of_all() -> None:
+    values = np.random.default_rng(1).normal(0, 3, (6, 4)).astype(np.float32)
+    whole = ExactSum(4, 30)
+    for number, one in enumerate(values):
+        whole.add(one, number + 1)
+    total = ExactSum(4, 30)
+    for some in ([0, 4], [5], [1, 2, 3]):
+        part = ExactSum(4, 30)
+        for number in some:
+            part.add(values[number], number + 1)
+        total.add_total(part.total, part.weight)
+    assert total.total.tobytes() == whole.total.tobytes()
+    assert total.weight == whole.weight == 21

@@ -4,6 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from coordinator.config import FederationConfig, Workers
 from fedmqtt.messages import Update
@@ -98,3 +99,35 @@ def _one_thing(
             chance.choice(waiting)[1].popleft()
         case _:
             pass
+
+
+def test_a_worker_of_other_settings_is_told_so_and_takes_nothing_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = updates_of(CLIENTS, 1)
+    world = World(tmp_path, config(), CLIENTS)
+    world.start("w0", config(seed=5))
+    world.settle()
+    assert "its federation.toml is not the coordinator's" in caplog.text
+    for client, one in sent.items():
+        world.send(client, one)
+        world.settle()
+    assert world.closed and world.by_workers == 0
+    assert model(world.answers) == alone(config(), sent)
+
+
+def test_an_update_with_a_fault_is_refused_wherever_it_is_found(tmp_path: Path) -> None:
+    sent = updates_of(CLIENTS, 1)
+    world = World(tmp_path, config(), CLIENTS)
+    world.start("w0")
+    world.settle()
+    bad = structs.replace(sent[CLIENTS[0]], payload=memoryview(b"1234"))
+    world.send(CLIENTS[0], bad)
+    world.settle()
+    assert world.refused == {CLIENTS[0]: "tensors of other shapes: 4 bytes where 20 belong"}
+    # A better one counts.
+    for client, one in sent.items():
+        world.send(client, one)
+        world.settle()
+    assert world.closed and world.by_workers == len(CLIENTS)
+    assert model(world.answers) == alone(config(), sent)

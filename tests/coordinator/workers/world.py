@@ -180,6 +180,7 @@ class World:
         self._tokens = 0
         self.updates: dict[ClientId, Update] = {}
         self.receipts: list[ClientId] = []
+        self.refused: dict[ClientId, str] = {}
         self.by_workers = 0
         """Answers in their sums."""
         self.counted: list[ClientId] = []
@@ -193,7 +194,7 @@ class World:
 
     # What a test orders
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, config: FederationConfig | None = None) -> None:
         """A worker comes, or comes back after it was killed: with nothing of before."""
         worker = ClientId(name)
         folder = self._folder / f"{name}-{self._tokens}"
@@ -209,7 +210,7 @@ class World:
             return self.wires[worker]
 
         broker = parse_broker_url("mqtt://localhost")
-        made = Worker(self.loop, self._config, broker, worker, folder, make_link=make)
+        made = Worker(self.loop, config or self._config, broker, worker, folder, make_link=make)
         self.workers[worker] = made
         made.start()
         self.connect(worker)
@@ -283,6 +284,8 @@ class World:
                 case Publish(Inbox(client), Receipt(accepted=True)):
                     assert client in self.counted, f"{client} is receipted, and in no sum"
                     self.receipts.append(client)
+                case Publish(Inbox(client), Receipt(accepted=False, reason=reason)):
+                    self.refused[client] = reason
                 case Publish(OfferBoard(), Offer()):
                     pass
                 case rounds.Close(outcome="averaged"):
