@@ -1288,8 +1288,10 @@ class Service:
         self._claim = None
 
     def _on_passed(self, worker: ClientId, passed: Passed) -> None:
-        address = UpdatePart(0, passed.client, RoundId(passed.round), passed.part)
-        if not self._is_of_our_key(address, passed.key):
+        said = UpdatePart(0, passed.client, RoundId(passed.round), passed.part)
+        address = self._topics.parse(self._topics.path(said))
+        # What is no part of an answer came in no topic.
+        if not isinstance(address, UpdatePart) or not self._is_of_our_key(address, passed.key):
             return
         self._author, self._passed_by = None, worker
         self._on_arrival(address, bytes(passed.payload))

@@ -25,6 +25,9 @@ SAID_EVERY_S: Seconds = 5.0
 SILENT_S: Seconds = 4 * SAID_EVERY_S
 """A worker of which nothing was heard for so long is gone."""
 
+WORKERS_MAX = 256
+"""More are not taken note of: where nothing is signed anybody can make names up."""
+
 STUCK_S: Seconds = 60.0
 """One that was asked for a sum, and has sent nothing for so long, begins anew."""
 
@@ -213,11 +216,12 @@ def begin(rules: Rules) -> State:
 
 def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Effect]]:
     """The next state, and what is to be done about it, in this order. Never raises on any event."""
-    own, was_at = state.own(), _wake_at(state, rules)
+    was_at = _wake_at(state, rules)
     following, effects = _decide(state, event, rules)
     following, collects = _collect(following, event.at, rules)
     effects += collects
-    if following.own() != own:
+    # (These come with each answer, and move no lane.)
+    if not isinstance(event, Took | HandedOver | Hurry) and following.own() != state.own():
         # First: who hears of new lanes may stop listening to others.
         effects.insert(0, Listen(following.own()))
     wake_at = _wake_at(following, rules)
@@ -272,6 +276,8 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
 
 def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]:
     worker, known = event.worker, state.workers.get(event.worker)
+    if known is None and len(state.workers) >= WORKERS_MAX:
+        return state, []
     if known is None:
         session = _session(state, rules)
         new = Worker(token=event.token, session=session, heard_at=event.at, refused=event.refused)

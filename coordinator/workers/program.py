@@ -235,10 +235,11 @@ class Worker:
                 self._room = None if packet_bytes_max is None else packet_bytes_max - 2048
                 self._chunk_bytes = room_for(self._config.transfer.chunk_bytes, packet_bytes_max)
                 self._happen(intake.Connected(token))
-            case LinkDown(reason, retry_in_s, hopeless=hopeless):
+            case LinkDown(reason, retry_in_s, taken_over=taken_over, hopeless=hopeless):
                 self._happen(intake.Disconnected())
-                if hopeless:
-                    self.denied = reason
+                if hopeless or taken_over:
+                    other = f": another worker is called {self._name}, too; start it with its own"
+                    self.denied = reason + (other if taken_over else "")
                     self._loop.stop()
                     return
                 _log.warning("%s; %s", reason, next_try(retry_in_s))

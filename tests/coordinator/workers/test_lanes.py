@@ -224,3 +224,10 @@ def test_few_lanes_move(
     after: tuple[ClientId | None, ...],
 ) -> None:
     assert lanes.dealt(before, workers) == after
+
+
+def test_names_without_end_are_not_taken_note_of() -> None:
+    one = there(A).workers[A]
+    names = [ClientId(f"w{number}") for number in range(lanes.WORKERS_MAX)]
+    state = State((None,) * 4, dict.fromkeys(names, one))
+    assert step(state, said(state, ClientId("more"))) == (state, [])

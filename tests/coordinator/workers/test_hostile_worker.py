@@ -1,0 +1,187 @@
+"""A worker that says nonsense, at a real coordinator: it is in no sum, and stops nobody."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from broker_config.local_broker import RunningBroker
+from coordinator import deciding
+from coordinator.config import FederationConfig, Workers
+from coordinator.workers.program import PROGRAM
+from fedmqtt import messages, weights
+from fedmqtt.messages import (
+    AnyMessage,
+    Chunk,
+    Claimed,
+    Claims,
+    Lanes,
+    Passed,
+    Sum,
+    SumPiece,
+    Term,
+    Verdicts,
+    Working,
+)
+from fedmqtt.topics import ClientId, Digest, LanesOf, RoundId, RunId, WorkOf, lane_of
+from tests.coordinator.guests import Guest, Room, federation_config, update, zeros
+
+pytestmark = pytest.mark.broker
+
+_LANES = 4
+_TOKEN = "0123456789abcdef"
+_WORKER = ClientId("w0")
+
+
+class Nonsense:
+    """A worker's place, and what is said to it there."""
+
+    def __init__(self, room: Room, guest: Guest, config: FederationConfig) -> None:
+        self._room = room
+        self._guest = guest
+        self._settings = deciding.digest(config)
+        self.session = ""
+        self._number = 0
+
+    def say(self, message: AnyMessage) -> None:
+        self.shout(messages.encode(message))
+
+    def shout(self, payload: bytes) -> None:
+        self._guest.link.publish(WorkOf(_WORKER), payload)
+
+    @property
+    def told(self) -> list[Lanes | Verdicts]:
+        return [
+            messages.read_to_worker(one.payload)
+            for one in self._room.traffic
+            if one.address == LanesOf(_WORKER)
+        ]
+
+    @property
+    def lanes(self) -> list[Lanes]:
+        return [one for one in self.told if isinstance(one, Lanes)]
+
+    def begin(self) -> None:
+        """All lanes are its own, and it says that it listens to them."""
+        heard = len(self.lanes)
+        self._here("", 0)
+        self._room.wait(lambda: len(self.lanes) > heard)
+        self.session, self._number = self.lanes[-1].session, 0
+        heard = len(self.lanes)
+        self._here(self.session, self.lanes[-1].version)
+        self._room.wait(lambda: len(self.lanes) > heard)
+        assert self.lanes[-1].lanes == tuple(range(_LANES))
+
+    def _here(self, session: str, version: int) -> None:
+        here = Working(
+            token=_TOKEN,
+            program=PROGRAM,
+            settings=self._settings,
+            session=session,
+            version=version,
+        )
+        self.say(here)
+
+    def number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def is_collected(self) -> bool:
+        """Whether its sum is wanted, in this session."""
+        return any(
+            isinstance(one, Verdicts) and one.collects and one.session == self.session
+            for one in self.told
+        )
+
+    def is_over(self) -> bool:
+        """Whether it was given another session."""
+        return self.lanes[-1].session != self.session
+
+
+def test_a_worker_that_says_nonsense_stops_nobody(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    rounds = {"cohort": 2, "quorum": 2, "clients_min": 2}
+    workers = Workers(lanes=_LANES, hand_over_s=0.0)
+    config = federation_config(mosquitto_broker.url, federation_name, rounds, workers=workers)
+    with Room(mosquitto_broker.url, federation_name) as room:
+        ann, bob = room.guests("ann", "bob")
+        worker = Nonsense(room, room.guest("mallory"), config)
+        with room.coordinating(config, zeros(2), tmp_path / "run") as coordinator:
+            offer = ann.offered(1)
+            assert offer.lanes == _LANES
+            worker.begin()
+            # What nobody can read; what is no part of an answer; a Go that is none.
+            worker.shout(b"\xc1\x00")
+            chunk = messages.encode(Chunk(digest=Digest("b" * 64), data=memoryview(b"1")))
+            for part, payload in (("x", chunk), ("7", b"\x80"), ("", b"\x80"), ("a/b", chunk)):
+                worker.say(
+                    Passed(
+                        session=worker.session,
+                        number=worker.number(),
+                        client=ann.client,
+                        round=RoundId(1),
+                        part=part,
+                        payload=memoryview(payload),
+                    )
+                )
+            # Of what it claimed, a sum that is too short; and one of another's answer.
+            for numbers in (np.zeros(1, "<i8"), np.zeros(2, "<i8")):
+                if worker.is_over():
+                    worker.begin()
+                _claim(worker, ann, offer.model.digest, offer.model.fingerprint, offer.run)
+                room.wait(worker.is_collected)
+                whose = "ann" if numbers.size == 1 else "bob"
+                _hand_over(worker, whose, numbers, offer.run)
+                room.wait(worker.is_over)
+            # The coordinator listened to the lanes again before it said so.
+            # What it passed on in her name.
+            assert ann.receipt().reason.startswith("not a message we know")
+            for guest in (ann, bob):
+                guest.say(update(offer, [1.0, 3.0]), lane=lane_of(guest.client, _LANES))
+                assert guest.receipt().accepted
+            room.ended(coordinator)
+    (record,) = coordinator.records
+    assert record.outcome == "averaged" and record.answered == ["ann", "bob"]
+
+
+def _claim(worker: Nonsense, guest: Guest, base: Digest, fingerprint: str, run: RunId) -> None:
+    claim = Claimed(
+        guest.client,
+        run,
+        RoundId(1),
+        base,
+        fingerprint,
+        "",
+        False,
+        True,
+        10,
+        None,
+        Digest("c" * 64),
+        b"",
+    )
+    worker.say(Claims(session=worker.session, number=worker.number(), claims=(claim,)))
+
+
+def _hand_over(worker: Nonsense, whose: str, numbers: NDArray[np.int64], run: RunId) -> None:
+    bits = next(one.bits for one in reversed(worker.told) if isinstance(one, Verdicts))
+    summed = Sum(
+        run=run,
+        round=RoundId(1),
+        bits=bits,
+        weight=10,
+        terms=(Term(ClientId(whose), 10, {}, "full", 8, None),),
+        payload=memoryview(numbers.tobytes()),
+    )
+    encoded = messages.encode(summed)
+    worker.say(
+        SumPiece(
+            session=worker.session,
+            number=worker.number(),
+            index=0,
+            count=1,
+            digest=weights.digest(encoded),
+            data=memoryview(encoded),
+        )
+    )
