@@ -1041,8 +1041,8 @@ class Service:
         if address.lane >= self._rules.lanes:
             # (Who has restarted does not know how many there are, and says what it owes in the
             # first: its lane is a matter of who hears it, and not of what it says.)
-            there = f"there are {self._rules.lanes}"
-            self._reception.unread_part(address, payload, f"lane {address.lane}: {there}")
+            there = " to ".join(map(str, sorted({0, self._rules.lanes - 1})))
+            self._reception.unread_part(address, payload, f"lane {address.lane}, not {there}")
             return
         self._source, self._cost = payload, (len(payload), 1)
         if client in self._roster.clients and not isinstance(message, Chunk):
