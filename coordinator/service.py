@@ -1258,7 +1258,7 @@ class Service:
         """As `_on_part` and `_on_answer`, of an update that a worker has looked at."""
         client, number, run = claim.client, RoundId(claim.round), RunId(claim.run)
         where = UpdatePart(0, client, number, "0")
-        if not self._is_of_our_key(where, claim.key) or not self._reception.hears(where, b""):
+        if not self._is_of_live_key(where, claim.key) or not self._reception.hears(where, b""):
             return
         if client in self._roster.clients:
             self._client_pages.sign(client)
@@ -1291,13 +1291,13 @@ class Service:
         said = UpdatePart(0, passed.client, RoundId(passed.round), passed.part)
         address = self._topics.parse(self._topics.path(said))
         # What is no part of an answer came in no topic.
-        if not isinstance(address, UpdatePart) or not self._is_of_our_key(address, passed.key):
+        if not isinstance(address, UpdatePart) or not self._is_of_live_key(address, passed.key):
             return
         self._author, self._passed_by = None, worker
         self._on_arrival(address, bytes(passed.payload))
         self._passed_by = None
 
-    def _is_of_our_key(self, address: UpdatePart, key: bytes) -> bool:
+    def _is_of_live_key(self, address: UpdatePart, key: bytes) -> bool:
         """Workers have looked at the signature, and do not know which keys were revoked."""
         if not key or self._trust is None:
             return True

@@ -135,11 +135,6 @@ class Desk:
         """Lanes that the coordinator listens to."""
         return self._state.own()
 
-    @property
-    def workers(self) -> dict[ClientId, int]:
-        """Who is there, with how many lanes."""
-        return {one: len(self._state.of(one)) for one in sorted(self._state.workers)}
-
     # What the service tells
 
     def take(self, named: Named) -> None:
