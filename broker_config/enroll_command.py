@@ -120,7 +120,7 @@ def _tell_how_to_start(kit: Kit, name: str, fetch: Callable[[Sequence[Path], str
         "Next: enroll the devices, and where the coordinator's file was copied, copy it again: they"
         " name it from now on.\nThen, on a machine of somebody else than the coordinator's:"
         f"\n    {fetch(files, name)}\n    {start}\n"
-        "--floor is privacy.floor of federation.toml, or less. For privacy.aggregation = \"trusted\""
+        '--floor is privacy.floor of federation.toml, or less. For privacy.aggregation = "trusted"'
         " it is\n`fedmqtt aggregator`, with the same words.\n"
     )
 
