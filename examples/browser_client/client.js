@@ -177,7 +177,7 @@ export class Client {
     const why = this.#whyNot(offer, invited.train);
     if (why) return this.#decline(offer, why);
     if (closesAt <= Date.now()) return;
-    this.#job = { offer, invited, closesAt, fetching: null };
+    this.#job = { offer, invited, closesAt, fetching: null, endsItself: false };
     this.#work(this.#job);
   }
 
@@ -281,12 +281,12 @@ export class Client {
    * the job is no longer wanted.
    */
   #turns(job) {
-    const { method, asynchronous } = job.offer;
+    job.endsItself = Boolean(job.offer.method.partial) && !job.offer.asynchronous;
     const keptMs = Math.max(KEPT_MIN_MS, KEPT * (job.closesAt - Date.now()));
     return async () => {
       await nextTurn();
       if (this.#job !== job) throw new Dropped();
-      return Boolean(method.partial) && !asynchronous && Date.now() >= job.closesAt - keptMs;
+      return job.endsItself && Date.now() >= job.closesAt - keptMs;
     };
   }
 
@@ -430,7 +430,7 @@ export class Client {
   }
 
   async #tick() {
-    if (this.#job && this.#job.closesAt <= Date.now()) {
+    if (this.#job && !this.#job.endsItself && this.#job.closesAt <= Date.now()) {
       this.#tell("too late", `round ${this.#job.offer.round} is over`);
       this.#withdraw();
     }

@@ -386,7 +386,7 @@ def test_who_is_to_send_a_part_sends_what_there_is_when_time_is_up(page: Page, r
         1,
         training=Training(epochs=10_000, batch_size=1),
         method=Method(partial=True),
-        closes_in_s=3.0,
+        closes_in_s=5.0,
     )
     _, update = room.answer()
     assert isinstance(update, Update) and update.method == "partial"
