@@ -184,6 +184,8 @@ class Unmasking:
     def begin_round(self, masking: Masking) -> None:
         """A round is open, or goes on, with these keys."""
         self._masking = masking
+        # Of the one before: this one may close without a list.
+        self._unfit = {}
         self._answers.mask(masking)
         self._keyholders.use(masking.keyholders)
         # Posted: this may be within an event.
