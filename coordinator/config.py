@@ -553,6 +553,15 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runs: Annotated[
         str, Meta(min_length=1, description="The folder in which each run's folder is made.")
     ] = "runs"
+    ledger: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where it is written what was accepted: sqlite, in each run's folder; or\n"
+            "postgresql://USER@HOST/DATABASE, so that a standby on another machine goes on with\n"
+            "the same round (docs/scale.md). Its password is not for this file: ~/.pgpass.",
+        ),
+    ] = "sqlite"
     codec: Annotated[
         str,
         Meta(

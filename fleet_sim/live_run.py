@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from msgspec import structs
 
 from broker_config.local_broker import start_broker
-from coordinator import downlink, ledger
+from coordinator import downlink, ledgers
 from coordinator.history import Record
 from edge_client.config import ClientConfig, Trainer
 from edge_client.trainer_pool import TrainerPool
@@ -110,7 +110,7 @@ def run_live(
             loop.call_in(fleet.config.hours_max * HOUR_S / speed, loop.stop)
             ended = run_until_one_ends(loop, [coordinator])
             rounds.read()
-        is_finished = ended is not None and ledger.is_finished(folder)
+        is_finished = ended is not None and ledgers.is_finished(folder)
         return Outcome(
             records=rounds.records,
             marks=rounds.marks,

@@ -11,15 +11,19 @@ from tests.brokers import (
     federation_name,
     mosquitto_broker,
 )
+from tests.own_postgresql import database, own_server, postgresql
 
 __all__ = [
     "_have",
     "any_broker",
     "broker",
     "broker_kind",
+    "database",
     "embedded_broker",
     "federation_name",
     "mosquitto_broker",
+    "own_server",
+    "postgresql",
 ]
 
 
