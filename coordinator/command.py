@@ -138,7 +138,12 @@ def run_job(
         config = masked_measures.settle(config)
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
-        among = ledgers.of(config, lambda: loop.stop_signal is not None)
+        try:
+            among = ledgers.of(config, lambda: loop.stop_signal is not None)
+        except LedgerError as bad:
+            # No wrong setting, as far as anybody can tell: to try again may help.
+            sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
+            return 1
         with closing(among):
             return coordinate(loop, config, among, broker, trust, revocations, arguments, job)
     except (

@@ -559,7 +559,7 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             min_length=1,
             description="Where it is written what was accepted: sqlite, in each run's folder; or\n"
             "postgresql://USER@HOST/DATABASE, so that a standby on another machine goes on with\n"
-            "the same round (docs/scale.md). Its password is not for this file: ~/.pgpass.",
+            "the same round (docs/other-machines.md). Its password is in ~/.pgpass, not here.",
         ),
     ] = "sqlite"
     codec: Annotated[

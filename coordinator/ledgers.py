@@ -116,7 +116,7 @@ def is_finished(folder: Path, among: Ledgers = IN_FOLDERS) -> bool:
 def of(config: FederationConfig, gives_up: Callable[[], bool]) -> Ledgers:
     """By the settings. `gives_up` is asked while a server is away: whether to wait any longer.
 
-    Raises SettingsError where there is no way to it.
+    Raises SettingsError where there can be no way to it, LedgerError where there is none now.
     """
     if config.ledger == ledger_url.IN_FOLDERS:
         return IN_FOLDERS
@@ -126,7 +126,7 @@ def of(config: FederationConfig, gives_up: Callable[[], bool]) -> Ledgers:
     except ImportError as bad:
         raise SettingsError(
             f"ledger is {ledger_url.shown(config.ledger)!r}, which needs what"
-            f" `pip install 'fedmqtt[postgresql]'` brings: {bad}"
+            f" `pip install 'fedmqtt[postgresql]'` brings: {' '.join(str(bad).split())}"
         ) from bad
     return OnServer(config, gives_up)
 

@@ -40,7 +40,8 @@ _T = TypeVar("_T")
 
 
 class OnServer:
-    """Raises SettingsError where there is no way to the server as it is made; later on it waits."""
+    """As it is made, the server has to be there: later on it is waited for. Raises LedgerError
+    where it is not, or does not let us in, and SettingsError on what no server understands."""
 
     def __init__(self, config: FederationConfig, gives_up: Callable[[], bool]) -> None:
         self._federation = config.name
@@ -49,6 +50,8 @@ class OnServer:
         self._came_back_at: Seconds | None = None
         try:
             self._db = self._connected()
+        except psycopg.OperationalError as bad:
+            raise LedgerError(f"ledger {self.name}: {postgresql.sentence(bad)}") from bad
         except (psycopg.Error, UnicodeError) as bad:
             raise SettingsError(f"ledger {self.name}: {postgresql.sentence(bad)}") from bad
 

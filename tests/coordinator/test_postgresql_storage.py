@@ -3,6 +3,7 @@
 import logging
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,7 +287,7 @@ def test_what_is_wrong_with_the_way_to_the_server_is_said_in_a_sentence(
     monkeypatch.setenv("PGPASSWORD", password)
     url = _url(postgresql, **changed)
     config = FederationConfig(name="fleet", task="digits", ledger=url)
-    with pytest.raises(SettingsError, match=complaint) as found:
+    with pytest.raises((SettingsError, LedgerError), match=complaint) as found:
         ledgers.of(config, lambda: False)
     said = str(found.value)
     assert said.startswith(f"ledger {url}: ")
@@ -325,3 +326,12 @@ def test_tables_of_another_version_are_refused(book_keeper: Books) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_without_the_driver_it_is_said_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("coordinator.postgresql")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    config = FederationConfig(name="fleet", task="digits", ledger="postgresql://ann@server/fleet")
+    with pytest.raises(SettingsError, match=r"needs what `pip install 'fedmqtt\[postgresql\]'`"):
+        ledgers.of(config, lambda: False)
