@@ -8,6 +8,7 @@ from coordinator import (
     local_method,
     masked_noise,
     noise_checks,
+    object_store,
     privacy,
     privacy_checks,
     selection,
@@ -45,6 +46,7 @@ def check(config: FederationConfig) -> None:
 
 def _check_ledger(config: FederationConfig) -> None:
     ledger_url.check(config.ledger)
+    object_store.check(config.checkpoint.store)
     strategy = parts.load(aggregation, config.aggregation)
     if config.ledger == ledger_url.IN_FOLDERS or not hasattr(strategy, "stores"):
         return

@@ -27,6 +27,7 @@ from coordinator import (
     figures_table,
     ledgers,
     masked_measures,
+    object_store,
     one_at_a_time,
     privacy_checks,
     round_rules,
@@ -35,6 +36,7 @@ from coordinator import (
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledgers import Ledgers
+from coordinator.object_store import ObjectStore, ObjectStoreError
 from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken, RunInUse
 from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, SeatTaken, Service
 from coordinator.trust import Trust, trust_of
@@ -139,13 +141,13 @@ def run_job(
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
         try:
-            among = ledgers.of(config, lambda: loop.stop_signal is not None)
-        except LedgerError as bad:
+            shelf = _shelf(loop, config)
+        except (LedgerError, ObjectStoreError) as bad:
             # No wrong setting, as far as anybody can tell: to try again may help.
             sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
             return 1
-        with closing(among):
-            return coordinate(loop, config, among, broker, trust, revocations, arguments, job)
+        with closing(shelf.ledgers):
+            return coordinate(loop, config, shelf, broker, trust, revocations, arguments, job)
     except (
         SettingsError,
         BrokerUrlError,
@@ -170,10 +172,28 @@ class NothingToTakeOver(Exception):
         super().__init__(f"the run in {folder} is finished: there is nothing to take over")
 
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What outlives the program, beside the runs' folders."""
+
+    ledgers: Ledgers
+    objects: ObjectStore | None
+
+
+def _shelf(loop: EventLoop, config: FederationConfig) -> Shelf:
+    """By the settings. Raises SettingsError, LedgerError, ObjectStoreError."""
+
+    def is_stopped() -> bool:
+        return loop.stop_signal is not None
+
+    objects = object_store.of(config, is_stopped)
+    return Shelf(ledgers.of(config, is_stopped), objects)
+
+
 def coordinate(
     loop: EventLoop,
     config: FederationConfig,
-    among: Ledgers,
+    shelf: Shelf,
     broker: BrokerUrl,
     trust: Trust | None,
     revocations: Revocations | None,
@@ -183,10 +203,10 @@ def coordinate(
     """Exit code of the program."""
     awaited: Path | None = None
     try:
-        while (place := _place(loop, config, among, arguments, awaited)) is not None:
+        while (place := _place(loop, config, shelf.ledgers, arguments, awaited)) is not None:
             try:
                 service = _service(
-                    loop, config, among, broker, trust, revocations, place, arguments, job
+                    loop, config, shelf, broker, trust, revocations, place, arguments, job
                 )
                 return _run_in(place, service, config, job)
             except RunElsewhere as elsewhere:
@@ -405,7 +425,7 @@ def _wait_for(loop: EventLoop, folder: Path, among: Ledgers, used: RunInUse) -> 
 def _service(
     loop: EventLoop,
     config: FederationConfig,
-    among: Ledgers,
+    shelf: Shelf,
     broker: BrokerUrl,
     trust: Trust | None,
     revocations: Revocations | None,
@@ -424,6 +444,7 @@ def _service(
             folder,
             purpose=job.purpose,
             storage=place.held.storage,
+            objects=shelf.objects,
             broker=broker,
             trust=trust,
             revocations=revocations,
@@ -431,13 +452,15 @@ def _service(
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.
             elsewhere=lambda: (
-                run_search.newest_unfinished(config, among)
+                run_search.newest_unfinished(config, shelf.ledgers)
                 if place.is_ours and not arguments.new
                 else None
             ),
         )
         if place.goes_on:
             _keep_settings(folder, settled)
+    except ObjectStoreError as bad:
+        raise SettingsError(str(bad)) from bad
     except OSError as bad:
         raise SettingsError(f"run folder {_said(bad)}") from bad
     return service

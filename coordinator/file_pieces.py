@@ -47,18 +47,24 @@ def write(db: Database, name: str, path: Path) -> None:
     db.run("INSERT INTO file (name, digest) VALUES (?, ?)", (name, whole.hexdigest()))
 
 
+def lies_elsewhere(db: Database, name: str, digest: str, address: str) -> None:
+    """In the place of what had that name: its bytes are not here."""
+    forget(db, [name])
+    db.run("INSERT INTO file (name, digest, object) VALUES (?, ?, ?)", (name, digest, address))
+
+
 def forget(db: Database, names: Iterable[str]) -> None:
     rows = [(name,) for name in names]
     db.run_many("DELETE FROM piece WHERE name = ?", rows)
     db.run_many("DELETE FROM file WHERE name = ?", rows)
 
 
-def fetch(rows: Rows, name: str, digest: str, path: Path, mode: int = 0o666) -> None:
+def fetch(path: Path, pieces: Iterable[bytes], digest: str, name: str, mode: int = 0o666) -> None:
     """Make `path` that file, whole or not at all. Raises FileDamaged, and OSError."""
     whole = hashlib.sha256()
 
     def checked() -> Iterator[bytes]:
-        for piece in _pieces(rows, name):
+        for piece in pieces:
             whole.update(piece)
             yield piece
         if whole.hexdigest() != digest:
@@ -68,7 +74,7 @@ def fetch(rows: Rows, name: str, digest: str, path: Path, mode: int = 0o666) -> 
     write_pieces(path, checked(), mode)
 
 
-def _pieces(rows: Rows, name: str) -> Iterator[bytes]:
+def pieces(rows: Rows, name: str) -> Iterator[bytes]:
     number = 0
     while found := rows("SELECT data FROM piece WHERE name = ? AND number = ?", (name, number)):
         ((data,),) = found

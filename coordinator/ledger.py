@@ -111,8 +111,8 @@ class Opening(Struct, frozen=True, kw_only=True):
 class SharedFile(NamedTuple):
     digest: str
     """SHA-256, hexadecimal."""
-    object: str | None
-    """Where else its bytes lie; None: in the ledger."""
+    address: str | None
+    """Where its bytes lie; None: in the ledger."""
 
 
 class Refusals(Struct, frozen=True, kw_only=True):
@@ -577,8 +577,6 @@ class Ledger:
 
     def files(self) -> dict[str, SharedFile]:
         """By name, below the run's folder."""
-        if not self.is_elsewhere:
-            return {}
         rows = self._rows("SELECT name, digest, object FROM file ORDER BY name")
         found = self._checked(rows, tuple[str, str, str | None])
         return {name: SharedFile(digest, lies) for name, digest, lies in found}
@@ -586,16 +584,20 @@ class Ledger:
     def put_file(self, name: str, path: Path) -> None:
         self._now(lambda db: file_pieces.write(db, name, path))
 
+    def name_file(self, name: str, digest: str, address: str) -> None:
+        """It lies there."""
+        self._now(lambda db: file_pieces.lies_elsewhere(db, name, digest, address))
+
     def fetch_file(self, name: str, path: Path, mode: int = 0o666) -> None:
         """Make `path` the file that was put there by this name, if it is not. Raises OSError too.
         `mode`: see `durable.write_whole`."""
-        rows = self._rows("SELECT digest FROM file WHERE name = ?", (name,))
-        if not rows:
+        file = self.files().get(name)
+        if file is None:
             raise self._error(_Lacking(f"there is no {name} in it"))
-        ((digest,),) = self._checked(rows, tuple[str])
         try:
-            if not file_pieces.is_here(path, digest):
-                file_pieces.fetch(self._rows, name, digest, path, mode)
+            if not file_pieces.is_here(path, file.digest):
+                pieces = file_pieces.pieces(self._rows, name)
+                file_pieces.fetch(path, pieces, file.digest, name, mode)
         except FileDamaged as bad:
             raise self._error(_Lacking(str(bad))) from bad
 

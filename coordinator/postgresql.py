@@ -4,6 +4,7 @@ No password is known here. libpq, which psycopg stands on, finds it by itself: i
 the file that PGPASSFILE names, or in ~/.pgpass.
 """
 
+import logging
 from typing import Any
 
 import psycopg
@@ -11,6 +12,9 @@ from psycopg import conninfo
 from psycopg.rows import TupleRow
 
 from coordinator import ledger_url
+
+# That a transaction could not be rolled back where there is no server any more is no news.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 Connection = psycopg.Connection[TupleRow]
 

@@ -31,6 +31,7 @@ from coordinator.durable import force, write_whole
 from coordinator.history import Record
 from coordinator.known import Learned
 from coordinator.ledger import Beginning, Carried, Checkpoint, KeptModel, Ledger, OpenRound
+from coordinator.object_store import ObjectStore
 from coordinator.orders import Control
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
@@ -60,9 +61,11 @@ class RunFolder:
         remembers: int = SETTLED_ROUNDS,
         keeps_models: int = 0,
         storage: Storage | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         """`post` takes the ledger's news into the event loop; `remembers` is the ledger's. So many
-        models are kept beside the newest (`keeps_models`), to go back to. `storage`: see Ledger."""
+        models are kept beside the newest (`keeps_models`), to go back to. `storage`: see Ledger.
+        `objects` has the models too."""
         self.path = folder
         self._keeps_models = keeps_models
         self.uploads = folder / "uploads"
@@ -83,7 +86,7 @@ class RunFolder:
         self.ledger = Ledger(
             folder, post, on_failure, durable=durable, remembers=remembers, storage=storage
         )
-        self._shared = SharedFiles(self.ledger, folder)
+        self._shared = SharedFiles(self.ledger, folder, objects)
 
     def recover(self) -> Recovered | None:
         """Where the run was; None when it has not begun."""
@@ -108,7 +111,7 @@ class RunFolder:
         path = self.path / "noise.key"
         if is_new:
             write_whole(path, key := secrets.token_bytes(chance.KEY_BYTES), mode=0o600)
-            self._shared.put(path)
+            self._shared.put_secret(path)
             return key
         self._shared.fetch_secret(path)
         try:

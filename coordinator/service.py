@@ -53,6 +53,7 @@ from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
+from coordinator.object_store import ObjectStore
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.order_desk import OrderDesk
 from coordinator.orders import Order
@@ -201,6 +202,7 @@ class Service:
         durable: bool = True,
         revocations: Revocations | None = None,
         storage: Storage | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
@@ -215,7 +217,7 @@ class Service:
         its folder.
         `revocations` are those that the account's seal goes by, if there is a list.
         `durable=False` forces nothing to the disk: to measure. `storage` is what the run's ledger
-        is written to, where that is not a file in its folder.
+        is written to, where that is not a file in its folder; `objects` has its models too.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
         CheckpointError where the run in the folder cannot be gone on with.
@@ -236,6 +238,7 @@ class Service:
             remembers=round_rules.remembered_rounds(config),
             keeps_models=config.checkpoint.keep if purpose == "train" else 0,
             storage=storage,
+            objects=objects,
         )
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)

@@ -58,6 +58,14 @@ def check(*overrides: str) -> None:
             ["ledger=postgresql://ann@server/fleet", "aggregation=mifa"],
             "aggregation is 'mifa', which keeps a vector of each client in the run's folder",
         ),
+        (
+            ["checkpoint.store=minio"],
+            "checkpoint.store is 'minio': expected \"s3://BUCKET/PREFIX\"",
+        ),
+        (
+            ["checkpoint.store=s3://ann:secret@bucket"],
+            "checkpoint.store has an account in it: settings are shown around. Leave it out",
+        ),
         (["slow_links.codec=zip"], "slow_links.codec: there is no 'zip'; choose one of: "),
         (
             ["codec=eden", "slow_links.codec=eden"],

@@ -23,6 +23,7 @@ from tests.coordinator.test_restart import (
     send_in_chunks,
     undisturbed,
 )
+from tests.own_object_store import Store
 from tests.own_postgresql import Server
 
 pytestmark = pytest.mark.broker
@@ -39,14 +40,22 @@ _WITH_MEMORY = ("--set", "aggregation=fedadam", "--set", "downlink_codec=int8")
 
 
 @pytest.mark.parametrize("words", [(), _WITH_MEMORY], ids=["mean", "memory"])
+@pytest.mark.parametrize("models", ["in the ledger", "in a store"])
 def test_killed_in_the_middle_of_a_round_the_other_machine_ends_it_to_the_last_bit(
     mosquitto_broker: RunningBroker,
     federation_name: str,
     tmp_path: Path,
     database: str,
     words: tuple[str, ...],
+    models: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     url, ledger = mosquitto_broker.url, ("--set", f"ledger={database}", *words, *_ROUNDS)
+    if models == "in a store":
+        store: Store = request.getfixturevalue("object_store")
+        address = request.getfixturevalue("store_address")
+        ledger += ("--set", f"checkpoint.store={address}")
+        ledger += ("--set", f"checkpoint.endpoint={store.endpoint}")
     here = machine(url, federation_name, tmp_path / "here")
     there = machine(url, federation_name, tmp_path / "there")
     with Room(url, federation_name) as room:
@@ -69,6 +78,7 @@ def test_killed_in_the_middle_of_a_round_the_other_machine_ends_it_to_the_last_b
                 room.wait(lambda: standby.process.poll() is not None)
                 assert standby.wait() == 0, standby.log
                 assert "finished after 3 rounds: 9 of 9 invited answered" in standby.said
+        assert "botocore" not in standby.log and "Traceback" not in standby.log, standby.log
     assert there.run.name == here.run.name
     records = history.read(there.run / "history.jsonl")
     all_three = ["ann", "bob", "cat"]
