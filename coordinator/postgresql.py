@@ -33,6 +33,9 @@ _FROM_ITS_SIDE = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    # Between two rounds there may be hours, and the lock is the session's.
+    "idle_session_timeout": "0",
 }
 _HINTS = (
     ("no password supplied", "give it in ~/.pgpass or PGPASSWORD"),
@@ -55,7 +58,9 @@ def connect(url: str) -> Connection:
     )
     try:
         for name, value in _FROM_ITS_SIDE.items():
-            db.execute("SELECT set_config(%s, %s, false)", (name, value))
+            # Older servers do not know all of them.
+            known = "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s"
+            db.execute(known, (value, name))
         # Whatever this server's default is: what is receipted must be on a disk.
         (level,) = db.execute("SELECT current_setting('synchronous_commit')").fetchone() or ("",)
         if level == "off":

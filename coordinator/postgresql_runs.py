@@ -1,5 +1,6 @@
 """The runs of a federation whose ledgers are on a PostgreSQL server: which there are, and whose."""
 
+import logging
 import os
 import socket
 import time
@@ -35,6 +36,8 @@ CREATE TABLE IF NOT EXISTS fedmqtt.run (
 )"""
 _MAKING = 0
 """In the place of a run's number: the lock of who makes these tables."""
+
+_log = logging.getLogger("coordinator")
 
 _T = TypeVar("_T")
 
@@ -155,21 +158,27 @@ class OnServer:
 
     def _looked(self, look: Callable[[Connection], _T]) -> _T:
         """What it finds, as soon as the server can be asked. Raises LedgerError."""
-        wait_s = FIRST_WAIT_S
+        wait_s, why = FIRST_WAIT_S, ""
         while True:
             try:
                 if self._db.closed:
                     self._db = self._connected()
-                return look(self._db)
+                found = look(self._db)
             except psycopg.Error as bad:
-                if not postgresql.is_lost(bad, None):
-                    raise LedgerError(f"ledger {self.name}: {postgresql.sentence(bad)}") from bad
-                if self._gives_up():
-                    raise LedgerError(f"ledger {self.name}: {postgresql.sentence(bad)}") from bad
+                said = postgresql.sentence(bad)
+                if self._gives_up() or not postgresql.is_lost(bad, None):
+                    raise LedgerError(f"ledger {self.name}: {said}") from bad
+                if said != why:
+                    _log.warning("ledger %s is away: %s", self.name, said)
+                why = said
                 self._db.close()
+            else:
+                if why:
+                    self._came_back_at = time.monotonic()
+                    _log.info("ledger %s is back", self.name)
+                return found
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, WAIT_MAX_S)
-            self._came_back_at = time.monotonic()
 
 
 def _holder(db: Connection, run: int) -> str:

@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.own_broker import free_ports
 from tests.patience import WITHIN_S
@@ -43,6 +40,10 @@ class Store:
 
     @property
     def client(self) -> Any:
+        # Here: all tests load this file, and few need a store.
+        import boto3
+        from botocore.config import Config
+
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -82,6 +83,8 @@ class Store:
         return [one["Key"].removeprefix(f"{prefix}/") for one in found.get("Contents", ())]
 
     def _is_ready(self) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "log").read_text()
         try:

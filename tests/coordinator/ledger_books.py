@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from coordinator import ledger_url, ledgers, pacing
@@ -131,6 +130,9 @@ class Books:
             with closing(sqlite3.connect(self.folder / "ledger.db")) as book:
                 ((count,),) = book.execute(f"{asked} answer").fetchall()
         else:
+            # Here: others take small things from this file.
+            import psycopg
+
             with closing(psycopg.connect(self.config.ledger)) as server:
                 # The first run in its database.
                 ((count,),) = server.execute(f"{asked} fedmqtt_run_1.answer").fetchall()

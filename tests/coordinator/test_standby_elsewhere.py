@@ -115,6 +115,48 @@ def test_models_and_large_answers_are_there_too(
     assert [len(one.answered) for one in records] == [3, 3]
 
 
+def test_who_was_cut_off_from_the_server_writes_nothing_more(
+    mosquitto_broker: RunningBroker,
+    federation_name: str,
+    tmp_path: Path,
+    database: str,
+    postgresql: Server,
+) -> None:
+    url, ledger = mosquitto_broker.url, ("--set", f"ledger={database}")
+    here = machine(url, federation_name, tmp_path / "here")
+    there = machine(url, federation_name, tmp_path / "there")
+    with Room(url, federation_name) as room:
+        ann, bob, cat = come(room, *CHANGES)
+        with (
+            here.coordinating(*ledger) as program,
+            there.coordinating("--standby", *ledger) as standby,
+        ):
+            first = ann.offered(1)
+            standby.wait_for("standing by: run ")
+            answer(ann, first)
+            program.process.send_signal(signal.SIGSTOP)
+            postgresql.run(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'"
+                f" AND database = (SELECT oid FROM pg_database WHERE datname = '{_name(database)}')"
+            )
+            back(room, cat, first)
+            answer(bob, first)
+            # It wakes up, and does not know of all that.
+            program.process.send_signal(signal.SIGCONT)
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 2, program.log
+            assert "Traceback" not in program.log
+            answer(cat, first)
+            answer_all((ann, bob, cat), ann.offered(2))
+            room.wait(lambda: standby.process.poll() is not None)
+            assert standby.wait() == 0, standby.log
+    assert there.model == undisturbed(url, f"{federation_name}-u", tmp_path / "undisturbed")
+
+
+def _name(database: str) -> str:
+    return database.rpartition("/")[2]
+
+
 def test_rounds_go_on_when_the_server_has_been_away(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, own_server: Server
 ) -> None:
