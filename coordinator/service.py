@@ -53,6 +53,7 @@ from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
+from coordinator.object_store import ObjectStore
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.order_desk import OrderDesk
 from coordinator.orders import Order
@@ -62,11 +63,12 @@ from coordinator.recovery import Recovered
 from coordinator.roster import Roster
 from coordinator.round_rules import LANES
 from coordinator.rounds import Named
-from coordinator.run_errors import LedgerDamaged, LedgerError
+from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken
 from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
+from coordinator.storage import Storage
 from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
 from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
@@ -199,6 +201,8 @@ class Service:
         elsewhere: Callable[[], Path | None] = lambda: None,
         durable: bool = True,
         revocations: Revocations | None = None,
+        storage: Storage | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
@@ -212,7 +216,8 @@ class Service:
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
         its folder.
         `revocations` are those that the account's seal goes by, if there is a list.
-        `durable=False` forces nothing to the disk: to measure.
+        `durable=False` forces nothing to the disk: to measure. `storage` is what the run's ledger
+        is written to, where that is not a file in its folder; `objects` has its models too.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
         CheckpointError where the run in the folder cannot be gone on with.
@@ -232,6 +237,8 @@ class Service:
             durable=durable,
             remembers=round_rules.remembered_rounds(config),
             keeps_models=config.checkpoint.keep if purpose == "train" else 0,
+            storage=storage,
+            objects=objects,
         )
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
@@ -444,13 +451,13 @@ class Service:
             if self._failure is not None:
                 raise self._failure
             self._end()
+        except (SeatTaken, KeysWanted, Denied, LedgerTaken):
+            # What lies on the broker is another's, or out of reach.
+            self.link.close()
+            raise
         except (OSError, LedgerError, CheckpointError):
             # What lies on the broker must not outlive the program.
             self._withdraw()
-            raise
-        except (SeatTaken, KeysWanted, Denied):
-            # What lies on the broker is another's, or out of reach.
-            self.link.close()
             raise
         except RunElsewhere:
             # Nothing was said but that the seat is ours.
