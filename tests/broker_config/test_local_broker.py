@@ -99,9 +99,9 @@ def test_your_own_broker_is_used_and_named_without_its_password(
     [
         ("mqtt://127.0.0.1:1", "No broker answers at mqtt://127.0.0.1:1: "),
         ("mqtt://ann:secret@127.0.0.1:1", "No broker answers at mqtt://127.0.0.1:1: "),
-        ("mqtt://127.0.0.1:99999", "mqtt://127.0.0.1:99999 has no valid port"),
-        ("http://127.0.0.1", "is no broker: expected auto, mosquitto, embedded, or a URL"),
-        ("mosqito", "'mosqito' is no broker"),
+        ("mqtt://127.0.0.1:99999", "broker 'mqtt://127.0.0.1:99999': expected mqtt://host[:port]"),
+        ("http://127.0.0.1", "broker 'http://127.0.0.1': expected mqtt://host[:port]"),
+        ("mosqito", "'mosqito' is no broker: expected auto, mosquitto, embedded, or a URL"),
     ],
 )
 def test_a_broker_that_cannot_be_had_is_one_clear_sentence(choice: str, complaint: str) -> None:

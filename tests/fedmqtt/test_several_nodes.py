@@ -1,0 +1,217 @@
+"""A broker of several nodes: the link goes on with another one when its own is lost."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.mqtt_link import (
+    BrokerUrl,
+    BrokerUrlError,
+    LinkDown,
+    LinkUp,
+    Node,
+    NodeUp,
+    Part,
+    parse_broker_url,
+)
+from fedmqtt.topics import Digest, ModelChunk, Topics
+from tests.fedmqtt.own_brokers import free_port, own_broker
+from tests.fedmqtt.peer import Peer, until
+
+DIGEST = Digest("d" * 64)
+CHUNKS = [ModelChunk(DIGEST, index) for index in range(40)]
+
+speaks = pytest.mark.broker
+
+
+@pytest.fixture
+def peers() -> Iterator[list[Peer]]:
+    """Links to be closed in the end."""
+    made: list[Peer] = []
+    yield made
+    for peer in made:
+        peer.link.close()
+
+
+def _address(*ports: int) -> str:
+    return "mqtt://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def _at(port: int) -> str:
+    return f"mqtt://127.0.0.1:{port}"
+
+
+def test_an_address_names_all_nodes_of_a_cluster() -> None:
+    found = parse_broker_url("mqtts://ann:p%2C@a,b:8884,[::1]:8885")
+    others = (Node("b", 8884), Node("::1", 8885))
+    assert found == BrokerUrl("a", 8883, True, "ann", "p,", others=others)
+    assert str(found) == "mqtts://ann@a:8883,b:8884,[::1]:8885"
+    assert parse_broker_url(str(found)).nodes == tuple(
+        BrokerUrl(host, port, True, "ann") for host, port in (("a", 8883), *others)
+    )
+
+
+def test_a_node_that_is_named_twice_is_a_mistake() -> None:
+    with pytest.raises(BrokerUrlError, match="a node is named twice") as error:
+        parse_broker_url("mqtt://ann:secret@a,b,a:1883")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["mqtt://a,", "mqtt://,a", "mqtt://a,mqtt://b", "mqtt://a,b:x"])
+def test_what_is_no_list_of_nodes_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BrokerUrlError, match="mqtt://a:1883,b:1883,c:1883"):
+        parse_broker_url(text)
+
+
+def test_a_broker_is_on_this_machine_if_all_its_nodes_are() -> None:
+    assert parse_broker_url("mqtt://localhost,127.0.0.1:1884").is_this_machine
+    assert not parse_broker_url("mqtt://localhost,pi.local").is_this_machine
+
+
+@speaks
+def test_a_link_whose_node_is_gone_goes_on_at_another_and_returns_when_that_is_gone(
+    loop: EventLoop, tmp_path: Path, federation_name: str, peers: list[Peer]
+) -> None:
+    ports = free_port(), free_port()
+    running = {port: ExitStack() for port in ports}
+    for port in ports:
+        running[port].enter_context(own_broker("mosquitto", tmp_path, port))
+    try:
+        peer = Peer(loop, _address(*ports), federation_name, "ann")
+        peers.append(peer)
+        first = peer.connect().node
+        first_port, second_port = sorted(ports, key=lambda port: _at(port) != first)
+        running[first_port].close()
+        assert peer.next(LinkUp).node == _at(second_port)
+        running[first_port].enter_context(own_broker("mosquitto", tmp_path, first_port))
+        running[second_port].close()
+        assert peer.next(LinkUp).node == first
+    finally:
+        for one in running.values():
+            one.close()
+
+
+@speaks
+def test_a_fleet_spreads_over_the_nodes_and_each_finds_its_own_again(
+    loop: EventLoop, tmp_path: Path, federation_name: str, peers: list[Peer]
+) -> None:
+    ports = free_port(), free_port()
+    with (
+        own_broker("mosquitto", tmp_path, ports[0]),
+        own_broker("mosquitto", tmp_path, ports[1]),
+    ):
+        nodes = []
+        for number in range(16):
+            peer = Peer(loop, _address(*ports), federation_name, f"device-{number}")
+            peers.append(peer)
+            nodes.append(peer.connect().node)
+            peer.link.cut(0.0)
+            assert peer.next(LinkUp).node == nodes[-1]
+        assert set(nodes) == set(map(_at, ports))
+
+
+@speaks
+@pytest.mark.parametrize("name", ["ann", "bob", "cat", "dan"])
+def test_nodes_that_are_not_there_are_passed_by(
+    loop: EventLoop, tmp_path: Path, name: str, peers: list[Peer]
+) -> None:
+    # Names that begin at different nodes.
+    nobody, there, neither = free_port(), free_port(), free_port()
+    with own_broker("mosquitto", tmp_path, there):
+        peer = Peer(loop, _address(nobody, there, neither), "test", name)
+        peers.append(peer)
+        assert peer.connect().node == _at(there)
+
+
+@speaks
+@pytest.mark.parametrize("name", ["ann", "bob"])
+def test_a_node_that_does_not_know_our_account_ends_nothing_while_another_does(
+    loop: EventLoop, tmp_path: Path, name: str, peers: list[Peer]
+) -> None:
+    refusing, there = free_port(), free_port()
+    with (
+        own_broker("mosquitto", tmp_path, refusing, ["allow_anonymous false"]),
+        own_broker("mosquitto", tmp_path, there),
+    ):
+        peer = Peer(loop, _address(refusing, there), "test", name)
+        peers.append(peer)
+        assert peer.connect().node == _at(there)
+        assert not any(down.hopeless for down in peer.all(LinkDown))
+
+
+@speaks
+@pytest.mark.parametrize(("absent", "tries"), [(0, 2), (1, 3)])
+def test_who_no_node_lets_in_is_told_that_there_is_no_hope(
+    loop: EventLoop, tmp_path: Path, peers: list[Peer], absent: int, tries: int
+) -> None:
+    # By each once; where one of three cannot be reached, by one of the others again.
+    ports, nobody = (free_port(), free_port()), [free_port()] * absent
+    with (
+        own_broker("mosquitto", tmp_path, ports[0], ["allow_anonymous false"]),
+        own_broker("mosquitto", tmp_path, ports[1], ["allow_anonymous false"]),
+    ):
+        peer = Peer(loop, _address(*ports, *nobody), "test", "ann")
+        peers.append(peer)
+        peer.link.open()
+        last = peer.next(LinkDown, lambda down: down.hopeless)
+        assert "does not let us in" in last.reason
+        denials = [down for down in peer.all(LinkDown) if "let us in" in down.reason]
+        assert len(denials) == tries
+
+
+@speaks
+def test_a_model_is_written_to_each_node_that_keeps_for_itself_what_is_retained(
+    loop: EventLoop, tmp_path: Path, federation_name: str, peers: list[Peer]
+) -> None:
+    ports = free_port(), free_port()
+    topics = Topics(federation_name)
+
+    def lying(port: int) -> dict[ModelChunk, bytes]:
+        reader = Peer(
+            loop,
+            _at(port),
+            federation_name,
+            f"reader-{len(peers)}",
+            subscribe=(topics.path(CHUNKS[0]), topics.path(CHUNKS[-1])),
+        )
+        peers.append(reader)
+        reader.connect()
+        return {one: reader.arrival(one).payload for one in (CHUNKS[0], CHUNKS[-1])}
+
+    # Two that know nothing of each other, and speak 3.1.1.
+    with own_broker("embedded", tmp_path, ports[0]), own_broker("embedded", tmp_path, ports[1]):
+        writer = Peer(loop, _address(*ports), federation_name, "writer", copied=(ModelChunk,))
+        peers.append(writer)
+        own = writer.connect().node
+        assert writer.next(NodeUp).node in set(map(_at, ports)) - {own}
+        writer.link.stream(Part(chunk, bytes([chunk.index])) for chunk in CHUNKS)
+        until(loop, lambda: not writer.link.is_sending)
+        for port in ports:
+            assert lying(port) == {CHUNKS[0]: b"\x00", CHUNKS[-1]: bytes([39])}
+
+
+@speaks
+def test_a_node_that_comes_back_is_told_of_so_that_it_is_written_to(
+    loop: EventLoop, tmp_path: Path, federation_name: str, peers: list[Peer]
+) -> None:
+    ports = free_port(), free_port()
+    with ExitStack() as stack:
+        running = {port: stack.enter_context(ExitStack()) for port in ports}
+        for port in ports:
+            running[port].enter_context(own_broker("embedded", tmp_path, port))
+        writer = Peer(loop, _address(*ports), federation_name, "writer", copied=(ModelChunk,))
+        peers.append(writer)
+        own = writer.connect().node
+        other = next(port for port in ports if _at(port) != own)
+        assert writer.next(NodeUp).node == _at(other)
+        running[other].close()
+        # Nobody waits for it meanwhile.
+        writer.link.stream(Part(chunk, b"x") for chunk in CHUNKS)
+        until(loop, lambda: not writer.link.is_sending)
+        running[other].enter_context(own_broker("embedded", tmp_path, other))
+        assert writer.next(NodeUp).node == _at(other)
+        # It is another node that was lost.
+        assert not writer.all(LinkDown)
