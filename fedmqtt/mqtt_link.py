@@ -174,6 +174,12 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
+def begins_at(client_id: str, nodes: int) -> int:
+    """The number of the node that a link tries first: so a fleet spreads itself over them, and a
+    session is looked for where it was."""
+    return zlib.crc32(client_id.encode()) % nodes
+
+
 def without_password(text: str) -> str:
     """An address for others to see; as it is given, where it holds no password. Raises
     BrokerUrlError."""
@@ -399,8 +405,7 @@ class MqttLink:
         self._network = network
         self._sockets: EventLoop | Network = network or loop
         self._nodes = broker.nodes
-        # A fleet spreads itself over them, and a session is looked for where it was.
-        self._at = zlib.crc32(options.client_id.encode()) % len(self._nodes)
+        self._at = begins_at(options.client_id, len(self._nodes))
         self._topics = topics
         self._options = options
         self._handle = handle

@@ -91,7 +91,7 @@ class Cluster:
     def start(self, number: int) -> None:
         """It takes connections when this returns. Raises BrokerError."""
         self.begin(number)
-        wait_until(lambda: _serves(self.nodes[number]))
+        wait_until(lambda: self.serves(number))
 
     def begin(self, number: int) -> None:
         """It may wait for others yet."""
@@ -99,6 +99,10 @@ class Cluster:
         with ExitStack() as life:
             life.enter_context(running(node.command, node.folder / "log", node.ready, WITHIN_S))
             self._lives[number] = life.pop_all()
+
+    def serves(self, number: int) -> bool:
+        """Whether it lets a client in: that may take more nodes than this one."""
+        return _serves(self.nodes[number])
 
     def kill(self, number: int) -> None:
         """As a machine goes that loses its power: no goodbye, neither to clients nor to nodes."""
@@ -161,6 +165,10 @@ def running_rabbitmq_cluster() -> Iterator[Cluster]:
             yield cluster
 
 
+CLUSTERS = {"nats": running_nats_cluster, "rabbitmq": running_rabbitmq_cluster}
+"""By the kind of broker, as FEDMQTT_REQUIRE_BROKERS calls it."""
+
+
 @contextmanager
 def _folders(name: str) -> Iterator[list[Path]]:
     with TemporaryDirectory(prefix=f"fedmqtt-{name}-cluster-") as place:
@@ -179,7 +187,6 @@ def _closing(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def _serves(url: str) -> bool:
-    """Whether it lets a client in: that may take more nodes than this one."""
     address, answered = urlsplit(url), Event()
     assert address.hostname is not None and address.port is not None
     client = paho.Client(CallbackAPIVersion.VERSION2, f"asks-{address.port}", clean_session=True)

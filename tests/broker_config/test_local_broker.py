@@ -94,6 +94,12 @@ def test_your_own_broker_is_used_and_named_without_its_password(
         assert broker == RunningBroker(url, f"{embedded_broker.url} (yours)")
 
 
+def test_of_your_own_cluster_one_node_need_be_there(embedded_broker: RunningBroker) -> None:
+    url = embedded_broker.url.replace("mqtt://", "mqtt://127.0.0.1:1,")
+    with start_broker(url) as broker:
+        assert broker.url == url
+
+
 @pytest.mark.parametrize(
     ("choice", "complaint"),
     [
