@@ -931,8 +931,9 @@ class Service:
         """Of a cluster whose nodes keep what is retained each for itself: this one was away."""
         _log.info("what clients and monitors read is written to %s, too", node)
         if self._may_act:
-            self._lying.clear()
-            self._publish_model()
+            model, number = self._model, self._streams
+            parts = published_model.parts(model, lambda: self._is_wanted(number, model.ref.digest))
+            self.link.stream_to(node, parts)
             self._status.forget()
             self._client_pages.changed(self._roster.names())
             self._status_is_due()

@@ -572,6 +572,12 @@ class MqttLink:
             (self._behind if behind else self._streams).append(parts)
             self._pump()
 
+    def stream_to(self, node: str, parts: Iterator[Part]) -> None:
+        """Only to this other node, of which a NodeUp has told."""
+        for copy in self._copies.values():
+            if str(copy._broker) == node:
+                copy.stream(parts)
+
     def subscribe(self, addresses: Iterable[Address]) -> None:
         """For as long as this connection lasts; what is retained there arrives again."""
         if self._up and self._client is not None:

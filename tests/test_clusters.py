@@ -102,6 +102,8 @@ def test_a_node_that_is_killed_in_a_round_and_comes_back_costs_nothing(
         at = _coordinates_at(coordinator)
         node = at if whose == "coordinator" else _another(clients, at)
         number = cluster.nodes.index(node)
+        told = _written_to(node)
+        told_before = coordinator.log.count(told)
         cluster.kill(number)
         open_gates(1, *NAMES)
         for client in clients.values():
@@ -110,6 +112,7 @@ def test_a_node_that_is_killed_in_a_round_and_comes_back_costs_nothing(
         clients["ann"].wait_for("receipt: round 2 accepted")
         assert "round 1 closed" in _watched(cluster.url, name, tmp_path)
         cluster.start(number)
+        wait_until(lambda: coordinator.log.count(told) > told_before)
         for round_number in range(2, ROUNDS + 1):
             open_gates(round_number, *NAMES)
         wait_until(lambda: coordinator.process.poll() is not None)
@@ -133,6 +136,11 @@ def _spread(name: str) -> str:
         for one in names
         if len({begins_at(of_device(one, client), NODES) for client in NAMES}) == NODES
     )
+
+
+def _written_to(node: str) -> str:
+    """Says the coordinator, when that node is there."""
+    return f"is written to {node}, too"
 
 
 def _coordinates_at(coordinator: Program) -> str:

@@ -215,3 +215,17 @@ def test_a_node_that_comes_back_is_told_of_so_that_it_is_written_to(
         assert writer.next(NodeUp).node == _at(other)
         # It is another node that was lost.
         assert not writer.all(LinkDown)
+        said = writer.link.bytes_sent
+        writer.link.stream_to(_at(other), (Part(chunk, b"y") for chunk in CHUNKS[:1]))
+        reader = Peer(
+            loop,
+            _at(other),
+            federation_name,
+            "reader",
+            subscribe=(Topics(federation_name).path(CHUNKS[0]),),
+        )
+        peers.append(reader)
+        reader.connect()
+        assert reader.arrival(CHUNKS[0]).payload == b"y"
+        # And not to its own, once more.
+        assert writer.link.bytes_sent == said
