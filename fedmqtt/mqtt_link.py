@@ -16,6 +16,7 @@ written to all (`LinkOptions.copied`).
 """
 
 import contextlib
+import hashlib
 import ipaddress
 import random
 import re
@@ -23,7 +24,6 @@ import secrets
 import socket
 import ssl
 import struct
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -78,6 +78,9 @@ write to a topic of ours must not decide how much memory we take."""
 _GOODBYE_WITHIN_S = 2.0
 _COPY_KEEPALIVE_S = 10
 """What is written to all nodes waits for the slowest: one that hangs must be noticed soon."""
+_COPY_REACH_WITHIN_S = 1.0
+_COPY_RETRY_MAX_S = 15.0
+"""Nothing else has its turn while a node is dialled that does not answer."""
 _IN_FLIGHT_MAX = 20  # Paho's own.
 _SECRET = re.compile(r"//.*@")
 
@@ -174,10 +177,18 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def begins_at(client_id: str, nodes: int) -> int:
-    """The number of the node that a link tries first: so a fleet spreads itself over them, and a
-    session is looked for where it was."""
-    return zlib.crc32(client_id.encode()) % nodes
+def in_turn(broker: BrokerUrl, client_id: str) -> list[BrokerUrl]:
+    """The nodes in the order in which a link tries them, its own for each client id.
+
+    So a fleet spreads itself over all, those of a lost node over the others, and a session is
+    looked for where it was. Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase
+    Hit Rates", IEEE/ACM Transactions on Networking 6, 1998 (rendezvous hashing).
+    """
+
+    def weight(node: BrokerUrl) -> bytes:
+        return hashlib.sha256(f"{client_id} {node.host} {node.port}".encode()).digest()
+
+    return sorted(broker.nodes, key=weight)
 
 
 def without_password(text: str) -> str:
@@ -355,6 +366,8 @@ class LinkOptions:
     keepalive_s: int = 60
     retry_base_s: Seconds = 0.5
     retry_max_s: Seconds = 60.0
+    reach_within_s: Seconds = _CONNECT_TIMEOUT_S / 2
+    """For TCP and TLS alone: nothing else has its turn meanwhile."""
     tls_ca: str | None = None
     tell_of: tuple[type[Address], ...] = ()
     """Of messages to such addresses the owner hears when the broker has acknowledged them."""
@@ -404,8 +417,8 @@ class MqttLink:
         self._loop = loop
         self._network = network
         self._sockets: EventLoop | Network = network or loop
-        self._nodes = broker.nodes
-        self._at = begins_at(options.client_id, len(self._nodes))
+        self._nodes = in_turn(broker, options.client_id)
+        self._at = 0
         self._topics = topics
         self._options = options
         self._handle = handle
@@ -665,7 +678,8 @@ class MqttLink:
                 client_id=f"{ours.client_id}-{number}",
                 keepalive_s=min(ours.keepalive_s, _COPY_KEEPALIVE_S),
                 retry_base_s=ours.retry_base_s,
-                retry_max_s=ours.retry_max_s,
+                retry_max_s=_COPY_RETRY_MAX_S,
+                reach_within_s=_COPY_REACH_WITHIN_S,
                 tls_ca=ours.tls_ca,
                 tell_of=ours.copied,
             )
@@ -749,7 +763,7 @@ class MqttLink:
             protocol=self._protocol,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = _CONNECT_TIMEOUT_S / 2
+        client.connect_timeout = options.reach_within_s
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
         if self._tls is not None:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from broker_config.child import BrokerError
 from coordinator import history
 from fedmqtt.client_ids import of_device
-from fedmqtt.mqtt_link import begins_at
+from fedmqtt.mqtt_link import in_turn, parse_broker_url
 from tests.broker_config import cluster_facts
 from tests.brokers import is_required
 from tests.clusters import CLUSTERS, NODES, Cluster
@@ -77,7 +77,7 @@ def test_a_cluster_is_what_the_page_says_of_it(
 def test_a_node_that_is_killed_in_a_round_and_comes_back_costs_nothing(
     cluster: Cluster, whose: str, federation_name: str, tmp_path: Path
 ) -> None:
-    name = _spread(federation_name)
+    name = _spread(federation_name, cluster.url)
     federation = Gated(
         cluster.url,
         name,
@@ -128,13 +128,14 @@ def test_a_node_that_is_killed_in_a_round_and_comes_back_costs_nothing(
         assert f"round {ROUNDS} closed" in _watched(node, name, tmp_path)
 
 
-def _spread(name: str) -> str:
+def _spread(name: str, url: str) -> str:
     """A federation like this one whose clients begin at different nodes."""
+    nodes = parse_broker_url(url)
     names = (f"{name}-{number}" for number in count())
     return next(
         one
         for one in names
-        if len({begins_at(of_device(one, client), NODES) for client in NAMES}) == NODES
+        if len({str(in_turn(nodes, of_device(one, client))[0]) for client in NAMES}) == NODES
     )
 
 

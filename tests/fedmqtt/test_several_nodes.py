@@ -1,5 +1,6 @@
 """A broker of several nodes: the link goes on with another one when its own is lost."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedmqtt.mqtt_link import (
     Node,
     NodeUp,
     Part,
+    in_turn,
     parse_broker_url,
 )
 from fedmqtt.topics import Digest, ModelChunk, Topics
@@ -69,6 +71,17 @@ def test_what_is_no_list_of_nodes_is_refused_with_an_example(text: str) -> None:
 def test_a_broker_is_on_this_machine_if_all_its_nodes_are() -> None:
     assert parse_broker_url("mqtt://localhost,127.0.0.1:1884").is_this_machine
     assert not parse_broker_url("mqtt://localhost,pi.local").is_this_machine
+
+
+def test_the_clients_of_a_lost_node_spread_over_the_others() -> None:
+    broker = parse_broker_url("mqtt://a,b,c")
+    orders = Counter(
+        "".join(node.host for node in in_turn(broker, f"demo:pi-{number}")) for number in range(600)
+    )
+    # 100 of each, give or take five times the deviation.
+    assert len(orders) == 6 and all(50 < count < 150 for count in orders.values())
+    # In which order they are named does not matter.
+    assert in_turn(parse_broker_url("mqtt://c,a,b"), "x") == in_turn(broker, "x")
 
 
 @speaks
