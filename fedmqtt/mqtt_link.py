@@ -76,6 +76,10 @@ RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 """The largest packet that we let a broker of MQTT 5 send us. Chunks are far smaller; whoever can
 write to a topic of ours must not decide how much memory we take."""
 _GOODBYE_WITHIN_S = 2.0
+_ASK_AGAIN_S, _ASK_AGAIN_MAX_S = 0.5, 60.0
+"""The first pause before a refused subscription is tried again, and the longest."""
+_REFUSED_MAX = 5
+"""Times that one is refused that we cannot do without, until the connection is given up."""
 _COPY_KEEPALIVE_S = 10
 """What is written to all nodes waits for the slowest: one that hangs must be noticed soon."""
 _COPY_REACH_WITHIN_S = 1.0
@@ -450,6 +454,10 @@ class MqttLink:
         self._flush_posted = False
         self._subscribing: dict[int, list[str]] = {}
         self._listening: set[str] = set()
+        self._asked_for: set[str] = set()
+        """Topics of addresses that we have subscribed to on this connection."""
+        self._refused_times: dict[str, int] = {}
+        """How often each subscription was, on this connection."""
         self._dispensable: dict[str, Callable[[str], None]] = {}
         """Whom to tell when the broker forbids to listen to a filter."""
         self._on_the_way: dict[int, Acknowledged] = {}
@@ -594,7 +602,9 @@ class MqttLink:
     def subscribe(self, addresses: Iterable[Address]) -> None:
         """For as long as this connection lasts; what is retained there arrives again."""
         if self._up and self._client is not None:
-            self._subscribe(self._client, [self._topics.path(address) for address in addresses])
+            topics = [self._topics.path(address) for address in addresses]
+            self._asked_for.update(topics)
+            self._subscribe(self._client, topics)
 
     def ask_by_name(self, addresses: Iterable[Address], *, once: bool = False) -> None:
         """For what is retained there, where a subscription with wildcards may not have brought it.
@@ -632,6 +642,7 @@ class MqttLink:
 
     def unsubscribe(self, addresses: Iterable[Address]) -> None:
         paths = [self._topics.path(address) for address in addresses]
+        self._asked_for.difference_update(paths)
         if self._up and self._client is not None and paths:
             self._client.unsubscribe(paths)
 
@@ -835,14 +846,36 @@ class MqttLink:
             self._lost(f"{self._broker} refused the connection: {reason}")
 
     def _unheard(self, topic: str, reason: str) -> None:
+        tell = self._dispensable.get(topic)
+        is_ours = topic in self._options.subscribe or topic in self._listening
         address = self._topics.parse(topic)
-        if (tell := self._dispensable.pop(topic, None)) is not None:
+        refused = self._refused_times[topic] = self._refused_times.get(topic, 0) + 1
+        # A broker of MQTT 5 says why. Of 3.1.1, one that has just lost a node refuses what it
+        # grants a moment later: NATS 2.9 does, about every third time.
+        may_change = self._protocol == _V311 and refused < _REFUSED_MAX
+        if (tell is not None or is_ours) and may_change:
+            self._ask_again(topic)
+        elif tell is not None:
+            del self._dispensable[topic]
             tell(reason)
-        elif topic in self._options.subscribe or topic in self._listening:
+        elif is_ours:
             reason = f"{self._broker} does not let us read {topic}: {reason}"
             self._lost(reason + self._perhaps_for_dots())
-        elif address is not None:
-            self._tell(Refused(address, reason))
+        elif topic in self._asked_for and address is not None:
+            if refused == 1:
+                self._tell(Refused(address, reason))
+            self._ask_again(topic)
+
+    def _ask_again(self, topic: str) -> None:
+        client, times = self._client, self._refused_times[topic]
+
+        def ask() -> None:
+            wanted = {*self._options.subscribe, *self._listening, *self._dispensable}
+            if client is not None and client is self._client and topic in wanted | self._asked_for:
+                self._subscribe(client, [topic])
+
+        pause_s = pace.backoff_s(times - 1, _ASK_AGAIN_S, _ASK_AGAIN_MAX_S)
+        self._loop.call_in(pause_s, ask)
 
     def _ended(self, code: int, reason: str) -> None:
         if self._back_in_s is not None:
@@ -866,7 +899,7 @@ class MqttLink:
             if code != _KEEPALIVE_TIMEOUT:
                 # Silence is the way's fault.
                 reason += self._perhaps_for_dots()
-            if not self._up and not self._broker.tls:
+            if not self._up and not self._broker.tls and not self._was_let_in:
                 reason = _before_an_answer(self._broker, reason)
             self._lost(
                 reason,
@@ -923,6 +956,8 @@ class MqttLink:
         self._back_in_s = None
         self._subscribing.clear()
         self._listening.clear()
+        self._asked_for.clear()
+        self._refused_times.clear()
         self._dispensable.clear()
         self._on_the_way.clear()
         self._streaming.clear()

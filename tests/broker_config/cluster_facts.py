@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from tests.broker_config.facts_table import Kept
-from tests.broker_config.plain_client import PlainClient, connected
+from tests.broker_config.plain_client import Ended, PlainClient, connected
 from tests.clusters import Cluster
 from tests.programs import wait_until
 
@@ -99,11 +99,20 @@ def _finds_session_of_the_dead(cluster: Cluster, federation: str) -> bool:
     cluster.kill(0)
     try:
         wait_until(lambda: all(map(cluster.serves, (1, 2))))
-        with connected(cluster.nodes[2], f"{federation}-sender") as sender:
-            sender.publish(inbox, b"receipt")
+        wait_until(lambda: _says(cluster.nodes[2], f"{federation}-sender", inbox))
         return _finds(cluster.nodes[1], name)
     finally:
         cluster.start(0)
+
+
+def _says(node: str, name: str, inbox: str) -> bool:
+    """Those that are left may end connections while they agree on who is there."""
+    with connected(node, name) as sender:
+        try:
+            sender.publish(inbox, b"receipt")
+        except Ended:
+            return False
+        return True
 
 
 def _leave_session(node: str, name: str, inbox: str) -> None:

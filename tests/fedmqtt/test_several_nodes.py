@@ -16,12 +16,21 @@ from fedmqtt.mqtt_link import (
     Node,
     NodeUp,
     Part,
+    Refused,
     in_turn,
     parse_broker_url,
 )
 from fedmqtt.topics import Digest, ModelChunk, Topics
 from tests.fedmqtt.own_brokers import free_port, own_broker
 from tests.fedmqtt.peer import Peer, until
+from tests.fedmqtt.stub_broker import (
+    CONNACK_311,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Connection,
+    Packet,
+    StubBroker,
+)
 
 DIGEST = Digest("d" * 64)
 CHUNKS = [ModelChunk(DIGEST, index) for index in range(40)]
@@ -242,3 +251,84 @@ def test_a_node_that_comes_back_is_told_of_so_that_it_is_written_to(
         assert reader.arrival(CHUNKS[0]).payload == b"y"
         # And not to its own, once more.
         assert writer.link.bytes_sent == said
+
+
+def _subscription(loop: EventLoop, connection: Connection) -> Packet:
+    until(loop, connection.has_more, "a SUBSCRIBE")
+    packet = connection.receive()
+    assert packet.kind == SUBSCRIBE
+    return packet
+
+
+def _suback_311(mid: int, code: int) -> bytes:
+    return b"\x90\x03" + mid.to_bytes(2) + bytes([code])
+
+
+def _speaking_311(loop: EventLoop, stub: StubBroker) -> Connection:
+    def connection() -> Connection:
+        return stub.accept(lambda: loop.run_once(wait_max_s=0.05))
+
+    first = connection()
+    assert first.receive().protocol_level == 5
+    # It refuses that version.
+    first.send(b"\x20\x02\x00\x01")
+    second = connection()
+    assert second.receive().protocol_level == 4
+    second.send(CONNACK_311)
+    return second
+
+
+def test_a_subscription_that_a_cluster_refuses_once_is_asked_for_again(
+    loop: EventLoop, stub: StubBroker, peers: list[Peer]
+) -> None:
+    peer = Peer(loop, stub.url, "f", "ann", subscribe=("fed/v1/f/offer",))
+    peers.append(peer)
+    peer.link.open()
+    broker = _speaking_311(loop, stub)
+    first = _subscription(loop, broker)
+    broker.send(_suback_311(first.mid, 0x80))
+    again = _subscription(loop, broker)
+    # As the first one, but for its number.
+    assert again.mid != first.mid and again.body[2:] == first.body[2:]
+    broker.send(_suback_311(again.mid, 1))
+    # So it is with a chunk: its owner hears of it once.
+    peer.link.subscribe(CHUNKS[:1])
+    for _ in range(2):
+        broker.send(_suback_311(_subscription(loop, broker).mid, 0x80))
+    broker.send(_suback_311(_subscription(loop, broker).mid, 1))
+    assert [one.address for one in peer.all(Refused)] == CHUNKS[:1]
+    assert not peer.all(LinkDown)
+
+
+def test_a_subscription_that_is_always_refused_ends_the_connection(
+    loop: EventLoop, stub: StubBroker, peers: list[Peer]
+) -> None:
+    peer = Peer(loop, stub.url, "f", "ann", subscribe=("fed/v1/f/offer",))
+    peers.append(peer)
+    peer.link.open()
+    broker = _speaking_311(loop, stub)
+    for _ in range(5):
+        assert not peer.all(LinkDown)
+        broker.send(_suback_311(_subscription(loop, broker).mid, 0x80))
+    assert "does not let us read fed/v1/f/offer" in peer.next(LinkDown).reason
+
+
+def test_what_is_refused_and_no_longer_wanted_is_not_asked_for_again(
+    loop: EventLoop, stub: StubBroker, peers: list[Peer]
+) -> None:
+    peer = Peer(loop, stub.url, "f", "ann")
+    peers.append(peer)
+    peer.link.open()
+    broker = _speaking_311(loop, stub)
+    peer.next(LinkUp)
+    peer.link.subscribe(CHUNKS[:1])
+    broker.send(_suback_311(_subscription(loop, broker).mid, 0x80))
+    peer.next(Refused)
+    peer.link.unsubscribe(CHUNKS[:1])
+    peer.link.subscribe(CHUNKS[1:2])
+    until(loop, broker.has_more)
+    assert broker.receive().kind == UNSUBSCRIBE
+    assert CHUNKS[1].digest.encode() + b"/1" in _subscription(loop, broker).body
+    loop.call_in(1.5, loop.stop)
+    loop.run()
+    assert not broker.has_more()
