@@ -769,7 +769,7 @@ class MqttLink:
         clean = None if self._protocol == _V5 else options.session_expiry_s == 0
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            options.client_id,
+            self._client_id(),
             clean,
             protocol=self._protocol,
             reconnect_on_failure=False,
@@ -794,6 +794,14 @@ class MqttLink:
             # verdict is nowhere but in paho's log.
             client.on_log = self._on_log
         return client
+
+    def _client_id(self) -> str:
+        # RabbitMQ keeps what waits for a session that ends with its connection at the node where it
+        # was made, and while that is away lets nobody of its name in anywhere.
+        name, is_kept = self._options.client_id, self._options.session_expiry_s > 0
+        if is_kept or len(self._nodes) == 1:
+            return name
+        return f"{name}:{self._at}"
 
     def _set_will(self, client: paho.Client, will: Publish) -> None:
         properties = None
