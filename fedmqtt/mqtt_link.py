@@ -913,6 +913,8 @@ class MqttLink:
                 reason,
                 thrown_out=self._up and code != _KEEPALIVE_TIMEOUT,
                 taken_over=self._protocol == _V5 and code == _TAKEN_OVER,
+                # It may only be that it does not know version 5.
+                stays=self._protocol == _V5 and not self._up,
             )
 
     def _perhaps_for_dots(self) -> str:
@@ -933,7 +935,9 @@ class MqttLink:
         taken_over: bool = False,
         denied: bool = False,
         hopeless: bool = False,
+        stays: bool = False,
     ) -> None:
+        """`stays`: at this node."""
         self._drop()
         self._denied = self._denied + 1 if denied else 0
         hopeless |= denied and self._denied_for_good()
@@ -943,7 +947,8 @@ class MqttLink:
             draw, attempt, options.retry_base_s, options.retry_max_s, self.spread_s
         )
         self._attempt += 1
-        self._at = (self._at + 1) % len(self._nodes)
+        if not stays:
+            self._at = (self._at + 1) % len(self._nodes)
         self._set_timer(delay_s, self._connect)
         self._tell(LinkDown(reason, delay_s, thrown_out, taken_over, hopeless))
 

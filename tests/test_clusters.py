@@ -20,7 +20,8 @@ from tests.clusters import CLUSTERS, NODES, Cluster
 from tests.gated import Gated
 from tests.programs import Program, running, wait_until
 
-pytestmark = pytest.mark.broker
+# Clusters are slow to start, and to agree that a node is gone.
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
 
 NAMES = ("ann", "bob", "cat")
 ROUNDS = 3

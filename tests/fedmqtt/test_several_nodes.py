@@ -332,3 +332,21 @@ def test_what_is_refused_and_no_longer_wanted_is_not_asked_for_again(
     loop.call_in(1.5, loop.stop)
     loop.run()
     assert not broker.has_more()
+
+
+def test_a_node_that_closes_on_version_5_is_asked_again_before_another_is(
+    loop: EventLoop, stub: StubBroker, peers: list[Peer]
+) -> None:
+    other = StubBroker()
+    both = f"{stub.url},{other.url.removeprefix('mqtt://')}"
+    peer = Peer(loop, both, "f", "ann")
+    peers.append(peer)
+    peer.link.open()
+    until(loop, lambda: stub.has_caller() or other.has_caller())
+    first, second = (stub, other) if stub.has_caller() else (other, stub)
+    for level in (5, 5, 4):
+        connection = first.accept(lambda: loop.run_once(wait_max_s=0.05))
+        assert connection.receive().protocol_level == level
+        connection.hang_up()
+    assert second.accept(lambda: loop.run_once(wait_max_s=0.05)).receive().protocol_level == 5
+    other.close()
