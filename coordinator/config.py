@@ -23,9 +23,13 @@ from fedmqtt.topics import NAME_PATTERN, NAME_RULE
 
 
 class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    url: Annotated[str, Meta(description="mqtt://[user:password@]host[:port], or mqtts://...")] = (
-        "mqtt://localhost:1883"
-    )
+    url: Annotated[
+        str,
+        Meta(
+            description="mqtt://[user:password@]host[:port], or mqtts://...; of a cluster, all\n"
+            "its nodes: mqtt://a:1883,b:1883,c:1883"
+        ),
+    ] = "mqtt://localhost:1883"
     keepalive_s: Annotated[
         int, Meta(ge=5, le=1200, description="Longest silence before a ping.")
     ] = 30

@@ -101,6 +101,7 @@ from fedmqtt.mqtt_link import (
     LinkOptions,
     LinkUp,
     MqttLink,
+    NodeUp,
     Part,
     Refused,
     Strayed,
@@ -362,6 +363,7 @@ class Service:
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
                 tell_strays=True,
+                copied=(ModelChunk, StatusPage),
                 admits=lambda address, size: self._reception.admits(address, size),
             ),
             self._on_link,
@@ -857,8 +859,9 @@ class Service:
 
     def _on_link(self, event: LinkEvent) -> None:
         match event:
-            case LinkUp(_, packet_bytes_max, protocol):
-                _log.info("connected to %s (%s)", self._broker, event.in_words)
+            case LinkUp(_, packet_bytes_max, protocol, _, node):
+                words = replace(event, node="").in_words
+                _log.info("connected to %s (%s)", node or self._broker, words)
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
                 self._lead(leadership.Connected(self._loop.now()))
@@ -873,6 +876,8 @@ class Service:
                 if self._unmasking is not None:
                     self._unmasking.link_down()
                 self._happen(rounds.LinkDown(self._loop.now()))
+            case NodeUp(node):
+                self._welcome_node(node)
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
             case Acknowledged():
@@ -928,6 +933,17 @@ class Service:
                 self._say(_BOARD_CLEARED)
             elif was_open:
                 self._say_offer()
+
+    def _welcome_node(self, node: str) -> None:
+        """Of a cluster whose nodes keep what is retained each for itself: this one was away."""
+        _log.info("what clients and monitors read is written to %s, too", node)
+        if self._may_act:
+            model, number = self._model, self._streams
+            parts = published_model.parts(model, lambda: self._is_wanted(number, model.ref.digest))
+            self.link.stream_to(node, parts)
+            self._status.forget()
+            self._client_pages.changed(self._roster.names())
+            self._status_is_due()
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:
