@@ -63,21 +63,28 @@ setup-broker: ## Install Mosquitto on this machine, where apt is available
 # ---------------------------------------------------------------------------------- to change it
 
 .PHONY: setup-brokers
-setup-brokers: setup-broker ## Install RabbitMQ, NATS, bubblewrap, Chromium and promtool too, for tests; with apt
+setup-brokers: setup-broker ## Install RabbitMQ, NATS, PostgreSQL, bubblewrap, Chromium, promtool too, for tests
 	@export PATH="$$PATH:/usr/sbin"; \
 	if command -v rabbitmq-server && command -v nats-server && command -v bwrap && \
-	  command -v chromium && command -v promtool; then \
-	  echo "RabbitMQ, NATS, bubblewrap, Chromium and promtool are already here."; \
+	  command -v chromium && command -v promtool && ls -d /usr/lib/postgresql/*/bin/postgres; then \
+	  echo "RabbitMQ, NATS, PostgreSQL, bubblewrap, Chromium and promtool are already here."; \
 	else \
 	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
-	  echo "Installing RabbitMQ, NATS, bubblewrap, Chromium and promtool (of Debian's prometheus) with"; \
-	  echo "apt-get. Debian also starts RabbitMQ as a service; fedmqtt's tests start one of their own and"; \
-	  echo "do not use that. A Prometheus that was not here before is not left running."; \
+	  echo "Installing RabbitMQ, NATS, PostgreSQL, bubblewrap, Chromium and promtool (of Debian's"; \
+	  echo "prometheus) with apt-get. Debian also starts RabbitMQ as a service; fedmqtt's tests start one"; \
+	  echo "of their own and do not use that. A Prometheus that was not here before is not left running,"; \
+	  echo "and a PostgreSQL that was not has no database."; \
 	  if command -v prometheus; then had_prometheus=yes; else had_prometheus=; fi; \
 	  $$as_root apt-get update -qq && \
+	  if ! ls -d /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
+	    $$as_root env DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends postgresql-common && \
+	    $$as_root sed -i 's/^#*create_main_cluster .*/create_main_cluster = false/' \
+	      /etc/postgresql-common/createcluster.conf; \
+	  fi && \
 	  $$as_root env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends rabbitmq-server nats-server bubblewrap \
-	    chromium fonts-dejavu-core prometheus && \
+	    chromium fonts-dejavu-core prometheus postgresql && \
 	  if [ -z "$$had_prometheus" ]; then \
 	    if [ -d /run/systemd/system ]; then $$as_root systemctl disable --now --quiet prometheus; \
 	    else $$as_root service prometheus stop >/dev/null 2>&1 || true; fi; \

@@ -176,6 +176,12 @@ def _say(text: str) -> None:
 def _case(arguments: argparse.Namespace, progress: "_Progress") -> Case:
     """Raises BrokerUrlError, CredentialsError or ValueError."""
     broker, federation, role, name = _account(arguments)
+    if broker.others:
+        first = BrokerUrl(broker.host, broker.port, broker.tls)
+        raise ValueError(
+            f"{broker} are {len(broker.nodes)} nodes, and one is looked at at a time: give"
+            f" --broker {first}, and then the others in its place"
+        )
     if not arguments.insecure and (fault := plaintext_fault(broker)):
         raise ValueError(fault)
     model_mb: float | None = arguments.model_mb

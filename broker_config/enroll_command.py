@@ -13,7 +13,8 @@ Copy the two lists to it again when devices were enrolled or revoked.
     fedmqtt enroll demo-kit carol --role operator        may give the coordinator orders, and watch
     fedmqtt enroll demo-kit worker-1 --role worker       takes in answers in the coordinator's place
 
-A broker that is running hears of it when it is told to look again: Mosquitto by SIGHUP.
+A broker that is running hears of it when it is told to look again: Mosquitto by SIGHUP, as with
+`pkill -HUP -x mosquitto` (with sudo where it is a service).
 """
 
 import argparse
@@ -25,6 +26,8 @@ from pathlib import Path
 from broker_config.kit import Account, Kit, KitError
 from fedmqtt import credentials
 
+MOSQUITTO = "Mosquitto, if it runs, hears of it by: pkill -HUP -x mosquitto"
+"""-x: others whose names begin so, as mosquitto_sub, would end."""
 _NAMES_SHOWN = 20
 _FLOOR = 10
 """Of a keyholder, to begin with: `privacy.floor` where federation.toml says nothing."""
@@ -58,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 2 where it cannot be enrolled."""
-    return enroll(arguments, "Mosquitto: kill -HUP <its id>")
+    return enroll(arguments, MOSQUITTO)
 
 
 def _by_scp(files: Sequence[Path], name: str) -> str:
@@ -118,6 +121,8 @@ def _tell_how_to_start(kit: Kit, name: str, fetch: Callable[[Sequence[Path], str
         "Next: enroll the devices, and where the coordinator's file was copied, copy it again: they"
         " name it from now on.\nThen, on a machine of somebody else than the coordinator's:"
         f"\n    {fetch(files, name)}\n    {start}\n"
+        '--floor is privacy.floor of federation.toml, or less. For privacy.aggregation = "trusted"'
+        " it is\n`fedmqtt aggregator`, with the same words.\n"
     )
 
 

@@ -9,18 +9,17 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import SplitResult, urlsplit
 
 from broker_config.child import BrokerError, running
 from broker_config.mosquitto import find_mosquitto, running_mosquitto
+from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url
 
 __all__ = ["BrokerError", "RunningBroker", "start_broker"]
 
-_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _REACHABLE_WITHIN_S = 5.0
 _EMBEDDED_READY = re.compile(r"embedded broker ready on port (\d+)")
 
@@ -53,7 +52,7 @@ def start_broker(
         case _:
             starting = _running_already(choice)
     with starting as broker:
-        _check_reachable(urlsplit(broker.url))
+        _check_reachable(parse_broker_url(broker.url))
         yield broker
 
 
@@ -100,34 +99,30 @@ def _amqtt_version() -> str:
 
 @contextmanager
 def _running_already(url: str) -> Iterator[RunningBroker]:
-    address = urlsplit(url)
-    if address.scheme not in _DEFAULT_PORTS or not address.hostname:
+    if "://" not in url:
         raise BrokerError(
             f"{url!r} is no broker: expected auto, mosquitto, embedded, "
             "or a URL such as mqtt://pi.local:1883."
         )
-    yield RunningBroker(url, f"{_without_password(address)} (yours)")
-
-
-def _check_reachable(address: SplitResult) -> None:
     try:
-        with socket.create_connection(_host_and_port(address), timeout=_REACHABLE_WITHIN_S):
-            pass
-    except OSError as error:
-        raise BrokerError(
-            f"No broker answers at {_without_password(address)}: {error.strerror or error}."
-            " Start one there, or name another."
-        ) from error
+        shown = _without_account(parse_broker_url(url))
+    except BrokerUrlError as bad:
+        raise BrokerError(f"{bad}.") from bad
+    yield RunningBroker(url, f"{shown} (yours)")
 
 
-def _host_and_port(address: SplitResult) -> tuple[str, int]:
-    assert address.hostname is not None
-    try:
-        port = address.port
-    except ValueError as error:
-        raise BrokerError(f"{_without_password(address)} has no valid port: {error}.") from error
-    return address.hostname, port or _DEFAULT_PORTS[address.scheme]
+def _check_reachable(broker: BrokerUrl) -> None:
+    """Any one of its nodes."""
+    for node in broker.nodes:
+        try:
+            with socket.create_connection((node.host, node.port), timeout=_REACHABLE_WITHIN_S):
+                return
+        except OSError as error:
+            why = error.strerror or str(error)
+    raise BrokerError(
+        f"No broker answers at {_without_account(broker)}: {why}. Start one there, or name another."
+    )
 
 
-def _without_password(address: SplitResult) -> str:
-    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+def _without_account(broker: BrokerUrl) -> str:
+    return str(replace(broker, username=None))

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from broker_config.enroll_command import names
+from broker_config.enroll_command import MOSQUITTO, names
 from broker_config.kit import Kit, KitError
 
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         "What it signs is refused by a coordinator with"
         f" --revoked {arguments.folder / 'revoked-devices'}"
     )
-    return revoke(arguments, "Mosquitto: kill -HUP <its id>", refused)
+    return revoke(arguments, MOSQUITTO, refused)
 
 
 def revoke(arguments: argparse.Namespace, look_again: str, refused: str) -> int:

@@ -4,8 +4,11 @@ from coordinator import (
     aggregation,
     codec_choice,
     downlink,
+    ledger_url,
+    local_method,
     masked_noise,
     noise_checks,
+    object_store,
     privacy,
     privacy_checks,
     selection,
@@ -36,10 +39,25 @@ def check(config: FederationConfig) -> None:
     _check_slow_links(config)
     _check_memory(config)
     _check_mode(config)
+    _check_ledger(config)
     privacy_checks.check(config)
     noise_checks.plan(config)
     masked_noise.check(config)
     workers_checks.check(config)
+
+
+def _check_ledger(config: FederationConfig) -> None:
+    ledger_url.check(config.ledger)
+    object_store.check(config.checkpoint.store)
+    strategy = parts.load(aggregation, config.aggregation)
+    if config.ledger == ledger_url.IN_FOLDERS or not hasattr(strategy, "stores"):
+        return
+    if strategy.stores(local_method.strategy_settings(config)):
+        raise SettingsError(
+            f"aggregation is {config.aggregation!r}, which keeps a vector of each client in the"
+            f" run's folder, and ledger is {ledger_url.shown(config.ledger)!r}, for coordinators"
+            f" in other folders: choose another strategy, or ledger = {ledger_url.IN_FOLDERS!r}"
+        )
 
 
 def _check_quarantine(limits: Limits) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from coordinator import (
     checkpoint,
     checks,
     figures_table,
-    ledger,
+    ledgers,
     masked_measures,
+    object_store,
     one_at_a_time,
     privacy_checks,
     round_rules,
@@ -34,14 +35,15 @@ from coordinator import (
 )
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
-from coordinator.run_errors import LedgerDamaged, LedgerError
+from coordinator.ledgers import Ledgers
+from coordinator.object_store import ObjectStore, ObjectStoreError
+from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken, RunInUse
 from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, SeatTaken, Service
 from coordinator.trust import Trust, trust_of
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.credentials import CredentialsError
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.messages import Purpose
 from fedmqtt.mqtt_link import (
     BrokerUrl,
@@ -138,7 +140,14 @@ def run_job(
         config = masked_measures.settle(config)
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
-        return coordinate(loop, config, broker, trust, revocations, arguments, job)
+        try:
+            shelf = _shelf(loop, config)
+        except (LedgerError, ObjectStoreError) as bad:
+            # No wrong setting, as far as anybody can tell: to try again may help.
+            sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
+            return 1
+        with closing(shelf.ledgers):
+            return coordinate(loop, config, shelf, broker, trust, revocations, arguments, job)
     except (
         SettingsError,
         BrokerUrlError,
@@ -163,9 +172,28 @@ class NothingToTakeOver(Exception):
         super().__init__(f"the run in {folder} is finished: there is nothing to take over")
 
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What outlives the program, beside the runs' folders."""
+
+    ledgers: Ledgers
+    objects: ObjectStore | None
+
+
+def _shelf(loop: EventLoop, config: FederationConfig) -> Shelf:
+    """By the settings. Raises SettingsError, LedgerError, ObjectStoreError."""
+
+    def is_stopped() -> bool:
+        return loop.stop_signal is not None
+
+    objects = object_store.of(config, is_stopped)
+    return Shelf(ledgers.of(config, is_stopped), objects)
+
+
 def coordinate(
     loop: EventLoop,
     config: FederationConfig,
+    shelf: Shelf,
     broker: BrokerUrl,
     trust: Trust | None,
     revocations: Revocations | None,
@@ -175,9 +203,11 @@ def coordinate(
     """Exit code of the program."""
     awaited: Path | None = None
     try:
-        while (place := _place(loop, config, arguments, awaited)) is not None:
+        while (place := _place(loop, config, shelf.ledgers, arguments, awaited)) is not None:
             try:
-                service = _service(loop, config, broker, trust, revocations, place, arguments, job)
+                service = _service(
+                    loop, config, shelf, broker, trust, revocations, place, arguments, job
+                )
                 return _run_in(place, service, config, job)
             except RunElsewhere as elsewhere:
                 if loop.stop_signal is not None:
@@ -207,7 +237,7 @@ def _remedy(folder: Path, arguments: argparse.Namespace) -> str:
 def _run_in(place: "_Place", service: Service, config: FederationConfig, job: Job) -> int:
     try:
         service.run()
-    except LedgerDamaged:
+    except (LedgerDamaged, LedgerTaken):
         raise
     except (OSError, LedgerError) as bad:
         sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
@@ -313,7 +343,7 @@ class _Place:
     """A run's folder, which is this program's alone for as long as it lives."""
 
     folder: Path
-    lock: FolderLock
+    held: ledgers.Place
     goes_on: bool
     is_ours: bool
     """Named and made by us: not a folder that a person chose, in which more may lie."""
@@ -328,6 +358,7 @@ class _Place:
 def _place(
     loop: EventLoop,
     config: FederationConfig,
+    among: Ledgers,
     arguments: argparse.Namespace,
     awaited: Path | None,
 ) -> _Place | None:
@@ -339,23 +370,23 @@ def _place(
     if arguments.new and arguments.standby:
         raise SettingsError("--new begins a run and --standby goes on with one: give one of them")
     while True:
-        if awaited is not None and ledger.is_finished(awaited):
+        if awaited is not None and ledgers.is_finished(awaited, among):
             raise NothingToTakeOver(awaited)
-        folder, goes_on = run_search.choose(config, arguments.run, new=arguments.new)
+        folder, goes_on = run_search.choose(config, among, arguments.run, new=arguments.new)
         try:
-            lock = _locked(folder)
-        except FolderInUse as used:
+            held = _taken(folder, among)
+        except RunInUse as used:
             if not arguments.standby:
                 raise SettingsError(f"{used}. {WHAT_TO_DO}") from used
-            if not _wait_for(loop, folder, used):
+            if not _wait_for(loop, folder, among, used):
                 return None
             awaited = folder
             continue
         # It may have come to its end between the look and the lock.
-        if goes_on and not ledger.is_unfinished(folder):
-            lock.release()
+        if goes_on and not ledgers.is_unfinished(folder, among):
+            held.release()
             raise NothingToTakeOver(folder)
-        return _Place(folder, lock, goes_on, is_ours=not goes_on and arguments.run is None)
+        return _Place(folder, held, goes_on, is_ours=not goes_on and arguments.run is None)
 
 
 def _leave(place: _Place) -> None:
@@ -363,12 +394,12 @@ def _leave(place: _Place) -> None:
         # Nothing is in it that anybody would look for. (The ledger is not asked: a full disk may
         # keep it from being read.)
         shutil.rmtree(place.folder, ignore_errors=True)
-    place.lock.release()
+    place.held.release()
 
 
-def _locked(folder: Path) -> FolderLock:
+def _taken(folder: Path, among: Ledgers) -> ledgers.Place:
     try:
-        return FolderLock(folder)
+        return among.take(folder)
     except OSError as bad:
         raise SettingsError(f"run folder {_said(bad)}") from bad
 
@@ -381,16 +412,12 @@ def _said(bad: OSError) -> str:
     return said
 
 
-def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
-    """Until its lock may be free. False if a person does not want to wait any more."""
+def _wait_for(loop: EventLoop, folder: Path, among: Ledgers, used: RunInUse) -> bool:
+    """Until it may be free. False if a person does not want to wait any more."""
     _log.info("standing by: %s", used)
     while loop.stop_signal is None:
         loop.run_once(wait_max_s=_LOOK_EVERY_S)
-        if not folder.exists():
-            # It never began: whoever had it has taken it away.
-            return True
-        with suppress(FolderInUse):
-            _locked(folder).release()
+        if among.may_be_free(folder):
             return True
     return False
 
@@ -398,6 +425,7 @@ def _wait_for(loop: EventLoop, folder: Path, used: FolderInUse) -> bool:
 def _service(
     loop: EventLoop,
     config: FederationConfig,
+    shelf: Shelf,
     broker: BrokerUrl,
     trust: Trust | None,
     revocations: Revocations | None,
@@ -415,6 +443,8 @@ def _service(
             initial,
             folder,
             purpose=job.purpose,
+            storage=place.held.storage,
+            objects=shelf.objects,
             broker=broker,
             trust=trust,
             revocations=revocations,
@@ -422,13 +452,15 @@ def _service(
             on_begin=lambda: place.begin(settled),
             # Who asked for a new run, or for one in this folder, shall have it.
             elsewhere=lambda: (
-                run_search.newest_unfinished(config)
+                run_search.newest_unfinished(config, shelf.ledgers)
                 if place.is_ours and not arguments.new
                 else None
             ),
         )
         if place.goes_on:
             _keep_settings(folder, settled)
+    except ObjectStoreError as bad:
+        raise SettingsError(str(bad)) from bad
     except OSError as bad:
         raise SettingsError(f"run folder {_said(bad)}") from bad
     return service

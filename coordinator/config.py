@@ -24,9 +24,13 @@ from fedmqtt.topics import NAME_PATTERN, NAME_RULE
 
 
 class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    url: Annotated[str, Meta(description="mqtt://[user:password@]host[:port], or mqtts://...")] = (
-        "mqtt://localhost:1883"
-    )
+    url: Annotated[
+        str,
+        Meta(
+            description="mqtt://[user:password@]host[:port], or mqtts://...; of a cluster, all\n"
+            "its nodes: mqtt://a:1883,b:1883,c:1883"
+        ),
+    ] = "mqtt://localhost:1883"
     keepalive_s: Annotated[
         int, Meta(ge=5, le=1200, description="Longest silence before a ping.")
     ] = 30
@@ -534,6 +538,21 @@ class CheckpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
             "takes the disk of the model, and of what the strategy remembers beside it.",
         ),
     ] = 5
+    store: Annotated[
+        str,
+        Meta(
+            description="An S3-compatible store that has the models too, as s3://BUCKET/PREFIX;\n"
+            "empty: the run's folder, and the ledger where that is on a server. The account is in\n"
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials."
+        ),
+    ] = ""
+    endpoint: Annotated[
+        str,
+        Meta(
+            description="Where that store is, as https://minio.example.org:9000; empty: as boto3\n"
+            "finds it, in AWS_ENDPOINT_URL or at Amazon's."
+        ),
+    ] = ""
 
 
 class StatusSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -587,6 +606,15 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runs: Annotated[
         str, Meta(min_length=1, description="The folder in which each run's folder is made.")
     ] = "runs"
+    ledger: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where it is written what was accepted: sqlite, in each run's folder; or\n"
+            "postgresql://USER@HOST/DATABASE, so that a standby on another machine goes on with\n"
+            "the same round (docs/other-machines.md). Its password is in ~/.pgpass, not here.",
+        ),
+    ] = "sqlite"
     codec: Annotated[
         str,
         Meta(

@@ -36,25 +36,33 @@ class Confirmation:
         self._round = RoundId(0)
         self._sums: Sums = ()
         self._left: Seeds = frozenset()
+        self._has_said = False
+        """That rounds are unconfirmed, as none has been confirmed since."""
 
     def opened(self, number: RoundId, state: State, sums: Sums, rules: Rules) -> None:
         """These sums are taken."""
         self._round, self._sums = number, sums
         self._left = unconfirmed(state, sums, rules)
         if not self._left:
+            if self._has_said:
+                _log.info(
+                    "round %d: each sum of masks has been told by two keyholders again", number
+                )
+            self._has_said = False
             return
         self._facts.unconfirmed.append(number)
         asked = [place for place in rules.names if place not in state.digests]
         held = seeds_of.held_by(rules.places, rules.tolerated)
         awaited = {seed for place in asked for seed in held[place]} & self._left
-        # Where rounds are asynchronous there never is another, which is no news.
+        # Whose key the round does not have cannot answer later either: said once, for all such.
         _log.log(
-            logging.INFO if awaited else logging.DEBUG,
+            logging.INFO if awaited or not self._has_said else logging.DEBUG,
             "round %d: one keyholder alone has told of the sums of masks %s: no other confirms them"
             "%s",
             *(number, ", ".join(map(str, sorted(self._left)))),
-            " until it answers too" if awaited else "",
+            " until it answers too" if awaited else ", as the round was offered without its key",
         )
+        self._has_said = True
 
     def told(self, client: ClientId, digests: Mapping[int, bytes]) -> None:
         """What another keyholder says of the round that was opened last, afterwards."""
@@ -63,5 +71,6 @@ class Confirmation:
         }
         self._left -= confirmed
         if confirmed and not self._left:
+            self._has_said = False
             self._facts.unconfirmed.remove(self._round)
             _log.info("round %d: %s confirms the sums that opened it", self._round, client)

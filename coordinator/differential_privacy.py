@@ -126,7 +126,11 @@ class Plan:
     @property
     def epsilon_max(self) -> float:
         """When a device has taken part as often as it may."""
-        return self._epsilon(self._sensitivity(self.tree_rounds, self.participations_max))
+        most = self.participations_max
+        if self.grid.numbers:
+            # Coarse ones, perhaps: what is told at the start is what is told at the end.
+            return self.epsilon(most, most, 0)
+        return self._epsilon(self._sensitivity(self.tree_rounds, most))
 
     def epsilon(self, participations: int, number: int, size: int) -> float:
         """As of round `number`, of the device that took part most often, for a model of so many
@@ -147,9 +151,9 @@ class Plan:
         return gaussian.epsilon(total, participations, self.delta) + slack
 
     def _numbers(self, participations: int, number: int, size: int) -> int:
-        """In all sums that a device can have changed."""
+        """In all sums that a device can have changed, its indicators among them."""
         rounds = number if self.tree_rounds else min(number, participations)
-        return rounds * (self.grid.numbers or size)
+        return rounds * ((self.grid.numbers or size) + self.adaptive)
 
     @property
     def noise_on_sums(self) -> float:
@@ -195,8 +199,8 @@ class Plan:
     def _against(self) -> str:
         if self.adders is None:
             return ""
-        total = math.sqrt(self.adders.noises) * self.sigma
-        of_models = gaussian.epsilon(total, self.participations_max, self.delta)
+        most = self.participations_max
+        of_models = self.epsilon_of_models(most, most, 0)
         together = (
             f" together with {self.adders.tolerated} of the keyholders"
             if self.adders.tolerated

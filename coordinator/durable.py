@@ -1,6 +1,7 @@
 """What survives a loss of power."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -10,17 +11,23 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
 
     When this returns, a loss of power would not lose it.
     """
+    write_pieces(path, (data,), mode)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = 0o666) -> None:
+    """The same from pieces, one after the other. What they raise leaves nothing behind."""
     part = path.with_suffix(".part")
     try:
         # One that a crash left behind may be readable by others.
         part.unlink(missing_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
         force(path.parent)
-    except OSError:
+    except BaseException:
         part.unlink(missing_ok=True)
         raise
 

@@ -1,6 +1,6 @@
 """What the coordinator must not forget: the open round, whose answers count, the next model.
 
-    <run>/ledger.db      SQLite with a write-ahead log; small answers lie in it
+    <run>/ledger.db      SQLite (or a schema in PostgreSQL); small answers lie in it
     <run>/answers/       answers that came in chunks, a file each, named in it; so are workers' sums
 
     keep(answer) ──▶ queue ──▶ writer thread: one transaction for all that wait ──▶ then(all)
@@ -9,15 +9,14 @@
 Accepted answers are written by a thread, so that receiving goes on meanwhile, and in groups: while
 one transaction is forced to the disk, the next collects. What happens once a round (it opens, it
 closes) is written at once, and the caller waits.
+
+Which database it is written to, `storage.py` hides. Where a program on another machine may go on
+from it, the files that it names are in it as well, in pieces.
 """
 
-import errno
-import shutil
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,63 +26,27 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from coordinator import file_pieces, sqlite_storage
 from coordinator.durable import force
+from coordinator.file_pieces import FileDamaged
 from coordinator.history import Record
 from coordinator.known import Known, Learned, Report
 from coordinator.orders import NO_ORDERS, Control
 from coordinator.pacing import Pace
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
+from coordinator.sqlite_storage import SqliteStorage
+from coordinator.storage import Database, Row, Storage
 from fedmqtt import unreadable
 from fedmqtt.effects import Seconds
 from fedmqtt.envelope import KEY_BYTES, TICKET_BYTES, Author
 from fedmqtt.messages import DeltaRef, Masking, ModelRef, Sortition
 from fedmqtt.topics import NAME_PATTERN, ClientId, Digest, RoundId, RunId
 
-VERSION = 1
-"""Of the tables below."""
-
-_TABLES = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE round (
-    number INTEGER PRIMARY KEY,
-    opening BLOB NOT NULL,
-    closes_in_s REAL NOT NULL,
-    refusals BLOB,
-    record BLOB
-);
-CREATE TABLE answer (
-    came INTEGER PRIMARY KEY AUTOINCREMENT,
-    round INTEGER NOT NULL,
-    client TEXT NOT NULL,
-    message BLOB,
-    file TEXT,
-    counted_in INTEGER,
-    UNIQUE (round, client)
-);
-"""
-
-# They came later. A program that does not know them neither reads nor minds them.
-_MORE_TABLES = """
-CREATE TABLE IF NOT EXISTS client (name TEXT PRIMARY KEY, known BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS participation (
-    name TEXT PRIMARY KEY, count INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sum (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, round INTEGER NOT NULL, file TEXT NOT NULL
-);
-"""
-_MORE_COLUMNS = {"report": "BLOB", "author": "BLOB", "summed": "INTEGER"}
-"""Of answers, likewise. One that is in a worker's sum (`summed`) has no message and no file."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-# The second where SQLite quotes what is no UTF-8: the name of a table that is damaged, say.
-_SQLITE = (sqlite3.Error, UnicodeDecodeError)
-
 _T = TypeVar("_T")
+
+_ANSWERS = "answers/"
+"""Before the names of their files."""
 
 Names = tuple[Named, ...]
 
@@ -144,6 +107,13 @@ class Opening(Struct, frozen=True, kw_only=True):
     """All that came into it to train, once nobody else may."""
     masking: Masking | None = None
     """By which keys its answers are masked."""
+
+
+class SharedFile(NamedTuple):
+    digest: str
+    """SHA-256, hexadecimal."""
+    address: str | None
+    """Where its bytes lie; None: in the ledger."""
 
 
 class Refusals(Struct, frozen=True, kw_only=True):
@@ -249,7 +219,7 @@ class OpenRound:
 
 @dataclass(slots=True)
 class _Job:
-    write: Callable[[sqlite3.Connection], None]
+    write: Callable[[Database], None]
     names: Names = ()
     then: Callable[[Names], None] | None = None
     files: tuple[Path, ...] = ()
@@ -283,38 +253,45 @@ class Ledger:
         *,
         durable: bool = True,
         remembers: int = SETTLED_ROUNDS,
+        storage: Storage | None = None,
     ) -> None:
         """`remembers`: of so many closed rounds, whose answers counted. `durable=False` does not
-        force anything to the disk: to measure what that costs."""
-        self._folder = folder
+        force anything to the disk: to measure what that costs. `storage` is closed with this; none
+        is a file in the folder."""
         self._post = post
         self._on_failure = on_failure
         self._durable = durable
         self._remembers = remembers
         self._queue = _Queue()
         self.answers_folder = folder / "answers"
+        self._fetched: set[str] = set()
+        """Answers whose files are those that are meant: written or looked at by this program."""
         try:
             self.answers_folder.mkdir(parents=True, exist_ok=True)
-            self._connection = _open(self._path, durable=durable)
+            self._storage = storage or SqliteStorage(folder, durable=durable)
             # The folder may be as new as what is in it.
             for names in (folder, folder.parent):
                 force(names)
-        except (OSError, *_SQLITE) as bad:
-            raise self._error(bad) from bad
+        except (OSError, *sqlite_storage.ERRORS) as bad:
+            where = storage.name if storage is not None else str(folder / sqlite_storage.FILE)
+            kind = LedgerDamaged if sqlite_storage.is_damage(bad) else LedgerError
+            raise kind(f"ledger {where}: {sqlite_storage.explain(bad, folder)}") from bad
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
     @property
-    def _path(self) -> Path:
-        return self._folder / "ledger.db"
+    def is_elsewhere(self) -> bool:
+        """Whether a program on another machine may go on with this run."""
+        return self._storage.is_elsewhere
 
     def close(self) -> None:
         """Write what waits, and be done."""
+        self._storage.end_soon()
         with self._queue.changed:
             self._queue.is_closed = True
             self._queue.changed.notify()
         self._writer.join()
-        self._connection.close()
+        self._storage.close()
 
     # Facts of the run
 
@@ -325,7 +302,7 @@ class Ledger:
         checkpoint: Checkpoint,
         models: Sequence[KeptModel] = (),
     ) -> None:
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: Database) -> None:
             _put(db, "beginning", beginning)
             _put(db, "carried", carried)
             _put(db, "checkpoint", checkpoint)
@@ -363,7 +340,7 @@ class Ledger:
     def go_back(self, checkpoint: Checkpoint, control: Control) -> None:
         """The newest model is this one, and that was what was ordered."""
 
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: Database) -> None:
             _put(db, "checkpoint", checkpoint)
             _put(db, "control", control)
 
@@ -384,8 +361,8 @@ class Ledger:
         if opening.masking is not None:
             used |= {one.name: one.key.number for one in opening.masking.keyholders}
 
-        def write(db: sqlite3.Connection) -> None:
-            _run(db, "INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row)
+        def write(db: Database) -> None:
+            db.run("INSERT INTO round VALUES (?, ?, ?, NULL, NULL)", row)
             if used:
                 _put(db, "keys_used", used)
 
@@ -401,16 +378,16 @@ class Ledger:
     def invite(self, number: RoundId, opening: Opening) -> None:
         """More are invited to the open round: from now on it is as if it had begun like this."""
         row = (msgspec.json.encode(opening), number)
-        self._now(lambda db: _run(db, "UPDATE round SET opening = ? WHERE number = ?", row))
+        self._now(lambda db: db.run("UPDATE round SET opening = ? WHERE number = ?", row))
 
     def shut(self, number: RoundId, train: Collection[ClientId]) -> None:
         """Nobody else comes into the open round to train. Who has answered is written before."""
 
-        def write(db: sqlite3.Connection) -> None:
-            ((blob,),) = db.execute("SELECT opening FROM round WHERE number = ?", (number,))
+        def write(db: Database) -> None:
+            ((blob,),) = db.rows("SELECT opening FROM round WHERE number = ?", (number,))
             opening = structs.replace(self._decode(blob, Opening), shut_with=sorted(train))
             row = (msgspec.json.encode(opening), number)
-            _run(db, "UPDATE round SET opening = ? WHERE number = ?", row)
+            db.run("UPDATE round SET opening = ? WHERE number = ?", row)
 
         self._now(write)
 
@@ -431,16 +408,19 @@ class Ledger:
             except OSError as bad:
                 raise self._error(bad) from bad
             file = kept
+            self._fetched.add(kept.name)
         report = None if answer.report is None else msgspec.json.encode(answer.report)
         author = None if answer.author is None else b"".join(answer.author)
         name = file.name if file else None
         row = (named.round, named.client, answer.message, name, report, author)
 
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: Database) -> None:
             columns = "(round, client, message, file, report, author)"
-            _run(db, f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
+            db.run(f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
+            if file is not None and self.is_elsewhere:
+                file_pieces.write(db, _ANSWERS + file.name, file)
             if closes_in_s is not None:
-                _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
+                db.run("UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
         self._soon(_Job(write, (named,), then, (file,) if file else ()))
 
@@ -462,25 +442,28 @@ class Ledger:
             file.replace(kept)
         except OSError as bad:
             raise self._error(bad) from bad
+        self._fetched.add(kept.name)
         rows = [
             (named.round, named.client, None if told is None else msgspec.json.encode(told))
             for named, told in answers
         ]
 
-        def write(db: sqlite3.Connection) -> None:
-            _run(db, "INSERT INTO sum (round, file) VALUES (?, ?)", (number, kept.name))
-            db.executemany(
+        def write(db: Database) -> None:
+            db.run("INSERT INTO sum (round, file) VALUES (?, ?)", (number, kept.name))
+            db.run_many(
                 "INSERT INTO answer (round, client, report, summed) VALUES (?, ?, ?, 1)", rows
             )
+            if self.is_elsewhere:
+                file_pieces.write(db, _ANSWERS + kept.name, kept)
             if closes_in_s is not None:
-                _run(db, "UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
+                db.run("UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
         self._soon(_Job(write, names, then, (kept,)))
 
     def sums(self, number: RoundId) -> list[Path]:
         """Files of what workers have added up of this round's answers."""
         rows = self._rows("SELECT file FROM sum WHERE round = ? ORDER BY number", (number,))
-        return [self.answers_folder / file for (file,) in self._checked(rows, tuple[_File])]
+        return [self._answers_file(file) for (file,) in self._checked(rows, tuple[_File])]
 
     def refuse(self, number: RoundId, refusals: Refusals) -> None:
         """Who declined and who was rejected in the open round, soon; nobody waits for it.
@@ -488,9 +471,9 @@ class Ledger:
         All of them each time: what waits to be written is replaced, or many would be written often.
         """
 
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: Database) -> None:
             row = (msgspec.json.encode(refusals), number)
-            _run(db, "UPDATE round SET refusals = ? WHERE number = ?", row)
+            db.run("UPDATE round SET refusals = ? WHERE number = ?", row)
 
         self._raise_failure()
         with self._queue.changed:
@@ -505,8 +488,8 @@ class Ledger:
         """They are used up without having counted. That they came is remembered."""
         rows = [(named.round, named.client) for named in answers]
 
-        def write(db: sqlite3.Connection) -> None:
-            db.executemany(
+        def write(db: Database) -> None:
+            db.run_many(
                 "UPDATE answer SET counted_in = round, message = NULL, file = NULL"
                 " WHERE round = ? AND client = ?",
                 rows,
@@ -534,20 +517,16 @@ class Ledger:
         taken += [(number, named.round, named.client) for named in held]
         forgotten = number - self._remembers
 
-        def write(db: sqlite3.Connection) -> None:
-            _run(
-                db,
+        def write(db: Database) -> None:
+            db.run(
                 "UPDATE round SET record = ?, refusals = NULL WHERE number = ?",
                 (msgspec.json.encode(record), number),
             )
-            db.executemany("UPDATE answer SET counted_in = ? WHERE round = ? AND client = ?", taken)
+            db.run_many("UPDATE answer SET counted_in = ? WHERE round = ? AND client = ?", taken)
             # That it counted is remembered for a while; what it was has been used.
-            _run(
-                db, "UPDATE answer SET message = NULL, file = NULL WHERE counted_in = ?", (number,)
-            )
-            _run(db, "DELETE FROM sum WHERE round <= ?", (number,))
-            _run(
-                db,
+            db.run("UPDATE answer SET message = NULL, file = NULL WHERE counted_in = ?", (number,))
+            db.run("DELETE FROM sum WHERE round <= ?", (number,))
+            db.run(
                 "DELETE FROM answer WHERE round <= ? AND counted_in IS NOT NULL",
                 (forgotten,),
             )
@@ -556,9 +535,7 @@ class Ledger:
             if models is not None:
                 _put(db, "models", models)
             _put_known(db, learned)
-            db.executemany(
-                "INSERT OR REPLACE INTO participation VALUES (?, ?)", sorted(participations.items())
-            )
+            db.run_many(_upsert("participation", "name", "count"), sorted(participations.items()))
             if record.outcome == "evaluated":
                 # Nothing follows; a crash right now must not evaluate the last model again.
                 _put(db, "finished", True)
@@ -621,8 +598,7 @@ class Ledger:
             if summed is not None:
                 yield Kept(named, report=report, author=author, is_summed=True)
             elif file is not None:
-                path = self.answers_folder / file
-                yield Kept(named, file=path, report=report, author=author)
+                yield Kept(named, file=self._answers_file(file), report=report, author=author)
             else:
                 # One at a time: all of them may be more than there is memory.
                 row = self._rows("SELECT message FROM answer WHERE came = ?", (came,))
@@ -638,6 +614,49 @@ class Ledger:
         for path in self.answers_folder.iterdir():
             if path.name not in named:
                 path.unlink()
+        self._fetched &= named
+        stale = self.files().keys() - {_ANSWERS + file for file in named}
+        self.forget_files(sorted(name for name in stale if name.startswith(_ANSWERS)))
+
+    def _answers_file(self, file: str) -> Path:
+        """Where it lies; it has been brought there if it was not."""
+        path = self.answers_folder / file
+        if self.is_elsewhere and file not in self._fetched:
+            self.fetch_file(_ANSWERS + file, path)
+            self._fetched.add(file)
+        return path
+
+    # Files of the run's folder, where the ledger holds them too
+
+    def files(self) -> dict[str, SharedFile]:
+        """By name, below the run's folder."""
+        rows = self._rows("SELECT name, digest, object FROM file ORDER BY name")
+        found = self._checked(rows, tuple[str, str, str | None])
+        return {name: SharedFile(digest, lies) for name, digest, lies in found}
+
+    def put_file(self, name: str, path: Path) -> None:
+        self._now(lambda db: file_pieces.write(db, name, path))
+
+    def name_file(self, name: str, digest: str, address: str) -> None:
+        """It lies there."""
+        self._now(lambda db: file_pieces.lies_elsewhere(db, name, digest, address))
+
+    def fetch_file(self, name: str, path: Path, mode: int = 0o666) -> None:
+        """Make `path` the file that was put there by this name, if it is not. Raises OSError too.
+        `mode`: see `durable.write_whole`."""
+        file = self.files().get(name)
+        if file is None:
+            raise self._error(_Lacking(f"there is no {name} in it"))
+        try:
+            if not file_pieces.is_here(path, file.digest):
+                pieces = file_pieces.pieces(self._rows, name)
+                file_pieces.fetch(path, pieces, file.digest, name, mode)
+        except FileDamaged as bad:
+            raise self._error(_Lacking(str(bad))) from bad
+
+    def forget_files(self, names: Sequence[str]) -> None:
+        if names:
+            self._now(lambda db: file_pieces.forget(db, names))
 
     def _answered(self, number: RoundId) -> frozenset[ClientId]:
         rows = self._rows("SELECT client FROM answer WHERE round = ?", (number,))
@@ -645,11 +664,12 @@ class Ledger:
 
     # Reading
 
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
         self._flush()
         try:
-            return self._connection.execute(query, values).fetchall()
-        except _SQLITE as bad:
+            return self._storage.rows(query, values)
+        except Exception as bad:
+            # Each database has errors of its own.
             raise self._error(bad) from bad
 
     def _fact(self, name: str, kind: type[_T]) -> _T | None:
@@ -676,22 +696,15 @@ class Ledger:
             raise self._error(bad) from bad
 
     def _error(self, bad: BaseException) -> LedgerError:
-        said = bad if isinstance(bad, Exception) and str(bad) else repr(bad)
-        kind = LedgerDamaged if _is_damage(bad) else LedgerError
-        return kind(f"ledger {self._path}: {said}{self._room(bad)}")
-
-    def _room(self, bad: BaseException) -> str:
-        """How much is free, where a lack of it may be what is wrong."""
-        # SQLite says "disk I/O error" of much that is only a lack of room. The disk may be gone.
-        number = bad.errno if isinstance(bad, OSError) else None
-        if number in _FULL or _sqlite_code(bad) in _DISK_CODES:
-            with suppress(OSError):
-                return f" ({shutil.disk_usage(self._folder).free // 10**6} MB free there)"
-        return ""
+        if isinstance(bad, LedgerError):
+            return bad
+        is_damage = isinstance(bad, (_Lacking, *unreadable.MESSAGE)) or self._storage.is_damage(bad)
+        kind = LedgerDamaged if is_damage else LedgerError
+        return kind(f"ledger {self._storage.name}: {self._storage.explain(bad)}")
 
     # Writing
 
-    def _now(self, write: Callable[[sqlite3.Connection], None]) -> None:
+    def _now(self, write: Callable[[Database], None]) -> None:
         done = threading.Event()
         self._soon(_Job(write, waited_for=done))
         done.wait()
@@ -736,10 +749,7 @@ class Ledger:
                     force(path)
                 if any(job.files for job in group):
                     force(self.answers_folder)
-            with self._connection:
-                _run(self._connection, "BEGIN")
-                for job in group:
-                    job.write(self._connection)
+            self._storage.commit(lambda db: _write_all(db, group))
         except BaseException as bad:
             # Whatever it is: a writer that ended in silence would be waited for without end.
             failure = self._queue.failure = self._error(bad)
@@ -750,90 +760,30 @@ class Ledger:
             self._post(partial(then, tuple(names)))
 
 
-def has_begun(folder: Path) -> bool:
-    """Whether a run's folder holds a run, also one that is finished. Reads, never writes."""
-    return "beginning" in _facts(folder)
+def _put(db: Database, name: str, value: Any) -> None:
+    db.run(_upsert("fact", "name", "value"), (name, msgspec.json.encode(value)))
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether a run's folder holds a run that can be gone on with. Reads, never writes."""
-    facts = _facts(folder)
-    return "beginning" in facts and "finished" not in facts
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run's folder holds a run that has come to its end. Reads, never writes."""
-    return "finished" in _facts(folder)
-
-
-def _facts(folder: Path) -> frozenset[str]:
-    """The names of those that the ledger in this folder holds; none where there is no ledger."""
-    path = folder / "ledger.db"
-    if not path.exists():
-        return frozenset()
-    try:
-        # Not by hand: "#", "?" and "%" mean something in it.
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            # Without its tables it is of a program that ended before it had made them: on a full
-            # disk, say.
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fact'").fetchall():
-                return frozenset()
-            return frozenset(name for (name,) in db.execute("SELECT name FROM fact").fetchall())
-    except _SQLITE:
-        # Not ours to judge here: whoever opens it says what is wrong.
-        return frozenset({"beginning"})
-
-
-def _is_damage(bad: BaseException) -> bool:
-    """Whether to try again would not help."""
-    return isinstance(bad, (_Lacking, *unreadable.MESSAGE)) or _sqlite_code(bad) in _DAMAGE_CODES
-
-
-def _sqlite_code(bad: BaseException) -> int | None:
-    """The primary one: what is above its lowest byte only tells it more exactly."""
-    # None where SQLite has not said it, but its Python module or we.
-    code = getattr(bad, "sqlite_errorcode", None) if isinstance(bad, sqlite3.Error) else None
-    return None if code is None else code & 0xFF
-
-
-def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
-    # Used by the writer, and by the caller while the writer has nothing to do.
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        # FULL: a commit is on the disk when it returns. (NORMAL forces the log only now and then.)
-        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version != VERSION:
-            raise sqlite3.DatabaseError(f"its tables have version {version}, not {VERSION}")
-        db.executescript(_MORE_TABLES)
-        there = {name for _, name, *_ in db.execute("PRAGMA table_info(answer)")}
-        for name, kind in _MORE_COLUMNS.items():
-            if name not in there:
-                db.execute(f"ALTER TABLE answer ADD COLUMN {name} {kind}")
-    except _SQLITE:
-        db.close()
-        raise
-    return db
-
-
-def _put(db: sqlite3.Connection, name: str, value: Any) -> None:
-    _run(db, "INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, msgspec.json.encode(value)))
-
-
-def _put_known(db: sqlite3.Connection, learned: Learned) -> None:
+def _put_known(db: Database, learned: Learned) -> None:
     rows = [
         (name, msgspec.json.encode(one)) for name, one in sorted(learned.items()) if one is not None
     ]
-    db.executemany("INSERT OR REPLACE INTO client VALUES (?, ?)", rows)
+    db.run_many(_upsert("client", "name", "known"), rows)
     forgotten = [(name,) for name, one in sorted(learned.items()) if one is None]
-    db.executemany("DELETE FROM client WHERE name = ?", forgotten)
+    db.run_many("DELETE FROM client WHERE name = ?", forgotten)
 
 
-def _run(db: sqlite3.Connection, statement: str, values: tuple[Any, ...] = ()) -> None:
-    db.execute(statement, values)
+def _upsert(table: str, key: str, column: str) -> str:
+    """The statement that writes a row of these two, new or not."""
+    return (
+        f"INSERT INTO {table} ({key}, {column}) VALUES (?, ?)"
+        f" ON CONFLICT ({key}) DO UPDATE SET {column} = excluded.{column}"
+    )
+
+
+def _write_all(db: Database, group: Sequence[_Job]) -> None:
+    for job in group:
+        job.write(db)
 
 
 def _by_listener(group: Sequence[_Job]) -> dict[Callable[[Names], None], list[Named]]:

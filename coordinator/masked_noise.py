@@ -102,7 +102,7 @@ def of(config: FederationConfig, size: int) -> Noised | None:
             f" invite, sums would take more than {values.BITS_MAX} bits, or the noise more than"
             f" {noise_promise.DEVIATION_MAX} steps; {instead}"
         )
-    _check_fineness(config, made)
+    _check_fineness(config, made, plan.epsilon_max)
     return made
 
 
@@ -145,11 +145,12 @@ def _layout(config: FederationConfig) -> Masking:
     return masked_round.masking(config, ())
 
 
-def _check_fineness(config: FederationConfig, made: Noised) -> None:
+def _check_fineness(config: FederationConfig, made: Noised, epsilon: float) -> None:
+    """`epsilon`: without what whole numbers cost."""
     plan = made.plan
     numbers = plan.grid.numbers * plan.participations_max
     slack = noise.grid_slack(plan.grid.deviation, numbers)
-    allowed = SLACK_SHARE * max(plan.epsilon_max, _EPSILON_SMALL)
+    allowed = SLACK_SHARE * max(epsilon, _EPSILON_SMALL)
     # Devices and keyholders take none that is coarser than that, whatever it adds.
     finer = max(math.sqrt(slack / allowed), noise_promise.DEVIATION_MIN / plan.grid.deviation)
     if finer <= 1:
@@ -157,7 +158,7 @@ def _check_fineness(config: FederationConfig, made: Noised) -> None:
     chosen = config.privacy
     raise SettingsError(
         f"noise of {plan.grid.deviation} steps on {plan.grid.numbers} numbers is too coarse for"
-        f" epsilon {plan.epsilon_max:.4g}: whole numbers would add {slack:.3g} to it. Steps"
+        f" epsilon {epsilon:.4g}: whole numbers would add {slack:.3g} to it. Steps"
         f" {finer:.3g} times as fine will do: privacy.value_bits ="
         f" {chosen.value_bits + math.ceil(math.log2(finer))}, or privacy.change_max ="
         f" {chosen.change_max / finer:.2g}"

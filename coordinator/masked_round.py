@@ -92,7 +92,9 @@ def deciding(config: FederationConfig) -> dict[str, object]:
     read, where another version of this program has kept some."""
     names = ("aggregation", "value_bits", *_AS_SET)
     chosen = {name: getattr(config.privacy, name) for name in names}
-    return {**chosen, "places": places(config), "form": _FORM}
+    # Synchronous ones as an older program wrote them down: a round that is open goes on.
+    mixed = {"mixes_rounds": True} if mixes_rounds(config) else {}
+    return {**chosen, "places": places(config), "form": _FORM, **mixed}
 
 
 def bits(config: FederationConfig) -> int:

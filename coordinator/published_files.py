@@ -45,7 +45,7 @@ def load(run: Path, named: PublishedFiles, layout: Layout) -> tuple[Array, tuple
         raise LedgerDamaged(f"{path}: {bad}") from bad
     own, _, _ = control.split(found, published)
     if own != layout:
-        raise LedgerDamaged(f"{path} is of another layout than ledger.db tells of")
+        raise LedgerDamaged(f"{path} is of another layout than its ledger tells of")
     deltas = [Delta(ref, _read(_delta_path(run, ref.digest), ref.digest)) for ref in named.deltas]
     return published, tuple(deltas)
 
@@ -82,8 +82,8 @@ def _read(path: Path, digest: Digest) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as bad:
-        why = f"{path}: {bad.strerror}; what clients were given is in it, by ledger.db"
+        why = f"{path}: {bad.strerror}; what clients were given is in it, by its ledger"
         raise LedgerDamaged(why) from bad
     if weights.digest(data) != digest:
-        raise LedgerDamaged(f"{path} is not what ledger.db tells that clients were given")
+        raise LedgerDamaged(f"{path} is not what its ledger tells that clients were given")
     return data

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from coordinator import ledger, quarantine, quarantine_file
+from coordinator import ledgers, quarantine, quarantine_file
 from coordinator.quarantine import REASON_MAX, Add, Lift, Moment, Term
 from coordinator.run_errors import LedgerError
 from fedmqtt.command_line import EXIT_USAGE
@@ -132,11 +132,12 @@ def _seconds(span: str) -> Seconds:
 
 def _folder(chosen: Path | None) -> Path:
     if chosen is not None:
-        if not ledger.has_begun(chosen):
+        # Where its ledger is on a server, its model tells that it has begun.
+        if not (ledgers.has_begun(chosen) or (chosen / "model.safetensors").exists()):
             raise _Mistake(f"{chosen} holds no run: give the folder that has its ledger.db")
         return chosen
     unfinished = sorted(path.parent for path in Path("runs").glob("*/ledger.db"))
-    unfinished = [folder for folder in unfinished if ledger.is_unfinished(folder)]
+    unfinished = [folder for folder in unfinished if ledgers.is_unfinished(folder)]
     match unfinished:
         case []:
             raise _Mistake("there is no unfinished run in runs: give its folder with --run")

@@ -131,7 +131,7 @@ def read_model(folder: Path, named: Checkpoint, layout: Layout) -> Array:
     path = folder / named.file
     flat = checkpoint.load_as(path, layout)
     if weights.digest(weights.write(layout, flat)) != named.digest:
-        raise LedgerDamaged(f"model {path} is not the model that ledger.db tells of")
+        raise LedgerDamaged(f"model {path} is not the model that its ledger tells of")
     return flat
 
 
@@ -143,7 +143,7 @@ def _newest_model(folder: Path, newest: Checkpoint, layout: Layout) -> Array:
         why = f"{bad}; it is the newest model of its run"
         # A model goes when the ledger has named its successor: what is there instead is newer.
         if not path.exists() and (other := next(path.parent.glob("*.safetensors"), None)):
-            why += f" by ledger.db; ledger.db is older than {other.relative_to(folder)}"
+            why += f" by its ledger, which is older than {other.relative_to(folder)}"
         raise CheckpointError(why) from bad
 
 

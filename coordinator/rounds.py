@@ -1891,7 +1891,10 @@ def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
 def _outcome(state: Collecting, rules: Rules) -> Outcome:
     if state.is_last_evaluation:
         return "evaluated"
-    if state.past.control.rollback is not None and not state.closing:
+    if state.closing:
+        # Keyholders may have opened its sum, with as many answers as were enough then.
+        return "averaged"
+    if state.past.control.rollback is not None:
         return "kept"
     return "averaged" if _has_quorum(state, rules) else "kept"
 

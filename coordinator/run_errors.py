@@ -1,4 +1,4 @@
-"""What may be wrong with what a run has on the disk."""
+"""What may be wrong with what is kept of a run."""
 
 
 class LedgerError(Exception):
@@ -7,3 +7,11 @@ class LedgerError(Exception):
 
 class LedgerDamaged(LedgerError):
     """What the ledger holds cannot be used: to start again would not help."""
+
+
+class LedgerTaken(LedgerError):
+    """Another program has gone on with the run: it is not ours any more."""
+
+
+class RunInUse(Exception):
+    """Another program works in the run; says which, where that can be read."""

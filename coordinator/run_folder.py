@@ -31,11 +31,14 @@ from coordinator.durable import force, write_whole
 from coordinator.history import Record
 from coordinator.known import Learned
 from coordinator.ledger import Beginning, Carried, Checkpoint, KeptModel, Ledger, OpenRound
+from coordinator.object_store import ObjectStore
 from coordinator.orders import Control
 from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
+from coordinator.shared_files import SharedFiles
+from coordinator.storage import Storage
 from fedmqtt.privacy import chance
 from fedmqtt.status_pages import Privacy
 from fedmqtt.topics import ClientId, RoundId, RunId
@@ -57,9 +60,12 @@ class RunFolder:
         durable: bool = True,
         remembers: int = SETTLED_ROUNDS,
         keeps_models: int = 0,
+        storage: Storage | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         """`post` takes the ledger's news into the event loop; `remembers` is the ledger's. So many
-        models are kept beside the newest (`keeps_models`), to go back to."""
+        models are kept beside the newest (`keeps_models`), to go back to. `storage`: see Ledger.
+        `objects` has the models too."""
         self.path = folder
         self._keeps_models = keeps_models
         self.uploads = folder / "uploads"
@@ -77,10 +83,15 @@ class RunFolder:
         self._bases = folder / "bases"
         self._is_bases_forced = False
         """Whether it has been by this program, under its name."""
-        self.ledger = Ledger(folder, post, on_failure, durable=durable, remembers=remembers)
+        self.ledger = Ledger(
+            folder, post, on_failure, durable=durable, remembers=remembers, storage=storage
+        )
+        self._shared = SharedFiles(self.ledger, folder, objects)
 
     def recover(self) -> Recovered | None:
         """Where the run was; None when it has not begun."""
+        if self.ledger.beginning() is not None:
+            self._shared.fetch_all(self.path / self.ledger.checkpoint().file)
         recovered = recovery.read(self.ledger, self.path)
         if recovered is not None:
             # Made anew: a crash may have come between the ledger and this, or within a line.
@@ -100,7 +111,9 @@ class RunFolder:
         path = self.path / "noise.key"
         if is_new:
             write_whole(path, key := secrets.token_bytes(chance.KEY_BYTES), mode=0o600)
+            self._shared.put_secret(path)
             return key
+        self._shared.fetch_secret(path)
         try:
             key = path.read_bytes()
         except OSError as bad:
@@ -191,9 +204,11 @@ class RunFolder:
         checkpoint.show(self._base(number), self.path / self.ledger.checkpoint().file)
         # Where there are no links it is a copy.
         force(self._base(number))
-        for other in self._bases.glob("*.safetensors"):
-            if int(other.stem) < oldest:
-                other.unlink()
+        self._shared.put(self._base(number))
+        older = [path for path in self._bases.glob("*.safetensors") if int(path.stem) < oldest]
+        for other in older:
+            other.unlink()
+        self._shared.drop(older)
         force(self._bases)
 
     def has_base(self, number: RoundId) -> bool:
@@ -252,9 +267,9 @@ class RunFolder:
         self, newest: Checkpoint, name: str, strategy: str, memory: Memory
     ) -> Checkpoint:
         self._remembered = memory
-        return structs.replace(
-            newest, memory=strategy_memory.save(self.path, name, strategy, memory)
-        )
+        saved = strategy_memory.save(self.path, name, strategy, memory)
+        self._shared.put(self.path / saved.file)
+        return structs.replace(newest, memory=saved)
 
     def _with_model(
         self, models: Sequence[KeptModel], number: RoundId, newest: Checkpoint
@@ -284,10 +299,13 @@ class RunFolder:
         if privacy is not None:
             about |= {"epsilon": repr(privacy.epsilon), "delta": repr(privacy.delta)}
         checkpoint.save(path, model.layout, model.flat, about)
+        self._shared.put(path)
         published = None
         if model.is_off or model.deltas:
             given = (model.ref.digest, model.file, model.deltas)
             published = published_files.save(self.path, *given)
+            for file in sorted(published_files.paths(self.path, published)):
+                self._shared.put(file)
         return Checkpoint(
             file=str(path.relative_to(self.path)),
             digest=model.digest,
@@ -311,6 +329,7 @@ class RunFolder:
             for other in folder.iterdir():
                 if other not in named:
                     other.unlink()
+        self._shared.keep_only(path for path in named if path is not None)
 
 
 def _run_id(folder: str) -> RunId:

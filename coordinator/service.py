@@ -52,6 +52,7 @@ from coordinator.config import FederationConfig
 from coordinator.history import Record, Totals
 from coordinator.known import LOSS
 from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
+from coordinator.object_store import ObjectStore
 from coordinator.old_models import OldModels, as_it_lies
 from coordinator.order_desk import OrderDesk
 from coordinator.orders import Order
@@ -60,11 +61,12 @@ from coordinator.reception import Reception
 from coordinator.recovery import Recovered
 from coordinator.roster import Roster
 from coordinator.rounds import Named
-from coordinator.run_errors import LedgerDamaged, LedgerError
+from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken
 from coordinator.run_folder import RunFolder
 from coordinator.skew import Turnout
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
+from coordinator.storage import Storage
 from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
 from coordinator.workers import lanes, partial_sum
@@ -101,6 +103,7 @@ from fedmqtt.mqtt_link import (
     LinkOptions,
     LinkUp,
     MqttLink,
+    NodeUp,
     Part,
     Refused,
     Strayed,
@@ -202,6 +205,8 @@ class Service:
         elsewhere: Callable[[], Path | None] = lambda: None,
         durable: bool = True,
         revocations: Revocations | None = None,
+        storage: Storage | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
@@ -215,7 +220,8 @@ class Service:
         then `on_begin` hears of it, unless there is a run `elsewhere` that is to be gone on with:
         its folder.
         `revocations` are those that the account's seal goes by, if there is a list.
-        `durable=False` forces nothing to the disk: to measure.
+        `durable=False` forces nothing to the disk: to measure. `storage` is what the run's ledger
+        is written to, where that is not a file in its folder; `objects` has its models too.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
         CheckpointError where the run in the folder cannot be gone on with.
@@ -235,6 +241,8 @@ class Service:
             durable=durable,
             remembers=round_rules.remembered_rounds(config),
             keeps_models=config.checkpoint.keep if purpose == "train" else 0,
+            storage=storage,
+            objects=objects,
         )
         self._roster = Roster(
             messages.task_name(config.task), by_sortition=round_rules.is_by_sortition(config)
@@ -361,6 +369,7 @@ class Service:
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
                 tell_strays=True,
+                copied=(ModelChunk, StatusPage),
                 admits=lambda address, size: self._reception.admits(address, size),
             ),
             self._on_link,
@@ -456,13 +465,13 @@ class Service:
             if self._failure is not None:
                 raise self._failure
             self._end()
+        except (SeatTaken, KeysWanted, Denied, LedgerTaken):
+            # What lies on the broker is another's, or out of reach.
+            self.link.close()
+            raise
         except (OSError, LedgerError, CheckpointError):
             # What lies on the broker must not outlive the program.
             self._withdraw()
-            raise
-        except (SeatTaken, KeysWanted, Denied):
-            # What lies on the broker is another's, or out of reach.
-            self.link.close()
             raise
         except RunElsewhere:
             # Nothing was said but that the seat is ours.
@@ -889,8 +898,9 @@ class Service:
 
     def _on_link(self, event: LinkEvent) -> None:
         match event:
-            case LinkUp(_, packet_bytes_max, protocol):
-                _log.info("connected to %s (%s)", self._broker, event.in_words)
+            case LinkUp(_, packet_bytes_max, protocol, _, node):
+                words = replace(event, node="").in_words
+                _log.info("connected to %s (%s)", node or self._broker, words)
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
                 self._lead(leadership.Connected(self._loop.now()))
@@ -907,6 +917,8 @@ class Service:
                 if self._desk_of_workers is not None:
                     self._desk_of_workers.deaf()
                 self._happen(rounds.LinkDown(self._loop.now()))
+            case NodeUp(node):
+                self._welcome_node(node)
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
             case Acknowledged():
@@ -962,6 +974,17 @@ class Service:
                 self._say(_BOARD_CLEARED)
             elif was_open:
                 self._say_offer()
+
+    def _welcome_node(self, node: str) -> None:
+        """Of a cluster whose nodes keep what is retained each for itself: this one was away."""
+        _log.info("what clients and monitors read is written to %s, too", node)
+        if self._may_act:
+            model, number = self._model, self._streams
+            parts = published_model.parts(model, lambda: self._is_wanted(number, model.ref.digest))
+            self.link.stream_to(node, parts)
+            self._status.forget()
+            self._client_pages.changed(self._roster.names())
+            self._status_is_due()
 
     def _on_arrival(self, address: object, payload: bytes) -> None:
         match address:

@@ -35,8 +35,8 @@ def load(run: Path, named: MemoryFile) -> Memory:
     try:
         data = path.read_bytes()
     except OSError as bad:
-        why = f"{path}: {bad.strerror}; what {named.strategy} remembers is in it, by ledger.db"
+        why = f"{path}: {bad.strerror}; what {named.strategy} remembers is in it, by its ledger"
         raise LedgerDamaged(why) from bad
     if hashlib.sha256(data).hexdigest() != named.digest:
-        raise LedgerDamaged(f"{path} is not what ledger.db tells that {named.strategy} remembers")
+        raise LedgerDamaged(f"{path} is not what its ledger tells that {named.strategy} remembers")
     return safetensors.numpy.load(data)

@@ -142,18 +142,15 @@ class Unmasking:
         return self._keyholders.place(client) is not None
 
     def on_presence(self, client: ClientId, presence: Presence) -> None:
-        place = self._keyholders.place(client)
-        assert place is not None
-        now = self._loop.now()
         if presence.online:
             # It publishes keys in the place of each that it has used, too.
             is_back = not self._keyholders.is_there(client, presence.session)
             if fault := self._keyholders.came(client, presence):
                 self._name(f"{client} {fault}")
             if is_back:
-                self._move(opening.Came(now, place))
+                self._move_place_of(client, opening.Came)
         elif self._keyholders.left(client, presence.session):
-            self._move(opening.Left(now, place))
+            self._move_place_of(client, opening.Left)
         self.renew()
 
     def renew(self) -> None:
@@ -184,6 +181,8 @@ class Unmasking:
     def begin_round(self, masking: Masking) -> None:
         """A round is open, or goes on, with these keys."""
         self._masking = masking
+        # Of the one before: this one may close without a list.
+        self._unfit = {}
         self._answers.mask(masking)
         self._keyholders.use(masking.keyholders)
         # Posted: this may be within an event.
@@ -313,16 +312,16 @@ class Unmasking:
 
     def on_piece(self, client: ClientId) -> None:
         """A part of a large answer came."""
-        place = self._keyholders.place(client)
-        if place is not None and self._current is not None:
-            self._move(opening.Heard(self._loop.now(), place))
+        self._move_place_of(client, opening.Heard)
 
     def on_opened(self, client: ClientId, opened: Opened) -> bool:
         """A keyholder's answer. Whether it was of use."""
-        place, current = self._keyholders.place(client), self._current
-        assert place is not None
+        current = self._current
         if current is None or not self._is_current(opened.run, opened.round):
-            return self._take_unneeded(client, place, opened)
+            return self._take_unneeded(client, opened)
+        if (place := _place(client, current.rules)) is None:
+            self._refuse_unasked(client, opened)
+            return False
         now = self._loop.now()
         if opened.fit or opened.refused:
             self._hear_of_list(client, place, current, opened)
@@ -360,11 +359,15 @@ class Unmasking:
         else:
             self._move(looking.Looked(now, place, named))
 
-    def _take_unneeded(self, client: ClientId, place: int, opened: Opened) -> bool:
+    def _take_unneeded(self, client: ClientId, opened: Opened) -> bool:
         """An answer without which the sum was opened is held against that. Whether it was one."""
         last = self._last
         named = (opened.run, opened.round, opened.digest)
-        if last is None or named != (last.whole.run, last.whole.round, last.whole.digest):
+        if (
+            last is None
+            or named != (last.whole.run, last.whole.round, last.whole.digest)
+            or (place := _place(client, last.rules)) is None
+        ):
             self._refuse_unasked(client, opened)
             return False
         self._receipt(client, opened)
@@ -473,6 +476,15 @@ class Unmasking:
             if one in current.state.came:
                 current.sums[one] = piece
         self._perform(effects)
+
+    def _move_place_of(
+        self, client: ClientId, event: Callable[[Seconds, int], opening.Event]
+    ) -> None:
+        """Where a sum is opened that this keyholder has a place in."""
+        if self._current is not None:
+            place = _place(client, self._current.rules)
+            if place is not None:
+                self._move(event(self._loop.now(), place))
 
     def _perform(self, effects: list[opening.Effect]) -> None:
         current = self._current
@@ -625,6 +637,11 @@ class Unmasking:
 
     def _tell(self) -> None:
         self._facts.keyholders = self._keyholders.told()
+
+
+def _place(client: ClientId, rules: opening.Rules) -> int | None:
+    """As the round was masked. By the credentials it may have another by now, or none."""
+    return next((place for place, name in rules.names.items() if name == client), None)
 
 
 def _lacked_keyholders(current: _Open) -> bool:

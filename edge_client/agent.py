@@ -68,6 +68,7 @@ from fedmqtt.mqtt_link import (
     LinkUp,
     MqttLink,
     Network,
+    NodeUp,
     Part,
     Refused,
     Strayed,
@@ -335,7 +336,7 @@ class Agent:
                 except WireError as bad:
                     path = self._topics.path(event.address)
                     self._log.warning("unreadable message in %s: %s", path, bad)
-            case Strayed():
+            case Strayed() | NodeUp():
                 # Not asked for.
                 pass
 

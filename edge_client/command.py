@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--credentials", type=Path, metavar="FILE", help="as `fedmqtt enroll` wrote it: who we are"
     )
-    parser.add_argument("--broker", help="mqtt://[user:password@]host[:port]")
+    parser.add_argument(
+        "--broker",
+        help="mqtt://[user:password@]host[:port]; of a cluster, all its nodes: mqtt://a,b,c",
+    )
     parser.add_argument("--federation", help="the federation's name")
     parser.add_argument("--id", help="this device's name, like pi-3")
     parser.add_argument("--task", help="what it learns: a module, or the path of a .py file")

@@ -86,7 +86,7 @@ class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that `fedmqtt client` knows. The four without a default must be given."""
 
-    broker: Annotated[str, Meta(description="mqtt://[user:password@]host[:port]")]
+    broker: Annotated[str, Meta(description="mqtt://[user:password@]host[:port][,host[:port]...]")]
     federation: Annotated[
         str,
         Meta(pattern=NAME_PATTERN, description="The federation's name, as its coordinator has it."),

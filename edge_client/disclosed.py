@@ -83,8 +83,10 @@ def mode_of(masking: Masking | None) -> Level:
 
 def noise_of(masking: Masking | None) -> float:
     """Of each seed, in the norms that one client's part in the sum may have; 0: there is none."""
-    if masking is None or not masking.norm_max or masking.is_measured:
-        # Measures have no noise.
+    if masking is None or not masking.norm_max:
+        return 0.0
+    if masking.is_measured or masking.block_norms:
+        # What is told beside the change has no noise.
         return 0.0
     if masking.mixes_rounds or masking.mode == "committee":
         # It would be of another sum, or of more of it.

@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser, whose: str) -> None:
     parser.add_argument(
         "--broker",
         metavar="URL",
-        help=f"mqtt://[user:password@]host[:port] ({_DEFAULT_BROKER})",
+        help="mqtt://[user:password@]host[:port]; of a cluster, all its nodes: mqtt://a,b,c"
+        f" ({_DEFAULT_BROKER})",
     )
     parser.add_argument("--federation", metavar="NAME", help="as its coordinator calls it")
     parser.add_argument(

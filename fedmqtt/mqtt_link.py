@@ -9,9 +9,14 @@ behind our back: what must not be lost is sent again by the machines, until a re
 
 Speaks MQTT 5, and 3.1.1 where that is refused. Each attempt to connect begins with 5: a broker may
 have been upgraded while we were away.
+
+A cluster's address names its nodes. A link is with one of them, and goes on with the next one when
+it is lost; where each node keeps for itself what is retained, what others are to find there is
+written to all (`LinkOptions.copied`).
 """
 
 import contextlib
+import hashlib
 import ipaddress
 import random
 import re
@@ -71,12 +76,32 @@ RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 """The largest packet that we let a broker of MQTT 5 send us. Chunks are far smaller; whoever can
 write to a topic of ours must not decide how much memory we take."""
 _GOODBYE_WITHIN_S = 2.0
+_ASK_AGAIN_S, _ASK_AGAIN_MAX_S = 0.5, 60.0
+"""The first pause before a refused subscription is tried again, and the longest."""
+_REFUSED_MAX = 5
+"""Times that one is refused that we cannot do without, until the connection is given up."""
+_COPY_KEEPALIVE_S = 10
+"""What is written to all nodes waits for the slowest: one that hangs must be noticed soon."""
+_COPY_REACH_WITHIN_S = 1.0
+_COPY_RETRY_MAX_S = 15.0
+"""Nothing else has its turn while a node is dialled that does not answer."""
 _IN_FLIGHT_MAX = 20  # Paho's own.
 _SECRET = re.compile(r"//.*@")
 
 
 class BrokerUrlError(ValueError):
     """The operator's broker address is wrong; says how one looks."""
+
+
+class Node(NamedTuple):
+    """Where one node of a broker listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +115,84 @@ class BrokerUrl:
     """How TLS proves who is who, where credentials say; else `LinkOptions.tls_ca` does."""
     seal: Seal | None = field(default=None, compare=False, repr=False)
     """How messages prove who wrote them, where credentials hold keys; see `fedmqtt/envelope.py`."""
+    others: tuple[Node, ...] = ()
+    """The other nodes, where the broker is a cluster."""
+
+    @property
+    def nodes(self) -> tuple["BrokerUrl", ...]:
+        """Each node as a broker of its own, in the order in which they were named."""
+        alone = replace(self, others=())
+        return (alone, *(replace(alone, host=host, port=port) for host, port in self.others))
 
     @property
     def is_this_machine(self) -> bool:
         """Whether nothing that is sent there leaves the machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return all(map(_is_this_machine, (self.host, *(host for host, _ in self.others))))
 
     def __str__(self) -> str:
         """Without the password: this is for screens and logs."""
         user = f"{quote(self.username, safe='')}@" if self.username else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt{'s' if self.tls else ''}://{user}{host}:{self.port}"
+        nodes = ",".join(map(str, (Node(self.host, self.port), *self.others)))
+        return f"mqtt{'s' if self.tls else ''}://{user}{nodes}"
 
 
 def parse_broker_url(text: str) -> BrokerUrl:
-    """`mqtt://[user[:password]@]host[:port]` or mqtts://... Raises BrokerUrlError."""
+    """`mqtt://[user[:password]@]host[:port]` or mqtts://..., then `,host[:port]` for each further
+    node of a cluster. Raises BrokerUrlError."""
     shown = _SECRET.sub("//...@", text)
     wrong = BrokerUrlError(
         f"broker {shown!r}: expected mqtt://host[:port] or mqtts://host[:port], with user:password@"
-        " before the host where the broker asks for it (write / as %2F, @ as %40, # as %23)"
+        " before the host where the broker asks for it (write / as %2F, @ as %40, # as %23), and"
+        " with the other nodes of a cluster behind it (mqtt://a:1883,b:1883,c:1883)"
     )
     try:
         parts = urlsplit(text)
-        port = parts.port
-    except ValueError as bad:
+        account, _, places = parts.netloc.rpartition("@")
+        nodes = [_node(place, parts.scheme) for place in places.split(",")]
+    except (KeyError, ValueError) as bad:
         raise wrong from bad
-    if parts.scheme not in _SUPPORTED_SCHEMES or not parts.hostname or port == 0:
-        raise wrong
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise wrong
+    if len(set(nodes)) < len(nodes):
+        raise BrokerUrlError(f"broker {shown!r}: a node is named twice: name each once")
+    username, _, password = account.partition(":")
     return BrokerUrl(
-        host=parts.hostname,
-        port=port or _SUPPORTED_SCHEMES[parts.scheme],
+        *nodes[0],
         tls=parts.scheme == "mqtts",
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        others=tuple(nodes[1:]),
     )
+
+
+def _node(place: str, scheme: str) -> Node:
+    """Raises KeyError on a scheme that is none of ours, and ValueError."""
+    usual_port = _SUPPORTED_SCHEMES[scheme]
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname or parts.port == 0:
+        raise ValueError(place)
+    return Node(parts.hostname, parts.port or usual_port)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def in_turn(broker: BrokerUrl, client_id: str) -> list[BrokerUrl]:
+    """The nodes in the order in which a link tries them, its own for each client id.
+
+    So a fleet spreads itself over all, those of a lost node over the others, and a session is
+    looked for where it was. Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase
+    Hit Rates", IEEE/ACM Transactions on Networking 6, 1998 (rendezvous hashing).
+    """
+
+    def weight(node: BrokerUrl) -> bytes:
+        return hashlib.sha256(f"{client_id} {node.host} {node.port}".encode()).digest()
+
+    return sorted(broker.nodes, key=weight)
 
 
 def without_password(text: str) -> str:
@@ -184,13 +248,18 @@ class LinkUp:
     protocol: str
     retained_by_name: bool = False
     """Whether what is retained may come only to who names its topic, and not to wildcards."""
+    node: str = ""
+    """Which one of the broker's, where its address names several."""
 
     @property
     def in_words(self) -> str:
         """What is spoken, and what is lost by it: for logs."""
+        where = f"at {self.node}, " if self.node else ""
         if self.protocol == _V5_WORD:
-            return self.protocol
-        return f"{self.protocol}: this broker tells no limits, and not what it drops, nor why"
+            return where + self.protocol
+        return (
+            f"{where}{self.protocol}: this broker tells no limits, and not what it drops, nor why"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +339,15 @@ class Strayed:
     size_bytes: int
 
 
-LinkEvent = LinkUp | LinkDown | Refused | Arrived | Unproven | Acknowledged | Strayed
+@dataclass(frozen=True, slots=True)
+class NodeUp:
+    """Another node of the broker takes copies from now on, and may have none of ours: told where
+    the options say what is `copied`."""
+
+    node: str
+
+
+LinkEvent = LinkUp | LinkDown | Refused | Arrived | Unproven | Acknowledged | Strayed | NodeUp
 
 
 class Part(NamedTuple):
@@ -293,10 +370,15 @@ class LinkOptions:
     keepalive_s: int = 60
     retry_base_s: Seconds = 0.5
     retry_max_s: Seconds = 60.0
+    reach_within_s: Seconds = _CONNECT_TIMEOUT_S / 2
+    """For TCP and TLS alone: nothing else has its turn meanwhile."""
     tls_ca: str | None = None
     tell_of: tuple[type[Address], ...] = ()
     """Of messages to such addresses the owner hears when the broker has acknowledged them."""
     tell_strays: bool = False
+    copied: tuple[type[Address], ...] = ()
+    """What is retained at such addresses is written to each node of a cluster whose nodes keep it
+    each for itself, so that who reads at another node finds it."""
     admits: Callable[[Address, int], bool] = lambda _address, _size_bytes: True
     """Asked of each message before its signature is checked: what it does not admit is dropped."""
 
@@ -339,7 +421,8 @@ class MqttLink:
         self._loop = loop
         self._network = network
         self._sockets: EventLoop | Network = network or loop
-        self._broker = broker
+        self._nodes = in_turn(broker, options.client_id)
+        self._at = 0
         self._topics = topics
         self._options = options
         self._handle = handle
@@ -351,6 +434,8 @@ class MqttLink:
         self._was_let_in = False
         self._denied = 0
         """Times in a row."""
+        self._denied_at: set[int] = set()
+        """The nodes that have not let us in, while none has."""
         self._is_closed = False
         self._back_in_s: Seconds | None = None
         """Once we have said goodbye, and until the broker has taken it."""
@@ -369,12 +454,18 @@ class MqttLink:
         self._flush_posted = False
         self._subscribing: dict[int, list[str]] = {}
         self._listening: set[str] = set()
+        self._asked_for: set[str] = set()
+        """Topics of addresses that we have subscribed to on this connection."""
+        self._refused_times: dict[str, int] = {}
+        """How often each subscription was, on this connection."""
         self._dispensable: dict[str, Callable[[str], None]] = {}
         """Whom to tell when the broker forbids to listen to a filter."""
         self._on_the_way: dict[int, Acknowledged] = {}
         self._streaming: set[int] = set()
         self._streams: deque[Iterator[Part]] = deque()
         self._behind: deque[Iterator[Part]] = deque()
+        self._copies: dict[int, MqttLink] = {}
+        """To the other nodes by their number, for as long as this connection lasts."""
         self.spread_s: Seconds = 0.0
         """After a lost connection we return at a random moment within so long, or within our own
         pause where that is longer: thousands must not come back in the second in which a broker
@@ -386,6 +477,11 @@ class MqttLink:
     @property
     def is_up(self) -> bool:
         return self._up
+
+    @property
+    def _broker(self) -> BrokerUrl:
+        """The node of which it is."""
+        return self._nodes[self._at]
 
     def open(self) -> None:
         """Connect, and keep connecting until `close`. Returns at once."""
@@ -409,7 +505,11 @@ class MqttLink:
             for words in last_words:
                 self.perform(words)
             # As in `_disconnect_when_said`.
-            self._wait_until(lambda: not self._on_the_way)
+            self._wait_until(
+                lambda: not any(one.is_sending for one in (self, *self._copies.values()))
+            )
+            for copy in self._copies.values():
+                copy.close()
             client.disconnect()
             self._wait_until(lambda: client.socket() is None)
         self._drop()
@@ -471,11 +571,17 @@ class MqttLink:
             self._loop.post(lambda: self._tell(Refused(address, reason)))
         else:
             self._publish(address, payload, expiry_s)
+            self._copy(Part(address, payload))
 
     def is_on_its_way(self, address: Address) -> bool:
         """Whether something was published there over this connection that the broker has not
         acknowledged yet. It arrives, or the connection breaks: to send it again is in vain."""
         return any(sent.address == address for sent in self._on_the_way.values())
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether anything waits for the broker's acknowledgement, or to be sent."""
+        return bool(self._on_the_way or self._streams or self._behind)
 
     def stream(self, parts: Iterator[Part], *, behind: bool = False) -> None:
         """Publish many parts, a few at a time, each taken from `parts` only when its turn comes.
@@ -487,10 +593,18 @@ class MqttLink:
             (self._behind if behind else self._streams).append(parts)
             self._pump()
 
+    def stream_to(self, node: str, parts: Iterator[Part]) -> None:
+        """Only to this other node, of which a NodeUp has told."""
+        for copy in self._copies.values():
+            if str(copy._broker) == node:
+                copy.stream(parts)
+
     def subscribe(self, addresses: Iterable[Address]) -> None:
         """For as long as this connection lasts; what is retained there arrives again."""
         if self._up and self._client is not None:
-            self._subscribe(self._client, [self._topics.path(address) for address in addresses])
+            topics = [self._topics.path(address) for address in addresses]
+            self._asked_for.update(topics)
+            self._subscribe(self._client, topics)
 
     def ask_by_name(self, addresses: Iterable[Address], *, once: bool = False) -> None:
         """For what is retained there, where a subscription with wildcards may not have brought it.
@@ -528,6 +642,7 @@ class MqttLink:
 
     def unsubscribe(self, addresses: Iterable[Address]) -> None:
         paths = [self._topics.path(address) for address in addresses]
+        self._asked_for.difference_update(paths)
         if self._up and self._client is not None and paths:
             self._client.unsubscribe(paths)
 
@@ -546,12 +661,49 @@ class MqttLink:
         return sent.mid
 
     def _pump(self) -> None:
-        while len(self._streaming) < STREAM_WINDOW and (streams := self._streams or self._behind):
+        while self._has_room and (streams := self._streams or self._behind):
             part = next(streams[0], None)
             if part is None:
                 streams.popleft()
             else:
                 self._streaming.add(self._publish(part.address, part.payload))
+                self._copy(part)
+
+    @property
+    def _has_room(self) -> bool:
+        # A model must not pile up here for the slowest node.
+        is_slow = any(len(copy._streams) >= STREAM_WINDOW for copy in self._copies.values())
+        return len(self._streaming) < STREAM_WINDOW and not is_slow
+
+    def _copy(self, part: Part) -> None:
+        if isinstance(part.address, self._options.copied):
+            for copy in self._copies.values():
+                copy.stream(iter((part,)))
+
+    def _open_copies(self) -> None:
+        ours = self._options
+        for number, node in enumerate(self._nodes):
+            if number == self._at:
+                continue
+            options = LinkOptions(
+                client_id=f"{ours.client_id}-{number}",
+                keepalive_s=min(ours.keepalive_s, _COPY_KEEPALIVE_S),
+                retry_base_s=ours.retry_base_s,
+                retry_max_s=_COPY_RETRY_MAX_S,
+                reach_within_s=_COPY_REACH_WITHIN_S,
+                tls_ca=ours.tls_ca,
+                tell_of=ours.copied,
+            )
+            handle = partial(self._on_copy, str(node))
+            copy = MqttLink(self._loop, node, self._topics, options, handle)
+            self._copies[number] = copy
+            copy.open()
+
+    def _on_copy(self, node: str, event: LinkEvent) -> None:
+        if isinstance(event, LinkUp) and self._up:
+            self._tell(NodeUp(node))
+        # It has room again, or holds nobody up any more.
+        self._pump()
 
     def _subscribe(self, client: paho.Client, topics: list[str]) -> None:
         _, mid = client.subscribe([self._filter(topic) for topic in topics])
@@ -617,12 +769,12 @@ class MqttLink:
         clean = None if self._protocol == _V5 else options.session_expiry_s == 0
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            options.client_id,
+            self._client_id(),
             clean,
             protocol=self._protocol,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = _CONNECT_TIMEOUT_S / 2
+        client.connect_timeout = options.reach_within_s
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
         if self._tls is not None:
@@ -642,6 +794,14 @@ class MqttLink:
             # verdict is nowhere but in paho's log.
             client.on_log = self._on_log
         return client
+
+    def _client_id(self) -> str:
+        # RabbitMQ keeps what waits for a session that ends with its connection at the node where it
+        # was made, and while that is away lets nobody of its name in anywhere.
+        name, is_kept = self._options.client_id, self._options.session_expiry_s > 0
+        if is_kept or len(self._nodes) == 1:
+            return name
+        return f"{name}:{self._at}"
 
     def _set_will(self, client: paho.Client, will: Publish) -> None:
         properties = None
@@ -680,7 +840,10 @@ class MqttLink:
         )
         version = _V5_WORD if self._protocol == _V5 else _V311_WORD
         by_name = self._retained_by_name is not None
-        self._tell(LinkUp(self._token, self._packet_bytes_max, version, by_name))
+        node = str(self._broker) if len(self._nodes) > 1 else ""
+        if self._options.copied and (asked := self._retained_by_name) and asked.at_each_node:
+            self._open_copies()
+        self._tell(LinkUp(self._token, self._packet_bytes_max, version, by_name, node))
 
     def _refused(self, code: int, reason: str) -> None:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:
@@ -691,14 +854,36 @@ class MqttLink:
             self._lost(f"{self._broker} refused the connection: {reason}")
 
     def _unheard(self, topic: str, reason: str) -> None:
+        tell = self._dispensable.get(topic)
+        is_ours = topic in self._options.subscribe or topic in self._listening
         address = self._topics.parse(topic)
-        if (tell := self._dispensable.pop(topic, None)) is not None:
+        refused = self._refused_times[topic] = self._refused_times.get(topic, 0) + 1
+        # A broker of MQTT 5 says why. Of 3.1.1, one that has just lost a node refuses what it
+        # grants a moment later: NATS 2.9 does, about every third time.
+        may_change = self._protocol == _V311 and refused < _REFUSED_MAX
+        if (tell is not None or is_ours) and may_change:
+            self._ask_again(topic)
+        elif tell is not None:
+            del self._dispensable[topic]
             tell(reason)
-        elif topic in self._options.subscribe or topic in self._listening:
+        elif is_ours:
             reason = f"{self._broker} does not let us read {topic}: {reason}"
             self._lost(reason + self._perhaps_for_dots())
-        elif address is not None:
-            self._tell(Refused(address, reason))
+        elif topic in self._asked_for and address is not None:
+            if refused == 1:
+                self._tell(Refused(address, reason))
+            self._ask_again(topic)
+
+    def _ask_again(self, topic: str) -> None:
+        client, times = self._client, self._refused_times[topic]
+
+        def ask() -> None:
+            wanted = {*self._options.subscribe, *self._listening, *self._dispensable}
+            if client is not None and client is self._client and topic in wanted | self._asked_for:
+                self._subscribe(client, [topic])
+
+        pause_s = pace.backoff_s(times - 1, _ASK_AGAIN_S, _ASK_AGAIN_MAX_S)
+        self._loop.call_in(pause_s, ask)
 
     def _ended(self, code: int, reason: str) -> None:
         if self._back_in_s is not None:
@@ -722,12 +907,14 @@ class MqttLink:
             if code != _KEEPALIVE_TIMEOUT:
                 # Silence is the way's fault.
                 reason += self._perhaps_for_dots()
-            if not self._up and not self._broker.tls:
+            if not self._up and not self._broker.tls and not self._was_let_in:
                 reason = _before_an_answer(self._broker, reason)
             self._lost(
                 reason,
                 thrown_out=self._up and code != _KEEPALIVE_TIMEOUT,
                 taken_over=self._protocol == _V5 and code == _TAKEN_OVER,
+                # It may only be that it does not know version 5.
+                stays=self._protocol == _V5 and not self._up,
             )
 
     def _perhaps_for_dots(self) -> str:
@@ -748,17 +935,30 @@ class MqttLink:
         taken_over: bool = False,
         denied: bool = False,
         hopeless: bool = False,
+        stays: bool = False,
     ) -> None:
+        """`stays`: at this node."""
         self._drop()
         self._denied = self._denied + 1 if denied else 0
-        hopeless |= denied and (not self._was_let_in or self._denied >= _DENIED_MAX)
+        hopeless |= denied and self._denied_for_good()
         draw, options = random.SystemRandom().random(), self._options
+        attempt = self._attempt // len(self._nodes)
         delay_s = pace.return_in_s(
-            draw, self._attempt, options.retry_base_s, options.retry_max_s, self.spread_s
+            draw, attempt, options.retry_base_s, options.retry_max_s, self.spread_s
         )
         self._attempt += 1
+        if not stays:
+            self._at = (self._at + 1) % len(self._nodes)
         self._set_timer(delay_s, self._connect)
         self._tell(LinkDown(reason, delay_s, thrown_out, taken_over, hopeless))
+
+    def _denied_for_good(self) -> bool:
+        if self._was_let_in:
+            return self._denied >= _DENIED_MAX
+        # By all nodes, or by this one again, and those between cannot be reached.
+        is_again = self._at in self._denied_at
+        self._denied_at.add(self._at)
+        return is_again or len(self._denied_at) == len(self._nodes)
 
     def _drop(self) -> None:
         """Forget this connection, whatever state it is in."""
@@ -769,11 +969,16 @@ class MqttLink:
         self._back_in_s = None
         self._subscribing.clear()
         self._listening.clear()
+        self._asked_for.clear()
+        self._refused_times.clear()
         self._dispensable.clear()
         self._on_the_way.clear()
         self._streaming.clear()
         self._streams.clear()
         self._behind.clear()
+        copies, self._copies = self._copies, {}
+        for copy in copies.values():
+            copy.cut(None)
         if self._timer is not None:
             self._timer.cancel()
         if client is not None:

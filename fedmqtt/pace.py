@@ -21,8 +21,12 @@ def return_in_s(
     `draw` is uniform in [0, 1): exponential backoff with full jitter, over `spread_s` where that is
     longer. Source: Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
-    backoff_s = min(max_s, base_s * 2.0 ** min(attempt, _ATTEMPT_MAX))
-    return draw * max(backoff_s, spread_s)
+    return draw * max(backoff_s(attempt, base_s, max_s), spread_s)
+
+
+def backoff_s(attempt: int, base_s: Seconds, max_s: Seconds) -> Seconds:
+    """Twice as long after each failure."""
+    return min(max_s, base_s * 2.0 ** min(attempt, _ATTEMPT_MAX))
 
 
 def back_in_s(draw: float, left_s: Seconds, spread_s: Seconds) -> Seconds:

@@ -24,10 +24,12 @@ class ByName:
     but for AWS's."""
     names_max: int | None = None
     """For a connection; None: any number."""
+    at_each_node: bool = True
+    """Whether each node of a cluster may keep what is retained for itself, as RabbitMQ's do."""
 
 
 def asked_by_name(host: str, *, is_v5: bool, shares: bool) -> ByName | None:
     """None where wildcards do. `shares`: whether the broker says it has shared subscriptions."""
     if host.lower().rstrip(".").endswith(_AWS):
-        return ByName(_AWS_FILTERS_MAX, _AWS_NAMES_MAX)
+        return ByName(_AWS_FILTERS_MAX, _AWS_NAMES_MAX, at_each_node=False)
     return None if is_v5 and shares else ByName()

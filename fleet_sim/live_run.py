@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from msgspec import structs
 
 from broker_config.local_broker import start_broker
-from coordinator import downlink, ledger
+from coordinator import downlink, ledger_url, ledgers
 from coordinator.history import Record
 from edge_client.config import ClientConfig, Trainer
 from edge_client.trainer_pool import TrainerPool
@@ -84,7 +84,9 @@ def run_live(
         config = scratch / "federation.toml"
         federation = federation_at_speed(fleet.federation, speed)
         at_broker = structs.replace(federation.broker, url=running.url)
-        config.write_text(settings.render(structs.replace(federation, broker=at_broker)))
+        # What is simulated is no run for a server.
+        own = structs.replace(federation, broker=at_broker, ledger=ledger_url.IN_FOLDERS)
+        config.write_text(settings.render(own))
         pool = TrainerPool(loop, processes, keep_warm_s=3600.0)
         stack.callback(pool.close)
         rounds = LiveRounds(loop, folder / "history.jsonl", speed, on_round)
@@ -110,7 +112,7 @@ def run_live(
             loop.call_in(fleet.config.hours_max * HOUR_S / speed, loop.stop)
             ended = run_until_one_ends(loop, [coordinator])
             rounds.read()
-        is_finished = ended is not None and ledger.is_finished(folder)
+        is_finished = ended is not None and ledgers.is_finished(folder)
         return Outcome(
             records=rounds.records,
             marks=rounds.marks,

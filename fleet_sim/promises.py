@@ -363,9 +363,10 @@ class CoordinatorPromises:
         self._accepts(event, named, what)
         self.held.append(named)
 
-    def _late_refusal(self, named: Named) -> str:
-        """Why an answer cannot count late; nothing if it can."""
-        rules, current = self.rules, len(self.closed) + 1
+    def _late_refusal(self, named: Named, closed: int | None = None) -> str:
+        """Why an answer cannot count late; nothing if it can. `closed`: after so many rounds,
+        if not after all that have closed."""
+        rules, current = self.rules, (len(self.closed) if closed is None else closed) + 1
         if rules.late == "discard":
             return _DISCARDED
         if named.round not in self.offers or named.round >= current:
@@ -467,8 +468,10 @@ class CoordinatorPromises:
             hold(isinstance(event, rounds.AnnounceCame), f"{what} admitted without an announcement")
             hold(len(admitted) == 1 and not told, f"{what} got two replies")
             hold(event.run == self.rules.run, f"{what} admitted though it is of run {event.run}")
-            open_now = event.round == len(self.closed) + 1 and event.round in self.offers
-            is_hopeless = not open_now and self._late_refusal(named)
+            # What was so when it came: the same event may have closed the last round.
+            closed = self._closed_before
+            was_open = event.round == closed + 1 and event.round in self.offers
+            is_hopeless = not was_open and self._late_refusal(named, closed)
             hold(not is_hopeless, f"{what} admitted though {is_hopeless}")
             return
         if self._may_count_later(event, named):

@@ -60,7 +60,11 @@ def add_options(parser: argparse.ArgumentParser, serves: tuple[Mode, ...]) -> No
         required=True,
         help="folder for keys, and for what each was used for; of this program alone",
     )
-    parser.add_argument("--broker", default="", help="another way to the broker: mqtts://host:port")
+    parser.add_argument(
+        "--broker",
+        default="",
+        help="another way to the broker: mqtts://host:port; of a cluster, all its nodes: mqtts://a,b,c",
+    )
     parser.add_argument(
         "--floor",
         type=_floor,

@@ -29,6 +29,7 @@ from fedmqtt.mqtt_link import (
     LinkOptions,
     LinkUp,
     MqttLink,
+    NodeUp,
     Part,
     Refused,
     Strayed,
@@ -211,7 +212,7 @@ class Keyholder:
                 except WireError as bad:
                     path = self._topics.path(event.address)
                     self._log.warning("unreadable message in %s: %s", path, bad)
-            case Acknowledged() | Strayed():
+            case Acknowledged() | Strayed() | NodeUp():
                 # Not asked for.
                 pass
 

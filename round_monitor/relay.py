@@ -36,6 +36,8 @@ class Relay:
     broker: BrokerUrl
     connections_max: int = CONNECTIONS_MAX
     _open: int = field(default=0, init=False)
+    _at: int = field(default=0, init=False)
+    """The node that was reached last."""
 
     async def carry(self, browser: ServerConnection) -> None:
         """Until one of both sides ends it. Raises nothing."""
@@ -50,10 +52,7 @@ class Relay:
 
     async def _carry(self, browser: ServerConnection) -> None:
         try:
-            async with asyncio.timeout(_CONNECT_WITHIN_S):
-                reader, writer = await asyncio.open_connection(
-                    self.broker.host, self.broker.port, ssl=_tls(self.broker)
-                )
+            reader, writer = await self._reach()
         except (OSError, TimeoutError) as bad:
             await browser.close(NO_BROKER, _reason(f"{self.broker}: {_why(bad)}"))
             return
@@ -69,6 +68,21 @@ class Relay:
             await asyncio.gather(*both, return_exceptions=True)
             writer.close()
             await browser.close()
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The node that was there last, or else the next. Raises OSError, TimeoutError of the last
+        that was tried."""
+        nodes = self.broker.nodes
+        for tried in range(len(nodes)):
+            node = nodes[self._at]
+            try:
+                async with asyncio.timeout(_CONNECT_WITHIN_S):
+                    return await asyncio.open_connection(node.host, node.port, ssl=_tls(node))
+            except (OSError, TimeoutError):
+                self._at = (self._at + 1) % len(nodes)
+                if tried == len(nodes) - 1:
+                    raise
+        raise AssertionError("a broker has a node")
 
 
 async def _to_broker(browser: ServerConnection, writer: asyncio.StreamWriter) -> None:

@@ -11,15 +11,23 @@ from tests.brokers import (
     federation_name,
     mosquitto_broker,
 )
+from tests.own_object_store import object_store, own_object_store, store_address
+from tests.own_postgresql import database, own_server, postgresql
 
 __all__ = [
     "_have",
     "any_broker",
     "broker",
     "broker_kind",
+    "database",
     "embedded_broker",
     "federation_name",
     "mosquitto_broker",
+    "object_store",
+    "own_object_store",
+    "own_server",
+    "postgresql",
+    "store_address",
 ]
 
 

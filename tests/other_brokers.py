@@ -29,6 +29,8 @@ log.console.level = info
 log.file = false
 """
 
+RABBITMQ_READY = re.compile(r"Starting RabbitMQ (\S+)(?s:.*)Server startup complete")
+
 _NATS_CONF = """\
 server_name: fedmqtt-test
 listen: "127.0.0.1:-1"
@@ -40,45 +42,52 @@ mqtt {{ listen: "127.0.0.1:-1" }}
 @contextmanager
 def running_rabbitmq() -> Iterator[RunningBroker]:
     """RabbitMQ with its MQTT plugin. Raises BrokerError."""
-    server = _find("rabbitmq-server", [Path("/usr/lib/rabbitmq/bin")])
-    epmd = _find("epmd", [])
-    port, distribution, names = free_ports(3)
-    # The names' server is a child of ours too: the node would start one that stays.
+    server = find_rabbitmq()
+    port, distribution = free_ports(2)
     with TemporaryDirectory(prefix="fedmqtt-rabbitmq-") as place:
         folder = Path(place)
-        (folder / "rabbitmq.conf").write_text(_RABBITMQ_CONF.format(port=port))
-        (folder / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
-        places = {"ERL_EPMD_PORT": str(names), "ERL_EPMD_ADDRESS": "127.0.0.1"}
-        node = places | {
-            "HOME": place,
-            "RABBITMQ_NODENAME": f"fedmqtt-{port}@localhost",
-            "RABBITMQ_DIST_PORT": str(distribution),
-            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": place,
-            "RABBITMQ_LOG_BASE": place,
-            "RABBITMQ_PID_FILE": str(folder / "pid"),
-            # The script becomes the node, which then is the one to be ended.
-            "RUNNING_UNDER_SYSTEMD": "1",
-        }
-        with (
-            running(
-                _leashed(places, [epmd, "-debug"]), folder / "epmd.log", re.compile("epmd running")
-            ),
-            running(
-                _leashed(node, [server]),
-                folder / "broker.log",
-                re.compile(r"Starting RabbitMQ (\S+)(?s:.*)Server startup complete"),
-                WITHIN_S,
-            ) as ready,
-        ):
-            yield RunningBroker(f"mqtt://127.0.0.1:{port}", f"RabbitMQ {ready[1]}")
+        with rabbitmq_names(folder) as names:
+            node = names | rabbitmq_node(folder, port, distribution)
+            log = folder / "broker.log"
+            with running(leashed(node, [server]), log, RABBITMQ_READY, WITHIN_S) as ready:
+                yield RunningBroker(f"mqtt://127.0.0.1:{port}", f"RabbitMQ {ready[1]}")
+
+
+@contextmanager
+def rabbitmq_names(folder: Path) -> Iterator[dict[str, str]]:
+    """The server of nodes' names, and how nodes find it. Raises BrokerError.
+
+    It is a child of ours too: a node would start one that stays.
+    """
+    (port,) = free_ports(1)
+    names = {"ERL_EPMD_PORT": str(port), "ERL_EPMD_ADDRESS": "127.0.0.1"}
+    command = leashed(names, [_find("epmd", []), "-debug"])
+    with running(command, folder / "epmd.log", re.compile("epmd running")):
+        yield names
+
+
+def rabbitmq_node(folder: Path, port: int, distribution: int, more: str = "") -> dict[str, str]:
+    """Writes its configuration, with `more` in it; the environment that it is started in."""
+    (folder / "rabbitmq.conf").write_text(_RABBITMQ_CONF.format(port=port) + more)
+    (folder / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
+    return {
+        "HOME": str(folder),
+        "RABBITMQ_NODENAME": f"fedmqtt-{port}@localhost",
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder),
+        "RABBITMQ_LOG_BASE": str(folder),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        # The script becomes the node, which then is the one to be ended.
+        "RUNNING_UNDER_SYSTEMD": "1",
+    }
 
 
 @contextmanager
 def running_nats(more: str = "") -> Iterator[RunningBroker]:
     """NATS with JetStream and MQTT; `more` goes into its configuration. Raises BrokerError."""
-    server = _find("nats-server", [])
+    server = find_nats()
     with TemporaryDirectory(prefix="fedmqtt-nats-") as place:
         folder = Path(place)
         config = folder / "nats.conf"
@@ -87,7 +96,7 @@ def running_nats(more: str = "") -> Iterator[RunningBroker]:
             r"Version:\s+(\S+)(?s:.*)MQTT clients on mqtt://127.0.0.1:(\d+)(?s:.*)Server is ready"
         )
         with running(
-            _leashed({}, [server, "-c", str(config)]),
+            leashed({}, [server, "-c", str(config)]),
             folder / "broker.log",
             re.compile(said),
             WITHIN_S,
@@ -95,8 +104,16 @@ def running_nats(more: str = "") -> Iterator[RunningBroker]:
             yield RunningBroker(f"mqtt://127.0.0.1:{ready[2]}", f"NATS {ready[1]}")
 
 
-def _find(name: str, folders: Sequence[Path]) -> str:
+def find_rabbitmq() -> str:
     # The package's own folder first: Debian's script in the PATH becomes another user.
+    return _find("rabbitmq-server", [Path("/usr/lib/rabbitmq/bin")])
+
+
+def find_nats() -> str:
+    return _find("nats-server", [])
+
+
+def _find(name: str, folders: Sequence[Path]) -> str:
     places = [*folders, *usual_folders()]
     found = shutil.which(name, path=os.pathsep.join(map(str, places)))
     if found is None:
@@ -106,6 +123,7 @@ def _find(name: str, folders: Sequence[Path]) -> str:
     return found
 
 
-def _leashed(environment: Mapping[str, str], command: Sequence[str]) -> list[str]:
+def leashed(environment: Mapping[str, str], command: Sequence[str]) -> list[str]:
+    """Ends when its stdin closes: nothing survives us."""
     words = [f"{name}={value}" for name, value in environment.items()]
     return [sys.executable, "-I", "-S", leash.__file__, "env", *words, *command]

@@ -1,5 +1,5 @@
 """Writes docs/vectors/*.json: what the golden bytes beside them say, and vectors of what is no
-message: `python -m tests.protocol_reference`.
+message (of masks: `mask_vectors.py`): `python -m tests.protocol_reference`.
 
 The bytes of messages are those in docs/vectors/*.bin, which `pytest tests/fedmqtt --rewrite`
 records. Keys, names and numbers are made up, and the same each time.
@@ -63,6 +63,7 @@ from fedmqtt.topics import (
     lane_of,
 )
 from fedmqtt.weights import Array, Layout
+from tests import mask_vectors
 from tests.fedmqtt.test_messages import EXAMPLES
 from tests.fedmqtt.test_weights import NET_LAYOUT
 
@@ -70,6 +71,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VECTORS = ROOT / "docs" / "vectors"
 MESSAGES = VECTORS / "messages.json"
 ENCODINGS = VECTORS / "encodings.json"
+MASKS = VECTORS / "masks.json"
 
 FEDERATION = "demo"
 TOPICS = Topics(FEDERATION)
@@ -84,7 +86,8 @@ _CODECS = ("full", "float16", "bfloat16", "int8", "int4", "part(share=0.5)+full"
 
 
 def files() -> dict[Path, str]:
-    return {MESSAGES: _text(messages()), ENCODINGS: _text(encodings())}
+    told = {MESSAGES: messages(), ENCODINGS: encodings(), MASKS: mask_vectors.masks_file()}
+    return {path: _text(one) for path, one in told.items()}
 
 
 def messages() -> list[dict[str, Any]]:

@@ -66,12 +66,6 @@ def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[byt
             process.kill()
 
 
-def read_until_quiet(fd: int) -> None:
-    """Until nothing has been written to `fd` for a second: all is drawn."""
-    while select.select([fd], [], [], 1.0)[0]:
-        assert os.read(fd, 65536), "it ended early"
-
-
 def read_until(fd: int, holds: Callable[[str], bool]) -> str:
     """All that is written to `fd` until it holds for it."""
     deadline = time.monotonic() + WITHIN_S

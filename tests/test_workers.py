@@ -3,8 +3,10 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from copy import copy
 from pathlib import Path
 
+import psycopg
 import pytest
 from safetensors.numpy import load_file
 
@@ -207,6 +209,56 @@ def test_a_coordinator_that_is_killed_goes_on_with_what_was_handed_over(
         shared.open_gates("cat")
         assert second.wait() == 0, second.log
     assert model_after_two_rounds(shared) == alone
+
+
+def summed_on(server: str) -> int:
+    """The same, of the first run there; 0 before it has begun."""
+    with psycopg.connect(server) as db:
+        ((is_there,),) = db.execute("SELECT to_regclass('fedmqtt_run_1.answer') IS NOT NULL")
+        if not is_there:
+            return 0
+        ((count,),) = db.execute("SELECT count(summed) FROM fedmqtt_run_1.answer")
+    return int(count)
+
+
+def test_a_standby_on_another_machine_goes_on_with_what_was_handed_over(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, database: str
+) -> None:
+    """Another machine is another folder here, as in test_standby_elsewhere."""
+    url = mosquitto_broker.url
+    alone = without_workers(url, federation_name, tmp_path)
+    here = Slow(url, federation_name, tmp_path / "here", lanes=16, hand_over_s=0.1)
+    there = copy(here)
+    there.run = tmp_path / "there" / "run"
+    there.run.parent.mkdir()
+    here.open_gates("ann", "bob")
+    ledger = ("--set", f"ledger={database}")
+    with ExitStack() as stack:
+        worker = stack.enter_context(here.worker("w0"))
+        with here.coordinating(*ledger) as first:
+            worker.wait_for("listening to")
+            standby = stack.enter_context(there.coordinating("--standby", *ledger))
+            standby.wait_for("standing by: run ")
+            for name in ("ann", "bob", "cat"):
+                stack.enter_context(here.client(name))
+            wait_until(lambda: summed_on(database) == 2)
+            first.process.kill()
+            first.wait()
+        standby.wait_for("going on with round 1: 2 of 3 answered")
+        handed_over = sums_in(here.run)
+        assert handed_over
+        assert sums_in(there.run) == handed_over
+        standby.wait_for("worker w0 is there")
+        here.open_gates("cat")
+        assert standby.wait() == 0, standby.log
+    assert model_after_two_rounds(there) == alone
+    with psycopg.connect(database) as db:
+        kept = db.execute("SELECT name FROM fedmqtt_run_1.file WHERE name LIKE 'answers/%'")
+        assert kept.fetchall() == [], "used up, and forgotten"
+
+
+def sums_in(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "answers").glob("*.sum")}
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed here")

@@ -5,7 +5,7 @@ a round's keys. An experiment, that no cryptographer has reviewed: docs/committe
     `tolerated` members, also together with a coordinator that keeps to its rules and with each
                            other: nothing more, as long as ring-LWE with these numbers is hard. Of
                            a coordinator that lies: `places` and those that leak must be fewer than
-                           twice `tolerated` + 1
+                           2 * (`tolerated` + 1)
     `tolerated` + 1 of them, together with the coordinator: every single answer
     broker                 hidden answers, sealed seeds, sums of masks: with those the sum too
 

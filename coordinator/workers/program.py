@@ -54,6 +54,7 @@ from fedmqtt.mqtt_link import (
     LinkOptions,
     LinkUp,
     MqttLink,
+    NodeUp,
     Part,
     Refused,
     Strayed,
@@ -253,7 +254,7 @@ class Worker:
                 self._on_orders(payload)
             case Arrived(UpdatePart() as address, payload) if self._state.session:
                 self._on_part(address, payload, event.author.key if event.author else b"")
-            case Arrived() | Acknowledged() | Strayed():
+            case Arrived() | Acknowledged() | Strayed() | NodeUp():
                 pass
 
     # The coordinator

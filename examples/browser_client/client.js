@@ -18,6 +18,9 @@ const RESEND_MAX_S = 600;
 const MODEL_BYTES_MAX = 4_000_000;
 /** Chunks of a model that are asked for at a time, and parts of an answer that are on the way. */
 const AT_ONCE = 8;
+/** Of the time that a round has left, for sending what there is by then: a part, and so much at least. */
+const KEPT = 0.1;
+const KEPT_MIN_MS = 1000;
 /** What an offer may ask beyond plain local SGD, and is done here. */
 const METHODS_KNOWN = ["partial", "tells_loss"];
 
@@ -103,7 +106,8 @@ export class Client {
 
   #sayPresence() {
     const purposes = this.hindrance ? [] : ["train", "evaluate"];
-    const told = { task: this.#how.task, purposes, label: "browser", note: this.hindrance || this.trouble };
+    const note = wire.reason(this.hindrance || this.trouble);
+    const told = { task: this.#how.task, purposes, label: "browser", note };
     this.#link.publish(this.#topics.presence, wire.presence(this.#link.token, told), { retain: true });
   }
 
@@ -173,7 +177,7 @@ export class Client {
     const why = this.#whyNot(offer, invited.train);
     if (why) return this.#decline(offer, why);
     if (closesAt <= Date.now()) return;
-    this.#job = { offer, invited, closesAt, fetching: null };
+    this.#job = { offer, invited, closesAt, fetching: null, endsItself: false };
     this.#work(this.#job);
   }
 
@@ -254,7 +258,7 @@ export class Client {
     if (!rows.train.length) throw new Error("there are no rows to train on");
     this.#tell("training", `round ${offer.round}: ${rows.train.length} rows, ${offer.training.epochs} epochs`);
     const before = measure(model.numbers, rows.train, size);
-    const { numbers, steps } = await train(model.numbers, rows.train, size, offer.training, () => this.#turn(job));
+    const { numbers, steps } = await train(model.numbers, rows.train, size, offer.training, this.#turns(job));
     const after = measure(numbers, rows.train, size);
     if (!Number.isFinite(after.loss)) throw new Error(`the loss became ${after.loss}: is the learning rate too high?`);
     this.#tell("trained", `round ${offer.round}: loss ${before.loss.toFixed(3)} to ${after.loss.toFixed(3)}`);
@@ -272,10 +276,18 @@ export class Client {
     });
   }
 
-  /** Lets the page do something else. Throws Dropped when the job is no longer wanted. */
-  async #turn(job) {
-    await nextTurn();
-    if (this.#job !== job) throw new Dropped();
+  /**
+   * Each lets the page do something else, and tells whether what there is has to do. Throws Dropped when
+   * the job is no longer wanted.
+   */
+  #turns(job) {
+    job.endsItself = Boolean(job.offer.method.partial) && !job.offer.asynchronous;
+    const keptMs = Math.max(KEPT_MIN_MS, KEPT * (job.closesAt - Date.now()));
+    return async () => {
+      await nextTurn();
+      if (this.#job !== job) throw new Dropped();
+      return job.endsItself && Date.now() >= job.closesAt - keptMs;
+    };
   }
 
   // The model
@@ -311,11 +323,12 @@ export class Client {
 
   #takeChunk(topic, payload) {
     const fetching = this.#job?.fetching;
-    this.#link.unsubscribe([topic]);
-    if (!fetching?.asked.has(topic)) return;
+    if (!fetching?.asked.has(topic)) return this.#link.unsubscribe([topic]);
     const { size_bytes, chunk_bytes } = this.#job.offer.model;
     const number = fetching.wanted.indexOf(topic);
+    // Cleared, or cut for other packets: it will come.
     if (payload.length !== Math.min(chunk_bytes, size_bytes - number * chunk_bytes)) return;
+    this.#link.unsubscribe([topic]);
     fetching.asked.delete(topic);
     fetching.pieces.set(number, payload);
     if (fetching.pieces.size < fetching.wanted.length) return this.#askForMore(this.#job);
@@ -337,7 +350,10 @@ export class Client {
       return this.#decline(job.offer, `the answer cannot be kept: ${error.message}`);
     }
     this.#owed = owed;
-    this.trouble = "";
+    if (this.trouble) {
+      this.trouble = "";
+      this.#sayPresence();
+    }
     await this.#sendDue();
   }
 
@@ -375,7 +391,13 @@ export class Client {
     const { kind, run, round } = message;
     if (kind === "timeleft" && isFor(this.#job, message)) this.#job.closesAt = Date.now() + 1000 * message.closes_in_s;
     const one = this.#owed.find((each) => each.run === run && each.round === round);
-    if (!one) return;
+    if (!one) {
+      // Who draws for itself and has lost what it had answered may have begun the same round anew.
+      if (kind !== "receipt" || !isFor(this.#job, message) || !this.#job.offer.sortition) return;
+      this.#store.keepDone(run, round);
+      this.#dropJob();
+      return this.#tell("passed over", `round ${round} has an answer of ours`);
+    }
     if (kind === "go" && message.digest === one.digest) {
       // The coordinator is taking it: announcing it again would only add to the queue.
       one.sendAt = Date.now() + 1000 * one.waitS;
@@ -408,7 +430,7 @@ export class Client {
   }
 
   async #tick() {
-    if (this.#job && this.#job.closesAt <= Date.now()) {
+    if (this.#job && !this.#job.endsItself && this.#job.closesAt <= Date.now()) {
       this.#tell("too late", `round ${this.#job.offer.round} is over`);
       this.#withdraw();
     }

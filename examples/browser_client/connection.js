@@ -7,6 +7,7 @@ import { isName } from "./wire.js";
 import { ownId } from "./store.js";
 
 const TASK = "learning_tasks.linear";
+const CHUNK_BYTES_MIN = 1024;
 
 /** {url, federation, id, task, username, password, chunkBytes, federation_key, ...}. Throws Error. */
 export async function findConnection() {
@@ -20,6 +21,9 @@ export async function findConnection() {
   const id = told.id || words.id || ownId(federation);
   if (!isName(id)) throw new Error(`id ${id}: 1 to 64 letters, digits, '.', '_', '-' are expected`);
   const chunkBytes = words.chunk_bytes ? Number(words.chunk_bytes) : undefined;
+  if (chunkBytes !== undefined && !(Number.isInteger(chunkBytes) && chunkBytes >= CHUNK_BYTES_MIN)) {
+    throw new Error(`chunk_bytes ${words.chunk_bytes}: expected a whole number from ${CHUNK_BYTES_MIN}`);
+  }
   return { ...told, url, federation, id, task: words.task ?? TASK, chunkBytes };
 }
 

@@ -22,6 +22,8 @@ const CHUNK_BYTES = 128 * 1024;
 const REFUSED = 128;
 /** A broker of MQTT 3.1.1 says so in its own words, or in those of MQTT 5. */
 const OTHER_VERSION = [1, 0x84];
+/** Others close without a word: so often in a row, as once may be chance. */
+const SHUT_OUT_MAX = 2;
 
 export class Link {
   #how;
@@ -30,6 +32,7 @@ export class Link {
   #client = null;
   #version = 5;
   #attempt = 0;
+  #shutOut = 0;
   #isClosed = false;
   token = "";
   /** What one message of ours may carry. */
@@ -84,6 +87,7 @@ export class Link {
     const isV5 = this.#version === 5;
     const will = { topic: this.#topics.presence, payload: goodbye(token), qos: 1, retain: true };
     if (isV5) will.properties = { willDelayInterval: WILL_DELAY_S };
+    let isOpen = false;
     const client = mqtt.connect({
       protocol: this.#how.url.startsWith("wss:") ? "wss" : "ws",
       protocolVersion: this.#version,
@@ -99,7 +103,11 @@ export class Link {
       timerVariant: "native",
       properties: isV5 ? { sessionExpiryInterval: 0, maximumPacketSize: RECEIVE_BYTES_MAX } : undefined,
       will,
-      createWebsocket: () => new WebSocket(this.#how.url, ["mqtt"]),
+      createWebsocket: () => {
+        const socket = new WebSocket(this.#how.url, ["mqtt"]);
+        socket.addEventListener("open", () => (isOpen = true));
+        return socket;
+      },
     });
     this.#client = client;
     let why = "";
@@ -108,6 +116,7 @@ export class Link {
     client.on("connect", (answer) => {
       if (!isCurrent()) return;
       upAt = Date.now();
+      this.#shutOut = 0;
       this.token = token;
       const limit = answer.properties?.maximumPacketSize ?? Infinity;
       this.chunkBytes = Math.min(this.#how.chunkBytes ?? CHUNK_BYTES, Math.max(1024, limit - OVERHEAD_BYTES));
@@ -132,14 +141,19 @@ export class Link {
       if (!isCurrent()) return;
       this.#client = null;
       client.end(true);
+      if (isV5 && isOpen && upAt === null && !why) this.#shutOut += 1;
+      if (isV5 && this.#shutOut >= SHUT_OUT_MAX) this.#version = 4;
       // At once where only the version was another.
       const changesVersion = isV5 && this.#version === 4;
       if (upAt !== null && Date.now() - upAt >= LASTING_MS) this.#attempt = 0;
       const backoffS = Math.min(RETRY_MAX_S, RETRY_BASE_S * 2 ** this.#attempt);
       const waitS = changesVersion ? 0 : Math.random() * Math.max(backoffS, this.spreadS);
       this.#attempt += 1;
-      // A broker may have been upgraded while we were away.
-      if (upAt !== null) this.#version = 5;
+      if (!isV5) {
+        // A broker may have been upgraded while we were away.
+        this.#version = 5;
+        this.#shutOut = 0;
+      }
       setTimeout(() => this.#isClosed || this.#connect(), 1000 * waitS);
       this.#handlers.onDown(why || "the connection to the broker is lost", waitS);
     });

@@ -48,7 +48,8 @@ export function readRows(text, { features, classes }) {
 /**
  * Local SGD from `base` (the model's numbers, Float32Array) as the offer's `training` says:
  * {numbers, steps}. `size` is of `sizeOf`. `turn` is awaited now and then: it lets the page do other
- * things, and throws when the work has become pointless.
+ * things, gives true where training has to end with what there is, and throws when the work has
+ * become pointless.
  */
 export async function train(base, rows, size, training, turn) {
   const numbers = Float64Array.from(base);
@@ -69,10 +70,10 @@ export async function train(base, rows, size, training, turn) {
       done += batch.length * numbers.length;
       if (done >= NUMBERS_AT_ONCE) {
         done = 0;
-        await turn();
+        if (await turn()) return { numbers: Float32Array.from(numbers), steps };
       }
     }
-    await turn();
+    if (await turn()) break;
   }
   return { numbers: Float32Array.from(numbers), steps };
 }

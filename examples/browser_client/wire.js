@@ -55,7 +55,10 @@ export const presence = (session, told) =>
 
 export const goodbye = (session) => encode({ kind: "presence", wire: WIRE_VERSION, online: false, session });
 
-export const decline = (run, round, reason) => encode({ kind: "decline", run, round, reason: reason.slice(0, NOTE_MAX) });
+/** What a message may tell people, of a longer text. */
+export const reason = (text) => text.slice(0, NOTE_MAX);
+
+export const decline = (run, round, why) => encode({ kind: "decline", run, round, reason: reason(why) });
 
 export const announce = (run, round, digest, size_bytes, chunk_bytes) =>
   encode({ kind: "announce", run, round, digest, size_bytes, chunk_bytes });

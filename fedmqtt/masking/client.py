@@ -3,6 +3,8 @@ signs all of it."""
 
 import hashlib
 import secrets
+from dataclasses import dataclass
+from typing import Self
 
 from fedmqtt import committee_promise, masks_promise
 from fedmqtt.masking import attested, commitments, committee, packing, seeds
@@ -18,6 +20,24 @@ class BadMasking(ValueError):
     """Seeds would reach fewer, or others, than the offer says; a sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Of one answer, and of no other. Nothing keeps them: whoever lacks one of the seeds cannot
+    take the mask off, this client included."""
+
+    exchange: Exchange
+    seeds: tuple[bytes, ...]
+    """By their numbers."""
+
+    @classmethod
+    def fresh(cls, masking: Masking) -> Self:
+        count = seeds.count(masking.places, masking.tolerated)
+        return cls(Exchange.new(), tuple(secrets.token_bytes(SEED_BYTES) for _ in range(count)))
+
+    def __repr__(self) -> str:
+        return "<an answer's secrets>"
+
+
 def mask(
     masking: Masking,
     federation: str,
@@ -28,21 +48,19 @@ def mask(
     words: Words,
     body: int,
     signing_key: str,
+    given: Secrets | None = None,
 ) -> tuple[Masked, bytes]:
     """The masked payload, and what goes with it. `words` are those of `values.to_words`, the
     first `body` of them modulo 2^bits, and may be masked in place; `signing_key`: as in the
-    device's credentials, by which its message is to be signed as well.
+    device's credentials, by which its message is to be signed as well; `given`: for test vectors
+    alone, which are the same each time.
 
     Raises BadMasking, sealing.NotSealed, signing.BadKey.
     """
     if wrong := masks_promise.fault(masking):
         raise BadMasking(wrong)
-    # Nothing keeps them: whoever lacks one of them cannot take the mask off, this client included.
-    drawn = [
-        secrets.token_bytes(SEED_BYTES)
-        for _ in range(seeds.count(masking.places, masking.tolerated))
-    ]
-    exchange = Exchange.new()
+    own = given or Secrets.fresh(masking)
+    exchange, drawn = own.exchange, own.seeds
     told = (federation, run, round_id, client, base)
     what_for = commitments.context(*told, exchange.public)
     expanded = [commitments.expand(what_for, number, seed) for number, seed in enumerate(drawn)]

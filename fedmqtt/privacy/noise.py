@@ -8,10 +8,6 @@ which some are refused. Source: Canonne, Kamath and Steinke, "The Discrete Gauss
 Privacy", NeurIPS 2020, algorithms 1 to 3, with their t = sigma, so that every comparison is one of
 whole numbers below 2^63.
 
-Skellam, the difference of two Poisson numbers: the sum of several is one again. Source of its use:
-Agarwal, Kairouz and Liu, "The Skellam Mechanism for Differentially Private Federated Learning",
-NeurIPS 2021.
-
 All arrays are little-endian however the machine is, and the same bits give the same noise.
 """
 
@@ -29,10 +25,7 @@ Whole = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 SIGMA_MAX = 2**24
-"""Of the discrete Gaussian: comparisons are of numbers below 2^63 up to there."""
-
-VARIANCE_MAX = 2**24
-"""Of Skellam: its table has 2^17 entries there."""
+"""Comparisons are of numbers below 2^63 up to there."""
 
 _HOPS_MAX = 127
 """A two-sided geometric number of so many sigma comes with probability e^-127, and none above."""
@@ -58,22 +51,6 @@ def discrete_gaussian(sigma: int, count: int, bits: Bits) -> Whole:
         more = more[: count - have]
         drawn[have : have + more.size] = more
         have += more.size
-    return drawn
-
-
-def skellam(variance: int, count: int, bits: Bits) -> Whole:
-    """`count` independent differences of two Poisson numbers of mean variance / 2 each.
-
-    From a table: its distribution is within 2^-64 of the true one in total variation.
-    """
-    if not 1 <= variance <= VARIANCE_MAX:
-        raise ValueError(f"variance is {variance}, not from 1 to {VARIANCE_MAX}")
-    table = _skellam_table(variance)
-    drawn: Whole = np.empty(count, np.int64)
-    for start in range(0, count, _BLOCK):
-        part = drawn[start : start + _BLOCK]
-        magnitudes = table.draw(part.size, bits)
-        part[:] = np.where(_coins(part.size, bits), magnitudes, -magnitudes)
     return drawn
 
 
@@ -161,27 +138,6 @@ def _geometric_table() -> "_Table":
         masses.append(left - following)
         left = following
     return _Table([*masses, left])
-
-
-# Skellam
-
-
-@lru_cache(maxsize=4)
-def _skellam_table(variance: int) -> "_Table":
-    """Of the absolute value: e^-v I_k(v), twice for k > 0, v the variance.
-
-    I_(k-1) = I_(k+1) + (2 k / v) I_k, downwards from where it is nearly 0 (Miller's way), and all
-    of them add up to one.
-    """
-    last = 20 + math.ceil(15 * math.sqrt(variance)) + (64 if variance < 64 else 0)
-    above, here, found = 0, 1 << 64, [1 << 64]
-    for k in range(last, 0, -1):
-        above, here = here, above + 2 * k * here // variance
-        found.append(here)
-    found.reverse()
-    masses = [found[0], *(2 * mass for mass in found[1:])]
-    total = sum(masses)
-    return _Table([(mass << _SIDE_BITS) // total for mass in masses])
 
 
 # Whole numbers from bits

@@ -10,6 +10,7 @@ import secrets
 import ssl
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from fedmqtt import __version__, client_ids, discovery
@@ -73,6 +74,15 @@ def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> No
 
 
 def _written(federation: str, broker: BrokerUrl, wanted: Mapping[str, bytes]) -> int:
+    *others, last = broker.nodes
+    for node in others:
+        # What is wrong with all of them is told of the last.
+        with suppress(ExportError):
+            return _written_at(federation, node, wanted)
+    return _written_at(federation, last, wanted)
+
+
+def _written_at(federation: str, broker: BrokerUrl, wanted: Mapping[str, bytes]) -> int:
     try:
         try:
             return _write(federation, broker, wanted, "MQTT 5")

@@ -14,16 +14,18 @@ It takes a sight (`sights.py`) whenever there is a newer one, and draws what cha
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.filter import LineFilter, NoColor
+from textual.geometry import Size
 from textual.widgets import Footer, Input
 
 from round_monitor.feed import clock_time, utc_time
@@ -148,6 +150,7 @@ class WatchApp(App[str]):
         newest = self._newest()
         if newest.denied or self._is_over():
             self.exit(newest.denied)
+        self._follow_size()
         # All that is behind the keys would be drawn again each time.
         if isinstance(self.screen, HelpScreen):
             return
@@ -155,6 +158,14 @@ class WatchApp(App[str]):
         if newest is not self._shown or self._now()[:19] != self._shown_at:
             self._shown, self._shown_at = newest, self._now()[:19]
             self._draw()
+
+    def _follow_size(self) -> None:
+        """A new size is told by a signal, and can get lost on the way to the screen."""
+        if self.is_headless:
+            return
+        size = Size(*os.get_terminal_size())
+        if any(screen.size != size for screen in self.screen_stack):
+            self.post_message(events.Resize(size, size))
 
     def _draw(self) -> None:
         now = self._now() if self._frozen is None else self._frozen[1]

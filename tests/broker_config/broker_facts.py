@@ -1,22 +1,28 @@
-"""What brokers differ in that we notice: found out by trying, and as it was found before.
+"""What brokers differ in that we notice: found out by trying.
 
-docs/brokers.md has the table that `table` makes of it.
+What was found is kept in broker_facts.json, from which the table in docs/brokers.md is made;
+`python -m tests.broker_table` looks again, and writes both.
 """
 
-from dataclasses import astuple, dataclass
+import queue
+from dataclasses import dataclass
 from itertools import takewhile
 
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import Arrived, LinkDown, Refused
 from fedmqtt.topics import Address, ClientId, Inbox, RoundId, StatusPage, UpdatePart
-from tests.broker_config.plain_client import connected
+from tests.broker_config.facts_table import Kept
+from tests.broker_config.plain_client import Ended, connected
 from tests.fedmqtt.peer import Peer, until
 
 PACKETS = (150_000, 900_000, 1_900_000, 8_000_000)
 """Bytes of messages that are tried, one after the other."""
 
+QUEUED = 12_000
+"""Messages for a client that is away: more than Mosquitto keeps, as we configure it."""
 
 _OF_ANN = UpdatePart(0, ClientId("ann"), RoundId(1), "0")
+_FENCE = b"fence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +34,33 @@ class Facts:
     """The largest message of `PACKETS` that it took."""
     retained_to_wildcards: bool
     names_with_dots: bool
+    keeps_queued: int
+    """Of `QUEUED` messages for a session whose client is away."""
+    qos_2: str
 
 
-NAMES = {
-    "mosquitto": "Mosquitto 2.0, our configuration",
-    "embedded": "the embedded one, amqtt 0.12",
-    "rabbitmq": "RabbitMQ 3.10 with its MQTT plugin",
-    "nats": "NATS 2.9 with JetStream",
-}
-
-FOUND = {
-    "mosquitto": Facts("MQTT 5", True, 1_900_000, True, True),
-    "embedded": Facts("MQTT 3.1.1", False, 8_000_000, True, True),
-    "rabbitmq": Facts("MQTT 3.1.1", False, 8_000_000, False, False),
-    "nats": Facts("MQTT 3.1.1", False, 8_000_000, True, False),
-}
+KEPT = Kept(
+    "broker_facts.json",
+    "brokers.md",
+    Facts,
+    names={
+        "mosquitto": "Mosquitto 2.0, our configuration",
+        "embedded": "the embedded one, amqtt 0.12",
+        "rabbitmq": "RabbitMQ 3.10 with its MQTT plugin",
+        "nats": "NATS 2.9 with JetStream",
+    },
+    head=(
+        "broker",
+        "speaks",
+        "tells its limit",
+        "largest message of those tried",
+        "retained to wildcards",
+        "names with a dot",
+        f"keeps of {QUEUED:,} messages for who is away",
+        "QoS 2",
+    ),
+)
+FOUND = KEPT.found()
 """By kind of broker, as tests/brokers.py calls them."""
 
 
@@ -57,29 +75,9 @@ def find(loop: EventLoop, url: str, federation: str) -> Facts:
         takes_bytes=max(taken, default=0),
         retained_to_wildcards=_gives_retained(url, federation),
         names_with_dots=_keeps_dots(loop, url, federation),
+        keeps_queued=_keeps_queued(url, federation),
+        qos_2=_qos_2(url, federation),
     )
-
-
-def table() -> str:
-    """As it stands in docs/brokers.md."""
-    head = ("speaks", "tells its limit", "largest message of those tried", "retained to wildcards")
-    lines = [
-        f"| broker | {' | '.join(head)} | names with a dot |",
-        "|" + "---|" * (len(head) + 2),
-    ]
-    for kind, facts in FOUND.items():
-        lines.append(f"| {NAMES[kind]} | {' | '.join(map(_cell, astuple(facts)))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-        case _:
-            return str(value)
 
 
 def _takes(loop: EventLoop, url: str, federation: str, size: int) -> bool:
@@ -120,3 +118,37 @@ def _gives_retained(url: str, federation: str) -> bool:
             reader.subscribe(f"{federation}/lies/+")
             writer.publish(topic, b"now", retain=True)
             return bool(reader.receive().payload == b"before")
+
+
+def _keeps_queued(url: str, federation: str) -> int:
+    name, topic = f"{federation}-away", f"{federation}/inbox/away"
+    with connected(url, name, clean_session=False) as away:
+        away.subscribe(topic)
+    with connected(url, f"{federation}-sender") as sender:
+        sender.publish_all(topic, [str(number).encode() for number in range(QUEUED)])
+        # Some may come twice.
+        came: set[bytes] = set()
+        with connected(url, name, clean_session=False) as away:
+            while _FENCE not in came:
+                # It is dropped, too, where the queue is full yet.
+                sender.publish(topic, _FENCE)
+                try:
+                    while _FENCE not in came:
+                        came.add(bytes(away.arrived.get(timeout=1).payload))
+                except queue.Empty:
+                    continue
+    with connected(url, name):
+        # The session is gone with that.
+        return len(came) - 1
+
+
+def _qos_2(url: str, federation: str) -> str:
+    """What becomes of who asks for it: it is not what we do."""
+    topic = f"{federation}/twice"
+    with connected(url, f"{federation}-two") as two:
+        granted = two.subscribe(topic, qos=2)
+        try:
+            two.publish(topic, b"x", qos=2)
+        except Ended:
+            return "ends the connection"
+        return "yes" if granted == two.receive().qos == 2 else "as QoS 1"

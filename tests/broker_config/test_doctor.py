@@ -549,6 +549,10 @@ def test_a_person_reads_lines_that_fit_and_what_to_mend(tmp_path: Path) -> None:
         ((), "give --federation NAME"),
         (("--federation", "demo", "--broker", "mqtt://broker.example"), "is not encrypted"),
         (("--federation", "a/b"), "federation name 'a/b'"),
+        (
+            ("--federation", "a", "--broker", "mqtts://a,b"),
+            "2 nodes, and one is looked at at a time",
+        ),
         (("--federation", "demo", "--role", "device"), "--id pi-3"),
         (("--federation", "demo", "--broker", "mqtts://x", "--tls-ca", "/nowhere"), "--tls-ca"),
         (("--credentials", "/nowhere"), "credentials /nowhere: No such file"),

@@ -94,14 +94,20 @@ def test_your_own_broker_is_used_and_named_without_its_password(
         assert broker == RunningBroker(url, f"{embedded_broker.url} (yours)")
 
 
+def test_of_your_own_cluster_one_node_need_be_there(embedded_broker: RunningBroker) -> None:
+    url = embedded_broker.url.replace("mqtt://", "mqtt://127.0.0.1:1,")
+    with start_broker(url) as broker:
+        assert broker.url == url
+
+
 @pytest.mark.parametrize(
     ("choice", "complaint"),
     [
         ("mqtt://127.0.0.1:1", "No broker answers at mqtt://127.0.0.1:1: "),
         ("mqtt://ann:secret@127.0.0.1:1", "No broker answers at mqtt://127.0.0.1:1: "),
-        ("mqtt://127.0.0.1:99999", "mqtt://127.0.0.1:99999 has no valid port"),
-        ("http://127.0.0.1", "is no broker: expected auto, mosquitto, embedded, or a URL"),
-        ("mosqito", "'mosqito' is no broker"),
+        ("mqtt://127.0.0.1:99999", "broker 'mqtt://127.0.0.1:99999': expected mqtt://host[:port]"),
+        ("http://127.0.0.1", "broker 'http://127.0.0.1': expected mqtt://host[:port]"),
+        ("mosqito", "'mosqito' is no broker: expected auto, mosquitto, embedded, or a URL"),
     ],
 )
 def test_a_broker_that_cannot_be_had_is_one_clear_sentence(choice: str, complaint: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator import ledger
+from coordinator import ledgers
 from coordinator.config import FederationConfig
 from coordinator.service import Service
 from coordinator.trust import Trust
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     layout = layout_of(weights)
     run = folder / "run"
     run.mkdir(exist_ok=True)
-    goes_on = ledger.is_unfinished(run)
+    goes_on = ledgers.is_unfinished(run)
     initial = None if goes_on else (layout, layout.flatten(weights))
     loop = EventLoop()
     loop.stop_on_signals()

@@ -41,6 +41,31 @@ def check(*overrides: str) -> None:
             ["limits.quarantine_s=100000"],
             "limits.quarantine_s is 100000, more than limits.quarantine_max_s = 86400",
         ),
+        (
+            ["ledger=mysql://server/fleet"],
+            "ledger is 'mysql://server/fleet': expected \"sqlite\"",
+        ),
+        (["ledger=postgresql"], 'ledger is \'postgresql\': expected "sqlite" or "postgresql://'),
+        (
+            ["ledger=postgres://ann:secret@server/fleet"],
+            "ledger is 'postgres://ann@server/fleet' with a password in it: settings are shown",
+        ),
+        (
+            ["ledger=postgresql://server/fleet?user=ann&password=secret"],
+            "ledger is 'postgresql://server/fleet' with a password in it",
+        ),
+        (
+            ["ledger=postgresql://ann@server/fleet", "aggregation=mifa"],
+            "aggregation is 'mifa', which keeps a vector of each client in the run's folder",
+        ),
+        (
+            ["checkpoint.store=minio"],
+            "checkpoint.store is 'minio': expected \"s3://BUCKET/PREFIX\"",
+        ),
+        (
+            ["checkpoint.store=s3://ann:secret@bucket"],
+            "checkpoint.store has an account in it: settings are shown around. Leave it out",
+        ),
         (["slow_links.codec=zip"], "slow_links.codec: there is no 'zip'; choose one of: "),
         (
             ["codec=eden", "slow_links.codec=eden"],

@@ -1,8 +1,14 @@
 """Which seeds' sums of masks nobody but one keyholder has told of."""
 
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
-from coordinator.confirmation import unconfirmed
+from coordinator.confirmation import Confirmation, unconfirmed
+from coordinator.status import Facts
+from fedmqtt.topics import RoundId
 from tests.coordinator.test_opening import FALSE, TRUE, A, B, C, Round, rules
 
 
@@ -32,3 +38,25 @@ def test_where_nobody_else_holds_a_seed_nobody_is_missed() -> None:
     alone = Round({A}, rules(places=1, tolerated=0))
     alone.tell(A)
     assert unconfirmed(alone.state, (TRUE[0],), alone.rules) == set()
+
+
+def test_the_first_of_several_rounds_that_nobody_confirms_is_in_the_log_and_their_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="coordinator")
+    facts = Facts("home", "run", "program", datetime.now(UTC))
+    confirmation = Confirmation(facts)
+    sums = tuple(TRUE[seed] for seed in range(3))
+    for number, places in enumerate([{A, B}, {A, B}, {A, B, C}, {B, C}], start=1):
+        offered = replace(rules(), names={place: rules().names[place] for place in places})
+        a_round = Round(places, offered)
+        for place in places:
+            a_round.tell(place)
+        confirmation.opened(RoundId(number), a_round.state, sums, a_round.rules)
+    assert list(facts.unconfirmed) == [1, 2, 4]
+    said = [record.getMessage().split()[:5] for record in caplog.records]
+    assert said == [
+        ["round", "1:", "one", "keyholder", "alone"],
+        ["round", "3:", "each", "sum", "of"],
+        ["round", "4:", "one", "keyholder", "alone"],
+    ]

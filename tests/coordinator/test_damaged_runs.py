@@ -131,10 +131,13 @@ _LOST = "holds a run, and no ledger.db that knows of it"
 DAMAGES: dict[str, tuple[Callable[[Damaged], None], list[str]]] = {
     "model-noise": (_model_is_noise, [_NEWEST, "it is the newest model of its run"]),
     "model-gone": (_model_is_gone, [_NEWEST, "no such file; it is the newest model of its run"]),
-    "model-another": (_model_is_another, [_NEWEST, "is not the model that ledger.db tells of"]),
+    "model-another": (_model_is_another, [_NEWEST, "is not the model that its ledger tells of"]),
     "log-cut": (
         _log_ends_early,
-        ["models/1.safetensors: no such file", "ledger.db is older than models/2.safetensors"],
+        [
+            "models/1.safetensors: no such file",
+            "its ledger, which is older than models/2.safetensors",
+        ],
     ),
     "log-gone": (Damaged.without_log, [_LOST]),
     "ledger-gone": (_ledger_is_gone, [_LOST]),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from tests.programs import Program, running
 
 pytestmark = pytest.mark.broker
 
+Mode = Literal["synchronous", "asynchronous"]
 NAMES = tuple("abcdefghij")
 CHANGES = {name: [0.5 - at / 16, -0.125 * (at % 3), at / 32] for at, name in enumerate(NAMES)}
 SECOND = {"a": 4, "b": 4, "g": 4, "h": 3, "i": 3, "j": 3}
@@ -51,6 +52,12 @@ class Federation:
         assert self._chosen.training.learning_rate != learning_rate
         training = structs.replace(self._chosen.training, learning_rate=learning_rate)
         self._chosen = structs.replace(self._chosen, training=training)
+        self._write_settings()
+
+    def goes_by(self, mode: Mode) -> None:
+        """The same."""
+        rounds = structs.replace(self._chosen.rounds, mode=mode)
+        self._chosen = structs.replace(self._chosen, rounds=rounds)
         self._write_settings()
 
     def _write_settings(self) -> None:
@@ -255,6 +262,33 @@ def test_under_other_settings_the_next_round_has_keys_of_its_own(
             third = guests[0].offered(3)
             assert third.masking is not None and third.masking.work != first.masking.work
             assert _keys_of(third) == [("kh-a", 2), ("kh-b", 2)]
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous"])
+def test_a_round_of_the_other_mode_is_given_up_though_keyholders_know_its_list(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, mode: Mode
+) -> None:
+    keys = Keys(federation_name, *HOLDERS)
+    federation = Federation(mosquitto_broker.url, keys, tmp_path / "run")
+    federation.goes_by(mode)
+    with Room(mosquitto_broker.url, federation_name, seals=keys) as room:
+        guests = room.guests(*NAMES[:6], purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS)
+        with federation.coordinating() as program:
+            first = guests[0].offered(1)
+            _answers(guests, keys, first)
+            for name, _ in _keys_of(first):
+                holders[name].next_list()
+            kill(room, program)
+        federation.goes_by("asynchronous" if mode == "synchronous" else "synchronous")
+        with federation.coordinating() as program:
+            second = guests[0].offered(2)
+            _answers(guests, keys, second)
+            for name, _ in _keys_of(second):
+                holders[name].answer()
+            room.wait(lambda: program.process.poll() is not None)
+            assert program.wait() == 0, program.log
+    assert [one.outcome for one in federation.records] == ["kept", "averaged"]
 
 
 def test_keys_by_which_a_sum_was_not_opened_are_used_no_more(

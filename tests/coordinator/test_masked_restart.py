@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from msgspec import structs
 from safetensors.numpy import load_file
@@ -19,10 +20,18 @@ from coordinator import history
 from coordinator.history import Record
 from fedmqtt import settings
 from fedmqtt.messages import Offer
+from fedmqtt.topics import ClientId
 from tests.coordinator import masked_room
 from tests.coordinator.guests import Guest, Room
 from tests.coordinator.masked_coordinator import Told
-from tests.coordinator.masked_room import CHANGES, HOLDERS, HonestKeyholder, Keys, keyholders
+from tests.coordinator.masked_room import (
+    CHANGES,
+    HOLDERS,
+    MEAN,
+    HonestKeyholder,
+    Keys,
+    keyholders,
+)
 from tests.coordinator.test_masked_measures_at_work import EVALUATION, MEASURED
 from tests.coordinator.test_masked_rounds import config
 from tests.coordinator.test_restart import back, kill
@@ -39,12 +48,17 @@ class Federation:
     ) -> None:
         self.folder = folder
         folder.mkdir()
-        told = Told(keys.private, keys.trust.keyholders, size=3)
-        (folder / "trust.json").write_bytes(msgspec.json.encode(told))
+        self._keys = keys
+        self.trusts(keys.trust.keyholders)
         measures = structs.replace(EVALUATION, every=1)
         chosen = config(url, keys, privacy, **({"count": 2} | rounds))
         chosen = structs.replace(chosen, evaluation=measures)
         (folder / "federation.toml").write_text(settings.render(chosen))
+
+    def trusts(self, keyholders: tuple[tuple[ClientId, str], ...]) -> None:
+        """The coordinators that start from now on know of these."""
+        told = Told(self._keys.private, keyholders, size=3)
+        (self.folder / "trust.json").write_bytes(msgspec.json.encode(told))
 
     @contextmanager
     def coordinating(self) -> Iterator[Program]:
@@ -161,6 +175,34 @@ def test_ended_at_any_moment_it_asks_about_the_same_list_and_ends_with_the_same_
     figures = [one.figures for one in records]
     assert figures == [one.figures for one in calm.records]
     assert all(one is not None and one.clients == 3 for one in figures)
+
+
+def test_those_of_its_keyholders_who_are_still_enrolled_open_a_round(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    """One was revoked meanwhile, and another enrolled: the others have other places from then on,
+    but not in what was masked for them before."""
+    keys = Keys(federation_name, *HOLDERS, "kh-d")
+    federation = Federation(mosquitto_broker.url, keys, tmp_path / "killed")
+    with Room(mosquitto_broker.url, federation_name, seals=keys) as room:
+        ann, *_ = guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, *HOLDERS, "kh-d")
+        with federation.coordinating() as program:
+            first = ann.offered(1)
+            for guest in guests:
+                answer(guest, keys, first)
+            lists = [holders[name].next_list() for name in HOLDERS]
+            kill(room, program)
+        federation.trusts(keys.trust.keyholders[1:])
+        with federation.coordinating() as program:
+            for name in HOLDERS[1:]:
+                assert holders[name].answer().digest == lists[0].digest
+            page = room.page("coordinator", lambda page: page.round == 2)
+            assert page.keyholder_faults == []
+            kill(room, program)
+    (record,) = federation.records
+    assert record.outcome == "averaged"
+    np.testing.assert_allclose(np.frombuffer(federation.model, np.float32), MEAN, atol=1e-5)
 
 
 def test_killed_in_a_round_it_goes_on_with_the_ranges_that_it_offered(

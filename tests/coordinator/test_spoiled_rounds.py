@@ -12,7 +12,7 @@ from msgspec import structs
 from broker_config.local_broker import RunningBroker
 from coordinator import history
 from coordinator.config import FederationConfig, Limits
-from fedmqtt.messages import Open
+from fedmqtt.messages import Decline, Open
 from tests.coordinator.guests import Guest, Room, zeros
 from tests.coordinator.masked_room import (
     CHANGES,
@@ -168,6 +168,27 @@ def test_where_too_few_would_be_left_the_round_keeps_its_model_and_says_why(
         + "; ".join(f"{name} finds 1 of 4 clients unfit" for name in HOLDERS)
     )
     assert model(running).tolist() == [0, 0, 0]
+
+
+def test_of_a_round_that_nobody_answers_nobody_is_told_to_be_unfit(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    with masked_rounds(of_four(url, keys, count=2), keys, tmp_path, NAMES) as (
+        room,
+        guests,
+        holders,
+        running,
+    ):
+        answer_all(guests, keys, HOLDERS)
+        for holder in holders.values():
+            holder.answer()
+        second = guests[0].offered(2)
+        for guest in guests:
+            guest.say(Decline(run=second.run, round=second.round, reason="not now"), number=2)
+        room.ended(running)
+    first, kept = running.records
+    assert list(first.unfit) == ["eve"]
+    assert (kept.outcome, kept.unfit, kept.in_sum, kept.no_good) == ("kept", {}, 0, 0)
 
 
 def test_a_keyholder_that_calls_everybody_unfit_costs_nothing_while_there_are_others(

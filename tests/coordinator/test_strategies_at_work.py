@@ -163,7 +163,7 @@ def test_another_strategy_begins_without_what_the_first_remembered(
     ("damage", "complaint"),
     [
         (lambda path: path.unlink(), "1.safetensors: No such file or directory; what fedadam"),
-        (lambda path: path.write_bytes(b"noise"), "1.safetensors is not what ledger.db tells"),
+        (lambda path: path.write_bytes(b"noise"), "1.safetensors is not what its ledger tells"),
     ],
     ids=["gone", "noise"],
 )

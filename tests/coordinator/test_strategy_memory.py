@@ -39,7 +39,7 @@ def test_another_file_in_its_place_is_refused(run: Path) -> None:
     named = strategy_memory.save(run, "1", "fedyogi", {"m": np.ones(3, np.float32)})
     other = strategy_memory.save(run, "2", "fedyogi", {"m": np.zeros(3, np.float32)})
     (run / other.file).replace(run / named.file)
-    with pytest.raises(LedgerDamaged, match=r"1\.safetensors is not what ledger\.db tells"):
+    with pytest.raises(LedgerDamaged, match=r"1\.safetensors is not what its ledger tells"):
         strategy_memory.load(run, named)
     (run / named.file).unlink()
     with pytest.raises(LedgerDamaged, match=r"No such file .*; what fedyogi remembers"):

@@ -192,7 +192,7 @@ def test_each_mistake_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "pi.toml"
     needed = flags(**NEEDED)
     assert _mistake() == (
-        "the command line: missing key broker (mqtt://[user:password@]host[:port]):"
+        "the command line: missing key broker (mqtt://[user:password@]host[:port][,host[:port]...]):"
         " give it in a file, or as --set broker=..."
     )
     assert _mistake(str(file)) == f"{file}: no such file"

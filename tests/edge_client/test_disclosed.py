@@ -86,6 +86,12 @@ def test_noised_answers_add_up_and_each_exchange_counts_once() -> None:
         ({"norm_max": 0.0}, 0.0),
         # Of keys there is no noise on what they hide.
         ({"mode": "committee", "guard": 9}, 0.0),
+        # Nor on what is told beside the change, nor on a sum of answers to several models.
+        ({"metrics": ("loss",)}, 0.0),
+        ({"classes": 2}, 0.0),
+        ({"block_norms": 1}, 0.0),
+        ({"lists_max": 2}, 0.0),
+        ({"times_max": 2}, 0.0),
         ({"weight_max": 4}, 0.5),
         ({"noise": 1e-300}, 0.0),
         ({"noise": 0.0}, 0.0),

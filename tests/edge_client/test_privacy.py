@@ -416,6 +416,8 @@ def test_who_wants_masks_tells_nothing_of_this_device_alone() -> None:
         (terms(), NOTHING),
         (Terms(), Disclosed(mode="trusted")),
         (terms(at_least="plain", epsilon_max=1.0), NOTHING),
+        # It may have been hidden.
+        (Terms(), Disclosed(lost=True)),
     ):
         assert privacy.allowed(every, asked, told) == ("train",)
     for asked in (open_, Terms()):

@@ -31,10 +31,12 @@ from fedmqtt.messages import (
     Training,
     Update,
 )
+from fedmqtt.mqtt_link import parse_broker_url
 from fedmqtt.topics import (
     Address,
     ClientId,
     Inbox,
+    ModelChunk,
     OfferBoard,
     PresenceOf,
     RoundId,
@@ -44,7 +46,8 @@ from fedmqtt.topics import (
     lane_of,
 )
 from tests.broker_config.plain_client import PlainClient, connected
-from tests.examples.browser_page import opened, wait_to_hear
+from tests.examples.browser_page import EVENTS, opened, wait_to_hear
+from tests.examples.shutting_out import closing_on_mqtt_5
 from tests.fedmqtt.test_messages import MASKING
 from tests.own_broker import free_port, mosquitto_at
 from tests.programs import wait_until
@@ -375,6 +378,65 @@ def test_a_broker_that_has_lost_everything_gets_the_answer_again(
             assert room.answer() == first
             room.receipt(1)
             wait_to_hear(browser, "counted")
+
+
+def test_who_is_to_send_a_part_sends_what_there_is_when_time_is_up(page: Page, room: Room) -> None:
+    """`closes_in_s` ends the training, long before all epochs are through."""
+    room.offer(
+        1,
+        training=Training(epochs=10_000, batch_size=1),
+        method=Method(partial=True),
+        closes_in_s=5.0,
+    )
+    _, update = room.answer()
+    assert isinstance(update, Update) and update.method == "partial"
+    assert 0 < update.steps < 10_000 * 60
+    assert update.steps % 60 == 0, "whole epochs, of which each lets the page look at the time"
+
+
+def test_trouble_that_is_over_is_told_of_no_longer(page: Page, room: Room) -> None:
+    room.offer(1, model=structs.replace(OFFER.model, fingerprint="0" * 16))
+    told = room.presence(lambda one: bool(one.note))
+    assert "not built as it was offered" in told.note
+    room.offer(2)
+    assert room.presence(lambda one: not one.note).session == told.session
+
+
+def test_a_chunk_of_another_size_is_waited_for(page: Page, room: Room) -> None:
+    """As of a coordinator that lays its model out anew, for other packets."""
+    birth = room.presence(lambda one: one.online)
+    chunk = room.topics.path(ModelChunk(OFFER.model.digest, 0))
+    room.plain.publish(chunk, MODEL[:-1], retain=True)
+    room.offer(1, model_file=b"")
+    wait_to_hear(page, "fetching")
+    # What it says after it has subscribed: by then the broker has sent it that one.
+    room.say(PresenceOf(BROWSER), Presence(online=False, session=birth.session), retain=True)
+    room.presence(lambda one: one.online)
+    room.plain.publish(chunk, MODEL, retain=True)
+    _, update = room.answer()
+    assert isinstance(update, Update)
+
+
+def test_who_drew_and_forgot_its_answer_hears_that_it_has_one(page: Page, room: Room) -> None:
+    drawn = Sortition(salt="salt", train=EVERYBODY, evaluate=0)
+    room.offer(1, train=(), sortition=drawn, model_file=b"")
+    wait_to_hear(page, "fetching")
+    room.receipt(1, accepted=False, reason="duplicate: round 1 has an answer of this client")
+    wait_to_hear(page, "passed over")
+    room.offer(2)
+    where, _ = room.answer()
+    assert where.round == 2
+
+
+def test_a_broker_that_closes_on_mqtt_5_without_a_word_is_spoken_to_in_3_1_1(
+    browser: Page, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = parse_broker_url(mosquitto_broker.url)
+    with closing_on_mqtt_5(url.host, url.port) as port:
+        words = ("--broker", f"mqtt://127.0.0.1:{port}", "--federation", federation_name)
+        # Yields once the page has told that it is online.
+        with opened(browser, tmp_path, *words, "--id", BROWSER):
+            assert browser.run(f"{EVENTS}.filter(one => one.startsWith('offline')).length") == 2
 
 
 @contextmanager

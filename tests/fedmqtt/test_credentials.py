@@ -153,3 +153,12 @@ def test_a_file_for_another_program_is_named(made: Kit, file: Path) -> None:
 def test_a_port_that_is_not_encrypted_is_not_gone_to(file: Path) -> None:
     with pytest.raises(CredentialsError, match=r"are for mqtts://, not for mqtt://pi:1883: name"):
         credentials.broker_of(file, ("device",), "mqtt://pi")
+
+
+def test_an_account_is_the_same_at_each_node_of_a_cluster(file: Path) -> None:
+    file.write_text(_of("broker", lambda _: "mqtts://a:8883,b:8884")(file.read_text()))
+    _, broker = credentials.broker_of(file, ("device",))
+    assert [(node.host, node.port) for node in broker.nodes] == [("a", 8883), ("b", 8884)]
+    assert broker.context is not None and broker.seal is not None
+    for node in broker.nodes:
+        assert node.context is broker.context and node.seal is broker.seal

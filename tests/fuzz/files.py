@@ -40,7 +40,7 @@ from keyholder.participations import NotCounted, Participations
 from keyholder.taken import TakenFiles
 from round_monitor import run_files, run_page
 from round_monitor.run_files import ReportError
-from tests.coordinator.test_ledger import BEGINNING, CARRIED, opening, record
+from tests.coordinator.ledger_books import BEGINNING, CARRIED, opening, record
 from tests.edge_client.jobs import job
 from tests.fuzz.decoder import Decoder, MadeNothing
 from tests.fuzz.masked import MASKINGS, asked

@@ -95,11 +95,17 @@ def _accounts() -> list[bytes]:
 def _url(data: bytes) -> None:
     text = data.decode(errors="replace")
     found = parse_broker_url(text)
-    assert found.host and 0 < found.port < 65536
+    for node in found.nodes:
+        assert node.host and 0 < node.port < 65536
 
 
 def _urls() -> list[bytes]:
-    return [b"mqtt://localhost", b"mqtts://user:p%40ss@broker.example:8883", b"mqtt://[::1]:1884/"]
+    return [
+        b"mqtt://localhost",
+        b"mqtts://user:p%40ss@broker.example:8883",
+        b"mqtt://[::1]:1884/",
+        b"mqtt://u:p@a,b:1,[::1]",
+    ]
 
 
 def _kit_folder() -> Path:

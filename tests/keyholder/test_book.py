@@ -1,5 +1,6 @@
 """What a keyholder remembers: through kills, old copies of its folder, and a disk that is dying."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -84,6 +85,26 @@ def test_a_number_is_given_once_also_where_its_key_was_never_made(
     again = _book(tmp_path, after_s)
     again.make_ahead(0, 1, WEEK_S)
     assert min(again.keys.publics) == last + 1
+
+
+def test_a_number_is_given_once_also_where_a_disk_that_is_full_ended_the_making_of_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _book(tmp_path)
+    make, tried = made.keys.make, []
+
+    def make_one(number: int) -> None:
+        tried.append(number)
+        if len(tried) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        make(number)
+
+    monkeypatch.setattr(made.keys, "make", make_one)
+    with pytest.raises(OSError, match="No space"):
+        made.make_ahead(0, 4, WEEK_S)
+    again = _book(tmp_path, -1e9)
+    again.make_ahead(max(tried), 1, WEEK_S)
+    assert max(again.keys.publics) == tried[0] + 4
 
 
 def test_a_folder_that_was_lost_gives_higher_numbers_than_before(tmp_path: Path) -> None:

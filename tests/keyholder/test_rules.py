@@ -284,6 +284,15 @@ def test_a_list_that_was_looked_at_is_as_if_it_had_not_been_once_its_key_is_gone
     assert (state.fit, state.fit_key) == (b"", 0)
 
 
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_list_whose_key_goes_while_it_is_checked_is_not_opened(looks: bool) -> None:
+    asked = _open(looks=looks)
+    gone = KeysChanged({8: PUBLIC})
+    assert _reason(_run(Asked(asked), gone, Checked(asked.digest))) == (
+        "key 7 was deleted meanwhile: nothing is opened with it any more"
+    )
+
+
 SEVERAL = _masking(lists_max=2, times_max=8)
 
 
@@ -532,6 +541,23 @@ def test_a_keyholder_may_ask_for_more_clients_than_the_round() -> None:
         " floor; if fewer are right, start it with --floor"
     )
     assert len(_run(Asked(_open(["ann", "bob", "cat"])), rules_=strict)) == 1
+
+
+def test_a_keyholder_may_ask_that_more_of_them_learn_nothing_than_the_round_does() -> None:
+    strict = replace(RULES, serves=("keyholders", "trusted"), tolerated=2)
+    assert _reason(_run(Asked(_open()), rules_=strict)) == (
+        "2 keyholders together could open an answer, and kh-a opens sums where that takes 3; if"
+        " fewer are right, start it with --tolerated 1"
+    )
+    others = (Keyholder(ClientId(f"kh-{at}"), at, _key(1, bytes([at] * 32))) for at in (1, 2, 3))
+    of_four = _masking(places=4, tolerated=2, keyholders=(A, *others))
+    asked = _open(masking=of_four, seeds=())
+    assert _run(Asked(asked), rules_=strict) == [Check(asked, 7)]
+    # Where one is trusted there are no others.
+    alone = _open(
+        masking=_masking(mode="trusted", places=1, tolerated=0, keyholders=(A,)), seeds=(0,)
+    )
+    assert _run(Asked(alone), rules_=strict) == [Check(alone, 7)]
 
 
 def test_sums_of_answers_to_several_models_are_opened_by_who_was_told_to() -> None:

@@ -41,7 +41,6 @@ from tests.terminals import (
     a_terminal,
     on_terminal,
     read_until,
-    read_until_quiet,
     resize,
     started,
 )
@@ -288,10 +287,26 @@ def test_keys_and_another_size_reach_it(
         read_until(terminal, lambda text: "Why not" in text and "not charging" in text)
         os.write(terminal, b"\x7f")
         read_until(terminal, lambda text: "1 of 8" in text)
-        # Textual may lose a new size that comes while a screen is left.
-        read_until_quiet(terminal)
         resize(terminal, 150, 45)
         # All panels stand beside each other now.
+        read_until(terminal, lambda text: "3 Curves" in text and "cat rejected" in text)
+        os.write(terminal, b"q")
+        read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)
+        assert process.wait(WITHIN_S) == 0
+
+
+@pytest.mark.broker
+def test_a_new_size_that_no_signal_tells_of_is_seen(
+    mosquitto_broker: RunningBroker, federation_name: str
+) -> None:
+    url = mosquitto_broker.url
+    publish(url, federation_name, mid_round())
+    command = _watch("--broker", url, "--federation", federation_name)
+    deaf = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH]);"
+    deaf += "os.execv(sys.argv[1], sys.argv[1:])"
+    with on_terminal([sys.executable, "-c", deaf, *command]) as (process, terminal):
+        read_until(terminal, lambda text: "Trouble" in text)
+        resize(terminal, 150, 45)
         read_until(terminal, lambda text: "3 Curves" in text and "cat rejected" in text)
         os.write(terminal, b"q")
         read_until(terminal, lambda text: FROM_OTHER_SCREEN in text)

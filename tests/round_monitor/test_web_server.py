@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from fedmqtt import __version__
-from fedmqtt.mqtt_link import BrokerUrl
+from fedmqtt.mqtt_link import BrokerUrl, Node
 from round_monitor import relay
 from round_monitor.web_door import Door
 from round_monitor.web_server import Dashboard, files, serving
@@ -250,6 +250,20 @@ def test_a_broker_that_is_not_there_is_told() -> None:
             code, reason = await _closed(browser)
         assert code == relay.NO_BROKER
         assert reason == f"mqtt://127.0.0.1:{free}: Connection refused"
+
+    asyncio.run(main())
+
+
+def test_a_node_that_is_not_there_is_passed_by() -> None:
+    async def main() -> None:
+        async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as taken:
+            free = taken.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(Broker().serve, "127.0.0.1", 0) as there:
+            node = Node("127.0.0.1", there.sockets[0].getsockname()[1])
+            dashboard = Dashboard(BrokerUrl("127.0.0.1", free, others=(node,)))
+            async with serving(dashboard, Door("127.0.0.1", TOKEN), 0) as port:
+                for _ in range(2):
+                    assert await _is_admitted(port)
 
     asyncio.run(main())
 

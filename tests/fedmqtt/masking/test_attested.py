@@ -137,6 +137,21 @@ def test_nobody_passes_for_another_with_that_ones_answer_or_with_its_own_keys() 
         replace(Case(), entry=own).check()
 
 
+@pytest.mark.parametrize(
+    ("federation", "name"), [("ward-8", CLIENTS[0]), (FEDERATION, ClientId("bob"))]
+)
+def test_who_has_another_ticket_for_its_key_signed_for_the_first_one_all_the_same(
+    federation: str, name: ClientId
+) -> None:
+    key, _ = cohort.credentials(CLIENTS[0])
+    public = signing.public_key(key)
+    other = signing.ticket(cohort.federation_key(), federation, name, public)
+    ticket = signing.as_bytes(other, envelope.TICKET_BYTES)
+    entry = structs.replace(ENTRY, client=name, ticket=ticket)
+    with pytest.raises(NotAttested, match="not what it signed"):
+        replace(Case(), federation=federation, entry=entry).check()
+
+
 def test_a_device_that_was_revoked_is_asked_for_by_its_key() -> None:
     asked = []
 

@@ -103,8 +103,12 @@ def test_behind_the_numbers_nothing_is_told_but_the_indicator() -> None:
 @pytest.mark.parametrize("value_bits", [4, 8, 9, 16])
 def test_no_answer_is_longer_than_noise_hides(rotate: bool, value_bits: int) -> None:
     how = _noised(norm_steps=60, value_bits=value_bits, rotate=rotate, change_max=0.25)
-    for seed, norm in enumerate((0.1, 0.5, 3.0, 1e9)):
-        words = values.to_words(how, _change(seed, norm), 1, chances(CLIENTS[0]))
+    changes = [_change(seed, norm) for seed, norm in enumerate((0.1, 0.5, 3.0, 1e9))]
+    # No longer than it may be, and all of it in one number, which is larger than a number may be.
+    one_number = np.zeros(SIZE, np.float32)
+    one_number[7] = 0.5
+    for change in (*changes, one_number, -one_number):
+        words = values.to_words(how, change, 1, chances(CLIENTS[0]))
         body = words[: -values.COUNTS].view(np.int32).astype(np.int64)
         assert int((body**2).sum()) <= 60**2
         assert np.abs(body).max() <= values.level_max(value_bits)
