@@ -11,6 +11,8 @@ Prints one line of JSON for each mode, size, cohort and dropout:
     keyholder_bytes_in, _out       the list; the sums of masks
     coordinator_ms_per_client      from a message's bytes to the running sum
     coordinator_ms                 all of them, the lists, and the mean
+    keystream_ms                   one mask's ChaCha20 alone, which no code of ours can save: a
+                                   client draws one for each seed, a keyholder those that it holds
     totals                         `measured`: every client was played, and the opened sum was the
                                    plain integer sum to the bit; `computed`: from the costs of one
 
@@ -28,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -36,6 +39,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import msgspec
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -79,6 +84,7 @@ MODES = ("plain", *SCHEMES)
 LIST_PART_BYTES = 131_072
 LISTED = 20
 """Entries that a keyholder's cost of one is measured with."""
+_PIECE_BYTES = 131_072
 FEDERATION, RUN, ROUND, BASE = "cost", RunId("cost"), RoundId(1), Digest("0" * 64)
 
 
@@ -96,6 +102,7 @@ def main() -> int:
     for params in asked.params:
         change = np.random.default_rng(1).normal(0, 0.01, params).astype(np.float32)
         plain = one_client(Plain(change), asked.repeats)
+        keystream_s = least_s(partial(_draw, params), asked.repeats)
         for mode in asked.modes:
             for clients in asked.clients:
                 if _mode(mode) == "committee" and not _fits(mode, clients):
@@ -111,11 +118,20 @@ def main() -> int:
                         **{"mode": mode, "params": params, "clients": clients},
                         **{"dropout": dropout, "there": there},
                         **_line(one, plain, total),
+                        "keystream_ms": _ms(keystream_s),
                         "totals": "measured" if is_played else "computed",
                     }
                     sys.stdout.write(json.dumps(line) + "\n")
                     sys.stdout.flush()
     return 0
+
+
+def _draw(words: int) -> None:
+    """The keystream of one mask, in pieces that stay in a cache."""
+    cipher = Cipher(ChaCha20(bytes(masks.KEY_BYTES), bytes(16)), mode=None).encryptor()
+    zeros, room = bytes(_PIECE_BYTES), bytearray(_PIECE_BYTES)
+    for _ in range(-(-4 * words // _PIECE_BYTES)):
+        cipher.update_into(zeros, room)
 
 
 def _mode(scheme: str) -> Literal["trusted", "keyholders", "committee"]:

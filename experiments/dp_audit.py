@@ -22,7 +22,8 @@ caught.
   python experiments/dp_audit.py
   python experiments/dp_audit.py --canaries 1000000 --seed 5
 
-Takes seconds. Prints a table, and the result as JSON on the last line.
+Takes five minutes, most of them for the keyholders' noise. Prints a table, and the result as JSON
+on the last line.
 """
 
 import math
@@ -251,7 +252,10 @@ def main() -> None:
     arguments.add_argument("--canaries", type=int, default=200_000, help="devices, and numbers")
     arguments.add_argument("--seed", type=int, default=1)
     asked = arguments.parse_args()
-    found = [audit(case, asked.canaries, asked.seed) for case in CASES]
+    found = []
+    for case in CASES:
+        sys.stderr.write(f"{case.name} ...\n")
+        found.append(audit(case, asked.canaries, asked.seed))
     head = ["mechanism", "claimed epsilon", "at least", "at least, with half the noise"]
     rows = [
         [

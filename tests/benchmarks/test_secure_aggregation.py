@@ -37,6 +37,7 @@ def test_each_mode_has_its_cost_and_the_sums_are_exact() -> None:
     # Of three keyholders each sends one vector, whoever is there: 22 bits for 4, 25 for 20.
     assert [line["keyholder_bytes_out"] // 100 for line in masked] == [57, 57, 64, 64]
     assert all(line["keyholder_ms"] > 0 and line["client_ms"] > 0 for line in masked)
+    assert all(line["keystream_ms"] > 0 for line in masked)
     hidden = [line for line in lines if line["mode"] == "committee, 12 bits"]
     # 2,048 numbers of 9 or 11 bits, however large the model is.
     assert [line["keyholder_bytes_out"] // 100 for line in hidden] == [24, 24, 30, 30]
