@@ -1249,6 +1249,7 @@ class Service:
             passed=self._on_passed,
             summed=self._on_sum,
             lose=self._on_lost,
+            changed=self._status_is_due,
         )
 
     def _now_of_workers(self) -> Now:
@@ -1895,6 +1896,8 @@ class Service:
         facts.bytes_published = self.link.bytes_sent
         if self._unmasking is not None:
             facts.waits_for = self._unmasking.waits_for(self._loop.now())
+        if self._desk_of_workers is not None:
+            facts.workers = self._desk_of_workers.standing()
         facts.orders_refused, facts.orders_repeated = self._desk.refused, self._desk.repeated
         facts.quarantined, facts.struck = self._gate.terms, self._gate.struck
         facts.model = ModelPage(

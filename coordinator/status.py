@@ -107,6 +107,8 @@ class Facts:
     keyholder_faults: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     unconfirmed: deque[RoundId] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     """Rounds whose sum was opened by a keyholder's word alone."""
+    workers: Mapping[ClientId, str] = field(default_factory=dict)
+    """That are there: what each does."""
     waits_for: str = ""
     """Which keyholders the next round waits for, in a sentence."""
     last_round: RoundPage | None = None
@@ -338,6 +340,7 @@ def _coordinator(
         keyholders=facts.keyholders,
         keyholder_faults=[printable(one)[:500] for one in facts.keyholder_faults],
         unconfirmed=list(facts.unconfirmed),
+        workers={name: printable(one)[:200] for name, one in facts.workers.items()},
         privacy=facts.privacy,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,

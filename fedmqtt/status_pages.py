@@ -125,6 +125,9 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     unconfirmed: list[RoundId] = []
     """The last rounds whose sum was opened by what one keyholder alone said of some seeds: another
     that holds them was away, and might have told otherwise. Newest last."""
+    workers: dict[ClientId, str] = {}
+    """Programs that take in answers in the coordinator's place, as far as they are there: how many
+    lanes each has, or why it gets none."""
     privacy: str = ""
     """What is promised to each device, and what not, where noise is added."""
     refusals: list[str] = []

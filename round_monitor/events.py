@@ -81,7 +81,14 @@ def of_coordinator(old: CoordinatorPage | None, new: CoordinatorPage) -> list[Ev
         states = {name: told for name, told in new.keyholders.items() if known.get(name) != told}
         events += [Event("says", f"keyholder {name}: {told}") for name, told in states.items()]
         events += [Event("says", fault) for fault in new.keyholder_faults if fault not in faults]
+        events += _of_workers(old.workers, new.workers)
     return events
+
+
+def _of_workers(old: Mapping[ClientId, str], new: Mapping[ClientId, str]) -> list[Event]:
+    told = {name: what for name, what in new.items() if old.get(name) != what}
+    told |= {name: "is gone" for name in old.keys() - new.keys()}
+    return [Event("says", f"worker {name} {told[name]}") for name in sorted(told)]
 
 
 def of_round(old: RoundPage | None, new: RoundPage, history: HistoryPage | None) -> list[Event]:

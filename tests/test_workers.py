@@ -1,5 +1,6 @@
 """Whole federations with workers: the same model, to the last bit, whoever adds the answers up."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -88,6 +89,23 @@ def test_workers_make_the_model_that_the_coordinator_makes_alone(
     # All of them by workers, and by each of them some.
     assert sum(map(added_up, there)) == 3 * 3
     assert all(map(added_up, there))
+
+
+def test_people_see_which_workers_are_there(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url, config = mosquitto_broker.url, write_with_workers(tmp_path, federation_name, 3)
+    command = ("fedmqtt", "watch", "--broker", url, "--federation", federation_name)
+
+    def told() -> object:
+        with running(tmp_path, *command, "--once", "--json") as watch:
+            return json.loads(watch.said)["coordinator"]["workers"] if watch.wait() == 0 else None
+
+    with running(tmp_path, *coordinator_of(config, url, tmp_path / "run")):
+        with workers(tmp_path, config, url, "w0", "w1"):
+            half = "takes 8 of 16 lanes"
+            wait_until(lambda: told() == {"w0": half, "w1": half})
+        wait_until(lambda: told() == {})
 
 
 _TASK = """

@@ -98,11 +98,12 @@ class Desk:
         passed: Callable[[ClientId, Passed], None],
         summed: Callable[[Sum, Path], None],
         lose: Callable[[tuple[Named, ...]], None],
+        changed: Callable[[], None],
     ) -> None:
         """`settings` and `program` are what a worker must go by, too. `folder`: for sums on their
         way. `claim` hears of each update that came, and calls `take` if it counts; `passed` of what
         else did, and by which worker; `summed` of a sum that is whole and of what was taken: the
-        file is the caller's. `lose`: what was taken, and is gone."""
+        file is the caller's. `lose`: what was taken, and is gone. `changed`: `standing` has."""
         self._loop = loop
         self._rules = rules
         self._settings = settings
@@ -115,6 +116,7 @@ class Desk:
         self._on_passed = passed
         self._on_sum = summed
         self._on_lost = lose
+        self._on_change = changed
         self._state = lanes.begin(rules)
         self._words: dict[ClientId, _Word] = {}
         self._is_flush_posted = False
@@ -134,6 +136,16 @@ class Desk:
     def own(self) -> frozenset[int]:
         """Lanes that the coordinator listens to."""
         return self._state.own()
+
+    def standing(self) -> dict[ClientId, str]:
+        """What each worker that is there does, in words for people."""
+        count = len(self._state.owners)
+        return {
+            worker: f"gets no lanes: {its.refused}"
+            if its.refused
+            else f"takes {len(self._state.of(worker))} of {count} lanes"
+            for worker, its in sorted(self._state.workers.items())
+        }
 
     # What the service tells
 
@@ -309,6 +321,9 @@ class Desk:
                     self._words[worker] = _Word()
         for effect in effects:
             self._perform(effect)
+        # Dealt anew whenever one comes or goes.
+        if self._state.owners is not before.owners:
+            self._on_change()
 
     def _perform(self, effect: lanes.Effect) -> None:
         match effect:

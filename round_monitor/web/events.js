@@ -24,6 +24,7 @@ const COMPARES = {
       const changed = [...page.keyholders].filter(([name, state]) => old.keyholders.get(name) !== state);
       told.push(...changed.map(([name, state]) => `keyholder ${name}: ${state}`));
       told.push(...added(page.keyholder_faults, old.keyholder_faults));
+      told.push(...ofWorkers(old.workers, page.workers));
     }
     return told;
   },
@@ -85,6 +86,12 @@ function ordered({ at, by, order, done, result }) {
   // Who comes late learns of it late. All times that a coordinator tells are in UTC.
   const when = at.replace("T", " ").replace("+00:00", " UTC");
   return `${by} ordered ${order}${done ? "" : ", and it is not done"}: ${result} (${when})`;
+}
+
+function ofWorkers(old, now) {
+  const told = new Map([...now].filter(([name, does]) => old.get(name) !== does));
+  for (const name of old.keys()) if (!now.has(name)) told.set(name, "is gone");
+  return [...told.keys()].sort().map((name) => `worker ${name} ${told.get(name)}`);
 }
 
 function opened(page) {

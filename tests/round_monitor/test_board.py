@@ -140,6 +140,19 @@ def test_a_keyholder_that_comes_or_goes_is_told_and_what_it_is_blamed_for() -> N
     ]
 
 
+def test_workers_that_come_and_go_are_told_with_what_they_do() -> None:
+    alone, two = {"w0": "takes 8 of 8 lanes"}, {"w0": "takes 4 of 8 lanes"}
+    two |= {"w1": "takes 4 of 8 lanes"}
+    pages = [structs.replace(coordinator(), workers=told) for told in ({}, alone, two, two, alone)]
+    assert _told(*(("coordinator", page) for page in pages)) == [
+        "worker w0 takes 8 of 8 lanes",
+        "worker w0 takes 4 of 8 lanes",
+        "worker w1 takes 4 of 8 lanes",
+        "worker w0 takes 8 of 8 lanes",
+        "worker w1 is gone",
+    ]
+
+
 def test_a_round_goes_on_with_its_coordinator() -> None:
     answered = names("ann")
     page = structs.replace(open_round(answered=answered), run="first")

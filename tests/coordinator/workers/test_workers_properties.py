@@ -116,6 +116,26 @@ def test_a_worker_of_other_settings_is_told_so_and_takes_nothing_in(
     assert model(world.answers) == alone(config(), sent)
 
 
+def test_people_are_told_who_takes_answers_in_whenever_that_changes(tmp_path: Path) -> None:
+    world = World(tmp_path, config(), CLIENTS)
+    for name, settings in (("w0", config()), ("w1", config()), ("w2", config(seed=5))):
+        world.start(name, settings)
+        world.settle()
+    world.kill(ClientId("w0"))
+    world.settle()
+    why = (
+        "gets no lanes: its federation.toml is not the coordinator's: codec, seed, limits,"
+        " training, aggregation and lanes must be the same"
+    )
+    half = "takes 4 of 8 lanes"
+    assert world.standings == [
+        {"w0": "takes 8 of 8 lanes"},
+        {"w0": half, "w1": half},
+        {"w0": half, "w1": half, "w2": why},
+        {"w1": "takes 8 of 8 lanes", "w2": why},
+    ]
+
+
 def test_an_update_with_a_fault_is_refused_wherever_it_is_found(tmp_path: Path) -> None:
     sent = updates_of(CLIENTS, 1)
     world = World(tmp_path, config(), CLIENTS)

@@ -172,8 +172,11 @@ class World:
             passed=lambda worker, passed: None,
             summed=self._on_sum,
             lose=self._on_lost,
+            changed=lambda: self.standings.append(self.desk.standing()),
         )
         self._own = self.desk.own
+        self.standings: list[dict[ClientId, str]] = []
+        """What people were told, whenever it changed."""
         self.wires: dict[ClientId, Wire] = {}
         self.workers: dict[ClientId, Worker] = {}
         self._dead: list[Wire] = []
