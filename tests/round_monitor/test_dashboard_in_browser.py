@@ -168,6 +168,31 @@ def test_orders_are_no_trouble_and_among_what_happened(
         browser.wait_for(f"{EVENTS}[0].startsWith({json.dumps(gone)})")
 
 
+def test_workers_that_come_and_go_are_among_what_happened(
+    browser: Page, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    broker, half = mosquitto_broker.url, "takes 4 of 8 lanes"
+    alone, both = {"w0": "takes 8 of 8 lanes"}, {"w0": half, "w1": half}
+
+    def now_there(told: dict[str, str]) -> None:
+        workers = {ClientId(name): does for name, does in told.items()}
+        page = structs.replace(pages.coordinator(), workers=workers)
+        publish(broker, federation_name, {"round": pages.open_round(), "coordinator": page})
+
+    now_there(alone)
+    with dashboard(tmp_path, broker, "--federation", federation_name) as url:
+        open_page(browser, url)
+        browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3 of 10'")
+        now_there(both)
+        browser.wait_for(f"{EVENTS}.includes('worker w1 {half}')")
+        now_there(alone)
+        browser.wait_for(f"{EVENTS}.includes('worker w1 is gone')")
+        # In the words of the terminal, the newest first; who comes is not told who was there.
+        events = [one for one in browser.run(EVENTS) if one.startswith("worker ")]
+        assert sorted(events[:2]) == ["worker w0 takes 8 of 8 lanes", "worker w1 is gone"]
+        assert sorted(events[2:]) == [f"worker w0 {half}", f"worker w1 {half}"]
+
+
 def test_each_page_that_a_coordinator_tells_is_read(browser: Page, shown: tuple[str, str]) -> None:
     open_page(browser, shown[0])
     here = shown[0].partition("#")[0]
