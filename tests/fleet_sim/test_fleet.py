@@ -359,9 +359,10 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
         (
             "[federation.rouds]\nquorum = 1",
             "unknown key federation.rouds; choose from: name, task, seed, initial_model, runs,"
-            " codec, downlink_codec, broker, rounds, tuning, late, selection, selection_settings,"
-            " aggregation, aggregation_settings, training, evaluation, statistics, limits,"
-            " transfer, slow_links, checkpoint, status, privacy, differential_privacy",
+            " ledger, codec, downlink_codec, broker, rounds, tuning, late, selection,"
+            " selection_settings, aggregation, aggregation_settings, training, evaluation,"
+            " statistics, limits, transfer, slow_links, checkpoint, status, privacy,"
+            " differential_privacy",
         ),
     ],
 )
