@@ -89,7 +89,6 @@ OPERATOR = "a file that the operator chose; its own tests damage it"
 CHANCE = "makes chance of a hash, and decodes nothing"
 UNTRIED: dict[str, str] = {
     "broker_config/certificates.py": "the kit's own files, by the cryptography package",
-    "broker_config/local_broker.py": "a child's, which this program has started",
     "coordinator/aggregation/inverse_participation.py": HASHED,
     "coordinator/client_store.py": HASHED,
     "coordinator/counted.py": HASHED,
