@@ -23,7 +23,7 @@ from typing import Any, LiteralString, NoReturn
 import psycopg
 from psycopg import sql
 
-from coordinator import ledger_tables, postgresql
+from coordinator import ledger_tables, patient_sleep, postgresql
 from coordinator.ledger_tables import POSTGRESQL, VERSION
 from coordinator.postgresql import Connection
 from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken
@@ -34,7 +34,6 @@ LOCK_CLASS = 0x66656464
 """The first number of each advisory lock of ours; the second is the run's."""
 
 FIRST_WAIT_S, WAIT_MAX_S = 0.1, 3.0
-_LOOK_EVERY_S = 0.1
 END_WITHIN_S = 10.0
 
 _log = logging.getLogger("coordinator")
@@ -210,11 +209,11 @@ class PostgresqlStorage:
         return int(written)
 
     def _sleep(self, wait_s: Seconds, why: str) -> None:
-        until = time.monotonic() + wait_s
-        while (now := time.monotonic()) < until:
-            if self._gives_up() or (self._end_by is not None and now > self._end_by):
-                raise LedgerError(f"ledger {self.name} is away: {why}")
-            time.sleep(min(_LOOK_EVERY_S, until - now))
+        if not patient_sleep.sleep(wait_s, self._is_given_up):
+            raise LedgerError(f"ledger {self.name} is away: {why}")
+
+    def _is_given_up(self) -> bool:
+        return self._gives_up() or (self._end_by is not None and time.monotonic() > self._end_by)
 
 
 class _Transaction:

@@ -8,7 +8,6 @@ AWS_SECRET_ACCESS_KEY, in ~/.aws/credentials, or by the role of the machine.
 
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -21,13 +20,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
 
+from coordinator import patient_sleep
 from coordinator.file_pieces import PIECE_BYTES
 from coordinator.object_store import ObjectStoreError
-from fedmqtt.effects import Seconds
 from fedmqtt.settings import SettingsError
 
 FIRST_WAIT_S, WAIT_MAX_S = 0.5, 10.0
-_LOOK_EVERY_S = 0.1
 _LEFT_BEHIND_AFTER = timedelta(days=1)
 _DELETED_AT_ONCE = 1000
 """At most, by the interface."""
@@ -139,7 +137,7 @@ class S3Store:
                 done = act()
             except (BotoCoreError, ClientError, boto3.exceptions.Boto3Error) as bad:
                 failure = self._error(bad)
-                if not _may_pass(bad) or not self._sleep(wait_s):
+                if not _may_pass(bad) or not patient_sleep.sleep(wait_s, self._gives_up):
                     raise failure from bad
                 if not is_told:
                     _log.warning("%s; it is tried again until it is back", failure)
@@ -148,15 +146,6 @@ class S3Store:
                 if is_told:
                     _log.info("checkpoint.store %s is back", self._address)
                 return done
-
-    def _sleep(self, wait_s: Seconds) -> bool:
-        """Whether it was waited for."""
-        until = time.monotonic() + wait_s
-        while (now := time.monotonic()) < until:
-            if self._gives_up():
-                return False
-            time.sleep(min(_LOOK_EVERY_S, until - now))
-        return True
 
     def _error(self, bad: Exception) -> ObjectStoreError:
         return ObjectStoreError(f"checkpoint.store {self._address}: {_sentence(bad)}")

@@ -38,6 +38,14 @@ def says(guest: Guest, activity: Activity | None, note: str = "") -> None:
     guest.shout(PresenceOf(guest.client), messages.encode(here))
 
 
+def two_that_tell(room: Room) -> tuple[Guest, Guest]:
+    """What they do: nothing yet."""
+    ann, bob = room.guest("ann"), room.guest("bob")
+    for guest in (ann, bob):
+        says(guest, Activity())
+    return ann, bob
+
+
 def left_behind(room: Room, name: str, days_ago: float) -> None:
     """A page that an earlier coordinator published, and that lies there still."""
     seen = (datetime.now(UTC) - timedelta(days=days_ago)).isoformat(timespec="seconds")
@@ -57,9 +65,7 @@ def test_a_page_tells_what_its_client_does_and_what_it_has_done(
     broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
     with Room(broker.url, federation_name) as room:
-        ann, bob = room.guest("ann"), room.guest("bob")
-        for guest in (ann, bob):
-            says(guest, Activity())
+        ann, bob = two_that_tell(room)
         with room.coordinating(config(broker, federation_name), zeros(4), tmp_path) as running:
             offer = ann.offered(1)
             page = room.page("client/ann", lambda page: page.doing == "waiting")
@@ -101,9 +107,7 @@ def test_when_a_run_is_over_nobody_is_said_to_work_for_it(
     broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
     with Room(broker.url, federation_name) as room:
-        ann, bob = room.guest("ann"), room.guest("bob")
-        for guest in (ann, bob):
-            says(guest, Activity())
+        ann, bob = two_that_tell(room)
         evaluated = structs.replace(config(broker, federation_name), evaluation=Evaluation(every=1))
         measures = Measures(sample_count=2, metrics={"loss": 1.0})
         with room.coordinating(evaluated, zeros(4), tmp_path) as running:

@@ -1,7 +1,7 @@
 """Rounds whose sums are opened under noise: to the bit, through kills, up to the budget."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,16 @@ def test_killed_at_any_moment_it_makes_the_same_model_and_the_same_clip_norm(
     assert spent == pytest.approx(wanted, rel=1e-6)
 
 
+def change_settings(federation: Federation, changes: Mapping[str, str]) -> None:
+    """From each text, which stands there once, to the other."""
+    file = federation.folder / "federation.toml"
+    text = file.read_text()
+    for before, after in changes.items():
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    file.write_text(text)
+
+
 def test_a_list_that_was_asked_about_is_counted_where_the_settings_change_then(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:
@@ -210,11 +220,7 @@ def test_a_list_that_was_asked_about_is_counted_where_the_settings_change_then(
             for holder in holders:
                 holder.next_list()
             kill(room, program)
-        file = federation.folder / "federation.toml"
-        text = file.read_text()
-        changed = text.replace("value_bits = 20", "value_bits = 19")
-        assert changed != text
-        file.write_text(changed)
+        change_settings(federation, {"value_bits = 20": "value_bits = 19"})
         with federation.coordinating() as program:
             second = ann.offered(2)
             answer_all(guests, keys, second)
@@ -241,12 +247,7 @@ def test_a_list_that_was_asked_about_counts_where_the_quorum_is_raised_then(
             answer_all(guests, keys, ann.offered(1))
             asked = [holder.next_list() for holder in holders]
             kill(room, program)
-        file = federation.folder / "federation.toml"
-        text = file.read_text()
-        for before, after in (("quorum = 3", "quorum = 4"), ("cohort = 3", "cohort = 4")):
-            assert text.count(before) == 1
-            text = text.replace(before, after)
-        file.write_text(text)
+        change_settings(federation, {"quorum = 3": "quorum = 4", "cohort = 3": "cohort = 4"})
         with federation.coordinating() as program:
             assert {holder.answer().digest for holder in holders} == {asked[0].digest}
             room.wait(lambda: "round 1 averaged" in program.log)

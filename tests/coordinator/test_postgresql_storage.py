@@ -91,14 +91,19 @@ def test_what_workers_handed_over_on_one_machine_is_found_on_another(
         assert book.files() == {} and not any(path.exists() for path in found)
 
 
+def keep_what_came(books: Books, folder: Path) -> None:
+    """An answer of bob's, as a file."""
+    books.begin()
+    arrived = folder / "arrived"
+    arrived.write_bytes(b"what came")
+    with books.opened() as book:
+        book.keep(Kept(named("bob"), file=arrived), None, None)
+
+
 def test_another_file_of_that_name_is_not_taken_for_the_answer(
     book_keeper: Books, tmp_path: Path
 ) -> None:
-    book_keeper.begin()
-    arrived = tmp_path / "arrived"
-    arrived.write_bytes(b"what came")
-    with book_keeper.opened() as book:
-        book.keep(Kept(named("bob"), file=arrived), None, None)
+    keep_what_came(book_keeper, tmp_path)
     (book_keeper.folder / "answers" / "1-bob").write_bytes(b"what a crash left here")
     with book_keeper.opened() as book:
         (answer,) = book.kept()
@@ -108,11 +113,7 @@ def test_another_file_of_that_name_is_not_taken_for_the_answer(
 def test_a_piece_that_was_changed_on_the_server_is_found_out(
     book_keeper: Books, tmp_path: Path
 ) -> None:
-    book_keeper.begin()
-    arrived = tmp_path / "arrived"
-    arrived.write_bytes(b"what came")
-    with book_keeper.opened() as book:
-        book.keep(Kept(named("bob"), file=arrived), None, None)
+    keep_what_came(book_keeper, tmp_path)
     arrived_at = book_keeper.folder / "answers" / "1-bob"
     arrived_at.unlink()
     with psycopg.connect(book_keeper.config.ledger) as db:

@@ -278,13 +278,17 @@ def _speaking_311(loop: EventLoop, stub: StubBroker) -> Connection:
     return second
 
 
-def test_a_subscription_that_a_cluster_refuses_once_is_asked_for_again(
-    loop: EventLoop, stub: StubBroker, peers: list[Peer]
-) -> None:
+def _subscriber(loop: EventLoop, stub: StubBroker, peers: list[Peer]) -> tuple[Peer, Connection]:
     peer = Peer(loop, stub.url, "f", "ann", subscribe=("fed/v1/f/offer",))
     peers.append(peer)
     peer.link.open()
-    broker = _speaking_311(loop, stub)
+    return peer, _speaking_311(loop, stub)
+
+
+def test_a_subscription_that_a_cluster_refuses_once_is_asked_for_again(
+    loop: EventLoop, stub: StubBroker, peers: list[Peer]
+) -> None:
+    peer, broker = _subscriber(loop, stub, peers)
     first = _subscription(loop, broker)
     broker.send(_suback_311(first.mid, 0x80))
     again = _subscription(loop, broker)
@@ -303,10 +307,7 @@ def test_a_subscription_that_a_cluster_refuses_once_is_asked_for_again(
 def test_a_subscription_that_is_always_refused_ends_the_connection(
     loop: EventLoop, stub: StubBroker, peers: list[Peer]
 ) -> None:
-    peer = Peer(loop, stub.url, "f", "ann", subscribe=("fed/v1/f/offer",))
-    peers.append(peer)
-    peer.link.open()
-    broker = _speaking_311(loop, stub)
+    peer, broker = _subscriber(loop, stub, peers)
     for _ in range(5):
         assert not peer.all(LinkDown)
         broker.send(_suback_311(_subscription(loop, broker).mid, 0x80))
