@@ -363,9 +363,7 @@ def _hindered(board: Board, width: int) -> list[Text]:
         if row.state == "unable" and row.note:
             by_reason.setdefault(row.note, []).append(row.client)
     told = [f"{_first(clients)}: {why}" for why, clients in by_reason.items()]
-    lines = [
-        Text(line, style="yellow") for one in told[:_REASONS_MAX] for line in wrap(one, width)
-    ]
+    lines = [Text(line, style="yellow") for one in told[:_REASONS_MAX] for line in wrap(one, width)]
     if len(told) > _REASONS_MAX:
         more = count(len(told) - _REASONS_MAX, "more reason")
         lines.append(Text(f"and {more}", style="dim"))
