@@ -1,5 +1,8 @@
 """What goes with masked answers and what does not, as refused at start."""
 
+import re
+from pathlib import Path
+
 import pytest
 from msgspec import structs
 
@@ -11,6 +14,7 @@ from fedmqtt.messages import Keyholder, RoundKey
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
 
+DOCS = Path(__file__).parents[2] / "docs"
 MASKED = [
     *('name="ward-7"', 'task="learning_tasks.linear"', "privacy.aggregation=keyholders"),
     "rounds.quorum=10",
@@ -25,6 +29,18 @@ KH = tuple((ClientId(f"kh-{place}"), "k" * 43 + "=") for place in range(3))
 
 def config(*overrides: str) -> FederationConfig:
     return settings.read(None, [*MASKED, *overrides], FederationConfig)
+
+
+@pytest.mark.parametrize("page", ["masked-rounds.md", "privacy.md"])
+def test_a_federation_begins_with_what_pages_give_for_noise_by_keyholders(
+    page: str, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    (block,) = [one for one in blocks if 'noise = "keyholders"' in one]
+    (file := tmp_path / "federation.toml").write_text(block)
+    chosen = settings.read(file, MASKED, FederationConfig)
+    assert chosen.differential_privacy.noise == "keyholders"
+    checks.check(chosen)
 
 
 @pytest.mark.parametrize(
