@@ -515,6 +515,9 @@ class Service:
 
     def _say_promise(self) -> None:
         plan = self._plan
+        if self._rules.purpose == "train":
+            self._facts.aggregation = masked_round.who_reads(self._config)
+            _log.info("aggregation %s", self._facts.aggregation)
         if masked_round.is_masked(self._config) and (
             said := privacy_floor.warning(
                 self._division.shared,

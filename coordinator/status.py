@@ -95,6 +95,7 @@ class Facts:
     protocol: str = ""
     unreadable: int = 0
     skew: str = ""
+    aggregation: str = ""
     privacy: str = ""
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
@@ -338,6 +339,7 @@ def _coordinator(
         keyholders=facts.keyholders,
         keyholder_faults=[printable(one)[:500] for one in facts.keyholder_faults],
         unconfirmed=list(facts.unconfirmed),
+        aggregation=facts.aggregation,
         privacy=facts.privacy,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,

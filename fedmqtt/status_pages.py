@@ -125,6 +125,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     unconfirmed: list[RoundId] = []
     """The last rounds whose sum was opened by what one keyholder alone said of some seeds: another
     that holds them was away, and might have told otherwise. Newest last."""
+    aggregation: str = ""
+    """Who can read one device's answer, or a sum of answers."""
     privacy: str = ""
     """What is promised to each device, and what not, where noise is added."""
     refusals: list[str] = []

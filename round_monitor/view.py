@@ -152,6 +152,7 @@ class _Screen:
             *_answers(self._board, self._now, self._trouble),
             _says(self._board, self._now, self._trouble),
             *_state(self._board, self._now, layout),
+            _who_reads(self._board, layout),
         ]
         sections = [section for section in sections if section.lines]
         body = _set(sections, gaps=True)
@@ -537,6 +538,11 @@ def _traffic(board: Board) -> _Section:
         if model.delta_bytes:
             text.append(", delta ", "dim").append(units.size(model.delta_bytes))
     return _Section("Bytes", [text])
+
+
+def _who_reads(board: Board, layout: _Layout) -> _Section:
+    said = "" if board.coordinator is None else board.coordinator.aggregation
+    return _Section("Privacy", [Text(line) for line in wrap(said, max(20, layout.width))])
 
 
 def _oddities(board: Board, layout: _Layout) -> _Section:

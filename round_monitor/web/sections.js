@@ -189,8 +189,8 @@ function ofRounds(history) {
 }
 
 export function showPrivacy(board) {
-  const spent = board.pages.model?.privacy, says = board.pages.coordinator?.privacy;
-  byId("privacy").hidden = !spent && !says;
+  const spent = board.pages.model?.privacy, { aggregation = "", privacy: says = "" } = board.pages.coordinator ?? {};
+  byId("privacy").hidden = !spent && !says && !aggregation;
   const parts = [];
   if (spent) {
     const text = `ε ${short(spent.epsilon)} of at most ${short(spent.epsilon_max)}, at δ ${spent.delta}`;
@@ -201,6 +201,7 @@ export function showPrivacy(board) {
       element("p", { class: "quiet" }, `Of the device that took part most often: ${spent.participations} of at most ${spent.participations_max} times.`),
     );
   }
+  if (aggregation) parts.push(element("p", {}, aggregation));
   if (says) parts.push(element("p", {}, says));
   byId("privacy-body").replaceChildren(...parts);
 }

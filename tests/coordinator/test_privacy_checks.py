@@ -31,6 +31,29 @@ def config(*overrides: str) -> FederationConfig:
     return settings.read(None, [*MASKED, *overrides], FederationConfig)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "who"),
+    [
+        (["privacy.aggregation=plain"], "plain: the coordinator can read each device's answer"),
+        (
+            [],
+            "keyholders: answers are masked, and any 2 of 3 keyholders open a sum of 10 or more",
+        ),
+        (
+            ["privacy.places=4", "privacy.tolerated=2", "privacy.floor=7"],
+            "keyholders: answers are masked, and any 3 of 4 keyholders open a sum of 7 or more",
+        ),
+        (
+            ["privacy.aggregation=trusted"],
+            "trusted: answers are masked, and one aggregator, which everybody trusts, opens a sum"
+            " of 10 or more",
+        ),
+    ],
+)
+def test_who_can_read_what_is_one_sentence(overrides: list[str], who: str) -> None:
+    assert masked_round.who_reads(config(*overrides)) == who
+
+
 @pytest.mark.parametrize("page", ["masked-rounds.md", "privacy.md"])
 def test_a_federation_begins_with_what_pages_give_for_noise_by_keyholders(
     page: str, tmp_path: Path
@@ -158,8 +181,10 @@ def test_what_asks_single_clients_for_figures_is_refused(purpose: str) -> None:
 
 
 def test_without_keys_or_enough_keyholders_nothing_is_masked() -> None:
-    with pytest.raises(SettingsError, match="these credentials hold no keys"):
+    with pytest.raises(SettingsError, match="no credentials are given: set broker.credentials"):
         privacy_checks.check_trust(config(), None)
+    with pytest.raises(SettingsError, match="these credentials hold no keys"):
+        privacy_checks.check_trust(config("broker.credentials=coordinator.toml"), None)
     few = Trust(federation_key="k", keyholders=KH[:2])
     with pytest.raises(SettingsError, match="takes 3 keyholders, and the credentials name 2"):
         privacy_checks.check_trust(config(), few)

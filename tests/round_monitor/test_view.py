@@ -100,6 +100,12 @@ def test_why_who_cannot_take_part_does_not_is_told_once_for_all_of_whom_it_is_tr
     assert "not charging" not in _panel(board, 80, 60)
 
 
+def test_who_can_read_an_answer_is_told() -> None:
+    lines = _screen(board_of(mid_round()))
+    (line,) = [line for line in lines if line.startswith(" Privacy")]
+    assert line.split(maxsplit=1)[1] == "plain: the coordinator can read each device's answer"
+
+
 def test_of_many_reasons_why_clients_cannot_take_part_the_first_are_told() -> None:
     hindered = {ClientId(f"pi-{number}"): f"reason {number}" for number in range(7)}
     page = ClientsPage(online=sorted(hindered), away=[], hindered=hindered)
