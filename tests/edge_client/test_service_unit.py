@@ -63,7 +63,18 @@ def test_no_word_of_the_command_line_is_lost_on_the_way_into_the_unit() -> None:
     ends_here = {"install_service", "force", "print_config"}
     given = parsed(
         *("/etc/pi.toml", "--credentials", "/c.toml", "--broker", "mqtts://broker.local"),
-        *("--federation", "demo", "--id", "pi-3", "--task", LINEAR, "--data", "/d", "--state", "/s"),
+        *(
+            "--federation",
+            "demo",
+            "--id",
+            "pi-3",
+            "--task",
+            LINEAR,
+            "--data",
+            "/d",
+            "--state",
+            "/s",
+        ),
         *("--at-least", "keyholders", "--accept-model", "abc", "--set", "label=pi", "--insecure"),
         *("--progress", "changes", "--verbose", "--json-logs"),
     )

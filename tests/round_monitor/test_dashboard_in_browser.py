@@ -17,11 +17,13 @@ from broker_config.local_broker import BrokerError, RunningBroker
 from fedmqtt import status_pages
 from fedmqtt.status_pages import (
     ClientsPage,
+    CodecCount,
     HistoryPage,
     OrderLine,
     ParticipationPage,
     Quarantined,
     RoundLine,
+    TrafficPage,
 )
 from fedmqtt.topics import ClientId, RoundId
 from tests.brokers import is_required
@@ -53,6 +55,17 @@ def shown(
 
 
 # What is seen
+
+
+def test_since_when_bytes_are_counted_is_told_where_that_differs(
+    browser: Page, shown: tuple[str, str], mosquitto_broker: RunningBroker
+) -> None:
+    open_page(browser, shown[0])
+    of_the_run = {"full": CodecCount(updates=3, bytes=1500)}
+    page = TrafficPage(bytes_received=9, bytes_published=9, updates_by_codec=of_the_run)
+    publish(mosquitto_broker.url, shown[1], {"traffic": page})
+    told = "Updates by codec: of the whole run. All else: since the coordinator began."
+    browser.wait_for(f"document.querySelector('#traffic-body').textContent.includes('{told}')")
 
 
 def test_a_person_sees_whether_all_is_well_who_is_missing_and_how_good_the_model_is(
