@@ -98,7 +98,7 @@ def _says(state: ClientState, doing: str, activity: Activity, why_not: str) -> s
     because = f": {why_not}" if why_not else ""
     match state:
         case "revoked":
-            # It begins with that word.
+            # Its reason says so.
             return why_not
         case "quarantined":
             return f"{state}{because}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
-from coordinator import health, rounds
+from coordinator import health, revoked_devices, rounds
 from coordinator.health import Signs
 from coordinator.orders import Control
 from coordinator.quarantine import Term
@@ -295,6 +295,8 @@ def _coordinator(
     if doing == "waiting" and facts.quarantined:
         says += f"; {len(facts.quarantined)} in quarantine"
     trend = improvement.trend(facts.lines)
+    # Nobody waits for one whose account was ended: to call it away would not let go of it for days.
+    revoked = [c for c, why in clients.hindered.items() if why == revoked_devices.WHY]
     told = health.verdict(
         Signs(
             doing=doing,
@@ -305,7 +307,8 @@ def _coordinator(
             deadline_s=state.past.pace.deadline_s,
             online=roster.online_count,
             known=len(roster.clients),
-            away=clients.away,
+            away=[client for client in clients.away if client not in revoked],
+            revoked=revoked,
             quarantined=tuple(clients.quarantined),
             keyholders_missing=facts.waits_for,
             paused=_is_paused(state),

@@ -397,9 +397,9 @@ class TrafficPage(Page, frozen=True, kw_only=True):
     """Bytes that crossed the coordinator's own connection: payloads and topics."""
 
     bytes_received: int
-    """From clients, by the broker."""
+    """From clients, by the broker, since this program began."""
     bytes_published: int
-    """Once for all clients: the broker multiplies it."""
+    """Once for all clients, since this program began: the broker multiplies it."""
     updates_by_codec: dict[str, CodecCount] = {}
     """From clients, by the codec: of updates that counted, in the whole run."""
     models_by_codec: dict[str, ModelBytes] = {}

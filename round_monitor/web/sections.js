@@ -167,6 +167,10 @@ export function showTraffic(board) {
   ];
   const heads = ["codec", "way", "files", "bytes", "each"];
   if (rows.length) parts.push(scrolled("Bytes by codec", table(heads, rows, "Bytes by codec", true)));
+  // A coordinator that was started again counts anew, and goes on with the run.
+  if (traffic?.updates_by_codec.size) {
+    parts.push(element("p", { class: "quiet" }, "Updates by codec: of the whole run. All else: since the coordinator began."));
+  }
   byId("traffic-body").replaceChildren(...(parts.length ? parts : [element("p", {}, "Nothing told so far.")]));
 }
 

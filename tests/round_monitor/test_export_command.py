@@ -155,6 +155,9 @@ def test_a_page_that_cannot_be_read_is_told_once(
         wait_until(lambda: "second" in out.read_text())
     assert program.wait() == 0
     assert program.log.count("cannot read page coordinator: ") == 1
+    # It lay there already: that nothing did is not to be said, not even for a moment.
+    assert "nothing published" not in program.log
+    assert "exporting: connected\n" in program.log
 
 
 @pytest.mark.broker
