@@ -72,8 +72,8 @@ _LOOKED_AT = 50
 """Of so many clients, evenly chosen, a run tells at its start how often they are online."""
 
 _TIMES_LOOKED_AT = 1000
-"""By so many of each one's times online, which are a week of a bus ride's: of years that come and go
-so often there are millions, and a minute of silence before the first round."""
+"""By so many of each one's times online: in years of a bus ride's weather there are millions, and
+looking at all of them is a minute of silence before the first round."""
 
 Mistake = (SettingsError, UnknownPart, SplitError, TaskError, CheckpointError, OSError)
 """What is wrong with a fleet, told in one sentence."""

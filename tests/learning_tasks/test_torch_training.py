@@ -198,3 +198,13 @@ def test_weights_of_another_model_are_refused_by_name_and_shape() -> None:
 def test_a_client_without_samples_is_told_so() -> None:
     with pytest.raises(TaskError, match="empty has no samples to train with in"):
         TorchTask(Line()).load_data(Path("here"), "empty", "train")
+
+
+def test_a_client_whose_classes_begin_at_one_is_told_what_to_change() -> None:
+    class FromOne(Signs):
+        def load_data(self, data_dir: Path, client: str, purpose: str) -> Dataset[Any]:
+            return TensorDataset(torch.zeros(2, 1), torch.tensor([1, 2]))
+
+    said = "load_data of ann gives no classes for here: .* from 1 to 2: number the classes from 0"
+    with pytest.raises(TaskError, match=said):
+        TorchTask(FromOne()).load_data(Path("here"), "ann", "train")
