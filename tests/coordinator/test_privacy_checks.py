@@ -181,7 +181,7 @@ def test_what_asks_single_clients_for_figures_is_refused(purpose: str) -> None:
 
 
 def test_without_keys_or_enough_keyholders_nothing_is_masked() -> None:
-    with pytest.raises(SettingsError, match="no credentials are given: set broker.credentials"):
+    with pytest.raises(SettingsError, match="no credentials are given: set"):
         privacy_checks.check_trust(config(), None)
     with pytest.raises(SettingsError, match="these credentials hold no keys"):
         privacy_checks.check_trust(config("broker.credentials=coordinator.toml"), None)
