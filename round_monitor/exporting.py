@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 # Pages come one by one right after connecting: before, nobody knows whether there are any.
 _PAGES_WITHIN_S = 2.0
 
-WATCHERS: tuple[Role, ...] = ("monitor", "coordinator")
+WATCHERS: tuple[Role, ...] = ("monitor", "coordinator", "operator")
 """Accounts that may read status topics."""
 
 

@@ -38,7 +38,10 @@ def _refused(*words: str) -> str:
         (("--broker", "mqtt://broker.example"), "is not encrypted"),
         (("--federation", "a/b"), "federation name 'a/b' is not"),
         (("--host", "0.0.0.0"), "would go over the network unencrypted"),
-        (("--host", "192.0.2.1", "--insecure"), "cannot listen at 192.0.2.1:8710"),
+        (
+            ("--host", "192.0.2.1", "--insecure"),
+            "192.0.2.1:8710: this machine has no such address; choose another --host",
+        ),
         (("--port", "70000"), "'70000' is no port"),
         (("--websocket", "http://x"), "expected ws://host"),
         (("--websocket", "wss://user:secret@x"), "without a password"),
