@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """0; 2 where it is not enrolled."""
     refused = (
         "What it signs is refused by a coordinator with"
-        f" --revoked {arguments.folder / 'revoked-devices'}"
+        f" --revoked {arguments.folder / 'revoked-devices'};\n"
+        "one without goes on inviting it, as the broker keeps what it said last: that it is there."
     )
     return revoke(arguments, MOSQUITTO, refused)
 

@@ -97,7 +97,10 @@ def _why_not(client: ClientId, entry: Entry | None, outs: Outs) -> str:
 def _says(state: ClientState, doing: str, activity: Activity, why_not: str) -> str:
     because = f": {why_not}" if why_not else ""
     match state:
-        case "revoked" | "quarantined":
+        case "revoked":
+            # Its reason says so.
+            return why_not
+        case "quarantined":
             return f"{state}{because}"
         case "away":
             return "away"

@@ -24,6 +24,7 @@ from coordinator import (
     aggregation,
     checkpoint,
     checks,
+    earlier_runs,
     figures_table,
     ledgers,
     masked_measures,
@@ -459,6 +460,10 @@ def _service(
         )
         if place.goes_on:
             _keep_settings(folder, settled)
+        elif job.purpose == "train" and config.differential_privacy.noise != "none":
+            found = shelf.ledgers.newest_first(config)
+            if told := earlier_runs.warning(one for one in found if one != folder):
+                _log.warning("%s", told)
     except ObjectStoreError as bad:
         raise SettingsError(str(bad)) from bad
     except OSError as bad:

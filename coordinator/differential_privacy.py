@@ -129,8 +129,14 @@ class Plan:
         most = self.participations_max
         if self.grid.numbers:
             # Coarse ones, perhaps: what is told at the start is what is told at the end.
-            return self.epsilon(most, most, 0)
+            return self.epsilon_at_end(0)
         return self._epsilon(self._sensitivity(self.tree_rounds, most))
+
+    def epsilon_at_end(self, size: int) -> float:
+        """The same for a model of so many numbers, with what whole numbers cost: what `epsilon`
+        never exceeds."""
+        most = self.participations_max
+        return self.epsilon(most, self.tree_rounds or most, size)
 
     def epsilon(self, participations: int, number: int, size: int) -> float:
         """As of round `number`, of the device that took part most often, for a model of so many

@@ -47,6 +47,7 @@ class Signs:
     known: int = 0
     away: Sequence[ClientId] = ()
     quarantined: Sequence[ClientId] = ()
+    revoked: Sequence[ClientId] = ()
     keyholders_missing: str = ""
     """Which ones the next round, or the sum of the last one, waits for, in a sentence."""
     paused: bool = False
@@ -124,7 +125,11 @@ def _still(signs: Signs) -> str:
 def _there(signs: Signs) -> str:
     if not signs.known:
         return "no client has been heard of"
-    missing = {"away": signs.away, "in quarantine": signs.quarantined}
+    missing = {
+        "away": signs.away,
+        "in quarantine": signs.quarantined,
+        "revoked": signs.revoked,
+    }
     told = [f"{what}: {_names(clients)}" for what, clients in missing.items() if clients]
     return _joined(f"{signs.online} of {signs.known} clients online", *told)
 

@@ -36,6 +36,18 @@ def places(config: FederationConfig) -> tuple[int, int]:
     return found
 
 
+def who_reads(config: FederationConfig) -> str:
+    """Who can read one device's answer, or a sum of them, in a sentence. Raises SettingsError."""
+    chosen = config.privacy
+    if not is_masked(config):
+        return f"{chosen.aggregation}: the coordinator can read each device's answer"
+    count, tolerated = places(config)
+    opens = f"any {tolerated + 1} of {count} keyholders open"
+    if count == 1:
+        opens = "one aggregator, which everybody trusts, opens"
+    return f"{chosen.aggregation}: answers are masked, and {opens} a sum of {chosen.floor} or more"
+
+
 def mixes_rounds(config: FederationConfig) -> bool:
     """Whether answers to offers of several rounds come into one sum. Raises UnknownPart."""
     return is_masked(config) and config.rounds.mode == "asynchronous"

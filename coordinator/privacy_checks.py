@@ -43,10 +43,13 @@ def check_trust(config: FederationConfig, trust: Trust | None) -> None:
     if not masked_round.is_masked(config):
         return
     if trust is None:
+        lack = "these credentials hold no keys"
+        if not config.broker.credentials:
+            lack = "no credentials are given"
         raise masked_round.refused(
             config,
-            "masked answers are signed by devices, and these credentials hold no keys: set"
-            " broker.credentials to KIT/accounts/coordinator.toml of a kit with keys",
+            f"masked answers are signed by devices, and {lack}: set broker.credentials to"
+            " KIT/accounts/coordinator.toml of a kit with keys",
         )
     wanted, _ = masked_round.places(config)
     if (enrolled := len(trust.keyholders)) < wanted:

@@ -228,9 +228,10 @@ class RunFolder:
         model: PublishedModel,
         reason: str,
         participations: Mapping[ClientId, int] = MappingProxyType({}),
+        privacy: Privacy | None = None,
     ) -> None:
         """Close a round that cannot be gone on with. Its model stays. `participations`: as they are
-        from now on, of those that took part in it all the same."""
+        from now on, of those that took part in it all the same, and `privacy` with those."""
         opening, refusals = open_round.opening, open_round.refusals
         record = Record(
             round=open_round.number,
@@ -251,6 +252,7 @@ class RunFolder:
             figures=None,
             bytes_received=0,
             bytes_published=0,
+            privacy=privacy,
         )
         # Its answers are used up with it: they were made under settings that hold no more.
         given_up = [named for named in recovered.unused if named.round == open_round.number]

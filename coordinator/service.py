@@ -422,9 +422,12 @@ class Service:
     @property
     def privacy(self) -> Privacy | None:
         """What the models up to now can show of one device; None where nothing is promised."""
+        return self._spent_by(rounds.trained_last(self._state))
+
+    def _spent_by(self, number: RoundId) -> Privacy | None:
         if self._plan is None:
             return None
-        return privacy_spent.spent(self._plan, self._roster, self._state, self._division.size)
+        return privacy_spent.spent(self._plan, self._roster, number, self._division.size)
 
     @property
     def is_used_up(self) -> bool:
@@ -524,6 +527,9 @@ class Service:
 
     def _say_promise(self) -> None:
         plan = self._plan
+        if self._rules.purpose == "train":
+            self._facts.aggregation = masked_round.who_reads(self._config)
+            _log.info("aggregation %s", self._facts.aggregation)
         if masked_round.is_masked(self._config) and (
             said := privacy_floor.warning(
                 self._division.shared,
@@ -687,12 +693,14 @@ class Service:
             )
             # Whose answers are on a list that keyholders may have opened has taken part.
             listed = open_round.listed.clients if open_round.listed is not None else []
+            counted = self._roster.took_part(listed)
             self._folder.give_up(
                 open_round,
                 recovered,
                 self._model,
                 "the settings were changed",
-                self._roster.took_part(listed),
+                counted,
+                self._spent_by(open_round.number),
             )
             recovered = self._folder.recover_again()
         elif open_round is not None and self._is_last_too_soon(open_round, recovered.control):
@@ -701,7 +709,13 @@ class Service:
                 " given up",
                 open_round.number,
             )
-            self._folder.give_up(open_round, recovered, self._model, "more rounds are asked for")
+            self._folder.give_up(
+                open_round,
+                recovered,
+                self._model,
+                "more rounds are asked for",
+                privacy=self._spent_by(RoundId(open_round.number - 1)),
+            )
             recovered = self._folder.recover_again()
         outdated = [named for named in recovered.unused if named.round <= self._outdated]
         if outdated:

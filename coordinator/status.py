@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
-from coordinator import health, rounds
+from coordinator import health, revoked_devices, rounds
 from coordinator.health import Signs
 from coordinator.orders import Control
 from coordinator.quarantine import Term
@@ -95,6 +95,7 @@ class Facts:
     protocol: str = ""
     unreadable: int = 0
     skew: str = ""
+    aggregation: str = ""
     privacy: str = ""
     refusals: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     model: ModelPage | None = None
@@ -296,6 +297,8 @@ def _coordinator(
     if doing == "waiting" and facts.quarantined:
         says += f"; {len(facts.quarantined)} in quarantine"
     trend = improvement.trend(facts.lines)
+    # Nobody waits for one whose account was ended: to call it away would not let go of it for days.
+    revoked = [c for c, why in clients.hindered.items() if why == revoked_devices.WHY]
     told = health.verdict(
         Signs(
             doing=doing,
@@ -306,7 +309,8 @@ def _coordinator(
             deadline_s=state.past.pace.deadline_s,
             online=roster.online_count,
             known=len(roster.clients),
-            away=clients.away,
+            away=[client for client in clients.away if client not in revoked],
+            revoked=revoked,
             quarantined=tuple(clients.quarantined),
             keyholders_missing=facts.waits_for,
             paused=_is_paused(state),
@@ -341,6 +345,7 @@ def _coordinator(
         keyholder_faults=[printable(one)[:500] for one in facts.keyholder_faults],
         unconfirmed=list(facts.unconfirmed),
         workers={name: printable(one)[:200] for name, one in facts.workers.items()},
+        aggregation=facts.aggregation,
         privacy=facts.privacy,
         refusals=[printable(one)[:200] for one in facts.refusals],
         protocol=facts.protocol,

@@ -209,9 +209,12 @@ class Unmasking:
     def _sum_waits(self, current: _Open) -> str:
         names = current.rules.names.values()
         away = [name for name in names if not self._keyholders.is_there(name)]
+        # Who is waited for in vain need not be looked for.
+        keyless = [name for name in self._keyholders.told() if name not in names]
+        beside = f"; without a key in that round: {', '.join(keyless)}" if keyless else ""
         return (
             f"the sum of round {current.whole.round} waits for keyholders:"
-            f" {self._tolerated + 1} of {self._places} are needed; away: {', '.join(away)}"
+            f" {self._tolerated + 1} of {self._places} are needed; away: {', '.join(away)}{beside}"
         )
 
     # The end of a round

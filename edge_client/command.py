@@ -94,6 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.force and not arguments.install_service:
+        return _refuse("--force is said together with --install-service")
     try:
         config, broker, account = _config(arguments)
         if config.link.tls_ca and not broker.tls:

@@ -18,6 +18,7 @@ _SYSTEM = Path("/etc/systemd/system")
 
 _WORDS = ("broker", "federation", "id")
 _PATHS = ("credentials", "data", "state")
+_PRIVACY = ("at_least", "accept_model")
 
 
 class NotInstalled(Exception):
@@ -45,8 +46,9 @@ def words(arguments: argparse.Namespace, here: Path) -> list[str]:
             found += [f"--{name}", str(here / value)]
     if (task := arguments.task) is not None:
         found += ["--task", str(here / task) if task.endswith(".py") else task]
-    if arguments.accept_model is not None:
-        found += ["--accept-model", arguments.accept_model]
+    for name in _PRIVACY:
+        if (value := getattr(arguments, name)) is not None:
+            found += [f"--{name.replace('_', '-')}", value]
     for one in arguments.set:
         found += ["--set", one]
     for name in ("insecure", "verbose", "json_logs"):

@@ -251,7 +251,8 @@ def render(credentials: Credentials) -> str:
     """As `read` takes it."""
     lines = [
         f"# Credentials of {credentials.id} in federation {credentials.federation}.",
-        "# Whoever has this file is that device: keep it to yourself, and off backups of others.",
+        f"# Whoever has this file is {credentials.id}: keep it to yourself, and off backups of"
+        " others.",
         "",
     ]
     for name, value in msgspec.to_builtins(credentials).items():

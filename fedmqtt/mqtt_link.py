@@ -70,6 +70,7 @@ _NOT_YET_VALID = 9
 """OpenSSL's number: the certificate is from the future. A device without a battery for its clock
 sees that until it has asked what time it is."""
 _TLS_ALERT = re.compile(r"\[SSL: (\w*ALERT\w*)\]")
+_UNSPECIFIED = 0x80
 _KEEPALIVE_TIMEOUT = 0x8D
 _TAKEN_OVER = 0x8E
 RECEIVE_BYTES_MAX = 4 * 1024 * 1024
@@ -128,6 +129,11 @@ class BrokerUrl:
     def is_this_machine(self) -> bool:
         """Whether nothing that is sent there leaves the machine."""
         return all(map(_is_this_machine, (self.host, *(host for host, _ in self.others))))
+
+    @property
+    def place(self) -> str:
+        """Without the account, too: for people who look at a federation, and know who they are."""
+        return str(replace(self, username=None))
 
     def __str__(self) -> str:
         """Without the password: this is for screens and logs."""
@@ -757,7 +763,7 @@ class MqttLink:
             self._lost(_not_believed(self._broker, bad.verify_message), denied=not is_early)
         except OSError as bad:
             if alert := tls_alert(str(bad)):
-                self._lost(_not_let_in(self._broker, alert), denied=True)
+                self._lost(not_let_in(self._broker, alert), denied=True)
             else:
                 self._lost(f"cannot reach {self._broker}: {bad.strerror or bad}")
         except ValueError as bad:
@@ -849,7 +855,7 @@ class MqttLink:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:
             self._fall_back()
         elif code in _NOT_LET_IN:
-            self._lost(_not_let_in(self._broker, reason), denied=True)
+            self._lost(not_let_in(self._broker, reason), denied=True)
         else:
             self._lost(f"{self._broker} refused the connection: {reason}")
 
@@ -890,7 +896,7 @@ class MqttLink:
             self._gone()
             return
         if self._alert and not self._up:
-            self._lost(_not_let_in(self._broker, self._alert), denied=True)
+            self._lost(not_let_in(self._broker, self._alert), denied=True)
             return
         # Some brokers of 3.1.1 close on a CONNECT of version 5 without a word. Once may be chance:
         # a proxy does it while the broker behind it starts, and 3.1.1 tells less.
@@ -1062,7 +1068,9 @@ class MqttLink:
     def _on_disconnect(
         self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any
     ) -> None:
-        reason = f"connection to {self._broker} lost: {code}"
+        # Paho's word for a connection that ended without one: it would look like a fault of ours.
+        said = "" if code.value == _UNSPECIFIED else f": {code}"
+        reason = f"connection to {self._broker} lost{said}"
         self._post_for(client, lambda: self._ended(code.value, reason))
 
     def _on_message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
@@ -1186,7 +1194,7 @@ def _before_an_answer(broker: BrokerUrl, why: str) -> str:
     )
 
 
-def _not_let_in(broker: BrokerUrl, why: str) -> str:
+def not_let_in(broker: BrokerUrl, why: str) -> str:
     return (
         f"{broker} does not let us in: {why}. The account is unknown there, its password is wrong,"
         " or it has been revoked: ask for credentials anew"

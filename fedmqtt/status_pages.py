@@ -128,6 +128,8 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     workers: dict[ClientId, str] = {}
     """Programs that take in answers in the coordinator's place, as far as they are there: how many
     lanes each has, or why it gets none."""
+    aggregation: str = ""
+    """Who can read one device's answer, or a sum of answers."""
     privacy: str = ""
     """What is promised to each device, and what not, where noise is added."""
     refusals: list[str] = []
@@ -398,9 +400,9 @@ class TrafficPage(Page, frozen=True, kw_only=True):
     """Bytes that crossed the coordinator's own connection: payloads and topics."""
 
     bytes_received: int
-    """From clients, by the broker."""
+    """From clients, by the broker, since this program began."""
     bytes_published: int
-    """Once for all clients: the broker multiplies it."""
+    """Once for all clients, since this program began: the broker multiplies it."""
     updates_by_codec: dict[str, CodecCount] = {}
     """From clients, by the codec: of updates that counted, in the whole run."""
     models_by_codec: dict[str, ModelBytes] = {}

@@ -7,6 +7,7 @@ are in order and leave a gap between each and the next; they may be endless, and
 import math
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from fedmqtt.effects import Seconds
 
@@ -52,6 +53,20 @@ def within(intervals: Iterable[Interval], until: Seconds) -> Iterator[Interval]:
 def share(intervals: Iterable[Interval], until: Seconds) -> float:
     """Which part of the time from 0 to `until` a stream covers, from 0 to 1."""
     return math.fsum(end - begin for begin, end in within(intervals, until)) / until
+
+
+def share_of_the_first(
+    count: int, intervals: Iterable[Interval], until: Seconds
+) -> tuple[float, bool]:
+    """As `share`, by so many intervals at most; and whether those were all before `until`.
+
+    Where there are more, it is the share of the time before the first that is left out, which is
+    of whole turns of being there and being away.
+    """
+    seen = list(islice(within(intervals, until), count + 1))
+    if len(seen) <= count:
+        return share(seen, until), True
+    return share(seen, seen[-1][0]), False
 
 
 def seconds_of(time: str) -> Seconds:

@@ -291,7 +291,8 @@ class Lab:
         if self._plan is None or self.tensors is None:
             return None
         size = self.tensors.division.size
-        return privacy_spent.spent(self._plan, self.server.roster, self.server.state, size)
+        number = rounds.trained_last(self.server.state)
+        return privacy_spent.spent(self._plan, self.server.roster, number, size)
 
 
 class HeaderWork:

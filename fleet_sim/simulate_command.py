@@ -47,7 +47,7 @@ from fedmqtt.weights import Array, Layout
 from fleet_sim import fleet as fleets
 from fleet_sim import lab_options, lab_statistics
 from fleet_sim.fleet import Crew, Fleet
-from fleet_sim.intervals import HOUR_S, share
+from fleet_sim.intervals import HOUR_S, share, share_of_the_first
 from fleet_sim.lab import Lab, Lesson
 from fleet_sim.lab_page import ClientLine, LabPage
 from fleet_sim.live_run import LiveRunError, run_live, too_fast
@@ -70,6 +70,10 @@ _SHARES_MAX = 20_000
 
 _LOOKED_AT = 50
 """Of so many clients, evenly chosen, a run tells at its start how often they are online."""
+
+_TIMES_LOOKED_AT = 1000
+"""By so many of each one's times online: in years of a bus ride's weather there are millions, and
+looking at all of them is a minute of silence before the first round."""
 
 Mistake = (SettingsError, UnknownPart, SplitError, TaskError, CheckpointError, OSError)
 """What is wrong with a fleet, told in one sentence."""
@@ -579,10 +583,15 @@ def _say_options(console: Console, fleet: Fleet, crew: Crew, repeat: str) -> Non
     # A log in other units than we take it for shows here.
     step = math.ceil(len(crew) / _LOOKED_AT)
     hours = fleet.config.hours_max
-    shares = [share(crew[n].online(), hours * HOUR_S) for n in range(0, len(crew), step)]
+    looks = [
+        share_of_the_first(_TIMES_LOOKED_AT, crew[n].online(), hours * HOUR_S)
+        for n in range(0, len(crew), step)
+    ]
+    shares = [found for found, _ in looks]
+    by = "" if all(whole for _, whole in looks) else f", by the first {_TIMES_LOOKED_AT} times each"
     console.print(
         f"{len(crew)} clients, online {sum(shares) / len(shares):.0%} of {hours:g} h on average"
-        f" ({min(shares):.0%} to {max(shares):.0%})",
+        f" ({min(shares):.0%} to {max(shares):.0%}){by}",
         markup=False,
     )
     # Whole, since it will be copied; a terminal breaks it where it must.

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedmqtt import parts
 from fedmqtt import settings as settings_reader
@@ -23,7 +24,7 @@ from fedmqtt.topics import is_name
 from fleet_sim import splits
 from fleet_sim.clock import stream
 from fleet_sim.splits import Positions, SplitError, owners
-from learning_tasks import split_data
+from learning_tasks import class_targets, split_data
 from learning_tasks.loading import load_task
 from learning_tasks.pool import Pool
 from learning_tasks.seam import TaskError
@@ -101,7 +102,7 @@ def make_split(
             train=tuple(train for train, _ in parted),
             held_out=tuple(out for _, out in parted),
             labels=task.class_names,
-            label_counts=_label_counts(labels, held, len(task.class_names)),
+            label_counts=_label_counts(pool.targets, held, len(task.class_names)),
             label_means=np.array([_label_mean(labels[own]) for own in held]),
             made_by=json.dumps(made_by),
         ),
@@ -144,6 +145,9 @@ def _torch_task(name: str) -> TorchTask:
 def _labels(pool: Pool, task_name: str, by_label: str) -> splits.Labels:
     """`by_label`: the kind of split, where it looks at labels."""
     labels: splits.Labels = pool.targets.numpy()
+    # As a model of one output has its targets where nobody flattens it: a number each, too.
+    if labels.shape[1:] == (1,):
+        return labels[:, 0]
     if labels.ndim != 1 and by_label:
         others = [name for name in parts.names(splits) if not parts.load(splits, name).BY_LABEL]
         raise SplitError(
@@ -211,23 +215,11 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 def _label_counts(
-    labels: splits.Labels, held: Sequence[Positions], class_count: int
+    targets: Tensor, held: Sequence[Positions], class_count: int
 ) -> NDArray[np.int64]:
     if class_count == 0:
         return np.zeros((len(held), 0), np.int64)
-    if labels.ndim != 1:
-        raise TaskError(
-            "CLASS_NAMES says that each sample is of one class, and the targets of load_pool have "
-            f"the shape {labels.shape}: define metrics in place of CLASS_NAMES"
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TaskError(
-            "CLASS_NAMES says that targets are classes, int64, and those of load_pool are "
-            f"{labels.dtype}"
-        )
-    if labels.min() < 0 or labels.max() >= class_count:
-        raise TaskError(
-            f"CLASS_NAMES has {class_count} names, and the pool's targets go from {labels.min()} "
-            f"to {labels.max()}"
-        )
+    if fault := class_targets.fault(targets, class_count):
+        raise TaskError(f"load_pool gives no classes: {fault}")
+    labels = targets.numpy()
     return np.stack([np.bincount(labels[own], minlength=class_count) for own in held])

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fedmqtt.messages import Training
 from fedmqtt.weights import Weights
-from learning_tasks import default_features, split_data
+from learning_tasks import class_targets, default_features, split_data
 from learning_tasks.pool import LoadPool, Pool, kept_pool
-from learning_tasks.seam import Evaluated, Progress, TaskError, Trained
+from learning_tasks.seam import DataError, Evaluated, Progress, TaskError, Trained
 
 # Nothing is kept for gradients in evaluation, so batches can be large; this bounds the memory.
 _EVALUATION_BATCH = 256
@@ -97,6 +97,10 @@ class TorchTask:
             ) from error
         if _count(dataset) == 0:
             raise TaskError(f"{client} has no samples to {purpose} with in {data_dir}")
+        if self._class_names and type(dataset) is TensorDataset and len(dataset.tensors) == 2:
+            fault = class_targets.fault(dataset.tensors[1], len(self._class_names))
+            if fault:
+                raise TaskError(f"load_data of {client} gives no classes for {data_dir}: {fault}")
         return dataset
 
     def load_pool(self, data_dir: Path, purpose: str) -> Pool:
@@ -109,7 +113,10 @@ class TorchTask:
                 "this task has no load_pool(data_dir, purpose), which gives the samples of all"
                 " clients: there is nothing to split. learning_tasks/pool.py tells how to write one"
             )
-        return kept_pool(self._load_pool, data_dir, purpose)
+        pool = kept_pool(self._load_pool, data_dir, purpose)
+        if not len(pool):
+            raise DataError(f"load_pool found no samples to {purpose} with in {data_dir}")
+        return pool
 
     def _share(self, folder: Path, client: str, purpose: str) -> Dataset[Any]:
         split = split_data.read(folder)
@@ -182,6 +189,8 @@ class TorchTask:
         )
 
     def evaluate(self, weights: Weights, data: Dataset[Any]) -> Evaluated:
+        """Raises TaskError also where a metric is no finite number: the coordinator would take that
+        for nonsense, and shut out a device whose data have a gap."""
         model = self._model_with(weights).eval()
         class_count = len(self._class_names)
         confusion = np.zeros((class_count, class_count), np.int64)
@@ -194,6 +203,12 @@ class TorchTask:
                 if class_count:
                     confusion += _confusion(outputs, targets, class_count)
         metrics = {name: total / _count(data) for name, total in sums.items()}
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise TaskError(
+                    f"{name} is {value} on the data to evaluate on: look for values there that are"
+                    " not finite; where all clients say so, the model has grown out of bounds"
+                )
         if not class_count:
             return Evaluated(_count(data), metrics, None)
         metrics["accuracy"] = float(np.trace(confusion) / _count(data))

@@ -47,7 +47,7 @@ def _ratio(page: Any) -> float:
 
 
 def _takes(row: Row, _now: str) -> str:
-    return "" if (seconds := _duration(row)) is None else units.duration(seconds)
+    return "" if (seconds := _duration(row)) is None else units.took(seconds)
 
 
 def _duration(row: Row) -> float | None:

@@ -56,7 +56,7 @@ def _of_page(page: ClientPage | None, now: str, ascii_only: bool) -> list[tuple[
         ("Since", _moment(page.since, now)),
         ("Last seen", _moment(page.last_seen, now)),
         ("Answered", _answered(page)),
-        ("Takes", "" if page.duration_s is None else units.duration(page.duration_s)),
+        ("Takes", "" if page.duration_s is None else units.took(page.duration_s)),
         ("Uplink", "" if page.uplink_kbps is None else units.rate(page.uplink_kbps)),
         ("Program", page.program),
         ("As of", _moment(page.as_of, now)),

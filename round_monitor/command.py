@@ -87,7 +87,7 @@ def _screen(federation: str, broker: "BrokerUrl") -> int:
     feed = FeedThread(broker, federation)
     app = WatchApp(
         lambda: feed.newest,
-        str(broker),
+        broker.place,
         colour=abilities.has_colour(os.environ),
         ascii_only=abilities.is_ascii(sys.stdout.encoding),
     )
@@ -130,7 +130,7 @@ def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -
     try:
         saying.start()
         feed.open()
-        feed.wait_for_pages(_PAGES_WITHIN_S, and_clients=arguments.json)
+        feed.wait_for_pages(_PAGES_WITHIN_S, and_clients=True)
         if feed.is_hopeless:
             return _fail(f"fedmqtt watch: {feed.lost}", EXIT_DENIED)
         if feed.board.is_empty:
@@ -140,7 +140,7 @@ def _once(federation: str, broker: "BrokerUrl", arguments: argparse.Namespace) -
         feed.close()
         loop.close()
     with stdout.printing():
-        tell(feed.board, federation, str(broker))
+        tell(feed.board, federation, str(broker) if arguments.json else broker.place)
     return 0
 
 

@@ -87,8 +87,9 @@ async def _serve(dashboard: Dashboard, arguments: argparse.Namespace) -> None:
             port = await stack.enter_async_context(serving(dashboard, door, 0))
         url = f"http://{_in_url(arguments.host)}:{port}/#token={door.token}"
         sys.stdout.write(
-            f"The dashboard of {dashboard.federation or 'all federations'} at {dashboard.broker}:"
-            f"\n\n    {url}\n\nWhoever has this address can see what is there. Ctrl-C ends it.\n"
+            f"The dashboard of {dashboard.federation or 'all federations'} at"
+            f" {dashboard.broker.place}:\n\n    {url}\n\n"
+            "Whoever has this address can see what is there. Ctrl-C ends it.\n"
         )
         sys.stdout.flush()
         if arguments.open:

@@ -13,7 +13,10 @@ from round_monitor.feed import Feed
 
 _log = logging.getLogger(__name__)
 
-WATCHERS: tuple[Role, ...] = ("monitor", "coordinator")
+# Pages come one by one right after connecting: before, nobody knows whether there are any.
+_PAGES_WITHIN_S = 2.0
+
+WATCHERS: tuple[Role, ...] = ("monitor", "coordinator", "operator")
 """Accounts that may read status topics."""
 
 
@@ -35,7 +38,7 @@ class Following:
     def __init__(self, federation: str, broker: BrokerUrl, on_page: Callable[[str], None]) -> None:
         self._loop = EventLoop()
         self._feed = Feed(self._loop, broker, federation, self._on_change, on_page)
-        self._told = ""
+        self._told: str | None = None
         self._told_unreadable: set[str] = set()
 
     @property
@@ -62,10 +65,16 @@ class Following:
     def _on_change(self) -> None:
         if self._feed.is_hopeless:
             self._loop.stop()
-        elif self._feed.trouble != self._told:
+        elif self._feed.is_connected and self._feed.trouble:
+            self._loop.call_in(_PAGES_WITHIN_S, self._tell)
+        else:
+            self._tell()
+        self._tell_unreadable()
+
+    def _tell(self) -> None:
+        if self._feed.trouble != self._told:
             self._told = self._feed.trouble
             _log.info("%s", self._told or "connected")
-        self._tell_unreadable()
 
     def _tell_unreadable(self) -> None:
         """Once of each page, and once of all pages of clients: whoever may publish decides how many

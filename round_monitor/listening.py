@@ -5,6 +5,8 @@ import errno
 
 def refusal(host: str, port: int, bad: OSError) -> str:
     """In a sentence."""
-    if bad.errno == errno.EADDRINUSE:
-        return f"cannot listen at {host}:{port}: it is in use; choose another --port"
-    return f"cannot listen at {host}:{port}: {bad.strerror or bad}"
+    why = {
+        errno.EADDRINUSE: "it is in use; choose another --port",
+        errno.EADDRNOTAVAIL: "this machine has no such address; choose another --host",
+    }.get(bad.errno or 0, bad.strerror or str(bad))
+    return f"cannot listen at {host}:{port}: {why}"

@@ -34,6 +34,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole // 3600 % 24} h"
 
 
+def took(seconds: float) -> str:
+    """The same to a tenth below ten seconds, where `0 s` would look like nothing: `0.1 s`."""
+    if seconds >= 9.95:
+        return duration(seconds)
+    return f"{seconds:.1f} s" if seconds >= 0.05 else "< 0.1 s"
+
+
 def rate(kilobits: float) -> str:
     """Of a second: `240 kbit/s`, `24.9 Mbit/s`."""
     if kilobits < 1000:

@@ -133,8 +133,9 @@ def missing(board: Board) -> Answer:
 
     # Who has answered and left is both; and who was refused something need be on no list.
     listed = board.clients.away if board.clients is not None else []
-    gone = list(dict.fromkeys([*listed, *those("away")]))
-    away = max(len(gone), page.clients_known - page.clients_online)
+    ended = {client for client in those("revoked") if client in listed}
+    gone = [one for one in dict.fromkeys([*listed, *those("away")]) if one not in ended]
+    away = max(len(gone), page.clients_known - page.clients_online - len(ended))
     told = []
     if away:
         told.append(f"{away} away ({_names(gone, away)})" if gone else f"{away} away")

@@ -54,6 +54,10 @@ _MEASURING = Console(file=io.StringIO(), color_system=None)
 
 _MISBEHAVING_MAX = 4
 
+_REASONS_MAX = 4
+_NAMED = 3
+"""Of those that cannot take part for the same reason."""
+
 
 def render(
     board: Board,
@@ -148,6 +152,7 @@ class _Screen:
             *_answers(self._board, self._now, self._trouble),
             _says(self._board, self._now, self._trouble),
             *_state(self._board, self._now, layout),
+            _who_reads(self._board, layout),
         ]
         sections = [section for section in sections if section.lines]
         body = _set(sections, gaps=True)
@@ -346,7 +351,29 @@ def _clients(board: Board, layout: _Layout) -> _Section:
         if len(states) <= CELLS_MAX:
             lines += _grid(states, layout)
         lines += _legend(states, layout)
+    if layout.height is None:
+        # The panels of `terminal` have a table for it.
+        lines += _hindered(board, max(20, layout.width))
     return _Section("Clients", lines)
+
+
+def _hindered(board: Board, width: int) -> list[Text]:
+    """Why who cannot take part does not, each reason once, as long as there is room."""
+    by_reason: dict[str, list[str]] = {}
+    for row in client_rows.rows(board):
+        if row.state == "unable" and row.note:
+            by_reason.setdefault(row.note, []).append(row.client)
+    told = [f"{_first(clients)}: {why}" for why, clients in by_reason.items()]
+    lines = [Text(line, style="yellow") for one in told[:_REASONS_MAX] for line in wrap(one, width)]
+    if len(told) > _REASONS_MAX:
+        more = count(len(told) - _REASONS_MAX, "more reason")
+        lines.append(Text(f"and {more}", style="dim"))
+    return lines
+
+
+def _first(clients: list[str]) -> str:
+    more = len(clients) - _NAMED
+    return ", ".join(clients[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _online(board: Board, states: dict[str, client_rows.State]) -> Text:
@@ -511,6 +538,11 @@ def _traffic(board: Board) -> _Section:
         if model.delta_bytes:
             text.append(", delta ", "dim").append(units.size(model.delta_bytes))
     return _Section("Bytes", [text])
+
+
+def _who_reads(board: Board, layout: _Layout) -> _Section:
+    said = "" if board.coordinator is None else board.coordinator.aggregation
+    return _Section("Privacy", [Text(line) for line in wrap(said, max(20, layout.width))])
 
 
 def _oddities(board: Board, layout: _Layout) -> _Section:

@@ -67,7 +67,7 @@ class Dashboard:
         """For the page: how it logs in."""
         return msgspec.json.encode(
             {
-                "broker": str(self.broker),
+                "broker": self.broker.place,
                 "federation": self.federation,
                 "websocket": self.websocket or RELAY_PATH,
                 "username": self.broker.username,

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedmqtt import __version__, client_ids, discovery
 from fedmqtt.credentials import Role
-from fedmqtt.mqtt_link import BrokerUrl
+from fedmqtt.mqtt_link import BrokerUrl, not_let_in
 from fedmqtt.mqtt_probe import (
     WITHIN_S,
     Answer,
@@ -70,7 +70,7 @@ def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> No
         said = f"Home Assistant finds {len(wanted)} entities of the device {_name(federation)!r}"
     else:
         said = f"{removed} entities were taken away"
-    sys.stdout.write(f"{said} at {broker}.\n")
+    sys.stdout.write(f"{said} at {broker.place}.\n")
 
 
 def _written(federation: str, broker: BrokerUrl, wanted: Mapping[str, bytes]) -> int:
@@ -94,7 +94,7 @@ def _written_at(federation: str, broker: BrokerUrl, wanted: Mapping[str, bytes])
                 raise
             return _write(federation, broker, wanted, "MQTT 3.1.1")
     except ProbeRefused as refused:
-        raise Denied(f"{broker} does not let us in: {refused}") from refused
+        raise Denied(not_let_in(broker, str(refused))) from refused
     except ProbeEnded as ended:
         raise ExportError(f"{broker}: {ended}") from ended
 

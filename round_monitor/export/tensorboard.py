@@ -50,6 +50,9 @@ def run(federation: str, broker: BrokerUrl, arguments: argparse.Namespace) -> No
             following.run()
     except FolderInUse as other:
         raise ExportError(str(other)) from other
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as bad:
+        where = f"{bad.filename or folder}: {bad.strerror}"
+        raise ExportError(f"{where}; give --logdir a folder that can be made") from bad
     except OSError as bad:
         raise ExportError(f"{bad.filename or folder}: {bad.strerror or bad}") from bad
 

@@ -3,7 +3,7 @@
 import { clientStates, countStates, does, STATES } from "./clients.js";
 import { element, say } from "./dom.js";
 import { hashOf } from "./place.js";
-import { count, duration, grouped, rate, secondsBetween } from "./units.js";
+import { count, duration, grouped, rate, secondsBetween, took } from "./units.js";
 
 const ROWS_FIRST = 15;
 /** Of more clients the map shows colours alone. */
@@ -167,7 +167,7 @@ function cells(row) {
     element("td", {}, ...does(row)),
     element("td", { class: "note" }, row.note || ""),
     element("td", { class: "number" }, row.invited ? `${grouped(row.answered)} of ${grouped(row.invited)}` : ""),
-    element("td", { class: "number" }, row.durationS ? duration(row.durationS) : ""),
+    element("td", { class: "number" }, row.durationS ? took(row.durationS) : ""),
     element("td", { class: "number" }, row.uplinkKbps ? rate(row.uplinkKbps) : ""),
     element("td", {}, row.state === "away" ? lastSeen(row.lastSeen) : ""),
     element("td", {}, row.label || ""),

@@ -4,7 +4,7 @@ import { clientStates, does, STATES } from "./clients.js";
 import { element } from "./dom.js";
 import { gridOf } from "./grid.js";
 import { byId, facts } from "./sections.js";
-import { duration, grouped, rate, secondsBetween } from "./units.js";
+import { duration, grouped, rate, secondsBetween, took } from "./units.js";
 
 export class ClientView {
   #facts = element("div");
@@ -61,7 +61,7 @@ function aboutOf(board, client, now) {
     ["last heard", ago(own.last_seen, now)],
     ["rounds answered", own.rounds_invited ? `${grouped(own.rounds_answered)} of ${grouped(own.rounds_invited)}` : "not invited so far"],
     ["answered last", own.answered_last ? `round ${own.answered_last}` : ""],
-    ["takes, median", own.duration_s ? duration(own.duration_s) : ""],
+    ["takes, median", own.duration_s ? took(own.duration_s) : ""],
     ["uplink", own.uplink_kbps ? rate(own.uplink_kbps) : ""],
     ["program", own.program],
     ["as of", ago(own.as_of, now)],

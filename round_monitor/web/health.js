@@ -74,8 +74,10 @@ export function missing(board) {
   const of = (...states) => [...rows].filter(([, row]) => states.includes(row.state)).map(([client]) => client);
   const counts = countStates(rows);
   // Who has answered and left is both; and who was refused something need be on no list.
-  const gone = [...new Set([...(board.pages.clients?.away ?? []), ...of("away")])];
-  const away = Math.max(gone.length, page.clients_known - page.clients_online);
+  const listed = board.pages.clients?.away ?? [];
+  const ended = of("revoked").filter((client) => listed.includes(client));
+  const gone = [...new Set([...listed, ...of("away")])].filter((client) => !ended.includes(client));
+  const away = Math.max(gone.length, page.clients_known - page.clients_online - ended.length);
   const told = [];
   if (away) told.push(gone.length ? `${away} away (${names(gone, 3, away)})` : `${away} away`);
   if (counts.unable) told.push(`${counts.unable} cannot take part (${names(of("unable"))})`);

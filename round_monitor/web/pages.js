@@ -60,7 +60,8 @@ const SHAPES = {
     as_of: may(exactText, ""), next_step: may(exactText, ""), version: may(exactText, ""),
     epoch: may(whole, 0), late_held: may(whole, 0), at_work: may(whole, 0), skew: may(exactText, ""),
     keyholders: may(exactReasons, {}), keyholder_faults: may(exactNames, []), unconfirmed: may(wholes, []),
-    workers: may(exactReasons, {}), privacy: may(exactText, ""), refusals: may(exactNames, []),
+    workers: may(exactReasons, {}), aggregation: may(exactText, ""), privacy: may(exactText, ""),
+    refusals: may(exactNames, []),
   }),
   round: shape({
     run: text, round: number, open: yes, opened: text, closes: text, wanted: number, quorum: number,

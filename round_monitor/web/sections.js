@@ -167,6 +167,10 @@ export function showTraffic(board) {
   ];
   const heads = ["codec", "way", "files", "bytes", "each"];
   if (rows.length) parts.push(scrolled("Bytes by codec", table(heads, rows, "Bytes by codec", true)));
+  // A coordinator that was started again counts anew, and goes on with the run.
+  if (traffic?.updates_by_codec.size) {
+    parts.push(element("p", { class: "quiet" }, "Updates by codec: of the whole run. All else: since the coordinator began."));
+  }
   byId("traffic-body").replaceChildren(...(parts.length ? parts : [element("p", {}, "Nothing told so far.")]));
 }
 
@@ -189,8 +193,8 @@ function ofRounds(history) {
 }
 
 export function showPrivacy(board) {
-  const spent = board.pages.model?.privacy, says = board.pages.coordinator?.privacy;
-  byId("privacy").hidden = !spent && !says;
+  const spent = board.pages.model?.privacy, { aggregation = "", privacy: says = "" } = board.pages.coordinator ?? {};
+  byId("privacy").hidden = !spent && !says && !aggregation;
   const parts = [];
   if (spent) {
     const text = `ε ${short(spent.epsilon)} of at most ${short(spent.epsilon_max)}, at δ ${spent.delta}`;
@@ -201,6 +205,7 @@ export function showPrivacy(board) {
       element("p", { class: "quiet" }, `Of the device that took part most often: ${spent.participations} of at most ${spent.participations_max} times.`),
     );
   }
+  if (aggregation) parts.push(element("p", {}, aggregation));
   if (says) parts.push(element("p", {}, says));
   byId("privacy-body").replaceChildren(...parts);
 }

@@ -23,6 +23,12 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor(whole / 3600) % 24} h`;
 }
 
+/** The same to a tenth below ten seconds, where `0 s` would look like nothing: `0.1 s`. */
+export function took(seconds) {
+  if (seconds >= 9.95) return duration(seconds);
+  return seconds >= 0.05 ? `${seconds.toFixed(1)} s` : "< 0.1 s";
+}
+
 /** Seconds from then until now; null where `then` is no moment. Both ISO 8601 or milliseconds. */
 export function secondsBetween(then, now) {
   const passed = (new Date(now) - new Date(then)) / 1000;

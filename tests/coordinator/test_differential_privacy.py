@@ -97,6 +97,18 @@ def test_so_far_it_costs_what_the_device_with_most_participations_has_given() ->
     assert made.epsilon_max <= spent[-1] <= made.epsilon_max + 1e-9
 
 
+@pytest.mark.parametrize(
+    "chosen", [{}, {"adaptive": True}, {"mechanism": "tree"}], ids=["noise", "adaptive", "tree"]
+)
+def test_what_is_spent_at_the_end_is_never_told_as_more_than_all(chosen: dict[str, Any]) -> None:
+    """Not by a last digit: who alarms at what exceeds it would do so at the end of each run."""
+    made = plan(rounds=50, epsilon=8.0, participations_max=4, **chosen)
+    for count in range(5):
+        assert made.epsilon(count, 50, 1_600_000) <= made.epsilon_at_end(1_600_000)
+    assert made.epsilon(4, 50, 1_600_000) == made.epsilon_at_end(1_600_000)
+    assert made.epsilon_at_end(1_600_000) == pytest.approx(8.0, rel=1e-5)
+
+
 def test_the_steps_of_the_grid_promise_no_less_than_the_noise_multiplier() -> None:
     for multiplier in (0.01, 0.3, 1.0, 7.7, 1000.0):
         fixed = plan(noise_multiplier=multiplier, participations_max=1)

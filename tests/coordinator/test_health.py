@@ -57,6 +57,11 @@ def test_all_is_well_where_rounds_go_on_and_the_sentence_tells_who_is_missing() 
     )
 
 
+def test_who_was_revoked_is_told_apart_from_who_is_away() -> None:
+    told = verdict(away=[ClientId("dan")], revoked=[ClientId("eve")])
+    assert told.why.endswith("; away: dan; revoked: eve")
+
+
 def test_of_many_that_are_missing_the_first_are_named() -> None:
     told = verdict(quarantined=[ClientId(name) for name in "abcde"])
     assert told.why.endswith("; in quarantine: a, b, c and 2 more")

@@ -146,6 +146,23 @@ def test_while_a_sum_waits_for_keyholders_its_round_is_not_told_as_averaged(
     np.testing.assert_allclose(model(running), MEAN, atol=1e-5)
 
 
+def test_who_has_no_key_in_a_round_is_told_apart_from_who_is_waited_for(
+    url: str, keys: Keys, tmp_path: Path
+) -> None:
+    """Of three two are needed, and one is away: who counted would take that for enough."""
+    chosen = config(url, keys, {"keyholder_timeout_s": 0.5})
+    with Room(url, keys.federation, seals=keys) as room:
+        guests = room.guests(*CHANGES, purposes=("train",))
+        holders = keyholders(room, keys, "kh-a", "kh-b")
+        with room.coordinating(chosen, zeros(3), tmp_path, trust=keys.trust):
+            answer_all(guests, keys)
+            holders["kh-b"].guest.leave()
+            page = room.page("coordinator", lambda page: "the sum of round 1 waits" in page.says)
+            assert page.says.endswith(
+                "2 of 3 are needed; away: kh-b; without a key in that round: kh-c"
+            )
+
+
 def test_keyholders_that_would_open_no_sum_are_waited_for_before_anybody_trains(
     url: str, keys: Keys, tmp_path: Path
 ) -> None:

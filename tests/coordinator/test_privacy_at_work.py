@@ -185,6 +185,9 @@ def test_killed_in_each_round_it_makes_the_same_model_and_ends_at_the_budget(
     assert (float(about["epsilon"]), float(about["delta"])) == (told[-1], 1e-5)
     # What clients said of their training has no noise, and is not told.
     assert all(one.train_metrics == {} and one.samples == 3 for one in records)
+    with federation.coordinating() as program:
+        # As after a reboot: another run, which knows nothing of the budget of this one.
+        program.wait_for(f"before this run 1 run told up to epsilon {told[-1]:.4g} of one device")
 
 
 @pytest.mark.parametrize(

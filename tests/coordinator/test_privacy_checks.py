@@ -1,5 +1,8 @@
 """What goes with masked answers and what does not, as refused at start."""
 
+import re
+from pathlib import Path
+
 import pytest
 from msgspec import structs
 
@@ -11,6 +14,7 @@ from fedmqtt.messages import Keyholder, RoundKey
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
 
+DOCS = Path(__file__).parents[2] / "docs"
 MASKED = [
     *('name="ward-7"', 'task="learning_tasks.linear"', "privacy.aggregation=keyholders"),
     "rounds.quorum=10",
@@ -25,6 +29,41 @@ KH = tuple((ClientId(f"kh-{place}"), "k" * 43 + "=") for place in range(3))
 
 def config(*overrides: str) -> FederationConfig:
     return settings.read(None, [*MASKED, *overrides], FederationConfig)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "who"),
+    [
+        (["privacy.aggregation=plain"], "plain: the coordinator can read each device's answer"),
+        (
+            [],
+            "keyholders: answers are masked, and any 2 of 3 keyholders open a sum of 10 or more",
+        ),
+        (
+            ["privacy.places=4", "privacy.tolerated=2", "privacy.floor=7"],
+            "keyholders: answers are masked, and any 3 of 4 keyholders open a sum of 7 or more",
+        ),
+        (
+            ["privacy.aggregation=trusted"],
+            "trusted: answers are masked, and one aggregator, which everybody trusts, opens a sum"
+            " of 10 or more",
+        ),
+    ],
+)
+def test_who_can_read_what_is_one_sentence(overrides: list[str], who: str) -> None:
+    assert masked_round.who_reads(config(*overrides)) == who
+
+
+@pytest.mark.parametrize("page", ["masked-rounds.md", "privacy.md"])
+def test_a_federation_begins_with_what_pages_give_for_noise_by_keyholders(
+    page: str, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    (block,) = [one for one in blocks if 'noise = "keyholders"' in one]
+    (file := tmp_path / "federation.toml").write_text(block)
+    chosen = settings.read(file, MASKED, FederationConfig)
+    assert chosen.differential_privacy.noise == "keyholders"
+    checks.check(chosen)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +181,10 @@ def test_what_asks_single_clients_for_figures_is_refused(purpose: str) -> None:
 
 
 def test_without_keys_or_enough_keyholders_nothing_is_masked() -> None:
-    with pytest.raises(SettingsError, match="these credentials hold no keys"):
+    with pytest.raises(SettingsError, match="no credentials are given: set"):
         privacy_checks.check_trust(config(), None)
+    with pytest.raises(SettingsError, match="these credentials hold no keys"):
+        privacy_checks.check_trust(config("broker.credentials=coordinator.toml"), None)
     few = Trust(federation_key="k", keyholders=KH[:2])
     with pytest.raises(SettingsError, match="takes 3 keyholders, and the credentials name 2"):
         privacy_checks.check_trust(config(), few)

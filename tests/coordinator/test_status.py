@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from coordinator import rounds, status
+from coordinator import revoked_devices, rounds, status
 from coordinator.concurrency import Place
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
@@ -285,6 +285,16 @@ def test_clients_are_listed_with_what_hinders_them() -> None:
     assert isinstance(page, ClientsPage)
     assert page.online == [ANN, CAT] and page.away == [BOB]
     assert page.hindered == {CAT: "runs task 'letters', not 'digits'"}
+
+
+def test_a_revoked_client_is_not_said_to_be_away() -> None:
+    present = roster(ANN, BOB, CAT)
+    present.bar(BOB, revoked_devices.WHY)
+    present.left(1.0, BOB, "1")
+    present.left(1.0, CAT, "1")
+    page = pages(OPEN, present)["coordinator"]
+    assert isinstance(page, CoordinatorPage)
+    assert "; away: cat; revoked: bob" in page.health_why
 
 
 def test_labels_are_told_and_how_many_clients_have_each() -> None:

@@ -59,6 +59,32 @@ def test_the_words_work_from_any_folder_and_mean_the_same() -> None:
     assert (again.insecure, again.set, again.install_service) == (True, given.set, False)
 
 
+def test_no_word_of_the_command_line_is_lost_on_the_way_into_the_unit() -> None:
+    ends_here = {"install_service", "force", "print_config"}
+    given = parsed(
+        *("/etc/pi.toml", "--credentials", "/c.toml", "--broker", "mqtts://broker.local"),
+        *(
+            "--federation",
+            "demo",
+            "--id",
+            "pi-3",
+            "--task",
+            LINEAR,
+            "--data",
+            "/d",
+            "--state",
+            "/s",
+        ),
+        *("--at-least", "keyholders", "--accept-model", "abc", "--set", "label=pi", "--insecure"),
+        *("--progress", "changes", "--verbose", "--json-logs"),
+    )
+    unasked = vars(parsed())
+    left_out = {name for name, value in vars(given).items() if value == unasked[name]}
+    assert left_out == ends_here, "give a new option above, too"
+    again = vars(parsed(*service_unit.words(given, HERE)))
+    assert {**again, "config": Path(again["config"])} == vars(given)
+
+
 def test_a_module_is_no_path_and_a_settings_file_is() -> None:
     given = parsed("client.toml", "--task", LINEAR, "--id", "pi-3", "--progress", "changes")
     assert service_unit.words(given, HERE) == [
@@ -145,6 +171,19 @@ def test_where_it_cannot_be_written_it_says_so(tmp_path: Path) -> None:
     (tmp_path / ".config").write_text("a file")
     with pytest.raises(NotInstalled, match=r"\.config.*: Not a directory"):
         _install(tmp_path)
+
+
+def test_force_alone_starts_no_client() -> None:
+    words = command("--broker", "mqtt://localhost:1", "--federation", "demo", "--id", "pi-3")
+    found = subprocess.run(
+        [*words, "--task", LINEAR, "--force"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=WITHIN_S,
+    )
+    assert found.returncode == 2
+    assert "--force is said together with --install-service" in found.stderr
 
 
 def test_settings_that_are_wrong_are_not_installed(tmp_path: Path) -> None:

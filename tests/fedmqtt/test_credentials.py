@@ -72,7 +72,7 @@ def _said(path: Path) -> str:
     [
         (_gone, "nothing is in it"),
         (_half, "no file of credentials"),
-        (lambda text: text[:150], "id and broker are missing"),
+        (lambda text: text.partition("\nid = ")[0], "id and broker are missing"),
         (lambda text: text.replace("pi-3", "pi-\udcff"), "no file of credentials"),
         (lambda text: text + "secret = 'x'\n", "unknown key secret; choose from: federation, "),
         (_of("federation", lambda _: "other"), "federation, id and keys do not fit together"),

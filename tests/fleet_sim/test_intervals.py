@@ -1,13 +1,21 @@
 """Streams of intervals: joined, moved and measured without losing or adding a moment."""
 
 import math
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_sim.intervals import Interval, merged, seconds_of, share, since, within
+from fleet_sim.intervals import (
+    Interval,
+    merged,
+    seconds_of,
+    share,
+    share_of_the_first,
+    since,
+    within,
+)
 
 MOMENTS = st.integers(0, 30)
 SOME = st.lists(st.tuples(MOMENTS, MOMENTS).map(lambda pair: (float(pair[0]), float(pair[1]))))
@@ -37,6 +45,18 @@ def test_what_is_cut_out_is_what_lies_between(
 def test_a_share_is_of_the_time_asked_for() -> None:
     assert share([(1.0, 2.0), (3.0, math.inf)], 4.0) == 0.5
     assert share([], 4.0) == 0.0
+
+
+def test_a_share_of_the_first_few_leaves_out_what_comes_after() -> None:
+    turns = [(0.0, 1.0), (4.0, 6.0), (10.0, 20.0)]
+    assert share_of_the_first(3, turns, 40.0) == (13 / 40, True)
+    assert share_of_the_first(2, turns, 8.0) == (3 / 8, True), "the third is after the end"
+    assert share_of_the_first(2, turns, 40.0) == (3 / 10, False), "until the third begins"
+
+
+def test_a_share_of_the_first_few_ends_where_the_stream_does_not() -> None:
+    endless = ((float(n), n + 0.25) for n in count())
+    assert share_of_the_first(100, endless, 1e15) == (0.25, False)
 
 
 @pytest.mark.parametrize(

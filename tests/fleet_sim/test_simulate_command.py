@@ -416,6 +416,18 @@ def test_without_training_it_shows_who_takes_part(tmp_path: Path) -> None:
     assert not (tmp_path / result["run"] / "model.safetensors").exists()
 
 
+def test_a_run_of_years_tells_by_how_much_of_them_it_counts_who_is_online(tmp_path: Path) -> None:
+    # Looked at in full this is half a million times online of each client, and a minute of silence.
+    words = ("--no-training", "--set", "clients=200", "--set", "federation.rounds.count=1")
+    ended = simulate(tmp_path, "--preset", "commuters", "--set", "hours_max=100000", *words)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(
+        r"200 clients, online \d+% of 100000 h on average \(\d+% to \d+%\), by the first 1000 times"
+        " each\n",
+        ended.stderr,
+    )
+
+
 def test_every_client_of_a_large_fleet_is_listed_and_some_are_watched(tmp_path: Path) -> None:
     words = ("--no-training", "--set", "clients=30000", "--set", "federation.rounds.count=1")
     ended = simulate(tmp_path, "--preset", "commuters", "--run", "large", *words)

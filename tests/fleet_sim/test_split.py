@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +273,24 @@ def test_classes_without_names_are_refused(tmp_path: Path) -> None:
         _make(_task(tmp_path, TARGETS="torch.arange(60) % 4"), tmp_path)
     with pytest.raises(TaskError, match=r"targets are classes, int64, .* are float32"):
         _make(_task(tmp_path, TARGETS="torch.zeros(60)"), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["iid", "quantity", "shards"])
+def test_a_column_of_numbers_is_shared_out_as_the_numbers_themselves(
+    tmp_path: Path, kind: str
+) -> None:
+    numbers = "torch.arange(60.0)"
+    row = _make(_task(tmp_path, TARGETS=numbers, CLASS_NAMES="()"), tmp_path, kind=kind)
+    column = f"{numbers}.reshape(60, 1)"
+    found = _make(_task(tmp_path, TARGETS=column, CLASS_NAMES="()"), tmp_path, kind=kind)
+    assert [own.tolist() for own in found.train] == [own.tolist() for own in row.train]
+    assert found.label_means.tolist() == row.label_means.tolist() != [0.0] * 4
+
+
+def test_a_pool_without_samples_is_refused_with_its_folder(tmp_path: Path) -> None:
+    task = _task(tmp_path, TARGETS="torch.zeros(0, dtype=torch.int64)", OWNERS="[]")
+    with pytest.raises(TaskError, match=rf"no samples to train with in {re.escape(str(tmp_path))}"):
+        _make(task, tmp_path, kind="owners")
 
 
 # As the characters of a text.

@@ -189,6 +189,12 @@ def test_a_loss_that_is_no_number_stops_the_training_and_says_why() -> None:
         TorchTask(Line()).train(_weight(1e30), _points(2), Training(learning_rate=1e6), 0, _silent)
 
 
+def test_a_gap_in_the_data_to_evaluate_on_is_told_and_no_metric_is_sent() -> None:
+    data = TensorDataset(torch.tensor([[1.0], [math.nan]]), torch.ones(2, 1))
+    with pytest.raises(TaskError, match=r"loss is nan on the data .* that are not finite"):
+        TorchTask(Line()).evaluate(_weight(1.0), data)
+
+
 def test_weights_of_another_model_are_refused_by_name_and_shape() -> None:
     foreign = {"weight": np.zeros((2, 1), np.float32)}
     with pytest.raises(TaskError, match=r"weight: the model has \(1, 1\) there.*\(2, 1\)"):
@@ -198,3 +204,13 @@ def test_weights_of_another_model_are_refused_by_name_and_shape() -> None:
 def test_a_client_without_samples_is_told_so() -> None:
     with pytest.raises(TaskError, match="empty has no samples to train with in"):
         TorchTask(Line()).load_data(Path("here"), "empty", "train")
+
+
+def test_a_client_whose_classes_begin_at_one_is_told_what_to_change() -> None:
+    class FromOne(Signs):
+        def load_data(self, data_dir: Path, client: str, purpose: str) -> Dataset[Any]:
+            return TensorDataset(torch.zeros(2, 1), torch.tensor([1, 2]))
+
+    said = "load_data of ann gives no classes for here: .* from 1 to 2: number the classes from 0"
+    with pytest.raises(TaskError, match=said):
+        TorchTask(FromOne()).load_data(Path("here"), "ann", "train")

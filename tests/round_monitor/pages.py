@@ -63,6 +63,7 @@ def coordinator(
         clients_known=known,
         late_updates=late_updates,
         unreadable_messages=0,
+        aggregation="plain: the coordinator can read each device's answer",
         protocol="MQTT 5",
     )
 

@@ -20,12 +20,12 @@ from tests.round_monitor.pages import publish
 
 pytestmark = pytest.mark.broker
 
-REVOKED = "its account was revoked"
+REVOKED = "revoked: it is enrolled no more"
 PAGES: dict[str, Page] = {
     **ward.pages(),
     "client/phone-07": pages.a_client("phone-07", progress=0.4),
     "client/phone-08": pages.a_client(
-        "phone-08", state="revoked", doing="", says=f"revoked: {REVOKED}", why_not=REVOKED
+        "phone-08", state="revoked", doing="", says=REVOKED, why_not=REVOKED
     ),
 }
 

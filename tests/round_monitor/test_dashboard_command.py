@@ -38,7 +38,10 @@ def _refused(*words: str) -> str:
         (("--broker", "mqtt://broker.example"), "is not encrypted"),
         (("--federation", "a/b"), "federation name 'a/b' is not"),
         (("--host", "0.0.0.0"), "would go over the network unencrypted"),
-        (("--host", "192.0.2.1", "--insecure"), "cannot listen at 192.0.2.1:8710"),
+        (
+            ("--host", "192.0.2.1", "--insecure"),
+            "192.0.2.1:8710: this machine has no such address; choose another --host",
+        ),
         (("--port", "70000"), "'70000' is no port"),
         (("--websocket", "http://x"), "expected ws://host"),
         (("--websocket", "wss://user:secret@x"), "without a password"),
@@ -59,7 +62,7 @@ def test_a_port_that_is_taken_is_told() -> None:
 def test_it_prints_an_address_and_no_password_and_ends_when_it_is_told(tmp_path: Path) -> None:
     with running(tmp_path, "fedmqtt", "dashboard", *BROKER, "--port", "0") as program:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{22}", address(program))
-        assert "all federations at mqtt://user@127.0.0.1:1" in program.said
+        assert "all federations at mqtt://127.0.0.1:1" in program.said
         assert "secret" not in program.said
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 0

@@ -17,11 +17,13 @@ from broker_config.local_broker import BrokerError, RunningBroker
 from fedmqtt import status_pages
 from fedmqtt.status_pages import (
     ClientsPage,
+    CodecCount,
     HistoryPage,
     OrderLine,
     ParticipationPage,
     Quarantined,
     RoundLine,
+    TrafficPage,
 )
 from fedmqtt.topics import ClientId, RoundId
 from tests.brokers import is_required
@@ -53,6 +55,34 @@ def shown(
 
 
 # What is seen
+
+
+def test_the_number_of_a_late_round_is_seen_whole(
+    browser: Page, shown: tuple[str, str], mosquitto_broker: RunningBroker
+) -> None:
+    open_page(browser, shown[0])
+    late = [RoundId(number) for number in range(131, 191)]
+    page = ParticipationPage(rounds=late, clients={ClientId("ann"): "a" * 60}, clients_known=1)
+    publish(mosquitto_broker.url, shown[1], {"participation": page})
+    number = (
+        "[...document.querySelectorAll('.fates thead span')].find(one => one.innerText === '165')"
+    )
+    browser.wait_for(number)
+    browser.run(f"{number}.scrollIntoView({{ block: 'center' }})")
+    # Its last digit lies over the next column, which has a number that is only heard.
+    right = "(({ right, top, height }) => document.elementFromPoint(right - 2, top + height / 2))"
+    assert browser.run(f"{right}({number}.getBoundingClientRect()).innerText") == "165"
+
+
+def test_since_when_bytes_are_counted_is_told_where_that_differs(
+    browser: Page, shown: tuple[str, str], mosquitto_broker: RunningBroker
+) -> None:
+    open_page(browser, shown[0])
+    of_the_run = {"full": CodecCount(updates=3, bytes=1500)}
+    page = TrafficPage(bytes_received=9, bytes_published=9, updates_by_codec=of_the_run)
+    publish(mosquitto_broker.url, shown[1], {"traffic": page})
+    told = "Updates by codec: of the whole run. All else: since the coordinator began."
+    browser.wait_for(f"document.querySelector('#traffic-body').textContent.includes('{told}')")
 
 
 def test_a_person_sees_whether_all_is_well_who_is_missing_and_how_good_the_model_is(

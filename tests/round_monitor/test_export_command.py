@@ -155,16 +155,26 @@ def test_a_page_that_cannot_be_read_is_told_once(
         wait_until(lambda: "second" in out.read_text())
     assert program.wait() == 0
     assert program.log.count("cannot read page coordinator: ") == 1
+    # It lay there already: that nothing did is not to be said, not even for a moment.
+    assert "nothing published" not in program.log
+    assert "exporting: connected\n" in program.log
 
 
 @pytest.mark.broker
 @pytest.mark.skipif(find_mosquitto() is None, reason="Mosquitto is not installed here")
-def test_a_monitors_account_is_enough_and_one_that_was_revoked_is_told(tmp_path: Path) -> None:
+def test_a_monitors_or_operators_account_is_enough_and_one_that_was_revoked_is_told(
+    tmp_path: Path,
+) -> None:
     folder, out = tmp_path / "kit", tmp_path / "status.jsonl"
     account = folder / "accounts" / "monitor.toml"
     words = ("fedmqtt", "export", "jsonl", "--credentials", str(account), "--output", str(out))
     made = kit.create(folder, plan(folder))
+    made.enroll("carol", "operator")
     with running_kit(made, folder) as broker:
+        # Who may give orders may watch, too.
+        of_operator = [word.replace("monitor.toml", "carol.toml") for word in words]
+        with running(tmp_path, *of_operator) as program:
+            program.wait_for("nothing published for a federation")
         with running(tmp_path, *words) as program:
             program.wait_for("nothing published for a federation")
         assert program.wait() == 0

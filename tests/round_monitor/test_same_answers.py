@@ -110,6 +110,14 @@ UNREADABLE: dict[str, dict[str, Page | bytes]] = {
 CASES: dict[str, tuple[Mapping[str, Page | bytes], str]] = {
     **{f"unreadable: {name}": (pages, NOW) for name, pages in UNREADABLE.items()},
     "a field that is new": (_altered(weather="rain"), NOW),
+    "one of two that are gone was revoked": (
+        {
+            "coordinator": structs.replace(_SAID, clients_online=1, clients_known=3),
+            "clients": ClientsPage(online=names("ann"), away=names("bob", "eve"), hindered={}),
+            "client/eve": a_client("eve", state="revoked"),
+        },
+        NOW,
+    ),
     "fields of before alone": (
         _without("health", "health_why", "better", "better_why", "as_of", "version", "epoch"),
         NOW,

@@ -32,6 +32,21 @@ def test_durations_grow_coarser(seconds: float, text: str) -> None:
     assert units.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "< 0.1 s"),
+        (0.06, "0.1 s"),
+        (2.5, "2.5 s"),
+        (9.94, "9.9 s"),
+        (9.95, "10 s"),
+        (65, "1 min 05 s"),
+    ],
+)
+def test_what_takes_a_moment_takes_not_nothing(seconds: float, text: str) -> None:
+    assert units.took(seconds) == text
+
+
 def test_moments_are_compared_across_time_zones() -> None:
     assert units.seconds_between("2026-03-01T10:00:00Z", "2026-03-01T11:00:12+01:00") == 12.0
 

@@ -136,6 +136,16 @@ def test_whoever_the_list_shows_as_away_is_missing() -> None:
     assert verdict.missing(board) == ("waiting", "2 away (mia, zoe); 1 of 1 client online")
 
 
+def test_who_was_revoked_is_not_away_as_well() -> None:
+    there = ClientsPage(online=names("ann"), away=names("bob", "eve"), hindered={})
+    three = structs.replace(PAGE, clients_online=1, clients_known=3)
+    board = board_of(
+        {"coordinator": three, "clients": there, "client/eve": a_client("eve", state="revoked")}
+    )
+    told = verdict.missing(board)
+    assert told.sentence == "1 away (bob), 1 revoked (eve); 1 of 3 clients online"
+
+
 def test_nobody_missing_is_good_and_more_than_half_is_trouble() -> None:
     closed = structs.replace(open_round(), open=False)
     there = ClientsPage(online=names("ann", "bob"), away=[], hindered={})

@@ -84,6 +84,36 @@ def test_who_is_in_quarantine_or_on_the_way_there_is_named_with_the_reason() -> 
     assert "ann: 2 refused lately, the last: tensors of another task" in text
 
 
+def test_why_who_cannot_take_part_does_not_is_told_once_for_all_of_whom_it_is_true() -> None:
+    charging = [f"phone-{number}" for number in range(5)]
+    weaker = (
+        "this client's answers would be masked for one aggregator, and its owner asks for at least"
+        " 'keyholders' (privacy.at_least)"
+    )
+    hindered = reasons(**{"hal": weaker}) | {ClientId(one): "not charging" for one in charging}
+    page = ClientsPage(online=names("hal", *charging), away=[], hindered=hindered)
+    board = board_of({**mid_round(), "clients": page})
+    lines = [line.strip() for line in _screen(board)]
+    assert "phone-0, phone-1, phone-2 and 2 more: not charging" in lines
+    assert weaker in " ".join(lines)
+    # There it is in the table of clients.
+    assert "not charging" not in _panel(board, 80, 60)
+
+
+def test_who_can_read_an_answer_is_told() -> None:
+    lines = _screen(board_of(mid_round()))
+    (line,) = [line for line in lines if line.startswith(" Privacy")]
+    assert line.split(maxsplit=1)[1] == "plain: the coordinator can read each device's answer"
+
+
+def test_of_many_reasons_why_clients_cannot_take_part_the_first_are_told() -> None:
+    hindered = {ClientId(f"pi-{number}"): f"reason {number}" for number in range(7)}
+    page = ClientsPage(online=sorted(hindered), away=[], hindered=hindered)
+    text = "\n".join(_screen(board_of({**mid_round(), "clients": page})))
+    assert "pi-3: reason 3" in text and "reason 4" not in text
+    assert "and 3 more reasons" in text
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_all_that_matters_is_on_the_screen(width: int) -> None:
     lines = _screen(board_of(mid_round()), width)

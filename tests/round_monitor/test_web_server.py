@@ -132,7 +132,7 @@ def test_what_the_page_logs_in_with_is_for_who_has_the_token() -> None:
         mine = {"Authorization": f"Bearer {TOKEN}"}
         status, _, body = await _get(port, "/connection.json", **mine)
         assert status == 200 and json.loads(body) == {
-            "broker": f"mqtt://monitor@127.0.0.1:{broker.port}",
+            "broker": f"mqtt://127.0.0.1:{broker.port}",
             "federation": "ward-7",
             "websocket": "/broker",
             "username": "monitor",

@@ -113,6 +113,18 @@ def test_a_program_that_is_killed_and_started_again_doubles_nothing(
     assert _read(logdir) == {run: _single(growing_run.points(growing_run.lines(1, 5)))}
 
 
+def test_a_folder_that_cannot_be_made_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    logdir = str(tmp_path / "file")
+    words = ("--logdir", logdir, "--broker", "mqtt://127.0.0.1:1", "--federation", "f")
+    with running(tmp_path, "fedmqtt", "export", "tensorboard", *words) as program:
+        assert program.wait() == 1
+    assert program.log.splitlines()[-1] == (
+        f"fedmqtt export tensorboard: {logdir}/f: Not a directory; give --logdir a folder that can"
+        " be made"
+    )
+
+
 @pytest.mark.broker
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
 def test_a_disk_without_room_ends_it_with_a_sentence_and_then_it_goes_on(

@@ -1,0 +1,22 @@
+"""What is told of one client on its page, without a broker."""
+
+from coordinator import client_page, revoked_devices
+from coordinator.client_page import Outs
+from coordinator.quarantine import Term
+from coordinator.roster import Roster
+from fedmqtt.status_pages import ClientPage
+from fedmqtt.topics import ClientId
+
+ANN = ClientId("ann")
+
+
+def page(outs: Outs) -> ClientPage:
+    return client_page.page(ANN, Roster("digits"), None, outs, seen=0.0, now=60.0, at=60.0)
+
+
+def test_who_is_out_is_told_why_in_one_sentence() -> None:
+    told = page(Outs(revoked=frozenset((ANN,))))
+    assert (told.state, told.says) == ("revoked", revoked_devices.WHY)
+    assert told.says == "revoked: it is enrolled no more"
+    told = page(Outs(quarantined={ANN: Term(began=0.0, until=None, why="5 floods")}))
+    assert (told.state, told.says) == ("quarantined", "quarantined: 5 floods")

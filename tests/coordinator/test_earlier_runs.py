@@ -1,0 +1,57 @@
+"""What earlier runs told of one device, of which a new run's budget knows nothing."""
+
+from pathlib import Path
+
+from msgspec import structs
+
+from coordinator import earlier_runs, history
+from fedmqtt.status_pages import Privacy
+from fedmqtt.topics import RoundId
+from tests.coordinator.records import RECORD
+
+
+def ran(folder: Path, *epsilons: float | None) -> Path:
+    folder.mkdir()
+    for number, epsilon in enumerate(epsilons, start=1):
+        privacy = None if epsilon is None else of(epsilon)
+        record = structs.replace(RECORD, round=RoundId(number), privacy=privacy)
+        history.append(folder / "history.jsonl", record)
+    return folder
+
+
+def of(epsilon: float) -> Privacy:
+    return Privacy(
+        epsilon=epsilon,
+        delta=1e-5,
+        epsilon_max=4.0,
+        participations=1,
+        participations_max=4,
+        noise_multiplier=2.0,
+        clip_norm=1.0,
+    )
+
+
+def test_what_runs_told_adds_up_each_with_what_it_came_to(tmp_path: Path) -> None:
+    runs = [ran(tmp_path / "a", 1.0, 2.0), ran(tmp_path / "b", 1.0, 1.5, None)]
+    assert earlier_runs.warning(runs) == (
+        "before this run 2 runs told up to epsilon 3.5 of one device in all; this one has a budget"
+        " of its own, and comes on top of that (deltas add up, too)"
+    )
+    assert "before this run 1 run told up to epsilon 1.5" in earlier_runs.warning(runs[1:])
+
+
+def test_runs_that_told_nothing_by_noise_are_none(tmp_path: Path) -> None:
+    (empty := tmp_path / "empty").mkdir()
+    runs = [empty, tmp_path / "elsewhere", ran(tmp_path / "plain", None), ran(tmp_path / "a", 0.0)]
+    assert earlier_runs.warning(runs) == ""
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """And a line that is not whole yet, as a kill leaves it, is no line."""
+    (cut := ran(tmp_path / "cut", 1.0) / "history.jsonl").write_bytes(cut.read_bytes() + b'{"ro')
+    (bad := ran(tmp_path / "bad") / "history.jsonl").write_bytes(b"{}\n")
+    told = earlier_runs.warning([tmp_path / "cut", tmp_path / "bad"])
+    assert "1 run told up to epsilon 1 of" in told
+    not_known = f"what an earlier run told is not known, as its history cannot be read: {bad}"
+    assert told.endswith(f"; {not_known}")
+    assert earlier_runs.warning([tmp_path / "bad"]) == not_known
