@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import psycopg
 
-from coordinator import ledgers, postgresql, postgresql_storage
+from coordinator import postgresql, postgresql_storage
 from coordinator.config import FederationConfig
-from coordinator.ledgers import Place
 from coordinator.postgresql import Connection
 from coordinator.postgresql_storage import FIRST_WAIT_S, WAIT_MAX_S, PostgresqlStorage
 from coordinator.run_errors import LedgerError, RunInUse
+from coordinator.run_place import Place, in_time
 from fedmqtt.effects import Seconds
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.settings import SettingsError
@@ -76,7 +76,7 @@ class OnServer:
     def newest_first(self, config: FederationConfig) -> Iterator[Path]:
         asked = "SELECT name FROM fedmqtt.run WHERE federation = %s"
         rows = self._looked(lambda db: db.execute(asked, (config.name,)).fetchall())
-        names = ledgers.in_time([str(name) for (name,) in rows], config.name)
+        names = in_time([str(name) for (name,) in rows], config.name)
         return (Path(config.runs) / name for name in names)
 
     def take(self, folder: Path) -> Place:
