@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -461,8 +462,9 @@ def _service(
         if place.goes_on:
             _keep_settings(folder, settled)
         elif job.purpose == "train" and config.differential_privacy.noise != "none":
-            found = shelf.ledgers.newest_first(config)
-            if told := earlier_runs.warning(one for one in found if one != folder):
+            found = (one for one in shelf.ledgers.newest_first(config) if one != folder)
+            begun = partial(ledgers.has_begun, among=shelf.ledgers)
+            if told := earlier_runs.warning(found, begun):
                 _log.warning("%s", told)
     except ObjectStoreError as bad:
         raise SettingsError(str(bad)) from bad

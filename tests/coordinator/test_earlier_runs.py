@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 from coordinator import earlier_runs, history
@@ -19,6 +20,10 @@ def ran(folder: Path, *epsilons: float | None) -> Path:
     return folder
 
 
+def warning(*folders: Path, begun: bool = False) -> str:
+    return earlier_runs.warning(folders, lambda _: begun)
+
+
 def of(epsilon: float) -> Privacy:
     return Privacy(
         epsilon=epsilon,
@@ -33,25 +38,43 @@ def of(epsilon: float) -> Privacy:
 
 def test_what_runs_told_adds_up_each_with_what_it_came_to(tmp_path: Path) -> None:
     runs = [ran(tmp_path / "a", 1.0, 2.0), ran(tmp_path / "b", 1.0, 1.5, None)]
-    assert earlier_runs.warning(runs) == (
+    assert warning(*runs) == (
         "before this run 2 runs told up to epsilon 3.5 of one device in all; this one has a budget"
         " of its own, and comes on top of that (deltas add up, too)"
     )
-    assert "before this run 1 run told up to epsilon 1.5" in earlier_runs.warning(runs[1:])
+    assert "before this run 1 run told up to epsilon 1.5" in warning(*runs[1:])
 
 
-def test_runs_that_told_nothing_by_noise_are_none(tmp_path: Path) -> None:
+def test_runs_that_told_nothing_are_none(tmp_path: Path) -> None:
     (empty := tmp_path / "empty").mkdir()
-    runs = [empty, tmp_path / "elsewhere", ran(tmp_path / "plain", None), ran(tmp_path / "a", 0.0)]
-    assert earlier_runs.warning(runs) == ""
+    evaluated = ran(tmp_path / "a", 0.0) / "history.jsonl"
+    history.append(evaluated, structs.replace(RECORD, outcome="evaluated"))
+    assert warning(empty, tmp_path / "gone", tmp_path / "a") == ""
+    assert warning(empty, begun=True) == "", "it is here, and before its first round"
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_what_runs_without_noise_told_is_not_left_out(tmp_path: Path) -> None:
+    """Else the sum would look like all there was."""
+    plain = ran(tmp_path / "plain", None)
+    told = warning(plain, ran(tmp_path / "a", 1.0))
+    assert "1 run told up to epsilon 1 of" in told
+    assert told.endswith("; before this run 1 run had no noise: no epsilon bounds what was told")
+
+
+def test_a_run_whose_folder_is_on_another_machine_is_not_left_out(tmp_path: Path) -> None:
+    away = tmp_path / "elsewhere"
+    told = warning(away, ran(tmp_path / "a", 1.0), begun=True)
+    assert "1 run told up to epsilon 1 of" in told
+    assert told.endswith(f"its history cannot be read: {away / 'history.jsonl'}")
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b'{"outcome": "kept", "privacy": "\xff"}\n'])
+def test_what_cannot_be_read_is_named(tmp_path: Path, line: bytes) -> None:
     """And a line that is not whole yet, as a kill leaves it, is no line."""
     (cut := ran(tmp_path / "cut", 1.0) / "history.jsonl").write_bytes(cut.read_bytes() + b'{"ro')
-    (bad := ran(tmp_path / "bad") / "history.jsonl").write_bytes(b"{}\n")
-    told = earlier_runs.warning([tmp_path / "cut", tmp_path / "bad"])
+    (bad := ran(tmp_path / "bad") / "history.jsonl").write_bytes(line)
+    told = warning(tmp_path / "cut", tmp_path / "bad")
     assert "1 run told up to epsilon 1 of" in told
     not_known = f"what an earlier run told is not known, as its history cannot be read: {bad}"
     assert told.endswith(f"; {not_known}")
-    assert earlier_runs.warning([tmp_path / "bad"]) == not_known
+    assert warning(tmp_path / "bad") == not_known
