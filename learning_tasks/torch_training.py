@@ -406,7 +406,8 @@ def _batches(dataset: Dataset[Any], order: list[Tensor]) -> Iterator[tuple[Tenso
 
 def _confusion(outputs: Tensor, targets: Tensor, class_count: int) -> Any:
     """Counts of (true class, predicted class), shape (class_count, class_count)."""
-    pairs = targets * class_count + outputs.argmax(dim=1)
+    # Numbers of one byte, which torch takes for classes too, would run over.
+    pairs = targets.long() * class_count + outputs.argmax(dim=1)
     counts = torch.bincount(pairs, minlength=class_count**2)
     return counts.reshape(class_count, class_count).numpy()
 

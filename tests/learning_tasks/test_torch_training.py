@@ -34,7 +34,7 @@ class Line:
 class Signs:
     """A task file: is the number negative or positive? With dropout, to need chance."""
 
-    CLASS_NAMES = ("negative", "positive")
+    CLASS_NAMES: tuple[str, ...] = ("negative", "positive")
 
     def build_model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 2))
@@ -182,6 +182,19 @@ def test_confusion_has_true_classes_in_rows() -> None:
     assert evaluated.confusion == [[0, 5], [0, 5]]
     assert evaluated.metrics["accuracy"] == 0.5
     assert evaluated.metrics["loss"] == pytest.approx((math.log(1 + math.e) * 2 - 1) / 2)
+
+
+def test_classes_of_one_byte_are_counted_where_there_are_many() -> None:
+    class Letters(Signs):
+        CLASS_NAMES = tuple("abcdefghijklmnopqrstuvwxyz")
+
+        def build_model(self) -> nn.Module:
+            return nn.Linear(26, 26, bias=False)
+
+    targets = torch.arange(26, dtype=torch.uint8)
+    data = TensorDataset(torch.eye(26), targets)
+    found = TorchTask(Letters()).evaluate({"weight": np.eye(26, dtype=np.float32)}, data)
+    assert found.metrics["accuracy"] == 1.0
 
 
 def test_a_loss_that_is_no_number_stops_the_training_and_says_why() -> None:
