@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -463,8 +462,7 @@ def _service(
             _keep_settings(folder, settled)
         elif job.purpose == "train" and config.differential_privacy.noise != "none":
             found = (one for one in shelf.ledgers.newest_first(config) if one != folder)
-            begun = partial(ledgers.has_begun, among=shelf.ledgers)
-            if told := earlier_runs.warning(found, begun):
+            if told := earlier_runs.warning(found, shelf.ledgers):
                 _log.warning("%s", told)
     except ObjectStoreError as bad:
         raise SettingsError(str(bad)) from bad

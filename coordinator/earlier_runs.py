@@ -4,12 +4,13 @@ A budget is of one run, and the next run begins another: also one that nobody me
 after a reboot, where the run before had come to its end. What runs tell adds up.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from coordinator.ledgers import Ledgers
 from fedmqtt.status_pages import Privacy
 
 
@@ -23,20 +24,15 @@ class _Told(Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(_Told)
 
 
-def warning(folders: Iterable[Path], has_begun: Callable[[Path], bool]) -> str:
-    """What the runs in these folders told, newest first; empty where there is nothing to say.
-    `has_begun` is asked of a folder that is not here: its run may be another machine's."""
+def warning(folders: Iterable[Path], among: Ledgers) -> str:
+    """What the runs of these folders told, newest first; empty where there is nothing to say.
+    Raises LedgerError."""
     spent: list[float] = []
     plain = 0
     unread: list[Path] = []
     for folder in folders:
         try:
-            epsilon = _epsilon(folder / "history.jsonl")
-        except FileNotFoundError:
-            # Here it is before its first round.
-            if not folder.exists() and has_begun(folder):
-                unread.append(folder)
-            continue
+            epsilon = _epsilon(among.records(folder))
         # Text that is no UTF-8 is a ValueError of its own.
         except (OSError, ValueError):
             unread.append(folder)
@@ -58,23 +54,18 @@ def warning(folders: Iterable[Path], has_begun: Callable[[Path], bool]) -> str:
         more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
         said += [
             "what an earlier run told is not known, as its history cannot be read:"
-            f" {unread[0] / 'history.jsonl'}{more}"
+            f" {unread[0]}{more}"
         ]
     return "; ".join(said)
 
 
-def _epsilon(path: Path) -> float | None:
-    """What a run came to; None where it made a model without noise. Raises OSError, ValueError."""
+def _epsilon(records: Iterable[bytes]) -> float | None:
+    """What a run came to; None where it made models without noise. Raises ValueError."""
     most, made_models = None, False
-    with path.open("rb") as lines:
-        for line in lines:
-            if not line.endswith(b"\n"):
-                # Not whole, as a kill leaves it.
-                break
-            told = _DECODER.decode(line)
-            if told.privacy is not None:
-                most = max(most or 0.0, told.privacy.epsilon)
-            made_models |= told.outcome == "averaged"
+    for told in map(_DECODER.decode, records):
+        if told.privacy is not None:
+            most = max(most or 0.0, told.privacy.epsilon)
+        made_models |= told.outcome == "averaged"
     return most if most is not None or made_models else 0.0
 
 

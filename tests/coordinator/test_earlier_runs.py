@@ -6,8 +6,10 @@ import pytest
 from msgspec import structs
 
 from coordinator import earlier_runs, history
+from coordinator.ledgers import IN_FOLDERS
 from fedmqtt.status_pages import Privacy
 from fedmqtt.topics import RoundId
+from tests.coordinator.ledger_books import CARRIED, NEXT, books_at, opening, record
 from tests.coordinator.records import RECORD
 
 
@@ -20,8 +22,8 @@ def ran(folder: Path, *epsilons: float | None) -> Path:
     return folder
 
 
-def warning(*folders: Path, begun: bool = False) -> str:
-    return earlier_runs.warning(folders, lambda _: begun)
+def warning(*folders: Path) -> str:
+    return earlier_runs.warning(folders, IN_FOLDERS)
 
 
 def of(epsilon: float) -> Privacy:
@@ -50,7 +52,6 @@ def test_runs_that_told_nothing_are_none(tmp_path: Path) -> None:
     evaluated = ran(tmp_path / "a", 0.0) / "history.jsonl"
     history.append(evaluated, structs.replace(RECORD, outcome="evaluated"))
     assert warning(empty, tmp_path / "gone", tmp_path / "a") == ""
-    assert warning(empty, begun=True) == "", "it is here, and before its first round"
 
 
 def test_what_runs_without_noise_told_is_not_left_out(tmp_path: Path) -> None:
@@ -61,20 +62,29 @@ def test_what_runs_without_noise_told_is_not_left_out(tmp_path: Path) -> None:
     assert told.endswith("; before this run 1 run had no noise: no epsilon bounds what was told")
 
 
-def test_a_run_whose_folder_is_on_another_machine_is_not_left_out(tmp_path: Path) -> None:
-    away = tmp_path / "elsewhere"
-    told = warning(away, ran(tmp_path / "a", 1.0), begun=True)
-    assert "1 run told up to epsilon 1 of" in told
-    assert told.endswith(f"its history cannot be read: {away / 'history.jsonl'}")
+def test_a_run_that_went_on_on_another_machine_is_told_to_its_end(
+    database: str, tmp_path: Path
+) -> None:
+    """By the server where its ledger is: the file on this machine ends before."""
+    with books_at(database, tmp_path) as books:
+        books.begin()
+        for number, folder in ((1, books.folder), (2, tmp_path / "other" / books.folder.name)):
+            closed = structs.replace(record(number, "ann"), privacy=of(float(number)))
+            with books.opened(folder=folder) as book:
+                book.open_round(RoundId(number), opening("ann"))
+                book.close_round(closed, (), CARRIED, NEXT)
+            history.append(folder / "history.jsonl", closed)
+        told = earlier_runs.warning([books.folder, tmp_path / "fleet-20290101-000000"], books.among)
+    assert told.startswith("before this run 1 run told up to epsilon 2 of")
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b'{"outcome": "kept", "privacy": "\xff"}\n'])
 def test_what_cannot_be_read_is_named(tmp_path: Path, line: bytes) -> None:
     """And a line that is not whole yet, as a kill leaves it, is no line."""
     (cut := ran(tmp_path / "cut", 1.0) / "history.jsonl").write_bytes(cut.read_bytes() + b'{"ro')
-    (bad := ran(tmp_path / "bad") / "history.jsonl").write_bytes(line)
-    told = warning(tmp_path / "cut", tmp_path / "bad")
+    ((bad := ran(tmp_path / "bad")) / "history.jsonl").write_bytes(line)
+    told = warning(tmp_path / "cut", bad)
     assert "1 run told up to epsilon 1 of" in told
     not_known = f"what an earlier run told is not known, as its history cannot be read: {bad}"
     assert told.endswith(f"; {not_known}")
-    assert warning(tmp_path / "bad") == not_known
+    assert warning(bad) == not_known
