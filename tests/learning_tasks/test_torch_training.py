@@ -202,12 +202,6 @@ def test_a_loss_that_is_no_number_stops_the_training_and_says_why() -> None:
         TorchTask(Line()).train(_weight(1e30), _points(2), Training(learning_rate=1e6), 0, _silent)
 
 
-def test_a_gap_in_the_data_to_evaluate_on_is_told_and_no_metric_is_sent() -> None:
-    data = TensorDataset(torch.tensor([[1.0], [math.nan]]), torch.ones(2, 1))
-    with pytest.raises(TaskError, match=r"loss is nan on the data .* that are not finite"):
-        TorchTask(Line()).evaluate(_weight(1.0), data)
-
-
 def test_weights_of_another_model_are_refused_by_name_and_shape() -> None:
     foreign = {"weight": np.zeros((2, 1), np.float32)}
     with pytest.raises(TaskError, match=r"weight: the model has \(1, 1\) there.*\(2, 1\)"):
