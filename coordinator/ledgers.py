@@ -29,6 +29,10 @@ class Ledgers(Protocol):
     def newest_first(self, config: FederationConfig) -> Iterator[Path]:
         """The folders of the runs that were begun without --run."""
 
+    def records(self, folder: Path) -> Iterable[bytes]:
+        """Of the run's closed rounds, oldest first, each as JSON; none where there is no ledger.
+        Raises OSError, also while they are gone through."""
+
     def take(self, folder: Path) -> Place:
         """Make it ours. Raises RunInUse, and OSError where the folder cannot be made."""
 
@@ -54,6 +58,14 @@ class InFolders:
         runs = Path(config.runs)
         names = [folder.name for folder in runs.iterdir()] if runs.is_dir() else []
         return (runs / name for name in in_time(names, config.name))
+
+    def records(self, folder: Path) -> Iterator[bytes]:
+        try:
+            with (folder / "history.jsonl").open("rb") as lines:
+                # The last one may not be whole yet.
+                yield from (line for line in lines if line.endswith(b"\n"))
+        except FileNotFoundError:
+            return
 
     def take(self, folder: Path) -> Place:
         try:

@@ -79,6 +79,13 @@ class OnServer:
         names = in_time([str(name) for (name,) in rows], config.name)
         return (Path(config.runs) / name for name in names)
 
+    def records(self, folder: Path) -> list[bytes]:
+        def look(db: Connection) -> list[bytes]:
+            run = self._number(db, folder)
+            return [] if run is None else postgresql_storage.records(db, run)
+
+        return self._looked(look)
+
     def take(self, folder: Path) -> Place:
         storage = self._looked(lambda _: self._taken(folder))
         try:
