@@ -4,7 +4,7 @@ A run is known by its folder. Where the ledgers are on a server, by the folder's
 another machine it is the same run in another folder.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
