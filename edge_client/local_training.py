@@ -100,7 +100,11 @@ def _measured(task: Task, weights: Weights, data: Any) -> Evaluated:
     nonsense, and shut out a device whose data have a gap."""
     found = task.evaluate(weights, data)
     for name, value in found.metrics.items():
-        if not math.isfinite(value):
+        try:
+            is_finite = math.isfinite(value)
+        except TypeError as bad:
+            raise TaskError(f"the task's evaluate gives {name} as {value!r}: no number") from bad
+        if not is_finite:
             raise TaskError(
                 f"the {name} of the model on this device's data is {value}: look for values there"
                 " that are not finite; where all clients say so, the model has grown out of bounds"

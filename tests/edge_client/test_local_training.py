@@ -105,6 +105,17 @@ def test_a_gap_in_the_data_to_evaluate_on_is_told_and_no_metric_is_sent(epochs: 
     assert len(calls) == epochs + 1
 
 
+def test_a_metric_that_is_no_number_is_told() -> None:
+    def in_words(weights: Any, own: Any) -> Any:
+        said: Any = {"loss": "low"}
+        return replace(linear.evaluate(weights, own), metrics=said)
+
+    own = data("evaluate")
+    words = (a_task(evaluate=in_words), linear.initial_weights(0), own, Training(), Method())
+    with pytest.raises(TaskError, match="gives loss as 'low': no number"):
+        local_training.evaluate(*words, 0, data, lambda fraction: None)
+
+
 def test_a_gradient_travels_as_the_change_that_a_step_of_1_makes(tmp_path: Path) -> None:
     found = update_to(job(tmp_path, method=GRADIENT))
     slope = linear.gradient(linear.initial_weights(0), data(), Training(), 0, lambda f: None)
