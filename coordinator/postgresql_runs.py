@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psycopg
 
-from coordinator import postgresql, postgresql_storage
+from coordinator import patient_sleep, postgresql, postgresql_storage
 from coordinator.config import FederationConfig
 from coordinator.postgresql import Connection
 from coordinator.postgresql_storage import FIRST_WAIT_S, WAIT_MAX_S, PostgresqlStorage
@@ -184,7 +184,8 @@ class OnServer:
                     self._came_back_at = time.monotonic()
                     _log.info("ledger %s is back", self.name)
                 return found
-            time.sleep(wait_s)
+            # Who gives up meanwhile tries once more, and hears what is wrong.
+            patient_sleep.sleep(wait_s, self._gives_up)
             wait_s = min(2 * wait_s, WAIT_MAX_S)
 
 
