@@ -37,8 +37,15 @@ from coordinator import (
 from coordinator.checkpoint import CheckpointError
 from coordinator.config import FederationConfig
 from coordinator.ledgers import Ledgers
-from coordinator.object_store import ObjectStore, ObjectStoreError
-from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken, RunInUse
+from coordinator.object_store import ObjectStore
+from coordinator.run_errors import (
+    LedgerDamaged,
+    LedgerError,
+    LedgerTaken,
+    ObjectStoreError,
+    RunInUse,
+)
+from coordinator.run_place import Place
 from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, SeatTaken, Service
 from coordinator.trust import Trust, trust_of
 from fedmqtt import credentials, parts, settings
@@ -344,7 +351,7 @@ class _Place:
     """A run's folder, which is this program's alone for as long as it lives."""
 
     folder: Path
-    held: ledgers.Place
+    held: Place
     goes_on: bool
     is_ours: bool
     """Named and made by us: not a folder that a person chose, in which more may lie."""
@@ -398,7 +405,7 @@ def _leave(place: _Place) -> None:
     place.held.release()
 
 
-def _taken(folder: Path, among: Ledgers) -> ledgers.Place:
+def _taken(folder: Path, among: Ledgers) -> Place:
     try:
         return among.take(folder)
     except OSError as bad:
@@ -461,8 +468,8 @@ def _service(
         if place.goes_on:
             _keep_settings(folder, settled)
         elif job.purpose == "train" and config.differential_privacy.noise != "none":
-            found = shelf.ledgers.newest_first(config)
-            if told := earlier_runs.warning(one for one in found if one != folder):
+            found = (one for one in shelf.ledgers.newest_first(config) if one != folder)
+            if told := earlier_runs.warning(found, shelf.ledgers):
                 _log.warning("%s", told)
     except ObjectStoreError as bad:
         raise SettingsError(str(bad)) from bad

@@ -158,7 +158,8 @@ class Plan:
 
     def _numbers(self, participations: int, number: int, size: int) -> int:
         """In all sums that a device can have changed, its indicators among them."""
-        rounds = number if self.tree_rounds else min(number, participations)
+        # The last evaluation has a number behind those of the tree.
+        rounds = min(number, self.tree_rounds or participations)
         return rounds * ((self.grid.numbers or size) + self.adaptive)
 
     @property

@@ -4,35 +4,16 @@ A run is known by its folder. Where the ledgers are on a server, by the folder's
 another machine it is the same run in another folder.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from coordinator import ledger_url, sqlite_storage
 from coordinator.config import FederationConfig
 from coordinator.run_errors import RunInUse
-from coordinator.storage import Storage
+from coordinator.run_place import Place, in_time
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.settings import SettingsError
-
-_STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
-
-
-@dataclass(slots=True)
-class Place:
-    """A run's folder, which is this program's alone until it is released."""
-
-    lock: FolderLock
-    storage: Storage | None = None
-    """What the run's ledger is written to; None: a file in the folder."""
-
-    def release(self) -> None:
-        """May be called again."""
-        if self.storage is not None:
-            self.storage.close()
-        self.lock.release()
 
 
 class Ledgers(Protocol):
@@ -47,6 +28,10 @@ class Ledgers(Protocol):
 
     def newest_first(self, config: FederationConfig) -> Iterator[Path]:
         """The folders of the runs that were begun without --run."""
+
+    def records(self, folder: Path) -> Iterable[bytes]:
+        """Of the run's closed rounds, oldest first, each as JSON; none where there is no ledger.
+        Raises OSError, also while they are gone through."""
 
     def take(self, folder: Path) -> Place:
         """Make it ours. Raises RunInUse, and OSError where the folder cannot be made."""
@@ -73,6 +58,14 @@ class InFolders:
         runs = Path(config.runs)
         names = [folder.name for folder in runs.iterdir()] if runs.is_dir() else []
         return (runs / name for name in in_time(names, config.name))
+
+    def records(self, folder: Path) -> Iterator[bytes]:
+        try:
+            with (folder / "history.jsonl").open("rb") as lines:
+                # The last one may not be whole yet.
+                yield from (line for line in lines if line.endswith(b"\n"))
+        except FileNotFoundError:
+            return
 
     def take(self, folder: Path) -> Place:
         try:
@@ -129,10 +122,3 @@ def of(config: FederationConfig, gives_up: Callable[[], bool]) -> Ledgers:
             f" `pip install 'fedmqtt[postgresql]'` brings: {' '.join(str(bad).split())}"
         ) from bad
     return OnServer(config, gives_up)
-
-
-def in_time(names: Iterable[str], federation: str) -> list[str]:
-    """Of the names of folders, those of this federation's runs, newest first."""
-    # A run of "a-b" is none of "a".
-    ours = [name for name in names if _STAMP.fullmatch(name.removeprefix(federation))]
-    return sorted(ours, reverse=True)

@@ -45,7 +45,10 @@ def who_reads(config: FederationConfig) -> str:
     opens = f"any {tolerated + 1} of {count} keyholders open"
     if count == 1:
         opens = "one aggregator, which everybody trusts, opens"
-    return f"{chosen.aggregation}: answers are masked, and {opens} a sum of {chosen.floor} or more"
+    return (
+        f"{chosen.aggregation}: answers are masked; {opens} a sum of {chosen.floor} or more, and"
+        " together with the coordinator could read each"
+    )
 
 
 def mixes_rounds(config: FederationConfig) -> bool:

@@ -16,10 +16,6 @@ from fedmqtt.settings import SettingsError
 _EXPECTED = 'expected "s3://BUCKET/PREFIX"'
 
 
-class ObjectStoreError(OSError):
-    """What is wrong with the store, in a sentence."""
-
-
 class ObjectStore(Protocol):
     """Raises ObjectStoreError. Waits for a store that is away."""
 

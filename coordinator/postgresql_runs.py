@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import psycopg
 
-from coordinator import ledgers, postgresql, postgresql_storage
+from coordinator import patient_sleep, postgresql, postgresql_storage
 from coordinator.config import FederationConfig
-from coordinator.ledgers import Place
 from coordinator.postgresql import Connection
 from coordinator.postgresql_storage import FIRST_WAIT_S, WAIT_MAX_S, PostgresqlStorage
 from coordinator.run_errors import LedgerError, RunInUse
+from coordinator.run_place import Place, in_time
 from fedmqtt.effects import Seconds
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.settings import SettingsError
@@ -76,8 +76,15 @@ class OnServer:
     def newest_first(self, config: FederationConfig) -> Iterator[Path]:
         asked = "SELECT name FROM fedmqtt.run WHERE federation = %s"
         rows = self._looked(lambda db: db.execute(asked, (config.name,)).fetchall())
-        names = ledgers.in_time([str(name) for (name,) in rows], config.name)
+        names = in_time([str(name) for (name,) in rows], config.name)
         return (Path(config.runs) / name for name in names)
+
+    def records(self, folder: Path) -> list[bytes]:
+        def look(db: Connection) -> list[bytes]:
+            run = self._number(db, folder)
+            return [] if run is None else postgresql_storage.records(db, run)
+
+        return self._looked(look)
 
     def take(self, folder: Path) -> Place:
         storage = self._looked(lambda _: self._taken(folder))
@@ -177,7 +184,8 @@ class OnServer:
                     self._came_back_at = time.monotonic()
                     _log.info("ledger %s is back", self.name)
                 return found
-            time.sleep(wait_s)
+            # Who gives up meanwhile tries once more, and hears what is wrong.
+            patient_sleep.sleep(wait_s, self._gives_up)
             wait_s = min(2 * wait_s, WAIT_MAX_S)
 
 

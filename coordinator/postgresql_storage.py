@@ -244,13 +244,22 @@ def make_schema(db: Connection, run: int) -> None:
 
 def facts(db: Connection, run: int) -> frozenset[str]:
     """The names of those that this run's ledger holds."""
-    table = sql.SQL(".").join((_schema(run), sql.Identifier("fact")))
+    return frozenset(str(name) for (name,) in _found(db, run, "SELECT name FROM {}", "fact"))
+
+
+def records(db: Connection, run: int) -> list[bytes]:
+    """Of all closed rounds, oldest first, as the ledger wrote them."""
+    asked: LiteralString = "SELECT record FROM {} WHERE record IS NOT NULL ORDER BY number"
+    return [bytes(record) for (record,) in _found(db, run, asked, "round")]
+
+
+def _found(db: Connection, run: int, asked: LiteralString, table: str) -> list[tuple[Any, ...]]:
+    name = sql.SQL(".").join((_schema(run), sql.Identifier(table)))
     try:
-        found = db.execute(sql.SQL("SELECT name FROM {}").format(table)).fetchall()
+        return db.execute(sql.SQL(asked).format(name)).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         # Of a program that ended before it had made them.
-        return frozenset()
-    return frozenset(str(name) for (name,) in found)
+        return []
 
 
 def _schema(run: int) -> sql.Identifier:

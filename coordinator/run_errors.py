@@ -13,5 +13,9 @@ class LedgerTaken(LedgerError):
     """Another program has gone on with the run: it is not ours any more."""
 
 
+class ObjectStoreError(OSError):
+    """What is wrong with the store that has models, in a sentence."""
+
+
 class RunInUse(Exception):
     """Another program works in the run; says which, where that can be read."""

@@ -22,7 +22,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 
 from coordinator import patient_sleep
 from coordinator.file_pieces import PIECE_BYTES
-from coordinator.object_store import ObjectStoreError
+from coordinator.run_errors import ObjectStoreError
 from fedmqtt.settings import SettingsError
 
 FIRST_WAIT_S, WAIT_MAX_S = 0.5, 10.0

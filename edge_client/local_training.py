@@ -3,6 +3,7 @@
 The real trainer and the lab's clients both come here.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,7 +70,7 @@ def evaluate(
     `progress` may stop the fine-tuning, and hears nothing of how far it is. Raises TaskError, also
     where there is nothing to fine-tune on.
     """
-    found = task.evaluate(weights, data)
+    found = _measured(task, weights, data)
     if not method.fine_tune_epochs:
         return found
     training = structs.replace(training, epochs=method.fine_tune_epochs)
@@ -78,20 +79,37 @@ def evaluate(
     tuned = task.train(
         weights, load_training_data(), training, seed, lambda fraction: _ask(progress)
     )
-    after = task.evaluate(tuned.weights, data)
+    after = _measured(task, tuned.weights, data)
     before = {name + BEFORE: value for name, value in found.metrics.items()}
     return replace(after, metrics={**after.metrics, **before})
 
 
 def base_loss(task: Task, weights: Weights, data: Any) -> float:
     """The mean loss of a model over the samples that it is about to be trained on."""
-    metrics = task.evaluate(weights, data).metrics
+    metrics = _measured(task, weights, data).metrics
     if _LOSS not in metrics:
         raise TaskError(
             "the federation asks for the loss before training, and the task's evaluate measures no"
             f" {_LOSS!r}"
         )
     return metrics[_LOSS]
+
+
+def _measured(task: Task, weights: Weights, data: Any) -> Evaluated:
+    """Raises TaskError also where a metric is no finite number: the coordinator would take that for
+    nonsense, and shut out a device whose data have a gap."""
+    found = task.evaluate(weights, data)
+    for name, value in found.metrics.items():
+        try:
+            is_finite = math.isfinite(value)
+        except TypeError as bad:
+            raise TaskError(f"the task's evaluate gives {name} as {value!r}: no number") from bad
+        if not is_finite:
+            raise TaskError(
+                f"the {name} of the model on this device's data is {value}: look for values there"
+                " that are not finite; where all clients say so, the model has grown out of bounds"
+            )
+    return found
 
 
 def until(stop_at: float, progress: Progress) -> Progress:

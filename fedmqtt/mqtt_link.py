@@ -61,7 +61,7 @@ _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 _V5_WORD, _V311_WORD = "MQTT 5", "MQTT 3.1.1"
 _UNSUPPORTED_VERSION = {1, 0x84}
 _PROTOCOL_ERROR = 0x82
-_NOT_LET_IN = {4, 5, 0x86, 0x87, 0x8A}
+NOT_LET_IN = {4, 5, 0x86, 0x87, 0x8A}
 """Bad user name or password, not authorised, banned; in 3.1.1 and 5."""
 _DENIED_MAX = 10
 """Times in a row that who has been let in before tries again: its broker may have been restarted
@@ -854,7 +854,7 @@ class MqttLink:
     def _refused(self, code: int, reason: str) -> None:
         if self._protocol == _V5 and code in _UNSUPPORTED_VERSION:
             self._fall_back()
-        elif code in _NOT_LET_IN:
+        elif code in NOT_LET_IN:
             self._lost(not_let_in(self._broker, reason), denied=True)
         else:
             self._lost(f"{self._broker} refused the connection: {reason}")

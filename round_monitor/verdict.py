@@ -151,7 +151,8 @@ def missing(board: Board) -> Answer:
     there = f"{page.clients_online} of {count(page.clients_known, 'client')} online"
     if not told:
         return Answer("ok", f"Nobody: {there}")
-    few = page.clients_online * 2 < page.clients_known
+    # Who was let go of for good is not waited for.
+    few = page.clients_online * 2 < page.clients_known - len(ended)
     return Answer("trouble" if few else "waiting", f"{', '.join(told)}; {there}")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedmqtt import __version__, client_ids, discovery
 from fedmqtt.credentials import Role
-from fedmqtt.mqtt_link import BrokerUrl, not_let_in
+from fedmqtt.mqtt_link import NOT_LET_IN, BrokerUrl, not_let_in
 from fedmqtt.mqtt_probe import (
     WITHIN_S,
     Answer,
@@ -94,6 +94,8 @@ def _written_at(federation: str, broker: BrokerUrl, wanted: Mapping[str, bytes])
                 raise
             return _write(federation, broker, wanted, "MQTT 3.1.1")
     except ProbeRefused as refused:
+        if refused.code and refused.code not in NOT_LET_IN:
+            raise ExportError(f"{broker} refused the connection: {refused}") from refused
         raise Denied(not_let_in(broker, str(refused))) from refused
     except ProbeEnded as ended:
         raise ExportError(f"{broker}: {ended}") from ended

@@ -86,7 +86,8 @@ export function missing(board) {
   if (counts.revoked) told.push(`${counts.revoked} revoked (${names(of("revoked"))})`);
   const all = `${page.clients_online} of ${count(page.clients_known, "client")} online`;
   if (!told.length) return { state: "ok", sentence: `Nobody: ${all}` };
-  const few = page.clients_online * 2 < page.clients_known;
+  // Who was let go of for good is not waited for.
+  const few = page.clients_online * 2 < page.clients_known - ended.length;
   return { state: few ? "trouble" : "waiting", sentence: `${told.join(", ")}; ${all}` };
 }
 

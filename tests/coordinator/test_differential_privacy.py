@@ -105,8 +105,10 @@ def test_what_is_spent_at_the_end_is_never_told_as_more_than_all(chosen: dict[st
     made = plan(rounds=50, epsilon=8.0, participations_max=4, **chosen)
     for count in range(5):
         assert made.epsilon(count, 50, 1_600_000) <= made.epsilon_at_end(1_600_000)
-    assert made.epsilon(4, 50, 1_600_000) == made.epsilon_at_end(1_600_000)
-    assert made.epsilon_at_end(1_600_000) == pytest.approx(8.0, rel=1e-5)
+    at_end = made.epsilon_at_end(1_600_000)
+    assert made.epsilon(4, 50, 1_600_000) == at_end
+    assert made.epsilon(4, 51, 1_600_000) == at_end, "as of the last evaluation"
+    assert at_end == pytest.approx(8.0, rel=1e-5)
 
 
 def test_the_steps_of_the_grid_promise_no_less_than_the_noise_multiplier() -> None:

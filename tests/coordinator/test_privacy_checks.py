@@ -37,16 +37,18 @@ def config(*overrides: str) -> FederationConfig:
         (["privacy.aggregation=plain"], "plain: the coordinator can read each device's answer"),
         (
             [],
-            "keyholders: answers are masked, and any 2 of 3 keyholders open a sum of 10 or more",
+            "keyholders: answers are masked; any 2 of 3 keyholders open a sum of 10 or more, and"
+            " together with the coordinator could read each",
         ),
         (
             ["privacy.places=4", "privacy.tolerated=2", "privacy.floor=7"],
-            "keyholders: answers are masked, and any 3 of 4 keyholders open a sum of 7 or more",
+            "keyholders: answers are masked; any 3 of 4 keyholders open a sum of 7 or more, and"
+            " together with the coordinator could read each",
         ),
         (
             ["privacy.aggregation=trusted"],
-            "trusted: answers are masked, and one aggregator, which everybody trusts, opens a sum"
-            " of 10 or more",
+            "trusted: answers are masked; one aggregator, which everybody trusts, opens a sum of 10"
+            " or more, and together with the coordinator could read each",
         ),
     ],
 )

@@ -19,9 +19,9 @@ from coordinator import object_store as object_stores
 from coordinator import published_model
 from coordinator.config import CheckpointSettings, FederationConfig
 from coordinator.ledger import Beginning, Carried
-from coordinator.object_store import ObjectStore, ObjectStoreError
+from coordinator.object_store import ObjectStore
 from coordinator.pacing import Pace
-from coordinator.run_errors import LedgerDamaged
+from coordinator.run_errors import LedgerDamaged, ObjectStoreError
 from coordinator.run_folder import RunFolder
 from coordinator.s3_store import S3Store
 from fedmqtt.settings import SettingsError

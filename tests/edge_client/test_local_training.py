@@ -88,6 +88,34 @@ def test_a_task_without_a_loss_says_so() -> None:
         trained_by(a_task(evaluate=nameless), Training(), Method(tells_loss=True))
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_gap_in_the_data_to_evaluate_on_is_told_and_no_metric_is_sent(epochs: int) -> None:
+    """Of the model as it came, and of one that was fine-tuned alone."""
+    whole, calls = data("evaluate"), []
+    gap = linear.Samples(whole.inputs * np.nan, whole.classes)
+
+    def broken_at_last(weights: Any, _data: Any) -> Any:
+        calls.append(weights)
+        return linear.evaluate(weights, gap if len(calls) > epochs else whole)
+
+    method = Method(fine_tune_epochs=epochs)
+    words = (a_task(evaluate=broken_at_last), linear.initial_weights(0), None, Training(), method)
+    with pytest.raises(TaskError, match=r"loss of .* data is nan: look for .* not finite"):
+        local_training.evaluate(*words, 0, data, lambda fraction: None)
+    assert len(calls) == epochs + 1
+
+
+def test_a_metric_that_is_no_number_is_told() -> None:
+    def in_words(weights: Any, own: Any) -> Any:
+        said: Any = {"loss": "low"}
+        return replace(linear.evaluate(weights, own), metrics=said)
+
+    own = data("evaluate")
+    words = (a_task(evaluate=in_words), linear.initial_weights(0), own, Training(), Method())
+    with pytest.raises(TaskError, match="gives loss as 'low': no number"):
+        local_training.evaluate(*words, 0, data, lambda fraction: None)
+
+
 def test_a_gradient_travels_as_the_change_that_a_step_of_1_makes(tmp_path: Path) -> None:
     found = update_to(job(tmp_path, method=GRADIENT))
     slope = linear.gradient(linear.initial_weights(0), data(), Training(), 0, lambda f: None)

@@ -93,6 +93,7 @@ UNTRIED: dict[str, str] = {
     "coordinator/aggregation/inverse_participation.py": HASHED,
     "coordinator/client_store.py": HASHED,
     "coordinator/counted.py": HASHED,
+    "coordinator/earlier_runs.py": OWN,
     "coordinator/history.py": OWN,
     "coordinator/ledger_url.py": "a setting that the operator wrote; test_checks.py damages it",
     "coordinator/object_store.py": "a setting that the operator wrote; test_checks.py damages it",

@@ -8,6 +8,7 @@ and "MQTT binary sensor", and their templates are evaluated by Jinja2, in which 
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,15 +23,19 @@ from broker_config import kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
 from fedmqtt import credentials, discovery
+from fedmqtt.command_line import EXIT_DENIED
 from fedmqtt.mqtt_link import BrokerUrl, parse_broker_url
 from fedmqtt.mqtt_probe import Probe, ProbeOptions
 from fedmqtt.status_pages import CoordinatorPage, ModelPage, Page, encode
 from fedmqtt.topics import StatusPage, Topics
 from round_monitor.export import home_assistant
 from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
+from tests.fedmqtt.stub_broker import StubBroker, stub
 from tests.programs import Program, running
 from tests.round_monitor import pages, ward
 from tests.round_monitor.export import home_assistant_words, real_run
+
+__all__ = ["stub"]
 
 JUDGE = Path(__file__).with_name("home_assistant_judge.py")
 _COMMAND = ("fedmqtt", "export", "home-assistant")
@@ -232,6 +237,25 @@ def test_a_broker_that_is_away_is_a_sentence(tmp_path: Path) -> None:
     ended = _run(tmp_path, "--broker", "mqtt://127.0.0.1:1", "--federation", "ward-7")
     assert (ended.wait(), ended.said) == (1, "")
     assert ended.log == "fedmqtt export home-assistant: mqtt://127.0.0.1:1: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        (0x88, 1, "refused the connection: Server unavailable"),
+        (0x87, EXIT_DENIED, "does not let us in: Not authorized. The account is unknown there,"),
+    ],
+)
+def test_a_broker_that_is_busy_is_not_said_to_doubt_the_account(
+    stub: StubBroker, tmp_path: Path, code: int, status: int, said: str
+) -> None:
+    words = ("--broker", stub.url, "--federation", "ward-7")
+    with running(tmp_path, *_COMMAND, *words) as program:
+        caller = stub.accept(lambda: time.sleep(0.01))
+        caller.receive()
+        caller.send(bytes([0x20, 0x03, 0x00, code, 0x00]))
+        assert program.wait() == status
+    assert f"{stub.url} {said}" in program.log
 
 
 @pytest.mark.parametrize("name", ["a'b", "{{ 1 }}", ""])
