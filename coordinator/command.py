@@ -38,7 +38,8 @@ from coordinator.persistence.run_errors import (
     RunInUse,
 )
 from coordinator.persistence.run_place import Place
-from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, SeatTaken, Service
+from coordinator.seat_keeper import SeatTaken
+from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, Service
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.credentials import CredentialsError

@@ -7,16 +7,14 @@ is not lost; this carries things between them and the broker. It acts only while
 federation's seat (`leadership.py`): until then, and when another took it, nothing is said.
 """
 
-import base64
 import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +24,15 @@ from msgspec import structs
 from coordinator import deciding, leadership, local_method, orders, round_rules, rounds
 from coordinator.aggregation import KeepModel, Memory
 from coordinator.config import FederationConfig
+from coordinator.intake.incoming import Incoming
 from coordinator.intake.reception import Reception
 from coordinator.intake.trust import Trust
-from coordinator.intake.uploads import Upload, Uploads
-from coordinator.known import LOSS
+from coordinator.intake.uploads import Uploads
 from coordinator.masking import masked_round, privacy_checks, privacy_floor
 from coordinator.models import downlink, published_model
 from coordinator.models.checkpoint import CheckpointError
+from coordinator.models.models_on_broker import ModelsOnBroker
 from coordinator.models.object_store import ObjectStore
-from coordinator.models.old_models import OldModels, as_it_lies
 from coordinator.models.published_model import PublishedModel
 from coordinator.noise import differential_privacy, noise_checks, privacy_spent
 from coordinator.order_desk import OrderDesk
@@ -42,7 +40,7 @@ from coordinator.orders import Order
 from coordinator.pages import skew, status
 from coordinator.pages.client_page import Outs
 from coordinator.pages.client_pages import ClientPages
-from coordinator.pages.skew import Turnout
+from coordinator.pages.skew_watch import SkewWatch
 from coordinator.persistence import history, recovery
 from coordinator.persistence.history import Record, Totals
 from coordinator.persistence.ledger import Carried, Kept, Opening, OpenRound, Refusals
@@ -52,30 +50,24 @@ from coordinator.persistence.run_folder import RunFolder
 from coordinator.persistence.storage import Storage
 from coordinator.roster import Roster
 from coordinator.rounds import Named
+from coordinator.seat_keeper import SeatKeeper, SeatTaken
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.sums.answers import Answers
-from coordinator.workers import lanes, partial_sum
+from coordinator.sums.kept_answers import KeptAnswers
+from coordinator.workers import lanes
 from coordinator.workers.desk import Desk, Now
-from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
+from fedmqtt import __version__, client_ids, data_query, messages, personal
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import printable
 from fedmqtt.messages import (
     SMALL_MODEL_BYTES,
-    Announce,
-    Chunk,
-    Claimed,
-    Decline,
     Evaluation,
-    ModelRef,
     Offer,
-    Opened,
-    Passed,
     Purpose,
     Receipt,
-    Seat,
     Sum,
     Update,
     WireError,
@@ -90,7 +82,6 @@ from fedmqtt.mqtt_link import (
     LinkUp,
     MqttLink,
     NodeUp,
-    Part,
     Refused,
     Strayed,
     Unproven,
@@ -102,7 +93,6 @@ from fedmqtt.revocations import Revocations
 from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import PARTICIPATION_ROUNDS, ModelPage, Privacy
 from fedmqtt.topics import (
-    ANNOUNCE,
     Address,
     ClientId,
     CoordinatorSeat,
@@ -113,7 +103,6 @@ from fedmqtt.topics import (
     OrderOf,
     PresenceOf,
     RoundId,
-    RunId,
     SeatClaim,
     StatusPage,
     Topics,
@@ -139,14 +128,7 @@ BUDGET_USED_UP = (
     " ends here"
 )
 
-_NO_EPOCH = -1
-"""Of an offer that nobody can read."""
-
 _log = logging.getLogger("coordinator")
-
-
-class SeatTaken(Exception):
-    """Another coordinator runs this federation; says which and where."""
 
 
 class KeysWanted(Exception):
@@ -243,14 +225,6 @@ class Service:
         """Whether the seat is ours on this connection: nothing is published before."""
         self._failure: Exception | None = None
         self._has_told_of_keys = False
-        self._announced: Announce | None = None
-        self._arrived: Update | Evaluation | None = None
-        self._source: bytes | Upload = b""
-        """What the answer that has just come was read from."""
-        self._author: Author | None = None
-        """Who signed the message that has just come."""
-        self._cost = (0, 0)
-        """How many bytes that took, and how many messages."""
         self._closing: rounds.Close | None = None
         """Of the round whose model is being made."""
         self._averager = ThreadPoolExecutor(1, "averaging")
@@ -264,26 +238,15 @@ class Service:
         """Of those whose answers are in the sum of the round that is closing."""
         self._outdated = RoundId(0)
         """Answers to the rounds up to this one were made under settings that hold no more."""
-        self._retained: dict[Digest, ModelRef] = {}
-        """Models of ours that lie on the broker, in the most chunks that may be there."""
-        self._lying: set[Digest] = set()
-        """Deltas of ours that were published whole on this connection."""
-        self._being_cleared: set[Digest] = set()
-        """Those of them that are on their way from it, on this connection."""
-        self._streams = 0
-        """How many times a model was published: only the newest stream goes on."""
         self._clears = 0
         """Of the offer board by us, that have not come back on this connection."""
         self._alarm: Timer | None = None
-        self._seat_alarm: Timer | None = None
-        self._uploads_timer: Timer | None = None
         self._status_timer: Timer | None = None
         self._is_status_due = False
         self._packet_bytes_max: int | None = None
         topics = Topics(config.name)
         self._topics = topics
         self._totals = history.NOTHING
-        self._turnout = Turnout()
         self._facts = status.Facts(
             federation=config.name,
             run=folder.name,
@@ -292,6 +255,7 @@ class Service:
             version=__version__,
             progressed_at=loop.now(),
         )
+        self._skew = SkewWatch(config, self._facts)
         self._plan = noise_checks.plan(config) if purpose == "train" else None
         """What is promised to each device."""
         recovered = self._folder.recover() if initial is None else None
@@ -311,12 +275,10 @@ class Service:
         self._division = personal.division(self._model.layout, self._rules.method.personal)
         self._unmasking: Unmasking | None = None
         self._answers = self._data_plane(terms_max, remembered, is_new=recovered is None)
+        self._kept = KeptAnswers(self._folder, self._answers, self._division.size)
         if recovered is not None:
             self._beginning = recovered.beginning
             self._state = self._resume(recovered)
-            # They lie there still, unless the broker has lost them.
-            for model in rounds.older_models(self._state):
-                self._retained |= {ref.digest: ref for ref in published_model.refs(model)}
         else:
             by = asked.written(config.statistics) if purpose == "describe" else ""
             promised = "" if self._plan is None else self._plan.chosen
@@ -333,14 +295,25 @@ class Service:
         """A run that was refused the seat has not, and nobody will want to go on with it."""
         self._rules = replace(self._rules, run=self._beginning.run)
         token = secrets.token_hex(8)
-        self._seat = leadership.begin()
-        self._seat_rules = leadership.Rules(
-            token=token,
-            run=self._beginning.run,
-            where=f"{socket.gethostname()}, process {os.getpid()}",
-            standby=standby,
-            owns_run=True,
-            epoch_known=self._folder.ledger.epoch(),
+        self._seat = SeatKeeper(
+            loop,
+            config.name,
+            leadership.Rules(
+                token=token,
+                run=self._beginning.run,
+                where=f"{socket.gethostname()}, process {os.getpid()}",
+                standby=standby,
+                owns_run=True,
+                epoch_known=self._folder.ledger.epoch(),
+            ),
+            say=lambda effect: self.link.perform(effect),
+            is_over=lambda: self._ending,
+            is_called_off=self._is_run_elsewhere,
+            take=self._take_seat,
+            act=self._act,
+            repeat_offer=self._say_offer,
+            fail=self._fail,
+            stand_by=self._stand_by,
         )
         self._broker = broker or parse_broker_url(config.broker.url)
         self.link = MqttLink(
@@ -350,7 +323,7 @@ class Service:
             LinkOptions(
                 client_id=client_ids.of_coordinator(config.name, token),
                 subscribe=(topics.seat, topics.claim, topics.offer),
-                will=lambda _token: leadership.will(self._seat, self._seat_rules),
+                will=lambda _token: self._seat.will(),
                 keepalive_s=config.broker.keepalive_s,
                 retry_max_s=5.0,
                 tls_ca=config.broker.tls_ca or None,
@@ -378,11 +351,26 @@ class Service:
             lanes=self._rules.lanes,
         )
         self._desk_of_workers = self._workers_desk(token) if self._rules.lanes > 1 else None
-        self._passed_by: ClientId | None = None
-        """The worker that passed on the message which has just come."""
-        self._claim: Claimed | None = None
-        """Where that is an update which a worker has found."""
         self._gate = self._reception.gate
+        self._incoming = Incoming(
+            loop,
+            topics,
+            self._reception,
+            self._uploads,
+            self._answers,
+            trust=trust,
+            unmasking=self._unmasking,
+            workers=self._desk_of_workers,
+            outdated=self._outdated,
+            has_base=self._folder.has_base,
+            largest=lambda: self._answer_bytes_max,
+            state=lambda: self._state,
+            rules=lambda: self._rules,
+            happen=self._happen,
+            say=self._say,
+            sign_of_life=self._on_sign_of_life,
+            show=self._status_is_due,
+        )
         self._desk = OrderDesk(
             loop.now,
             self._say,
@@ -391,7 +379,16 @@ class Service:
             self._status_is_due,
         )
         self._status = status.Status(self.link.publish)
-        self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
+        self._models = ModelsOnBroker(
+            loop,
+            self.link,
+            topics,
+            newest=lambda: self._model,
+            older=lambda: rounds.older_models(self._state),
+            may_act=lambda: self._may_act and not self._ending,
+            went=self._tell_of_model,
+        )
+        self._models.left(rounds.older_models(self._state))
         self._client_pages = ClientPages(
             loop, self.link, topics, self._roster, config.status, lambda: self._may_act, self._outs
         )
@@ -465,7 +462,7 @@ class Service:
         except RunElsewhere:
             # Nothing was said but that the seat is ours.
             self._ending = True
-            self.link.close(self._last_words())
+            self.link.close(self._seat.last_words())
             raise
         finally:
             self._averager.shutdown()
@@ -619,7 +616,7 @@ class Service:
             late = [client for client, _ in record.late_counted]
             # Who else was there is not known any more.
             out = record.quarantined
-            self._look_for_skew((), record.invited, [*record.answered, *late], out)
+            self._skew.closed((), record.invited, [*record.answered, *late], out)
         self._roster.knowledge = recovered.knowledge
         state = recovery.state(
             self._loop.now(),
@@ -641,7 +638,7 @@ class Service:
             self._answers.begin(open_round.opening.terms_max, state.round)
             if self._unmasking is not None and state.masking is not None:
                 self._unmasking.begin_round(state.masking)
-            self._fold_again(state)
+            self._kept.fold_all(recovered.beginning.run, state)
             _log.info(
                 "going on with round %d: %d of %d answered",
                 state.round,
@@ -722,122 +719,28 @@ class Service:
         count = self._rules.rounds
         return not open_round.opening.train and (count == 0 or open_round.number <= count)
 
-    def _fold_again(self, state: rounds.Collecting) -> None:
-        """What was accepted before the coordinator ended: the same sum comes out in any order."""
-        for path in self._folder.ledger.sums(state.round):
-            self._answers.add_sum(self._kept_sum(path, state), state.evaluate)
-        for kept in self._folder.ledger.kept():
-            if kept.named.round == state.round and not kept.is_summed:
-                evaluates = kept.named.client in state.evaluate
-                if fault := self._fold_kept(kept, evaluates=evaluates, staleness=0):
-                    # It was found good when it came, under the same settings.
-                    raise self._damaged(kept, fault)
-
-    def _kept_sum(self, path: Path, state: rounds.Collecting) -> Sum:
-        """That a worker has handed over. Raises LedgerDamaged."""
-        try:
-            summed = messages.read_sum(path.read_bytes())
-        except (OSError, WireError) as bad:
-            raise LedgerDamaged(f"{path}: {bad}") from bad
-        names = [Named(term.client, state.round) for term in summed.terms]
-        now = (self._beginning.run, state.round, self._answers.bits, self._division.size)
-        fault = partial_sum.fault(summed, *now, names)
-        if fault or not state.answered.issuperset(named.client for named in names):
-            raise LedgerDamaged(f"{path}: {fault or 'it is of answers that the ledger lacks'}")
-        return summed
-
-    def _fold_kept(self, kept: Kept, *, evaluates: bool, staleness: int) -> str:
-        """What is wrong with it, if anything: then it does not count. Raises LedgerDamaged."""
-        try:
-            answer = messages.read_from_client(kept.read())
-        except (OSError, WireError) as bad:
-            raise self._damaged(kept, str(bad)) from bad
-        if not isinstance(answer, Update | Evaluation):
-            raise self._damaged(kept, f"it is a {type(answer).__name__}")
-        if kept.author is not None:
-            self._answers.signed_by(kept.named.client, kept.author)
-        fault = self._answers.check(kept.named.client, answer)
-        if not fault and isinstance(answer, Update):
-            self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
-        elif not fault and isinstance(answer, Evaluation):
-            self._answers.take_measures(kept.named.client, answer.measures)
-        self._answers.let_go()
-        return fault
-
-    def _damaged(self, kept: Kept, why: str) -> LedgerDamaged:
-        whose = f"the answer of {kept.named.client} to round {kept.named.round}"
-        return LedgerDamaged(f"{self._folder.path}: {whose}: {why}")
-
     # The federation's seat
 
-    def _lead(self, event: leadership.Event) -> None:
-        if self._ending:
-            return
-        self._seat, effects = leadership.step(self._seat, event, self._seat_rules)
-        if self._may_find_run() and (folder := self._elsewhere()) is not None:
+    def _is_run_elsewhere(self) -> bool:
+        """Whether one has begun that is to be gone on with: none begins here then."""
+        if self._has_begun or not self._seat.is_contested:
+            return False
+        folder = self._elsewhere()
+        if folder is not None:
             self._fail(RunElsewhere(folder))
-            return
-        for effect in effects:
-            match effect:
-                case Publish():
-                    self.link.perform(effect)
-                case WakeAt(at):
-                    self._set_seat_alarm(at)
-                case Note(what, about):
-                    _log.info("%s: %s", what, about)
-                    if what == leadership.STANDING_BY and not self._has_begun:
-                        _log.warning("that run is not found here: another begins when it is gone")
-                case leadership.Take(epoch):
-                    if not self._has_begun:
-                        self._begin_run()
-                    self._folder.ledger.take_epoch(epoch)
-                    self._rules = replace(self._rules, epoch=epoch)
-                    self._act()
-                case leadership.Confirmed():
-                    self._act()
-                case leadership.RepeatOffer():
-                    self._say_offer()
-                case leadership.Refuse(seat) | leadership.Deposed(seat):
-                    self._fail(SeatTaken(_whose(seat, self._config.name)))
+        return folder is not None
 
-    def _may_find_run(self) -> bool:
-        """Whether we have none, and somebody coordinates, or did until a moment ago."""
-        return not self._has_begun and (self._seat.holder is not None or self._seat.held > 0)
+    def _take_seat(self, epoch: int) -> None:
+        if not self._has_begun:
+            self._folder.begin(self._beginning, self._model, self._carried())
+            self._has_begun = True
+            self._on_begin()
+        self._folder.ledger.take_epoch(epoch)
+        self._rules = replace(self._rules, epoch=epoch)
 
-    def _begin_run(self) -> None:
-        self._folder.begin(self._beginning, self._model, self._carried())
-        self._has_begun = True
-        self._on_begin()
-
-    def _set_seat_alarm(self, at: Seconds) -> None:
-        if self._seat_alarm is not None:
-            self._seat_alarm.cancel()
-        self._seat_alarm = self._loop.call_at(
-            at, lambda: self._lead(leadership.Woke(self._loop.now()))
-        )
-
-    def _on_seat(self, address: CoordinatorSeat | SeatClaim, payload: bytes) -> None:
-        now = self._loop.now()
-        try:
-            message = messages.read_among_coordinators(payload) if payload else None
-        except WireError as bad:
-            _log.warning("unreadable message in %s: %s", self._topics.path(address), bad)
-            message = None
-        if isinstance(address, CoordinatorSeat):
-            seat = message if isinstance(message, Seat) else None
-            self._lead(leadership.SeatSeen(now, seat))
-        elif message is not None:
-            self._lead(leadership.ClaimSeen(now, message))
-
-    def _on_offer(self, payload: bytes) -> None:
-        if not payload:
-            self._on_cleared_board()
-            return
-        try:
-            epoch = messages.read_offer(payload).epoch
-        except WireError:
-            epoch = _NO_EPOCH
-        self._lead(leadership.OfferSeen(self._loop.now(), epoch))
+    def _stand_by(self) -> None:
+        if not self._has_begun:
+            _log.warning("that run is not found here: another begins when it is gone")
 
     def _on_cleared_board(self) -> None:
         if self._clears:
@@ -903,7 +806,7 @@ class Service:
                 _log.info("connected to %s (%s)", node or self._broker, words)
                 self._facts.protocol = protocol
                 self._packet_bytes_max = packet_bytes_max
-                self._lead(leadership.Connected(self._loop.now()))
+                self._seat.connected()
             case LinkDown(reason, retry_in_s, hopeless=hopeless):
                 if hopeless:
                     self._fail(Denied(reason))
@@ -911,7 +814,7 @@ class Service:
                 _log.warning("%s; %s", reason, next_try(retry_in_s))
                 self._acting = False
                 self._clears = 0
-                self._lead(leadership.Disconnected(self._loop.now()))
+                self._seat.disconnected()
                 if self._unmasking is not None:
                     self._unmasking.link_down()
                 if self._desk_of_workers is not None:
@@ -929,15 +832,16 @@ class Service:
                     self._reception.revoked.signed_by_revoked_key(address.client)
                 self._on_unproven(address, reason)
             case Arrived(ModelChunk(digest, 0), first, retained=True) if first:
-                self._on_old_chunk(digest, first)
+                # What came while we slept may be a successor's.
+                if self._may_act:
+                    self._models.found(digest, first)
             case Arrived(StatusPage(page), payload, retained=True):
                 self._client_pages.found(page, payload)
             case Arrived(PresenceOf(client), payload, retained=retained) if payload:
                 # Of who is in quarantine too: where it is then is known when that is over.
                 self._on_presence(client, payload, retained=retained)
             case Arrived(address, payload):
-                self._author = event.author
-                self._on_arrival(address, payload)
+                self._on_arrival(address, payload, event.author)
             case Strayed(client, topic, size_bytes):
                 self._reception.strayed(client, topic, size_bytes)
 
@@ -948,15 +852,7 @@ class Service:
         if limit != self._model.ref.chunk_bytes:
             self._model = published_model.cut(self._model, limit)
         self._fit_gate()
-        # Before we publish: our own first chunk would hide in how many chunks the model lies there.
-        settled = self._state.past.settled
-        self._old_models.look(
-            ref for closed in settled for ref in published_model.refs(closed.model)
-        )
-        self._lying.clear()
-        self._publish_model()
-        self._being_cleared.clear()
-        self._clear_unwanted()
+        self._models.connected(closed.model for closed in self._state.past.settled)
         self._status.forget()
         self._client_pages.look(self._roster.names())
         now = self._loop.now()
@@ -979,21 +875,21 @@ class Service:
         """Of a cluster whose nodes keep what is retained each for itself: this one was away."""
         _log.info("what clients and monitors read is written to %s, too", node)
         if self._may_act:
-            model, number = self._model, self._streams
-            parts = published_model.parts(model, lambda: self._is_wanted(number, model.ref.digest))
-            self.link.stream_to(node, parts)
+            self._models.publish_to(node)
             self._status.forget()
             self._client_pages.changed(self._roster.names())
             self._status_is_due()
 
-    def _on_arrival(self, address: object, payload: bytes) -> None:
+    def _on_arrival(self, address: object, payload: bytes, author: Author | None) -> None:
         match address:
             case UpdatePart() if self._reception.hears(address, payload):
-                self._on_part(address, payload)
+                self._incoming.heard(address, payload, author)
             case CoordinatorSeat() | SeatClaim():
-                self._on_seat(address, payload)
+                self._seat.heard(address, payload)
+            case OfferBoard() if payload:
+                self._seat.saw_offer(payload)
             case OfferBoard():
-                self._on_offer(payload)
+                self._on_cleared_board()
             case OrderOf(operator) if not self._topics.is_trial(self._topics.path(address)):
                 self._desk.came(operator, payload)
             case WorkOf(worker) if self._desk_of_workers is not None and self._may_act:
@@ -1004,7 +900,6 @@ class Service:
                 return
 
     def _on_unproven(self, address: Address, reason: str) -> None:
-        now = self._loop.now()
         if isinstance(address, OrderOf):
             self._desk.refuse(address.operator, reason)
             return
@@ -1014,22 +909,16 @@ class Service:
             self._fail(KeysWanted(self._config.name))
             return
         match address:
-            # As of what cannot be read: it lies where our own should.
             case CoordinatorSeat():
-                self._lead(leadership.SeatSeen(now, None))
+                self._seat.saw_unproven_seat()
             case OfferBoard():
-                self._lead(leadership.OfferSeen(now, _NO_EPOCH))
+                self._seat.saw_unproven_offer()
             case _:
                 pass
 
-    def _on_old_chunk(self, digest: Digest, first: bytes) -> None:
-        # What came while we slept may be a successor's.
-        if not self._may_act:
-            return
-        if (ours := self._retained.get(digest)) is not None:
-            self._retained[digest] = as_it_lies(ours, first)
-        else:
-            self._old_models.clear(digest, first)
+    def _on_sign_of_life(self, client: ClientId) -> None:
+        if client in self._roster.clients:
+            self._client_pages.sign(client)
 
     def _on_presence(self, client: ClientId, payload: bytes, *, retained: bool) -> None:
         now = self._loop.now()
@@ -1054,177 +943,6 @@ class Service:
         else:
             self._happen(rounds.ClientLeft(now, client, presence.session))
 
-    def _on_part(self, address: UpdatePart, payload: bytes) -> None:
-        client = address.client
-        try:
-            message = messages.read_from_client(payload)
-        except WireError as bad:
-            self._reception.unread_part(address, payload, str(bad))
-            return
-        if address.lane >= self._rules.lanes:
-            # (Who has restarted does not know how many there are, and says what it owes in the
-            # first: its lane is a matter of who hears it, and not of what it says.)
-            there = " to ".join(map(str, sorted({0, self._rules.lanes - 1})))
-            self._reception.unread_part(address, payload, f"lane {address.lane}, not {there}")
-            return
-        self._source, self._cost = payload, (len(payload), 1)
-        if client in self._roster.clients and not isinstance(message, Chunk):
-            # (Who sends pieces has said before that it will, and they are many.)
-            self._client_pages.sign(client)
-        match message:
-            case Announce() if address.part == ANNOUNCE:
-                self._on_announce(client, message)
-            case Chunk() if address.part != ANNOUNCE:
-                self._on_chunk(client, int(address.part), message)
-            case Update() | Evaluation() | Decline():
-                self._on_answer(client, message)
-            case Opened() if self._keyholder(client) is not None:
-                self._on_opened(client, message)
-            case _:
-                misplaced = f"part {address.part!r} is no place for {type(message).__name__}"
-                self._reception.unread_part(address, payload, misplaced)
-
-    def _keyholder(self, client: ClientId) -> "Unmasking | None":
-        """Who deals with what it says, if it is one."""
-        unmasking = self._unmasking
-        return unmasking if unmasking is not None and unmasking.is_keyholder(client) else None
-
-    def _on_opened(self, client: ClientId, opened: Opened) -> None:
-        unmasking = self._keyholder(client)
-        assert unmasking is not None
-        if unmasking.on_opened(client, opened):
-            self._gate.counted(client, *self._cost)
-        self._status_is_due()
-
-    def _on_announced_sums(
-        self, client: ClientId, announce: Announce, unmasking: "Unmasking"
-    ) -> None:
-        if unmasking.on_announce(client, announce):
-            self._send(self._uploads.announce(self._loop.now(), client, announce))
-            self._watch_uploads()
-
-    def _on_announce(self, client: ClientId, announce: Announce) -> None:
-        if (unmasking := self._keyholder(client)) is not None:
-            self._on_announced_sums(client, announce, unmasking)
-            return
-        fault = excuse = self._outdated_fault(announce.round)
-        if announce.size_bytes > self._answer_bytes_max:
-            fault = f"{announce.size_bytes} bytes; at most {self._answer_bytes_max} are taken"
-        self._announced = announce
-        run, number = announce.run, announce.round
-        excused = fault == excuse
-        self._happen(rounds.AnnounceCame(self._loop.now(), client, run, number, fault, excused))
-        self._announced = None
-
-    def _admit(self, client: ClientId) -> None:
-        assert self._announced is not None
-        self._note_author(client)
-        if self._passed_by is not None:
-            assert self._desk_of_workers is not None
-            self._desk_of_workers.admit(self._passed_by, client, self._announced)
-            return
-        self._send(self._uploads.announce(self._loop.now(), client, self._announced))
-        self._watch_uploads()
-
-    def _on_chunk(self, client: ClientId, index: int, chunk: Chunk) -> None:
-        upload = self._uploads.chunk(self._loop.now(), client, index, chunk)
-        if (unmasking := self._keyholder(client)) is not None:
-            unmasking.on_piece(client)
-        if upload is None:
-            return
-        try:
-            self._on_upload(client, upload)
-        finally:
-            self._send(self._uploads.done(self._loop.now(), upload))
-
-    def _on_upload(self, client: ClientId, upload: Upload) -> None:
-        if not self._uploads.is_intact(upload):
-            self._reception.unread_pieces(client, "the chunks do not add up to what was announced")
-            return
-        with upload.opened() as data:
-            try:
-                message = messages.read_from_client(data)
-            except WireError as bad:
-                message, why = None, bad
-            else:
-                why = WireError("what the chunks add up to is no update")
-            announce = upload.announce
-            chunks = -(-announce.size_bytes // announce.chunk_bytes)
-            self._source, self._cost = upload, (announce.size_bytes, chunks)
-            if isinstance(message, Opened) and self._keyholder(client) is not None:
-                self._on_opened(client, message)
-                return
-            if isinstance(message, Update | Evaluation):
-                self._on_answer(client, message)
-                return
-        # The announcement was signed where there are keys, and named its digest.
-        self._reception.unreadable(client, str(why), _signed_as(announce), is_proven=True)
-        self._tell(client, announce.run, announce.round, str(why))
-
-    def _on_answer(self, client: ClientId, answer: Update | Evaluation | Decline) -> None:
-        now = self._loop.now()
-        match answer:
-            case Decline(run=run, round=round_id, reason=reason):
-                self._gate.say(client, f"declines round {round_id}: {reason}")
-                self._happen(rounds.Declined(now, client, run, round_id, reason))
-            case Evaluation(run=run, round=round_id, base=base):
-                self._arrived = answer
-                fault = self._answers.check(client, answer)
-                self._happen(rounds.EvaluationCame(now, client, run, round_id, base, fault))
-            case Update(run=run, round=round_id, base=base, fingerprint=kind):
-                self._arrived = answer
-                fault, excused = self._fault(client, answer)
-                said = (answer.sample_count, answer.metrics.get(LOSS), excused)
-                self._happen(
-                    rounds.UpdateCame(now, client, run, round_id, base, kind, fault, *said)
-                )
-        self._arrived = None
-        self._answers.let_go()
-
-    def _fault(self, client: ClientId, update: Update) -> tuple[str, bool]:
-        """What is wrong with an update, and whether it is another's fault than its sender's."""
-        if late := self._outdated_fault(update.round):
-            return late, True
-        if not rounds.may_count(self._state, client, update.run, update.round, self._rules):
-            # To unpack it is the most that a message can make us do.
-            return "", True
-        self._note_author(client)
-        if self._is_of_revoked_key(client):
-            # Keyholders would open no sum that it is in.
-            return "its key was revoked", False
-        return self._answers.check(client, update), self._answers.is_excused
-
-    def _note_author(self, client: ClientId) -> None:
-        # Pieces of a large answer are not signed: who signed its announcement was noted then.
-        if self._author is not None:
-            self._answers.signed_by(client, self._author)
-
-    def _is_of_revoked_key(self, client: ClientId) -> bool:
-        author = self._answers.author(client)
-        if author is None or self._trust is None:
-            return False
-        return self._trust.is_revoked(base64.b64encode(author.key).decode())
-
-    def _digest_of_answer(self) -> Digest:
-        """Of the one that has just come, or of its announcement: of what was signed."""
-        if self._announced is not None:
-            return _signed_as(self._announced)
-        if self._claim is not None:
-            return self._claim.digest
-        if isinstance(self._source, Upload):
-            return _signed_as(self._source.announce)
-        return weights.digest(self._source)
-
-    def _outdated_fault(self, number: RoundId) -> str:
-        # Late answers are checked as if they were for the open round, and added to its sum.
-        if number <= self._outdated:
-            return f"late: round {number} had other settings"
-        is_late = not isinstance(self._state, rounds.Finished) and number < self._state.round
-        if is_late and self._answers.needs_bases and not self._folder.has_base(number):
-            # Kept for fewer rounds, before the settings were changed.
-            return f"late: the model of round {number} is gone"
-        return ""
-
     # Workers, which take in answers in our place
 
     def _workers_desk(self, token: str) -> Desk:
@@ -1245,8 +963,8 @@ class Service:
             say=self._say,
             listen=self._hear_lanes,
             now=self._now_of_workers,
-            claim=self._on_claim,
-            passed=self._on_passed,
+            claim=lambda claim: self._incoming.claimed(claim),
+            passed=lambda worker, passed: self._incoming.passed(worker, passed),
             summed=self._on_sum,
             lose=self._on_lost,
             changed=self._status_is_due,
@@ -1268,8 +986,7 @@ class Service:
         """Listen to these, and to no others."""
         self._reception.door.hear(own)
         count = self._rules.lanes
-        kept = self._uploads.drop(self._loop.now(), lambda one, _: lane_of(one, count) in own)
-        self._send(kept)
+        self._incoming.drop_pieces(lambda one, _: lane_of(one, count) in own)
         # What was half sent is of no use to who listens now.
         self._loop.post(self._ask_again)
 
@@ -1277,59 +994,6 @@ class Service:
         """Who listens sends at once what it owes."""
         if isinstance(self._state, rounds.Collecting) and not self._ending:
             self._say_offer()
-
-    def _on_claim(self, claim: Claimed) -> None:
-        """As `_on_part` and `_on_answer`, of an update that a worker has looked at."""
-        client, number, run = claim.client, RoundId(claim.round), RunId(claim.run)
-        where = UpdatePart(0, client, number, "0")
-        if not self._is_of_live_key(where, claim.key) or not self._reception.hears(where, b""):
-            return
-        if client in self._roster.clients:
-            self._client_pages.sign(client)
-        fault, excused = claim.fault, claim.excused
-        if late := self._outdated_fault(number):
-            fault, excused = late, True
-        elif not rounds.may_count(self._state, client, run, number, self._rules):
-            fault, excused = "", True
-        elif not claim.checked:
-            # Its worker was told of this round too late: it is sent again.
-            return
-        self._claim = claim
-        self._happen(
-            rounds.UpdateCame(
-                self._loop.now(),
-                client,
-                run,
-                number,
-                claim.base,
-                claim.fingerprint,
-                fault,
-                claim.sample_count,
-                claim.loss,
-                excused,
-            )
-        )
-        self._claim = None
-
-    def _on_passed(self, worker: ClientId, passed: Passed) -> None:
-        said = UpdatePart(0, passed.client, RoundId(passed.round), passed.part)
-        address = self._topics.parse(self._topics.path(said))
-        # What is no part of an answer came in no topic.
-        if not isinstance(address, UpdatePart) or not self._is_of_live_key(address, passed.key):
-            return
-        self._author, self._passed_by = None, worker
-        self._on_arrival(address, bytes(passed.payload))
-        self._passed_by = None
-
-    def _is_of_live_key(self, address: UpdatePart, key: bytes) -> bool:
-        """Workers have looked at the signature, and do not know which keys were revoked."""
-        if not key or self._trust is None:
-            return True
-        if self._trust.is_revoked(base64.b64encode(key).decode()):
-            self._reception.revoked.signed_by_revoked_key(address.client)
-            self._on_unproven(address, "it is signed by a key that was revoked")
-            return False
-        return True
 
     def _on_sum(self, summed: Sum, path: Path) -> None:
         state = self._state
@@ -1396,9 +1060,9 @@ class Service:
             self._model.layout, flat, trained, chunk_bytes, self._answers.control
         )
         _log.warning("the model is that of round %d again: %s", number, self._model.digest[:12])
-        self._publish_model()
+        self._models.publish()
         self._go_on()
-        self._clear_unwanted()
+        self._models.clear_unwanted()
 
     def _go_on(self, fault: str = "") -> None:
         if self._unmasking is not None:
@@ -1424,14 +1088,14 @@ class Service:
             case Note(what, about):
                 _log.debug("%s: %s", what, about)
             case rounds.Blame(client, reason):
-                self._reception.blame(client, reason, self._digest_of_answer())
+                self._reception.blame(client, reason, self._incoming.digest())
             case rounds.Admit(client):
-                self._admit(client)
+                self._incoming.admit(client)
             case rounds.Accept(client):
                 # As of after the event: it may have come into the round by it.
                 assert isinstance(self._state, rounds.Collecting)
                 named = Named(client, self._state.round)
-                if self._claim is not None:
+                if self._incoming.is_with_a_worker:
                     # Its worker adds it up, and it is stored with the sum.
                     assert self._desk_of_workers is not None
                     self._desk_of_workers.take(named)
@@ -1439,8 +1103,9 @@ class Service:
                 self._fold(client, self._state)
                 self._keep(named)
             case rounds.AcceptEvaluation(client, round_id):
-                assert isinstance(self._arrived, Evaluation)
-                self._answers.take_measures(client, self._arrived.measures)
+                answer = self._incoming.answer
+                assert isinstance(answer, Evaluation)
+                self._answers.take_measures(client, answer.measures)
                 self._keep(Named(client, round_id))
             case rounds.Hold(client, round_id):
                 self._answers.take(Named(client, round_id))
@@ -1488,9 +1153,7 @@ class Service:
 
     @property
     def _may_act(self) -> bool:
-        # Whoever has not made sure of its seat is silent: it may have been asleep, and replaced.
-        now = self._loop.now()
-        return self._acting and leadership.may_act(self._seat, now, self._seat_rules)
+        return self._acting and self._seat.is_ours
 
     def _say_offer(self) -> None:
         """What is open now; said again, it invites only who has not answered yet."""
@@ -1556,17 +1219,12 @@ class Service:
         return deciding.said(self._config, self._rules.purpose)
 
     def _keep(self, named: Named) -> None:
-        self._gate.counted(named.client, *self._cost)
         state, now = self._state, self._loop.now()
         left_s = None
         if isinstance(state, rounds.Collecting):
             left_s = max(0.0, state.closes_at - now)
         report = self._roster.knowledge.reports.get((named.client, named.round))
-        author = self._answers.author(named.client)
-        if isinstance(self._source, Upload):
-            kept = Kept(named, file=self._source.path, report=report, author=author)
-        else:
-            kept = Kept(named, message=self._source, report=report, author=author)
+        kept = self._incoming.kept(named, report)
         self._folder.ledger.keep(kept, left_s, self._on_stored)
 
     def _on_stored(self, answers: tuple[Named, ...]) -> None:
@@ -1581,9 +1239,10 @@ class Service:
             self._folder.ledger.refuse(after.round, refusals)
 
     def _fold(self, client: ClientId, collecting: rounds.Collecting) -> None:
-        assert isinstance(self._arrived, Update)
-        self._answers.fold(client, self._arrived, evaluates=client in collecting.evaluate)
-        _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
+        update = self._incoming.answer
+        assert isinstance(update, Update)
+        self._answers.fold(client, update, evaluates=client in collecting.evaluate)
+        _log.debug("accepted %s: %d samples", client, update.sample_count)
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
         # Where all declined, it has a client's own words.
@@ -1593,8 +1252,7 @@ class Service:
             close,
             is_sealed=self._unmasking is not None and close.outcome == "averaged",
         )
-        drop = self._uploads.drop(at, lambda _client, number: self._may_count(number, close.round))
-        self._send(drop)
+        self._incoming.drop_pieces(lambda _client, number: self._may_count(number, close.round))
         self._closing = close
         # Of its sum, whatever becomes of it.
         self._participations = close.participations
@@ -1656,12 +1314,12 @@ class Service:
         self._conclude(self._next_model(made))
         if self._stopping:
             return
-        self._publish_model()
+        self._models.publish()
         if self._unmasking is not None:
             # By what came of the round: ranges, and the clip norm.
             self._unmasking.renew()
         self._happen(rounds.ModelReady(self._loop.now(), self._model.ref))
-        self._clear_unwanted()
+        self._models.clear_unwanted()
 
     def _fold_next(self) -> bool:
         """Whether there was another late answer to fold."""
@@ -1670,7 +1328,7 @@ class Service:
         if kept is None:
             return False
         staleness = self._closing.round - kept.named.round
-        if fault := self._fold_kept(kept, evaluates=False, staleness=staleness):
+        if fault := self._kept.fold(kept, evaluates=False, staleness=staleness):
             self._left_out.add(kept.named)
             self._answers.leave_out(kept.named)
             client = kept.named.client
@@ -1719,7 +1377,7 @@ class Service:
         self._client_pages.changed(close.invited | close.answered)
         there = self._roster.willing(self._rules.purpose)
         answered = [client for client, _ in close.counted]
-        self._look_for_skew(there, close.invited, answered, self._gate.out)
+        self._skew.closed(there, close.invited, answered, self._gate.out)
         is_refused = record.outcome == "kept" and not record.answered and bool(record.declined)
         _log.log(logging.WARNING if is_refused else logging.INFO, "%s", history.sentence(record))
         self._look_for_keys(there, close)
@@ -1733,33 +1391,6 @@ class Service:
                 _log.warning("%s", KEYS_MAY_BE_WANTED)
             self._has_told_of_keys = True
 
-    def _look_for_skew(
-        self,
-        there: Sequence[ClientId],
-        invited: Collection[ClientId],
-        answered: list[ClientId],
-        out: Collection[ClientId],
-    ) -> None:
-        if not invited:
-            # The last evaluation: nobody was asked to train.
-            return
-        if not skew.can_be_told(len(there), self._config.rounds.cohort):
-            # Who was there would be most of what is remembered.
-            self._turnout = Turnout()
-            return
-        self._turnout.closed(there, invited, sorted(set(answered)), out)
-        found = self._turnout.skew()
-        said = (
-            found.sentence(
-                self._config.selection, self._config.rounds.cohort, self._config.aggregation
-            )
-            if found is not None
-            else ""
-        )
-        if said and not self._facts.skew:
-            _log.warning("%s", said)
-        self._facts.skew = said
-
     def _carried(self) -> Carried:
         past = self._state.past
         return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s)
@@ -1769,28 +1400,9 @@ class Service:
             self._alarm.cancel()
         self._alarm = self._loop.call_at(at, lambda: self._happen(rounds.Woke(self._loop.now())))
 
-    def _watch_uploads(self) -> None:
-        wait_s = self._uploads.wake_in_s
-        if self._uploads_timer is None and wait_s is not None:
-            self._uploads_timer = self._loop.call_in(wait_s, self._tick_uploads)
-
-    def _tick_uploads(self) -> None:
-        self._uploads_timer = None
-        self._send(self._uploads.tick(self._loop.now()))
-        self._watch_uploads()
-
-    def _send(self, effects: list[Publish]) -> None:
-        for effect in effects:
-            self._say(effect)
-
-    def _tell(self, client: ClientId, run: RunId, round_id: RoundId, reason: str) -> None:
-        """That its answer does not count for what it is."""
-        refused = Receipt(run=run, round=round_id, accepted=False, reason=reason[:500], blamed=True)
-        self._say(Publish(Inbox(client), refused))
-
     def _refuse_unread(self, client: ClientId, number: RoundId, reason: str) -> None:
         # What is not read does not tell of which run it is.
-        self._tell(client, self._rules.run, number, reason)
+        self._incoming.refuse(client, self._rules.run, number, reason)
 
     # Models
 
@@ -1803,60 +1415,12 @@ class Service:
         sums = self._unmasking.answer_bytes_max if self._unmasking is not None else 0
         self._gate.fit(max(self._answer_bytes_max, sums), self._model.ref.chunk_bytes)
 
-    def _publish_model(self) -> None:
-        model = self._model
-        for ref in model.refs():
-            lying = self._retained.get(ref.digest, ref)
-            self._retained[ref.digest] = published_model.in_more_chunks(lying, ref.chunk_bytes)
-        self._streams = number = self._streams + 1
-        parts = published_model.parts(
-            model,
-            lambda: self._is_wanted(number, model.ref.digest),
-            self._lying,
-            self._lying.add,
-        )
-        self.link.stream(self._counted(parts, model.ref.digest))
-
-    def _counted(self, parts: Iterator[Part], whole: Digest) -> Iterator[Part]:
-        """For people: how many bytes went out by which codec."""
-        for part in parts:
-            if isinstance(part.address, ModelChunk):
-                is_whole = part.address.digest == whole
-                codec = "full" if is_whole else self._config.downlink_codec
-                self._facts.published_model(
-                    codec, len(part.payload), is_first=part.address.index == 0
-                )
-            yield part
-
-    def _is_wanted(self, stream: int, digest: Digest) -> bool:
-        is_older = digest != self._model.ref.digest and digest in self._wanted()
-        return (stream == self._streams or is_older) and not self._ending and self._may_act
-
-    def _wanted(self) -> set[Digest]:
-        """The models that somebody may be fetching."""
-        older = (published_model.refs(model) for model in rounds.older_models(self._state))
-        return {ref.digest for ref in chain(*older, self._model.refs())}
-
-    def _clear_unwanted(self) -> None:
-        wanted = self._wanted() | self._being_cleared
-        for digest, ref in list(self._retained.items()):
-            if digest not in wanted:
-                self._being_cleared.add(digest)
-                self.link.stream(self._clearing(ref), behind=True)
-
-    def _clearing(self, ref: ModelRef) -> Iterator[Part]:
-        self._lying.discard(ref.digest)
-        for part in published_model.cleared(ref):
-            if not self._may_act or ref.digest in self._wanted():
-                # It may be the model that a successor offers, or ours again.
-                self._being_cleared.discard(ref.digest)
-                return
-            yield part
-        # Only now: when the link breaks in between, the rest is cleared at the end.
-        self._retained.pop(ref.digest, None)
-        self._being_cleared.discard(ref.digest)
-
     # For people
+
+    def _tell_of_model(self, model: PublishedModel, chunk: ModelChunk, size_bytes: int) -> None:
+        """How many bytes went out by which codec."""
+        codec = "full" if chunk.digest == model.ref.digest else self._config.downlink_codec
+        self._facts.published_model(codec, size_bytes, is_first=chunk.index == 0)
 
     def _record(self, close: rounds.Close) -> Record:
         return history.record(
@@ -1928,17 +1492,12 @@ class Service:
         self._facts.stopped = not self.is_finished
         if not self._may_act:
             # The seat may be ours all the same, where a run could not begin.
-            self.link.close(self._last_words())
+            self.link.close(self._seat.last_words())
             return
         self._say_status()
         self._client_pages.say_all(is_over=self.is_finished)
-        withdrawn = [_BOARD_CLEARED]
-        for ref in self._retained.values():
-            withdrawn += [Publish(part.address, None) for part in published_model.cleared(ref)]
-        self.link.close(withdrawn + self._last_words())
-
-    def _last_words(self) -> list[Publish]:
-        return leadership.last_words(self._seat, self._loop.now(), self._seat_rules)
+        cleared = [_BOARD_CLEARED, *self._models.all_cleared()]
+        self.link.close(cleared + self._seat.last_words())
 
 
 def _has_gone_on(before: rounds.State, after: rounds.State) -> bool:
@@ -1954,11 +1513,6 @@ def _has_gone_on(before: rounds.State, after: rounds.State) -> bool:
     return before.answered is not after.answered or before.evaluated is not after.evaluated
 
 
-def _signed_as(announce: Announce) -> Digest:
-    """Of what its device signed: the digest in it is the device's to choose."""
-    return weights.digest(messages.encode(announce))
-
-
 def _at_once(
     make: Callable[[PublishedModel], PublishedModel], old: PublishedModel
 ) -> Future[PublishedModel]:
@@ -1968,10 +1522,3 @@ def _at_once(
     except KeepModel as why:
         made.set_exception(why)
     return made
-
-
-def _whose(seat: Seat, federation: str) -> str:
-    return (
-        f"federation {federation} has a coordinator: run {printable(seat.run)} on"
-        f" {printable(seat.where)}. Stop that one, or wait for its end with --standby"
-    )

@@ -174,8 +174,8 @@ def test_a_model_that_is_published_again_is_not_published_twice_at_a_time(
 
             def again() -> None:
                 # As when it has been asleep, and finds twice that its seat is still its own.
-                service._publish_model()
-                service._publish_model()
+                service._models.publish()
+                service._models.publish()
                 service.link.stream(iter([end]))
 
             running.loop.post_from_thread(again)
