@@ -37,7 +37,7 @@ from coordinator.published_model import PublishedModel
 from coordinator.recovery import Recovered
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.run_errors import LedgerDamaged, LedgerError
-from coordinator.shared_files import SharedFiles
+from coordinator.shared_files import NOISE_KEY, SharedFiles
 from coordinator.storage import Storage
 from fedmqtt.privacy import chance
 from fedmqtt.status_pages import Privacy
@@ -108,7 +108,7 @@ class RunFolder:
     def noise_key(self, *, is_new: bool) -> bytes:
         """From which all noise of this run comes, to be read by nobody else: who has it can take
         the noise out of every model that was published."""
-        path = self.path / "noise.key"
+        path = self.path / NOISE_KEY
         if is_new:
             write_whole(path, key := secrets.token_bytes(chance.KEY_BYTES), mode=0o600)
             self._shared.put_secret(path)
