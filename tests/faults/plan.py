@@ -48,13 +48,18 @@ class Plan:
         return 20 if self.arrangement.cluster else 5
 
     @property
+    def chunk_bytes(self) -> int:
+        # On a cluster of NATS, to fetch a chunk of a model takes half a second, however large.
+        return 65536 if self.arrangement.cluster else 16384
+
+    @property
     def client_settings(self) -> tuple[str, ...]:
         return (
             "link.resend_s=1",
             "link.retry_max_s=0.5",
             f"link.keepalive_s={self.keepalive_s}",
             "link.will_delay_s=1",
-            "link.chunk_bytes=16384",
+            f"link.chunk_bytes={self.chunk_bytes}",
             # Starting Python for each training would be most of the time that a scenario takes.
             "trainer.keep_warm_s=600",
             "trainer.nice=0",
@@ -95,7 +100,7 @@ class Plan:
                 f"change_max = {small_task.CHANGE_MAX}",
                 f"samples_max = {small_task.samples_of(small_task.NAMES[-1])}",
                 "[transfer]",
-                "chunk_bytes = 16384",
+                f"chunk_bytes = {self.chunk_bytes}",
                 "[workers]",
                 f"lanes = {LANES if self.arrangement.workers else 0}",
                 "hand_over_s = 0.5",
