@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from coordinator import file_pieces, sqlite_storage
-from coordinator.ledger import ANSWERS
-from coordinator.object_store import ObjectStore
-from coordinator.run_errors import LedgerDamaged, LedgerError
-from coordinator.shared_files import NOISE_KEY, name_of
-from coordinator.sqlite_storage import MOVED, SqliteStorage
-from coordinator.storage import Database, Storage
+from coordinator.models.object_store import ObjectStore
+from coordinator.persistence import file_pieces, sqlite_storage
+from coordinator.persistence.ledger import ANSWERS
+from coordinator.persistence.run_errors import LedgerDamaged, LedgerError
+from coordinator.persistence.shared_files import NOISE_KEY, name_of
+from coordinator.persistence.sqlite_storage import MOVED, SqliteStorage
+from coordinator.persistence.storage import Database, Storage
 
 _COLUMNS = {
     "fact": "name, value",

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import ledgers, moved_ledger, run_search
+from coordinator import moved_ledger
 from coordinator.config import FederationConfig
-from coordinator.ledger import Kept, KeptModel, Ledger
-from coordinator.ledgers import IN_FOLDERS
 from coordinator.moved_ledger import Move
-from coordinator.run_errors import LedgerError
-from coordinator.shared_files import NOISE_KEY
-from coordinator.sqlite_storage import SqliteStorage
+from coordinator.persistence import ledgers, run_search
+from coordinator.persistence.ledger import Kept, KeptModel, Ledger
+from coordinator.persistence.ledgers import IN_FOLDERS
+from coordinator.persistence.run_errors import LedgerError
+from coordinator.persistence.shared_files import NOISE_KEY
+from coordinator.persistence.sqlite_storage import SqliteStorage
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId
 from tests.coordinator.ledger_books import (

@@ -21,7 +21,7 @@ from time import monotonic, sleep
 
 import msgspec
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from tests.clusters import Cluster
 from tests.faults.arrangement import Ground
 from tests.faults.closings import watching
