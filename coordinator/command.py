@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checks, one_at_a_time, round_rules
+from coordinator import aggregation, checks, moved_ledger, one_at_a_time, round_rules
 from coordinator.commands import figures_table
 from coordinator.config import FederationConfig
 from coordinator.intake.trust import Trust, trust_of
@@ -203,7 +203,7 @@ def coordinate(
     """Exit code of the program."""
     awaited: Path | None = None
     try:
-        while (place := _place(loop, config, shelf.ledgers, arguments, awaited)) is not None:
+        while (place := _place(loop, config, shelf, arguments, awaited)) is not None:
             try:
                 service = _service(
                     loop, config, shelf, broker, trust, revocations, place, arguments, job
@@ -358,7 +358,7 @@ class _Place:
 def _place(
     loop: EventLoop,
     config: FederationConfig,
-    among: Ledgers,
+    shelf: Shelf,
     arguments: argparse.Namespace,
     awaited: Path | None,
 ) -> _Place | None:
@@ -369,6 +369,7 @@ def _place(
     """
     if arguments.new and arguments.standby:
         raise SettingsError("--new begins a run and --standby goes on with one: give one of them")
+    among = shelf.ledgers
     while True:
         if awaited is not None and ledgers.is_finished(awaited, among):
             raise NothingToTakeOver(awaited)
@@ -382,11 +383,28 @@ def _place(
                 return None
             awaited = folder
             continue
+        if goes_on:
+            _move_ledger(folder, held, shelf)
         # It may have come to its end between the look and the lock.
         if goes_on and not ledgers.is_unfinished(folder, among):
             held.release()
             raise NothingToTakeOver(folder)
         return _Place(folder, held, goes_on, is_ours=not goes_on and arguments.run is None)
+
+
+def _move_ledger(folder: Path, held: Place, shelf: Shelf) -> None:
+    """If that has to be. Where it cannot be, the place is left."""
+    try:
+        if held.storage is not None and run_search.has_to_move(folder, shelf.ledgers):
+            moved_ledger.move(folder, held.storage, shelf.ledgers.name, shelf.objects)
+    except (SettingsError, LedgerError):
+        held.release()
+        raise
+    except OSError as bad:
+        held.release()
+        where = f"{bad.filename}: " if bad.filename else ""
+        said = f"{where}{bad.strerror or bad}"
+        raise SettingsError(f"the ledger of {folder} cannot be moved: {said}") from bad
 
 
 def _leave(place: _Place) -> None:

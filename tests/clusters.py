@@ -12,6 +12,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +161,10 @@ def running_rabbitmq_cluster() -> Iterator[Cluster]:
             command = leashed(names | words | few, [server])
             nodes.append(_Node(f"mqtt://127.0.0.1:{port}", command, folder, RABBITMQ_READY))
         with _closing(Cluster("RabbitMQ", nodes)) as cluster:
-            for number in range(NODES):
-                cluster.start(number)
+            # The others join the first one: before it is there, each would be a cluster of its own.
+            cluster.start(0)
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(cluster.start, range(1, NODES)))
             yield cluster
 
 

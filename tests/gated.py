@@ -38,8 +38,8 @@ class Gated:
         self.gates = folder / "gates"
         self.gates.mkdir(parents=True)
         self._task.write_text(BEFORE_TRAINING + task)
-        self._config = folder / "federation.toml"
-        self._config.write_text(
+        self.config = folder / "federation.toml"
+        self.config.write_text(
             f'name = "{name}"\ntask = "{self._task}"\n{more}\n'
             "[evaluation]\nevery = 0\n[tuning]\nenabled = false\n"
             f"[rounds]\n{rounds}\ndeadline_s = 1000\naway_grace_s = 1000\n"
@@ -48,7 +48,7 @@ class Gated:
 
     @contextmanager
     def coordinating(self, *words: str) -> Iterator[Program]:
-        command = ("fedmqtt", "coordinator", str(self._config), "--broker", self.url)
+        command = ("fedmqtt", "coordinator", str(self.config), "--broker", self.url)
         with running(self.folder, *command, "--run", str(self.run), *words) as program:
             yield program
 

@@ -1,8 +1,10 @@
-"""A federation on real clusters: a node is killed in the middle of a round, and comes back."""
+"""A federation on real clusters: a run comes there from a laptop; a node is killed in the middle of
+a round, and comes back.
+"""
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.child import BrokerError
+from broker_config.local_broker import RunningBroker
 from coordinator.persistence import history
 from fedmqtt.client_ids import of_device
 from fedmqtt.mqtt_link import in_turn, parse_broker_url
@@ -42,6 +45,8 @@ def train(weights, data, training, seed, progress):
     wait_for_gate(data_dir, client, round(float(weights["w"][0]) / 9) + 1, progress)
     return Trained({{"w": weights["w"] + np.float32(adds)}}, samples, {{}})
 """
+
+_ALL_THREE = "count = {}\ncohort = 3\nquorum = 3\nclients_min = 3\nover_selection = 1.0"
 
 _COORDINATES_AT = re.compile(r"connected to (mqtt://127\.0\.0\.1:\d+) ")
 _CONNECTED_AT = re.compile(r"connected \(at (mqtt://127\.0\.0\.1:\d+), ")
@@ -84,7 +89,7 @@ def test_a_node_that_is_killed_in_a_round_and_comes_back_costs_nothing(
         name,
         tmp_path,
         task=TASK,
-        rounds=f"count = {ROUNDS}\ncohort = 3\nquorum = 3\nclients_min = 3\nover_selection = 1.0",
+        rounds=_ALL_THREE.format(ROUNDS),
         more="seed = 1",
     )
 
@@ -124,6 +129,83 @@ def test_a_node_that_is_killed_in_a_round_and_comes_back_costs_nothing(
     assert np.array_equal(model, np.full(PARAMETERS, 9 * ROUNDS, np.float32))
     last = f"round {ROUNDS} closed"
     wait_until(lambda: all(_shows(node, name, tmp_path, last) for node in cluster.nodes))
+
+
+def test_a_run_moves_from_a_laptop_to_a_cluster_by_its_settings_alone(
+    cluster: Cluster,
+    mosquitto_broker: RunningBroker,
+    database: str,
+    federation_name: str,
+    tmp_path: Path,
+) -> None:
+    machines = [tmp_path / "laptop", tmp_path / "other"]
+    for machine in machines:
+        machine.mkdir()
+    laptop = f'seed = 1\nledger = "sqlite"\n[broker]\nurl = "{mosquitto_broker.url}"'
+    grown = f'seed = 1\nledger = "{database}"\n[broker]\nurl = "{cluster.url}"'
+    grown += "\n[workers]\nlanes = 4\nhand_over_s = 0.2"
+    federation = Gated(
+        mosquitto_broker.url,
+        federation_name,
+        tmp_path / "devices",
+        task=TASK,
+        rounds=_ALL_THREE.format(ROUNDS + 2),
+        more=laptop,
+    )
+
+    def coordinating(machine: Path, *words: str) -> AbstractContextManager[Program]:
+        runs = ("--set", f"runs={machine / 'runs'}")
+        return running(machine, "fedmqtt", "coordinator", str(federation.config), *runs, *words)
+
+    def open_gates(number: int, *names: str) -> None:
+        for name in names:
+            federation.open_gate(name, number)
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(federation.client(name)) for name in NAMES]
+        coordinator = stack.enter_context(coordinating(machines[0]))
+        open_gates(1, *NAMES)
+        open_gates(2, "ann")
+        clients[0].wait_for("receipt: round 2 accepted")
+        # Ann has her receipt; bob and cat are training. All programs are stopped, as by Ctrl-C.
+        coordinator.process.terminate()
+        coordinator.wait()
+    text = federation.config.read_text()
+    federation.config.write_text(text.replace(laptop, grown))
+    federation.url = cluster.url
+    with ExitStack() as stack:
+        leader = stack.enter_context(coordinating(machines[0]))
+        leader.wait_for("connected to")
+        standby = stack.enter_context(coordinating(machines[1], "--standby"))
+        standby.wait_for("standing by: run ")
+        for name in ("w0", "w1"):
+            words = ("worker", str(federation.config), "--name", name)
+            worker = stack.enter_context(running(tmp_path, "fedmqtt", *words))
+            worker.wait_for("listening to")
+        clients = [stack.enter_context(federation.client(name)) for name in NAMES]
+        open_gates(2, *NAMES)
+        open_gates(3, "ann")
+        clients[0].wait_for("receipt: round 4 accepted")
+        leader.process.kill()
+        open_gates(3, *NAMES)
+        open_gates(4, *NAMES)
+        wait_until(lambda: standby.process.poll() is not None)
+        assert standby.wait() == 0, standby.log
+    (run,) = (machines[1] / "runs").iterdir()
+    records = history.read(run / "history.jsonl")
+    # The round that was open when there came to be lanes is given up, and asked for again.
+    outcomes = ["averaged", "kept", "averaged", "averaged", "averaged"]
+    assert [one.outcome for one in records] == outcomes
+    assert {tuple(one.answered) for one in records if one.outcome == "averaged"} == {NAMES}
+    model = load_file(run / "model.safetensors")["w"]
+    assert np.array_equal(model, np.full(PARAMETERS, 9 * (ROUNDS + 1), np.float32))
+    (old,) = (machines[0] / "runs").iterdir()
+    assert old.name == run.name
+    # Who goes back to the old settings is told where the run is.
+    federation.config.write_text(text)
+    with coordinating(machines[0]) as late:
+        assert late.wait() == 2
+    assert f"the ledger of the run in {old} has moved to {database}" in late.log
 
 
 def _spread(name: str, url: str) -> str:

@@ -45,8 +45,8 @@ from fedmqtt.topics import NAME_PATTERN, ClientId, Digest, RoundId, RunId
 
 _T = TypeVar("_T")
 
-_ANSWERS = "answers/"
-"""Before the names of their files."""
+ANSWERS = "answers/"
+"""Before the names of their files, where the ledger holds them."""
 
 Names = tuple[Named, ...]
 
@@ -418,7 +418,7 @@ class Ledger:
             columns = "(round, client, message, file, report, author)"
             db.run(f"INSERT INTO answer {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
             if file is not None and self.is_elsewhere:
-                file_pieces.write(db, _ANSWERS + file.name, file)
+                file_pieces.write(db, ANSWERS + file.name, file)
             if closes_in_s is not None:
                 db.run("UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
@@ -454,7 +454,7 @@ class Ledger:
                 "INSERT INTO answer (round, client, report, summed) VALUES (?, ?, ?, 1)", rows
             )
             if self.is_elsewhere:
-                file_pieces.write(db, _ANSWERS + kept.name, kept)
+                file_pieces.write(db, ANSWERS + kept.name, kept)
             if closes_in_s is not None:
                 db.run("UPDATE round SET closes_in_s = ? WHERE record IS NULL", (closes_in_s,))
 
@@ -615,14 +615,14 @@ class Ledger:
             if path.name not in named:
                 path.unlink()
         self._fetched &= named
-        stale = self.files().keys() - {_ANSWERS + file for file in named}
-        self.forget_files(sorted(name for name in stale if name.startswith(_ANSWERS)))
+        stale = self.files().keys() - {ANSWERS + file for file in named}
+        self.forget_files(sorted(name for name in stale if name.startswith(ANSWERS)))
 
     def _answers_file(self, file: str) -> Path:
         """Where it lies; it has been brought there if it was not."""
         path = self.answers_folder / file
         if self.is_elsewhere and file not in self._fetched:
-            self.fetch_file(_ANSWERS + file, path)
+            self.fetch_file(ANSWERS + file, path)
             self._fetched.add(file)
         return path
 

@@ -20,6 +20,10 @@ class Ledgers(Protocol):
     """Of one federation. What it raises, beside what is said: LedgerError."""
 
     @property
+    def name(self) -> str:
+        """Of the server, as it is shown to people; empty where they are in folders."""
+
+    @property
     def lost_hint(self) -> str:
         """What is missing, where a folder has a run and its ledger is gone; and what to do."""
 
@@ -46,6 +50,7 @@ class Ledgers(Protocol):
 class InFolders:
     """Each in its run's folder: SQLite."""
 
+    name: str = ""
     lost_hint: str = (
         "no ledger.db that knows of it: put back a copy of that file, and of ledger.db-wal where"
         " there was one"
@@ -98,7 +103,7 @@ def has_begun(folder: Path, among: Ledgers = IN_FOLDERS) -> bool:
 def is_unfinished(folder: Path, among: Ledgers = IN_FOLDERS) -> bool:
     """Whether there is a run that can be gone on with. Reads, never writes."""
     found = among.facts(folder)
-    return "beginning" in found and "finished" not in found
+    return "beginning" in found and not found & {"finished", sqlite_storage.MOVED}
 
 
 def is_finished(folder: Path, among: Ledgers = IN_FOLDERS) -> bool:

@@ -44,7 +44,7 @@ from coordinator.persistence.ledger import (
 )
 from coordinator.persistence.recovery import Recovered
 from coordinator.persistence.run_errors import LedgerDamaged, LedgerError
-from coordinator.persistence.shared_files import SharedFiles
+from coordinator.persistence.shared_files import NOISE_KEY, SharedFiles
 from coordinator.persistence.storage import Storage
 from coordinator.rounds import SETTLED_ROUNDS, Named
 from coordinator.sums import strategy_memory
@@ -117,7 +117,7 @@ class RunFolder:
     def noise_key(self, *, is_new: bool) -> bytes:
         """From which all noise of this run comes, to be read by nobody else: who has it can take
         the noise out of every model that was published."""
-        path = self.path / "noise.key"
+        path = self.path / NOISE_KEY
         if is_new:
             write_whole(path, key := secrets.token_bytes(chance.KEY_BYTES), mode=0o600)
             self._shared.put_secret(path)

@@ -5,8 +5,10 @@ a new one. Looks, and writes nothing.
 from datetime import UTC, datetime
 from pathlib import Path
 
+from coordinator import moved_ledger
 from coordinator.config import FederationConfig
-from coordinator.persistence import ledger_url, ledgers
+from coordinator.moved_ledger import Move
+from coordinator.persistence import ledgers
 from coordinator.persistence.ledgers import IN_FOLDERS, Ledgers
 from fedmqtt.settings import SettingsError
 
@@ -21,7 +23,8 @@ def choose(
     if chosen is not None:
         return chosen, _goes_on_in(chosen, among, new=new)
     if not new:
-        _refuse_lost(config, among)
+        if (unknown := _unknown(config, among)) is not None:
+            return unknown, True
         if (newest := newest_unfinished(config, among)) is not None:
             return newest, True
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -38,8 +41,37 @@ def newest_unfinished(config: FederationConfig, among: Ledgers) -> Path | None:
     return next((folder for folder in found if ledgers.is_unfinished(folder, among)), None)
 
 
+def has_to_move(folder: Path, among: Ledgers) -> bool:
+    """Whether the ledger of an unfinished run lies in this folder and belongs on a server from now
+    on. Raises SettingsError where it has gone, or was on its way, to another place than `among`."""
+    moved = moved_ledger.of(folder)
+    if among is IN_FOLDERS:
+        if moved is not None:
+            raise SettingsError(_elsewhere(folder, moved))
+        return False
+    if ledgers.has_begun(folder, among):
+        return False
+    if moved is None:
+        return ledgers.is_unfinished(folder)
+    if moved.is_done:
+        # And that server knows nothing of it: it is lost.
+        return False
+    if moved.to != among.name:
+        raise SettingsError(_elsewhere(folder, moved))
+    return True
+
+
+def _elsewhere(folder: Path, moved: Move) -> str:
+    went = "has moved" if moved.is_done else "was on its way, when that was broken off,"
+    return (
+        f"the ledger of the run in {folder} {went} to {moved.to}: go on with it by that `ledger`,"
+        f" or begin another run with --new (and initial_model = '{folder}/model.safetensors', to"
+        " start from its model)"
+    )
+
+
 def _goes_on_in(chosen: Path, among: Ledgers, *, new: bool) -> bool:
-    if ledgers.is_unfinished(chosen, among):
+    if ledgers.is_unfinished(chosen, among) or has_to_move(chosen, among):
         if new:
             raise SettingsError(f"{chosen} holds an unfinished run; --new needs another folder")
         return True
@@ -52,20 +84,18 @@ def _goes_on_in(chosen: Path, among: Ledgers, *, new: bool) -> bool:
     return False
 
 
-def _refuse_lost(config: FederationConfig, among: Ledgers) -> None:
-    """Not to begin anew, in silence, where a run would have gone on."""
+def _unknown(config: FederationConfig, among: Ledgers) -> Path | None:
+    """The folder of the newest run, where that has to move to `among`. Not to begin anew, in
+    silence, where a run would have gone on, raises SettingsError where that is lost."""
     for folder in IN_FOLDERS.newest_first(config):
+        if has_to_move(folder, among):
+            return folder
         if ledgers.has_begun(folder, among) or ledgers.is_finished(folder):
             # Whatever came before it, somebody has gone on from there.
-            return
-        if ledgers.is_unfinished(folder):
-            raise SettingsError(
-                f"{folder} holds an unfinished run with a ledger of its own: go on with it by"
-                f" ledger = {ledger_url.IN_FOLDERS!r}, or begin another run with --new (and"
-                f" initial_model = '{folder}/model.safetensors', to start from its model)"
-            )
+            return None
         if _is_lost(folder, among):
             raise SettingsError(f"{_lost(folder, among)}, or begin another run with --new")
+    return None
 
 
 def _is_used(folder: Path, among: Ledgers) -> bool:

@@ -18,6 +18,8 @@ from coordinator.persistence.run_errors import LedgerDamaged
 _MODELS, _KEPT, _BASES = "models", "kept", "bases"
 _NEWEST = (_MODELS, "memory", "published")
 """Folders of what belongs to the newest model, or to one that one can go back to."""
+NOISE_KEY = "noise.key"
+"""A secret."""
 
 
 class SharedFiles:
@@ -30,7 +32,7 @@ class SharedFiles:
 
     def put(self, path: Path) -> None:
         """When this returns, who goes on with the run elsewhere finds it."""
-        name = self._name(path)
+        name = name_of(self._folder, path)
         if self._objects is None:
             self.put_secret(path)
             return
@@ -42,7 +44,7 @@ class SharedFiles:
     def put_secret(self, path: Path) -> None:
         """The same, and never in an object store."""
         if self._ledger.is_elsewhere:
-            self._ledger.put_file(self._name(path), path)
+            self._ledger.put_file(name_of(self._folder, path), path)
 
     def fetch_all(self, newest: Path) -> None:
         """Make the folder hold what was put, whatever lay there. `newest` is the newest model's."""
@@ -64,17 +66,17 @@ class SharedFiles:
     def fetch_secret(self, path: Path) -> None:
         """One that was put, to be read by nobody else. Raises LedgerDamaged where it was not."""
         if self._ledger.is_elsewhere:
-            self._ledger.fetch_file(self._name(path), path, mode=0o600)
+            self._ledger.fetch_file(name_of(self._folder, path), path, mode=0o600)
 
     def keep_only(self, paths: Iterable[Path]) -> None:
         """Forget all others of models, and of what belongs to them."""
-        names = {self._name(path) for path in paths}
+        names = {name_of(self._folder, path) for path in paths}
         self._forget(
             name for name in self._ledger.files() if _is_in(name, *_NEWEST) and name not in names
         )
 
     def drop(self, paths: Iterable[Path]) -> None:
-        self._forget(self._name(path) for path in paths)
+        self._forget(name_of(self._folder, path) for path in paths)
 
     def _fetch(self, name: str, file: SharedFile, path: Path) -> None:
         if file.address is None:
@@ -102,9 +104,12 @@ class SharedFiles:
         if self._objects is not None and addresses:
             self._objects.delete(addresses)
 
-    def _name(self, path: Path) -> str:
-        name = path.relative_to(self._folder)
-        return str(Path(_MODELS) / name.name if name.parts[0] == _KEPT else name)
+
+def name_of(run: Path, path: Path) -> str:
+    """By which one of the files in this run's folder is put. Kept for going back or the newest, a
+    model has one name."""
+    name = path.relative_to(run)
+    return str(Path(_MODELS) / name.name if name.parts[0] == _KEPT else name)
 
 
 def _is_in(name: str, *folders: str) -> bool:

@@ -13,6 +13,8 @@ from coordinator.persistence.ledger_tables import SQLITE, VERSION
 from coordinator.persistence.storage import Database, Row
 
 FILE = "ledger.db"
+MOVED = "moved"
+"""The fact that a run's ledger is not this file any more: `moved_ledger.py`."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -80,20 +82,34 @@ def is_damage(bad: BaseException) -> bool:
 
 def facts(folder: Path) -> frozenset[str]:
     """The names of those that the ledger in this folder holds; none where there is no ledger."""
-    path = folder / FILE
-    if not path.exists():
-        return frozenset()
     try:
-        # Not by hand: "#", "?" and "%" mean something in it.
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            # Without its tables it is of a program that ended before it had made them: on a full
-            # disk, say.
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fact'").fetchall():
-                return frozenset()
-            return frozenset(name for (name,) in db.execute("SELECT name FROM fact").fetchall())
+        return frozenset(name for (name,) in _looked_up(folder, "SELECT name FROM fact"))
     except ERRORS:
         # Not ours to judge here: whoever opens it says what is wrong.
         return frozenset({"beginning"})
+
+
+def fact(folder: Path, name: str) -> bytes | None:
+    """Of the ledger in this folder, as JSON; None where it has none of this name."""
+    try:
+        found = _looked_up(folder, "SELECT value FROM fact WHERE name = ?", name)
+    except ERRORS:
+        return None
+    return bytes(found[0][0]) if found else None
+
+
+def _looked_up(folder: Path, query: str, *values: str) -> list[Row]:
+    """Reads, never writes; nothing where there is no ledger. Raises one of ERRORS."""
+    path = folder / FILE
+    if not path.exists():
+        return []
+    # Not by hand: "#", "?" and "%" mean something in it.
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        # Without its tables it is of a program that ended before it had made them: on a full disk,
+        # say.
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fact'").fetchall():
+            return []
+        return db.execute(query, values).fetchall()
 
 
 def _code(bad: BaseException) -> int | None:

@@ -3,6 +3,10 @@
     make faults                                      all of it, some minutes; writes docs/faults.md
     python -m tests.faults --only link-cut standby   some of it; writes nothing
     python -m tests.faults --list
+    python -m tests.faults --cluster nats --workers 2 --standby --ledger postgresql
+
+The last does to a cluster, workers, two coordinators and a PostgreSQL server what can be done to
+those; it writes nothing either.
 
 Exits with 1 when a requirement does not hold. Linux only.
 """
@@ -19,7 +23,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from broker_config.child import BrokerError
+from tests.clusters import CLUSTERS
 from tests.faults import table
+from tests.faults.arrangement import ON_A_LAPTOP, Arrangement, Ground, running
 from tests.faults.own_mosquitto import mosquitto_version
 from tests.faults.scenario import Scenario
 from tests.faults.scenarios import SCENARIOS
@@ -44,9 +50,24 @@ def main(words: Sequence[str] | None = None) -> int:
         "--kills", type=int, default=KILLS, help=f"of the coordinator; else {KILLS}"
     )
     parser.add_argument("--list", action="store_true", help="the names, and end")
+    parser.add_argument("--cluster", choices=list(CLUSTERS), default="", help="three nodes of it")
+    parser.add_argument("--workers", type=int, default=0, help="that add answers up; else none")
+    parser.add_argument(
+        "--standby", action="store_true", help="a second coordinator, on another machine"
+    )
+    parser.add_argument("--ledger", choices=["sqlite", "postgresql"], default="sqlite")
     given = parser.parse_args(words)
+    arrangement = Arrangement(
+        cluster=given.cluster,
+        workers=given.workers,
+        standby=given.standby,
+        postgresql=given.ledger == "postgresql",
+    )
+    if arrangement.standby and not arrangement.postgresql:
+        parser.error("--standby is one on another machine: it needs --ledger postgresql")
+    fitting = [each for each in SCENARIOS if each.fits(arrangement)]
     if given.list:
-        for each in SCENARIOS:
+        for each in fitting:
             print(f"{each.name:<32} {each.fault}")
         return 0
     try:
@@ -54,22 +75,27 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokerError as bad:
         print(f"{bad}: make setup-broker", file=sys.stderr)
         return 2
-    chosen = [each for each in SCENARIOS if not given.only or each.name in given.only]
-    rows = _play_all(chosen, given.seed, given.kills)
+    chosen = [each for each in fitting if not given.only or each.name in given.only]
+    try:
+        with running(arrangement) as ground:
+            rows = _play_all(chosen, given.seed, given.kills, ground)
+    except BrokerError as bad:
+        print(f"{bad}: make setup-brokers", file=sys.stderr)
+        return 2
     print(f"\n{table.markdown(rows)}\n")
     for row in rows:
         for fault in row.faults:
             print(f"FAILED {row.fault}: {fault}")
-    if not given.only:
+    if not given.only and arrangement == ON_A_LAPTOP:
         command = f"python -m tests.faults --seed {given.seed} --kills {given.kills}"
         PAGE.write_text(table.page(rows, command, versions), encoding="utf-8")
         print(f"written to {PAGE}")
     return 1 if any(row.faults for row in rows) else 0
 
 
-def _play_all(chosen: Sequence[Scenario], seed: int, kills: int) -> list[Row]:
+def _play_all(chosen: Sequence[Scenario], seed: int, kills: int, ground: Ground) -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="fedmqtt-faults-"))
-    theatre = Theatre(folder, seed)
+    theatre = Theatre(folder, seed, ground)
     began = time.monotonic()
 
     def one(scenario: Scenario) -> Row:
@@ -80,7 +106,8 @@ def _play_all(chosen: Sequence[Scenario], seed: int, kills: int) -> list[Row]:
 
     # The longest first, so that nothing is left to wait for alone at the end.
     order = sorted(chosen, key=lambda each: -each.takes_s)
-    pool = ThreadPoolExecutor(AT_ONCE)
+    # What they share, each of them hurts.
+    pool = ThreadPoolExecutor(AT_ONCE if ground.arrangement == ON_A_LAPTOP else 1)
     try:
         playing: dict[str, Future[Row]] = {each.name: pool.submit(one, each) for each in order}
         rows = [playing[each.name].result() for each in chosen]

@@ -22,11 +22,14 @@ from time import monotonic, sleep
 import msgspec
 
 from coordinator.persistence.history import Record
+from tests.clusters import Cluster
+from tests.faults.arrangement import Ground
 from tests.faults.closings import watching
 from tests.faults.own_mosquitto import OwnMosquitto, own_mosquitto
-from tests.faults.plan import CLIENT_SETTINGS, COORDINATOR, Plan
+from tests.faults.plan import COORDINATOR, Plan
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.reaper import Reaper, reaping
+from tests.own_postgresql import Server
 from tests.patience import WITHIN_S
 from tests.programs import Program, running
 
@@ -36,7 +39,7 @@ _RECEIPT = re.compile(r"receipt: .*?round (\d+)\b.* accepted")
 
 
 class TookTooLong(Exception):
-    """What was to happen did not, within `WITHIN_S`."""
+    """What was to happen did not, however long one waited."""
 
 
 @dataclass(slots=True)
@@ -64,25 +67,39 @@ class Lives:
 class Federation:
     """Made by `federation`."""
 
-    def __init__(self, folder: Path, plan: Plan, stack: ExitStack, reaper: Reaper) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, ground: Ground, stack: ExitStack, reaper: Reaper
+    ) -> None:
         self.folder = folder
         self.plan = plan
         self.name = folder.name
         self._stack = stack
         self._reaper = reaper
-        self.broker: OwnMosquitto = stack.enter_context(
-            own_mosquitto(folder, reaper, persistent=plan.persistent)
-        )
-        self.proxies: dict[str, Proxy] = {
-            who: stack.enter_context(proxy_to(self.broker.url, plan.disturbance))
+        self._ground = ground
+        self._own_broker: OwnMosquitto | None = None
+        if not plan.arrangement.cluster:
+            self._own_broker = stack.enter_context(
+                own_mosquitto(folder, reaper, persistent=plan.persistent)
+            )
+        self.ways: dict[str, list[Proxy]] = {
+            who: [stack.enter_context(proxy_to(node, plan.disturbance)) for node in self.nodes]
             for who in plan.proxied
         }
+        """To each node one."""
         self.data = folder / "data"
         self.data.mkdir()
         (self.data / "pace_s").write_text(str(plan.pace_s))
         self.config = folder / "federation.toml"
-        self.config.write_text(plan.settings(self.name, self._url(COORDINATOR), folder / "runs"))
+        ledger = stack.enter_context(ground.ledger(plan.arrangement))
+        words = plan.settings(self.name, self._url(COORDINATOR), folder / "runs", ledger)
+        self.config.write_text(words)
         self.coordinator = self._lives(COORDINATOR, "fedmqtt", "coordinator", str(self.config))
+        self.standby: Lives | None = None
+        """That waits for the coordinator's end, on another machine: in another folder."""
+        self.workers = [
+            self._lives(name, "fedmqtt", "worker", str(self.config), "--name", name)
+            for name in (f"worker-{one}" for one in range(plan.arrangement.workers))
+        ]
         self.clients = {who: self._client(who) for who in plan.clients}
         self._run: Path | None = None
         self.closings = stack.enter_context(watching(lambda: len(self.records)))
@@ -100,6 +117,14 @@ class Federation:
                 self.start_client(who)
         if COORDINATOR not in these:
             self.start_program(self.coordinator)
+        for worker in self.workers:
+            self.start_program(worker)
+        if self.plan.arrangement.standby and COORDINATOR not in these:
+            # Of two that begin at once either may be the one that gets the run.
+            self.wait(lambda: "connected" in self.coordinator.now.log, "the coordinator")
+            self.start_standby()
+        for worker in self.workers:
+            self._wait_for_log(worker, "listening to", f"lanes of {worker.folder.name}")
 
     def start_program(self, lives: Lives, *words: str, launcher: tuple[str, ...] = ()) -> Program:
         """Another life of it, with these further words."""
@@ -118,7 +143,28 @@ class Federation:
             _kill(self.clients[who].now)
 
     def kill_coordinator(self) -> None:
-        _kill(self.coordinator.now)
+        self.kill_program(self.coordinator)
+
+    def kill_program(self, lives: Lives) -> None:
+        _kill(lives.now)
+
+    def start_standby(self) -> None:
+        """Another machine's coordinator, which waits for the end of the one that is there."""
+        number = len(list(self.folder.glob("machine-*")))
+        folder = self.folder / f"machine-{number}"
+        words = (*self.coordinator.words, "--set", f"runs={folder / 'runs'}", "--standby")
+        self.standby = Lives(words, folder)
+        self.start_program(self.standby)
+        self._wait_for_log(self.standby, "standing by: run ", "a standby")
+
+    def kill_the_leader(self) -> None:
+        """The standby takes over; another one, on one more machine, stands by from then on."""
+        standby = self.standby
+        assert standby is not None
+        self.kill_coordinator()
+        self.coordinator.programs += standby.programs
+        self._wait_for_log(self.coordinator, "connected to", "the standby's taking over")
+        self.start_standby()
 
     def another(self, who: str, *words: str) -> Lives:
         """One more program of this client's, or of the `COORDINATOR`; it is not started yet."""
@@ -128,6 +174,33 @@ class Federation:
 
     def state(self, who: str) -> Path:
         return self.folder / who / "state"
+
+    @property
+    def broker(self) -> OwnMosquitto:
+        """Where it is no cluster."""
+        assert self._own_broker is not None
+        return self._own_broker
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self._ground.cluster is not None
+        return self._ground.cluster
+
+    @property
+    def server(self) -> Server:
+        """That has the ledger."""
+        assert self._ground.server is not None
+        return self._ground.server
+
+    @property
+    def nodes(self) -> list[str]:
+        """Of each broker its URL."""
+        return self.cluster.nodes if self._own_broker is None else [self._own_broker.url]
+
+    @property
+    def proxies(self) -> dict[str, Proxy]:
+        """Of each that is proxied the way to the first node."""
+        return {who: ways[0] for who, ways in self.ways.items()}
 
     # Training
 
@@ -149,7 +222,10 @@ class Federation:
 
     @property
     def run(self) -> Path:
-        """The folder of the first run that has closed a round."""
+        """The folder of the first run that has closed a round: where several machines have been at
+        it, that of the last one."""
+        if self.plan.arrangement.standby:
+            return max(self._histories(), key=lambda path: path.read_bytes().count(b"\n")).parent
         if self._run is None:
             histories = self._histories()
             assert histories, "no round has closed"
@@ -159,7 +235,7 @@ class Federation:
     @property
     def run_count(self) -> int:
         """How many runs have closed a round: one, unless the coordinator began anew."""
-        return len(self._histories())
+        return len({path.parent.name for path in self._histories()})
 
     @property
     def records(self) -> list[Record]:
@@ -208,20 +284,23 @@ class Federation:
 
     def wait(self, holds: Callable[[], bool], what: str) -> None:
         """Raises TookTooLong."""
-        give_up_at = monotonic() + WITHIN_S
+        # A cluster that has lost a node takes its time.
+        within_s = (5 if self.plan.arrangement.cluster else 1) * WITHIN_S
+        give_up_at = monotonic() + within_s
         while not holds():
             if monotonic() > give_up_at:
-                raise TookTooLong(f"not within {WITHIN_S:.0f} s: {what}")
+                raise TookTooLong(f"not within {within_s:.0f} s: {what}")
             sleep(_LOOK_EVERY_S)
 
     def _histories(self) -> list[Path]:
-        return list((self.folder / "runs").glob("*/history.jsonl"))
+        here = list((self.folder / "runs").glob("*/history.jsonl"))
+        return here + list(self.folder.glob("machine-*/runs/*/history.jsonl"))
 
     def _client(self, who: str) -> Lives:
         words = ["fedmqtt", "client", "--broker", self._url(who), "--federation", self.name]
         words += ["--id", who, "--task", str(self.plan.task)]
         words += ["--data", str(self.data), "--state", str(self.state(who))]
-        for setting in CLIENT_SETTINGS:
+        for setting in self.plan.client_settings:
             words += ["--set", setting]
         return self._lives(who, *words)
 
@@ -229,19 +308,21 @@ class Federation:
         return Lives(words, self.folder / who)
 
     def _url(self, who: str) -> str:
-        return self.proxies[who].url if who in self.proxies else self.broker.url
+        nodes = [way.url for way in self.ways[who]] if who in self.ways else self.nodes
+        return "mqtt://" + ",".join(url.removeprefix("mqtt://") for url in nodes)
 
 
 @contextmanager
-def federation(folder: Path, plan: Plan) -> Iterator[Federation]:
+def federation(folder: Path, plan: Plan, ground: Ground) -> Iterator[Federation]:
     """A broker that runs, and programs that do not yet. The folder's name is the federation's.
+    `ground` has what the plan's arrangement asks for.
 
     Raises BrokerError where there is no Mosquitto.
     """
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         reaper = stack.enter_context(reaping())
-        yield Federation(folder, plan, stack, reaper)
+        yield Federation(folder, plan, ground, stack, reaper)
 
 
 def read_history(run: Path) -> list[Record]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import large_task, small_task
+from tests.faults.arrangement import LANES, ON_A_LAPTOP, Arrangement
 from tests.faults.proxy import Deliver
 
 COORDINATOR = "coordinator"
@@ -38,6 +39,31 @@ class Plan:
     """Clients, or the `COORDINATOR`, whose link goes through a proxy."""
     disturbance: Callable[[], Deliver] | None = None
     """Of what the broker sends to those that are proxied."""
+    arrangement: Arrangement = ON_A_LAPTOP
+
+    @property
+    def keepalive_s(self) -> int:
+        # A node of NATS answers no ping while it makes a subscription: four seconds for each that
+        # it has to try again, when another node has just been lost.
+        return 20 if self.arrangement.cluster else 5
+
+    @property
+    def chunk_bytes(self) -> int:
+        # On a cluster of NATS, to fetch a chunk of a model takes half a second, however large.
+        return 65536 if self.arrangement.cluster else 16384
+
+    @property
+    def client_settings(self) -> tuple[str, ...]:
+        return (
+            "link.resend_s=1",
+            "link.retry_max_s=0.5",
+            f"link.keepalive_s={self.keepalive_s}",
+            "link.will_delay_s=1",
+            f"link.chunk_bytes={self.chunk_bytes}",
+            # Starting Python for each training would be most of the time that a scenario takes.
+            "trainer.keep_warm_s=600",
+            "trainer.nice=0",
+        )
 
     @property
     def task(self) -> Path:
@@ -45,7 +71,7 @@ class Plan:
         assert found is not None
         return Path(found)
 
-    def settings(self, name: str, broker_url: str, runs: Path) -> str:
+    def settings(self, name: str, broker_url: str, runs: Path, ledger: str) -> str:
         """federation.toml."""
         return "\n".join(
             [
@@ -53,9 +79,10 @@ class Plan:
                 f'task = "{self.task}"',
                 f'runs = "{runs}"',
                 f"seed = {self.seed}",
+                f'ledger = "{ledger}"',
                 "[broker]",
                 f'url = "{broker_url}"',
-                "keepalive_s = 5",
+                f"keepalive_s = {self.keepalive_s}",
                 "[rounds]",
                 f"count = {self.rounds}",
                 f"cohort = {self.cohort}",
@@ -73,19 +100,10 @@ class Plan:
                 f"change_max = {small_task.CHANGE_MAX}",
                 f"samples_max = {small_task.samples_of(small_task.NAMES[-1])}",
                 "[transfer]",
-                "chunk_bytes = 16384",
+                f"chunk_bytes = {self.chunk_bytes}",
+                "[workers]",
+                f"lanes = {LANES if self.arrangement.workers else 0}",
+                "hand_over_s = 0.5",
                 "",
             ]
         )
-
-
-CLIENT_SETTINGS = (
-    "link.resend_s=1",
-    "link.retry_max_s=0.5",
-    "link.keepalive_s=5",
-    "link.will_delay_s=1",
-    "link.chunk_bytes=16384",
-    # Starting Python for each training would be most of the time that a scenario takes.
-    "trainer.keep_warm_s=600",
-    "trainer.nice=0",
-)

@@ -7,6 +7,7 @@ for all (`stage.py`): who may be missing, what a person must be told.
 
 from tests.faults.scenario import Scenario
 from tests.faults.scenes import (
+    arranged,
     broker,
     clients,
     clocks,
@@ -47,4 +48,19 @@ SCENARIOS: tuple[Scenario, ...] = (
     doubles.two_coordinators,
     doubles.standby,
     doubles.successor,
+    arranged.undisturbed,
+    arranged.undisturbed_chunks,
+    arranged.coordinators_node_killed,
+    arranged.clients_node_killed,
+    arranged.each_node_killed,
+    arranged.worker_killed,
+    arranged.workers_killed,
+    arranged.workers_killed_among_chunks,
+    arranged.leader_killed,
+    arranged.leaders_killed,
+    arranged.server_killed,
+    arranged.server_restarted,
+    arranged.cut_off,
+    arranged.all_cut_off,
+    arranged.all_at_once,
 )

@@ -23,6 +23,7 @@ from fedmqtt import messages
 from fedmqtt.messages import Evaluation, Update
 from fedmqtt.weights import Array
 from tests.faults.accounts import Books, Debt, audit
+from tests.faults.arrangement import NOTHING_SHARED, ON_A_LAPTOP, Ground
 from tests.faults.federation import Federation, Lives, TookTooLong, federation
 from tests.faults.plan import COORDINATOR, Plan
 
@@ -79,9 +80,10 @@ class _Undisturbed:
 class Theatre:
     """What all scenarios of a benchmark share: the seed, a folder, the undisturbed runs."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, ground: Ground = NOTHING_SHARED) -> None:
         self.folder = folder
         self.seed = seed
+        self.ground = ground
         self._lock = threading.Lock()
         self._undisturbed: dict[Plan, _Undisturbed] = {}
 
@@ -92,7 +94,7 @@ class Theatre:
             number = list(self._undisturbed).index(plan)
         with kept.lock:
             if kept.played is None:
-                with federation(self.folder / f"undisturbed-{number}", plan) as fed:
+                with federation(self.folder / f"undisturbed-{number}", plan, self.ground) as fed:
                     fed.start()
                     kept.played = finish(fed)
             return kept.played
@@ -117,19 +119,31 @@ class Stage:
 
     @contextmanager
     def federation(self, plan: Plan) -> Iterator[Federation]:
-        with federation(self.theatre.folder / self.name, plan) as fed:
+        """On the ground that there is."""
+        plan = self._arranged(plan)
+        with federation(self.theatre.folder / self.name, plan, self.theatre.ground) as fed:
             yield fed
 
     def row(
-        self, fed: Federation, note: str, *, same: bool = True, like: Plan | None = None
+        self,
+        fed: Federation,
+        note: str,
+        *,
+        same: bool = True,
+        like: Plan | None = None,
+        on_a_laptop: bool = False,
     ) -> Row:
         """Wait for the end, check the books, compare with the undisturbed run.
 
         `same`: the same answers must have counted, so that the models must be identical. `like` is
-        the plan of the undisturbed run, if it is not the scenario's own.
+        the plan of the undisturbed run, if it is not the scenario's own. `on_a_laptop`: that is run
+        on one Mosquitto, with the ledger in a file, without workers and standby.
         """
         played = finish(fed)
-        usual = self.theatre.undisturbed(like or _without_way(fed.plan))
+        model = self._arranged(like or _without_way(fed.plan))
+        if on_a_laptop:
+            model = replace(model, arrangement=ON_A_LAPTOP)
+        usual = self.theatre.undisturbed(model)
         books, other = played.books, usual.books
         alike = np.array_equal(books.model, other.model)
         agreeing = books.counted == other.counted
@@ -154,6 +168,9 @@ class Stage:
             note=note,
             faults=tuple(faults),
         )
+
+    def _arranged(self, plan: Plan) -> Plan:
+        return replace(plan, arrangement=self.theatre.ground.arrangement)
 
 
 def play(scenario: Callable[[Stage], Row], stage: Stage) -> Row:

@@ -43,13 +43,14 @@ def test_a_run_on_the_server_is_gone_on_with_in_a_folder_of_its_name(
         assert (folder.exists(), goes_on) == (False, False)
 
 
-def test_no_run_begins_in_silence_beside_one_whose_ledger_is_in_its_folder(
+def test_a_run_whose_ledger_is_in_its_folder_is_gone_on_with_before_another_begins(
     database: str, tmp_path: Path
 ) -> None:
     with books_at(database, tmp_path) as books:
         older = _in_folder(books, "20310101-000000", is_finished=False)
-        with pytest.raises(SettingsError, match=f"{older.name} holds an unfinished run with a led"):
-            run_search.choose(books.config, books.among, None, new=False)
+        chosen = run_search.choose(books.config, books.among, None, new=False)
+        # It has to move to the server: see test_moved_ledger.py.
+        assert chosen == (older, True)
         _, goes_on = run_search.choose(books.config, books.among, None, new=True)
         assert not goes_on
         # What came after it is done, so nobody waits for the older one.
