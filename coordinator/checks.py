@@ -11,6 +11,7 @@ from coordinator import (
     object_store,
     privacy,
     privacy_checks,
+    quiet_checks,
     selection,
 )
 from coordinator.config import FederationConfig, Limits, Tuning
@@ -44,6 +45,7 @@ def check(config: FederationConfig) -> None:
     noise_checks.plan(config)
     masked_noise.check(config)
     workers_checks.check(config)
+    quiet_checks.check(config)
 
 
 def _check_ledger(config: FederationConfig) -> None:

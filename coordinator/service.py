@@ -9,6 +9,7 @@ federation's seat (`leadership.py`): until then, and when another took it, nothi
 
 import base64
 import logging
+import math
 import os
 import secrets
 import socket
@@ -27,6 +28,7 @@ from coordinator import (
     deciding,
     differential_privacy,
     downlink,
+    fleet_size,
     history,
     leadership,
     local_method,
@@ -37,6 +39,7 @@ from coordinator import (
     privacy_floor,
     privacy_spent,
     published_model,
+    quiet_checks,
     recovery,
     round_rules,
     rounds,
@@ -71,7 +74,15 @@ from coordinator.trust import Trust
 from coordinator.uploads import Upload, Uploads
 from coordinator.workers import lanes, partial_sum
 from coordinator.workers.desk import Desk, Now
-from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
+from fedmqtt import (
+    __version__,
+    client_ids,
+    data_query,
+    messages,
+    personal,
+    sortition,
+    weights,
+)
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
 from fedmqtt.event_loop import EventLoop, Timer
@@ -227,6 +238,7 @@ class Service:
         CheckpointError where the run in the folder cannot be gone on with.
         """
         privacy_checks.check_job(config, purpose)
+        quiet_checks.check_job(config, purpose)
         privacy_checks.check_trust(config, trust)
         self._loop = loop
         self._config = config
@@ -390,6 +402,7 @@ class Service:
             state=lambda: self._state,
             rules=lambda: self._rules,
             lanes=self._rules.lanes,
+            is_quiet=self._rules.is_quiet,
         )
         self._desk_of_workers = self._workers_desk(token) if self._rules.lanes > 1 else None
         self._passed_by: ClientId | None = None
@@ -734,7 +747,7 @@ class Service:
         if self._roster.is_used_up(max(1, self._rules.clients_min)):
             return False
         count = self._rules.rounds
-        return not open_round.opening.train and (count == 0 or open_round.number <= count)
+        return not open_round.opening.is_for_training and (count == 0 or open_round.number <= count)
 
     def _fold_again(self, state: rounds.Collecting) -> None:
         """What was accepted before the coordinator ended: the same sum comes out in any order."""
@@ -1534,12 +1547,29 @@ class Service:
         self._folder.ledger.open_round(state.round, self._opening(state))
         if self._desk_of_workers is not None:
             self._desk_of_workers.round_changed()
+        if state.is_quiet:
+            self._tell_drawn(state)
+            return
         _log.info(
             "round %d: invited %d to %s, %d to evaluate",
             state.round,
             len(state.train),
             "describe" if self._rules.purpose == "describe" else "train",
             len(state.evaluate),
+        )
+
+    def _tell_drawn(self, state: rounds.Collecting) -> None:
+        drawn, sizes = state.sortition, fleet_size.estimate(state.past.sizes)
+        assert drawn is not None
+        _log.info(
+            "round %d: draws one client in %.4g to train, one in %.4g to evaluate; %d would answer,"
+            " by what is known: %d to %d",
+            state.round,
+            1 / sortition.share(drawn.train) if drawn.train else math.inf,
+            1 / sortition.share(drawn.evaluate) if drawn.evaluate else math.inf,
+            sizes.size,
+            sizes.low,
+            sizes.high,
         )
 
     def _set_aside(self, dropped: frozenset[Named]) -> None:
@@ -1776,7 +1806,7 @@ class Service:
 
     def _carried(self) -> Carried:
         past = self._state.past
-        return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s)
+        return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s, sizes=past.sizes)
 
     def _set_alarm(self, at: Seconds) -> None:
         if self._alarm is not None:

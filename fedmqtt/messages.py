@@ -213,7 +213,7 @@ EVERYBODY = 2**56
 Threshold = Annotated[int, Meta(ge=0, le=EVERYBODY)]
 
 
-class Sortition(Struct, frozen=True, kw_only=True):
+class Sortition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By what each client sees for itself whether it is invited; see `fedmqtt/sortition.py`."""
 
     salt: Annotated[str, Meta(max_length=64)]
@@ -222,6 +222,10 @@ class Sortition(Struct, frozen=True, kw_only=True):
     """Who draws less is invited to train."""
     evaluate: Threshold
     """Who draws less is invited to evaluate."""
+    quiet: bool = False
+    """Nobody listens to presences: clients say nothing until they are invited."""
+    begin_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """Within how long those who are invited to train begin: the less one draws, the sooner."""
 
 
 class SlowLinks(Struct, frozen=True, kw_only=True):
