@@ -87,6 +87,9 @@ UNSAID_MAX = 1000
 ROOM_FACTOR = 2
 """With sortition: for as many as were invited when the round opened there is room again."""
 
+BEGIN_SHARE = 0.25
+"""Of the time that rounds took lately, in which those begin who are drawn in a quiet federation."""
+
 UNSURE_BEGIN_SHARE = 0.25
 """Of its deadline, in which those begin who are drawn in a quiet federation of unknown size."""
 
@@ -1096,9 +1099,10 @@ def _open(
 
 
 def _begin_s(past: Past, deadline_s: Seconds, rules: Rules) -> Seconds:
-    """As many begin in a second as may come back in one. While little is known of the fleet they
-    take longer: a cohort may be complete before most of them have begun."""
-    spread_s = places(rules) / rules.returns_per_s
+    """As many begin in a second as may come back in one, and over a share of a round's time: where
+    far more answer than was thought, a cohort is complete before all have begun, and shows it. While
+    little is known of the fleet they take longer yet."""
+    spread_s = max(places(rules) / rules.returns_per_s, past.typical_s * BEGIN_SHARE)
     if not fleet_size.estimate(past.sizes).is_sure:
         spread_s = max(spread_s, deadline_s * UNSURE_BEGIN_SHARE)
     return min(spread_s, deadline_s / 2, SPREAD_MAX_S)

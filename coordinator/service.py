@@ -40,6 +40,7 @@ from coordinator import (
     privacy_spent,
     published_model,
     quiet_checks,
+    quiet_fleet,
     recovery,
     round_rules,
     rounds,
@@ -419,8 +420,11 @@ class Service:
         )
         self._status = status.Status(self.link.publish)
         self._old_models = OldModels(loop, self.link, topics, lambda: self._may_act)
+        pages = config.status
+        if self._rules.is_quiet:
+            pages = structs.replace(pages, clients=False)
         self._client_pages = ClientPages(
-            loop, self.link, topics, self._roster, config.status, lambda: self._may_act, self._outs
+            loop, self.link, topics, self._roster, pages, lambda: self._may_act, self._outs
         )
 
     @property
@@ -636,7 +640,7 @@ class Service:
         self._roster.knowledge = recovered.knowledge
         self._roster.recall(recovered.participations)
         for record in recovered.records[-PARTICIPATION_ROUNDS:]:
-            self._facts.participation.add(record)
+            self._took_part(record)
         recovered = self._without_outdated(recovered)
         open_round = recovered.open_round
         for record in recovered.records:
@@ -666,6 +670,7 @@ class Service:
             for client in sorted(state.answered):
                 self._answers.take(Named(client, state.round))
             self._answers.begin(open_round.opening.terms_max, state.round)
+            self._facts.answerers = quiet_fleet.begun(state, self._facts.answerers)
             if self._unmasking is not None and state.masking is not None:
                 self._unmasking.begin_round(state.masking)
             self._fold_again(state)
@@ -786,6 +791,7 @@ class Service:
         fault = self._answers.check(kept.named.client, answer)
         if not fault and isinstance(answer, Update):
             self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
+            self._count(answer, staleness)
         elif not fault and isinstance(answer, Evaluation):
             self._answers.take_measures(kept.named.client, answer.measures)
         self._answers.let_go()
@@ -914,6 +920,7 @@ class Service:
         if control is not before.past.control:
             # After what follows from it: who was invited by an order is rather invited twice.
             self._folder.ledger.order(control)
+        quiet_fleet.follow(self._facts.answerers, self._state)
         if _has_gone_on(before, self._state):
             self._facts.progressed_at = event.at
         if isinstance(event, rounds.Barred | rounds.Unbarred):
@@ -1535,6 +1542,7 @@ class Service:
         state = self._state
         assert isinstance(state, rounds.Collecting)
         self._answers.begin(state.terms_max, state.round)
+        self._facts.answerers = quiet_fleet.begun(state, self._facts.answerers)
         if self._unmasking is not None:
             assert state.masking is not None
             self._unmasking.begin_round(state.masking)
@@ -1627,7 +1635,12 @@ class Service:
     def _fold(self, client: ClientId, collecting: rounds.Collecting) -> None:
         assert isinstance(self._arrived, Update)
         self._answers.fold(client, self._arrived, evaluates=client in collecting.evaluate)
+        self._count(self._arrived)
         _log.debug("accepted %s: %d samples", client, self._arrived.sample_count)
+
+    def _count(self, update: Update, staleness: int = 0) -> None:
+        if self._rules.is_quiet and not staleness:
+            self._facts.answerers.count(update)
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
         # Where all declined, it has a client's own words.
@@ -1741,7 +1754,7 @@ class Service:
         if self._facts.last_round is not None:
             self._facts.last_round = status.closed_round(self._facts.last_round, close)
         record = self._record(close)
-        self._facts.participation.add(record)
+        self._took_part(record)
         carried, learned = self._carried(), close.learned
         self._answers.end()
         self._folder.close_round(
@@ -1803,6 +1816,11 @@ class Service:
         if said and not self._facts.skew:
             _log.warning("%s", said)
         self._facts.skew = said
+
+    def _took_part(self, record: Record) -> None:
+        if not self._rules.is_quiet:
+            # A page of single clients.
+            self._facts.participation.add(record)
 
     def _carried(self) -> Carried:
         past = self._state.past

@@ -534,6 +534,7 @@ class Agent:
             memory=str(self._memory.folder),
             stop_at=self._stop_at(offer),
             label=self._config.label,
+            tells_device=self._state.quiet,
             mask=self._mask(offer),
             report_s=self._report_s,
         )

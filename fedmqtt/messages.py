@@ -604,6 +604,15 @@ class Measures(Struct, frozen=True, kw_only=True):
     restart whoever is there."""
 
 
+class Device(Struct, frozen=True, kw_only=True):
+    """What a client tells of itself with its answer, where nobody listens to its presence."""
+
+    program: Name = ""
+    """Name and version, for people."""
+    label: Label = ""
+    """What its owner calls the kind of device."""
+
+
 class Update(Message, frozen=True, kw_only=True):
     """What training changed: trained minus base, encoded by the offer's codec.
 
@@ -637,6 +646,8 @@ class Update(Message, frozen=True, kw_only=True):
     """Rounds from one of its answers to the next, on average, where the offer asks for that."""
     masked: Masked | None = None
     """The payload is masked; what stands above of the client's data is left out then."""
+    device: Device | None = None
+    """In a quiet federation."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 
