@@ -1100,8 +1100,8 @@ def _open(
 
 def _begin_s(past: Past, deadline_s: Seconds, rules: Rules) -> Seconds:
     """As many begin in a second as may come back in one, and over a share of a round's time: where
-    far more answer than was thought, a cohort is complete before all have begun, and shows it. While
-    little is known of the fleet they take longer yet."""
+    far more answer than was thought, a cohort is complete before all have begun, and shows it.
+    While little is known of the fleet they take longer yet."""
     spread_s = max(places(rules) / rules.returns_per_s, past.typical_s * BEGIN_SHARE)
     if not fleet_size.estimate(past.sizes).is_sure:
         spread_s = max(spread_s, deadline_s * UNSURE_BEGIN_SHARE)
