@@ -1,7 +1,8 @@
 """What does not go with a quiet federation, in which nobody is known of but by its answers."""
 
-from coordinator import masked_round, round_rules
+from coordinator import round_rules
 from coordinator.config import FederationConfig
+from coordinator.masking import masked_round
 from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
 

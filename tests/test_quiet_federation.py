@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import messages, sortition
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import Arrived
