@@ -1,6 +1,6 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import aggregation, codec_choice, local_method, privacy, selection
+from coordinator import aggregation, codec_choice, local_method, privacy, quiet_checks, selection
 from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.masking import masked_noise, privacy_checks
 from coordinator.models import downlink, object_store
@@ -36,6 +36,7 @@ def check(config: FederationConfig) -> None:
     noise_checks.plan(config)
     masked_noise.check(config)
     workers_checks.check(config)
+    quiet_checks.check(config)
 
 
 def _check_ledger(config: FederationConfig) -> None:

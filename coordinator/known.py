@@ -85,6 +85,12 @@ class Knowledge:
         if label != before.label:
             self.clients[client] = structs.replace(before, label=label)
 
+    def let_go(self, answers: Iterable[Answer]) -> Learned:
+        """A round has closed with these answers, and nothing is kept of them."""
+        for answer in answers:
+            self.reports.pop(answer, None)
+        return {}
+
     def closed(
         self,
         number: RoundId,

@@ -288,14 +288,14 @@ def _log_chance_of_at_least(answers: int, invited: int, rate: float) -> float:
         return 0.0
     odds = rate / (1 - rate)
     if answers > invited * rate:
-        upwards = _tail(lambda i: (invited - answers - i) / (answers + i + 1) * odds)
+        upwards = tail(lambda i: (invited - answers - i) / (answers + i + 1) * odds)
         return _log_chance_of(answers, invited, rate) + math.log(upwards)
     below = answers - 1
-    downwards = _tail(lambda i: (below - i) / (invited - below + i + 1) / odds)
+    downwards = tail(lambda i: (below - i) / (invited - below + i + 1) / odds)
     return math.log1p(-math.exp(_log_chance_of(below, invited, rate)) * downwards)
 
 
-def _tail(growth: Callable[[int], float]) -> float:
+def tail(growth: Callable[[int], float]) -> float:
     """The sum of falling terms: 1, growth(0), growth(0) * growth(1), ..."""
     total = term = 1.0
     i = 0

@@ -48,11 +48,14 @@ def bounds(config: FederationConfig) -> pacing.Bounds:
     """Between which over-selection and deadline may be learned."""
     start, longest = config.rounds.over_selection, config.rounds.deadline_s
     tuning = config.tuning
-    learns = tuning.enabled and not concurrency_of(config)
+    # Of a quiet fleet nobody sees who is at work yet: only how many answer is learned.
+    learns = tuning.enabled and not concurrency_of(config) and not fleet(config)
     return pacing.Bounds(
         over_selection=start,
         over_selection_min=min(start, tuning.over_selection_min) if learns else start,
-        over_selection_max=max(start, tuning.over_selection_max) if learns else start,
+        over_selection_max=max(start, tuning.over_selection_max)
+        if learns or fleet(config)
+        else start,
         deadline_s=longest,
         deadline_min_s=min(longest, tuning.deadline_min_s) if learns else longest,
         deadline_max_s=longest,
@@ -77,6 +80,11 @@ def answers_max(config: FederationConfig) -> int:
 def is_by_sortition(config: FederationConfig) -> bool:
     """Whether clients see for themselves if they are invited."""
     return bool(getattr(parts.load(selection, config.selection), "BY_SORTITION", False))
+
+
+def fleet(config: FederationConfig) -> int:
+    """How many clients there may be in a quiet federation; 0 in others. Raises SettingsError."""
+    return int(getattr(selection_settings(config), "fleet", 0))
 
 
 def selection_settings(config: FederationConfig) -> Struct:
@@ -108,6 +116,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
     return rounds.Rules(
         select=select,
         by_sortition=is_by_sortition(config),
+        fleet=fleet(config),
         rounds=config.rounds.count,
         cohort=config.rounds.cohort,
         pace=bounds(config),

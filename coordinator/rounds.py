@@ -32,7 +32,7 @@ from typing import Literal, TypeVar
 
 from msgspec import structs
 
-from coordinator import concurrency, orders, pacing
+from coordinator import concurrency, fleet_size, orders, pacing
 from coordinator.concurrency import Places
 from coordinator.known import Known, Learned, Report
 from coordinator.orders import NO_ORDERS, Control, Obeyed, Order, Situation
@@ -87,6 +87,12 @@ UNSAID_MAX = 1000
 ROOM_FACTOR = 2
 """With sortition: for as many as were invited when the round opened there is room again."""
 
+BEGIN_SHARE = 0.25
+"""Of the time that rounds took lately, in which those begin who are drawn in a quiet federation."""
+
+UNSURE_BEGIN_SHARE = 0.25
+"""Of its deadline, in which those begin who are drawn in a quiet federation of unknown size."""
+
 Late = Literal["discard", "weigh", "buffer"]
 """What becomes of a good answer whose round has closed.
 
@@ -108,6 +114,9 @@ class Rules:
     select: Select
     by_sortition: bool = False
     """Clients see for themselves whether they are invited; `select` is not asked."""
+    fleet: int = 0
+    """How many clients there may be of which none says that it is there: the federation is quiet.
+    With sortition; 0: each says so."""
     purpose: Purpose = "train"
     """What the run is for: whom its rounds invite to do what. With evaluate, there is the last
     evaluation alone."""
@@ -167,6 +176,11 @@ class Rules:
         return self.concurrency > 0
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nobody is known of but by its answers."""
+        return self.fleet > 0
+
+    @property
     def mixes_masks(self) -> bool:
         """Whether masked answers to several rounds come into one sum."""
         return self.masked and self.is_asynchronous
@@ -201,6 +215,11 @@ class Settled:
     masking: Masking | None = None
     """How its answers are masked, and by whose keys."""
 
+    @property
+    def is_for_training(self) -> bool:
+        """Whether anybody was invited to train; in a quiet federation, perhaps nobody came."""
+        return bool(self.train) or sortition.trains_quietly(self.sortition)
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -234,6 +253,8 @@ class Past:
     """How answers to the next round will be masked; None while keyholders are waited for."""
     control: Control = NO_ORDERS
     """What operators have ordered."""
+    sizes: fleet_size.Belief = ()
+    """Of a quiet federation: how many would answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +306,12 @@ class Collecting:
 
     @property
     def is_last_evaluation(self) -> bool:
-        return not self.train
+        return not self.train and not sortition.trains_quietly(self.sortition)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether more may be invited than anybody here knows of."""
+        return self.sortition is not None and self.sortition.quiet
 
     @property
     def outstanding(self) -> Clients:
@@ -583,6 +609,8 @@ class Close:
     """Late answers to fold into this round's sum before the model is made."""
     pace: Pace
     """What the next round will go by, and why."""
+    sizes: fleet_size.Belief = ()
+    """So, too, in a quiet federation."""
     learned: Learned = field(default_factory=dict)
     """Of those that took part: written down with the round."""
     participations: Mapping[ClientId, int] = field(default_factory=dict)
@@ -669,9 +697,15 @@ def room(invited: int) -> int:
     return ROOM_FACTOR * invited
 
 
+def places(rules: Rules) -> int:
+    """In a quiet federation: for how many of those who are drawn to train there is room."""
+    return room(pacing.invite_limit(rules.pace.over_selection_max, rules.cohort))
+
+
 def begin(rules: Rules) -> Waiting:
     """Before the first round of a run, and before its first model."""
-    return Waiting(RoundId(1), Past(pace=pacing.begin(rules.pace)))
+    sizes = fleet_size.begin(rules.fleet) if rules.is_quiet else ()
+    return Waiting(RoundId(1), Past(pace=pacing.begin(rules.pace), sizes=sizes))
 
 
 def resume(open_round: Collecting, at: Seconds) -> Collecting:
@@ -732,7 +766,8 @@ def may_yet_count(state: State, round_id: RoundId, rules: Rules) -> bool:
 
 def trained_last(state: State) -> RoundId:
     """The newest closed round that clients trained in; 0 before the first."""
-    return max((one.round for one in state.past.settled if one.train), default=RoundId(0))
+    trained = (one.round for one in state.past.settled if one.is_for_training)
+    return max(trained, default=RoundId(0))
 
 
 def is_used_up(state: State, rules: Rules, roster: Roster) -> bool:
@@ -873,7 +908,7 @@ def _open_if_ready(
     is_over = bool(control.stopped_by) or (bool(rules.rounds) and state.round > rules.rounds)
     needed = max(1, rules.clients_min)
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
-    if not is_over and roster.willing_count(rules.purpose) < needed:
+    if not is_over and not rules.is_quiet and roster.willing_count(rules.purpose) < needed:
         if not roster.is_used_up(needed):
             return state, []
         is_over = True
@@ -882,6 +917,12 @@ def _open_if_ready(
     if is_over or rules.purpose == "evaluate":
         return _open_last_evaluation(state, state.model, at, rules, roster)
     pace, model = state.past.pace, state.model
+    if rules.is_quiet:
+        at_most = pacing.invite_limit(rules.pace.over_selection_max, rules.cohort)
+        train = _draw(rules.cohort, at_most, state.past)
+        measures = rules.tells_measures and _is_measured(state.round, rules)
+        evaluate = _draw_to_evaluate(state.past, rules) if measures else _NO_INVITATION
+        return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
     salt = _salt(model, rules)
     if rules.is_asynchronous:
         train = _Invited(_for_free_places(state, NOBODY, rules.concurrency, rules, roster))
@@ -910,6 +951,9 @@ def _open_last_evaluation(
 ) -> tuple[State, list[Effect]]:
     # Nothing that is late counts any more.
     state = replace(state, past=replace(state.past, at_work={}))
+    if rules.is_quiet and rules.evaluate_every and rules.tells_measures:
+        evaluate, deadline_s = _draw_to_evaluate(state.past, rules), rules.final_deadline_s
+        return _open(state, model, _NO_INVITATION, evaluate, at, deadline_s, rules, roster)
     # Who measures alone would be read.
     able = roster.able("evaluate") if rules.evaluate_every and rules.tells_measures else []
     if not able:
@@ -960,6 +1004,16 @@ class _Invited:
 
 
 _NO_INVITATION = _Invited()
+
+
+def _draw(count: int, at_most: int, past: Past) -> _Invited:
+    """In a quiet federation: as many as make that many answers, by what is believed of its size."""
+    share = fleet_size.share_to_draw(past.sizes, count, at_most)
+    return _Invited(threshold=sortition.threshold_of(share))
+
+
+def _draw_to_evaluate(past: Past, rules: Rules) -> _Invited:
+    return _draw(rules.evaluators, room(rules.evaluators), past)
 
 
 def _invite(
@@ -1019,6 +1073,11 @@ def _open(
         salt = _salt(model, rules)
         drawn = Sortition(salt=salt, train=train.threshold, evaluate=evaluate.threshold)
         train_max, evaluate_max = room(train_max), room(evaluate_max)
+    if drawn is not None and rules.is_quiet:
+        begin_s = _begin_s(state.past, deadline_s, rules)
+        drawn = structs.replace(drawn, quiet=True, begin_s=begin_s)
+        train_max = places(rules) if drawn.train else 0
+        evaluate_max = room(rules.evaluators) if drawn.evaluate else 0
     opened = Collecting(
         round=state.round,
         model=model,
@@ -1037,6 +1096,16 @@ def _open(
     said = offered_work.stamped(offer(opened, at, rules, roster))
     opened = replace(opened, masking=said.masking, past=_once_masked(state.past, said.masking))
     return opened, [Publish(OfferBoard(), said)]
+
+
+def _begin_s(past: Past, deadline_s: Seconds, rules: Rules) -> Seconds:
+    """As many begin in a second as may come back in one, and over a share of a round's time: where
+    far more answer than was thought, a cohort is complete before all have begun, and shows it.
+    While little is known of the fleet they take longer yet."""
+    spread_s = max(places(rules) / rules.returns_per_s, past.typical_s * BEGIN_SHARE)
+    if not fleet_size.estimate(past.sizes).is_sure:
+        spread_s = max(spread_s, deadline_s * UNSURE_BEGIN_SHARE)
+    return min(spread_s, deadline_s / 2, SPREAD_MAX_S)
 
 
 def _once_masked(past: Past, masking: Masking | None) -> Past:
@@ -1066,7 +1135,7 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         train=tuple(sorted(state.train & owing)),
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
-        spread_s=min(SPREAD_MAX_S, len(roster.clients) / rules.returns_per_s),
+        spread_s=min(SPREAD_MAX_S, (rules.fleet or len(roster.clients)) / rules.returns_per_s),
         sortition=state.sortition,
         masking=state.masking,
     )
@@ -1153,8 +1222,12 @@ def _let_in(state: Collecting, client: ClientId, purpose: Purpose) -> Collecting
         return replace(state, evaluate=state.evaluate | {client})
     if client in state.train:
         return state
+    train = state.train | {client}
+    if state.is_quiet and _is_drawn(state, client, "evaluate"):
+        # Who trains measures too where it is drawn, as it sees itself.
+        return replace(state, train=train, evaluate=state.evaluate | {client})
     # By its update alone nobody could tell, after a restart, that it was to evaluate.
-    return replace(state, train=state.train | {client}, evaluate=state.evaluate - {client})
+    return replace(state, train=train, evaluate=state.evaluate - {client})
 
 
 # Places at work, where rounds are asynchronous
@@ -1737,7 +1810,7 @@ def _close_if_due(
     reason = _why_close(state, at, rules)
     if not reason or state.past.storing:
         return state, []
-    if reason == DEADLINE:
+    if reason == DEADLINE and not state.is_quiet:
         # At work on a version, a client has its own time.
         waited_for = NOBODY if rules.is_asynchronous else state.outstanding
         for client in sorted(waited_for | state.evaluations_outstanding):
@@ -1749,8 +1822,11 @@ def _close_if_due(
     surplus = state.outstanding - state.away.keys() if was_cut_short else NOBODY
     if rules.is_asynchronous:
         surplus = state.outstanding & state.past.at_work.keys()
-    pace = state.past.pace
-    if not state.is_last_evaluation and not rules.is_asynchronous and reason != GIVEN_UP:
+    pace, sizes = state.past.pace, state.past.sizes
+    shows = not state.is_last_evaluation and reason != GIVEN_UP
+    if shows and state.is_quiet:
+        sizes = fleet_size.learn(sizes, rules.fleet, _seen_of_size(state, reason))
+    elif shows and not rules.is_asynchronous:
         pace = pacing.learn(pace, rules.pace, _seen(state, reason, outcome, rules, roster))
     close = Close(
         round=state.round,
@@ -1765,11 +1841,18 @@ def _close_if_due(
         duration_s=at - state.opened_at,
         held=_due_late(state, rules) if outcome == "averaged" else (),
         pace=pace,
+        sizes=sizes,
     )
-    if not state.is_last_evaluation:
+    if not state.is_last_evaluation and not state.is_quiet:
         _let_rest(close, at, rules, roster)
     # Before the next round opens, which may be at once.
-    learned = roster.knowledge.closed(state.round, close.invited, close.counted, roster.is_online)
+    if state.is_quiet:
+        # Nothing goes by what is known of one client, and there may be millions.
+        learned: Learned = roster.knowledge.let_go(close.counted)
+    else:
+        learned = roster.knowledge.closed(
+            state.round, close.invited, close.counted, roster.is_online
+        )
     in_sum = [client for client, _ in close.counted] if outcome == "averaged" else []
     close = replace(close, learned=learned, participations=roster.took_part(in_sum))
     following, effects = _after_close(state, close, at, rules, roster)
@@ -1797,6 +1880,19 @@ def _seen(state: Collecting, reason: str, outcome: Outcome, rules: Rules, roster
         deadline_s=state.closes_at - state.opened_at,
         reached_deadline=reason == DEADLINE,
         kept=outcome == "kept",
+    )
+
+
+def _seen_of_size(state: Collecting, reason: str) -> fleet_size.Seen:
+    drawn = state.sortition
+    assert drawn is not None
+    # Who was refused for what it sent has answered too.
+    answered = sorted(state.answered | (state.rejected.keys() & state.train))
+    return fleet_size.Seen(
+        share=sortition.share(drawn.train),
+        answered=len(answered),
+        was_cut_off=reason == DEADLINE,
+        turns=tuple(sortition.turn(drawn, state.round, client) for client in answered),
     )
 
 
@@ -1831,11 +1927,20 @@ def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
 
 
 def _why_complete(state: Collecting, rules: Rules) -> str:
+    if state.is_quiet:
+        return _why_enough_came(state, rules)
     if state.is_last_evaluation:
         return "" if state.evaluations_outstanding else "all answered"
     if len(state.answered) >= min(rules.cohort, len(state.train)):
         return COMPLETE
     return _why_nobody_is_left(state)
+
+
+def _why_enough_came(state: Collecting, rules: Rules) -> str:
+    """In a quiet federation, where nobody knows who else would come."""
+    if state.is_last_evaluation:
+        return "all answered" if len(state.evaluated) >= max(1, rules.evaluators) else ""
+    return COMPLETE if len(state.answered) >= rules.cohort else ""
 
 
 def _why_nobody_is_left(state: Collecting) -> str:
@@ -1882,6 +1987,8 @@ def _has_quorum(state: Collecting, rules: Rules) -> bool:
 
 def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
     """When the last of the missing has been gone for long enough; never while one is there."""
+    if state.is_quiet:
+        return math.inf
     if state.is_surely_missing_more_than(len(state.away)):
         return math.inf
     gone_since = [state.away.get(client, math.inf) for client in state.outstanding]
@@ -1915,6 +2022,7 @@ def _after_close(
     past = replace(
         state.past,
         pace=close.pace,
+        sizes=close.sizes,
         settled=(*state.past.settled[1 - rules.remembered_rounds :], closed),
         held=state.past.held[len(close.held) :],
         typical_s=_smoothed(state.past.typical_s, close.duration_s),

@@ -8,6 +8,7 @@ federation's seat (`leadership.py`): until then, and when another took it, nothi
 """
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -21,7 +22,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import structs
 
-from coordinator import deciding, leadership, local_method, orders, round_rules, rounds
+from coordinator import (
+    deciding,
+    fleet_size,
+    leadership,
+    local_method,
+    orders,
+    quiet_checks,
+    quiet_fleet,
+    round_rules,
+    rounds,
+)
 from coordinator.aggregation import KeepModel, Memory
 from coordinator.config import FederationConfig
 from coordinator.intake.incoming import Incoming
@@ -57,7 +68,7 @@ from coordinator.sums.answers import Answers
 from coordinator.sums.kept_answers import KeptAnswers
 from coordinator.workers import lanes
 from coordinator.workers.desk import Desk, Now
-from fedmqtt import __version__, client_ids, data_query, messages, personal
+from fedmqtt import __version__, client_ids, data_query, messages, personal, sortition
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
 from fedmqtt.event_loop import EventLoop, Timer
@@ -195,6 +206,7 @@ class Service:
         CheckpointError where the run in the folder cannot be gone on with.
         """
         privacy_checks.check_job(config, purpose)
+        quiet_checks.check_job(config, purpose)
         privacy_checks.check_trust(config, trust)
         self._loop = loop
         self._config = config
@@ -275,7 +287,7 @@ class Service:
         self._division = personal.division(self._model.layout, self._rules.method.personal)
         self._unmasking: Unmasking | None = None
         self._answers = self._data_plane(terms_max, remembered, is_new=recovered is None)
-        self._kept = KeptAnswers(self._folder, self._answers, self._division.size)
+        self._kept = KeptAnswers(self._folder, self._answers, self._division.size, self._count)
         if recovered is not None:
             self._beginning = recovered.beginning
             self._state = self._resume(recovered)
@@ -349,6 +361,7 @@ class Service:
             state=lambda: self._state,
             rules=lambda: self._rules,
             lanes=self._rules.lanes,
+            is_quiet=self._rules.is_quiet,
         )
         self._desk_of_workers = self._workers_desk(token) if self._rules.lanes > 1 else None
         self._gate = self._reception.gate
@@ -389,8 +402,11 @@ class Service:
             went=self._tell_of_model,
         )
         self._models.left(rounds.older_models(self._state))
+        pages = config.status
+        if self._rules.is_quiet:
+            pages = structs.replace(pages, clients=False)
         self._client_pages = ClientPages(
-            loop, self.link, topics, self._roster, config.status, lambda: self._may_act, self._outs
+            loop, self.link, topics, self._roster, pages, lambda: self._may_act, self._outs
         )
 
     @property
@@ -606,7 +622,7 @@ class Service:
         self._roster.knowledge = recovered.knowledge
         self._roster.recall(recovered.participations)
         for record in recovered.records[-PARTICIPATION_ROUNDS:]:
-            self._facts.participation.add(record)
+            self._took_part(record)
         recovered = self._without_outdated(recovered)
         open_round = recovered.open_round
         for record in recovered.records:
@@ -636,6 +652,7 @@ class Service:
             for client in sorted(state.answered):
                 self._answers.take(Named(client, state.round))
             self._answers.begin(open_round.opening.terms_max, state.round)
+            self._facts.answerers = quiet_fleet.begun(state, self._facts.answerers)
             if self._unmasking is not None and state.masking is not None:
                 self._unmasking.begin_round(state.masking)
             self._kept.fold_all(recovered.beginning.run, state)
@@ -717,7 +734,7 @@ class Service:
         if self._roster.is_used_up(max(1, self._rules.clients_min)):
             return False
         count = self._rules.rounds
-        return not open_round.opening.train and (count == 0 or open_round.number <= count)
+        return not open_round.opening.is_for_training and (count == 0 or open_round.number <= count)
 
     # The federation's seat
 
@@ -790,6 +807,7 @@ class Service:
         if control is not before.past.control:
             # After what follows from it: who was invited by an order is rather invited twice.
             self._folder.ledger.order(control)
+        quiet_fleet.follow(self._facts.answerers, self._state)
         if _has_gone_on(before, self._state):
             self._facts.progressed_at = event.at
         if isinstance(event, rounds.Barred | rounds.Unbarred):
@@ -1171,6 +1189,7 @@ class Service:
         state = self._state
         assert isinstance(state, rounds.Collecting)
         self._answers.begin(state.terms_max, state.round)
+        self._facts.answerers = quiet_fleet.begun(state, self._facts.answerers)
         if self._unmasking is not None:
             assert state.masking is not None
             self._unmasking.begin_round(state.masking)
@@ -1183,12 +1202,29 @@ class Service:
         self._folder.ledger.open_round(state.round, self._opening(state))
         if self._desk_of_workers is not None:
             self._desk_of_workers.round_changed()
+        if state.is_quiet:
+            self._tell_drawn(state)
+            return
         _log.info(
             "round %d: invited %d to %s, %d to evaluate",
             state.round,
             len(state.train),
             "describe" if self._rules.purpose == "describe" else "train",
             len(state.evaluate),
+        )
+
+    def _tell_drawn(self, state: rounds.Collecting) -> None:
+        drawn, sizes = state.sortition, fleet_size.estimate(state.past.sizes)
+        assert drawn is not None
+        _log.info(
+            "round %d: draws one client in %.4g to train, one in %.4g to evaluate; %d would answer,"
+            " by what is known: %d to %d",
+            state.round,
+            1 / sortition.share(drawn.train) if drawn.train else math.inf,
+            1 / sortition.share(drawn.evaluate) if drawn.evaluate else math.inf,
+            sizes.size,
+            sizes.low,
+            sizes.high,
         )
 
     def _set_aside(self, dropped: frozenset[Named]) -> None:
@@ -1242,7 +1278,12 @@ class Service:
         update = self._incoming.answer
         assert isinstance(update, Update)
         self._answers.fold(client, update, evaluates=client in collecting.evaluate)
+        self._count(update)
         _log.debug("accepted %s: %d samples", client, update.sample_count)
+
+    def _count(self, update: Update) -> None:
+        if self._rules.is_quiet:
+            self._facts.answerers.count(update)
 
     def _close(self, close: rounds.Close, before: rounds.Collecting, at: Seconds) -> None:
         # Where all declined, it has a client's own words.
@@ -1355,7 +1396,7 @@ class Service:
         if self._facts.last_round is not None:
             self._facts.last_round = status.closed_round(self._facts.last_round, close)
         record = self._record(close)
-        self._facts.participation.add(record)
+        self._took_part(record)
         carried, learned = self._carried(), close.learned
         self._answers.end()
         self._folder.close_round(
@@ -1391,9 +1432,14 @@ class Service:
                 _log.warning("%s", KEYS_MAY_BE_WANTED)
             self._has_told_of_keys = True
 
+    def _took_part(self, record: Record) -> None:
+        if not self._rules.is_quiet:
+            # A page of single clients.
+            self._facts.participation.add(record)
+
     def _carried(self) -> Carried:
         past = self._state.past
-        return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s)
+        return Carried(pace=past.pace, late=past.late, typical_s=past.typical_s, sizes=past.sizes)
 
     def _set_alarm(self, at: Seconds) -> None:
         if self._alarm is not None:

@@ -37,6 +37,7 @@ from edge_client.link_quality import LinkQuality
 from edge_client.models import Models
 from edge_client.outbox import AnswerLost, Outbox, sweep
 from edge_client.privacy import Terms
+from edge_client.quiet_file import QuietFile
 from edge_client.rounds_done import RoundsDone
 from edge_client.session import Answer, Session
 from edge_client.told_presence import ToldPresence
@@ -171,6 +172,7 @@ class Agent:
         """Where offers are signed: else whoever has the broker can make up any number of them."""
         self._known_models = KnownModels(config.state_dir / "known-models")
         self._disclosed = DisclosedFile(config.state_dir, config.federation)
+        self._quiet = QuietFile(config.state_dir, config.federation)
         self._signs_nothing = broker.context is not None and broker.seal is None
         self._sending: dict[Digest, session.SendChunks] = {}
         """The newest Go for each answer that is on its way."""
@@ -207,7 +209,9 @@ class Agent:
         if damaged:
             # Which of what was begun they were the answers to is not known.
             told = disclosed.count_all(told)
-        self._happen(session.Started(self._loop.now(), answers, remembering, known_model, told))
+        quiet = self._config.quiet or self._quiet.is_there
+        now = self._loop.now()
+        self._happen(session.Started(now, answers, remembering, known_model, told, quiet))
         self._keep_told()
         if so_far := privacy.so_far(self._config.privacy, self._state.told):
             self._log.info("%s", so_far)
@@ -229,7 +233,7 @@ class Agent:
         """Say goodbye: offline, but what is owed stays in the outbox for the next start."""
         self._settle_all()
         self._rest()
-        self.link.close([self._goodbye()])
+        self.link.close(self._goodbye())
 
     def vanish(self) -> None:
         """End as a device without power does: no goodbye, and only its disk remembers."""
@@ -249,12 +253,15 @@ class Agent:
         self._fetching = None
         self._models.close()
 
-    def _goodbye(self) -> Publish:
+    def _goodbye(self) -> list[Publish]:
+        """Nothing where nobody listens."""
         gone = Presence(online=False, session=self._state.token)
-        return Publish(PresenceOf(self._client), gone)
+        return [] if self._state.quiet else [Publish(PresenceOf(self._client), gone)]
 
     def _link_options(self) -> LinkOptions:
-        def will(token: str) -> Publish:
+        def will(token: str) -> Publish | None:
+            if self._state.quiet:
+                return None
             return Publish(PresenceOf(self._client), Presence(online=False, session=token))
 
         return LinkOptions(
@@ -278,6 +285,7 @@ class Agent:
     def _happen(self, event: session.Event) -> None:
         self._watch(event)
         trouble_before, job_before = self._state.trouble, self._state.job
+        was_quiet = self._state.quiet
         self._state, effects = session.step(self._state, event, self._rules)
         if type(self._state.job) is not type(job_before):
             self._measured = Measured()
@@ -285,7 +293,20 @@ class Agent:
             self._log.error("%s", self._state.trouble)
         for effect in effects:
             self._perform(effect)
+        if self._state.quiet != was_quiet and not isinstance(event, session.Started):
+            self._remember_quiet()
         self._look_at_work()
+
+    def _remember_quiet(self) -> None:
+        quiet = self._state.quiet
+        self._log.info(
+            "this federation %s", "hears of who is drawn alone" if quiet else "hears of all"
+        )
+        try:
+            self._quiet.keep(quiet)
+        except OSError as bad:
+            # The next start learns it anew.
+            self._log.error("%s: %s", bad.filename, bad.strerror)
 
     def _look_at_work(self) -> None:
         """Whether something else is done now than a moment ago, or more of it is done."""
@@ -300,7 +321,7 @@ class Agent:
             self._show(now)
 
     def _say_presence(self) -> None:
-        if self._state.online:
+        if self._state.online and not self._state.quiet:
             said = session.presence(self._state, self._rules)
             self._perform(Publish(PresenceOf(self._client), said))
 
@@ -513,6 +534,7 @@ class Agent:
             memory=str(self._memory.folder),
             stop_at=self._stop_at(offer),
             label=self._config.label,
+            tells_device=self._state.quiet,
             mask=self._mask(offer),
             report_s=self._report_s,
         )
@@ -678,7 +700,7 @@ class Agent:
         draw = random.SystemRandom().random()
         back_in_s = pace.back_in_s(draw, left_s, self.link.spread_s)
         self._log.info("offline until the next round, back in about %.0f s", back_in_s)
-        self.link.leave([self._goodbye()], back_in_s)
+        self.link.leave(self._goodbye(), back_in_s)
 
 
 def _terms(config: ClientConfig, account: Credentials | None) -> Terms:

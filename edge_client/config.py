@@ -140,6 +140,14 @@ class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "and more seldom in a large fleet; 0 tells what it does, and not how far it is.",
         ),
     ] = 5.0
+    quiet: Annotated[
+        bool,
+        Meta(
+            description="Say nothing before the first offer is read either: for a fleet that is\n"
+            "quiet from its first day on (docs/scale.md). A device learns it from offers, and\n"
+            "remembers it."
+        ),
+    ] = False
     link: Link = field(default_factory=Link)
     trainer: Trainer = field(default_factory=Trainer)
     conditions: Annotated[Conditions, Meta(description="When the device takes part at all.")] = (

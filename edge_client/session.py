@@ -10,6 +10,9 @@ and an invitation to a newer one waits for so long. Where rounds are asynchronou
 fetches; and an offer that comes again may invite those that it passed over before. An invitation by
 sortition waits for the owner's conditions too: nobody else knows of it.
 
+A *quiet* federation listens to nobody but those who answer. There nothing is said of being there:
+no birth, no goodbye, no will; and those who are drawn begin one after the other.
+
 Nobody trains in a run to which an answer is owed that changes what the device remembers: what the
 next one has to begin with is known when that has its receipt. The invitation waits so long.
 
@@ -148,13 +151,17 @@ class Session:
     invitation: "Offered | None" = None
     """To a newer round, while the answer to an older one is being made that counts still; or while
     one is owed with which something is remembered. Or by sortition, while the owner's conditions do
-    not hold."""
+    not hold, or until its turn comes."""
     spread_s: Seconds = 0.0
     """Within how long the coordinator wants its clients to return."""
     known_model: str = ""
     """The fingerprint of the models that this device trains, where it keeps to one."""
     told: Disclosed = NOTHING
     """To this federation so far: on the disk before anything more is begun, or sent."""
+    quiet: bool = False
+    """The federation listens to nobody but those who answer: nothing is said before."""
+    begins_at: Seconds = 0.0
+    """When the invitation's turn comes, of those that are drawn in a quiet federation."""
 
     @property
     def token(self) -> str:
@@ -174,6 +181,8 @@ class Started:
     """The fingerprint of the models that an earlier life trained, where it keeps to one."""
     told: Disclosed = NOTHING
     """By an earlier life to this federation."""
+    quiet: bool = False
+    """The federation was, when an earlier life heard of it last; or its owner says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +371,8 @@ Effect = Publish | WakeAt | Note | Fetch | Work | Stop | Send | SendChunks | For
 def step(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
     """The next state, and what the agent must do about it. Never raises on any event."""
     following, effects = _decide(state, event, rules)
+    if following.quiet:
+        effects = [one for one in effects if not _is_presence(one)]
     wake_at = _wake_at(following)
     # After a Woke the alarm is spent, so it is set again even if nothing has changed.
     if wake_at is not None and (isinstance(event, Woke) or wake_at != _wake_at(state)):
@@ -413,6 +424,14 @@ def presence(state: Session, rules: Rules) -> Presence:
         draws=True,
         note=state.hindrance or state.trouble,
     )
+
+
+def _is_presence(effect: Effect) -> bool:
+    match effect:
+        case Publish(PresenceOf(), Presence()):
+            return True
+        case _:
+            return False
 
 
 def has_namesake(state: Session) -> bool:
@@ -474,7 +493,8 @@ def _start(state: Session, event: Started, rules: Rules) -> tuple[Session, list[
         for answer in answers
     )
     told = disclosed.start(told)
-    return replace(state, owed=owed, known_model=event.known_model, told=told), forgets
+    state = replace(state, owed=owed, known_model=event.known_model, told=told, quiet=event.quiet)
+    return state, forgets
 
 
 def _connect(state: Session, event: Connected, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -518,6 +538,8 @@ def _all_due(state: Session, at: Seconds) -> Session:
 def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, list[Effect]]:
     if not state.online:
         return state, []
+    if state.quiet:
+        return state, _take_back(state, seen, rules)
     own, verdict = own_presence.seen(state.own, seen)
     state = replace(state, own=own)
     match verdict:
@@ -528,6 +550,12 @@ def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, lis
             return replace(state, own=own_presence.born_again(own)), [_birth(state, rules)]
         case "stranger":
             return _suspect(state, "", rules)
+
+
+def _take_back(state: Session, seen: Presence, rules: Rules) -> list[Effect]:
+    """What lies on the broker as its presence, by an earlier life or a will, helps nobody."""
+    is_echo = seen.online and seen.session == state.token
+    return [] if is_echo else [Publish(PresenceOf(rules.client), None)]
 
 
 def _suspect(state: Session, perhaps: str, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -580,13 +608,23 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
     # (An asynchronous round's comes again whenever more are invited.)
     is_said_now = not event.retained and not offer.asynchronous and _owes(state, offer)
     state = replace(state, epoch=offer.epoch, spread_s=offer.spread_s)
+    state, presences = _fall_silent(state, offer, rules)
     if is_of_a_new_one or is_said_now:
         # A coordinator has just come, or come back: what was sent while there was none, and what
         # another had taken in and not yet stored, is gone.
         state = _all_due(state, event.at)
     state, effects = _take_up(state, event, rules)
     state, sends = _send_due(state, event.at, rules)
-    return state, effects + sends
+    return state, presences + effects + sends
+
+
+def _fall_silent(state: Session, offer: Offer, rules: Rules) -> tuple[Session, list[Effect]]:
+    """Or be heard again, as the federation is. The next connection has a will, or has none."""
+    quiet = offer.sortition is not None and offer.sortition.quiet
+    if quiet == state.quiet:
+        return state, []
+    state = replace(state, quiet=quiet)
+    return state, [Publish(PresenceOf(rules.client), None) if quiet else _birth(state, rules)]
 
 
 def _take_up(state: Session, event: Offered, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -599,7 +637,8 @@ def _take_up(state: Session, event: Offered, rules: Rules) -> tuple[Session, lis
         is_news = is_asked and offer.asynchronous and offer.round == state.seen[1]
         if not is_news or not (state.passed_over or _fetches_older(state.job, offer)):
             return _renew(state, event, rules)
-    state = replace(state, seen=(offer.run, offer.round), passed_over=False, invitation=None)
+    state = replace(state, seen=(offer.run, offer.round), passed_over=False)
+    state = replace(state, invitation=None, begins_at=0.0)
     if outlives(state.job, offer, is_asked=is_asked):
         # One thing at a time: what is half done first, and then this, if it is open still.
         return replace(state, invitation=event), []
@@ -609,9 +648,10 @@ def _take_up(state: Session, event: Offered, rules: Rules) -> tuple[Session, lis
 
 
 def _follow(
-    state: Session, event: Offered, at: Seconds, rules: Rules
+    state: Session, event: Offered, at: Seconds, rules: Rules, *, its_turn: bool = False
 ) -> tuple[Session, list[Effect]]:
-    """Take the offer up or turn it down. It has come at `event.at`, and no other is worked on."""
+    """Take the offer up or turn it down. It has come at `event.at`, and no other is worked on.
+    `its_turn`: those that are drawn to begin before this one have had the time to."""
     offer = event.offer
     purpose = _purpose(state, offer, rules)
     if purpose is None:
@@ -633,13 +673,24 @@ def _follow(
         return state, [Note("offer is over", str(offer.round))]
     if purpose == "train" and owes_memory(state, offer.run):
         return replace(state, invitation=event), []
+    if purpose == "train" and not its_turn and (begins_at := _turn_at(event, rules)) > at:
+        # Others begin before: it may be that so many answer that it need not.
+        return replace(state, invitation=event, begins_at=begins_at), []
     return replace(state, job=Fetching(offer, purpose, closes_at)), [_fetch(offer)]
+
+
+def _turn_at(event: Offered, rules: Rules) -> Seconds:
+    drawn = event.offer.sortition
+    if drawn is None or not drawn.begin_s:
+        return event.at
+    return event.at + drawn.begin_s * sortition.turn(drawn, event.offer.round, rules.client)
 
 
 def _renew(state: Session, event: Offered, rules: Rules) -> tuple[Session, list[Effect]]:
     """What the offer says of the round that is worked on may have changed since."""
     job, offer = state.job, event.offer
     if state.invitation is not None and offer.round == state.invitation.offer.round:
+        # Its turn does not come later for that.
         state = replace(state, invitation=event)
     if job is None or not _is_for(job, offer.run, offer.round):
         return state, []
@@ -753,7 +804,8 @@ def _forget_invitation(state: Session) -> Session:
     if state.invitation is None:
         return state
     offer = state.invitation.offer
-    return replace(state, invitation=None, seen=(offer.run, RoundId(offer.round - 1)))
+    seen = offer.run, RoundId(offer.round - 1)
+    return replace(state, invitation=None, begins_at=0.0, seen=seen)
 
 
 def _may_be_late(job: Job) -> bool:
@@ -807,10 +859,13 @@ def _finish(state: Session, event: Finished, rules: Rules) -> tuple[Session, lis
     return state, births + sends + next_work
 
 
-def _take_invitation(state: Session, at: Seconds, rules: Rules) -> tuple[Session, list[Effect]]:
+def _take_invitation(
+    state: Session, at: Seconds, rules: Rules, *, its_turn: bool = False
+) -> tuple[Session, list[Effect]]:
     if state.invitation is None or state.job is not None:
         return state, []
-    return _follow(replace(state, invitation=None), state.invitation, at, rules)
+    invitation, state = state.invitation, replace(state, invitation=None, begins_at=0.0)
+    return _follow(state, invitation, at, rules, its_turn=its_turn)
 
 
 def _fail(state: Session, event: Failed, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -963,7 +1018,12 @@ def _wake(state: Session, at: Seconds, rules: Rules) -> tuple[Session, list[Effe
             state, effects = _forget_offer(state)
             effects.append(Note("ran out of time", f"round {round_id}"))
     state, sends = _send_due(state, at, rules)
-    return state, effects + sends
+    effects += sends
+    if state.begins_at and at >= state.begins_at:
+        state = replace(state, begins_at=0.0)
+        state, begins = _take_invitation(state, at, rules, its_turn=True)
+        effects += begins
+    return state, effects
 
 
 def _wake_at(state: Session) -> Seconds | None:
@@ -971,6 +1031,8 @@ def _wake_at(state: Session) -> Seconds | None:
     times = [one.send_at for one in state.owed] if state.online else []
     if state.job is not None and state.job.closes_at < math.inf:
         times.append(state.job.closes_at)
+    if state.begins_at:
+        times.append(state.begins_at)
     return min(times, default=None)
 
 

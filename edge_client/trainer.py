@@ -53,9 +53,10 @@ from edge_client.training_job import (
     Rebuilt,
     Stop,
 )
-from fedmqtt import codec_chain, codec_chance, control, personal, weights
+from fedmqtt import __version__, codec_chain, codec_chance, control, personal, weights
 from fedmqtt.messages import (
     CLASSES_MAX,
+    Device,
     Evaluation,
     Measures,
     Purpose,
@@ -397,9 +398,15 @@ def update(
         since=outgoing.since,
         whole=outgoing.whole,
         interval=outgoing.interval,
+        device=_device(job),
         payload=memoryview(outgoing.payload),
     )
     return answer, outgoing.remembered
+
+
+def _device(job: Job) -> Device | None:
+    program = f"fedmqtt {__version__}"
+    return Device(program=program, label=job.label) if job.tells_device else None
 
 
 def shared_change(

@@ -60,6 +60,8 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     steps_max: int = 0
     """After so many steps too; 0: as many as it takes. For devices that are played."""
     label: str = ""
+    tells_device: bool = False
+    """Its answer says what it is: in a quiet federation its presence does not."""
     """What the owner calls this kind of device."""
     mask: Mask | None = None
     """None: the answer can be read by the coordinator."""

@@ -213,7 +213,7 @@ EVERYBODY = 2**56
 Threshold = Annotated[int, Meta(ge=0, le=EVERYBODY)]
 
 
-class Sortition(Struct, frozen=True, kw_only=True):
+class Sortition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By what each client sees for itself whether it is invited; see `fedmqtt/sortition.py`."""
 
     salt: Annotated[str, Meta(max_length=64)]
@@ -222,6 +222,10 @@ class Sortition(Struct, frozen=True, kw_only=True):
     """Who draws less is invited to train."""
     evaluate: Threshold
     """Who draws less is invited to evaluate."""
+    quiet: bool = False
+    """Nobody listens to presences: clients say nothing until they are invited."""
+    begin_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """Within how long those who are invited to train begin: the less one draws, the sooner."""
 
 
 class SlowLinks(Struct, frozen=True, kw_only=True):
@@ -600,6 +604,15 @@ class Measures(Struct, frozen=True, kw_only=True):
     restart whoever is there."""
 
 
+class Device(Struct, frozen=True, kw_only=True):
+    """What a client tells of itself with its answer, where nobody listens to its presence."""
+
+    program: Name = ""
+    """Name and version, for people."""
+    label: Label = ""
+    """What its owner calls the kind of device."""
+
+
 class Update(Message, frozen=True, kw_only=True):
     """What training changed: trained minus base, encoded by the offer's codec.
 
@@ -633,6 +646,8 @@ class Update(Message, frozen=True, kw_only=True):
     """Rounds from one of its answers to the next, on average, where the offer asks for that."""
     masked: Masked | None = None
     """The payload is masked; what stands above of the client's data is left out then."""
+    device: Device | None = None
+    """In a quiet federation."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 

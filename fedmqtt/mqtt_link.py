@@ -368,7 +368,7 @@ class LinkOptions:
     client_id: str
     """Stable: the broker keeps the session's subscriptions and queue under it."""
     subscribe: tuple[str, ...] = ()
-    will: Callable[[str], Publish] | None = None
+    will: Callable[[str], Publish | None] | None = None
     """What the broker says for us when the connection breaks, given the connection's token."""
     will_delay_s: int = 0
     session_expiry_s: int = 0
@@ -785,8 +785,8 @@ class MqttLink:
             client.username_pw_set(self._broker.username, self._broker.password)
         if self._tls is not None:
             client.tls_set_context(self._tls)
-        if options.will is not None:
-            self._set_will(client, options.will(self._token))
+        if options.will is not None and (will := options.will(self._token)) is not None:
+            self._set_will(client, will)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message

@@ -5,7 +5,8 @@
 
 An offer carries salt and thresholds in the place of names, so it is as small for a million clients
 as for ten. The coordinator draws for all that it knows of and sets the threshold by the draws, so
-as many of them are invited as it wants, and not about as many.
+as many of them are invited as it wants, and not about as many. In a *quiet* federation it knows of
+nobody, and sets it by an estimate of how many would answer: about as many are invited.
 
 Source: the cryptographic sortition of Gilad et al., "Algorand: Scaling Byzantine Agreements for
 Cryptocurrencies", SOSP 2017, section 5, with a public hash in the place of their verifiable random
@@ -37,6 +38,27 @@ def threshold(drawn: Sequence[int], count: int) -> int:
         return EVERYBODY
     # Two equal draws of 56 bits would be one more.
     return max(nsmallest(count, drawn), default=-1) + 1
+
+
+def share(threshold: int) -> float:
+    """Of all clients, however many there are, who are expected to draw less."""
+    return threshold / EVERYBODY
+
+
+def threshold_of(share: float) -> int:
+    """Below it so large a share of all clients is expected to draw."""
+    return min(EVERYBODY, round(share * EVERYBODY))
+
+
+def turn(sortition: Sortition, round_id: RoundId, client: ClientId) -> float:
+    """When its turn to train is among those that are invited: from 0, the first, to 1."""
+    [drawn] = draws(sortition.salt, round_id, "train", (client,))
+    return min(1.0, drawn / max(1, sortition.train))
+
+
+def trains_quietly(drawn: Sortition | None) -> bool:
+    """Whether clients are to train that nobody knows of until they answer."""
+    return drawn is not None and drawn.quiet and drawn.train > 0
 
 
 def is_drawn(sortition: Sortition, round_id: RoundId, client: ClientId, purpose: Purpose) -> bool:

@@ -64,6 +64,34 @@ class Page(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of every page. Times are ISO 8601 in UTC, for people; nothing is decided by them."""
 
 
+class QuietFleet(Struct, frozen=True, kw_only=True):
+    """Of clients that say nothing until they are drawn: nobody knows how many are there."""
+
+    declared: int
+    """How many there may be at most, as the operator says."""
+    estimate: int
+    """How many would answer if all were asked: as likely more as fewer. It is inferred from how
+    many answered of those that were drawn, and counts no devices."""
+    low: int
+    """So few, or fewer, in one case of twenty."""
+    high: int
+    """So many, or more, in one case of twenty."""
+    one_in: float
+    """The open round, or the last one, drew one client in so many to train. 0: none yet."""
+    answered: int
+    """In that round: updates that counted."""
+    rejected: int
+    """In that round: clients whose answers did not count."""
+    declined: int
+    """In that round: clients that were drawn and said no."""
+    programs: dict[str, int] = {}
+    """Of those who answered, how many run each version; the most frequent ones."""
+    labels: dict[str, int] = {}
+    """So, too, by what their owners call the kind of device."""
+    codecs: dict[str, int] = {}
+    """So, too, by the codec of their answers."""
+
+
 class CoordinatorPage(Page, frozen=True, kw_only=True):
     """Whether all is well, what the coordinator does now, and what comes next."""
 
@@ -105,9 +133,11 @@ class CoordinatorPage(Page, frozen=True, kw_only=True):
     rounds_wanted: int
     """0: runs until stopped."""
     clients_online: int
-    """Connected now, as far as the broker tells."""
+    """Connected now, as far as the broker tells. Where clients say nothing, 0: see `fleet`."""
     clients_known: int
-    """Heard of since this program began, online or not."""
+    """Heard of since this program began, online or not. Where clients say nothing, 0."""
+    fleet: QuietFleet | None = None
+    """Where clients say nothing until they are drawn. None: each says that it is there."""
     late_updates: int
     """Answers that came when their round had closed."""
     late_held: int = 0

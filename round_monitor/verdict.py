@@ -126,6 +126,9 @@ def missing(board: Board) -> Answer:
     page = board.coordinator
     if page is None:
         return Answer("waiting", "Nobody is known so far")
+    if (fleet := page.fleet) is not None:
+        size = f"{fleet.estimate:,} ({fleet.low:,} to {fleet.high:,})"
+        return Answer("ok", f"Nobody says whether it is there; about {size} would answer")
     rows = client_rows.rows(board)
 
     def those(state: client_rows.State) -> list[str]:

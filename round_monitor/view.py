@@ -380,6 +380,9 @@ def _online(board: Board, states: dict[str, client_rows.State]) -> Text:
     page = board.coordinator
     if page is None:
         return Text("none known so far")
+    if (fleet := page.fleet) is not None:
+        told = f" would answer, by an estimate: {fleet.low:,} to {fleet.high:,}"
+        return Text.assemble((f"about {fleet.estimate:,}", "bold"), told)
     text = Text.assemble(
         (f"{page.clients_online:,}", "bold"), f" online of {page.clients_known:,} known"
     )
@@ -390,10 +393,15 @@ def _online(board: Board, states: dict[str, client_rows.State]) -> Text:
 
 def _kinds(board: Board) -> list[Text]:
     """Of devices, as their owners label them."""
-    if board.clients is None or not board.clients.label_counts:
+    page = board.coordinator
+    counts = board.clients.label_counts if board.clients is not None else {}
+    what = "labelled"
+    if page is not None and page.fleet is not None:
+        counts, what = page.fleet.labels, "of those who answered, labelled"
+    if not counts:
         return []
-    kinds = (f"{n:,} {label}" for label, n in board.clients.label_counts.items())
-    return [Text("labelled " + ", ".join(kinds), style="dim")]
+    kinds = (f"{n:,} {label}" for label, n in counts.items())
+    return [Text(f"{what} " + ", ".join(kinds), style="dim")]
 
 
 def _client_states(board: Board) -> dict[str, client_rows.State]:

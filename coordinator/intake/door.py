@@ -2,6 +2,7 @@
 
     open      update/+/+/+/+, presence/+                   whoever there is, and whoever comes
     closed    update/+/ann/+/+, presence/ann, bob's, ...   those that are known, but for who floods
+    quiet     update/+/+/+/+                               who answers; is never closed
 
 Where workers listen to some lanes, answers are listened to in the others alone: `update/7/+/+/+`.
 
@@ -32,8 +33,18 @@ _FILTERS_AT_ONCE = 100
 class Door:
     """Of one link. Nothing is listened to before `listen`, nor after a connection is lost."""
 
-    def __init__(self, loop: EventLoop, link: MqttLink, topics: Topics, lanes: int = 1) -> None:
-        """`lanes`: how many there are. Until `hear` says otherwise all are listened to."""
+    def __init__(
+        self,
+        loop: EventLoop,
+        link: MqttLink,
+        topics: Topics,
+        lanes: int = 1,
+        *,
+        is_quiet: bool = False,
+    ) -> None:
+        """`lanes`: how many there are. Until `hear` says otherwise all are listened to. `is_quiet`:
+        nobody is known of by name, so nobody can be listened to by name."""
+        self._is_quiet = is_quiet
         self._lane_count = lanes
         self._lanes = frozenset(range(lanes))
         self._loop = loop
@@ -55,7 +66,8 @@ class Door:
         self._known.clear()
         self._stop_looking()
         self._link.listen(*self._all)
-        self._ask(known)
+        if not self._is_quiet:
+            self._ask(known)
 
     def hear(self, lanes: frozenset[int]) -> None:
         """Listen to answers in these lanes, and in no others."""
@@ -78,7 +90,7 @@ class Door:
     def close_to(self, client: ClientId, everybody: Callable[[], Iterable[ClientId]]) -> bool:
         """Listen to the others alone. Whether the client was listened to before. `everybody` is
         asked for only then: it is for each message of a flood that this is called."""
-        if client in self._flooding:
+        if client in self._flooding or self._is_quiet:
             return False
         was_closed = self.is_closed
         self._flooding.add(client)
@@ -135,9 +147,10 @@ class Door:
 
     @property
     def _all(self) -> tuple[str, ...]:
+        presences = () if self._is_quiet else (self._topics.any_presence,)
         if self._lane_count == 1:
-            return self._topics.any_update, self._topics.any_presence
-        return *map(self._topics.lane, sorted(self._lanes)), self._topics.any_presence
+            return self._topics.any_update, *presences
+        return *map(self._topics.lane, sorted(self._lanes)), *presences
 
     def _packets(self, clients: Iterable[ClientId]) -> Iterator[list[str]]:
         """Their filters, as many as fit into one."""

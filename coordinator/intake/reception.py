@@ -57,9 +57,11 @@ class Reception:
         state: Callable[[], rounds.State],
         rules: Callable[[], rounds.Rules],
         lanes: int = 1,
+        is_quiet: bool = False,
     ) -> None:
         """`happen`, `refuse` and `show` tell the machine, a client, and people that the `facts`
-        have changed; `state` and `rules` are the machine's, as they are now; `lanes` as `Door`."""
+        have changed; `state` and `rules` are the machine's, as they are now; `lanes` and `is_quiet`
+        as `Door`."""
         self._loop = loop
         self._topics = topics
         self._roster = roster
@@ -74,7 +76,7 @@ class Reception:
         self.gate = Gate(
             limits, run, loop.now, self._on_change, self._on_flood, believes_broker=not has_keys
         )
-        self.door = Door(loop, link, topics, lanes)
+        self.door = Door(loop, link, topics, lanes, is_quiet=is_quiet)
         self.revoked = RevokedDevices(revocations, self._on_change)
         self.revoked.poll()
 

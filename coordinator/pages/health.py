@@ -45,6 +45,8 @@ class Signs:
     """How long a round may take."""
     online: int = 0
     known: int = 0
+    fleet: str = ""
+    """Of a quiet federation, where nobody is online or known: how many would answer, in words."""
     away: Sequence[ClientId] = ()
     quarantined: Sequence[ClientId] = ()
     revoked: Sequence[ClientId] = ()
@@ -123,7 +125,7 @@ def _still(signs: Signs) -> str:
 
 
 def _there(signs: Signs) -> str:
-    if not signs.known:
+    if not signs.known and not signs.fleet:
         return "no client has been heard of"
     missing = {
         "away": signs.away,
@@ -131,7 +133,8 @@ def _there(signs: Signs) -> str:
         "revoked": signs.revoked,
     }
     told = [f"{what}: {_names(clients)}" for what, clients in missing.items() if clients]
-    return _joined(f"{signs.online} of {signs.known} clients online", *told)
+    there = signs.fleet or f"{signs.online} of {signs.known} clients online"
+    return _joined(there, *told)
 
 
 def _names(clients: Sequence[ClientId]) -> str:

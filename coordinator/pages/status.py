@@ -14,13 +14,14 @@ from typing import Any
 
 from msgspec import structs
 
-from coordinator import rounds
+from coordinator import quiet_fleet, rounds
 from coordinator.intake import revoked_devices
 from coordinator.intake.quarantine import Term
 from coordinator.orders import Control
 from coordinator.pages import health
 from coordinator.pages.health import Signs
 from coordinator.pages.took_part import Participation, halved
+from coordinator.quiet_fleet import Answerers
 from coordinator.roster import Roster
 from fedmqtt import improvement, status_pages
 from fedmqtt.effects import Seconds
@@ -105,6 +106,8 @@ class Facts:
     history: HistoryPage = field(default_factory=lambda: HistoryPage(rounds=[]))
     """Of those lines: made once a round, as pages are asked for twice a second."""
     participation: Participation = field(default_factory=Participation)
+    answerers: Answerers = field(default_factory=Answerers)
+    """In a quiet federation: what those are who answered in the open round, or the last."""
     keyholders: dict[ClientId, str] = field(default_factory=dict)
     """Where answers are masked: what each is, ready or away."""
     keyholder_faults: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSALS))
@@ -191,7 +194,6 @@ def pages(
         "coordinator": _coordinator(state, roster, rules, facts, clients, at),
         "pace": _pace(state, rules),
         "history": facts.history,
-        "clients": clients,
         "traffic": TrafficPage(
             bytes_received=facts.bytes_received,
             bytes_published=facts.bytes_published,
@@ -200,13 +202,15 @@ def pages(
         ),
         "orders": _orders(state.past.control, facts),
     }
+    if not rules.is_quiet:
+        built["clients"] = clients
     if isinstance(state, rounds.Collecting):
         built["round"] = open_round(state, rules, at)
         if facts.stopped:
             built["round"] = structs.replace(built["round"], open=False, outcome=STOPPED)
     elif facts.last_round is not None:
         built["round"] = facts.last_round
-    if (took_part := facts.participation.page()) is not None:
+    if not rules.is_quiet and (took_part := facts.participation.page()) is not None:
         built["participation"] = took_part
     if facts.model is not None:
         built["model"] = facts.model
@@ -299,6 +303,7 @@ def _coordinator(
     if doing == "waiting" and facts.quarantined:
         says += f"; {len(facts.quarantined)} in quarantine"
     trend = improvement.trend(facts.lines)
+    fleet = quiet_fleet.page(state, rules, facts.answerers)
     # Nobody waits for one whose account was ended: to call it away would not let go of it for days.
     revoked = [c for c, why in clients.hindered.items() if why == revoked_devices.WHY]
     told = health.verdict(
@@ -311,6 +316,7 @@ def _coordinator(
             deadline_s=state.past.pace.deadline_s,
             online=roster.online_count,
             known=len(roster.clients),
+            fleet=quiet_fleet.sentence(fleet) if fleet is not None else "",
             away=[client for client in clients.away if client not in revoked],
             revoked=revoked,
             quarantined=tuple(clients.quarantined),
@@ -338,6 +344,7 @@ def _coordinator(
         rounds_wanted=rules.rounds,
         clients_online=roster.online_count,
         clients_known=len(roster.clients),
+        fleet=fleet,
         late_updates=state.past.late,
         late_held=len(state.past.held),
         at_work=len(state.past.at_work),

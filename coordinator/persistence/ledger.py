@@ -26,6 +26,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from coordinator import fleet_size
 from coordinator.known import Known, Learned, Report
 from coordinator.orders import NO_ORDERS, Control
 from coordinator.pacing import Pace
@@ -37,7 +38,7 @@ from coordinator.persistence.run_errors import LedgerDamaged, LedgerError
 from coordinator.persistence.sqlite_storage import SqliteStorage
 from coordinator.persistence.storage import Database, Row, Storage
 from coordinator.rounds import SETTLED_ROUNDS, Named
-from fedmqtt import unreadable
+from fedmqtt import sortition, unreadable
 from fedmqtt.effects import Seconds
 from fedmqtt.envelope import KEY_BYTES, TICKET_BYTES, Author
 from fedmqtt.messages import DeltaRef, Masking, ModelRef, Sortition
@@ -108,6 +109,10 @@ class Opening(Struct, frozen=True, kw_only=True):
     masking: Masking | None = None
     """By which keys its answers are masked."""
 
+    @property
+    def is_for_training(self) -> bool:
+        return bool(self.train) or sortition.trains_quietly(self.sortition)
+
 
 class SharedFile(NamedTuple):
     digest: str
@@ -127,6 +132,8 @@ class Carried(Struct, frozen=True, kw_only=True):
     pace: Pace
     late: int
     typical_s: Seconds
+    sizes: fleet_size.Belief = ()
+    """Of a quiet federation: how many would answer."""
 
 
 class MemoryFile(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator import concurrency, pacing, rounds
+from coordinator import concurrency, fleet_size, pacing, rounds
 from coordinator.aggregation import Memory
 from coordinator.concurrency import Places
 from coordinator.known import Answer, Knowledge, Known, Report
@@ -26,9 +26,10 @@ from coordinator.persistence.ledger import (
 from coordinator.persistence.run_errors import LedgerDamaged
 from coordinator.rounds import Collecting, Named, Past, Rules, Settled, Waiting
 from coordinator.sums import strategy_memory
-from fedmqtt import weights
+from fedmqtt import sortition, weights
 from fedmqtt.deltas import Delta
 from fedmqtt.effects import Seconds
+from fedmqtt.messages import Purpose
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Layout
 
@@ -181,6 +182,7 @@ def state(
     """
     past = Past(
         pace=pacing.resume(carried.pace, rules.pace),
+        sizes=_sizes(carried, rules),
         settled=tuple(settled),
         late=carried.late,
         held=tuple(one for one in unused if not _is_of(one, open_round)),
@@ -202,6 +204,9 @@ def state(
         came = updates.union(opening.shut_with or ())
         evaluate = (evaluate - (came - train)) | (heard - updates)
         train |= came
+        if opening.sortition.quiet:
+            # As when they came: who trains measures too where it is drawn.
+            evaluate |= {one for one in updates if _is_to_evaluate(one, open_round)}
     closes_at = at + open_round.closes_in_s
     resumed = rounds.resume(
         Collecting(
@@ -210,8 +215,8 @@ def state(
             train=train,
             evaluate=evaluate,
             sortition=opening.sortition,
-            train_max=rounds.room(len(opening.train)),
-            evaluate_max=rounds.room(len(opening.evaluate)),
+            train_max=_room(opening, "train", rules),
+            evaluate_max=_room(opening, "evaluate", rules),
             is_shut=opening.shut_with is not None,
             opened_at=closes_at - opening.deadline_s,
             closes_at=closes_at,
@@ -228,6 +233,26 @@ def state(
     )
     at_work = _at_work(at, rules, past, resumed, outdated)
     return replace(resumed, past=replace(past, at_work=at_work))
+
+
+def _sizes(carried: Carried, rules: Rules) -> fleet_size.Belief:
+    if not rules.is_quiet:
+        return ()
+    return carried.sizes or fleet_size.begin(rules.fleet)
+
+
+def _is_to_evaluate(client: ClientId, open_round: OpenRound) -> bool:
+    drawn = open_round.opening.sortition
+    return drawn is not None and sortition.is_drawn(drawn, open_round.number, client, "evaluate")
+
+
+def _room(opening: Opening, purpose: Purpose, rules: Rules) -> int:
+    drawn, trains = opening.sortition, purpose == "train"
+    if drawn is None or not drawn.quiet:
+        return rounds.room(len(opening.train if trains else opening.evaluate))
+    if not (drawn.train if trains else drawn.evaluate):
+        return 0
+    return rounds.places(rules) if trains else rounds.room(rules.evaluators)
 
 
 def _at_work(

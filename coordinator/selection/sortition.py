@@ -6,14 +6,19 @@ An offer carries the salt and a threshold in the place of names: below 1 KB for 
 Who was not there when the round opened, and comes while it is open, is invited by the same
 threshold. Who measures the model is drawn in the same way.
 
+With `fleet`, the federation is *quiet*: no client says that it is there, and the coordinator hears
+of none but those that are drawn and answer. Then the threshold goes by how many are inferred to
+answer (`coordinator/fleet_size.py`).
+
 Source: the cryptographic sortition of Gilad et al., "Algorand: Scaling Byzantine Agreements for
 Cryptocurrencies", SOSP 2017, section 5; `fedmqtt/sortition.py` says what differs.
 """
 
 from collections.abc import Sequence
 from random import Random
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from coordinator.selection import Fleet
 from fedmqtt import sortition
@@ -24,7 +29,15 @@ GOES_BY = "nothing"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+    fleet: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**30,
+            description="How many clients there may be at most, where none says that it is there\n"
+            "(docs/scale.md). How many of them answer is learned. 0: each says that it is there.",
+        ),
+    ] = 0
 
 
 def select(

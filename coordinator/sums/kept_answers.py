@@ -4,6 +4,7 @@ their round takes them up.
 The same sum comes out in whatever order they are folded.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from coordinator import rounds
@@ -21,7 +22,11 @@ from fedmqtt.topics import RunId
 class KeptAnswers:
     """Of one run, whose sums have `size` numbers."""
 
-    def __init__(self, folder: RunFolder, answers: Answers, size: int) -> None:
+    def __init__(
+        self, folder: RunFolder, answers: Answers, size: int, count: Callable[[Update], None]
+    ) -> None:
+        """`count` hears of each that is to the open round."""
+        self._count = count
         self._folder = folder
         self._answers = answers
         self._size = size
@@ -50,6 +55,8 @@ class KeptAnswers:
         fault = self._answers.check(kept.named.client, answer)
         if not fault and isinstance(answer, Update):
             self._answers.fold(kept.named.client, answer, evaluates=evaluates, staleness=staleness)
+            if not staleness:
+                self._count(answer)
         elif not fault and isinstance(answer, Evaluation):
             self._answers.take_measures(kept.named.client, answer.measures)
         self._answers.let_go()

@@ -168,7 +168,13 @@ def _entities(
     yield (
         "sensor",
         "clients_online",
-        of("coordinator", "Clients online", "{{ value_json.clients_online }}", **count),
+        of(
+            "coordinator",
+            "Clients online",
+            # Where clients say nothing until they are drawn, nobody knows.
+            "{{ none if value_json.fleet else value_json.clients_online }}",
+            **count,
+        ),
     )
     yield (
         "sensor",

@@ -22,6 +22,7 @@ from fedmqtt.status_pages import (
     HistoryPage,
     ModelPage,
     PacePage,
+    QuietFleet,
     RoundPage,
     TrafficPage,
 )
@@ -123,12 +124,25 @@ class Figures:
             )
         yield self._gauge("round", "The open or the next round", page.round)
         yield self._gauge("rounds_wanted", "0: until stopped", page.rounds_wanted)
-        yield self._gauge("clients_online", "Connected now", page.clients_online)
-        yield self._gauge("clients_known", "Heard of, online or not", page.clients_known)
+        if page.fleet is None:
+            yield self._gauge("clients_online", "Connected now", page.clients_online)
+            yield self._gauge("clients_known", "Heard of, online or not", page.clients_known)
+        else:
+            yield from self._of_fleet(page.fleet)
         yield self._counter("late_updates", "Answers to closed rounds", page.late_updates)
         yield self._counter(
             "unreadable_messages", "No messages, or not signed", page.unreadable_messages
         )
+
+    def _of_fleet(self, fleet: QuietFleet) -> Iterator["Metric"]:
+        """Where clients say nothing until they are drawn: what is inferred, and no count."""
+        yield self._labelled(
+            "fleet_estimated_clients",
+            "That would answer if all were asked: inferred, with 5% and 95% bounds",
+            "bound",
+            {"middle": fleet.estimate, "low": fleet.low, "high": fleet.high},
+        )
+        yield self._gauge("fleet_declared_clients", "At most, as set", fleet.declared)
 
     def _of_round(self, page: RoundPage) -> Iterator["Metric"]:
         yield self._gauge("round_open", "Whether answers are awaited", page.open)

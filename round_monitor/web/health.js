@@ -2,7 +2,7 @@
 // same words, as in a terminal (round_monitor/verdict.py): tests/round_monitor/test_same_answers.py.
 
 import { clientStates, countStates } from "./clients.js";
-import { count, duration, figure, names, secondsBetween, spelled } from "./units.js";
+import { count, duration, figure, grouped, names, secondsBetween, spelled } from "./units.js";
 
 const OVERDUE_S = 10;
 const RECENT = 5;
@@ -70,6 +70,11 @@ function silentS(board, now) {
 export function missing(board) {
   const page = board?.pages.coordinator;
   if (!page) return { state: "waiting", sentence: "Nobody is known so far" };
+  if (page.fleet) {
+    const { estimate, low, high } = page.fleet;
+    const size = `${grouped(estimate)} (${grouped(low)} to ${grouped(high)})`;
+    return { state: "ok", sentence: `Nobody says whether it is there; about ${size} would answer` };
+  }
   const rows = clientStates(board);
   const of = (...states) => [...rows].filter(([, row]) => states.includes(row.state)).map(([client]) => client);
   const counts = countStates(rows);

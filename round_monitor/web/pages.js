@@ -62,6 +62,11 @@ const SHAPES = {
     keyholders: may(exactReasons, {}), keyholder_faults: may(exactNames, []), unconfirmed: may(wholes, []),
     workers: may(exactReasons, {}), aggregation: may(exactText, ""), privacy: may(exactText, ""),
     refusals: may(exactNames, []),
+    fleet: perhaps(shape({
+      declared: number, estimate: number, low: number, high: number, one_in: number,
+      answered: number, rejected: number, declined: number, programs: mapOf(number),
+      labels: mapOf(number), codecs: mapOf(number),
+    })),
   }),
   round: shape({
     run: text, round: number, open: yes, opened: text, closes: text, wanted: number, quorum: number,

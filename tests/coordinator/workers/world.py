@@ -115,8 +115,9 @@ class Wire:
     def cut(self) -> None:
         """Nothing of ours is said any more, but the will; and nothing comes."""
         assert self.options.will is not None
-        will = self.options.will(self.token).message
-        assert will is not None
+        said = self.options.will(self.token)
+        assert said is not None and said.message is not None
+        will = said.message
         self.down.clear()
         self.token = ""
         self.handle(LinkDown("cut", 1.0))
