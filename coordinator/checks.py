@@ -16,6 +16,7 @@ from coordinator import (
 from coordinator.config import FederationConfig, Limits, Tuning
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
+from coordinator.sites import checks as sites_checks
 from coordinator.workers import checks as workers_checks
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError
@@ -44,6 +45,7 @@ def check(config: FederationConfig) -> None:
     noise_checks.plan(config)
     masked_noise.check(config)
     workers_checks.check(config)
+    sites_checks.check(config)
 
 
 def _check_ledger(config: FederationConfig) -> None:
