@@ -94,7 +94,7 @@ class Answers:
         base_of: Callable[[RoundId], Array] | None = None,
         shapes: Shapes = (),
         noise_key: bytes = b"",
-        bits: int | None = None,
+        bits: Callable[[], int | None] = lambda: None,
     ) -> None:
         """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
         keep a round's updates; the system's for what is temporary, where none is given. `memory`:
@@ -406,15 +406,15 @@ class Answers:
         room = resolution.fraction_bits(
             self._strategy, self._settings, self._config.limits, terms_max, behind_each
         )
-        if self._bits_told is None:
+        if (told := self._bits_told()) is None:
             return room
-        if room < self._bits_told:
+        if room < told:
             raise SettingsError(
                 f"{terms_max} devices, each with up to {self._config.limits.samples_max} samples,"
                 " are more than the centre leaves room for: lower rounds.cohort or"
                 " limits.samples_max, or raise sites.clients_max there"
             )
-        return self._bits_told
+        return told
 
     def _measures_fault(self, measures: Measures | None) -> str:
         if measures is None:

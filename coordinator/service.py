@@ -598,8 +598,9 @@ class Service:
             return answers
         if self._rules.purpose != "describe":
             noise_key = b"" if self._plan is None else self._folder.noise_key(is_new=is_new)
-            bits = None if self._above is None else self._above.bits
-            return Answers(*shared, noise_key, bits)
+            if self._above is not None:
+                return Answers(*shared, noise_key, self._above.bits)
+            return Answers(*shared, noise_key)
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
         )

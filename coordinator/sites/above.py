@@ -35,8 +35,9 @@ class CameTo:
 
 
 class Above(Protocol):
-    bits: int | None
-    """Of fraction, in exact sums; None: as the limits leave room for."""
+    def bits(self) -> int | None:
+        """Of fraction, in the exact sum of a round that opens now; None: as the limits leave room
+        for."""
 
     def comes_to(self, what: CameTo) -> None:
         """Keep it where a crash does not lose it: nothing says yet that the round is over. It may

@@ -31,7 +31,7 @@ def config(sites: Sites = SITES, **more: object) -> FederationConfig:
 
 
 def answers(terms_max: int, bits: int | None = None, sites: Sites = SITES) -> Answers:
-    made = Answers(config(sites), SIZE, terms_max, bits=bits)
+    made = Answers(config(sites), SIZE, terms_max, bits=lambda: bits)
     made.begin(terms_max)
     return made
 
