@@ -22,6 +22,7 @@ from fedmqtt.event_loop import EventLoop
 from fedmqtt.folder_lock import FolderInUse, FolderLock
 from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plaintext_fault
 from fedmqtt.settings import SettingsError
+from site_aggregator import bridge
 from site_aggregator import config as site_config
 from site_aggregator.config import SiteConfig
 from site_aggregator.program import Program
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="override a setting, like rounds_alone=0 or centre.broker=mqtt://...; may be repeated",
     )
     parser.add_argument(
+        "--print-bridge",
+        metavar="HOST:PORT",
+        help="print what joins the site's Mosquitto with the centre's broker there, for its"
+        " mosquitto.conf, and end",
+    )
+    parser.add_argument(
         "--insecure", action="store_true", help="also unencrypted, in networks that you trust"
     )
 
@@ -46,6 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         config, centre, account = _config(arguments)
     except (SettingsError, BrokerUrlError, CredentialsError) as bad:
         return _refuse(str(bad))
+    if arguments.print_bridge is not None:
+        sys.stdout.write(bridge.block(config.centre, arguments.print_bridge))
+        return 0
     if fault := state_dir_fault(config.state):
         return _refuse(f"{fault}; choose another with --set centre.state=DIR")
     try:

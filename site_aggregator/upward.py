@@ -114,6 +114,8 @@ class Upward:
         self._offline_since: Seconds = loop.now()
         self._alone = 0
         """Rounds of the site's own since the centre was heard last."""
+        self._is_alone = False
+        """One of them is open, or waits for devices."""
         self._timer: Timer | None = None
         self._is_ending = False
         self.asked = self._kept.read()
@@ -134,6 +136,7 @@ class Upward:
     def served(self) -> None:
         """It is gone."""
         self._coordinator, self._served = None, None
+        self._is_alone = False
         if self._task is not None:
             self._task.is_led = False
 
@@ -294,7 +297,7 @@ class Upward:
         return division.shared_of(task.asked.base)
 
     def may_lead(self) -> None:
-        task = self._task
+        task, self._is_alone = self._task, False
         if task is not None and task.is_led:
             task.is_led = False
             fault, task.fault = task.fault, ""
@@ -312,17 +315,14 @@ class Upward:
         if task is not None and task.rounds and self._is_whole(task):
             if self._is_online or not self._config.rounds_alone:
                 self._hand_up(task)
-                task = None
-            elif not task.is_led:
-                self._go_on_alone()
-                return
+            task = None
         coordinator = self._coordinator
         if coordinator is None or not coordinator.may_be_led:
             return
-        if task is not None:
+        if task is None:
+            self._go_on_alone(coordinator)
+        elif not task.is_led:
             self._lead(coordinator, task)
-        else:
-            self._go_on_alone()
 
     def _is_whole(self, task: _Task) -> bool:
         return task.rounds >= self._config.rounds_per_report
@@ -337,15 +337,12 @@ class Upward:
             trains=job.purpose == "train",
             measures=job.measure_base and not task.rounds,
         )
-        task.is_led = True
+        task.is_led, self._is_alone = True, False
         coordinator.lead(None if task.rounds else task.asked.base, lead)
 
-    def _go_on_alone(self) -> None:
+    def _go_on_alone(self, coordinator: Coordinator) -> None:
         """While the centre is out of reach."""
-        coordinator = self._coordinator
-        if self._is_online or coordinator is None or not coordinator.may_be_led:
-            return
-        if self._alone >= self._config.rounds_alone:
+        if self._is_online or self._is_alone or self._alone >= self._config.rounds_alone:
             return
         begins_at = self._offline_since + self._config.alone_after_s
         if self._loop.now() < begins_at:
@@ -353,7 +350,7 @@ class Upward:
                 self._timer.cancel()
             self._timer = self._loop.call_at(begins_at, self._consider)
             return
-        self._alone += 1
+        self._alone, self._is_alone = self._alone + 1, True
         _log.info(
             "the centre is out of reach: round %d of %d of the site's own",
             self._alone,

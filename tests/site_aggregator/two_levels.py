@@ -1,8 +1,8 @@
 """A federation of two levels: real programs, real brokers, whose trainings end when a test says so.
 
-    ann, bob ──▶ north ─┐
-    cat, dan ──▶ south ─┼──▶ centre
-    eve ────────────────┘
+ann, bob ──▶ north ─┐
+cat, dan ──▶ south ─┼──▶ centre
+eve ────────────────┘
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ def evaluate(weights, data):
 
 SITES = {"north": ("ann", "bob"), "south": ("cat", "dan")}
 DEVICES = ("ann", "bob", "cat", "dan", "eve")
-PATIENT = 'link.resend_s=1'
+PATIENT = "link.resend_s=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,16 @@ class Federation:
 
     @contextmanager
     def site(
-        self, name: str, centre: str, own: str, more: str = "", devices: str = "", cohort: int = 2
+        self, name: str, centre: str, own: str, more: str = "", devices: str = ""
     ) -> Iterator[Program]:
         """`centre`, `own`: the brokers' addresses. `more`, `devices`: what else is in its file."""
+        config = self.write_site(name, centre, own, more, devices)
+        with running(config.parent, "fedmqtt", "site", str(config), "--verbose") as program:
+            yield program
+
+    def write_site(
+        self, name: str, centre: str, own: str, more: str = "", devices: str = ""
+    ) -> Path:
         folder = self.folder / f"site-{name}"
         folder.mkdir(exist_ok=True)
         config = folder / "site.toml"
@@ -117,18 +124,22 @@ class Federation:
             f'[centre]\nbroker = "{centre}"\nfederation = "{self.name}"\nid = "{name}"\n'
             f'state = "{folder / "state"}"\n[centre.link]\nresend_s = 1\nretry_max_s = 0.5\n'
             f'[devices]\nname = "{self.own_name(name)}"\n[devices.broker]\nurl = "{own}"\n'
-            f"[devices.tuning]\nenabled = false\n[devices{_rounds(0, cohort)[1:]}\n{devices}"
+            f"[devices.tuning]\nenabled = false\n[devices{_rounds(0, 2)[1:]}\n{devices}"
         )
-        with running(folder, "fedmqtt", "site", str(config), "--verbose") as program:
-            yield program
+        return config
 
     def own_name(self, site: str) -> str:
         return f"{self.name}-{site}"
 
     def site_records(self, name: str) -> list[Record]:
-        """Of its newest run, whose folder is named after the centre's."""
+        """Of its run, whose folder is named after the centre's."""
         (run,) = (self.folder / f"site-{name}" / "state" / "runs").iterdir()
         return history.read(run / "history.jsonl")
+
+    def rounds_at(self, site: str) -> int:
+        """That have closed there."""
+        runs = self.folder / f"site-{site}" / "state" / "runs"
+        return len(self.site_records(site)) if [*runs.glob("*/history.jsonl")] else 0
 
 
 def _rounds(count: int, cohort: int) -> str:
