@@ -23,8 +23,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.cpu_time import least_s
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.sums.answers import Answers
 from fedmqtt import codec_chain, codec_chance, messages
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId

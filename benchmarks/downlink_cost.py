@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.cpu_time import least_s
-from coordinator import downlink, published_model
+from coordinator.models import downlink, published_model
 from edge_client.rebuild import rebuild
 from edge_client.training_job import Rebuild
 from fedmqtt.weights import Layout

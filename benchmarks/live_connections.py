@@ -37,8 +37,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.echo_clients import InProcessTrainer
 from benchmarks.processes import children, peak_rss_mb, rss_mb
 from broker_config.local_broker import start_broker
-from coordinator import history
 from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
+from coordinator.persistence import history
 from edge_client.config import ClientConfig
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop

@@ -42,9 +42,9 @@ from benchmarks.processes import cpu_s_with_ended_threads
 from broker_config import kit
 from broker_config.kit import Kit, Plan
 from broker_config.mosquitto import find_mosquitto, running_configured
-from coordinator import trust
 from coordinator.config import Broker, Evaluation, FederationConfig, Privacy, Rounds, Tuning
-from coordinator.history import Record
+from coordinator.intake import trust
+from coordinator.persistence.history import Record
 from coordinator.service import Service
 from fedmqtt import credentials, messages
 from fedmqtt.envelope import Seal

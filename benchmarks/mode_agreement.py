@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt.topics import ClientId
 from fleet_sim import fleet
 from fleet_sim.simulate_command import simulate, simulate_live

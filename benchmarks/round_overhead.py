@@ -50,7 +50,7 @@ from coordinator.config import (
     StatusSettings,
     Tuning,
 )
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from coordinator.service import Service
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.weights import layout_of

@@ -45,9 +45,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.cpu_time import least_s
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
+from coordinator.sums.answers import Answers
 from fedmqtt import codec_chain, codec_chance, committee_promise, envelope, messages, signing
 from fedmqtt.envelope import Author
 from fedmqtt.masking import (

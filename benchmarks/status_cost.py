@@ -34,8 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.round_overhead import TURNS, WARM_UP, federation_options, measure
 from broker_config.local_broker import start_broker
-from coordinator.client_pages import ClientPages
 from coordinator.config import StatusSettings
+from coordinator.pages.client_pages import ClientPages
 from coordinator.service import Service
 
 

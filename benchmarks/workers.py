@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import processes
 from broker_config.local_broker import start_broker
-from coordinator import history
+from coordinator.persistence import history
 
 _HERE = Path(__file__).resolve().parent
 _WITHIN_S = 300.0

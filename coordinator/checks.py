@@ -1,19 +1,11 @@
 """What no single setting of a federation can tell: parts that are not there, and contradictions."""
 
-from coordinator import (
-    aggregation,
-    codec_choice,
-    downlink,
-    ledger_url,
-    local_method,
-    masked_noise,
-    noise_checks,
-    object_store,
-    privacy,
-    privacy_checks,
-    selection,
-)
+from coordinator import aggregation, codec_choice, local_method, privacy, selection
 from coordinator.config import FederationConfig, Limits, Tuning
+from coordinator.masking import masked_noise, privacy_checks
+from coordinator.models import downlink, object_store
+from coordinator.noise import noise_checks
+from coordinator.persistence import ledger_url
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
 from coordinator.sites import checks as sites_checks

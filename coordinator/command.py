@@ -20,34 +20,25 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import (
-    aggregation,
-    checkpoint,
-    checks,
-    earlier_runs,
-    figures_table,
-    ledgers,
-    masked_measures,
-    object_store,
-    one_at_a_time,
-    privacy_checks,
-    round_rules,
-    run_search,
-)
-from coordinator.checkpoint import CheckpointError
+from coordinator import aggregation, checks, one_at_a_time, round_rules
+from coordinator.commands import figures_table
 from coordinator.config import FederationConfig
-from coordinator.ledgers import Ledgers
-from coordinator.object_store import ObjectStore
-from coordinator.run_errors import (
+from coordinator.intake.trust import Trust, trust_of
+from coordinator.masking import masked_measures, privacy_checks
+from coordinator.models import checkpoint, object_store
+from coordinator.models.checkpoint import CheckpointError
+from coordinator.models.object_store import ObjectStore
+from coordinator.persistence import earlier_runs, ledgers, run_search
+from coordinator.persistence.ledgers import Ledgers
+from coordinator.persistence.run_errors import (
     LedgerDamaged,
     LedgerError,
     LedgerTaken,
     ObjectStoreError,
     RunInUse,
 )
-from coordinator.run_place import Place
+from coordinator.persistence.run_place import Place
 from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, SeatTaken, Service
-from coordinator.trust import Trust, trust_of
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.credentials import CredentialsError

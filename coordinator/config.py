@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from coordinator.concurrency import Mode
-from coordinator.differential_privacy import DifferentialPrivacy
+from coordinator.noise.differential_privacy import DifferentialPrivacy
 from coordinator.rounds import SETTLED_ROUNDS, Late
 from fedmqtt.messages import (
     FINE_TUNE_EPOCHS_MAX,

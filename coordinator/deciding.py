@@ -2,8 +2,9 @@
 
 import msgspec
 
-from coordinator import codec_choice, masked_round
+from coordinator import codec_choice
 from coordinator.config import FederationConfig
+from coordinator.masking import masked_round
 from fedmqtt import weights
 from fedmqtt.messages import WIRE_VERSION, Purpose
 from fedmqtt.topics import Digest

@@ -8,16 +8,16 @@ from msgspec import Struct
 from coordinator import (
     codec_choice,
     local_method,
-    noise_checks,
     one_at_a_time,
     pacing,
     privacy,
-    quarantine,
     rounds,
     selection,
 )
 from coordinator.config import FederationConfig, Limits
+from coordinator.intake import quarantine
 from coordinator.known import Known
+from coordinator.noise import noise_checks
 from coordinator.selection import Select, uniform
 from fedmqtt import messages, parts, settings
 from fedmqtt.effects import Seconds

@@ -91,7 +91,7 @@ Late = Literal["discard", "weigh", "buffer"]
 """What becomes of a good answer whose round has closed.
 
 `discard`: it is refused. `weigh`: it counts in the round that closes next, for less (see
-`coordinator/late.py`). `buffer`: so too, but only when `late_batch` of them are together.
+`coordinator/sums/late.py`). `buffer`: so too, but only when `late_batch` of them are together.
 """
 
 Select = Callable[

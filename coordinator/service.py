@@ -23,54 +23,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import structs
 
-from coordinator import (
-    deciding,
-    differential_privacy,
-    downlink,
-    history,
-    leadership,
-    local_method,
-    masked_round,
-    noise_checks,
-    orders,
-    privacy_checks,
-    privacy_floor,
-    privacy_spent,
-    published_model,
-    recovery,
-    round_rules,
-    rounds,
-    skew,
-    status,
-)
+from coordinator import deciding, leadership, local_method, orders, round_rules, rounds
 from coordinator.aggregation import KeepModel, Memory
-from coordinator.answers import Answers
-from coordinator.checkpoint import CheckpointError
-from coordinator.client_page import Outs
-from coordinator.client_pages import ClientPages
 from coordinator.config import FederationConfig
-from coordinator.history import Record, Totals
+from coordinator.intake.reception import Reception
+from coordinator.intake.trust import Trust
+from coordinator.intake.uploads import Upload, Uploads
 from coordinator.known import LOSS
-from coordinator.ledger import Carried, Kept, Opening, OpenRound, Refusals
-from coordinator.object_store import ObjectStore
-from coordinator.old_models import OldModels, as_it_lies
+from coordinator.masking import masked_round, privacy_checks, privacy_floor
+from coordinator.models import downlink, published_model
+from coordinator.models.checkpoint import CheckpointError
+from coordinator.models.object_store import ObjectStore
+from coordinator.models.old_models import OldModels, as_it_lies
+from coordinator.models.published_model import PublishedModel
+from coordinator.noise import differential_privacy, noise_checks, privacy_spent
 from coordinator.order_desk import OrderDesk
 from coordinator.orders import Order
-from coordinator.published_model import PublishedModel
-from coordinator.reception import Reception
-from coordinator.recovery import Recovered
+from coordinator.pages import skew, status
+from coordinator.pages.client_page import Outs
+from coordinator.pages.client_pages import ClientPages
+from coordinator.pages.skew import Turnout
+from coordinator.persistence import history, recovery
+from coordinator.persistence.history import Record, Totals
+from coordinator.persistence.ledger import Carried, Kept, Opening, OpenRound, Refusals
+from coordinator.persistence.recovery import Recovered
+from coordinator.persistence.run_errors import LedgerDamaged, LedgerError, LedgerTaken
+from coordinator.persistence.run_folder import RunFolder
+from coordinator.persistence.storage import Storage
 from coordinator.roster import Roster
 from coordinator.rounds import Named
-from coordinator.run_errors import LedgerDamaged, LedgerError, LedgerTaken
-from coordinator.run_folder import RunFolder
 from coordinator.sites import totals
 from coordinator.sites.above import Above, CameTo
-from coordinator.skew import Turnout
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
-from coordinator.storage import Storage
-from coordinator.trust import Trust
-from coordinator.uploads import Upload, Uploads
+from coordinator.sums.answers import Answers
 from coordinator.workers import lanes, partial_sum
 from coordinator.workers.desk import Desk, Now
 from fedmqtt import __version__, client_ids, data_query, messages, personal, weights
@@ -140,7 +126,7 @@ from fedmqtt.topics import (
 from fedmqtt.weights import Array, Layout
 
 if TYPE_CHECKING:
-    from coordinator.unmasking import Unmasking
+    from coordinator.masking.unmasking import Unmasking
 
 _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 """Room for an answer's header and metrics beside its numbers."""
@@ -573,8 +559,8 @@ class Service:
         )
         if self._trust is not None and masked_round.is_masked(config):
             # Here: who masks nothing is spared `cryptography`.
-            from coordinator.masked_answers import MaskedAnswers
-            from coordinator.unmasking import Unmasking
+            from coordinator.masking.masked_answers import MaskedAnswers
+            from coordinator.masking.unmasking import Unmasking
 
             self._roster.others = frozenset(name for name, _ in self._trust.keyholders)
             answers = MaskedAnswers(*shared, trust=self._trust)

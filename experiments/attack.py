@@ -36,7 +36,7 @@ from msgspec import Struct
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from coordinator import checkpoint
+from coordinator.models import checkpoint
 from experiments import program
 from experiments.attacks import ATTACKS, LABELS, AttackedTrainers
 from experiments.cells import FLEETS

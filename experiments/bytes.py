@@ -38,7 +38,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from coordinator import checkpoint, downlink
+from coordinator.models import checkpoint, downlink
 from experiments import program
 from experiments.cells import FLEETS, Bars, Played, add_running_arguments, bars, play_whole
 from experiments.curves import Curve, by_uplink, crossing, latest, mean_if_all, smooth

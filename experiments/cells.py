@@ -19,8 +19,8 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from experiments.curves import Curve, by_hour
 from fedmqtt.settings import SettingsError
 from fleet_sim import fleet as fleets

@@ -14,7 +14,7 @@ target accuracy, using linear interpolation between the discrete points forming 
 from collections.abc import Iterable, Sequence
 from statistics import mean
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 
 Curve = Sequence[tuple[float, float]]
 """(x, accuracy), in order of x."""

@@ -12,9 +12,9 @@ Where it claims a device is decided on half of the canaries, and judged on the o
 of numbers is independent, so that each canary is a trial of its own; with that, what Steinke, Nasr
 and Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, do in general is simple.
 
-The sums are `coordinator/private_sum.py`'s, and under masks those that keyholders open: there the
-attacker is a coordinator that works with one keyholder of three, and subtracts the noise that this
-one knows; or who has the models alone, and knows none.
+The sums are `coordinator/noise/private_sum.py`'s, and under masks those that keyholders open: there
+the attacker is a coordinator that works with one keyholder of three, and subtracts the noise that
+this one knows; or who has the models alone, and knows none.
 
 Each mechanism is attacked as it is, and with half of the noise that was claimed: that must be
 caught.
@@ -39,9 +39,9 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from coordinator import differential_privacy
-from coordinator.differential_privacy import DifferentialPrivacy, Plan
-from coordinator.private_sum import PrivateRound, PrivateSum
+from coordinator.noise import differential_privacy
+from coordinator.noise.differential_privacy import DifferentialPrivacy, Plan
+from coordinator.noise.private_sum import PrivateRound, PrivateSum
 from experiments import keyholder_noise, program
 from experiments.tables import markdown
 from fedmqtt.messages import Masking

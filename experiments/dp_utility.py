@@ -2,10 +2,10 @@
 
 MNIST at 8 x 8 pixels (the middle 24 x 24, in means of 3 x 3), one linear layer of 650 numbers. Each
 device holds one digit, is in every round, and sends the step of plain gradient descent on it; the
-coordinator clips, sums and adds noise as it always does (`coordinator/private_sum.py`), and moves
-by fedavg with a rate. Tested on the 10,000 test digits; the mean over seeds, which draw the devices
-and the noise. Epsilon is for all rounds together, at delta 1e-4: devices are in as many as there
-are, and no amplification is claimed.
+coordinator clips, sums and adds noise as it always does (`coordinator/noise/private_sum.py`), and
+moves by fedavg with a rate. Tested on the 10,000 test digits; the mean over seeds, which draw the
+devices and the noise. Epsilon is for all rounds together, at delta 1e-4: devices are in as many as
+there are, and no amplification is claimed.
 
   python experiments/dp_utility.py --mnist path/to/mnist
   python experiments/dp_utility.py --mnist path/to/mnist --devices 10000 --epsilons 0 4 1 --seeds 1
@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from coordinator import differential_privacy
-from coordinator.differential_privacy import DifferentialPrivacy, Plan
-from coordinator.private_sum import PrivateRound, PrivateSum
+from coordinator.noise import differential_privacy
+from coordinator.noise.differential_privacy import DifferentialPrivacy, Plan
+from coordinator.noise.private_sum import PrivateRound, PrivateSum
 from experiments import keyholder_noise, program
 from experiments.tables import markdown
 from fedmqtt.fixed_point import ExactSum

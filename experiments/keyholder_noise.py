@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from coordinator import masked_noise, masked_round
 from coordinator.config import Evaluation, FederationConfig, Privacy, Rounds, Tuning
-from coordinator.differential_privacy import DifferentialPrivacy
-from coordinator.masked_noise import Noised
+from coordinator.masking import masked_noise, masked_round
+from coordinator.masking.masked_noise import Noised
+from coordinator.noise.differential_privacy import DifferentialPrivacy
 from fedmqtt import codec_chance
 from fedmqtt.masking import noise, seeds, values
 from fedmqtt.masking.masks import KEY_BYTES, add_mask

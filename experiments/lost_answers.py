@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import mean
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from experiments.cells import Cell, Played
 from experiments.curves import crossing, latest, mean_if_all
 from experiments.people import Task, fleet_of

@@ -37,7 +37,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from experiments import program
 from experiments.cells import FLEETS, Bars, Cell, Played, add_running_arguments, bars, play
 from experiments.curves import by_round, crossing

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator import selection
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from experiments import program
 from experiments.cells import Bars, Played, add_running_arguments, bars, play_whole
 from experiments.curves import crossing, latest, mean_if_all

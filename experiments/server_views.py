@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
 from experiments.gradient_inversion import Seen
 from fedmqtt import codec_chain, codec_chance, signing
 from fedmqtt.codec_chance import Chances

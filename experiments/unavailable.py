@@ -9,7 +9,8 @@ is there is drawn anew for each round, ten of them on average:
 
 Accuracy is on 2,000 test digits, mean of the models of the last quarter of the rounds; the worst of
 them beside it. Bytes are those of the answers. What clients and coordinator do is the program's own
-code (`edge_client/trainer.py`, `coordinator/answers.py`); only time and the network are left out.
+code (`edge_client/trainer.py`, `coordinator/sums/answers.py`); only time and the network are left
+out.
 
   python experiments/unavailable.py --mnist path/to/mnist
   python experiments/unavailable.py --mnist path/to/mnist --loss 0.2 --methods mifa
@@ -37,8 +38,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from coordinator import local_method
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.sums.answers import Answers
 from edge_client import trainer
 from edge_client.training_job import Job
 from experiments import program

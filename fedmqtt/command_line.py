@@ -22,7 +22,10 @@ EXIT_INTERRUPTED = 130
 
 COMMANDS = {
     "demo": ("fleet_sim.demo", "a whole federation on this machine: 46 phones and watches"),
-    "init": ("coordinator.init_command", "write a federation and a task of your own to start from"),
+    "init": (
+        "coordinator.commands.init_command",
+        "write a federation and a task of your own to start from",
+    ),
     "coordinator": ("coordinator.command", "run a federation's rounds"),
     "worker": ("coordinator.workers.command", "take in a part of the answers, for a coordinator"),
     "client": ("edge_client.command", "take part with this device's own data"),
@@ -35,19 +38,34 @@ COMMANDS = {
         "round_monitor.export_command",
         "its status for Home Assistant, Prometheus, TensorBoard, MLflow, or as JSON lines",
     ),
-    "health": ("coordinator.health_command", "does a federation's coordinator answer?"),
-    "pause": ("coordinator.pause_command", "open no more rounds until resume: an operator's order"),
-    "resume": ("coordinator.resume_command", "open rounds again"),
-    "stop": ("coordinator.stop_command", "end the run when its open round has closed"),
-    "rollback": ("coordinator.rollback_command", "go back to the model of an earlier round"),
-    "invite": ("coordinator.invite_command", "have a client invited to the next round"),
+    "health": ("coordinator.commands.health_command", "does a federation's coordinator answer?"),
+    "pause": (
+        "coordinator.commands.pause_command",
+        "open no more rounds until resume: an operator's order",
+    ),
+    "resume": ("coordinator.commands.resume_command", "open rounds again"),
+    "stop": ("coordinator.commands.stop_command", "end the run when its open round has closed"),
+    "rollback": (
+        "coordinator.commands.rollback_command",
+        "go back to the model of an earlier round",
+    ),
+    "invite": ("coordinator.commands.invite_command", "have a client invited to the next round"),
     "report": (
         "round_monitor.report_command",
         "one page from one or several runs, to look at offline",
     ),
-    "evaluate": ("coordinator.evaluate_command", "how well a model does on the clients' data"),
-    "statistics": ("coordinator.statistics_command", "describe the clients' data, without a model"),
-    "quarantine": ("coordinator.quarantine_command", "clients that are left out for a while"),
+    "evaluate": (
+        "coordinator.commands.evaluate_command",
+        "how well a model does on the clients' data",
+    ),
+    "statistics": (
+        "coordinator.commands.statistics_command",
+        "describe the clients' data, without a model",
+    ),
+    "quarantine": (
+        "coordinator.commands.quarantine_command",
+        "clients that are left out for a while",
+    ),
     "simulate": ("fleet_sim.simulate_command", "a fleet you do not own yet, in virtual time"),
     "broker": ("broker_config.command", "a small broker to try things with"),
     "broker-kit": (
@@ -57,8 +75,14 @@ COMMANDS = {
     "enroll": ("broker_config.enroll_command", "an account for one device, as one file"),
     "revoke": ("broker_config.revoke_command", "end a device's account"),
     "doctor": ("broker_config.doctor_command", "is this broker, and this account, good for it?"),
-    "strategies": ("coordinator.strategies_command", "the ways to make a model of answers"),
-    "selections": ("coordinator.selections_command", "the ways to select clients, with settings"),
+    "strategies": (
+        "coordinator.commands.strategies_command",
+        "the ways to make a model of answers",
+    ),
+    "selections": (
+        "coordinator.commands.selections_command",
+        "the ways to select clients, with settings",
+    ),
     "codecs": ("fedmqtt.codecs_command", "what an update's numbers can be sent as"),
 }
 """Subcommand: the module with its `add_arguments` and `run`, and one line of help."""

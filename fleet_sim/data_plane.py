@@ -1,6 +1,6 @@
 """What answers contain and models are made of: headers in a storm, tensors in the lab.
 
-The machines decide who counts; a data plane does what `coordinator/answers.py` and the model's
+The machines decide who counts; a data plane does what `coordinator/sums/answers.py` and the model's
 chunks are for in the real coordinator. `Headers` has no numbers at all, so that ten thousand
 clients cost little and every promise can be checked; `lab_tensors.py` has real ones.
 """

@@ -25,7 +25,6 @@ import msgspec
 from rich.console import Console
 
 from broker_config.local_broker import BrokerError, RunningBroker, start_broker
-from coordinator import history
 from coordinator.config import (
     Broker,
     Evaluation,
@@ -33,7 +32,8 @@ from coordinator.config import (
     Rounds,
     TrainingSettings,
 )
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import settings
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import parse_broker_url

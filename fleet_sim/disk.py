@@ -2,8 +2,9 @@
 
     keep(answer) ──▶ queue ──▶ one group at a time, each takes a while ──▶ then()
 
-`Disk` keeps what `coordinator/ledger.py` keeps, in its records, without files or threads; a test
-holds the two against each other. It outlives the coordinator, the queue dies with it.
+`Disk` keeps what `coordinator/persistence/ledger.py` keeps, in its records, without files or
+threads; a test holds the two against each other. It outlives the coordinator, the queue dies with
+it.
 """
 
 import random
@@ -12,10 +13,11 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from coordinator import pacing, recovery
+from coordinator import pacing
 from coordinator.known import Knowledge, Known, Report
-from coordinator.ledger import Carried, Opening, OpenRound, Refusals
 from coordinator.orders import NO_ORDERS, Control
+from coordinator.persistence import recovery
+from coordinator.persistence.ledger import Carried, Opening, OpenRound, Refusals
 from coordinator.rounds import Close, Collecting, Named, Rules, Settled, Waiting
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, Digest, RoundId

@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field, structs
 
-from coordinator import aggregation, checks, masked_round, one_at_a_time, selection
+from coordinator import aggregation, checks, one_at_a_time, selection
 from coordinator.config import FederationConfig
+from coordinator.masking import masked_round
 from fedmqtt import parts, settings
 from fedmqtt.settings import SettingsError
 from fleet_sim import connectivity, hardware, links, splits

@@ -16,9 +16,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from coordinator import history, masked_round, noise_checks, privacy_spent, round_rules, rounds
+from coordinator import round_rules, rounds
 from coordinator.config import Transfer
-from coordinator.history import Record
+from coordinator.masking import masked_round
+from coordinator.noise import noise_checks, privacy_spent
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from coordinator.rounds import Rules
 from edge_client import session
 from edge_client.conditions import Conditions

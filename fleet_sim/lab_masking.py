@@ -18,11 +18,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from coordinator import masked_round
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.masked_answers import MaskedAnswers
-from coordinator.trust import Trust
+from coordinator.intake.trust import Trust
+from coordinator.masking import masked_round
+from coordinator.masking.masked_answers import MaskedAnswers
+from coordinator.sums.answers import Answers
 from edge_client import masked_answer
 from edge_client.privacy import Terms
 from edge_client.training_job import Job

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from coordinator import downlink, local_method, masked_round, published_model
+from coordinator import local_method
 from coordinator.aggregation import KeepModel
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.published_model import PublishedModel
+from coordinator.masking import masked_round
+from coordinator.models import downlink, published_model
+from coordinator.models.published_model import PublishedModel
 from coordinator.rounds import Close, Named, State
 from coordinator.statistics.sums import SumsOfData
+from coordinator.sums.answers import Answers
 from edge_client import control_variates, local_methods, trainer
 from edge_client.control_variates import Control
 from edge_client.remembered import NOTHING, Remembered

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from msgspec import structs
 
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from edge_client import session
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 from msgspec import structs
 
 from broker_config.local_broker import start_broker
-from coordinator import downlink, ledger_url, ledgers
-from coordinator.history import Record
+from coordinator.models import downlink
+from coordinator.persistence import ledger_url, ledgers
+from coordinator.persistence.history import Record
 from edge_client.config import ClientConfig, Trainer
 from edge_client.trainer_pool import TrainerPool
 from edge_client.training_job import Job

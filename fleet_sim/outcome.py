@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fedmqtt.effects import Seconds
 from fleet_sim.lab_page import RoundMark
 

@@ -15,12 +15,13 @@ from hashlib import blake2b
 
 import msgspec
 
-from coordinator import orders, recovery, rounds
+from coordinator import orders, rounds
+from coordinator.intake.upload_slots import UploadSlots
 from coordinator.known import LOSS
-from coordinator.ledger import Carried, Refusals
+from coordinator.persistence import recovery
+from coordinator.persistence.ledger import Carried, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
-from coordinator.upload_slots import UploadSlots
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
     Announce,

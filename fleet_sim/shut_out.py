@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from coordinator import round_rules, rounds
 from coordinator.config import Limits
-from coordinator.quarantine import Quarantine
+from coordinator.intake.quarantine import Quarantine
 from fedmqtt.topics import ClientId
 from fleet_sim.clock import Clock
 

@@ -33,9 +33,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker_config.local_broker import BrokerError
-from coordinator import checkpoint, history, masked_measures, masked_round, privacy_checks
-from coordinator.checkpoint import CheckpointError
-from coordinator.history import Record
+from coordinator.masking import masked_measures, masked_round, privacy_checks
+from coordinator.models import checkpoint
+from coordinator.models.checkpoint import CheckpointError
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from coordinator.statistics import job
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Purpose

@@ -2,8 +2,8 @@
 
 Headers tell who answered; here what coordinator and clients remember of each other can be held
 against one another, to the last bit, through every kill, loss and repetition that a storm draws.
-The coordinator's half is `coordinator/answers.py` itself, made anew after each death of what would
-be on its disk.
+The coordinator's half is `coordinator/sums/answers.py` itself, made anew after each death of what
+would be on its disk.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from coordinator import counted, local_method
+from coordinator import local_method
 from coordinator.aggregation import UNNUMBERED, Memory
-from coordinator.answers import Answers
-from coordinator.client_parts import ClientParts
-from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.rounds import Close, Collecting, Named, State
+from coordinator.sums import counted
+from coordinator.sums.answers import Answers
+from coordinator.sums.client_parts import ClientParts
+from coordinator.sums.client_store import ClientStore
 from edge_client import local_methods
 from edge_client.remembered import Remembered
 from edge_client.training_job import Job

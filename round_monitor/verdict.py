@@ -3,8 +3,8 @@ still improve? Pure.
 
 The same rule, told in the same words, as in a browser (`web/health.js`):
 `tests/round_monitor/test_same_answers.py` compares them. Health, and whether the model improves,
-are the coordinator's own verdict (`coordinator/health.py`, `fedmqtt/improvement.py`), unless it has
-been silent for so long that it is gone, and its last words stand there still.
+are the coordinator's own verdict (`coordinator/pages/health.py`, `fedmqtt/improvement.py`), unless
+it has been silent for so long that it is gone, and its last words stand there still.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from coordinator.run_errors import LedgerError, RunInUse
+from coordinator.persistence.run_errors import LedgerError, RunInUse
 from coordinator.service import Denied, KeysWanted, SeatTaken
 from edge_client.agent import state_dir_fault
 from fedmqtt import credentials

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, field, structs
 
 from coordinator import checks
 from coordinator.config import FederationConfig
-from coordinator.ledger_url import IN_FOLDERS
+from coordinator.persistence.ledger_url import IN_FOLDERS
 from edge_client.config import ClientConfig
 from fedmqtt import settings
 from fedmqtt.settings import SettingsError

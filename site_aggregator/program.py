@@ -10,10 +10,11 @@ from collections.abc import Callable
 from contextlib import closing
 
 from coordinator import command as coordinator_command
-from coordinator import ledgers, masked_measures
-from coordinator.run_place import Place
+from coordinator.intake.trust import Trust
+from coordinator.masking import masked_measures
+from coordinator.persistence import ledgers
+from coordinator.persistence.run_place import Place
 from coordinator.service import Service
-from coordinator.trust import Trust
 from edge_client import session
 from edge_client.agent import Agent
 from edge_client.trainer_pool import TrainerPool

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
 from fedmqtt import codec_chance, offered_work, signing, weights
 from fedmqtt.masking import attested, client, commitments, masks, sealing, seeds, values
 from fedmqtt.masking.client import Secrets

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker_config import kit
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import envelope, messages, status_pages
 from fedmqtt.messages import Offer
 from fedmqtt.status_pages import ModelPage

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from tests.programs import running, wait_until
 from tests.test_federation import (
     LINEAR,

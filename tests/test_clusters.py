@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.child import BrokerError
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.client_ids import of_device
 from fedmqtt.mqtt_link import in_turn, parse_broker_url
 from tests.broker_config import cluster_facts

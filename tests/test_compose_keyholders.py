@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history, privacy_checks
 from coordinator.config import FederationConfig
+from coordinator.masking import privacy_checks
+from coordinator.persistence import history
 from fedmqtt import credentials, revocations, settings
 from keyholder import command as keyholder_command
 from tests import images

@@ -7,7 +7,7 @@ import pytest
 
 from broker_config import kit
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
+from coordinator.persistence import history
 from tests.broker_config.doctors_patient import examined
 from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
 from tests.programs import running, wait_until

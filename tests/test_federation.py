@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
 from coordinator.config import FederationConfig
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import settings
 from tests.faults.reference import Reference
 from tests.own_broker import free_port, mosquitto_at

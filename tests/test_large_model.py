@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import history
+from coordinator.persistence import history
 from tests.long_vector import task_of
 from tests.own_broker import free_port, mosquitto_at
 from tests.programs import running, wait_until

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from tests.gated import Gated
 from tests.programs import Program, wait_until
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nacl.signing import VerifyKey
 
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
 from edge_client import privacy
 from edge_client.privacy import Terms
 from fedmqtt import codec_chance, envelope, messages, signing

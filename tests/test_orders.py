@@ -19,8 +19,9 @@ import pytest
 
 from broker_config import kit
 from broker_config.mosquitto import find_mosquitto
-from coordinator import checkpoint, history
-from coordinator.history import Record
+from coordinator.models import checkpoint
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import credentials
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.messages import Ask, Order, encode

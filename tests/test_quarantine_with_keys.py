@@ -10,8 +10,8 @@ from threading import Event, Thread
 import pytest
 from msgspec import structs
 
-from coordinator import quarantine_file
-from coordinator.quarantine import CLEAN, Add, Lift, Term
+from coordinator.intake import quarantine_file
+from coordinator.intake.quarantine import CLEAN, Add, Lift, Term
 from fedmqtt import messages, weights
 from fedmqtt.messages import Announce, Chunk, Go, Offer, Receipt
 from fedmqtt.topics import (

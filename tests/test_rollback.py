@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.messages import Masking
 from fedmqtt.privacy import gaussian
 from tests.masked_federation import masked_federation

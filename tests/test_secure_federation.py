@@ -16,7 +16,7 @@ from broker_config import kit
 from broker_config.certificates import Authority, Pair
 from broker_config.kit import Kit, Login
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt import credentials
 from fedmqtt.credentials import Credentials
 from tests.broker_config.kit_broker import FEDERATION, KitBroker, look_again, plan, running_kit

@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from tests.programs import Program, running
 
 pytestmark = pytest.mark.broker

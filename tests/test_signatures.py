@@ -15,8 +15,8 @@ import pytest
 
 from broker_config import kit
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import credentials, messages, signing, weights
 from fedmqtt.credentials import Credentials
 from fedmqtt.envelope import BY_DEVICE, BadSignature, Seal

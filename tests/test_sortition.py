@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from tests.programs import running
 
 pytestmark = pytest.mark.broker

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from broker_config import kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.command_line import EXIT_USAGE
 from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
 from tests.gated import Gated

@@ -8,18 +8,18 @@ training)` (see `coordinator/local_method.py`), and with `fault(settings, traini
 wrong with an answer that does not give it: a sentence, or nothing. `stores(settings)` tells whether
 it needs a store of vectors by client. One whose method asks for controls defines
 `control(settings, memory)`: what goes out with the model, or nothing for zeros. One that does not
-weigh by samples says for how much its sum must have room: see `coordinator/resolution.py`.
+weigh by samples says for how much its sum must have room: see `coordinator/sums/resolution.py`.
 
 One that goes by the weighted mean of the changes alone says so with `MEAN_ALONE = True`: there is
-nothing else where answers are masked (`coordinator/privacy_checks.py`).
+nothing else where answers are masked (`coordinator/masking/privacy_checks.py`).
 
 An answer that comes when its round has closed is stale, and its count of samples is made smaller
-before it is folded (`coordinator/late.py`). A file with `WEIGHS_STALENESS = True` does that itself;
-with `NEEDS_BASES = True` it can have the models that stale answers were trained from.
+before it is folded (`coordinator/sums/late.py`). A file with `WEIGHS_STALENESS = True` does that
+itself; with `NEEDS_BASES = True` it can have the models that stale answers were trained from.
 
 One whose model follows from a single exact sum, in which all answers may as well count alike, says
 so with `MEAN_ALONE = True`: it goes together with differential privacy, which puts a sum with noise
-in its place (`coordinator/private_sum.py`).
+in its place (`coordinator/noise/private_sum.py`).
 """
 
 from collections.abc import Callable
@@ -31,10 +31,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.client_store import ClientStore
-from coordinator.private_sum import PrivateRound, PrivateSum
+from coordinator.noise.private_sum import PrivateRound, PrivateSum
 from coordinator.rounds import Named
-from coordinator.update_set import UpdateSet
+from coordinator.sums.client_store import ClientStore
+from coordinator.sums.update_set import UpdateSet
 from fedmqtt.fixed_point import ExactSum
 from fedmqtt.messages import Training, Update
 from fedmqtt.topics import ClientId, RoundId

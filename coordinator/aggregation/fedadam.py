@@ -2,8 +2,8 @@
 
     v_next = b2 v + (1 - b2) d^2        d: the weighted mean of the changes, as in fedavg
 
-and from there as in `coordinator/server_optimiser.py`; Adam's correction of the first rounds is not
-in the paper.
+and from there as in `coordinator/sums/server_optimiser.py`; Adam's correction of the first rounds
+is not in the paper.
 
 Source: Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 2. Remembers m and v,
 two models' size.
@@ -12,8 +12,8 @@ two models' size.
 import numpy as np
 
 from coordinator.aggregation import Round
-from coordinator.server_optimiser import AdaptiveSettings, SquaresKept, adaptive
-from coordinator.weighted_mean import Values, WeightedMean
+from coordinator.sums.server_optimiser import AdaptiveSettings, SquaresKept, adaptive
+from coordinator.sums.weighted_mean import Values, WeightedMean
 
 MEAN_ALONE = True
 

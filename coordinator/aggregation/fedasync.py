@@ -3,8 +3,8 @@
     w_next = (1 - a_k) w + a_k w_k        a_k = alpha s(t - t_k)        t_k: the round k began with
 
 Source: Xie, Koyejo and Gupta, "Asynchronous Federated Optimization", OPT 2020, algorithm 1; s is in
-`coordinator/staleness.py`. Meant for `rounds.cohort` = 1. Of several answers it takes the mean of
-what each alone would make, weighted by samples, so that their order does not matter:
+`coordinator/sums/staleness.py`. Meant for `rounds.cohort` = 1. Of several answers it takes the mean
+of what each alone would make, weighted by samples, so that their order does not matter:
 
     w_next = w + sum_k (n_k / n) a_k (w_k - w)        w_k = w_tk + what k changed
 
@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
-from coordinator.staleness import StalenessSettings, weight
+from coordinator.sums.staleness import StalenessSettings, weight
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array
 

@@ -10,7 +10,7 @@ Federated Optimization", ICLR 2021, otherwise.
 from msgspec import Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import Rate, WeightedMean, along
+from coordinator.sums.weighted_mean import Rate, WeightedMean, along
 
 MEAN_ALONE = True
 

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import Values, WeightedMean
+from coordinator.sums.weighted_mean import Values, WeightedMean
 from fedmqtt.weights import Array
 
 MEAN_ALONE = True

@@ -14,8 +14,8 @@ import numpy as np
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
-from coordinator.staleness import StalenessSettings, weight
-from coordinator.weighted_mean import Rate
+from coordinator.sums.staleness import StalenessSettings, weight
+from coordinator.sums.weighted_mean import Rate
 from fedmqtt.weights import Array
 
 WEIGHS_STALENESS = True

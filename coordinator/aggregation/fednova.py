@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
-from coordinator.weighted_mean import Rate
+from coordinator.sums.weighted_mean import Rate
 from fedmqtt.fixed_point import ExactSum
 from fedmqtt.messages import Method, Training, Update
 from fedmqtt.settings import SettingsError

@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import Rate, WeightedMean, along
+from coordinator.sums.weighted_mean import Rate, WeightedMean, along
 from fedmqtt.messages import Training
 from fedmqtt.settings import SettingsError
 

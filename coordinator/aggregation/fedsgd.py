@@ -21,7 +21,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean, along
+from coordinator.sums.weighted_mean import WeightedMean, along
 from fedmqtt.messages import Method, Training
 from fedmqtt.settings import SettingsError
 

@@ -20,11 +20,11 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from coordinator import counted
 from coordinator.aggregation import Round
-from coordinator.client_store import ClientStore
 from coordinator.rounds import Named
-from coordinator.weighted_mean import Rate
+from coordinator.sums import counted
+from coordinator.sums.client_store import ClientStore
+from coordinator.sums.weighted_mean import Rate
 from fedmqtt.fixed_point import Total, on_grid
 from fedmqtt.weights import Array
 

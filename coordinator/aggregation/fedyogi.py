@@ -2,7 +2,7 @@
 
     v_next = v - (1 - b2) d^2 sign(v - d^2)        d: the weighted mean of the changes
 
-and from there as in `coordinator/server_optimiser.py`.
+and from there as in `coordinator/sums/server_optimiser.py`.
 
 Source: Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 2. Remembers m and v,
 two models' size.
@@ -11,8 +11,8 @@ two models' size.
 import numpy as np
 
 from coordinator.aggregation import Round
-from coordinator.server_optimiser import AdaptiveSettings, SquaresKept, adaptive
-from coordinator.weighted_mean import Values, WeightedMean
+from coordinator.sums.server_optimiser import AdaptiveSettings, SquaresKept, adaptive
+from coordinator.sums.weighted_mean import Values, WeightedMean
 
 MEAN_ALONE = True
 

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from coordinator.aggregation import Round
 from coordinator.rounds import Named
-from coordinator.weighted_mean import Rate
+from coordinator.sums.weighted_mean import Rate
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
 

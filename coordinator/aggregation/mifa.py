@@ -3,9 +3,9 @@
     w_next = w + rate * G / N        G: the sum of each client's newest change, N: of how many
 
 Each client remembers what was counted of it and sends by how much its new change differs from that
-(`coordinator/newest_sum.py`). A codec's error is part of the next difference, so it does not last.
-Clients have the same weight, as in the paper; there, the first round waits for all, and here N
-grows as they come. Who left for good is taken out of G after `expire_rounds`.
+(`coordinator/sums/newest_sum.py`). A codec's error is part of the next difference, so it does not
+last. Clients have the same weight, as in the paper; there, the first round waits for all, and here
+N grows as they come. Who left for good is taken out of G after `expire_rounds`.
 
 Source: Gu et al., "Fast Federated Learning in the Presence of Arbitrary Device Unavailability",
 NeurIPS 2021, algorithm 1 (section 4: its efficient implementation by differences).
@@ -16,11 +16,11 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from coordinator import newest_sum
 from coordinator.aggregation import Round
-from coordinator.newest_sum import NewestSum
 from coordinator.rounds import Named
-from coordinator.weighted_mean import Rate
+from coordinator.sums import newest_sum
+from coordinator.sums.newest_sum import NewestSum
+from coordinator.sums.weighted_mean import Rate
 from fedmqtt.messages import Method, Update
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array

@@ -6,8 +6,9 @@
 
 So clients with very different data, or many local steps, do not drift apart. c goes out in the
 model's file; c_i stays on the device, is what was *counted* of it, and changes with the receipt. Of
-it, too, a client sends the change. G is the exact sum of all c_i (`coordinator/newest_sum.py`), so
-that c += |S| / N * mean of the changes is true to the last bit, whatever is lost or repeated.
+it, too, a client sends the change. G is the exact sum of all c_i
+(`coordinator/sums/newest_sum.py`), so that c += |S| / N * mean of the changes is true to the last
+bit, whatever is lost or repeated.
 
 N is the paper's number of all clients, which nobody knows where they come and go. By default it is
 how many have counted so far, and who is new begins with c for its own: it is not corrected in its
@@ -27,11 +28,11 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from coordinator import newest_sum
 from coordinator.aggregation import Memory, Round
-from coordinator.newest_sum import NewestSum
 from coordinator.rounds import Named
-from coordinator.weighted_mean import Rate
+from coordinator.sums import newest_sum
+from coordinator.sums.newest_sum import NewestSum
+from coordinator.sums.weighted_mean import Rate
 from fedmqtt.messages import Method, Training, Update
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId

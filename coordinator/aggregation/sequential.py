@@ -12,7 +12,7 @@ Journal of the American Medical Informatics Association 2018 (cyclical weight tr
 from msgspec import Struct
 
 from coordinator.aggregation import Round
-from coordinator.weighted_mean import WeightedMean, along
+from coordinator.sums.weighted_mean import WeightedMean, along
 
 ONE_AT_A_TIME = True
 

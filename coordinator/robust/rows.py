@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.update_set import UpdateSet
+from coordinator.sums.update_set import UpdateSet
 from fedmqtt.weights import Array
 
 Values = NDArray[np.float64]

@@ -1,7 +1,8 @@
 """What does not go together with sites, which hand up a sum and no single change."""
 
-from coordinator import aggregation, noise_checks, privacy
+from coordinator import aggregation, privacy
 from coordinator.config import FederationConfig
+from coordinator.noise import noise_checks
 from coordinator.workers import checks as workers_checks
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError

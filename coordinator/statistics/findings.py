@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from coordinator.aggregation import Memory
 from coordinator.config import Statistics
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from coordinator.statistics import refine, strategy
 from fedmqtt import data_query
 from fedmqtt.data_query import CategorySums, NumberQuery, NumberSums, Sums

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.aggregation import UNNUMBERED, Aggregation, Memory, Round
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.statistics.strategy import Described
+from coordinator.sums.answers import Answers
 from fedmqtt import data_query
 from fedmqtt.data_query import Queries
 from fedmqtt.fixed_point import fraction_bits

@@ -1,7 +1,8 @@
 """What does not go together with workers, which add up answers and keep none of them."""
 
-from coordinator import aggregation, noise_checks, privacy
+from coordinator import aggregation, privacy
 from coordinator.config import FederationConfig
+from coordinator.noise import noise_checks
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError
 

@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from coordinator.answers import Answers, fold_into
 from coordinator.rounds import Named
+from coordinator.sums.answers import Answers, fold_into
 from fedmqtt.codec_chain import Sent
 from fedmqtt.messages import Sum, Term
 from fedmqtt.topics import RoundId, RunId

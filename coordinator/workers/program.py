@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 from coordinator import deciding
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
-from coordinator.gate import ANSWERS_AT_ONCE, BURST_S
+from coordinator.intake.gate import ANSWERS_AT_ONCE, BURST_S
+from coordinator.intake.rate_limits import Buckets
+from coordinator.intake.uploads import Upload, Uploads
 from coordinator.known import LOSS
-from coordinator.rate_limits import Buckets
 from coordinator.rounds import Named
-from coordinator.uploads import Upload, Uploads
+from coordinator.sums.answers import Answers
 from coordinator.workers import intake
 from coordinator.workers.lanes import SAID_EVERY_S
 from coordinator.workers.partial_sum import PartialSum

@@ -4,7 +4,7 @@
                   k_i and a commitment: hashes of a fresh seed s_i         commitments
                   each seed sealed to the keyholders that may know it      seeds, sealing
                   all of it signed                                         attested, client
-    coordinator   adds up the y of whom it has heard of          coordinator/masked_sum.py
+    coordinator   adds up the y of whom it has heard of          coordinator/masking/masked_sum.py
                   lists them                                               listing
     keyholder     adds up the masks of just those                          seeds, masks
     coordinator   subtracts: the sum of q, to the bit                      values

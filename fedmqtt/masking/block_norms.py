@@ -8,7 +8,7 @@ Sums of 65,535 words fit 32 bits. Where there are more blocks than `Masking.bloc
 of a stretch of successive ones. Each costs an answer 4 bytes: of 1,024 values, unless there are
 many blocks. A word of a client that keeps to this never tells of more than the range that it was
 given. One that lies may send any word, as all are masked: of ranges that follow see
-`coordinator/adaptive_ranges.py`.
+`coordinator/masking/adaptive_ranges.py`.
 """
 
 import numpy as np

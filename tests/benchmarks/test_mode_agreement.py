@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from benchmarks.mode_agreement import FIGURES, Pair, compare, compare_exactly
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
 from tests.benchmarks.test_benchmarks import figures

@@ -22,11 +22,11 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from coordinator import history
 from coordinator.config import Broker, Evaluation, FederationConfig, Rounds, Tuning
-from coordinator.history import Record
+from coordinator.intake.trust import Trust
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from coordinator.service import Service
-from coordinator.trust import Trust
 from fedmqtt import messages, status_pages
 from fedmqtt.envelope import Seal
 from fedmqtt.event_loop import EventLoop

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import ledger_url, ledgers, pacing
+from coordinator import pacing
 from coordinator.config import FederationConfig
-from coordinator.history import Record
-from coordinator.ledger import Beginning, Carried, Checkpoint, Kept, Ledger, Opening
-from coordinator.ledgers import Ledgers
+from coordinator.persistence import ledger_url, ledgers
+from coordinator.persistence.history import Record
+from coordinator.persistence.ledger import Beginning, Carried, Checkpoint, Kept, Ledger, Opening
+from coordinator.persistence.ledgers import Ledgers
+from coordinator.persistence.run_errors import LedgerError
 from coordinator.rounds import Named
-from coordinator.run_errors import LedgerError
 from fedmqtt.messages import ModelRef
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 

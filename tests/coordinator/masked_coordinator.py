@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator import ledgers
 from coordinator.config import FederationConfig
+from coordinator.intake.trust import Trust
+from coordinator.persistence import ledgers
 from coordinator.service import Service
-from coordinator.trust import Trust
 from fedmqtt import logs, settings, signing
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import parse_broker_url

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import structs
 
 from coordinator.config import FederationConfig
-from coordinator.trust import Trust
+from coordinator.intake.trust import Trust
 from fedmqtt import codec_chance, committee_promise, messages, signing
 from fedmqtt.envelope import Seal
 from fedmqtt.masking import (

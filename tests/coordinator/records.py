@@ -1,6 +1,6 @@
 """A closed round, as a run's history has it."""
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
 

@@ -11,9 +11,10 @@ and with it that its round has closed.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from coordinator import orders, recovery, rounds
+from coordinator import orders, rounds
 from coordinator.known import Report
-from coordinator.ledger import Carried, Refusals
+from coordinator.persistence import recovery
+from coordinator.persistence.ledger import Carried, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules
 from fedmqtt.effects import Publish, Seconds

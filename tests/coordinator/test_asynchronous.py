@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.messages import Offer
 from fedmqtt.topics import Digest, ModelChunk
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import (
+from tests.coordinator.persistence.test_restart import (
     CHANGES,
     SAMPLES,
     SIZE,

@@ -7,11 +7,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.messages import Offer, SlowLinks
 from fedmqtt.status_pages import CodecCount
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import CHANGES, SIZE, Federation, come, kill
+from tests.coordinator.persistence.test_restart import CHANGES, SIZE, Federation, come, kill
 
 pytestmark = pytest.mark.broker
 

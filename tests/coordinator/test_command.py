@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from broker_config import kit
 from broker_config.local_broker import RunningBroker
-from coordinator import history
 from coordinator.config import FederationConfig
+from coordinator.persistence import history
 from fedmqtt import settings
 from tests.broker_config.kit_broker import FEDERATION, plan
 from tests.coordinator.guests import Room, update

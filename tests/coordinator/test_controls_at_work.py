@@ -12,7 +12,15 @@ from fedmqtt.messages import Offer
 from fedmqtt.topics import Digest, RoundId
 from fedmqtt.weights import Array
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import CHANGES, SIZE, Federation, back, come, kill, undisturbed
+from tests.coordinator.persistence.test_restart import (
+    CHANGES,
+    SIZE,
+    Federation,
+    back,
+    come,
+    kill,
+    undisturbed,
+)
 
 pytestmark = pytest.mark.broker
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator import figures_table
+from coordinator.commands import figures_table
 from coordinator.evaluation_groups import GROUPS_MAX, SPREAD_METRICS_MAX, groups, summarise
 from fedmqtt.messages import Measures
 from fedmqtt.status_pages import OTHERS, GroupFigures

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from coordinator import checks, one_at_a_time, round_rules
+from coordinator.commands.init_command import CONFIG_FILE, starter_config
 from coordinator.config import FederationConfig
-from coordinator.init_command import CONFIG_FILE, starter_config
 from fedmqtt import settings
 from fedmqtt.settings import SettingsError
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from broker_config.local_broker import RunningBroker
 from fedmqtt.messages import Offer
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import CHANGES, Federation, back, come, kill
+from tests.coordinator.persistence.test_restart import CHANGES, Federation, back, come, kill
 from tests.programs import Program
 
 pytestmark = pytest.mark.broker

@@ -8,17 +8,26 @@ from msgspec import structs
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history, published_model
-from coordinator.ledger import Carried, Ledger
+from coordinator.models import published_model
 from coordinator.orders import NO_ORDERS, Order, Situation, obey
 from coordinator.pacing import Pace
-from coordinator.run_folder import RunFolder
+from coordinator.persistence import history
+from coordinator.persistence.ledger import Carried, Ledger
+from coordinator.persistence.run_folder import RunFolder
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array, Layout
 from tests.coordinator.guests import Room, roll_back
+from tests.coordinator.persistence.test_restart import (
+    CHANGES,
+    Federation,
+    answer,
+    answer_all,
+    back,
+    come,
+    kill,
+)
 from tests.coordinator.records import RECORD
-from tests.coordinator.test_differences_at_work import agreed
-from tests.coordinator.test_restart import CHANGES, Federation, answer, answer_all, back, come, kill
+from tests.coordinator.sums.test_differences_at_work import agreed
 
 WORDS = ("--set", "rounds.count=0")
 LAYOUT = Layout((("w", (4,)),))

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from coordinator import recovery, rounds
+from coordinator import rounds
 from coordinator.known import Report
-from coordinator.ledger import Opening, OpenRound, Refusals
 from coordinator.pacing import Bounds
+from coordinator.persistence import recovery
+from coordinator.persistence.ledger import Opening, OpenRound, Refusals
 from coordinator.roster import Roster
 from coordinator.rounds import Named, Rules, Settled
 from fedmqtt import offered_work

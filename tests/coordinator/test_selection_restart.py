@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
-from coordinator.ledger import Ledger
+from coordinator.persistence import history
+from coordinator.persistence.ledger import Ledger
 from fedmqtt.messages import Decline, Offer
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import CHANGES, SAMPLES, Federation, back, come, kill
+from tests.coordinator.persistence.test_restart import (
+    CHANGES,
+    SAMPLES,
+    Federation,
+    back,
+    come,
+    kill,
+)
 
 pytestmark = pytest.mark.broker
 

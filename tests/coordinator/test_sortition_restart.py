@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.messages import Offer
 from fedmqtt.sortition import invites
 from fedmqtt.topics import ClientId
 from tests.coordinator.guests import Guest, Room, update
-from tests.coordinator.test_restart import Federation, back, come, kill
+from tests.coordinator.persistence.test_restart import Federation, back, come, kill
 from tests.programs import Program
 
 pytestmark = pytest.mark.broker

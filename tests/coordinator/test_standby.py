@@ -8,7 +8,7 @@ import pytest
 
 from broker_config.local_broker import RunningBroker
 from tests.coordinator.guests import Room
-from tests.coordinator.test_restart import CHANGES, Federation, answer, back, come, kill
+from tests.coordinator.persistence.test_restart import CHANGES, Federation, answer, back, come, kill
 from tests.own_broker import free_port, mosquitto_at
 
 pytestmark = pytest.mark.broker

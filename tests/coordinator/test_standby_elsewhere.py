@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.messages import encode
 from tests.coordinator.guests import Room, update
-from tests.coordinator.test_restart import (
+from tests.coordinator.persistence.test_restart import (
     CHANGES,
     Federation,
     answer,

@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
+from coordinator.persistence import history
 from tests.coordinator.guests import Room
-from tests.coordinator.test_restart import CHANGES, TASK, Federation, answer, back, come, kill
+from tests.coordinator.persistence.test_restart import (
+    CHANGES,
+    TASK,
+    Federation,
+    answer,
+    back,
+    come,
+    kill,
+)
 from tests.programs import running
 
 pytestmark = pytest.mark.broker

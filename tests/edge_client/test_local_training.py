@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from coordinator import published_model
+from coordinator.models import published_model
 from edge_client import local_training, personal_layers, trainer
 from edge_client.training_job import Job
 from fedmqtt import codec_chain, codec_chance, personal, weights

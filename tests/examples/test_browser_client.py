@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from broker_config import kit
 from broker_config.local_broker import BrokerError, RunningBroker
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt import messages, weights
 from fedmqtt.messages import Announce, Chunk, Evaluation, Offer, Receipt, Training, Update
 from fedmqtt.topics import (

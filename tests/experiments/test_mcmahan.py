@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import history
+from coordinator.persistence import history
 from tests.experiments.programs import result, run
 from tests.learning_tasks.idx_files import write_mnist
 

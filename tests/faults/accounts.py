@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from coordinator.config import FederationConfig
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fedmqtt import settings
 from fedmqtt.topics import Digest
 from fedmqtt.weights import Array

@@ -21,7 +21,7 @@ from time import monotonic, sleep
 
 import msgspec
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from tests.faults.closings import watching
 from tests.faults.own_mosquitto import OwnMosquitto, own_mosquitto
 from tests.faults.plan import CLIENT_SETTINGS, COORDINATOR, Plan

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from coordinator import checkpoint
 from coordinator.aggregation import Round, fedavg
 from coordinator.config import FederationConfig
+from coordinator.models import checkpoint
 from coordinator.rounds import Named
 from edge_client import trainer
 from edge_client.outbox import Outbox

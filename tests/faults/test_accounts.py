@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator import checkpoint, history
 from coordinator.config import FederationConfig, Limits
-from coordinator.history import Record
+from coordinator.models import checkpoint
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt import settings
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.mosquitto import find_mosquitto
-from coordinator import history
+from coordinator.persistence import history
 from tests.patience import ENDS_WITHIN_S, WITHIN_S
 from tests.programs import Program, running, wait_until
 from tests.terminals import FROM_OTHER_SCREEN, TO_OTHER_SCREEN, on_terminal, read_until

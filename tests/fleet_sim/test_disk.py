@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import recovery
-from coordinator.history import Record
 from coordinator.known import Knowledge, Report
-from coordinator.ledger import Beginning, Carried, Checkpoint, Kept, Ledger, Opening, Refusals
 from coordinator.orders import Control
+from coordinator.persistence import recovery
+from coordinator.persistence.history import Record
+from coordinator.persistence.ledger import (
+    Beginning,
+    Carried,
+    Checkpoint,
+    Kept,
+    Ledger,
+    Opening,
+    Refusals,
+)
 from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import checkpoint, history, round_rules, rounds
-from coordinator.answers import Answers
+from coordinator import round_rules, rounds
+from coordinator.models import checkpoint
+from coordinator.persistence import history
+from coordinator.sums.answers import Answers
 from edge_client import trainer
 from edge_client.outbox import Outbox
 from edge_client.training_job import Job

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.published_model import PublishedModel
+from coordinator.models.published_model import PublishedModel
 from fedmqtt import chunks
 from fleet_sim.lab import Lab
 from fleet_sim.lab_broker import PACKET_BYTES

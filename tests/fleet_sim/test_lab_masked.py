@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 
 from coordinator.aggregation import Memory
-from coordinator.masked_answers import MaskedAnswers
-from coordinator.trust import Trust
+from coordinator.intake.trust import Trust
+from coordinator.masking.masked_answers import MaskedAnswers
 from edge_client import trainer
 from edge_client.training_job import Job, Mask
 from fedmqtt import messages, personal, signing

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import checkpoint, history, local_method, published_model, round_rules, rounds
-from coordinator.answers import Answers
-from coordinator.history import Record
+from coordinator import local_method, round_rules, rounds
+from coordinator.models import checkpoint, published_model
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
+from coordinator.sums.answers import Answers
 from edge_client import trainer
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coordinator import history
+from coordinator.persistence import history
 from fedmqtt.weights import Array
 from fleet_sim.lab import Lab
 from tests.fleet_sim.lab_fleets import fleet, learning

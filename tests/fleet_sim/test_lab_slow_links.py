@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fleet_sim.lab_uplink import Uplink
 from tests.fleet_sim.lab_fleets import fleet, large_task, learning
 

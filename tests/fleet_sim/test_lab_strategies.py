@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator import aggregation
-from coordinator.answers import Answers
+from coordinator.sums.answers import Answers
 from fedmqtt import parts
 from fleet_sim.lab import Lab
 from fleet_sim.lab_tensors import Tensors

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fedmqtt import messages, weights
 from fedmqtt.effects import Seconds
 from fedmqtt.messages import Announce, Chunk, Offer, Update

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from tests.fleet_sim.lab_fleets import fleet, large_task, learning, names
 
 FLOATS = 300_000

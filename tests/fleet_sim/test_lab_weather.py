@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from fedmqtt.topics import RoundId
 from fleet_sim.intervals import HOUR_S, within
 from fleet_sim.lab import Lab

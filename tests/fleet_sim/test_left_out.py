@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.pacing import Pace
 from coordinator.rounds import Close, Named
+from coordinator.sums.answers import Answers
 from fedmqtt.fixed_point import on_grid, remembered_bits
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, RoundId

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from edge_client.config import ClientConfig
 from edge_client.trainer_pool import TrainerPool
 from fedmqtt.mqtt_link import parse_broker_url

@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt.folder_lock import FolderLock
 from fleet_sim import fleet as fleets
 from fleet_sim.fleet import Fleet

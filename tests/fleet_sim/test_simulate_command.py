@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator import history
+from coordinator.persistence import history
 from fleet_sim import fleet as fleets
 from fleet_sim import lab_options, simulate_command, split
 from tests.fleet_sim.lab_fleets import stormy

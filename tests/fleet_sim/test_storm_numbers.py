@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator import counted, rounds
+from coordinator import rounds
+from coordinator.sums import counted
 from edge_client.remembered import NOTHING
 from fedmqtt.effects import Seconds
 from fedmqtt.topics import ClientId

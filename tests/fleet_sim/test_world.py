@@ -14,7 +14,7 @@ from msgspec import structs
 
 from coordinator import rounds
 from coordinator.known import Report
-from coordinator.ledger import Carried, Opening
+from coordinator.persistence.ledger import Carried, Opening
 from coordinator.roster import Roster
 from coordinator.rounds import Close, Collecting, Named, Rules, Waiting
 from edge_client import session

@@ -15,14 +15,17 @@ import numpy as np
 from msgspec import structs
 
 from broker_config.doctor.checks import clock
-from coordinator import checkpoint, quarantine, quarantine_file, recovery, round_rules
-from coordinator.checkpoint import CheckpointError
+from coordinator import round_rules
 from coordinator.config import FederationConfig
+from coordinator.intake import quarantine, quarantine_file
+from coordinator.intake.quarantine import Add, Lift, Standing, Term
 from coordinator.known import Known, Report
-from coordinator.ledger import Checkpoint, Kept, Ledger, Refusals
-from coordinator.quarantine import Add, Lift, Standing, Term
+from coordinator.models import checkpoint
+from coordinator.models.checkpoint import CheckpointError
+from coordinator.persistence import recovery
+from coordinator.persistence.ledger import Checkpoint, Kept, Ledger, Refusals
+from coordinator.persistence.run_errors import LedgerError
 from coordinator.rounds import Named
-from coordinator.run_errors import LedgerError
 from edge_client import personal_layers, remembered, training_job
 from edge_client.device_memory import DeviceMemory
 from edge_client.outbox import Outbox

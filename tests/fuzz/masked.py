@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from coordinator import masked_figures
+from coordinator.masking import masked_figures
 from fedmqtt import committee_promise, envelope, masks_promise, messages, signing, unreadable
 from fedmqtt.committee_promise import KEY
 from fedmqtt.masking import attested, commitments, listing, packing, sealing, values

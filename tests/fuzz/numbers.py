@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
+from coordinator.sums.answers import Answers
 from fedmqtt import (
     chunks,
     codec_chain,

@@ -170,7 +170,7 @@ def test_a_page_of_nests_is_unreadable_and_no_more(name: str) -> None:
 
 
 def test_changes_that_are_no_numbers_are_decoded_as_such_and_found_out() -> None:
-    # The coordinator's check is the one that refuses them (tests/coordinator/test_answers.py).
+    # The coordinator's check is the one that refuses them (tests/coordinator/sums/test_answers.py).
     for bits in (0x7FC00000, 0xFFC00000, 0x7F800001, 0x7F800000):
         data = struct.pack("<I", bits) * SIZE
         found = codec_chain.read("full").decode(data, SIZE, chances())

@@ -24,12 +24,12 @@ ANSWER = ("payload", "answer")
 TRIED: dict[str, tuple[str, ...]] = {
     "broker_config/doctor/checks/clock.py": ("round_page",),
     "broker_config/kit.py": ("kit_toml",),
-    "coordinator/answers.py": ("answer",),
-    "coordinator/checkpoint.py": ("checkpoint",),
-    "coordinator/ledger.py": ("ledger", "ledger_cell"),
-    "coordinator/quarantine_file.py": ("standings", "order"),
-    "coordinator/recovery.py": ("ledger", "ledger_cell"),
-    "coordinator/sqlite_storage.py": ("ledger", "ledger_cell"),
+    "coordinator/sums/answers.py": ("answer",),
+    "coordinator/models/checkpoint.py": ("checkpoint",),
+    "coordinator/persistence/ledger.py": ("ledger", "ledger_cell"),
+    "coordinator/intake/quarantine_file.py": ("standings", "order"),
+    "coordinator/persistence/recovery.py": ("ledger", "ledger_cell"),
+    "coordinator/persistence/sqlite_storage.py": ("ledger", "ledger_cell"),
     "edge_client/device_memory.py": ("device_memory",),
     "edge_client/outbox.py": ("outbox",),
     "edge_client/personal_layers.py": ("personal_layers",),
@@ -87,19 +87,20 @@ TRIED: dict[str, tuple[str, ...]] = {
 OWN = "what this program itself has just written"
 HASHED = "read once its hash is seen to be the one that the ledger, or the file, tells"
 OPERATOR = "a file that the operator chose; its own tests damage it"
+SETTING = "a setting that the operator wrote; test_checks.py damages it"
 CHANCE = "makes chance of a hash, and decodes nothing"
 UNTRIED: dict[str, str] = {
     "broker_config/certificates.py": "the kit's own files, by the cryptography package",
     "coordinator/aggregation/inverse_participation.py": HASHED,
-    "coordinator/client_store.py": HASHED,
-    "coordinator/counted.py": HASHED,
-    "coordinator/earlier_runs.py": OWN,
-    "coordinator/history.py": OWN,
-    "coordinator/ledger_url.py": "a setting that the operator wrote; test_checks.py damages it",
-    "coordinator/object_store.py": "a setting that the operator wrote; test_checks.py damages it",
-    "coordinator/s3_store.py": OWN,
+    "coordinator/sums/client_store.py": HASHED,
+    "coordinator/sums/counted.py": HASHED,
+    "coordinator/persistence/earlier_runs.py": OWN,
+    "coordinator/persistence/history.py": OWN,
+    "coordinator/persistence/ledger_url.py": SETTING,
+    "coordinator/models/object_store.py": SETTING,
+    "coordinator/models/s3_store.py": OWN,
     "coordinator/statistics/asked.py": OWN,
-    "coordinator/strategy_memory.py": HASHED,
+    "coordinator/sums/strategy_memory.py": HASHED,
     "coordinator/task_process.py": "a child's, which this program has started",
     "edge_client/masked_answer.py": "what the agent has just encoded",
     "edge_client/trainer.py": CHANCE,

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from coordinator import looking, opening
+from coordinator.masking import looking, opening
 from fedmqtt.messages import WhyUnfit
 from fedmqtt.topics import ClientId
 from keyholder import rules
@@ -132,7 +132,7 @@ def _one_round(data: st.DataObject, folder: Path, shape: Shape) -> Round:
 
 
 def _looks_first(round_: Round, shape: Shape) -> None:
-    """As `coordinator/unmasking.py` does."""
+    """As `coordinator/masking/unmasking.py` does."""
     adversary, everybody = round_.adversary, range(CLIENTS)
     of_opening = opening.Rules(
         places=shape[0],

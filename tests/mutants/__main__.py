@@ -55,7 +55,7 @@ TESTS: dict[str, Sequence[str]] = {
         "tests/coordinator/test_leadership_limits.py",
         "tests/coordinator/test_leadership_properties.py",
     ),
-    "coordinator/late.py": ("tests/coordinator/test_late.py",),
+    "coordinator/sums/late.py": ("tests/coordinator/sums/test_late.py",),
     "fedmqtt/sortition.py": ("tests/fedmqtt/test_sortition.py",),
     "edge_client/session.py": SESSION,
     "fedmqtt/own_presence.py": SESSION,

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, RoundId
 from fleet_sim.lab_page import ClientLine, LabPage, RoundMark

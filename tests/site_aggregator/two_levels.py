@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator import history
-from coordinator.history import Record
+from coordinator.persistence import history
+from coordinator.persistence.history import Record
 from tests.gated import BEFORE_TRAINING
 from tests.programs import Program, running
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from coordinator import aggregation
 from coordinator.aggregation import Memory, Round
-from coordinator.client_store import ClientStore
 from coordinator.config import Limits
-from coordinator.resolution import fraction_bits
 from coordinator.rounds import Named
+from coordinator.sums.client_store import ClientStore
+from coordinator.sums.resolution import fraction_bits
 from fedmqtt import parts, settings
 from fedmqtt.fixed_point import remembered_bits
 from fedmqtt.topics import ClientId, RoundId

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from coordinator import aggregation, strategy_memory
+from coordinator import aggregation
 from coordinator.aggregation import KeepModel, Memory, Round, TakesParts
-from coordinator.client_store import ClientStore
+from coordinator.sums import strategy_memory
+from coordinator.sums.client_store import ClientStore
 from fedmqtt import parts
 from fedmqtt.topics import RoundId
 from fedmqtt.weights import Array

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator import counted
 from coordinator.aggregation import Memory
-from coordinator.answers import Answers
-from coordinator.client_parts import ClientParts
-from coordinator.client_store import ClientStore
 from coordinator.config import FederationConfig
 from coordinator.rounds import Named
+from coordinator.sums import counted
+from coordinator.sums.answers import Answers
+from coordinator.sums.client_parts import ClientParts
+from coordinator.sums.client_store import ClientStore
 from fedmqtt.fixed_point import on_grid, remembered_bits
 from fedmqtt.messages import Update
 from fedmqtt.topics import ClientId, RoundId

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator import local_method, strategy_memory
-from coordinator.answers import Answers
+from coordinator import local_method
 from coordinator.config import FederationConfig
+from coordinator.sums import strategy_memory
+from coordinator.sums.answers import Answers
 from edge_client import control_variates, trainer
 from edge_client.control_variates import Control
 from edge_client.remembered import NOTHING, Remembered

@@ -3,7 +3,7 @@
 import pytest
 
 from coordinator.config import FederationConfig, Privacy, Rounds, Sites, Workers
-from coordinator.differential_privacy import DifferentialPrivacy
+from coordinator.noise.differential_privacy import DifferentialPrivacy
 from coordinator.sites import checks as sites_checks
 from fedmqtt.settings import SettingsError
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig, Limits, Sites
 from coordinator.sites import totals
+from coordinator.sums.answers import Answers
 from fedmqtt import exact_total
 from fedmqtt.fixed_point import Total
 from fedmqtt.messages import SumOf, Update

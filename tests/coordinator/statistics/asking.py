@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from coordinator.aggregation import Memory
 from coordinator.config import FederationConfig, Statistics
-from coordinator.history import Record
+from coordinator.persistence.history import Record
 from coordinator.statistics import findings, job, refine
 from coordinator.statistics.findings import Findings, NumberFindings
 from coordinator.statistics.sums import SumsOfData

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from coordinator import published_model
 from coordinator.config import FederationConfig, Statistics
-from coordinator.ledger import Carried
+from coordinator.models import published_model
 from coordinator.pacing import Pace
-from coordinator.run_folder import RunFolder
+from coordinator.persistence.ledger import Carried
+from coordinator.persistence.run_folder import RunFolder
 from coordinator.service import Service
 from coordinator.statistics import asked, job, refine
 from fedmqtt import data_query

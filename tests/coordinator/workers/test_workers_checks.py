@@ -3,7 +3,6 @@
 import pytest
 
 from coordinator import aggregation, checks, local_method
-from coordinator.answers import Answers
 from coordinator.config import (
     FederationConfig,
     LateAnswers,
@@ -11,7 +10,8 @@ from coordinator.config import (
     Rounds,
     Workers,
 )
-from coordinator.differential_privacy import DifferentialPrivacy
+from coordinator.noise.differential_privacy import DifferentialPrivacy
+from coordinator.sums.answers import Answers
 from coordinator.workers import checks as workers_checks
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError

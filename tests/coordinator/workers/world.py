@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from coordinator import deciding, rounds
-from coordinator.answers import Answers
 from coordinator.config import FederationConfig
 from coordinator.pacing import Bounds
 from coordinator.roster import Roster
 from coordinator.rounds import Named
+from coordinator.sums.answers import Answers
 from coordinator.workers import lanes
 from coordinator.workers.desk import Desk, Now
 from coordinator.workers.program import PROGRAM, Worker

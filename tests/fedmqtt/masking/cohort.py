@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
 from fedmqtt import codec_chance, committee_promise, envelope, signing
 from fedmqtt.codec_chance import Chances
 from fedmqtt.envelope import Author

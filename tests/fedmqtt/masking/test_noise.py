@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
 from fedmqtt import noise_promise
 from fedmqtt.masking import noise, packing, seeds, values
 from fedmqtt.masking.masks import add_mask, stream

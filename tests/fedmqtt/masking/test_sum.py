@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.masked_sum import MaskedSum
+from coordinator.masking.masked_sum import MaskedSum
 from fedmqtt.masking import values
 from fedmqtt.masking.packing import Words
 from fedmqtt.messages import TIMES_MAX, Masking

@@ -1,0 +1,1 @@
+"""What an operator runs beside the coordinator: one file for each command."""

@@ -1,0 +1,1 @@
+"""Models as bytes: on disk, on the broker, in a store."""

@@ -1,0 +1,67 @@
+"""Where a run goes on or begins when the ledgers have moved to a server."""
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.persistence import run_search
+from coordinator.persistence.ledger import Ledger
+from fedmqtt.settings import SettingsError
+from tests.coordinator.ledger_books import (
+    BEGINNING,
+    CARRIED,
+    CHECKPOINT,
+    Books,
+    at_once,
+    books_at,
+)
+
+
+def _in_folder(books: Books, stamp: str, *, is_finished: bool) -> Path:
+    """A run of before, with a ledger of its own."""
+    folder = Path(books.config.runs) / f"fleet-{stamp}"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    book = Ledger(folder, at_once)
+    book.begin(BEGINNING, CARRIED, CHECKPOINT)
+    if is_finished:
+        book.finish()
+    book.close()
+    return folder
+
+
+def test_a_run_on_the_server_is_gone_on_with_in_a_folder_of_its_name(
+    database: str, tmp_path: Path
+) -> None:
+    with books_at(database, tmp_path) as books:
+        books.begin()
+        chosen = run_search.choose(books.config, books.among, None, new=False)
+        assert chosen == (books.folder, True)
+        with books.opened() as book:
+            book.finish()
+        folder, goes_on = run_search.choose(books.config, books.among, None, new=False)
+        assert (folder.exists(), goes_on) == (False, False)
+
+
+def test_no_run_begins_in_silence_beside_one_whose_ledger_is_in_its_folder(
+    database: str, tmp_path: Path
+) -> None:
+    with books_at(database, tmp_path) as books:
+        older = _in_folder(books, "20310101-000000", is_finished=False)
+        with pytest.raises(SettingsError, match=f"{older.name} holds an unfinished run with a led"):
+            run_search.choose(books.config, books.among, None, new=False)
+        _, goes_on = run_search.choose(books.config, books.among, None, new=True)
+        assert not goes_on
+        # What came after it is done, so nobody waits for the older one.
+        _in_folder(books, "20310102-000000", is_finished=True)
+        _, goes_on = run_search.choose(books.config, books.among, None, new=False)
+        assert not goes_on
+
+
+def test_a_folder_whose_run_no_server_knows_is_not_begun_anew(
+    database: str, tmp_path: Path
+) -> None:
+    with books_at(database, tmp_path) as books:
+        (books.folder / "model.safetensors").touch()
+        with pytest.raises(SettingsError, match="does not know of it: give the database that it"):
+            run_search.choose(books.config, books.among, None, new=False)
