@@ -8,6 +8,7 @@ from coordinator.noise import noise_checks
 from coordinator.persistence import ledger_url
 from coordinator.robust.rule import RobustSettings
 from coordinator.rounds import SETTLED_ROUNDS
+from coordinator.sites import checks as sites_checks
 from coordinator.workers import checks as workers_checks
 from fedmqtt import parts
 from fedmqtt.settings import SettingsError
@@ -37,6 +38,7 @@ def check(config: FederationConfig) -> None:
     masked_noise.check(config)
     workers_checks.check(config)
     quiet_checks.check(config)
+    sites_checks.check(config)
 
 
 def _check_ledger(config: FederationConfig) -> None:

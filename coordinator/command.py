@@ -270,8 +270,8 @@ def _config(
     checks.check_parts(config)
     config = one_at_a_time.applied(config)
     checks.check(config)
-    revocations = _revocations(config)
-    broker, trust = _broker(config, revocations)
+    revocations = revocations_of(config)
+    broker, trust = broker_of(config, revocations)
     if config.broker.tls_ca and not broker.tls:
         raise SettingsError(
             f"broker.tls_ca is given, and {broker} is not encrypted: the broker's certificate is"
@@ -280,7 +280,8 @@ def _config(
     return config, broker, trust, revocations
 
 
-def _revocations(config: FederationConfig) -> Revocations | None:
+def revocations_of(config: FederationConfig) -> Revocations | None:
+    """Raises SettingsError."""
     revoked = config.broker.revoked
     if revoked and not config.broker.credentials:
         raise SettingsError(_revoked_in_vain(revoked, "no credentials are given"))
@@ -290,7 +291,7 @@ def _revocations(config: FederationConfig) -> Revocations | None:
         raise SettingsError(str(bad)) from bad
 
 
-def _broker(
+def broker_of(
     config: FederationConfig, revocations: Revocations | None
 ) -> tuple[BrokerUrl, Trust | None]:
     """With its account. Raises SettingsError, BrokerUrlError."""

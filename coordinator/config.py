@@ -381,6 +381,29 @@ class Workers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 4
 
 
+class Sites(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Clients that stand for devices of their own: see docs/sites.md."""
+
+    clients_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**20,
+            description="A site may answer for so many devices at most. The exact sum leaves room\n"
+            "for as many behind each answer. 0: nobody answers for others.",
+        ),
+    ] = 0
+    weight_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**48,
+            description="And for so many samples of theirs together; with more its answer is\n"
+            "refused, so that no site drowns all others. 0: limits.samples_max, as one client.",
+        ),
+    ] = 0
+
+
 class TrainingSettings(Training, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an offer says of training; in a file, unlike on the wire, every word must be known."""
 
@@ -659,6 +682,9 @@ class FederationConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[
         Workers, Meta(description="Programs beside the coordinator that take in answers.")
     ] = field(default_factory=Workers)
+    sites: Annotated[
+        Sites, Meta(description="Servers that take part with devices of their own.")
+    ] = field(default_factory=Sites)
     checkpoint: Annotated[
         CheckpointSettings, Meta(description="Models that one can go back to.")
     ] = field(default_factory=CheckpointSettings)

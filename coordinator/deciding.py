@@ -24,6 +24,8 @@ def said(config: FederationConfig, purpose: Purpose = "train") -> str:
         {"change_max": config.limits.change_max, "samples_max": config.limits.samples_max},
         *([config.statistics] if purpose == "describe" else []),
         *([masked_round.deciding(config)] if masked_round.is_masked(config) else []),
+        # By how many devices may stand behind an answer, sums are more or less fine.
+        *([{"sites": config.sites}] if config.sites.clients_max and purpose == "train" else []),
         # Clients that owe an answer send it in the lane that they were told of.
         *([{"lanes": config.workers.lanes}] if config.workers.lanes and purpose == "train" else []),
     )

@@ -167,6 +167,9 @@ class Rules:
     synchronous, and what is begun in one is waited for."""
     masked: bool = False
     """Answers are masked: a round opens only with keyholders' keys, which `KeysCame` brings."""
+    is_led: bool = False
+    """At a site: no round opens until `LeadCame` tells from which model, and when none of its own
+    is meant any more."""
     tells_measures: bool = True
     """Clients may be invited to measure a model and tell what they found as it is: not where
     answers are masked."""
@@ -257,15 +260,32 @@ class Past:
     """Of a quiet federation: how many would answer."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """What the next round is to be, where somebody else says so: at a site."""
+
+    round: RoundId
+    """Its number, unless there was one as high before."""
+    closes_by: Seconds = math.inf
+    """After that nobody waits for what it comes to."""
+    trains: bool = True
+    """Else its clients measure the model alone."""
+    measures: bool = False
+    """Who trains measures it first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Between rounds: for a first model, for clients, for a pause to end, or for an operator."""
+    """Between rounds: for a first model, for clients, for a pause to end, for an operator, or at a
+    site to be led."""
 
     round: RoundId
     """The next one."""
     past: Past
     model: ModelRef | None = None
     not_before: Seconds = 0.0
+    lead: Lead | None = None
+    """Of the next round, once there is one."""
 
     @property
     def opens_from(self) -> Seconds:
@@ -293,6 +313,8 @@ class Collecting:
     terms_max: int
     """How many answers its sum has room for."""
     masking: Masking | None = None
+    called_off: str = ""
+    """Why nobody wants it any more, at a site."""
     closing: str = ""
     """Why it closed, of a round of which keyholders may have been told already whose answers
     counted: it closes with just those."""
@@ -469,6 +491,23 @@ class ModelReady:
 
 
 @dataclass(frozen=True, slots=True)
+class LeadCame:
+    """At a site: a round is to open from this model, which can be fetched."""
+
+    at: Seconds
+    model: ModelRef
+    lead: Lead
+
+
+@dataclass(frozen=True, slots=True)
+class CalledOff:
+    """At a site: the round that was led is wanted no more, be it open or not."""
+
+    at: Seconds
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeysCame:
     """Where answers are masked: by which keys in the next round. None: there are too few."""
 
@@ -517,6 +556,8 @@ Event = (
     | Stored
     | Lost
     | ModelReady
+    | LeadCame
+    | CalledOff
     | KeysCame
     | OrderCame
     | LinkDown
@@ -864,6 +905,10 @@ def _take_in(
             return _take_model(state, event, rules), [*chain(*unsaid)]
         case OrderCame():
             return _take_order(state, event, rules, roster)
+        case LeadCame():
+            return _follow_lead(state, event), []
+        case CalledOff(_, why):
+            return _call_off(state, why), []
         case KeysCame(_, masking):
             return replace(state, past=replace(state.past, masking=masking)), []
         case LinkDown(at):
@@ -905,8 +950,10 @@ def _open_if_ready(
     roster.end_rests(at)
     if control.paused_by and not control.stopped_by:
         return state, []
+    if rules.is_led and state.lead is None and not control.stopped_by:
+        return state, []
     is_over = bool(control.stopped_by) or (bool(rules.rounds) and state.round > rules.rounds)
-    needed = max(1, rules.clients_min)
+    needed = max(1, rules.clients_min) if state.lead is None or state.lead.trains else 0
     # Counted first: sorting a large fleet at each birth would be all the coordinator does.
     if not is_over and not rules.is_quiet and roster.willing_count(rules.purpose) < needed:
         if not roster.is_used_up(needed):
@@ -914,13 +961,15 @@ def _open_if_ready(
         is_over = True
     if rules.masked and not is_over and state.past.masking is None:
         return state, []
+    if not is_over and state.lead is not None and not state.lead.trains:
+        return _open_measuring(state, state.model, state.lead, at, rules, roster)
     if is_over or rules.purpose == "evaluate":
         return _open_last_evaluation(state, state.model, at, rules, roster)
     pace, model = state.past.pace, state.model
     if rules.is_quiet:
         at_most = pacing.invite_limit(rules.pace.over_selection_max, rules.cohort)
         train = _draw(rules.cohort, at_most, state.past)
-        measures = rules.tells_measures and _is_measured(state.round, rules)
+        measures = rules.tells_measures and _is_measured(state, rules)
         evaluate = _draw_to_evaluate(state.past, rules) if measures else _NO_INVITATION
         return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
     salt = _salt(model, rules)
@@ -941,9 +990,31 @@ def _open_if_ready(
         train = _invite(
             willing, wanted, state.round, rules.purpose, salt, rules, roster, forced[:wanted]
         )
-    evaluate = _evaluators(state.round, train.clients, salt, rules, roster)
+    evaluate = _evaluators(state, train.clients, salt, rules, roster)
     state = replace(state, past=_with_control(state.past, orders.with_wanted(control, unmet)))
-    return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
+    deadline_s = _in_time(state, pace.deadline_s, at)
+    return _open(state, model, train, evaluate, at, deadline_s, rules, roster)
+
+
+def _in_time(state: Waiting, deadline_s: Seconds, at: Seconds) -> Seconds:
+    """So that what the round comes to is of use to who has led it."""
+    return (
+        deadline_s if state.lead is None else max(0.0, min(deadline_s, state.lead.closes_by - at))
+    )
+
+
+def _open_measuring(
+    state: Waiting, model: ModelRef, lead: Lead, at: Seconds, rules: Rules, roster: Roster
+) -> tuple[State, list[Effect]]:
+    """At a site: a round in which nobody trains."""
+    willing = roster.willing("evaluate") if rules.tells_measures else []
+    if not willing:
+        return state, []
+    count = min(len(willing), rules.evaluators or len(willing))
+    salt = _salt(model, rules)
+    evaluate = _invite(willing, count, state.round, "evaluate", salt, rules, roster)
+    deadline_s = _in_time(state, rules.final_deadline_s, at)
+    return _open(state, model, _NO_INVITATION, evaluate, at, deadline_s, rules, roster)
 
 
 def _open_last_evaluation(
@@ -967,10 +1038,10 @@ def _open_last_evaluation(
 
 
 def _evaluators(
-    round_id: RoundId, train: Clients, salt: str, rules: Rules, roster: Roster
+    state: Waiting, train: Clients, salt: str, rules: Rules, roster: Roster
 ) -> "_Invited":
     # Where answers are masked, who trains measures too, and nobody else (`_masking`).
-    if not rules.tells_measures or not _is_measured(round_id, rules):
+    if not rules.tells_measures or not _is_measured(state, rules):
         return _NO_INVITATION
     willing = roster.willing("evaluate")
     if rules.is_asynchronous:
@@ -978,18 +1049,20 @@ def _evaluators(
         # answer is named by its round: in a small fleet nobody would be left to invite.
         willing = [one for one in willing if one in train or not roster.is_willing(one, "train")]
     count = min(len(willing), rules.evaluators or len(willing))
-    return _invite(willing, count, round_id, "evaluate", salt, rules, roster)
+    return _invite(willing, count, state.round, "evaluate", salt, rules, roster)
 
 
-def _is_measured(round_id: RoundId, rules: Rules) -> bool:
+def _is_measured(state: Waiting, rules: Rules) -> bool:
+    if state.lead is not None:
+        return state.lead.measures
     # The first round's model is the initial one: its figures are the line everything starts from.
-    return bool(rules.evaluate_every) and (round_id - 1) % rules.evaluate_every == 0
+    return bool(rules.evaluate_every) and (state.round - 1) % rules.evaluate_every == 0
 
 
 def _masking(state: Waiting, rules: Rules) -> Masking | None:
     """Of the next round: asks what clients measure where that is due."""
     masking = state.past.masking
-    if masking is None or _is_measured(state.round, rules):
+    if masking is None or _is_measured(state, rules):
         return masking
     return structs.replace(masking, metrics=(), classes=0)
 
@@ -1818,12 +1891,13 @@ def _close_if_due(
                 roster.missed(at, client, state.closes_at - state.opened_at)
     outcome = _outcome(state, rules)
     # Nor is it theirs that the round was given up.
-    was_cut_short = reason in (COMPLETE, GIVEN_UP)
+    was_called_off = bool(state.called_off) or reason == GIVEN_UP
+    was_cut_short = reason == COMPLETE or was_called_off
     surplus = state.outstanding - state.away.keys() if was_cut_short else NOBODY
     if rules.is_asynchronous:
         surplus = state.outstanding & state.past.at_work.keys()
     pace, sizes = state.past.pace, state.past.sizes
-    shows = not state.is_last_evaluation and reason != GIVEN_UP
+    shows = not state.is_last_evaluation and not was_called_off
     if shows and state.is_quiet:
         sizes = fleet_size.learn(sizes, rules.fleet, _seen_of_size(state, reason))
     elif shows and not rules.is_asynchronous:
@@ -1915,6 +1989,8 @@ def _why_close(state: Collecting, at: Seconds, rules: Rules) -> str:
         return state.closing
     if state.past.control.rollback is not None and not state.is_last_evaluation:
         return GIVEN_UP
+    if state.called_off:
+        return state.called_off
     # Before the deadline, which may pass while the last answer is on its way to the disk.
     if rules.is_asynchronous and not state.is_last_evaluation:
         return _why_over(state, at, rules)
@@ -1997,7 +2073,9 @@ def _patience_ends_at(state: Collecting, rules: Rules) -> Seconds:
 
 def _outcome(state: Collecting, rules: Rules) -> Outcome:
     if state.is_last_evaluation:
-        return "evaluated"
+        # A site goes on when it has measured.
+        is_last = not rules.is_led or bool(state.past.control.stopped_by)
+        return "evaluated" if is_last else "kept"
     if state.closing:
         # Keyholders may have opened its sum, with as many answers as were enough then.
         return "averaged"
@@ -2055,6 +2133,26 @@ def _take_model(state: State, event: ModelReady, rules: Rules) -> State:
             if number is not None:
                 past = _with_control(past, orders.gone_back(past.control, number, event.fault))
             return Waiting(round_id, past, model, event.at + rules.pause_s)
+        case _:
+            return state
+
+
+# At a site, which somebody leads
+
+
+def _follow_lead(state: State, event: LeadCame) -> State:
+    if not isinstance(state, Waiting):
+        return state
+    number = max(state.round, event.lead.round)
+    return replace(state, round=number, model=event.model, not_before=event.at, lead=event.lead)
+
+
+def _call_off(state: State, why: str) -> State:
+    match state:
+        case Waiting():
+            return replace(state, lead=None)
+        case Collecting():
+            return replace(state, called_off=why)
         case _:
             return state
 

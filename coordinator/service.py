@@ -62,6 +62,8 @@ from coordinator.persistence.storage import Storage
 from coordinator.roster import Roster
 from coordinator.rounds import Named
 from coordinator.seat_keeper import SeatKeeper, SeatTaken
+from coordinator.sites import totals
+from coordinator.sites.above import Above, CameTo
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.sums.answers import Answers
@@ -186,6 +188,7 @@ class Service:
         revocations: Revocations | None = None,
         storage: Storage | None = None,
         objects: ObjectStore | None = None,
+        above: Above | None = None,
     ) -> None:
         """`folder` is this run's and exists; nobody else uses it. With `initial`, a model to start
         from, a run begins in it; without, the one in it goes on.
@@ -201,6 +204,7 @@ class Service:
         `revocations` are those that the account's seal goes by, if there is a list.
         `durable=False` forces nothing to the disk: to measure. `storage` is what the run's ledger
         is written to, where that is not a file in its folder; `objects` has its models too.
+        At a site somebody `above` says by `lead` when a round opens, and from which model.
 
         Raises SettingsError or UnknownPart on settings that no part takes, LedgerError and
         CheckpointError where the run in the folder cannot be gone on with.
@@ -211,6 +215,7 @@ class Service:
         self._loop = loop
         self._config = config
         self._trust = trust
+        self._above = above
         self._on_round = on_round
         self._on_begin = on_begin
         self._elsewhere = elsewhere
@@ -272,7 +277,9 @@ class Service:
         """What is promised to each device."""
         recovered = self._folder.recover() if initial is None else None
         self._downlink = downlink.read(config.downlink_codec)
-        self._rules = replace(round_rules.from_config(config), purpose=purpose)
+        self._rules = replace(
+            round_rules.from_config(config), purpose=purpose, is_led=above is not None
+        )
         if purpose != "train":
             self._rules = replace(self._rules, lanes=1)
         self._roster.participations.most = self._rules.participations_max
@@ -590,6 +597,8 @@ class Service:
             return answers
         if self._rules.purpose != "describe":
             noise_key = b"" if self._plan is None else self._folder.noise_key(is_new=is_new)
+            if self._above is not None:
+                return Answers(*shared, noise_key, self._above.bits)
             return Answers(*shared, noise_key)
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
@@ -1033,6 +1042,66 @@ class Service:
         self._happen(rounds.Lost(self._loop.now(), answers))
         self._ask_again()
 
+    # At a site, where somebody above says when a round opens
+
+    @property
+    def open_from(self) -> Digest | None:
+        """The model of the round that is open; None where none is."""
+        state = self._state
+        return state.model.digest if isinstance(state, rounds.Collecting) else None
+
+    @property
+    def may_be_led(self) -> bool:
+        """Whether a round can be opened by `lead`: none is open, and the run has begun."""
+        return self._has_begun and isinstance(self._state, rounds.Waiting)
+
+    @property
+    def newest(self) -> tuple[RoundId, Array]:
+        """The round that is open or comes next, and the numbers of the newest model."""
+        number = RoundId(0) if isinstance(self._state, rounds.Finished) else self._state.round
+        return number, self._model.flat
+
+    def lead(self, flat: Array | None, lead: rounds.Lead) -> None:
+        """Open a round, as soon as there are enough clients, from this model; None: from the
+        newest. It must be that `may_be_led`."""
+        assert self.may_be_led
+        old = self._model
+        if flat is not None and not np.array_equal(flat, old.flat):
+            number, cut = old.trained_rounds + 1, old.ref.chunk_bytes
+            self._model = published_model.make(old.layout, flat, number, cut)
+            # Before anybody trains from it.
+            self._folder.take_model(self._model, self._beginning.task)
+            if self._may_act:
+                self._models.publish()
+        self._happen(rounds.LeadCame(self._loop.now(), self._model.ref, lead))
+        self._models.clear_unwanted()
+
+    def call_off(self, why: str) -> None:
+        """What was led is wanted no more."""
+        self._happen(rounds.CalledOff(self._loop.now(), why))
+
+    def _tell_above(self, close: rounds.Close, made: PublishedModel) -> None:
+        if self._above is None:
+            return
+        is_made = close.outcome == "averaged"
+        shared = self._division.shared_of
+        what = CameTo(
+            round=close.round,
+            base=self._model.ref.digest,
+            made_model=is_made,
+            reason=close.reason,
+            clients=len(close.answered),
+            samples=self._answers.samples,
+            exact=self._answers.exact() if is_made and self._unmasking is None else None,
+            before=shared(self._model.flat),
+            after=shared(made.flat),
+            train_metrics=self._answers.train_metrics(),
+            figures=self._answers.figures(),
+        )
+        self._above.comes_to(what)
+        # After what follows from the round.
+        self._loop.post(self._above.may_lead)
+
     # Operators' orders
 
     def _on_order(self, order: Order) -> None:
@@ -1181,9 +1250,11 @@ class Service:
         offer = rounds.offer(self._state, self._loop.now(), self._rules, self._roster)
         file = self._model.file
         small = len(file) <= SMALL_MODEL_BYTES and offer.model.digest == self._model.ref.digest
-        self._say(
-            Publish(OfferBoard(), structs.replace(offer, model_file=file) if small else offer)
-        )
+        if small:
+            offer = structs.replace(offer, model_file=file)
+        if self._rules.purpose == "train":
+            offer = structs.replace(offer, sites=totals.terms(self._config, self._answers.bits))
+        self._say(Publish(OfferBoard(), offer))
 
     def _begin_round(self) -> None:
         state = self._state
@@ -1398,6 +1469,7 @@ class Service:
         record = self._record(close)
         self._took_part(record)
         carried, learned = self._carried(), close.learned
+        self._tell_above(close, model)
         self._answers.end()
         self._folder.close_round(
             record,
@@ -1520,6 +1592,8 @@ class Service:
             figures_round=self._totals.figures_round,
             privacy=self.privacy,
         )
+        if self._above is not None:
+            self._above.stands_for(self._roster.willing_count("train"))
         pages = status.pages(self._state, self._roster, self._rules, facts, self._loop.now())
         self._status.say(pages)
         # What goes by time alone: that it still works, and how long nothing has gone on.

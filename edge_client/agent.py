@@ -124,13 +124,16 @@ class Agent:
         on_denied: Callable[[str], None] = lambda reason: None,
         account: Credentials | None = None,
         show: Callable[[Now], None] | None = None,
+        *,
+        is_site: bool = False,
     ) -> None:
         """`watch` hears every event before the machine does; `show` what is done now, whenever that
         has changed: for progress on a screen.
 
         `reading` is where a device keeps its sensors, if not where Linux does; `network` is how it
         reaches its broker, if not over this machine's; `on_denied` hears why the broker will never
-        let it in; `account` is by what answers are masked.
+        let it in; `account` is by what answers are masked. A site's trainers are devices of its
+        own, which answer by the codec that is asked for.
         """
         self._loop = loop
         self._config = config
@@ -139,6 +142,9 @@ class Agent:
         self._reading = reading
         self._on_denied = on_denied
         self._account = account
+        self._is_site = is_site
+        self._devices = 0
+        """That it stands for, of a site."""
         self._client = ClientId(config.id)
         self._log = logging.getLogger(f"client.{config.id}")
         self._rules = session.Rules(
@@ -280,6 +286,13 @@ class Agent:
             tell_of=(PresenceOf, UpdatePart),
         )
 
+    def stands_for(self, devices: int) -> None:
+        """So many devices are behind this client now."""
+        if devices != self._devices:
+            self._devices = devices
+            if self._now is not None and self._now.is_online:
+                self._tell(self._now)
+
     # What happens
 
     def _happen(self, event: session.Event) -> None:
@@ -316,9 +329,13 @@ class Agent:
             return
         self._now = now
         if now.is_online:
-            self._told.is_now(activity.told(now, link_quality.kbps(self._quality) or 0.0))
+            self._tell(now)
         if self._show is not None:
             self._show(now)
+
+    def _tell(self, now: Now) -> None:
+        told = activity.told(now, link_quality.kbps(self._quality) or 0.0)
+        self._told.is_now(structs.replace(told, devices=self._devices))
 
     def _say_presence(self) -> None:
         if self._state.online and not self._state.quiet:
@@ -533,6 +550,8 @@ class Agent:
             method=offer.method,
             memory=str(self._memory.folder),
             stop_at=self._stop_at(offer),
+            closes_at=self._closes_at,
+            sites=offer.sites,
             label=self._config.label,
             tells_device=self._state.quiet,
             mask=self._mask(offer),
@@ -597,8 +616,14 @@ class Agent:
             return math.inf
         return time_budget.stop_at(self._loop.now(), working.closes_at)
 
+    @property
+    def _closes_at(self) -> Seconds:
+        """When the round that is worked on is over."""
+        working = self._state.job
+        return working.closes_at if isinstance(working, session.Working) else math.inf
+
     def _codec(self, offer: Offer, purpose: Purpose) -> str:
-        if offer.masking is not None:
+        if offer.masking is not None or self._is_site:
             # All of a sum are coded alike.
             return offer.codec
         chosen = link_quality.codec(self._quality, offer)

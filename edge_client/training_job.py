@@ -15,7 +15,7 @@ import msgpack
 import msgspec
 from msgspec import Struct
 
-from fedmqtt.messages import PLAIN, Method, Purpose, Training
+from fedmqtt.messages import PLAIN, Method, Purpose, SiteTerms, Training
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 
 
@@ -65,6 +65,10 @@ class Job(Struct, frozen=True, kw_only=True, tag="job"):
     """What the owner calls this kind of device."""
     mask: Mask | None = None
     """None: the answer can be read by the coordinator."""
+    closes_at: float = math.inf
+    """When nobody waits for the answer any more, as far as that is known, on the same clock."""
+    sites: SiteTerms | None = None
+    """By what an answer may stand for several devices: for sites."""
     report_s: float = math.inf
     """How far it is, is told after so long too, and not in steps of the whole alone."""
 

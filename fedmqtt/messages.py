@@ -365,6 +365,22 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return bool(self.metrics or self.classes)
 
 
+class SiteTerms(Struct, frozen=True, kw_only=True):
+    """By what a site may add up its devices' changes, and answer for all of them: see
+    docs/sites.md."""
+
+    bits: Annotated[int, Meta(ge=1, le=52)]
+    """Of fraction, in the round's exact sum."""
+    change_max: Annotated[float, Meta(gt=0, le=1e9)]
+    """No change of a device's may be larger, in any number."""
+    samples_max: Annotated[int, Meta(ge=1, le=2**28)]
+    """No device may claim more samples."""
+    clients_max: Annotated[int, Meta(ge=1, le=2**20)]
+    """A site's answer may stand for so many devices,"""
+    weight_max: Annotated[int, Meta(ge=1, le=2**48)]
+    """and for so many samples, all together."""
+
+
 class Offer(Message, frozen=True, kw_only=True):
     """A round is open: who is invited, from which model, until when."""
 
@@ -412,6 +428,8 @@ class Offer(Message, frozen=True, kw_only=True):
     open round's offer comes again with more that are invited."""
     masking: Masking | None = None
     """None: answers can be read by the coordinator."""
+    sites: SiteTerms | None = None
+    """None: nobody may answer for others."""
 
 
 class TimeLeft(Message, frozen=True, kw_only=True):
@@ -545,6 +563,8 @@ class Activity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many it trains; 0: it does not."""
     uplink_kbps: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """How wide its way to the broker is, as its answers have shown; 0: they have not."""
+    devices: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    """Of a site: how many devices are there that it stands for."""
 
 
 class Presence(Message, frozen=True, kw_only=True):
@@ -613,6 +633,15 @@ class Device(Struct, frozen=True, kw_only=True):
     """What its owner calls the kind of device."""
 
 
+class SumOf(Struct, frozen=True, kw_only=True):
+    """Of what a site's answer is the sum: see `fedmqtt/exact_total.py`."""
+
+    clients: Annotated[int, Meta(ge=1, le=2**20)]
+    """So many devices' changes."""
+    bits: Annotated[int, Meta(ge=1, le=52)]
+    """Its numbers are multiples of 2^-bits."""
+
+
 class Update(Message, frozen=True, kw_only=True):
     """What training changed: trained minus base, encoded by the offer's codec.
 
@@ -648,6 +677,9 @@ class Update(Message, frozen=True, kw_only=True):
     """The payload is masked; what stands above of the client's data is left out then."""
     device: Device | None = None
     """In a quiet federation."""
+    sum_of: SumOf | None = None
+    """Of a site: the payload is the sum of its devices' changes, each times its samples, as whole
+    numbers, and `sample_count` is all of their samples. None: it is one client's change."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 

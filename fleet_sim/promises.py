@@ -46,6 +46,8 @@ _Own = (
     rounds.Stored
     | rounds.Lost
     | rounds.ModelReady
+    | rounds.LeadCame
+    | rounds.CalledOff
     | rounds.KeysCame
     | rounds.LinkDown
     | rounds.LinkUp

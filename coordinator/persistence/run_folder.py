@@ -203,6 +203,12 @@ class RunFolder:
         self.ledger.go_back(newest, control)
         self._show(newest)
 
+    def take_model(self, model: PublishedModel, task: str) -> None:
+        """The newest model is this one from now on, which none of the run's rounds has made."""
+        newest = self._save(model, task)
+        self.ledger.go_back(newest, self.ledger.control())
+        self._show(newest)
+
     def keep_base(self, number: RoundId, oldest: RoundId) -> None:
         """The newest model is what round `number` starts from. Those of rounds before the `oldest`
         are not needed any more."""

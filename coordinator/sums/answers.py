@@ -35,14 +35,26 @@ from coordinator.masking.clipped import Clipped
 from coordinator.noise import noise_checks
 from coordinator.noise.private_sum import PrivateRound
 from coordinator.rounds import Named
+from coordinator.sites import totals
+from coordinator.sites.totals import SiteSum
 from coordinator.sums import counted, late, resolution
 from coordinator.sums.client_store import ClientStore
 from coordinator.sums.counted import Counted
 from fedmqtt import codec_chance, parts
 from fedmqtt.codec_chain import Sent
 from fedmqtt.envelope import Author
-from fedmqtt.fixed_point import ExactSum, remembered_bits
-from fedmqtt.messages import PLAIN, WIRE_VERSION, Evaluation, Measures, Sum, Update, method_name
+from fedmqtt.fixed_point import ExactSum, Total, remembered_bits
+from fedmqtt.messages import (
+    PLAIN,
+    WIRE_VERSION,
+    Evaluation,
+    Measures,
+    Sum,
+    SumOf,
+    Update,
+    method_name,
+)
+from fedmqtt.settings import SettingsError
 from fedmqtt.status_pages import CodecCount, Figures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array, Shapes
@@ -74,14 +86,17 @@ class Answers:
         base_of: Callable[[RoundId], Array] | None = None,
         shapes: Shapes = (),
         noise_key: bytes = b"",
+        bits: Callable[[], int | None] = lambda: None,
     ) -> None:
         """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
         keep a round's updates; the system's for what is temporary, where none is given. `memory`:
         what the strategy remembered when the run was interrupted. `base_of`: the model that an
         earlier round started from, for strategies that need it. `shapes`: of the tensors of
         which the numbers are made, for codecs that go by them. `noise_key`: of differential
-        privacy, where there is any."""
+        privacy, where there is any. `bits`: of fraction in the exact sum, at a site, whose centre
+        says so."""
         self._config = config
+        self._bits_told = bits
         self._size = size
         self._shapes = shapes
         self._codecs = codec_choice.chains(config)
@@ -119,6 +134,8 @@ class Answers:
         self._tally = _Tally()
         self._change: Sent | None = None
         """Of the update that was checked last."""
+        self._site_sum: SiteSum | None = None
+        """In its place, where that stands for several devices."""
         self._control: Array | None = None
         """Of the same, where its client has one: by how much it differs."""
         self.is_excused = False
@@ -181,7 +198,7 @@ class Answers:
 
         It counts for less the more rounds ago (`staleness`) its own has closed.
         """
-        assert self._change is not None and self._sum is not None
+        assert self._sum is not None
         # More would overflow: `fraction_bits` left room for so many.
         assert len(self._tally.trained) < self._terms_max, "more answers than the sum has room for"
         # What else it says is as telling as its numbers, and gets no noise.
@@ -196,7 +213,12 @@ class Answers:
             self._sum.hear(named, update)
         if isinstance(self._sum, TakesControls) and self._control is not None:
             self._sum.fold_control(self._control, named)
-        fold_into(self._sum, self._change, samples, named)
+        if self._site_sum is not None:
+            (exact,) = self._exact
+            exact.add_total(self._site_sum.on_grid(self.bits, samples), samples)
+        else:
+            assert self._change is not None
+            fold_into(self._sum, self._change, samples, named)
         self._count(samples, metrics, update.codec, update.payload.nbytes)
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
@@ -221,6 +243,13 @@ class Answers:
         strategy = self._build(round_)
         (exact,) = round_.exact_sums
         return strategy, exact
+
+    def exact(self) -> tuple[Total, int] | None:
+        """What the open round's changes add up to, in units of 2^-bits, shape (size,), and their
+        weight; None where the strategy keeps no such sum, or nothing is in it."""
+        if len(self._exact) != 1 or not self._exact[0].weight:
+            return None
+        return self._exact[0].total, self._exact[0].weight
 
     @property
     def bits(self) -> int:
@@ -250,7 +279,7 @@ class Answers:
 
     def let_go(self) -> None:
         """The answer that was checked last is dealt with: its bytes may be used again."""
-        self._change = self._control = None
+        self._change = self._control = self._site_sum = None
 
     @property
     def samples(self) -> int:
@@ -365,9 +394,19 @@ class Answers:
         return remembered_bits(self._config.limits.change_max)
 
     def _bits(self, terms_max: int) -> int:
-        return resolution.fraction_bits(
-            self._strategy, self._settings, self._config.limits, terms_max
+        behind_each = max(1, self._config.sites.clients_max)
+        room = resolution.fraction_bits(
+            self._strategy, self._settings, self._config.limits, terms_max, behind_each
         )
+        if (told := self._bits_told()) is None:
+            return room
+        if room < told:
+            raise SettingsError(
+                f"{terms_max} devices, each with up to {self._config.limits.samples_max} samples,"
+                " are more than the centre leaves room for: lower rounds.cohort or"
+                " limits.samples_max, or raise sites.clients_max there"
+            )
+        return told
 
     def _measures_fault(self, measures: Measures | None) -> str:
         if measures is None:
@@ -412,6 +451,8 @@ class Answers:
         return ""
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
+        if update.sum_of is not None:
+            return self._sum_fault(update, update.sum_of)
         limits, method = self._config.limits, self._method
         if method.interval_max and not 1 <= update.interval <= method.interval_max:
             return f"takes part every {update.interval} rounds, as it says; 1 to" + (
@@ -442,6 +483,13 @@ class Answers:
         if not fault:
             self._change, self._control = change, control
         return fault
+
+    def _sum_fault(self, update: Update, sum_of: SumOf) -> str:
+        try:
+            self._site_sum = totals.read(self._config, update, sum_of, self._size)
+        except ValueError as bad:
+            return str(bad)
+        return ""
 
     def _judged(self, client: ClientId, update: Update, change: Sent, control: Array | None) -> str:
         if self._sum is None:

@@ -17,12 +17,18 @@ from fedmqtt import fixed_point
 from fedmqtt.settings import SettingsError
 
 
-def fraction_bits(strategy: ModuleType, settings: Struct, limits: Limits, terms_max: int) -> int:
-    """Of a sum of so many answers. Raises SettingsError where nothing is left for a fraction."""
-    largest, keys = limits.samples_max, ("limits.samples_max",)
+def fraction_bits(
+    strategy: ModuleType, settings: Struct, limits: Limits, terms_max: int, behind_each: int = 1
+) -> int:
+    """Of a sum of so many answers, each of which may stand for so many devices. Raises
+    SettingsError where nothing is left for a fraction."""
+    largest: int = limits.samples_max
+    keys: tuple[str, ...] = ("limits.samples_max",)
     if hasattr(strategy, "weight_max"):
         largest, keys = strategy.weight_max(settings, limits.samples_max), strategy.WEIGHT_KEYS
     try:
-        return fixed_point.fraction_bits(limits.change_max, largest, terms_max)
+        return fixed_point.fraction_bits(limits.change_max, largest, terms_max * behind_each)
     except ValueError as bad:
+        if behind_each > 1:
+            keys = (*keys, "sites.clients_max")
         raise SettingsError(f"{bad}; lower limits.change_max or {' or '.join(keys)}") from bad

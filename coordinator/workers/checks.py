@@ -19,10 +19,10 @@ def check(config: FederationConfig) -> None:
 def _fault(config: FederationConfig) -> str:
     strategy = parts.load(aggregation, config.aggregation)
     if not getattr(strategy, "MEAN_ALONE", False):
-        means = ", ".join(sorted(_means()))
+        choices = ", ".join(sorted(means()))
         return (
             f"aggregation = {config.aggregation!r} goes by more than the sum of all changes, which"
-            f" is what workers hand over: those that go by it alone are {means}"
+            f" is what workers hand over: those that go by it alone are {choices}"
         )
     if config.rounds.mode == "asynchronous":
         return (
@@ -47,7 +47,8 @@ def _fault(config: FederationConfig) -> str:
     return ""
 
 
-def _means() -> list[str]:
+def means() -> list[str]:
+    """Strategies that go by the sum of all changes alone."""
     return [
         name
         for name in parts.names(aggregation)

@@ -1,6 +1,10 @@
 """Stories of rounds, each in a file of its own in `scripts/`.
 
 rules quorum=2 pause_s=5      starts anew with these; else see `RULES`, `PACE` and `DISK`
+lead m1 4 [by=20] [measured|measures]
+                              at a site: the next round, from this model, of this number, ends at
+                              20; who trains measures first, or nobody trains
+call off because              at a site: nobody wants it any more, and why
 model m1 [chunk=1024]         the model of this digest can be fetched, in chunks of so many bytes
 come ann [session=..] [task=..] [wire=..] [willing=train,evaluate,describe] [draws=1]
 leave ann [session=..]
@@ -172,6 +176,16 @@ class Table:
                 return rounds.LinkDown(at)
             case ["link", "up"]:
                 return rounds.LinkUp(at)
+            case ["lead", digest, number, *what]:
+                lead = rounds.Lead(
+                    round=RoundId(int(number)),
+                    closes_by=float(options.get("by", "inf")),
+                    trains="measures" not in what,
+                    measures="measured" in what,
+                )
+                return rounds.LeadCame(at, model(digest), lead)
+            case ["call", "off", *why]:
+                return rounds.CalledOff(at, " ".join(why))
             case ["ring"]:
                 return rounds.Woke(at)
             case _:

@@ -46,9 +46,11 @@ from fedmqtt.messages import (
     Receipt,
     RoundKey,
     Seat,
+    SiteTerms,
     SlowLinks,
     Sortition,
     Sum,
+    SumOf,
     SumPiece,
     Term,
     TimeLeft,
@@ -125,6 +127,12 @@ EXAMPLES: dict[str, AnyMessage] = {
         slow_links=SlowLinks(below_kbps=256.0, codec="eden"),
         method=Method(sends="gradient", personal=("*.bn*", "head.*"), fine_tune_epochs=2),
     ),
+    "offer_to_sites": msgspec.structs.replace(
+        OFFER,
+        sites=SiteTerms(
+            bits=31, change_max=64.0, samples_max=1_000_000, clients_max=50, weight_max=2_000_000
+        ),
+    ),
     "offer_by_sortition": msgspec.structs.replace(
         OFFER,
         train=(),
@@ -156,6 +164,16 @@ EXAMPLES: dict[str, AnyMessage] = {
         codec="full",
         masked=MASKED,
         payload=memoryview(b"masked"),
+    ),
+    "update_of_site": Update(
+        run=RUN,
+        round=ONE,
+        base=A,
+        fingerprint="0123456789abcdef",
+        sample_count=1200,
+        codec="sum",
+        sum_of=SumOf(clients=12, bits=31),
+        payload=memoryview(b"whole numbers"),
     ),
     "open": Open(
         run=RUN,

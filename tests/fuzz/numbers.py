@@ -6,7 +6,16 @@ import numpy as np
 
 from coordinator.config import FederationConfig
 from coordinator.sums.answers import Answers
-from fedmqtt import chunks, codec_chain, codec_chance, control, data_query, deltas, messages
+from fedmqtt import (
+    chunks,
+    codec_chain,
+    codec_chance,
+    control,
+    data_query,
+    deltas,
+    exact_total,
+    messages,
+)
 from fedmqtt import weights as model_file
 from fedmqtt.data_query import NumberQuery, QueryError
 from fedmqtt.deltas import DeltaError
@@ -88,6 +97,17 @@ def _payload(data: bytes) -> None:
     assert full.shape == (SIZE,) and full.dtype == np.float32
     if chain.text == "full":
         assert full.tobytes() == data[1:]
+
+
+def _total(data: bytes) -> None:
+    total = exact_total.decode(data, SIZE)
+    assert total.shape == (SIZE,) and total.dtype == np.int64
+    assert exact_total.decode(exact_total.encode(total), SIZE).tobytes() == total.tobytes()
+
+
+def _totals() -> list[bytes]:
+    grid = np.rint(_numbers() * 2**20).astype(np.int64)
+    return [exact_total.encode(one) for one in (grid, grid * 2**40, grid * 0)]
 
 
 def _payloads() -> list[bytes]:
@@ -229,6 +249,7 @@ DECODERS = [
     Decoder("delta", _delta, _deltas, (DeltaError,)),
     Decoder("codec_name", _chain_name, lambda: [one.encode() for one in CHAINS], (SettingsError,)),
     Decoder("payload", _payload, _payloads, (ValueError,)),
+    Decoder("total", _total, _totals, (ValueError,)),
     Decoder("answer", _answer, _whole_answers, (WireError,), beside_bytes=2 * 1024 * 1024),
     Decoder("question", _asked, lambda: [_question()], (WeightsError, QueryError)),
     Decoder("sums", _told, _sums),

@@ -1,0 +1,49 @@
+"""What does not go together with sites, which hand up a sum and no single change."""
+
+from coordinator import aggregation, privacy
+from coordinator.config import FederationConfig
+from coordinator.noise import noise_checks
+from coordinator.workers import checks as workers_checks
+from fedmqtt import parts
+from fedmqtt.settings import SettingsError
+
+
+def check(config: FederationConfig) -> None:
+    """Raises SettingsError, where answers may stand for several devices."""
+    if config.sites.clients_max and (fault := _fault(config)):
+        raise SettingsError(
+            f"sites.clients_max is {config.sites.clients_max}, and {fault}. Change that, or leave"
+            " sites.clients_max out: then nobody answers for others"
+        )
+
+
+def _fault(config: FederationConfig) -> str:
+    strategy = parts.load(aggregation, config.aggregation)
+    if not getattr(strategy, "MEAN_ALONE", False):
+        means = ", ".join(sorted(workers_checks.means()))
+        return (
+            f"aggregation = {config.aggregation!r} goes by more than the sum of all changes, which"
+            f" is all that a site hands up: those that go by it alone are {means}"
+        )
+    if config.rounds.mode == "asynchronous":
+        return (
+            'rounds.mode is "asynchronous", where a client is asked for its next answer while it'
+            " makes one: a site is at one round at a time"
+        )
+    if parts.load(privacy, config.privacy.aggregation).MASKS:
+        return (
+            f"privacy.aggregation is {config.privacy.aggregation!r}: a masked value has room for"
+            " one client's change. There a site takes part without it, as any client does, with"
+            " the mean of its devices' changes"
+        )
+    if noise_checks.plan(config) is not None:
+        return (
+            "differential_privacy bounds what each device changes, and a site hands up no single"
+            " change that could be clipped"
+        )
+    if config.workers.lanes:
+        return (
+            f"workers.lanes is {config.workers.lanes}: workers add up changes of clients, and do"
+            " not read the sums of sites"
+        )
+    return ""

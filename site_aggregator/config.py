@@ -1,0 +1,163 @@
+"""What the owner of a site may set, with every default: `site.toml`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field, structs
+
+from coordinator import checks
+from coordinator.config import FederationConfig
+from coordinator.persistence.ledger_url import IN_FOLDERS
+from edge_client.config import ClientConfig
+from fedmqtt import settings
+from fedmqtt.settings import SettingsError
+
+LABEL = "site"
+"""Of a site in the centre's eyes, unless its owner gives it another."""
+
+_THE_CENTRES = (
+    *("seed", "codec", "training", "aggregation", "aggregation_settings", "initial_model"),
+    *("late", "sites", "workers", "statistics", "differential_privacy", "downlink_codec"),
+)
+"""Keys of a federation.toml that follow, at a site, from what the centre asks."""
+_THE_SITES = ("ledger", "runs", "checkpoint")
+"""Those that follow from where a site keeps its own files."""
+
+
+class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    task: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="What is learned: a module, or the path of a Python file of yours, as\n"
+            "at the centre and on each device.",
+        ),
+    ]
+    rounds_per_report: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Rounds with its own devices that a site makes of one round of the\n"
+            "centre's. With 1 the two levels add up exactly what one would.",
+        ),
+    ] = 1
+    rounds_alone: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="While the centre is out of reach, the site goes on with so many rounds\n"
+            "of its own at most; what they come to is handed up when it is back. 0: none.",
+        ),
+    ] = 5
+    alone_after_s: Annotated[
+        float,
+        Meta(ge=0, le=1e8, description="How long the centre must be gone before they begin."),
+    ] = 60.0
+    credentials: Annotated[
+        str,
+        Meta(
+            description="File that the centre's operator made for this site with `fedmqtt enroll`."
+        ),
+    ] = ""
+    centre: Annotated[
+        dict[str, Any],
+        Meta(description="How this site takes part at the centre: as a client's settings."),
+    ] = field(default_factory=dict)
+    devices: Annotated[
+        dict[str, Any],
+        Meta(
+            description="How it coordinates its own devices: as a federation.toml, without what\n"
+            "the centre says of training."
+        ),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteConfig:
+    rounds_per_report: int
+    rounds_alone: int
+    alone_after_s: float
+    credentials: str
+    centre: ClientConfig
+    devices: FederationConfig
+
+    @property
+    def state(self) -> Path:
+        """Where all that is to outlive the program lies."""
+        return self.centre.state_dir
+
+    @property
+    def runs(self) -> Path:
+        return self.state / "runs"
+
+
+def credentials_of(path: Path, overrides: Sequence[str]) -> str:
+    """Where those for the centre lie, if there are some. Raises SettingsError."""
+    return settings.read(path, overrides, _File).credentials
+
+
+def read(path: Path, overrides: Sequence[str], ours: Mapping[str, str]) -> SiteConfig:
+    """`ours`: what the credentials say of the site, for `centre`. Raises SettingsError."""
+    told = settings.read(path, overrides, _File)
+    for key in _THE_CENTRES:
+        if key in told.devices:
+            raise SettingsError(
+                f"{path}: devices.{key} follows from what the centre asks of all: leave it out"
+            )
+    for key in _THE_SITES:
+        if key in told.devices:
+            raise SettingsError(f"{path}: devices.{key} is the site's state folder: leave it out")
+    centre = {"label": LABEL, "task": told.task, **ours, **told.centre}
+    for key in ("federation", "id"):
+        if key in ours and centre[key] != ours[key]:
+            raise SettingsError(
+                f"{path}: centre.{key} is {centre[key]!r}, and {told.credentials} is for"
+                f" {ours[key]!r}: leave centre.{key} out"
+            )
+    devices = {"task": told.task, **told.devices}
+    config = SiteConfig(
+        told.rounds_per_report,
+        told.rounds_alone,
+        told.alone_after_s,
+        told.credentials,
+        settings.convert(centre, ClientConfig, f"{path}, [centre]"),
+        settings.convert(devices, FederationConfig, f"{path}, [devices]"),
+    )
+    return _checked(path, config)
+
+
+def _checked(path: Path, config: SiteConfig) -> SiteConfig:
+    if config.centre.task != config.devices.task:
+        raise SettingsError(f"{path}: one task is for all: set `task`, and none below it")
+    if config.centre.federation == config.devices.name:
+        raise SettingsError(
+            f"{path}: devices.name is {config.devices.name!r}, as the centre's federation: give the"
+            " site's own another, as a broker may carry both"
+        )
+    if "describe" in config.centre.purposes:
+        raise SettingsError(
+            f"{path}: centre.purposes has describe, and a site does not ask its devices what their"
+            " data is like: leave it out"
+        )
+    if config.devices.rounds.mode != "synchronous":
+        raise SettingsError(
+            f"{path}: devices.rounds.mode is {config.devices.rounds.mode!r}: a site's round is one"
+            ' of the centre\'s, and ends with it; set it to "synchronous"'
+        )
+    rounds = structs.replace(config.devices.rounds, count=0)
+    devices = structs.replace(
+        config.devices, rounds=rounds, runs=str(config.runs), ledger=IN_FOLDERS
+    )
+    checks.check(devices)
+    return SiteConfig(
+        config.rounds_per_report,
+        config.rounds_alone,
+        config.alone_after_s,
+        config.credentials,
+        config.centre,
+        devices,
+    )

@@ -1,0 +1,64 @@
+"""What the centre asks of a site, as the settings of the site's own coordinator."""
+
+from msgspec import structs
+
+from coordinator import checks, local_method, round_rules
+from coordinator.config import CheckpointSettings, FederationConfig, TrainingSettings
+from edge_client.training_job import Job
+from fedmqtt.messages import PLAIN
+from fedmqtt.settings import SettingsError
+
+
+class NotHere(ValueError):
+    """What is asked, no site can do, or not this one: a sentence for both owners."""
+
+
+def devices_settings(devices: FederationConfig, job: Job) -> FederationConfig:
+    """By which a round that the centre asks for is held. Raises NotHere."""
+    if job.purpose == "describe":
+        raise NotHere("a site does not describe its devices' data")
+    if job.mask is None and job.sites is None:
+        raise NotHere(
+            "the centre lets nobody answer for others: its operator has to set sites.clients_max"
+        )
+    config = _as_asked(devices, job)
+    try:
+        checks.check(config)
+    except SettingsError as bad:
+        raise NotHere(f"what the centre asks does not go with this site's settings: {bad}") from bad
+    if local_method.asked(config) != job.method or local_method.training(config) != job.training:
+        raise NotHere(
+            "the centre's aggregation asks of clients what a site cannot ask of its devices"
+        )
+    invited = round_rules.invited_max(config)
+    if job.sites is not None and invited > job.sites.clients_max:
+        raise NotHere(
+            f"this site may invite {invited} devices to a round, and may stand for"
+            f" {job.sites.clients_max}: lower devices.rounds.cohort or"
+            " devices.tuning.over_selection_max, or let the centre raise sites.clients_max"
+        )
+    return config
+
+
+def _as_asked(devices: FederationConfig, job: Job) -> FederationConfig:
+    limits = devices.limits
+    if job.sites is not None:
+        limits = structs.replace(
+            limits,
+            change_max=job.sites.change_max,
+            samples_max=min(limits.samples_max, job.sites.samples_max),
+        )
+    method = job.method
+    return structs.replace(
+        devices,
+        seed=job.seed,
+        codec=job.codec,
+        training=TrainingSettings(**structs.asdict(job.training), personal=method.personal),
+        aggregation="fedavg" if method.sends == PLAIN.sends else "fedsgd",
+        evaluation=structs.replace(
+            devices.evaluation, every=1, fine_tune_epochs=method.fine_tune_epochs
+        ),
+        # Its models are the centre's to go back to.
+        checkpoint=CheckpointSettings(keep=0),
+        limits=limits,
+    )

@@ -1,0 +1,358 @@
+"""What a site makes of what the centre asks, and when it hands up what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from coordinator.rounds import Lead
+from coordinator.sites.above import CameTo
+from edge_client.outbox import Outbox
+from edge_client.trainer_pool import Ticket, TrainerPool
+from edge_client.training_job import Done, Failed, FromTrainer, Job
+from fedmqtt import exact_total, messages, weights
+from fedmqtt.event_loop import EventLoop
+from fedmqtt.messages import SiteTerms, Training, Update
+from fedmqtt.topics import ClientId, Digest, RoundId, RunId
+from fedmqtt.weights import Array, Layout
+from site_aggregator import config as site_config
+from site_aggregator.upward import Upward, Wanted
+
+LAYOUT = Layout((("w", (2,)),))
+TERMS = SiteTerms(bits=20, change_max=64.0, samples_max=1000, clients_max=8, weight_max=5000)
+FIRST, FOUR = RoundId(1), RoundId(4)
+
+
+def numbers(*values: float) -> Array:
+    return np.array(values, np.float32)
+
+
+BASE = numbers(1, 2)
+
+
+@dataclass
+class Coordinator:
+    """Does as it is told, and notes it."""
+
+    number: RoundId = FIRST
+    model: Array = field(default_factory=lambda: BASE)
+    open_from: Digest | None = None
+    waits: bool = True
+    leads: list[tuple[Array | None, Lead]] = field(default_factory=list)
+    off: list[str] = field(default_factory=list)
+
+    @property
+    def may_be_led(self) -> bool:
+        return self.waits and self.open_from is None
+
+    @property
+    def newest(self) -> tuple[RoundId, Array]:
+        return self.number, self.model
+
+    def lead(self, flat: Array | None, lead: Lead) -> None:
+        self.model = self.model if flat is None else flat
+        self.number = RoundId(max(self.number, lead.round))
+        self.open_from = weights.digest(weights.write(LAYOUT, self.model))
+        self.leads.append((flat, lead))
+
+    def call_off(self, why: str) -> None:
+        self.off.append(why)
+
+
+class Site:
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.loop = EventLoop()
+        path = folder / "site.toml"
+        path.write_text(
+            'task = "t"\n[centre]\nbroker = "mqtt://h"\nfederation = "all"\nid = "north"\n'
+            f'state = "{folder / "state"}"\n[devices]\nname = "own"\n'
+            "[devices.rounds]\ncohort = 2\n"
+        )
+        given = [f"{name}={value}" for name, value in {"alone_after_s": 0, **settings}.items()]
+        self.config = site_config.read(path, given, {})
+        self.folder = folder
+        self.restarts: list[Wanted | None] = []
+        self.said: list[FromTrainer] = []
+        self.coordinator = Coordinator()
+        pool = TrainerPool(self.loop)
+        self.upward = Upward(
+            self.loop,
+            self.config,
+            pool,
+            lambda: self.restarts.append(self.upward.wanted),
+            lambda count: None,
+        )
+
+    def turn(self) -> None:
+        """All that was put off."""
+        for _ in range(5):
+            self.loop.run_once(wait_max_s=0)
+
+    def asks(self, number: int = 4, base: Array = BASE, **more: Any) -> Ticket:
+        """The centre, and the coordinator that this wants is there."""
+        ticket = self.upward.submit(job(self.folder, number, base, **more), self.said.append)
+        self.turn()
+        if self.restarts and (wanted := self.restarts.pop()) is not None:
+            self.upward.serve(self.coordinator, wanted)
+            self.upward.may_lead()
+        return ticket
+
+    def comes_to(self, after: Array, *, made: bool = True, samples: int = 30) -> None:
+        """The round that is open ends so."""
+        at = self.coordinator
+        assert at.open_from is not None
+        change = (after - at.model).astype(np.float64) * samples * 2**20
+        what = CameTo(
+            round=at.number,
+            base=at.open_from,
+            made_model=made,
+            reason="cohort complete" if made else "deadline",
+            clients=3,
+            samples=samples,
+            exact=(np.rint(change).astype(np.int64), samples) if made else None,
+            before=at.model,
+            after=after,
+            train_metrics={"loss": 0.5},
+            figures=None,
+        )
+        self.upward.comes_to(what)
+        at.number, at.open_from = RoundId(at.number + 1), None
+        at.model = after if made else at.model
+        self.upward.may_lead()
+
+    def answer(self) -> Update:
+        """The one that was handed up."""
+        done = self.said.pop()
+        assert isinstance(done, Done), done
+        (owed,), _ = Outbox(self.config.state / "outbox").answers()
+        assert (owed.round, owed.digest) == (done.round, done.digest)
+        update = messages.read_from_client(Outbox(self.config.state / "outbox").read(owed))
+        assert isinstance(update, Update)
+        return update
+
+
+def job(folder: Path, number: int, base: Array, **more: Any) -> Job:
+    file = weights.write(LAYOUT, base)
+    path = folder / f"model-{number}"
+    path.write_bytes(file)
+    plain = Job(
+        client=ClientId("north"),
+        purpose="train",
+        task="t",
+        data_dir=".",
+        model_path=str(path),
+        outbox="",
+        run=RunId("r.1"),
+        round=RoundId(number),
+        base=weights.digest(file),
+        measure_base=False,
+        fingerprint=LAYOUT.fingerprint,
+        training=Training(),
+        codec="full",
+        seed=3,
+        closes_at=1e9,
+        sites=TERMS,
+    )
+    return structs.replace(plain, **more)
+
+
+def total(update: Update) -> Sequence[float]:
+    return [float(one) for one in exact_total.decode(update.payload, 2) / 2**20]
+
+
+def test_a_round_is_led_from_the_centres_model_by_its_number_and_handed_up_exactly(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    ((flat, lead),) = site.coordinator.leads
+    assert flat is not None and flat.tolist() == [1, 2]
+    assert (lead.round, lead.trains, lead.measures) == (4, True, False)
+    site.comes_to(numbers(1.5, 1))
+    update = site.answer()
+    assert (update.sample_count, update.round) == (30, 4)
+    assert update.sum_of is not None and (update.sum_of.clients, update.sum_of.bits) == (3, 20)
+    assert total(update) == [15, -30]
+
+
+def test_several_rounds_make_one_answer(tmp_path: Path) -> None:
+    site = Site(tmp_path, rounds_per_report=2)
+    site.upward.centre_came()
+    site.asks(4)
+    site.comes_to(numbers(2, 2))
+    assert site.said == []
+    site.comes_to(numbers(4, 1), samples=10)
+    update = site.answer()
+    # From 1, 2 to 4, 1, as heavy as the last of them.
+    assert update.sample_count == 10 and total(update) == [30, -10]
+    assert [lead.round for _, lead in site.coordinator.leads] == [4, 4]
+
+
+def test_a_round_without_a_model_is_declined(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    site.comes_to(BASE, made=False)
+    assert site.said == [Failed(reason="the site's round made no model: deadline")]
+
+
+def test_of_several_rounds_what_was_made_before_one_failed_is_handed_up(tmp_path: Path) -> None:
+    site = Site(tmp_path, rounds_per_report=3)
+    site.upward.centre_came()
+    site.asks(4)
+    site.comes_to(numbers(2, 2))
+    site.comes_to(BASE, made=False)
+    assert total(site.answer()) == [30, 0]
+
+
+def test_while_the_centre_is_away_rounds_go_on_and_add_to_what_is_ready(tmp_path: Path) -> None:
+    site = Site(tmp_path, rounds_alone=2)
+    site.upward.centre_came()
+    site.asks(4)
+    site.upward.centre_left()
+    site.comes_to(numbers(2, 2))
+    site.comes_to(numbers(3, 2))
+    site.comes_to(numbers(5, 2))
+    # Two of its own, and no more.
+    assert len(site.coordinator.leads) == 3 and site.said == []
+    site.upward.centre_came()
+    site.turn()
+    assert total(site.answer()) == [120, 0]
+
+
+def test_when_it_is_not_to_go_on_by_itself_what_is_ready_is_the_outboxs(tmp_path: Path) -> None:
+    site = Site(tmp_path, rounds_alone=0)
+    site.upward.centre_came()
+    site.asks(4)
+    site.upward.centre_left()
+    site.comes_to(numbers(2, 2))
+    assert total(site.answer()) == [30, 0]
+    assert len(site.coordinator.leads) == 1
+
+
+def test_a_line_that_stays_cut_is_waited_for_and_counts_no_round_twice(tmp_path: Path) -> None:
+    site = Site(tmp_path, rounds_alone=1)
+    site.upward.centre_came()
+    site.asks(4)
+    for _ in range(3):
+        # Each try of the agent's.
+        site.upward.centre_left()
+    site.comes_to(numbers(2, 2))
+    site.upward.centre_left()
+    site.comes_to(numbers(3, 2))
+    site.upward.centre_left()
+    assert len(site.coordinator.leads) == 2
+
+
+def test_when_the_centre_has_gone_on_the_round_is_called_off_and_nothing_is_ready(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    ticket = site.asks(4)
+    site.upward.cancel(ticket)
+    assert site.coordinator.off == ["the centre has gone on"]
+    site.asks(5, numbers(7, 7))
+    # The open one ends first.
+    assert site.coordinator.off[1:] == ["the centre asks for another round"]
+    site.comes_to(numbers(2, 2))
+    (_, (flat, lead)) = site.coordinator.leads
+    assert flat is not None and flat.tolist() == [7, 7] and lead.round == 5
+    site.comes_to(numbers(8, 7))
+    assert total(site.answer()) == [30, 0]
+
+
+def reborn(site: Site, *, ledger_has_closed: bool) -> Site:
+    """Killed after what a round came to was written, before or after its ledger said so."""
+    again = Site(site.folder)
+    again.coordinator.number = RoundId(5 if ledger_has_closed else 4)
+    again.coordinator.open_from = None if ledger_has_closed else site.coordinator.open_from
+    assert again.upward.wanted is not None
+    again.upward.serve(again.coordinator, again.upward.wanted)
+    again.upward.hand_over_what_was_ready()
+    return again
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Site:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    site.upward.comes_to(
+        CameTo(
+            round=FOUR,
+            base=job(tmp_path, 4, BASE).base,
+            made_model=True,
+            reason="cohort complete",
+            clients=3,
+            samples=30,
+            exact=(np.array([2**20, 0]), 30),
+            before=BASE,
+            after=numbers(2, 2),
+            train_metrics={},
+            figures=None,
+        )
+    )
+    return site
+
+
+def test_killed_after_its_ledger_closed_the_round_a_site_hands_up_what_was_ready(
+    written: Site,
+) -> None:
+    again = reborn(written, ledger_has_closed=True)
+    (owed,), _ = Outbox(again.config.state / "outbox").answers()
+    assert owed.round == 4
+
+
+def test_killed_before_that_it_makes_its_answer_anew(written: Site) -> None:
+    again = reborn(written, ledger_has_closed=False)
+    assert Outbox(again.config.state / "outbox").answers() == ((), ())
+    again.upward.centre_came()
+    again.asks(4)
+    # The round that is open is the one that is asked for.
+    assert again.coordinator.leads == [] and again.coordinator.off == []
+    # One more device has answered meanwhile.
+    again.comes_to(numbers(2, 2), samples=40)
+    assert total(again.answer()) == [40, 0]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"sites": None}, "its operator has to set sites.clients_max"),
+        (
+            {"sites": structs.replace(TERMS, clients_max=3)},
+            "may invite 4 devices to a round, and may stand for 3",
+        ),
+        ({"purpose": "describe"}, "does not describe its devices' data"),
+        ({"codec": "no-such"}, "does not go with this site's settings: codec: 'no-such' is"),
+        (
+            {"method": messages.Method(tells_loss=True)},
+            "asks of clients what a site cannot ask of its devices",
+        ),
+        ({"fingerprint": "another"}, "not built as it was offered"),
+    ],
+)
+def test_what_a_site_cannot_do_is_declined_with_the_reason(
+    more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4, **more)
+    (failed,) = site.said
+    assert isinstance(failed, Failed) and said in failed.reason
+    assert site.coordinator.leads == []
+
+
+def test_a_site_that_would_weigh_too_much_says_so_itself(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4, sites=structs.replace(TERMS, weight_max=29))
+    site.comes_to(numbers(2, 2))
+    (failed,) = site.said
+    assert isinstance(failed, Failed) and "may raise sites.weight_max" in failed.reason
