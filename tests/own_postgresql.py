@@ -12,12 +12,13 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.brokers import is_required
 from tests.own_broker import free_port
 from tests.patience import WITHIN_S
 from tests.programs import wait_until
@@ -25,6 +26,10 @@ from tests.programs import wait_until
 USER, PASSWORD = "fedmqtt", "a secret of the tests"
 
 _PROGRAMS = Path("/usr/lib/postgresql")
+
+
+class NoServer(Exception):
+    """Why there is none, in a sentence."""
 
 
 @dataclass(slots=True)
@@ -81,12 +86,12 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Skips, with the reason, where no server is installed."""
+    """Raises NoServer, with the reason, where none can be had."""
     programs = _newest_programs()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed here: `make setup-brokers` brings it")
+        raise NoServer("PostgreSQL is not installed here: `make setup-brokers` brings it")
     if os.geteuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres here")
+        raise NoServer("PostgreSQL does not run as root, and there is no user postgres here")
     folder = Path(tempfile.mkdtemp(prefix="fedmqtt-postgresql-", dir="/tmp"))
     try:
         secret = folder / "password"
@@ -128,7 +133,7 @@ def running() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    with running() as server:
+    with _running_or_skipped() as server:
         yield server
 
 
@@ -144,7 +149,19 @@ def database(postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """One of the test's own, to stop; its password as above."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    with running() as server:
+    with _running_or_skipped() as server:
+        yield server
+
+
+@contextmanager
+def _running_or_skipped() -> Iterator[Server]:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running())
+        except NoServer as lacking:
+            if is_required("postgresql"):
+                pytest.fail(str(lacking))
+            pytest.skip(str(lacking))
         yield server
 
 

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-import pytest
-
 from broker_config.child import BrokerError
 from tests import own_postgresql
 from tests.clusters import CLUSTERS, Cluster
-from tests.own_postgresql import Server
+from tests.own_postgresql import NoServer, Server
 
 LANES = 4
 
@@ -67,7 +65,7 @@ def running(arrangement: Arrangement) -> Iterator[Ground]:
             os.environ["PGPASSWORD"] = own_postgresql.PASSWORD
             try:
                 server = stack.enter_context(own_postgresql.running())
-            except pytest.skip.Exception as lacking:
+            except NoServer as lacking:
                 raise BrokerError(str(lacking)) from lacking
         if arrangement.cluster:
             cluster = stack.enter_context(CLUSTERS[arrangement.cluster]())

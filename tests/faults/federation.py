@@ -23,7 +23,7 @@ import msgspec
 
 from coordinator.persistence.history import Record
 from tests.clusters import Cluster
-from tests.faults.arrangement import Ground
+from tests.faults.arrangement import ON_A_LAPTOP, Ground
 from tests.faults.closings import watching
 from tests.faults.own_mosquitto import OwnMosquitto, own_mosquitto
 from tests.faults.plan import COORDINATOR, Plan
@@ -112,16 +112,25 @@ class Federation:
 
     def start_all_but(self, *these: str) -> None:
         """`start`, without some."""
+        free = [who for who in self.clients if not self._hold(who).exists()]
+        if self.plan.arrangement != ON_A_LAPTOP:
+            # The run is not to be over before all are there who have a part in it.
+            self.hold(*free, number=1)
         for who in self.clients:
             if who not in these:
                 self.start_client(who)
         if COORDINATOR not in these:
             self.start_program(self.coordinator)
+        if self.plan.arrangement != ON_A_LAPTOP:
+            self._start_the_others()
+            self.let_go(*free)
+
+    def _start_the_others(self) -> None:
         for worker in self.workers:
             self.start_program(worker)
-        if self.plan.arrangement.standby and COORDINATOR not in these:
+        if self.plan.arrangement.standby:
             # Of two that begin at once either may be the one that gets the run.
-            self.wait(lambda: "connected" in self.coordinator.now.log, "the coordinator")
+            self._wait_for_log(self.coordinator, "round 1: invited", "the first round")
             self.start_standby()
         for worker in self.workers:
             self._wait_for_log(worker, "listening to", f"lanes of {worker.folder.name}")
@@ -212,11 +221,14 @@ class Federation:
         for who in clients:
             written = self.data / f"{who}.hold.part"
             written.write_text(str(number))
-            written.replace(self.data / f"{who}.hold")
+            written.replace(self._hold(who))
 
     def let_go(self, *clients: str) -> None:
         for who in clients:
-            (self.data / f"{who}.hold").unlink()
+            self._hold(who).unlink()
+
+    def _hold(self, who: str) -> Path:
+        return self.data / f"{who}.hold"
 
     # What has happened
 
