@@ -12,7 +12,8 @@ SEEDS ?= 10000
 # How long `make fuzz` tries each decoder.
 SECONDS ?= 60
 BENCHMARKS = agent_footprint round_overhead flood coordinator_memory demo_accuracy \
-  simulation_speed fleet_scale live_connections mode_agreement masked_round_close status_cost
+  simulation_speed fleet_scale live_connections mode_agreement masked_round_close status_cost \
+  quiet_fleet fleet_size broker_memory
 # Extra words for the one `pip install` that fetches torch. On x86-64 Linux the wheel that pip finds by
 # itself brings several gigabytes of CUDA. To do without, say where your CPU build is:
 #   make demo PIP_TORCH_ARGS="--index-url <address of a CPU wheel index>"

@@ -135,16 +135,20 @@ def _measure(told: argparse.Namespace, count: int, port: int, scratch: Path) -> 
     config = scratch / "federation.toml"
     config.write_text(_federation(told, count, port))
     words = ["-m", "fedmqtt", "coordinator", str(config), "--run", str(scratch / "run")]
-    with subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as coordinator:
+    log = scratch / "coordinator.log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr
+        ) as coordinator,
+    ):
         heard[0].pid = coordinator.pid
         while coordinator.poll() is None:
             loop.run_once(wait_max_s=0.5)
     link.close()
     loop.close()
     if coordinator.returncode:
-        raise SystemExit(f"the coordinator ended with {coordinator.returncode}")
+        raise SystemExit(log.read_text())
     return heard[0]
 
 

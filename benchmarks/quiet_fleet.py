@@ -7,6 +7,10 @@ so that a million clients take half a second a round.
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fedmqtt.topics import ClientId, RoundId
 from fleet_sim import quiet_fleet

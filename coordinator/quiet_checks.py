@@ -1,8 +1,9 @@
 """What does not go with a quiet federation, in which nobody is known of but by its answers."""
 
-from coordinator import round_rules
+from coordinator import aggregation, round_rules
 from coordinator.config import FederationConfig
 from coordinator.masking import masked_round
+from fedmqtt import parts
 from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
 
@@ -37,6 +38,12 @@ def _fault(config: FederationConfig) -> str:
         return (
             "evaluation.clients is 0, which asks all of them to measure each model: say how many,"
             " or set evaluation.every = 0"
+        )
+    strategy = parts.load(aggregation, config.aggregation)
+    if hasattr(strategy, "stores"):
+        return (
+            f"aggregation is {config.aggregation!r}, which keeps a vector of each client that has"
+            " answered, as many as come: choose another strategy"
         )
     if masked_round.is_masked(config):
         return (

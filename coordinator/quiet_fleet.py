@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from coordinator import fleet_size, rounds
 from fedmqtt import sortition
 from fedmqtt.logs import printable
-from fedmqtt.messages import Update
+from fedmqtt.messages import Device, Update
 from fedmqtt.status_pages import LISTED_LABELS, QuietFleet
 from fedmqtt.topics import RoundId
 
@@ -31,11 +31,14 @@ class Answerers:
 
     def count(self, update: Update) -> None:
         """One that counted in this round."""
-        device = update.device
         _count(self.codecs, update.codec)
-        if device is not None:
-            _count(self.programs, device.program)
-            _count(self.labels, device.label)
+        match update.device:
+            case Device(program=program, label=label):
+                _count(self.programs, program)
+                _count(self.labels, label)
+            case _:
+                # By a program of before.
+                pass
 
 
 def begun(state: rounds.Collecting, before: Answerers) -> Answerers:

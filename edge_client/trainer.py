@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
 from edge_client import (
     control_variates,
@@ -404,9 +404,9 @@ def update(
     return answer, outgoing.remembered
 
 
-def _device(job: Job) -> Device | None:
+def _device(job: Job) -> Device | UnsetType:
     program = f"fedmqtt {__version__}"
-    return Device(program=program, label=job.label) if job.tells_device else None
+    return Device(program=program, label=job.label) if job.tells_device else UNSET
 
 
 def shared_change(

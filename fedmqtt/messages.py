@@ -28,7 +28,7 @@ Unknown fields are ignored, so that versions can mix while a fleet is upgraded.
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from fedmqtt import unreadable
 from fedmqtt.topics import NAME_PATTERN, RUN_PATTERN, ClientId, Digest, RoundId, RunId
@@ -675,11 +675,11 @@ class Update(Message, frozen=True, kw_only=True):
     """Rounds from one of its answers to the next, on average, where the offer asks for that."""
     masked: Masked | None = None
     """The payload is masked; what stands above of the client's data is left out then."""
-    device: Device | None = None
-    """In a quiet federation."""
-    sum_of: SumOf | None = None
+    device: Device | UnsetType = UNSET
+    """In a quiet federation; left out in others."""
+    sum_of: SumOf | UnsetType = UNSET
     """Of a site: the payload is the sum of its devices' changes, each times its samples, as whole
-    numbers, and `sample_count` is all of their samples. None: it is one client's change."""
+    numbers, and `sample_count` is all of their samples. Left out: it is one client's change."""
     payload: memoryview
     """Decoded without a copy: a view into the bytes that arrived."""
 

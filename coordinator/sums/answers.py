@@ -451,7 +451,7 @@ class Answers:
         return ""
 
     def _change_fault(self, client: ClientId, update: Update) -> str:
-        if update.sum_of is not None:
+        if isinstance(update.sum_of, SumOf):
             return self._sum_fault(update, update.sum_of)
         limits, method = self._config.limits, self._method
         if method.interval_max and not 1 <= update.interval <= method.interval_max:

@@ -19,7 +19,18 @@ pytestmark = [
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
+def table(program: str, *words: str) -> list[list[str]]:
+    """The words of each line behind its head."""
+    return [line.split() for line in _said(program, *words).splitlines()[1:]]
+
+
 def figures(program: str, *words: str) -> dict[str, Any]:
+    (line,) = _said(program, *words).splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def _said(program: str, *words: str) -> str:
     ended = subprocess.run(
         [sys.executable, str(BENCHMARKS / program), *words],
         capture_output=True,
@@ -28,9 +39,7 @@ def figures(program: str, *words: str) -> dict[str, Any]:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    (line,) = ended.stdout.splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
+    return ended.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["--in-process"]])
@@ -148,3 +157,22 @@ def test_status_pages_have_their_cost() -> None:
     ]
     assert 0 < found["status_share"] < 1
     assert found["cpu_s_per_update"] > 0 and found["cpu_s_per_update_without"] > 0
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_known_clients_have_their_cost(quiet: list[str]) -> None:
+    words = ["--clients", "20", "--cohort", "2", "--rounds", "4"]
+    (found,) = table("fleet_size.py", *words, *quiet)
+    count, is_quiet, rss_mb, start_s, round_ms = found
+    assert (count, is_quiet) == ("20", "yes" if quiet else "no")
+    assert float(rss_mb) > 10 and float(start_s) > 0 and float(round_ms) > 0
+
+
+def test_a_quiet_fleet_is_simulated_round_by_round() -> None:
+    found = table("quiet_fleet.py", "--clients", "2000", "--cohort", "10", "--rounds", "3")
+    assert [words[0] for words in found] == ["1", "2", "3"]
+
+
+def test_idle_clients_have_their_cost() -> None:
+    *ways, wire = table("broker_memory.py", "--clients", "50", "--wire-s", "1")
+    assert len(ways) == 4 and wire[0] == "idle,"

@@ -7,6 +7,7 @@ from coordinator.config import FederationConfig
 from fedmqtt import settings
 from fedmqtt.settings import SettingsError
 
+QUIET = ("selection=sortition", "selection_settings.fleet=10")
 LEAST = ['name="ward-7"', 'task="learning_tasks.linear"']
 
 
@@ -95,6 +96,41 @@ def check(*overrides: str) -> None:
             ["codec=part(share=0.25)+eden", "aggregation=median", "rounds.mode=asynchronous"],
             "codec 'part(share=0.25)+eden' sends other numbers in each round, and aggregation =",
         ),
+        (
+            [*QUIET, "rounds.cohort=11"],
+            "selection_settings.fleet is 10, by which no client says that it is there, and"
+            " rounds.cohort is 11, more than there may be",
+        ),
+        (
+            [*QUIET, "rounds.clients_min=5"],
+            "selection_settings.fleet is 10, by which no client says that it is there, and"
+            " rounds.clients_min is 5",
+        ),
+        (
+            [*QUIET, "evaluation.clients=0"],
+            "selection_settings.fleet is 10, by which no client says that it is there, and"
+            " evaluation.clients is 0",
+        ),
+        (
+            [*QUIET, "privacy.aggregation=keyholders", "privacy.floor=2"],
+            "selection_settings.fleet is 10, by which no client says that it is there, and"
+            " privacy.aggregation is 'keyholders'",
+        ),
+        (
+            [
+                *QUIET,
+                *("differential_privacy.noise=central", "differential_privacy.epsilon=8"),
+                *("differential_privacy.noise_multiplier=1", "limits.change_max=1"),
+                "evaluation.every=0",
+            ],
+            "selection_settings.fleet is 10, by which no client says that it is there, and"
+            " differential_privacy counts",
+        ),
+        (
+            [*QUIET, "aggregation=mifa"],
+            "selection_settings.fleet is 10, by which no client says that it is there, and"
+            " aggregation is 'mifa'",
+        ),
         (["late.rounds_max=16"], "late.rounds_max is 16: more than 15 need rounds.mode ="),
         (
             ["rounds.mode=asynchronous", "late.policy=buffer"],
@@ -124,6 +160,7 @@ def test_what_contradicts_itself_is_refused_with_both_values(
         ["late.rounds_max=15"],
         ["codec=part(share=0.25)+eden", "aggregation=multi_krum"],
         ["rounds.mode=asynchronous", "late.rounds_max=1000", "late.policy=weigh"],
+        [*QUIET, "late.policy=weigh", "aggregation=fedadam", "codec=eden"],
         # Nothing is learned: the bounds bound nothing.
         ["tuning.enabled=false", "tuning.over_selection_min=3", "tuning.deadline_min_s=1000"],
     ],

@@ -7,7 +7,8 @@ from msgspec import structs
 
 from edge_client import session
 from edge_client.session import Rules, Session
-from fedmqtt.effects import Note, Publish
+from fedmqtt import sortition
+from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import (
     EVERYBODY,
     Decline,
@@ -167,6 +168,64 @@ def test_the_log_tells_why_it_stops_what_it_has_answered_before() -> None:
         session.Stop(RUN, RoundId(1)),
         Note("answered before", "round 1"),
     ]
+
+
+def _quiet(number: int, *, train: int = EVERYBODY, begin_s: float = 0.0) -> Offer:
+    drawn = Sortition(salt="s", train=train, evaluate=0, quiet=True, begin_s=begin_s)
+    return structs.replace(_offer("r", number, 1), train=(), sortition=drawn)
+
+
+TRAINS = replace(RULES, purposes=("train",))
+CLEARED = Publish(PresenceOf(ANN), None)
+
+
+def test_who_is_not_drawn_in_a_quiet_federation_says_nothing_at_all() -> None:
+    state, effects = session.step(Session(), session.Started(0.0, (), quiet=True), TRAINS)
+    for event in (
+        session.Connected(1.0, "t1", 1000),
+        session.Offered(2.0, _quiet(1, train=0)),
+        session.ConditionsChanged(3.0, "on battery"),
+        session.Troubled(4.0, "the disk is full"),
+        session.OfferWithdrawn(5.0, unseen=True),
+        session.Disconnected(6.0),
+        session.Connected(7.0, "t2", 1000),
+    ):
+        state, more = session.step(state, event, TRAINS)
+        effects += more
+    assert not effects
+
+
+def test_what_was_said_before_it_is_known_that_nobody_listens_is_taken_back_once() -> None:
+    state, births = session.step(Session(), session.Connected(0.0, "t1", 1000), TRAINS)
+    assert [type(one) for one in births] == [Publish]
+    state, effects = session.step(state, session.Offered(1.0, _quiet(1, train=0)), TRAINS)
+    assert effects == [CLEARED] and state.quiet
+    # Its own birth, as the broker shows it a moment later; and the will of an earlier life.
+    echo, will = Presence(online=True, session="t1"), Presence(online=False, session="t0")
+    state, effects = session.step(state, session.PresenceSeen(2.0, echo), TRAINS)
+    assert not effects
+    state, effects = session.step(state, session.PresenceSeen(3.0, will), TRAINS)
+    assert effects == [CLEARED]
+    state, effects = session.step(state, session.Offered(4.0, _offer("r", 2, 1)), TRAINS)
+    assert effects[0] == Publish(PresenceOf(ANN), session.presence(state, TRAINS))
+
+
+def test_those_that_are_drawn_begin_in_turn_and_not_at_all_where_the_round_is_over() -> None:
+    offer = _quiet(1, begin_s=60.0)
+    assert offer.sortition is not None
+    turn_at = 10.0 + 60.0 * sortition.turn(offer.sortition, offer.round, ANN)
+    assert 11 < turn_at < 69
+    state = replace(Session(), quiet=True, online=True)
+    state, effects = session.step(state, session.Offered(10.0, offer), TRAINS)
+    assert effects == [WakeAt(turn_at)]
+    # Said again in the meantime: its turn is not put off.
+    state, effects = session.step(state, session.Offered(turn_at - 0.5, offer), TRAINS)
+    assert not effects
+    begun, effects = session.step(state, session.Woke(turn_at), TRAINS)
+    assert effects[0] == session.Fetch(offer.run, offer.round, offer.model)
+    assert isinstance(begun.job, session.Fetching)
+    over, _ = session.step(state, session.OfferWithdrawn(turn_at - 0.1), TRAINS)
+    assert session.step(over, session.Woke(turn_at), TRAINS)[0].job is None
 
 
 @pytest.mark.parametrize(

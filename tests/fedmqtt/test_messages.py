@@ -26,6 +26,7 @@ from fedmqtt.messages import (
     Claimed,
     Claims,
     Decline,
+    Device,
     Entry,
     Evaluation,
     Go,
@@ -138,6 +139,13 @@ EXAMPLES: dict[str, AnyMessage] = {
         train=(),
         sortition=Sortition(salt="7-aaaaaaaaaaaaaaaa", train=2**50, evaluate=EVERYBODY),
     ),
+    "offer_of_a_quiet_federation": msgspec.structs.replace(
+        OFFER,
+        train=(),
+        sortition=Sortition(
+            salt="7-aaaaaaaaaaaaaaaa", train=2**50, evaluate=2**40, quiet=True, begin_s=12.5
+        ),
+    ),
     "offer_masked": msgspec.structs.replace(
         OFFER,
         masking=MASKING,
@@ -155,6 +163,16 @@ EXAMPLES: dict[str, AnyMessage] = {
         ),
     ),
     "presence_of_a_keyholder": Presence(online=True, session="s1", keys=(ROUND_KEY,), floor=10),
+    "update_of_a_quiet_federation": Update(
+        run=RUN,
+        round=ONE,
+        base=A,
+        fingerprint="0123456789abcdef",
+        sample_count=1,
+        codec="full",
+        device=Device(program="fedmqtt 1.0", label="phone"),
+        payload=memoryview(b"\x00" * 4),
+    ),
     "update_masked": Update(
         run=RUN,
         round=ONE,
@@ -380,6 +398,9 @@ def test_any_messagepack_library_reads_them(name: str) -> None:
     plain = msgpack.unpackb((WIRE / f"{name}.bin").read_bytes())
     assert plain["kind"] == type(message).__name__.lower()
     for field in msgspec.structs.fields(message):
+        if getattr(message, field.name) is msgspec.UNSET:
+            assert field.encode_name not in plain
+            continue
         assert plain[field.encode_name] == simply(getattr(message, field.name))
 
 

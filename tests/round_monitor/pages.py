@@ -25,6 +25,7 @@ from fedmqtt.status_pages import (
     PacePage,
     Page,
     ParticipationPage,
+    QuietFleet,
     RoundLine,
     RoundPage,
     TrafficPage,
@@ -41,6 +42,21 @@ def names(*clients: str) -> list[ClientId]:
 
 def reasons(**clients: str) -> dict[ClientId, str]:
     return {ClientId(client): reason for client, reason in clients.items()}
+
+
+QUIET = QuietFleet(
+    declared=1_000_000,
+    estimate=48_393,
+    low=44_376,
+    high=52_773,
+    one_in=45.5,
+    answered=600,
+    rejected=1,
+    declined=2,
+    programs={"fedmqtt 1.0": 590, "fedmqtt 0.9": 10},
+    labels={"phone": 480, "watch": 120},
+    codecs={"eden": 600},
+)
 
 
 def coordinator(

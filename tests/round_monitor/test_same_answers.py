@@ -18,6 +18,7 @@ from tests.round_monitor import ward
 from tests.round_monitor.chromium import Page as Tab
 from tests.round_monitor.dashboards import dashboard
 from tests.round_monitor.pages import (
+    QUIET,
     a_client,
     board_of,
     coordinator,
@@ -118,6 +119,7 @@ CASES: dict[str, tuple[Mapping[str, Page | bytes], str]] = {
         },
         NOW,
     ),
+    "a quiet fleet": ({"coordinator": structs.replace(_SAID, fleet=QUIET)}, NOW),
     "fields of before alone": (
         _without("health", "health_why", "better", "better_why", "as_of", "version", "epoch"),
         NOW,

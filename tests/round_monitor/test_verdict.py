@@ -16,6 +16,7 @@ from round_monitor import client_rows, verdict
 from round_monitor.board import Board
 from tests.fedmqtt.test_improvement import TRENDS
 from tests.round_monitor.pages import (
+    QUIET,
     a_client,
     board_of,
     coordinator,
@@ -39,6 +40,14 @@ def test_it_is_what_the_coordinator_says() -> None:
     assert verdict.health(_with(PAGE), NOW) == ("ok", "all is well")
     troubled = structs.replace(PAGE, health="trouble", health_why="nobody answers")
     assert verdict.health(_with(troubled), NOW) == ("trouble", "nobody answers")
+
+
+def test_of_a_quiet_fleet_an_estimate_is_told_and_nobody_is_missing() -> None:
+    page = structs.replace(PAGE, clients_online=0, clients_known=0, fleet=QUIET)
+    assert verdict.missing(_with(page)) == (
+        "ok",
+        "Nobody says whether it is there; about 48,393 (44,376 to 52,773) would answer",
+    )
 
 
 def test_one_that_is_silent_for_minutes_is_trouble() -> None:

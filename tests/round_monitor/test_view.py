@@ -21,6 +21,7 @@ from fedmqtt.topics import ClientId
 from round_monitor.board import Board
 from round_monitor.view import render, state_lines
 from tests.round_monitor.pages import (
+    QUIET,
     board_of,
     coordinator,
     figures,
@@ -173,6 +174,15 @@ def test_counts_of_a_list_that_was_cut_say_so() -> None:
     pages = {**_many(1000), "coordinator": coordinator(known=5000)}
     text = "\n".join(_screen(board_of(pages), 120))
     assert "4,999 online of 5,000 known; the counts below are of 1,000 that the pages list" in text
+
+
+def test_of_a_quiet_fleet_an_estimate_is_shown_as_one() -> None:
+    page = structs.replace(coordinator(known=0), clients_online=0, fleet=QUIET)
+    pages = {name: one for name, one in mid_round().items() if name != "clients"}
+    text = "\n".join(_screen(board_of({**pages, "coordinator": page}), 120))
+    assert "about 48,393 would answer, by an estimate: 44,376 to 52,773" in text
+    assert "of those who answered, labelled 480 phone, 120 watch" in text
+    assert "online of" not in text
 
 
 def test_an_empty_board_is_a_calm_screen() -> None:

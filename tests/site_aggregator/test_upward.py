@@ -16,7 +16,7 @@ from edge_client.trainer_pool import Ticket, TrainerPool
 from edge_client.training_job import Done, Failed, FromTrainer, Job
 from fedmqtt import exact_total, messages, weights
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import SiteTerms, Training, Update
+from fedmqtt.messages import SiteTerms, SumOf, Training, Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from site_aggregator import config as site_config
@@ -176,7 +176,10 @@ def test_a_round_is_led_from_the_centres_model_by_its_number_and_handed_up_exact
     site.comes_to(numbers(1.5, 1))
     update = site.answer()
     assert (update.sample_count, update.round) == (30, 4)
-    assert update.sum_of is not None and (update.sum_of.clients, update.sum_of.bits) == (3, 20)
+    assert isinstance(update.sum_of, SumOf) and (update.sum_of.clients, update.sum_of.bits) == (
+        3,
+        20,
+    )
     assert total(update) == [15, -30]
 
 

@@ -66,8 +66,24 @@ def _promtool(*words: str, text: str = "") -> None:
 
 def _names() -> set[str]:
     """Of all metrics that there may be."""
-    boards = (pages.board_of(ward.pages()), real_run.board(real_run.pages()))
+    boards = (pages.board_of(ward.pages()), real_run.board(real_run.pages()), _quiet())
     return {name for board in boards for name, _ in _samples(_exposition(board))}
+
+
+def _quiet() -> Any:
+    page = structs.replace(pages.coordinator(), fleet=pages.QUIET)
+    return pages.board_of({"coordinator": page})
+
+
+def test_of_a_quiet_fleet_an_estimate_is_told_and_no_count_of_who_is_online() -> None:
+    text = _exposition(_quiet())
+    _promtool("check", "metrics", text=text)
+    samples = _samples(text)
+    assert samples["fedmqtt_fleet_estimated_clients", (("bound", "middle"),)] == 48_393
+    assert samples["fedmqtt_fleet_estimated_clients", (("bound", "low"),)] == 44_376
+    assert samples["fedmqtt_fleet_estimated_clients", (("bound", "high"),)] == 52_773
+    assert samples["fedmqtt_fleet_declared_clients", ()] == 1_000_000
+    assert not {name for name, _ in samples} & {"fedmqtt_clients_online", "fedmqtt_clients_known"}
 
 
 def test_a_real_runs_figures_are_there_to_the_last_digit() -> None:
