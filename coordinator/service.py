@@ -1091,7 +1091,8 @@ class Service:
             made_model=is_made,
             reason=close.reason,
             clients=len(close.answered),
-            samples=self._answers.samples,
+            # Under masks nobody tells how many it has.
+            samples=self._answers.samples or len(close.answered),
             exact=self._answers.exact() if is_made and self._unmasking is None else None,
             before=shared(self._model.flat),
             after=shared(made.flat),

@@ -63,7 +63,8 @@ class ToldPresence:
     @property
     def _is_news(self) -> bool:
         # While it waits there is no progress: a link's width alone is not worth a message.
-        return bool(self._now.doing) and self._now != self._said
+        is_other_site = self._now.devices != self._said.devices
+        return is_other_site or (bool(self._now.doing) and self._now != self._said)
 
     def _at(self, at: Seconds) -> None:
         if self._timer is None:

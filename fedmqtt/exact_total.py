@@ -6,8 +6,9 @@ Zigzag makes 0, -1, 1, -2 of 0, 1, 2, 3, so that numbers of either sign that are
 front. All lowest bytes come first, then all second ones: those at the front of numbers are much
 alike, and take next to nothing. k is as many bytes as the largest needs.
 
-A sum has about as many bits to tell as its numbers are large in units of its grid: of a real update
-with the default limits that is some 5 bytes a number, where float32 has 4 (docs/sites.md).
+A sum has about as many bits to tell as its numbers are large in units of its grid. Of ten devices
+that trained `mnist_2nn` it took 3.3 to 3.6 bytes a number, by the limits; one float32 update takes
+4, and 2.7 behind zstd, since many numbers never change. Where all do, it is some 4.3.
 """
 
 import numpy as np

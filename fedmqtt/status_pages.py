@@ -512,6 +512,8 @@ class ClientPage(Page, frozen=True, kw_only=True):
     uplink_kbps: float | None = None
     """How wide its way to the broker is, in kilobits a second, as it has measured it with its own
     answers. None: not known."""
+    devices: int = 0
+    """Of a site: how many devices are there that it stands for."""
     label: str = ""
     """What its owner calls the kind of device."""
     program: str = ""

@@ -58,6 +58,7 @@ def _of_page(page: ClientPage | None, now: str, ascii_only: bool) -> list[tuple[
         ("Answered", _answered(page)),
         ("Takes", "" if page.duration_s is None else units.took(page.duration_s)),
         ("Uplink", "" if page.uplink_kbps is None else units.rate(page.uplink_kbps)),
+        ("Devices", f"{page.devices:,} that it stands for" if page.devices else ""),
         ("Program", page.program),
         ("As of", _moment(page.as_of, now)),
     ]

@@ -1,7 +1,7 @@
 """What the owner of a site may set, with every default: `site.toml`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field, structs
 
 from coordinator import checks
 from coordinator.config import FederationConfig
+from coordinator.masking import masked_round
 from coordinator.persistence.ledger_url import IN_FOLDERS
 from edge_client.config import ClientConfig
 from fedmqtt import settings
@@ -153,11 +154,9 @@ def _checked(path: Path, config: SiteConfig) -> SiteConfig:
         config.devices, rounds=rounds, runs=str(config.runs), ledger=IN_FOLDERS
     )
     checks.check(devices)
-    return SiteConfig(
-        config.rounds_per_report,
-        config.rounds_alone,
-        config.alone_after_s,
-        config.credentials,
-        config.centre,
-        devices,
-    )
+    centre = config.centre
+    if masked_round.is_masked(devices):
+        # Who measures alone would be read.
+        able = tuple(purpose for purpose in centre.purposes if purpose == "train")
+        centre = structs.replace(centre, purposes=able)
+    return replace(config, centre=centre, devices=devices)

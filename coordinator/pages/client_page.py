@@ -49,14 +49,14 @@ def page(
     why_not = _why_not(client, entry, outs)
     if told is not None and told.round and told.round <= known.answered_last:
         # Phases that are over at once are not told: its answer is here.
-        told = Activity(uplink_kbps=told.uplink_kbps)
+        told = Activity(uplink_kbps=told.uplink_kbps, devices=told.devices)
     activity = told if told is not None and is_online else Activity()
     doing = (activity.doing or _WAITS) if told is not None and is_online else ""
     since = seen if entry is None else now - max(0.0, at - entry.since)
     return ClientPage(
         client=client,
         state=state,
-        says=_says(state, doing, activity, why_not),
+        says=_says(state, doing, activity, why_not) + _behind(activity.devices),
         since=moment(since),
         doing=doing,
         round=activity.round,
@@ -71,9 +71,15 @@ def page(
         answered_last=known.answered_last,
         duration_s=None if known.duration_s is None else round(known.duration_s, 3),
         uplink_kbps=max(0.0, activity.uplink_kbps) or None,
+        devices=activity.devices,
         label=known.label,
         program="" if entry is None else printable(entry.presence.program),
     )
+
+
+def _behind(devices: int) -> str:
+    """Of a site."""
+    return f" (for {devices:,} device{'s' if devices > 1 else ''})" if devices else ""
 
 
 def _state(client: ClientId, entry: Entry | None, outs: Outs) -> ClientState:

@@ -188,7 +188,9 @@ class ClientPages:
         # That they do is said by none of them before we are gone.
         for client, told in self._activities.items():
             if told.round:
-                self._activities[client] = Activity(uplink_kbps=told.uplink_kbps)
+                self._activities[client] = Activity(
+                    uplink_kbps=told.uplink_kbps, devices=told.devices
+                )
                 self._agenda.changed([client])
 
     def _note_heard(self) -> None:

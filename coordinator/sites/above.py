@@ -24,6 +24,7 @@ class CameTo:
     clients: int
     """Whose changes are in it."""
     samples: int
+    """Of theirs; one each, where answers are masked."""
     exact: tuple[Total, int] | None
     """The sum of their changes, in units of 2^-bits, and its weight: where it can be read."""
     before: Array

@@ -63,6 +63,7 @@ function aboutOf(board, client, now) {
     ["answered last", own.answered_last ? `round ${own.answered_last}` : ""],
     ["takes, median", own.duration_s ? took(own.duration_s) : ""],
     ["uplink", own.uplink_kbps ? rate(own.uplink_kbps) : ""],
+    ["stands for", own.devices ? `${grouped(own.devices)} ${own.devices > 1 ? "devices" : "device"}` : ""],
     ["program", own.program],
     ["as of", ago(own.as_of, now)],
   ] : [];

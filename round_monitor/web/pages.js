@@ -111,8 +111,8 @@ const SHAPES = {
   client: shape({
     state: text, says: text, since: text, doing: text, round: number, progress: number, epoch: number,
     epochs: number, why_not: text, last_seen: text, rounds_invited: number, rounds_answered: number,
-    answered_last: number, duration_s: perhaps(number), uplink_kbps: perhaps(number), label: text,
-    program: text, as_of: text,
+    answered_last: number, duration_s: perhaps(number), uplink_kbps: perhaps(number), devices: number,
+    label: text, program: text, as_of: text,
   }),
 };
 

@@ -116,6 +116,13 @@ def test_an_idle_device_says_nothing_whatever_it_learns_of_its_link(device: Devi
     assert device.said == []
 
 
+def test_a_site_tells_of_another_device_of_its_own_although_it_waits(device: Device) -> None:
+    device.does(0.0, WAITING)
+    device.does(5.0, structs.replace(WAITING, devices=2))
+    device.loop.pass_until(1000.0)
+    assert [said.devices for _, said in device.said] == [2]
+
+
 def test_who_is_stopped_says_nothing_more(device: Device) -> None:
     device.does(0.0, TRAINING)
     device.told.stop()

@@ -11,7 +11,7 @@ from tests.fuzz.table import DECODERS
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("fedmqtt", "edge_client", "coordinator", "learning_tasks", "round_monitor"),
-    *("broker_config", "fleet_sim", "keyholder"),
+    *("broker_config", "fleet_sim", "keyholder", "site_aggregator"),
 )
 
 _DECODES = re.compile(
@@ -54,6 +54,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "fedmqtt/data_query.py": ("question", "sums"),
     "fedmqtt/delta_spans.py": ("delta",),
     "fedmqtt/deltas.py": ("delta",),
+    "fedmqtt/exact_total.py": ("total",),
     "fedmqtt/file_header.py": ("model_file", "delta"),
     "fedmqtt/masking/attested.py": ("attested",),
     "fedmqtt/masking/committee.py": ("hidden_answer",),
@@ -118,6 +119,7 @@ UNTRIED: dict[str, str] = {
     "learning_tasks/phonewatch_devices.py": OPERATOR,
     "learning_tasks/split_data.py": OPERATOR,
     "round_monitor/picture.py": OWN,
+    "site_aggregator/kept_job.py": HASHED,
 }
 
 
