@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checks, moved_ledger, one_at_a_time, round_rules
+from coordinator import aggregation, checks, one_at_a_time, round_rules
 from coordinator.commands import figures_table
 from coordinator.config import FederationConfig
 from coordinator.intake.trust import Trust, trust_of
@@ -28,7 +28,7 @@ from coordinator.masking import masked_measures, privacy_checks
 from coordinator.models import checkpoint, object_store
 from coordinator.models.checkpoint import CheckpointError
 from coordinator.models.object_store import ObjectStore
-from coordinator.persistence import earlier_runs, ledgers, run_search
+from coordinator.persistence import earlier_runs, ledgers, moved_ledger, run_search
 from coordinator.persistence.ledgers import Ledgers
 from coordinator.persistence.run_errors import (
     LedgerDamaged,

@@ -5,11 +5,10 @@ a new one. Looks, and writes nothing.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from coordinator import moved_ledger
 from coordinator.config import FederationConfig
-from coordinator.moved_ledger import Move
-from coordinator.persistence import ledgers
+from coordinator.persistence import ledgers, moved_ledger
 from coordinator.persistence.ledgers import IN_FOLDERS, Ledgers
+from coordinator.persistence.moved_ledger import Move
 from fedmqtt.settings import SettingsError
 
 _SIGNS = ("model.safetensors", "history.jsonl")

@@ -98,6 +98,7 @@ UNTRIED: dict[str, str] = {
     "coordinator/persistence/earlier_runs.py": OWN,
     "coordinator/persistence/history.py": OWN,
     "coordinator/persistence/ledger_url.py": SETTING,
+    "coordinator/persistence/moved_ledger.py": OWN,
     "coordinator/models/object_store.py": SETTING,
     "coordinator/models/s3_store.py": OWN,
     "coordinator/statistics/asked.py": OWN,

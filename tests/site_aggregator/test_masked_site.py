@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 from safetensors.numpy import load_file
 
 from broker_config.local_broker import RunningBroker
@@ -83,7 +84,7 @@ def test_the_centre_sees_the_sum_with_others_alone(tmp_path: Path) -> None:
     answers = [answer for to, data in came if (answer := answer_of_site(to, data)) is not None]
     assert answers
     for answer in answers:
-        assert answer.masked is not None and answer.sum_of is None
+        assert answer.masked is not None and answer.sum_of is UNSET
         assert answer.metrics == {} and answer.measures is None and answer.sample_count == 1
 
 

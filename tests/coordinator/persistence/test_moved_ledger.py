@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import moved_ledger
 from coordinator.config import FederationConfig
-from coordinator.moved_ledger import Move
-from coordinator.persistence import ledgers, run_search
+from coordinator.persistence import ledgers, moved_ledger, run_search
 from coordinator.persistence.ledger import Kept, KeptModel, Ledger
 from coordinator.persistence.ledgers import IN_FOLDERS
+from coordinator.persistence.moved_ledger import Move
 from coordinator.persistence.run_errors import LedgerError
 from coordinator.persistence.shared_files import NOISE_KEY
 from coordinator.persistence.sqlite_storage import SqliteStorage
