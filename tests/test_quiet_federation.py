@@ -124,6 +124,25 @@ def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
     )
 
 
+def test_a_coordinator_that_is_killed_goes_on_with_whom_it_has_drawn(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    with ExitStack() as stack:
+        for name in NAMES:
+            _client(stack, tmp_path, url, federation_name, name, *QUIET)
+        coordinator = _coordinator(stack, tmp_path, url, federation_name)
+        coordinator.wait_for("round 2: draws one client in")
+        coordinator.process.kill()
+        coordinator.process.wait()
+        coordinator = _coordinator(stack, tmp_path, url, federation_name)
+        assert coordinator.wait() == 0, coordinator.log
+    assert "going on with round 2" in coordinator.log
+    rounds, last = _rounds(tmp_path)
+    assert [record.round for record in rounds] == [*range(1, ROUNDS + 1)]
+    assert all(record.outcome == "averaged" for record in rounds) and last.outcome == "evaluated"
+
+
 def test_a_client_that_learns_that_nobody_listens_takes_back_what_it_said_and_remembers(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, loop: EventLoop
 ) -> None:
