@@ -79,11 +79,13 @@ def _client(
     return stack.enter_context(running(folder, "fedmqtt", "client", *whose, *state, *words))
 
 
-def _coordinator(stack: ExitStack, folder: Path, broker: str, federation: str) -> Program:
+def _coordinator(
+    stack: ExitStack, folder: Path, broker: str, federation: str, *words: str
+) -> Program:
     config = folder / "federation.toml"
     config.write_text(f'name = "{federation}"' + FEDERATION)
     run = ("--broker", broker, "--run", str(folder / "run"))
-    return stack.enter_context(running(folder, "fedmqtt", "coordinator", str(config), *run))
+    return stack.enter_context(running(folder, "fedmqtt", "coordinator", str(config), *run, *words))
 
 
 def _rounds(folder: Path) -> tuple[list[Record], Record]:
@@ -141,6 +143,25 @@ def test_a_coordinator_that_is_killed_goes_on_with_whom_it_has_drawn(
     rounds, last = _rounds(tmp_path)
     assert [record.round for record in rounds] == [*range(1, ROUNDS + 1)]
     assert all(record.outcome == "averaged" for record in rounds) and last.outcome == "evaluated"
+
+
+def test_workers_take_in_what_those_who_are_drawn_answer(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    with ExitStack() as stack:
+        for name in NAMES:
+            _client(stack, tmp_path, url, federation_name, name, *QUIET)
+        lanes = ("--set", "workers.lanes=4")
+        coordinator = _coordinator(stack, tmp_path, url, federation_name, *lanes)
+        config = str(tmp_path / "federation.toml")
+        words = (config, "--broker", url, "--name", "w1", *lanes)
+        worker = stack.enter_context(running(tmp_path, "fedmqtt", "worker", *words))
+        assert coordinator.wait() == 0, coordinator.log
+        assert "lanes" in worker.log, worker.log
+    rounds, last = _rounds(tmp_path)
+    assert len(rounds) == ROUNDS and all(record.outcome == "averaged" for record in rounds)
+    assert last.outcome == "evaluated"
 
 
 def test_a_client_that_learns_that_nobody_listens_takes_back_what_it_said_and_remembers(
