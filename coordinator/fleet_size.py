@@ -17,7 +17,9 @@ binomial, and where p is small Poisson, which is taken for both.
 - A round that closed as its cohort was complete shows that no fewer would have answered. Those who
   draw less begin sooner (`Sortition.begin_s`): where the k answers with the smallest draws are of
   draws below x, at least k - 1 answer of those that draw less than x. So a fleet that is far larger
-  than believed is found out while most of those who were drawn have not begun.
+  than believed is found out while most of those who were drawn have not begun. Which share of those
+  who had begun was done is not known: any is taken for as likely, by which n is twice as large with
+  half the chance.
 
 After each round a little of the belief spreads, and a little goes back to what was believed at
 first: those who are there change by day and by night. What is told to people is the median, and
@@ -59,6 +61,8 @@ _HARDLY = 1e-7
 
 _LOW, _HIGH = 0.05, 0.95
 _WELL_MAY = 0.9
+_EARLY = 0.8
+"""Where the last of those who answered had an earlier turn, others had not begun."""
 _SHARES_TRIED = 60
 """Halvings of the interval in which the share to draw is looked for."""
 
@@ -167,7 +171,14 @@ def _log_chance(seen: Seen, n: float) -> float:
     # The slowest tenth may be of programs that begin when they like.
     at_least = math.ceil(0.9 * len(turns)) - 1
     log = _log_chance_of_at_least(seen.answered, mean)
-    return log + (_log_chance_of_at_least(at_least, mean * turns[at_least]) if turns else 0.0)
+    if not turns:
+        return log
+    begun = mean * turns[at_least]
+    log += _log_chance_of_at_least(at_least, begun)
+    if turns[at_least] < _EARLY and begun > at_least > 0:
+        # The share of them that was done may have been any.
+        log += math.log(at_least / begun)
+    return log
 
 
 def _aged(belief: Mapping[int, float], declared: int) -> dict[int, float]:

@@ -9,9 +9,10 @@ import pytest
 from broker_config.local_broker import RunningBroker
 from coordinator.persistence import history
 from coordinator.persistence.history import Record
-from fedmqtt import messages, sortition
+from fedmqtt import __version__, messages, sortition, status_pages
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import Arrived
+from fedmqtt.status_pages import CoordinatorPage
 from fedmqtt.topics import ClientId, OfferBoard, PresenceOf, StatusPage, Topics
 from tests.fedmqtt.peer import Peer, loop, until
 from tests.programs import Program, running
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.broker
 LINEAR = "learning_tasks.linear"
 NAMES = ("ann", "bob", "cat", "dan", "eve", "fay")
 ROUNDS = 4
+QUIET = ("--set", "quiet=true", "--set", "label=phone")
 
 FEDERATION = f"""
 task = "{LINEAR}"
@@ -60,9 +62,10 @@ class Listener:
         ]
 
     @property
-    def pages(self) -> set[str]:
+    def pages(self) -> dict[str, bytes]:
+        """The newest of each."""
         return {
-            event.address.page
+            event.address.page: event.payload
             for event in self.peer.all(Arrived)
             if isinstance(event.address, StatusPage) and event.payload
         }
@@ -76,11 +79,13 @@ def _client(
     return stack.enter_context(running(folder, "fedmqtt", "client", *whose, *state, *words))
 
 
-def _coordinator(stack: ExitStack, folder: Path, broker: str, federation: str) -> Program:
+def _coordinator(
+    stack: ExitStack, folder: Path, broker: str, federation: str, *words: str
+) -> Program:
     config = folder / "federation.toml"
     config.write_text(f'name = "{federation}"' + FEDERATION)
     run = ("--broker", broker, "--run", str(folder / "run"))
-    return stack.enter_context(running(folder, "fedmqtt", "coordinator", str(config), *run))
+    return stack.enter_context(running(folder, "fedmqtt", "coordinator", str(config), *run, *words))
 
 
 def _rounds(folder: Path) -> tuple[list[Record], Record]:
@@ -96,7 +101,7 @@ def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
         listener = Listener(loop, url, federation_name)
         stack.callback(listener.peer.link.close)
         for name in NAMES:
-            _client(stack, tmp_path, url, federation_name, name, "--set", "quiet=true")
+            _client(stack, tmp_path, url, federation_name, name, *QUIET)
         coordinator = _coordinator(stack, tmp_path, url, federation_name)
         until(loop, lambda: coordinator.process.poll() is not None)
         assert coordinator.wait() == 0, coordinator.log
@@ -109,9 +114,54 @@ def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
         offer = offers[record.round]
         assert all(sortition.invites(offer, one, "train") for one in record.answered)
     assert last.outcome == "evaluated" and last.evaluated
+    assert not {page for page in listener.pages if page.startswith(("client", "participation"))}
+    page = status_pages.decode("coordinator", listener.pages["coordinator"])
+    assert isinstance(page, CoordinatorPage) and page.fleet is not None
+    assert page.fleet.declared == len(NAMES) and 1 <= page.fleet.low <= page.fleet.high
+    count = len(rounds[-1].answered)
+    assert page.fleet.answered == count and page.fleet.labels == {"phone": count}
+    assert page.fleet.programs == {f"fedmqtt {__version__}": count}
     assert all(
         len(said) - len(messages.read_offer(said).model_file) < 1024 for said in listener.offers
     )
+
+
+def test_a_coordinator_that_is_killed_goes_on_with_whom_it_has_drawn(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    with ExitStack() as stack:
+        for name in NAMES:
+            _client(stack, tmp_path, url, federation_name, name, *QUIET)
+        coordinator = _coordinator(stack, tmp_path, url, federation_name)
+        coordinator.wait_for("round 2: draws one client in")
+        coordinator.process.kill()
+        coordinator.process.wait()
+        coordinator = _coordinator(stack, tmp_path, url, federation_name)
+        assert coordinator.wait() == 0, coordinator.log
+    assert "going on with round 2" in coordinator.log
+    rounds, last = _rounds(tmp_path)
+    assert [record.round for record in rounds] == [*range(1, ROUNDS + 1)]
+    assert all(record.outcome == "averaged" for record in rounds) and last.outcome == "evaluated"
+
+
+def test_workers_take_in_what_those_who_are_drawn_answer(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    with ExitStack() as stack:
+        for name in NAMES:
+            _client(stack, tmp_path, url, federation_name, name, *QUIET)
+        lanes = ("--set", "workers.lanes=4")
+        coordinator = _coordinator(stack, tmp_path, url, federation_name, *lanes)
+        config = str(tmp_path / "federation.toml")
+        words = (config, "--broker", url, "--name", "w1", *lanes)
+        worker = stack.enter_context(running(tmp_path, "fedmqtt", "worker", *words))
+        assert coordinator.wait() == 0, coordinator.log
+        assert "lanes" in worker.log, worker.log
+    rounds, last = _rounds(tmp_path)
+    assert len(rounds) == ROUNDS and all(record.outcome == "averaged" for record in rounds)
+    assert last.outcome == "evaluated"
 
 
 def test_a_client_that_learns_that_nobody_listens_takes_back_what_it_said_and_remembers(

@@ -233,10 +233,10 @@ def _orders(control: Control, facts: Facts) -> OrdersPage:
 
 def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> RoundPage:
     away = (state.outstanding | state.evaluations_outstanding) & state.away.keys()
-    wanted = rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train))
+    wanted = _wanted(state, rules)
     dropped = state.train & (away | state.declined.keys())
     done = (
-        _share(len(state.evaluated), len(state.evaluate))
+        _share(len(state.evaluated), _measuring(state, rules))
         if state.is_last_evaluation
         else _share(len(state.answered), wanted)
     )
@@ -258,6 +258,19 @@ def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> Ro
         evaluators=_listed_once(state.evaluate),
         evaluated=_listed(state.evaluated),
     )
+
+
+def _wanted(state: rounds.Collecting, rules: rounds.Rules) -> int:
+    """Answers that complete the round. In a quiet federation it may yet be that more come than have
+    been heard of."""
+    if rules.is_asynchronous or (state.is_quiet and not state.is_last_evaluation):
+        return rules.cohort
+    return min(rules.cohort, len(state.train))
+
+
+def _measuring(state: rounds.Collecting, rules: rounds.Rules) -> int:
+    """Of how many clients a last evaluation is."""
+    return rules.evaluators if state.is_quiet else len(state.evaluate)
 
 
 def closed_round(page: RoundPage, close: rounds.Close, *, is_sealed: bool = False) -> RoundPage:
@@ -370,7 +383,7 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             return "waiting", f"paused by {control.paused_by} since {control.paused_at}"
         case rounds.Waiting():
             willing, needed = roster.willing_count(rules.purpose), rules.clients_min
-            if willing < needed:
+            if willing < needed and not rules.is_quiet:
                 what = " to describe their data" if rules.purpose == "describe" else ""
                 resting = roster.resting_count
                 later = f", {resting} to be asked again later" if resting else ""
@@ -383,7 +396,7 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             return "waiting", "pausing before the next round"
         case rounds.Collecting() if state.is_last_evaluation:
             return "collecting", (
-                f"last evaluation: {len(state.evaluated)} of {len(state.evaluate)} clients"
+                f"last evaluation: {len(state.evaluated)} of {_measuring(state, rules)} clients"
             )
         case rounds.Collecting() if rules.is_asynchronous:
             count, late = len(state.answered), len(state.past.held)
@@ -392,11 +405,10 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
                 f" to older rounds; {len(state.past.at_work)} at work"
             )
         case rounds.Collecting():
-            wanted = min(rules.cohort, len(state.train))
-            return "collecting", (
-                f"round {state.round}: {len(state.answered)} of {wanted} answers"
-                f" from {len(state.train)} invited"
-            )
+            said = f"round {state.round}: {len(state.answered)} of {_wanted(state, rules)} answers"
+            if state.is_quiet:
+                return "collecting", said
+            return "collecting", f"{said} from {len(state.train)} invited"
         case rounds.Averaging(goes_back_to=number) if number is not None:
             return "averaging", f"going back to the model of round {number}"
         case rounds.Averaging() if rules.masked:
@@ -422,7 +434,7 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
                 _named(state, rules),
                 rules.clients_min - roster.willing_count(rules.purpose),
             )
-            if lacking > 0:
+            if lacking > 0 and not rules.is_quiet:
                 more = "client is" if lacking == 1 else "clients are"
                 rest_ends_at = roster.rest_ends_at()
                 again = (
@@ -438,8 +450,7 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
             ends = _hour(state.closes_at, at)
             return f"the run ends when all have measured, at {ends} at the latest"
         case rounds.Collecting():
-            wanted = rules.cohort if rules.is_asynchronous else min(rules.cohort, len(state.train))
-            lacking = max(0, wanted - len(state.answered))
+            lacking = max(0, _wanted(state, rules) - len(state.answered))
             more = "1 more answer" if lacking == 1 else f"{lacking} more answers"
             ends, control = _hour(state.closes_at, at), state.past.control
             closes = f"round {state.round} closes with {more}, at {ends} at the latest"

@@ -4,7 +4,7 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator import fleet_size
@@ -86,6 +86,7 @@ def _round(share: float, true: int, cohort: int, chance: Random) -> Seen:
     return Seen(share=share, answered=cohort, was_cut_off=False, turns=turns)
 
 
+@settings(deadline=None)
 @given(
     declared=st.integers(1, 2**30),
     seen=st.lists(

@@ -56,6 +56,7 @@ TESTS: dict[str, Sequence[str]] = {
         "tests/coordinator/test_leadership_properties.py",
     ),
     "coordinator/sums/late.py": ("tests/coordinator/sums/test_late.py",),
+    "coordinator/fleet_size.py": ("tests/coordinator/test_fleet_size.py",),
     "fedmqtt/sortition.py": ("tests/fedmqtt/test_sortition.py",),
     "edge_client/session.py": SESSION,
     "fedmqtt/own_presence.py": SESSION,
