@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from coordinator.config import FederationConfig
+from coordinator.models.object_store import ObjectStore
+from coordinator.models.s3_store import S3Store
 from coordinator.persistence import ledgers, moved_ledger, run_search
 from coordinator.persistence.ledger import Kept, KeptModel, Ledger
 from coordinator.persistence.ledgers import IN_FOLDERS
 from coordinator.persistence.moved_ledger import Move
 from coordinator.persistence.run_errors import LedgerError
-from coordinator.persistence.shared_files import NOISE_KEY
+from coordinator.persistence.shared_files import NOISE_KEY, SharedFiles
 from coordinator.persistence.sqlite_storage import SqliteStorage
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId
@@ -29,6 +31,7 @@ from tests.coordinator.ledger_books import (
     opening,
     record,
 )
+from tests.own_object_store import Store
 
 MODELS = [KeptModel(round=RoundId(0), checkpoint=CHECKPOINT)]
 
@@ -86,12 +89,11 @@ def _told(book: Ledger) -> list[object]:
     return [answers, sums, facts, rounds, book.participations(), book.known()]
 
 
-def _move(books: Books, folder: Path | None = None) -> None:
-    folder = folder or books.folder
-    held = books.among.take(folder)
+def _move(books: Books, objects: ObjectStore | None = None) -> None:
+    held = books.among.take(books.folder)
     try:
         assert held.storage is not None
-        moved_ledger.move(folder, held.storage, books.among.name, None)
+        moved_ledger.move(books.folder, held.storage, books.among.name, objects)
     finally:
         held.release()
 
@@ -199,3 +201,17 @@ def _mark(folder: Path, told: Move) -> None:
     book = SqliteStorage(folder)
     moved_ledger._tell(book, told)
     book.close()
+
+
+def test_models_go_to_the_store_where_there_is_one_and_secrets_do_not(
+    books: Books, object_store: Store, store_address: str, tmp_path: Path
+) -> None:
+    objects = S3Store(store_address, object_store.endpoint, books.config.name, lambda: False)
+    _move(books, objects=objects)
+    elsewhere = tmp_path / "elsewhere" / books.folder.name
+    elsewhere.mkdir(parents=True)
+    with books.opened(folder=elsewhere) as book:
+        in_the_ledger = {name for name, file in book.files().items() if file.address is None}
+        assert in_the_ledger == {NOISE_KEY, "answers/2-ann", "answers/2-s-1"}
+        SharedFiles(book, elsewhere, objects).fetch_all(elsewhere / NEXT.file)
+    assert (elsewhere / NEXT.file).read_bytes() == b"newest"

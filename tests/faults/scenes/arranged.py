@@ -129,9 +129,12 @@ def leaders_killed(stage: Stage) -> Row:
     with stage.federation(plan) as fed:
         fed.start()
         for kill in range(kills):
+            # The run is not to be over before the next one stands by.
+            fed.hold("dan", number=2 * kill + 2)
             fed.wait_for_round(2 * kill + 1)
             sleep(chance.uniform(0, 1.5))
             fed.kill_the_leader()
+            fed.let_go("dan")
         row = stage.row(fed, f"{kills} times, each time by a standby on one more machine")
         _require_that_nobody_trained_twice(fed)
         return row
@@ -195,9 +198,9 @@ def all_at_once(stage: Stage) -> Row:
         fed.cluster.kill(node)
         fed.kill_program(fed.workers[0])
         fed.server.stop(signal.SIGKILL)
-        fed.let_go("dan")
         fed.server.start()
         fed.kill_the_leader()
+        fed.let_go("dan")
         fed.cluster.start(node)
         fed.start_program(fed.workers[0])
         return stage.row(fed, "the coordinator's node, a worker, the server, then the coordinator")
