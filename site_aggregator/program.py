@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from coordinator import command as coordinator_command
-from coordinator import ledgers, masked_measures
+from coordinator import ledgers, masked_measures, privacy_checks
 from coordinator.run_place import Place
 from coordinator.service import Service
 from coordinator.trust import Trust
@@ -50,6 +50,7 @@ class Program:
         self._broker: BrokerUrl
         self._trust: Trust | None
         self._broker, self._trust = coordinator_command.broker_of(config.devices, self._revocations)
+        privacy_checks.check_trust(config.devices, self._trust)
         self._pool = TrainerPool(loop, 1, config.centre.trainer.keep_warm_s)
         self._is_ending = False
         self.upward = Upward(loop, config, self._pool, loop.stop, self._stands_for)
