@@ -83,7 +83,13 @@ class Program:
                     # Until the first offer is taken up.
                     self._loop.run()
                     continue
-                self._coordinate(wanted, None if is_started else self._start)
+                try:
+                    self._coordinate(wanted, None if is_started else self._start)
+                except SettingsError as bad:
+                    if not is_started:
+                        raise
+                    self.upward.cannot(str(bad))
+                    continue
                 is_started = True
                 if self.upward.wanted is wanted:
                     # Nobody asked for another one.

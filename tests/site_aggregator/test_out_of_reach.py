@@ -76,13 +76,26 @@ def test_a_site_that_is_killed_again_and_again_counts_once_and_exactly(
         at.line.refuse()
         with at.north() as site:
             site.wait_for("going on with round 1: 1 of 2 answered")
-            at.two.open_gates("bob")
+            at.two.open_gates("bob", rounds=range(1, 2))
             wait_until(lambda: at.two.rounds_at("north") == 1)
             # What it came to was handed to nobody yet.
             site.process.kill()
             site.wait()
         with at.north() as site:
             at.line.let_in()
+            wait_until(lambda: len(at.two.records()) == 1)
+            at.two.open_gates("bob")
+            state = at.two.folder / "site-north" / "state"
+            # As it writes what the second came to, or a moment after.
+            wait_until(
+                lambda: (
+                    bool([*state.glob("ready/*"), *state.glob("outbox/*-2-*")])
+                    or len(at.two.records()) > 1
+                )
+            )
+            site.process.kill()
+            site.wait()
+        with at.north() as site:
             assert at.centre.wait() == 0, at.centre.log
     *rounds, _ = at.two.records()
     assert [record.answered for record in rounds] == [["eve", "north"]] * 2
