@@ -153,7 +153,10 @@ def _checked(path: Path, config: SiteConfig) -> SiteConfig:
     devices = structs.replace(
         config.devices, rounds=rounds, runs=str(config.runs), ledger=IN_FOLDERS
     )
-    checks.check(devices)
+    try:
+        checks.check(devices)
+    except SettingsError as bad:
+        raise SettingsError(f"{path}, [devices]: {bad}") from bad
     centre = config.centre
     if masked_round.is_masked(devices):
         # Who measures alone would be read.

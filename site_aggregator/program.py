@@ -11,7 +11,7 @@ from contextlib import closing
 
 from coordinator import command as coordinator_command
 from coordinator.intake.trust import Trust
-from coordinator.masking import masked_measures
+from coordinator.masking import masked_measures, privacy_checks
 from coordinator.persistence import ledgers
 from coordinator.persistence.run_place import Place
 from coordinator.service import Service
@@ -51,6 +51,7 @@ class Program:
         self._broker: BrokerUrl
         self._trust: Trust | None
         self._broker, self._trust = coordinator_command.broker_of(config.devices, self._revocations)
+        privacy_checks.check_trust(config.devices, self._trust)
         self._pool = TrainerPool(loop, 1, config.centre.trainer.keep_warm_s)
         self._is_ending = False
         self.upward = Upward(loop, config, self._pool, loop.stop, self._stands_for)
@@ -83,7 +84,13 @@ class Program:
                     # Until the first offer is taken up.
                     self._loop.run()
                     continue
-                self._coordinate(wanted, None if is_started else self._start)
+                try:
+                    self._coordinate(wanted, None if is_started else self._start)
+                except SettingsError as bad:
+                    if not is_started:
+                        raise
+                    self.upward.cannot(str(bad))
+                    continue
                 is_started = True
                 if self.upward.wanted is wanted:
                     # Nobody asked for another one.

@@ -140,6 +140,13 @@ class Upward:
         if self._task is not None:
             self._task.is_led = False
 
+    def cannot(self, why: str) -> None:
+        """No coordinator can be made as it is wanted: the centre is told, and may ask otherwise."""
+        _log.error("%s", why)
+        task, self._task, self.wanted = self._task, None, None
+        if task is not None:
+            _say(task.ticket, Failed(reason=why))
+
     def end(self) -> None:
         """The program does. What is under way is gone on with at its next start."""
         self._is_ending = True

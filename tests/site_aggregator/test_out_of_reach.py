@@ -46,14 +46,16 @@ class World:
 
 
 @contextmanager
-def world(url: str, name: str, folder: Path, rounds: int, more: str = CENTRE) -> Iterator[World]:
+def world(
+    url: str, name: str, folder: Path, rounds: int, more: str = CENTRE, *words: str
+) -> Iterator[World]:
     two = Federation(folder / "two", name, rounds)
     port = free_port()
     own = f"mqtt://127.0.0.1:{port}"
     with ExitStack() as stack:
         stack.enter_context(mosquitto_at(port))
         line = stack.enter_context(proxy_to(url))
-        centre = stack.enter_context(two.coordinating(url, 2, more))
+        centre = stack.enter_context(two.coordinating(url, 2, more, *words))
         ann, _ = stack.enter_context(two.devices(own, two.own_name("north"), "ann", "bob"))
         stack.enter_context(two.devices(url, two.name, "eve"))
         yield World(two, centre, line, own, ann)
@@ -74,13 +76,26 @@ def test_a_site_that_is_killed_again_and_again_counts_once_and_exactly(
         at.line.refuse()
         with at.north() as site:
             site.wait_for("going on with round 1: 1 of 2 answered")
-            at.two.open_gates("bob")
+            at.two.open_gates("bob", rounds=range(1, 2))
             wait_until(lambda: at.two.rounds_at("north") == 1)
             # What it came to was handed to nobody yet.
             site.process.kill()
             site.wait()
         with at.north() as site:
             at.line.let_in()
+            wait_until(lambda: len(at.two.records()) == 1)
+            at.two.open_gates("bob")
+            state = at.two.folder / "site-north" / "state"
+            # As it writes what the second came to, or a moment after.
+            wait_until(
+                lambda: (
+                    bool([*state.glob("ready/*"), *state.glob("outbox/*-2-*")])
+                    or len(at.two.records()) > 1
+                )
+            )
+            site.process.kill()
+            site.wait()
+        with at.north() as site:
             assert at.centre.wait() == 0, at.centre.log
     *rounds, _ = at.two.records()
     assert [record.answered for record in rounds] == [["eve", "north"]] * 2
@@ -108,3 +123,29 @@ def test_a_site_whose_line_is_cut_goes_on_and_hands_up_how_far_it_came(
     assert first.samples == north + eve
     (age,) = load_file(at.two.run / "model.safetensors")["age"]
     assert age == pytest.approx((3 * north + eve) / (north + eve))
+
+
+def test_what_comes_late_counts_as_the_centre_lets_late_answers_count(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    more = f'{CENTRE}[late]\npolicy = "weigh"\n'
+    words = ("--set", "rounds.quorum=1", "--set", "rounds.away_grace_s=0.1")
+    with world(mosquitto_broker.url, federation_name, tmp_path, 2, more, *words) as at:
+        at.two.open_gates("ann")
+        at.two.open_gates("eve", rounds=range(1, 2))
+        with at.north("alone_after_s = 1000"):
+            at.ann.wait_for("receipt: round 1 accepted")
+            at.line.refuse()
+            # Whoever is away has its will spoken, and the centre goes on without.
+            wait_until(lambda: len(at.two.records()) == 1)
+            at.two.open_gates("bob")
+            wait_until(lambda: at.two.rounds_at("north") == 1)
+            at.line.let_in()
+            at.two.open_gates("eve")
+            assert at.centre.wait() == 0, at.centre.log
+    first, second, _ = at.two.records()
+    assert (first.answered, second.answered) == (["eve"], ["eve", "north"])
+    assert second.late_counted == [("north", 1)]
+    # Half of its samples, by the root of two, and then all of them, from the centre's new model.
+    north, eve = 20 + ord("a") + ord("b"), 10 + ord("e")
+    assert second.samples == round(north / 2**0.5) + north + eve

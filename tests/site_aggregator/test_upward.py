@@ -359,3 +359,16 @@ def test_a_site_that_would_weigh_too_much_says_so_itself(tmp_path: Path) -> None
     site.comes_to(numbers(2, 2))
     (failed,) = site.said
     assert isinstance(failed, Failed) and "may raise sites.weight_max" in failed.reason
+
+
+def test_where_no_coordinator_can_be_made_of_it_the_centre_is_told(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.submit(job(tmp_path, 4, BASE), site.said.append)
+    site.turn()
+    assert site.restarts == [site.upward.wanted]
+    site.upward.cannot("no room on the disk")
+    assert site.said == [Failed(reason="no room on the disk")]
+    # Asked again, it tries again.
+    site.restarts.clear()
+    site.asks(5)
+    assert len(site.coordinator.leads) == 1

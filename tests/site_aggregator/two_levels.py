@@ -73,11 +73,13 @@ class Federation:
                 (self.gates / f"{name}-{number}").touch()
 
     def records(self) -> list[Record]:
-        return history.read(self.run / "history.jsonl")
+        """Of rounds that have closed."""
+        path = self.run / "history.jsonl"
+        return history.read(path) if path.exists() else []
 
     @contextmanager
-    def coordinating(self, url: str, cohort: int, more: str = "") -> Iterator[Program]:
-        """The only one, or the centre."""
+    def coordinating(self, url: str, cohort: int, more: str = "", *words: str) -> Iterator[Program]:
+        """The only one, or the centre. `more`: what else is in its file."""
         config = self.folder / "federation.toml"
         config.write_text(
             f'name = "{self.name}"\ntask = "{self.task}"\nseed = 3\ncodec = "{self.codec}"\n'
@@ -85,7 +87,7 @@ class Federation:
             f"[evaluation]\nfinal_deadline_s = 1000\nclients = 0\n{more}"
         )
         command = ("fedmqtt", "coordinator", str(config), "--broker", url)
-        with running(self.folder, *command, "--run", str(self.run), "--verbose") as program:
+        with running(self.folder, *command, "--run", str(self.run), "--verbose", *words) as program:
             yield program
 
     @contextmanager

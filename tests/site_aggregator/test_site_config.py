@@ -1,0 +1,66 @@
+"""A mistake in site.toml is told at the start: the file, the key, and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from fedmqtt.settings import SettingsError
+from site_aggregator import config as site_config
+
+CENTRE = '[centre]\nbroker = "mqtt://h"\nfederation = "all"\nid = "north"\n'
+DEVICES = '[devices]\nname = "ward"\n'
+
+
+def read(folder: Path, text: str, *overrides: str, **ours: str) -> site_config.SiteConfig:
+    path = folder / "site.toml"
+    path.write_text(text)
+    return site_config.read(path, overrides, ours)
+
+
+def test_one_task_is_for_both_and_the_rest_has_defaults(tmp_path: Path) -> None:
+    found = read(tmp_path, f'task = "t"\n{CENTRE}{DEVICES}', f"centre.state={tmp_path}/state")
+    assert found.centre.task == found.devices.task == "t"
+    assert (found.centre.label, found.rounds_per_report, found.rounds_alone) == ("site", 1, 5)
+    # As many rounds as the centre asks for, in a folder of the site's.
+    assert found.devices.rounds.count == 0
+    assert found.devices.runs == f"{tmp_path}/state/runs"
+
+
+def test_what_credentials_say_need_not_be_said_again(tmp_path: Path) -> None:
+    text = f'task = "t"\ncredentials = "north.toml"\n{DEVICES}'
+    ours = {"federation": "all", "id": "north", "broker": "mqtts://h"}
+    assert read(tmp_path, text, **ours).centre.id == "north"
+    assert site_config.credentials_of(tmp_path / "site.toml", ()) == "north.toml"
+    with pytest.raises(SettingsError, match=r"centre\.id is 'south', and north\.toml is for"):
+        read(tmp_path, text, "centre.id=south", **ours)
+
+
+def test_under_masks_a_site_is_not_asked_to_measure_alone(tmp_path: Path) -> None:
+    more = (
+        "[devices.rounds]\ncohort = 10\nquorum = 10\n"
+        '[devices.privacy]\naggregation = "keyholders"\n'
+    )
+    found = read(tmp_path, f'task = "t"\n{CENTRE}{DEVICES}{more}')
+    assert found.centre.purposes == ("train",)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("devices.codec=int8", "devices.codec follows from what the centre asks of all"),
+        ("devices.training.epochs=2", "devices.training follows from what the centre asks"),
+        ("devices.sites.clients_max=2", "devices.sites follows from what the centre asks"),
+        ("devices.runs=here", "devices.runs is the site's state folder: leave it out"),
+        ("devices.name=all", "devices.name is 'all', as the centre's federation"),
+        ("devices.rounds.mode=asynchronous", "devices.rounds.mode is 'asynchronous'"),
+        ("devices.rounds.quorum=99", "[devices]: rounds.quorum is 99, more than rounds.cohort"),
+        ("devices.task=other", "one task is for all"),
+        ('centre.purposes=["describe"]', "centre.purposes has describe"),
+        ("centre.idd=x", "[centre]: unknown key idd"),
+        ("rounds_alone=-1", "rounds_alone"),
+    ],
+)
+def test_what_does_not_go_is_refused(override: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read(tmp_path, f'task = "t"\n{CENTRE}{DEVICES}', override)
+    assert said in str(refused.value)
