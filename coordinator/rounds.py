@@ -971,7 +971,8 @@ def _open_if_ready(
         train = _draw(rules.cohort, at_most, state.past)
         measures = rules.tells_measures and _is_measured(state, rules)
         evaluate = _draw_to_evaluate(state.past, rules) if measures else _NO_INVITATION
-        return _open(state, model, train, evaluate, at, pace.deadline_s, rules, roster)
+        deadline_s = _in_time(state, pace.deadline_s, at)
+        return _open(state, model, train, evaluate, at, deadline_s, rules, roster)
     salt = _salt(model, rules)
     if rules.is_asynchronous:
         train = _Invited(_for_free_places(state, NOBODY, rules.concurrency, rules, roster))
@@ -998,21 +999,24 @@ def _open_if_ready(
 
 def _in_time(state: Waiting, deadline_s: Seconds, at: Seconds) -> Seconds:
     """So that what the round comes to is of use to who has led it."""
-    return (
-        deadline_s if state.lead is None else max(0.0, min(deadline_s, state.lead.closes_by - at))
-    )
+    if state.lead is None:
+        return deadline_s
+    return max(0.0, min(deadline_s, state.lead.closes_by - at))
 
 
 def _open_measuring(
     state: Waiting, model: ModelRef, lead: Lead, at: Seconds, rules: Rules, roster: Roster
 ) -> tuple[State, list[Effect]]:
     """At a site: a round in which nobody trains."""
-    willing = roster.willing("evaluate") if rules.tells_measures else []
-    if not willing:
-        return state, []
-    count = min(len(willing), rules.evaluators or len(willing))
-    salt = _salt(model, rules)
-    evaluate = _invite(willing, count, state.round, "evaluate", salt, rules, roster)
+    if rules.is_quiet:
+        evaluate = _draw_to_evaluate(state.past, rules)
+    else:
+        willing = roster.willing("evaluate") if rules.tells_measures else []
+        if not willing:
+            return state, []
+        count = min(len(willing), rules.evaluators or len(willing))
+        salt = _salt(model, rules)
+        evaluate = _invite(willing, count, state.round, "evaluate", salt, rules, roster)
     deadline_s = _in_time(state, rules.final_deadline_s, at)
     return _open(state, model, _NO_INVITATION, evaluate, at, deadline_s, rules, roster)
 

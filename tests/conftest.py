@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for."""
 
 import pytest
+from hypothesis import settings
 
 from tests.brokers import (
     _have,
@@ -29,6 +30,11 @@ __all__ = [
     "postgresql",
     "store_address",
 ]
+
+
+# No test judges speed: on a busy machine one example of thousands takes long.
+settings.register_profile("fedmqtt", deadline=None)
+settings.load_profile("fedmqtt")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

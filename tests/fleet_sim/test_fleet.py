@@ -361,8 +361,8 @@ def test_an_unknown_preset_is_refused_with_the_choices() -> None:
             "unknown key federation.rouds; choose from: name, task, seed, initial_model, runs,"
             " ledger, codec, downlink_codec, broker, rounds, tuning, late, selection,"
             " selection_settings, aggregation, aggregation_settings, training, evaluation,"
-            " statistics, limits, transfer, slow_links, workers, checkpoint, status, privacy,"
-            " differential_privacy",
+            " statistics, limits, transfer, slow_links, workers, sites, checkpoint, status,"
+            " privacy, differential_privacy",
         ),
     ],
 )

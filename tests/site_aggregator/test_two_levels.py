@@ -24,6 +24,39 @@ def own_brokers() -> Iterator[dict[str, str]]:
         yield {name: f"mqtt://127.0.0.1:{port}" for name, port in ports.items()}
 
 
+def test_a_quiet_site_gives_the_same(
+    mosquitto_broker: RunningBroker,
+    own_brokers: dict[str, str],
+    federation_name: str,
+    tmp_path: Path,
+) -> None:
+    """Its devices say that they are there to nobody, and see for themselves whom it asks."""
+    url, devices = mosquitto_broker.url, SITES["south"]
+    made = []
+    for is_quiet in (False, True):
+        name = f"{federation_name}-{is_quiet}"
+        two = Federation(tmp_path / name, name, rounds=2)
+        two.open_gates(*DEVICES)
+        with ExitStack() as stack:
+            centre = stack.enter_context(two.coordinating(url, 2, "[sites]\nclients_max = 8\n"))
+            measured = "[devices.evaluation]\nclients = 2"
+            own = own_brokers["south"]
+            site = two.site("south", url, own, devices=measured, is_quiet=is_quiet)
+            stack.enter_context(site)
+            stack.enter_context(two.devices(own, two.own_name("south"), *devices))
+            stack.enter_context(two.devices(url, two.name, "eve"))
+            assert centre.wait() == 0, centre.log
+        *rounds, last = two.records()
+        for record in rounds:
+            assert (record.outcome, record.answered) == ("averaged", ["eve", "south"])
+            assert record.samples == sum(10 + ord(name[0]) for name in (*devices, "eve"))
+        assert last.outcome == "evaluated"
+        assert last.figures is not None and last.figures.samples == 30
+        made.append(model_of(two.run))
+    heard, unheard = made
+    assert unheard == heard
+
+
 def test_two_levels_make_the_model_of_one_to_the_last_bit(
     mosquitto_broker: RunningBroker,
     own_brokers: dict[str, str],

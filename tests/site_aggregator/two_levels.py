@@ -108,24 +108,37 @@ class Federation:
 
     @contextmanager
     def site(
-        self, name: str, centre: str, own: str, more: str = "", devices: str = ""
+        self,
+        name: str,
+        centre: str,
+        own: str,
+        more: str = "",
+        devices: str = "",
+        is_quiet: bool = False,
     ) -> Iterator[Program]:
         """`centre`, `own`: the brokers' addresses. `more`, `devices`: what else is in its file."""
-        config = self.write_site(name, centre, own, more, devices)
+        config = self.write_site(name, centre, own, more, devices, is_quiet)
         with running(config.parent, "fedmqtt", "site", str(config), "--verbose") as program:
             yield program
 
     def write_site(
-        self, name: str, centre: str, own: str, more: str = "", devices: str = ""
+        self,
+        name: str,
+        centre: str,
+        own: str,
+        more: str = "",
+        devices: str = "",
+        is_quiet: bool = False,
     ) -> Path:
         folder = self.folder / f"site-{name}"
+        quiet = 'selection = "sortition"\nselection_settings = { fleet = 2 }\n' if is_quiet else ""
         folder.mkdir(exist_ok=True)
         config = folder / "site.toml"
         config.write_text(
             f'task = "{self.task}"\n{more}\n'
             f'[centre]\nbroker = "{centre}"\nfederation = "{self.name}"\nid = "{name}"\n'
             f'state = "{folder / "state"}"\n[centre.link]\nresend_s = 1\nretry_max_s = 0.5\n'
-            f'[devices]\nname = "{self.own_name(name)}"\n[devices.broker]\nurl = "{own}"\n'
+            f'[devices]\nname = "{self.own_name(name)}"\n{quiet}[devices.broker]\nurl = "{own}"\n'
             f"[devices.tuning]\nenabled = false\n[devices{_rounds(0, 2)[1:]}\n{devices}"
         )
         return config
