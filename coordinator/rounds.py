@@ -74,6 +74,9 @@ DEADLINE = "deadline"
 GIVEN_UP = "the model goes back to an older one"
 """Why a round closes without a model when an operator says so."""
 
+MEASURED = "as the centre asked"
+"""Why a round at a site closes in which nobody was to train: all have measured."""
+
 SETTLED_ROUNDS = 16
 """How many closed rounds are remembered, for clients that ask again about an old answer."""
 
@@ -1894,6 +1897,7 @@ def _close_if_due(
             if client not in state.away:
                 roster.missed(at, client, state.closes_at - state.opened_at)
     outcome = _outcome(state, rules)
+    has_measured = state.is_last_evaluation and outcome == "kept"
     # Nor is it theirs that the round was given up.
     was_called_off = bool(state.called_off) or reason == GIVEN_UP
     was_cut_short = reason == COMPLETE or was_called_off
@@ -1909,7 +1913,7 @@ def _close_if_due(
     close = Close(
         round=state.round,
         outcome=outcome,
-        reason=reason,
+        reason=MEASURED if has_measured and not was_called_off else reason,
         invited=state.train,
         answered=state.answered,
         evaluated=state.evaluated,

@@ -11,6 +11,7 @@ it does, `fedmqtt/improvement.py` finds.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from coordinator.rounds import MEASURED
 from fedmqtt.effects import Seconds
 from fedmqtt.improvement import NOT_MEASURED, Trend
 from fedmqtt.status_pages import Doing, Health, RoundLine
@@ -86,7 +87,8 @@ def progress(trend: Trend) -> str:
 
 
 def _troubles(signs: Signs) -> list[str]:
-    lines = [line for line in signs.lines if line.outcome != "evaluated"]
+    trained = (line for line in signs.lines if line.outcome != "evaluated")
+    lines = [line for line in trained if line.reason != MEASURED]
     found = [_kept(lines), *_lost(lines), _still(signs)]
     if signs.doing in ("waiting", "averaging") and signs.keyholders_missing:
         found.append(signs.keyholders_missing)

@@ -325,7 +325,8 @@ def _coordinator(
             says=says,
             lines=facts.lines,
             trend=trend,
-            still_s=at - facts.progressed_at,
+            # Only the centre knows when it wants another.
+            still_s=0.0 if _waits_for_centre(state, rules) else at - facts.progressed_at,
             deadline_s=state.past.pace.deadline_s,
             online=roster.online_count,
             known=len(roster.clients),
@@ -381,6 +382,8 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
         case rounds.Waiting(past=past) if _is_paused(state):
             control = past.control
             return "waiting", f"paused by {control.paused_by} since {control.paused_at}"
+        case rounds.Waiting() if _waits_for_centre(state, rules):
+            return "waiting", "waiting for the centre's next round"
         case rounds.Waiting():
             willing, needed = roster.willing_count(rules.purpose), rules.clients_min
             if willing < needed and not rules.is_quiet:
@@ -429,6 +432,8 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
             return f"round {state.round} opens when the first model is there"
         case rounds.Waiting() if _is_paused(state):
             return f"{_named(state, rules)} opens after `fedmqtt resume`"
+        case rounds.Waiting() if _waits_for_centre(state, rules):
+            return f"round {state.round} opens when the centre asks for one"
         case rounds.Waiting():
             named, lacking = (
                 _named(state, rules),
@@ -494,6 +499,11 @@ def _named(state: rounds.State, rules: rounds.Rules) -> str:
     if is_ending or 0 < rules.rounds < number:
         return "the last evaluation"
     return f"round {number}"
+
+
+def _waits_for_centre(state: rounds.State, rules: rounds.Rules) -> bool:
+    """Whether nothing is asked of this site."""
+    return rules.is_led and isinstance(state, rounds.Waiting) and state.lead is None
 
 
 def _is_paused(state: rounds.State) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from coordinator.masking.clipped import Clipped
-from coordinator.rounds import Close, Named
+from coordinator.rounds import MEASURED, Close, Named
 from fedmqtt.status_pages import CodecCount, Figures, Privacy, RoundLine
 from fedmqtt.topics import ClientId, Digest, RoundId
 
@@ -194,7 +194,7 @@ def sentence(record: Record) -> str:
         # Nobody measured the model. What clients tell of their training is of their own data, and
         # under a mask they tell nothing.
         figures = _told(record.train_metrics, "training ")
-    if record.outcome == "evaluated":
+    if record.outcome == "evaluated" or record.reason == MEASURED:
         return (
             f"round {record.round} evaluated ({record.reason}): measured by"
             f" {len(record.evaluated)}, {record.duration_s:.1f} s{figures}"

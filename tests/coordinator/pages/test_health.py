@@ -7,12 +7,12 @@ import pytest
 from msgspec import structs
 
 from coordinator import rounds, service
-from coordinator.pages import health
+from coordinator.pages import health, status
 from coordinator.pages.health import Signs, Verdict
 from fedmqtt import improvement
 from fedmqtt.status_pages import CoordinatorPage, Doing, Figures, RoundLine
 from fedmqtt.topics import ClientId, RoundId
-from tests.coordinator.pages.test_status import RULES, facts, pages
+from tests.coordinator.pages.test_status import ANN, BOB, MODEL, PAST, RULES, facts, pages, roster
 
 
 def line(number: int, **others: Any) -> RoundLine:
@@ -76,6 +76,26 @@ def test_to_wait_for_clients_is_no_trouble_before_it_takes_long() -> None:
         assert verdict(deadline_s=3600.0, still_s=still_s).health == expected
     told = verdict(doing="waiting", says="2 needed", still_s=7200.0)
     assert told.why == "nothing has gone on for 2 hours: 2 needed; 3 of 4 clients online"
+
+
+def test_to_wait_for_the_centre_is_no_trouble_however_long() -> None:
+    waiting = rounds.Waiting(RoundId(3), PAST, MODEL)
+    for is_led, expected in ((True, "waiting"), (False, "trouble")):
+        rules = replace(RULES, is_led=is_led)
+        built = status.pages(waiting, roster(ANN, BOB), rules, facts(), 100_000.0)
+        page = built["coordinator"]
+        assert isinstance(page, CoordinatorPage) and page.health == expected
+        if is_led:
+            assert page.says == "waiting for the centre's next round"
+            assert page.next_step == "round 3 opens when the centre asks for one"
+
+
+def test_to_measure_for_the_centre_is_not_to_make_no_model() -> None:
+    asked = [
+        line(number, outcome="kept", reason=rounds.MEASURED, invited=0, answered=0)
+        for number in (2, 3, 4)
+    ]
+    assert verdict(lines=[line(1), *asked]).health == "ok"
 
 
 def test_three_rounds_without_a_model_are_trouble_and_two_are_not() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from msgspec import structs
 
 from coordinator.persistence import history
+from coordinator.rounds import MEASURED
 from fedmqtt.topics import RoundId
 from tests.coordinator.records import ANN, BOB, CAT, RECORD
 
@@ -41,6 +42,13 @@ def test_the_log_tells_the_training_loss_of_a_round_in_which_nobody_measured_the
     assert history.sentence(unmeasured) == f"{said}, 1.5 s, training loss 0.2500"
     masked = structs.replace(unmeasured, train_metrics={})
     assert history.sentence(masked) == f"{said}, 1.5 s"
+
+
+def test_what_a_site_measured_for_the_centre_is_no_round_without_answers() -> None:
+    asked = structs.replace(RECORD, outcome="kept", reason=MEASURED, invited=[], answered=[])
+    assert history.sentence(asked).startswith(
+        f"round 1 evaluated (as the centre asked): measured by {len(asked.evaluated)}, "
+    )
 
 
 def test_an_answer_that_counts_late_is_one_and_who_declined_is_told() -> None:
