@@ -1,1 +1,1 @@
-"""The program that runs rounds: `rounds.py` decides, `service.py` does."""
+"""The program that runs rounds: `rounds/` decides, `service.py` does."""

@@ -2,7 +2,7 @@
 
     order ──▶ obey ──▶ Control, which is kept with the run, and Obeyed: what came of it, in words
 
-`Control` is what rounds go by from then on (`rounds.py`), and what is told of orders. An order has
+`Control` is what rounds go by from then on (`rounds/`), and what is told of orders. An order has
 a name of its own: one that comes again changes nothing, and has the same answer.
 """
 

@@ -2,8 +2,8 @@
 
 python -m tests.mutants                            all of them; fails if 95% are not noticed
 python -m tests.mutants edge_client/session.py     of one file
-python -m tests.mutants --list coordinator/rounds.py
-python -m tests.mutants --only 17 coordinator/rounds.py     one mutant, and what pytest says of it
+python -m tests.mutants --list coordinator/rounds/closing.py
+python -m tests.mutants --only 17 coordinator/rounds/closing.py   one mutant, and what pytest says
 python -m tests.mutants some/file.py --tests tests/some     judged by other tests
 
 Runs in the folder whose files are meant, that is the root of the repository.
@@ -37,13 +37,17 @@ SESSION = (
     STORMS,
 )
 
+ROUND_PARTS = ("state", "effects", "opening", "answers", "closing", "replies", "step")
+
+ROUNDS = (
+    "tests/coordinator/test_round_scripts.py",
+    "tests/coordinator/test_rounds.py",
+    "tests/coordinator/test_round_properties.py",
+    STORMS,
+)
+
 TESTS: dict[str, Sequence[str]] = {
-    "coordinator/rounds.py": (
-        "tests/coordinator/test_round_scripts.py",
-        "tests/coordinator/test_rounds.py",
-        "tests/coordinator/test_round_properties.py",
-        STORMS,
-    ),
+    **{f"coordinator/rounds/{part}.py": ROUNDS for part in ROUND_PARTS},
     "coordinator/roster.py": (
         "tests/coordinator/test_roster.py",
         "tests/coordinator/test_round_scripts.py",

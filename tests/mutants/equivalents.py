@@ -4,7 +4,7 @@
 and may be one for several:
 
     # Whoever has counted is in one of the two anyway.
-    coordinator/rounds.py Collecting.owes
+    coordinator/rounds/state.py Collecting.owes
     - before
     + after
 """
