@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from msgspec import structs
 
 from coordinator.config import FederationConfig, Limits, Sites
 from coordinator.sites import totals
 from coordinator.sums.answers import Answers
 from fedmqtt import exact_total
-from fedmqtt.fixed_point import Total
+from fedmqtt.fixed_point import Total, on_grid
 from fedmqtt.messages import SumOf, Update
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId
@@ -22,6 +23,7 @@ from tests.updates import update
 SIZE = 5
 SITES = Sites(clients_max=8)
 LIMITS = Limits(change_max=64.0, samples_max=1000)
+_CAUTIOUS = Limits(change_max=0.001, samples_max=10_000)
 Devices = Sequence[tuple[Array, int]]
 """(change, samples) of each."""
 
@@ -113,6 +115,26 @@ def test_a_site_stands_for_no_more_than_it_may(
     numbers[2] = number * 2**centre.bits
     one = of_site(numbers, weight, clients, centre.bits)
     assert centre.check(ClientId("north"), one) == said
+
+
+def test_a_coarse_grid_gives_a_site_no_further_reach() -> None:
+    # Each device's change is rounded once: by half a unit, and a site says how large a unit is.
+    cautious = structs.replace(config(Sites(clients_max=2**20)), limits=_CAUTIOUS)
+    bits = 1
+    far = np.full(SIZE, 2**20, np.int64)
+    one = of_site(far, 1, 2**20, bits)
+    said = "changes a parameter by 5.243e+05 on average; limits.change_max is 0.001"
+    assert Answers(cautious, SIZE, 12).check(ClientId("north"), one) == said
+
+
+@pytest.mark.parametrize("bits", [1, 5, 20])
+def test_an_honest_site_is_within_its_bound_on_any_grid(bits: int) -> None:
+    cautious = structs.replace(config(), limits=_CAUTIOUS)
+    largest = np.full(SIZE, np.nextafter(np.float32(0.001), np.float32(0)), np.float64)
+    for weight in (1, 249, 251, 499, 751, 1250):
+        devices = [on_grid(largest * weight, bits)] * 8
+        one = of_site(np.sum(devices, axis=0), 8 * weight, 8, bits)
+        assert Answers(cautious, SIZE, 12).check(ClientId("north"), one) == ""
 
 
 def test_an_owner_may_let_sites_weigh_more_than_one_client() -> None:
