@@ -25,7 +25,7 @@ class SiteSum:
     weight: int
     bits: int
 
-    def on_grid(self, bits: int, weight: int) -> Total:
+    def on_grid(self, bits: int, weight: float) -> Total:
         """In units of 2^-bits, for so much less weight: as it is where both are as they were.
 
         Both may be others for an answer that comes when its round has closed.

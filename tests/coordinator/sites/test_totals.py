@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from msgspec import structs
 
+from coordinator import local_method
 from coordinator.config import FederationConfig, Limits, Sites
 from coordinator.sites import totals
 from coordinator.sums.answers import Answers
+from coordinator.workers import checks as workers_checks
 from fedmqtt import exact_total
 from fedmqtt.fixed_point import Total, on_grid
-from fedmqtt.messages import SumOf, Update
+from fedmqtt.messages import SumOf, Update, method_name
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 from tests.updates import update
 
@@ -43,9 +45,9 @@ def take_in(into: Answers, devices: Devices, first: int = 0) -> None:
         fold(into, f"device-{number}", update(numbers=change, sample_count=samples))
 
 
-def fold(into: Answers, client: str, answer: Update) -> None:
+def fold(into: Answers, client: str, answer: Update, staleness: int = 0) -> None:
     assert into.check(ClientId(client), answer) == ""
-    into.fold(ClientId(client), answer, evaluates=False)
+    into.fold(ClientId(client), answer, evaluates=False, staleness=staleness)
     into.let_go()
 
 
@@ -164,6 +166,23 @@ def test_what_came_late_counts_for_less_on_the_grid_of_now() -> None:
     late = totals.SiteSum(np.array([8, -5, 3]), weight=10, bits=4)
     assert late.on_grid(6, 5).tolist() == [16, -10, 6]
     assert late.on_grid(4, 10) is late.numbers
+
+
+@pytest.mark.parametrize("aggregation", sorted(workers_checks.means()))
+def test_a_sites_late_answer_counts_for_less_as_a_clients_does(aggregation: str) -> None:
+    found, its = [], config(aggregation=aggregation)
+    made_by = method_name(local_method.training(its), local_method.asked(its))
+    for is_site in (False, True):
+        centre = Answers(its, SIZE, 12)
+        centre.begin(12, RoundId(4))
+        fold(centre, "bob", update(4, numbers=[4.0] * SIZE, sample_count=30, method=made_by))
+        late = update(1, numbers=[-8.0] * SIZE, sample_count=10, method=made_by)
+        if is_site:
+            numbers = np.full(SIZE, -80 * 2**20, np.int64)
+            late = structs.replace(of_site(numbers, 10, 2, 20), round=RoundId(1), method=made_by)
+        fold(centre, "north", late, staleness=3)
+        found.append(centre.finish(np.zeros(SIZE, np.float32)).tolist())
+    assert found[0] == found[1]
 
 
 def test_a_site_with_more_devices_than_the_centre_leaves_room_for_is_told_so() -> None:
