@@ -47,7 +47,7 @@ def largest_sum(change_max: float, weight: int, bits: int, terms: int) -> int:
     chooses the unit, and makes it a large one, gains no more by that.
     """
     # A double has no room for all places of it.
-    exact = Fraction(change_max) * weight * 2**bits
+    exact = Fraction(change_max) * weight * (1 << bits)
     return min(math.floor(exact) + terms, math.floor(2 * exact))
 
 

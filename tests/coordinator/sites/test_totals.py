@@ -15,7 +15,7 @@ from coordinator.sites import totals
 from coordinator.sums.answers import Answers
 from coordinator.workers import checks as workers_checks
 from fedmqtt import exact_total
-from fedmqtt.fixed_point import Total, on_grid
+from fedmqtt.fixed_point import ExactSum, Total
 from fedmqtt.messages import SumOf, Update, method_name
 from fedmqtt.settings import SettingsError
 from fedmqtt.topics import ClientId, RoundId
@@ -132,10 +132,12 @@ def test_a_coarse_grid_gives_a_site_no_further_reach() -> None:
 @pytest.mark.parametrize("bits", [1, 5, 20])
 def test_an_honest_site_is_within_its_bound_on_any_grid(bits: int) -> None:
     cautious = structs.replace(config(), limits=_CAUTIOUS)
-    largest = np.full(SIZE, np.nextafter(np.float32(0.001), np.float32(0)), np.float64)
+    largest = np.full(SIZE, np.nextafter(np.float32(0.001), np.float32(0)), np.float32)
     for weight in (1, 249, 251, 499, 751, 1250):
-        devices = [on_grid(largest * weight, bits)] * 8
-        one = of_site(np.sum(devices, axis=0), 8 * weight, 8, bits)
+        own = ExactSum(SIZE, bits)
+        for _ in range(8):
+            own.add(largest, weight)
+        one = of_site(own.total, own.weight, 8, bits)
         assert Answers(cautious, SIZE, 12).check(ClientId("north"), one) == ""
 
 
