@@ -395,9 +395,13 @@ def _place(
 
 def _move_ledger(folder: Path, held: Place, shelf: Shelf) -> None:
     """If that has to be. Where it cannot be, the place is left."""
+    if held.storage is None:
+        return
     try:
-        if held.storage is not None and run_search.has_to_move(folder, shelf.ledgers):
+        if run_search.has_to_move(folder, shelf.ledgers):
             moved_ledger.move(folder, held.storage, shelf.ledgers.name, shelf.objects)
+        elif ledgers.has_begun(folder, shelf.ledgers):
+            moved_ledger.arrived(folder, shelf.ledgers.name)
     except (SettingsError, LedgerError):
         held.release()
         raise

@@ -16,7 +16,13 @@ def check(config: FederationConfig) -> None:
 
 def check_job(config: FederationConfig, purpose: Purpose) -> None:
     """Raises SettingsError."""
-    if purpose == "describe" and round_rules.fleet(config):
+    if not round_rules.fleet(config):
+        return
+    if purpose == "evaluate" and not config.evaluation.clients:
+        raise _refused(
+            config, "`fedmqtt evaluate` asks all of them to measure: say how many with --clients"
+        )
+    if purpose == "describe":
         raise _refused(
             config,
             "statistics wait for `statistics.clients_min` clients that say that they are there:"

@@ -1007,6 +1007,7 @@ class Service:
             shapes=self._division.shared.shapes,
             bits=self._answers.bits if is_open else 0,
             answer_bytes_max=self._answer_bytes_max,
+            limits=self._config.limits,
         )
 
     def _hear_lanes(self, own: frozenset[int]) -> None:

@@ -12,6 +12,7 @@ masking needs (secure aggregation adds modulo 2^64).
 """
 
 import math
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,18 @@ def fraction_bits(change_max: float, weight_max: int, terms_max: int) -> int:
         )
     # Above 2^52 a double has no fraction left to round, and more bits would say nothing more.
     return min(bits, 52)
+
+
+def largest_sum(change_max: float, weight: int, bits: int, terms: int) -> int:
+    """Beyond it, on either side of 0, no number is of a sum of so many terms |w * d| that weigh
+    `weight` together: in units of 2^-bits.
+
+    Each term was rounded once, by half a unit at most, and to no more than twice what it was: who
+    chooses the unit, and makes it a large one, gains no more by that.
+    """
+    # A double has no room for all places of it.
+    exact = Fraction(change_max) * weight * (1 << bits)
+    return min(math.floor(exact) + terms, math.floor(2 * exact))
 
 
 REMEMBERED_MAX = 2**31

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field, structs
 
-from coordinator import checks
+from coordinator import checks, round_rules
 from coordinator.config import FederationConfig
 from coordinator.masking import masked_round
 from coordinator.persistence.ledger_url import IN_FOLDERS
@@ -157,6 +157,11 @@ def _checked(path: Path, config: SiteConfig) -> SiteConfig:
         checks.check(devices)
     except SettingsError as bad:
         raise SettingsError(f"{path}, [devices]: {bad}") from bad
+    if round_rules.fleet(devices) and not devices.evaluation.clients:
+        raise SettingsError(
+            f"{path}: devices.evaluation.clients is 0, which asks all devices of a quiet site to"
+            " measure a model, and the centre says when: say how many"
+        )
     centre = config.centre
     if masked_round.is_masked(devices):
         # Who measures alone would be read.

@@ -136,6 +136,15 @@ class TakesParts(Protocol):
 
 
 @runtime_checkable
+class SharesByAge(Protocol):
+    """Of a strategy with `WEIGHS_STALENESS` that keeps one exact sum: for the sums of sites, which
+    are added to that and not folded."""
+
+    def share(self, named: Named) -> float:
+        """Of a change, that moves the model: less, the older it is. In (0, 1]."""
+
+
+@runtime_checkable
 class Hears(Protocol):
     """A strategy that goes by more than the change."""
 

@@ -35,8 +35,10 @@ class FedBuff:
         self._running = round_.exact_sum()
 
     def fold(self, change: Array, sample_count: int, named: Named) -> None:
-        share = weight(self._settings, self._round.staleness(named))
-        self._running.add(change, sample_count, share)
+        self._running.add(change, sample_count, self.share(named))
+
+    def share(self, named: Named) -> float:
+        return weight(self._settings, self._round.staleness(named))
 
     def finish(self, base: Array) -> Array:
         if self._running.weight == 0:

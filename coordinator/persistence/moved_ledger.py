@@ -59,12 +59,7 @@ def move(folder: Path, there: Storage, to: str, objects: ObjectStore | None) -> 
 
     The folder must be ours. Raises LedgerError, and OSError where a file cannot be read or put.
     """
-    try:
-        here = SqliteStorage(folder)
-    except sqlite_storage.ERRORS as bad:
-        said = sqlite_storage.explain(bad, folder)
-        raise LedgerDamaged(f"ledger {folder / sqlite_storage.FILE}: {said}") from bad
-    with closing(here):
+    with closing(_opened(folder)) as here:
         _tell(here, Move(to=to, is_done=False))
         try:
             _copy(here, there, folder, objects)
@@ -80,6 +75,30 @@ def move(folder: Path, there: Storage, to: str, objects: ObjectStore | None) -> 
             raise LedgerError(f"ledger {side.name}: {side.explain(bad)}") from bad
         _tell(here, Move(to=to, is_done=True))
     _log.info("the ledger of %s has moved to %s: the run goes on there", folder, to)
+
+
+def arrived(folder: Path, to: str) -> None:
+    """The server `to` has the run. Where the program was killed before the folder said so, say it
+    now: once a run has gone on there, no loss of that server brings this ledger back.
+
+    The folder must be ours. Raises LedgerError.
+    """
+    found = of(folder)
+    if found is None or found.is_done or found.to != to:
+        return
+    with closing(_opened(folder)) as here:
+        try:
+            _tell(here, Move(to=to, is_done=True))
+        except sqlite_storage.ERRORS as bad:
+            raise LedgerError(f"ledger {here.name}: {here.explain(bad)}") from bad
+
+
+def _opened(folder: Path) -> SqliteStorage:
+    try:
+        return SqliteStorage(folder)
+    except sqlite_storage.ERRORS as bad:
+        said = sqlite_storage.explain(bad, folder)
+        raise LedgerDamaged(f"ledger {folder / sqlite_storage.FILE}: {said}") from bad
 
 
 def _copy(here: Storage, there: Storage, folder: Path, objects: ObjectStore | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.config import FederationConfig
-from fedmqtt import exact_total
+from fedmqtt import exact_total, fixed_point
 from fedmqtt.fixed_point import Total
 from fedmqtt.messages import SiteTerms, SumOf, Update
 
@@ -25,7 +25,7 @@ class SiteSum:
     weight: int
     bits: int
 
-    def on_grid(self, bits: int, weight: int) -> Total:
+    def on_grid(self, bits: int, weight: float) -> Total:
         """In units of 2^-bits, for so much less weight: as it is where both are as they were.
 
         Both may be others for an answer that comes when its round has closed.
@@ -78,13 +78,12 @@ def read(config: FederationConfig, update: Update, sum_of: SumOf, size: int) -> 
         numbers = exact_total.decode(update.payload, size)
     except ValueError as bad:
         raise ValueError(f"sum of other tensors: {bad}") from bad
-    # In whole numbers, as a double has no room for all of them. Each device's was rounded once.
-    highest = int(config.limits.change_max * weight * 2**sum_of.bits) + sum_of.clients
+    change_max, bits = config.limits.change_max, sum_of.bits
+    highest = fixed_point.largest_sum(change_max, weight, bits, sum_of.clients)
     largest = max(-int(numbers.min(initial=0)), int(numbers.max(initial=0)))
     if largest > highest:
-        changed = largest / 2**sum_of.bits / weight
+        changed = largest / 2**bits / weight
         raise ValueError(
-            f"changes a parameter by {changed:.4g} on average;"
-            f" limits.change_max is {config.limits.change_max:g}"
+            f"changes a parameter by {changed:.4g} on average; limits.change_max is {change_max:g}"
         )
-    return SiteSum(numbers, weight, sum_of.bits)
+    return SiteSum(numbers, weight, bits)

@@ -27,6 +27,7 @@ from coordinator.aggregation import (
     KeepModel,
     Memory,
     Round,
+    SharesByAge,
     TakesControls,
     TakesParts,
 )
@@ -215,7 +216,10 @@ class Answers:
             self._sum.fold_control(self._control, named)
         if self._site_sum is not None:
             (exact,) = self._exact
-            exact.add_total(self._site_sum.on_grid(self.bits, samples), samples)
+            moves = (
+                samples * self._sum.share(named) if isinstance(self._sum, SharesByAge) else samples
+            )
+            exact.add_total(self._site_sum.on_grid(self.bits, moves), samples)
         else:
             assert self._change is not None
             fold_into(self._sum, self._change, samples, named)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordinator.config import Limits
 from coordinator.rounds import Named
 from coordinator.workers import lanes, partial_sum
 from fedmqtt import messages, weights
@@ -53,6 +54,8 @@ class Now:
     bits: int
     """Of fraction, in the round's sum; 0 where none is open."""
     answer_bytes_max: int
+    limits: Limits
+    """On what clients may send."""
 
 
 @dataclass(slots=True)
@@ -78,6 +81,8 @@ class _Arriving:
     digest: Digest
     count: int
     next: int = 0
+    size_bytes: int = 0
+    """That are here."""
 
 
 class Desk:
@@ -266,7 +271,10 @@ class Desk:
     # Sums
 
     def _on_piece(self, worker: ClientId, piece: SumPiece) -> None:
-        arriving = self._arriving.get(worker)
+        arriving, asked = self._arriving.get(worker), self._state.workers[worker].asked
+        if not asked:
+            self._spoilt(worker, "it sends a sum that nobody asked for")
+            return
         if piece.index == 0:
             self._forget_sum(worker)
             self._sums += 1
@@ -274,6 +282,11 @@ class Desk:
             arriving = self._arriving[worker] = _Arriving(path, piece.digest, piece.count)
         if arriving is None or (piece.index, piece.digest) != (arriving.next, arriving.digest):
             self._spoilt(worker, "its sum is no whole one")
+            return
+        now = self._now()
+        arriving.size_bytes += piece.data.nbytes
+        if arriving.size_bytes > partial_sum.bytes_max(now.size, len(asked), now.answer_bytes_max):
+            self._spoilt(worker, f"its sum of {len(asked)} answers has too many bytes")
             return
         with arriving.path.open("ab") as file:
             file.write(piece.data)
@@ -293,6 +306,7 @@ class Desk:
         else:
             asked = self._state.workers[worker].asked
             fault = partial_sum.fault(summed, now.run, now.round, now.bits, now.size, asked)
+            fault = fault or partial_sum.excess(summed, now.limits)
         if fault:
             arrived.path.unlink()
             self._spoilt(worker, f"its sum is no good: {fault}")

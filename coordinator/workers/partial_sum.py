@@ -8,8 +8,11 @@ from collections.abc import Collection
 
 import numpy as np
 
+from coordinator import evaluation
+from coordinator.config import Limits
 from coordinator.rounds import Named
 from coordinator.sums.answers import Answers, fold_into
+from fedmqtt import fixed_point
 from fedmqtt.codec_chain import Sent
 from fedmqtt.messages import Sum, Term
 from fedmqtt.topics import RoundId, RunId
@@ -54,3 +57,30 @@ def fault(
     if summed.weight != sum(term.samples for term in summed.terms):
         return "its weight is not that of its answers"
     return ""
+
+
+def excess(summed: Sum, limits: Limits) -> str:
+    """What is in a sum that no updates within these limits come to; nothing if all of it may be.
+
+    Its worker has looked at each. But who reads the round's record again must find no figure there
+    that cannot be read, whatever a worker says.
+    """
+    for term in summed.terms:
+        if term.samples > limits.samples_max:
+            return f"{term.client} has {term.samples} samples; at most {limits.samples_max} count"
+        fault = evaluation.metrics_fault(term.metrics)
+        if not fault and term.measures is not None:
+            fault = evaluation.fault(term.measures, limits.samples_max)
+        if fault:
+            return f"{term.client}: {fault}"
+    terms = len(summed.terms)
+    highest = fixed_point.largest_sum(limits.change_max, summed.weight, summed.bits, terms)
+    numbers = np.frombuffer(summed.payload, "<i8")
+    if max(-int(numbers.min(initial=0)), int(numbers.max(initial=0))) > highest:
+        return f"a parameter changes by more than limits.change_max = {limits.change_max:g}"
+    return ""
+
+
+def bytes_max(size: int, terms: int, answer_bytes_max: int) -> int:
+    """Of an encoded sum: what it says of each answer was in that."""
+    return 8 * size + (terms + 1) * answer_bytes_max

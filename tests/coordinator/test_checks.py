@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator import checks
+from coordinator import checks, quiet_checks
 from coordinator.config import FederationConfig
 from fedmqtt import settings
 from fedmqtt.settings import SettingsError
@@ -167,3 +167,13 @@ def test_what_contradicts_itself_is_refused_with_both_values(
 )
 def test_what_can_be_is_let_pass(overrides: list[str]) -> None:
     check(*overrides)
+
+
+def test_of_a_quiet_fleet_so_many_are_asked_to_measure_as_somebody_says() -> None:
+    quiet = settings.read(None, [*LEAST, *QUIET, "evaluation.clients=0"], FederationConfig)
+    with pytest.raises(SettingsError, match="say how many with --clients"):
+        quiet_checks.check_job(quiet, "evaluate")
+    some = settings.read(None, [*LEAST, *QUIET], FederationConfig)
+    quiet_checks.check_job(some, "evaluate")
+    loud = settings.read(None, [*LEAST, "evaluation.clients=0"], FederationConfig)
+    quiet_checks.check_job(loud, "evaluate")

@@ -64,3 +64,12 @@ def test_what_does_not_go_is_refused(override: str, said: str, tmp_path: Path) -
     with pytest.raises(SettingsError) as refused:
         read(tmp_path, f'task = "t"\n{CENTRE}{DEVICES}', override)
     assert said in str(refused.value)
+
+
+def test_a_quiet_site_says_how_many_measure_for_the_centre(tmp_path: Path) -> None:
+    more = "[devices.selection_settings]\nfleet = 100\n[devices.evaluation]\nevery = 0\n"
+    text = f'task = "t"\n{CENTRE}{DEVICES}selection = "sortition"\n{more}'
+    quiet = "devices.rounds.clients_min=1"
+    assert read(tmp_path, text, quiet).devices.evaluation.clients
+    with pytest.raises(SettingsError, match=r"devices\.evaluation\.clients is 0"):
+        read(tmp_path, text, quiet, "devices.evaluation.clients=0")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator import command
 from coordinator.config import FederationConfig
 from coordinator.models.object_store import ObjectStore
 from coordinator.models.s3_store import S3Store
@@ -163,6 +164,18 @@ def test_a_server_that_has_lost_a_run_is_not_given_the_older_one_of_the_folder(
     _mark(books.folder, Move(to=books.among.name, is_done=True))
     with pytest.raises(SettingsError, match="does not know of it: give the database that it"):
         run_search.choose(books.config, books.among, None, new=False)
+
+
+def test_a_move_whose_end_was_not_written_down_is_over_when_the_server_has_the_run(
+    books: Books,
+) -> None:
+    _move(books)
+    # Killed before the folder said so; and then the run goes on.
+    _mark(books.folder, Move(to=books.among.name, is_done=False))
+    held, shelf = books.among.take(books.folder), command.Shelf(books.among, None)
+    command._move_ledger(books.folder, held, shelf)
+    held.release()
+    assert moved_ledger.of(books.folder) == Move(to=books.among.name, is_done=True)
 
 
 def test_what_cannot_move_stays_as_it_was(books: Books) -> None:

@@ -7,21 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from msgspec import structs
 
+from coordinator import local_method
 from coordinator.config import FederationConfig, Limits, Sites
 from coordinator.sites import totals
 from coordinator.sums.answers import Answers
+from coordinator.workers import checks as workers_checks
 from fedmqtt import exact_total
-from fedmqtt.fixed_point import Total
-from fedmqtt.messages import SumOf, Update
+from fedmqtt.fixed_point import ExactSum, Total
+from fedmqtt.messages import SumOf, Update, method_name
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 from tests.updates import update
 
 SIZE = 5
 SITES = Sites(clients_max=8)
 LIMITS = Limits(change_max=64.0, samples_max=1000)
+_CAUTIOUS = Limits(change_max=0.001, samples_max=10_000)
 Devices = Sequence[tuple[Array, int]]
 """(change, samples) of each."""
 
@@ -41,9 +45,9 @@ def take_in(into: Answers, devices: Devices, first: int = 0) -> None:
         fold(into, f"device-{number}", update(numbers=change, sample_count=samples))
 
 
-def fold(into: Answers, client: str, answer: Update) -> None:
+def fold(into: Answers, client: str, answer: Update, staleness: int = 0) -> None:
     assert into.check(ClientId(client), answer) == ""
-    into.fold(ClientId(client), answer, evaluates=False)
+    into.fold(ClientId(client), answer, evaluates=False, staleness=staleness)
     into.let_go()
 
 
@@ -115,6 +119,28 @@ def test_a_site_stands_for_no_more_than_it_may(
     assert centre.check(ClientId("north"), one) == said
 
 
+def test_a_coarse_grid_gives_a_site_no_further_reach() -> None:
+    # Each device's change is rounded once: by half a unit, and a site says how large a unit is.
+    cautious = structs.replace(config(Sites(clients_max=2**20)), limits=_CAUTIOUS)
+    bits = 1
+    far = np.full(SIZE, 2**20, np.int64)
+    one = of_site(far, 1, 2**20, bits)
+    said = "changes a parameter by 5.243e+05 on average; limits.change_max is 0.001"
+    assert Answers(cautious, SIZE, 12).check(ClientId("north"), one) == said
+
+
+@pytest.mark.parametrize("bits", [1, 5, 20])
+def test_an_honest_site_is_within_its_bound_on_any_grid(bits: int) -> None:
+    cautious = structs.replace(config(), limits=_CAUTIOUS)
+    largest = np.full(SIZE, np.nextafter(np.float32(0.001), np.float32(0)), np.float32)
+    for weight in (1, 249, 251, 499, 751, 1250):
+        own = ExactSum(SIZE, bits)
+        for _ in range(8):
+            own.add(largest, weight)
+        one = of_site(own.total, own.weight, 8, bits)
+        assert Answers(cautious, SIZE, 12).check(ClientId("north"), one) == ""
+
+
 def test_an_owner_may_let_sites_weigh_more_than_one_client() -> None:
     centre = answers(12, sites=Sites(clients_max=8, weight_max=2500))
     numbers = np.zeros(SIZE, np.int64)
@@ -142,6 +168,23 @@ def test_what_came_late_counts_for_less_on_the_grid_of_now() -> None:
     late = totals.SiteSum(np.array([8, -5, 3]), weight=10, bits=4)
     assert late.on_grid(6, 5).tolist() == [16, -10, 6]
     assert late.on_grid(4, 10) is late.numbers
+
+
+@pytest.mark.parametrize("aggregation", sorted(workers_checks.means()))
+def test_a_sites_late_answer_counts_for_less_as_a_clients_does(aggregation: str) -> None:
+    found, its = [], config(aggregation=aggregation)
+    made_by = method_name(local_method.training(its), local_method.asked(its))
+    for is_site in (False, True):
+        centre = Answers(its, SIZE, 12)
+        centre.begin(12, RoundId(4))
+        fold(centre, "bob", update(4, numbers=[4.0] * SIZE, sample_count=30, method=made_by))
+        late = update(1, numbers=[-8.0] * SIZE, sample_count=10, method=made_by)
+        if is_site:
+            numbers = np.full(SIZE, -80 * 2**20, np.int64)
+            late = structs.replace(of_site(numbers, 10, 2, 20), round=RoundId(1), method=made_by)
+        fold(centre, "north", late, staleness=3)
+        found.append(centre.finish(np.zeros(SIZE, np.float32)).tolist())
+    assert found[0] == found[1]
 
 
 def test_a_site_with_more_devices_than_the_centre_leaves_room_for_is_told_so() -> None:

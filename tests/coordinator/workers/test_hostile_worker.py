@@ -1,9 +1,11 @@
 """A worker that says nonsense, at a real coordinator: it is in no sum, and stops nobody."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from broker_config.local_broker import RunningBroker
@@ -17,6 +19,7 @@ from fedmqtt.messages import (
     Claimed,
     Claims,
     Lanes,
+    Measures,
     Passed,
     Sum,
     SumPiece,
@@ -32,6 +35,22 @@ pytestmark = pytest.mark.broker
 _LANES = 4
 _TOKEN = "0123456789abcdef"
 _WORKER = ClientId("w0")
+_ZEROS = np.zeros(2, "<i8")
+_ANNS = Term(ClientId("ann"), 10, {}, "full", 8, None)
+_RAGGED = Measures(sample_count=3, confusion=((1, 2), ()))
+_NO_SUMS = [
+    # Too short.
+    (_ANNS, np.zeros(1, "<i8")),
+    # Of another's answer.
+    (structs.replace(_ANNS, client=ClientId("bob")), _ZEROS),
+    # Of more samples than anybody may have.
+    (structs.replace(_ANNS, samples=2**53), _ZEROS),
+    # With figures that are none, in the round's record for ever.
+    (structs.replace(_ANNS, metrics={"loss": math.nan}), _ZEROS),
+    (structs.replace(_ANNS, measures=_RAGGED), _ZEROS),
+    # Further away than her samples can be.
+    (_ANNS, np.array([0, -(2**63)], "<i8")),
+]
 
 
 class Nonsense:
@@ -126,14 +145,15 @@ def test_a_worker_that_says_nonsense_stops_nobody(
                         payload=memoryview(payload),
                     )
                 )
-            # Of what it claimed, a sum that is too short; and one of another's answer.
-            for numbers in (np.zeros(1, "<i8"), np.zeros(2, "<i8")):
-                if worker.is_over():
-                    worker.begin()
+            # A sum that nobody has asked for.
+            _hand_over(worker, _ANNS, _ZEROS, offer.run, bits=20)
+            room.wait(worker.is_over)
+            for term, numbers in _NO_SUMS:
+                worker.begin()
                 _claim(worker, ann, offer.model.digest, offer.model.fingerprint, offer.run)
                 room.wait(worker.is_collected)
-                whose = "ann" if numbers.size == 1 else "bob"
-                _hand_over(worker, whose, numbers, offer.run)
+                bits = next(one.bits for one in reversed(worker.told) if isinstance(one, Verdicts))
+                _hand_over(worker, term, numbers, offer.run, bits)
                 room.wait(worker.is_over)
             # The coordinator listened to the lanes again before it said so.
             # What it passed on in her name.
@@ -164,14 +184,15 @@ def _claim(worker: Nonsense, guest: Guest, base: Digest, fingerprint: str, run: 
     worker.say(Claims(session=worker.session, number=worker.number(), claims=(claim,)))
 
 
-def _hand_over(worker: Nonsense, whose: str, numbers: NDArray[np.int64], run: RunId) -> None:
-    bits = next(one.bits for one in reversed(worker.told) if isinstance(one, Verdicts))
+def _hand_over(
+    worker: Nonsense, term: Term, numbers: NDArray[np.int64], run: RunId, bits: int
+) -> None:
     summed = Sum(
         run=run,
         round=RoundId(1),
         bits=bits,
-        weight=10,
-        terms=(Term(ClientId(whose), 10, {}, "full", 8, None),),
+        weight=term.samples,
+        terms=(term,),
         payload=memoryview(numbers.tobytes()),
     )
     encoded = messages.encode(summed)

@@ -1,5 +1,6 @@
 """Whatever happens to workers, each answer is in the sum once, and no bit of the model changes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -7,9 +8,18 @@ import pytest
 from msgspec import structs
 
 from coordinator.config import FederationConfig, Workers
-from fedmqtt.messages import Update
+from fedmqtt import messages
+from fedmqtt.messages import SumPiece, Update
+from fedmqtt.mqtt_link import Part
 from fedmqtt.topics import ClientId
-from tests.coordinator.workers.world import World, alone, model, updates_of
+from tests.coordinator.workers.world import (
+    ANSWER_BYTES_MAX,
+    SIZE,
+    World,
+    alone,
+    model,
+    updates_of,
+)
 
 CLIENTS = [ClientId(f"c{number}") for number in range(14)]
 
@@ -151,3 +161,41 @@ def test_an_update_with_a_fault_is_refused_wherever_it_is_found(tmp_path: Path) 
         world.settle()
     assert world.closed and world.by_workers == len(CLIENTS)
     assert model(world.answers) == alone(config(), sent)
+
+
+def test_a_sum_that_never_ends_does_not_fill_the_disk(tmp_path: Path) -> None:
+    sent = updates_of(CLIENTS[:1], 1)
+    world = World(tmp_path, config(), CLIENTS[:1])
+    world.start("w0")
+    world.settle()
+    wire, written = world.wires[ClientId("w0")], tmp_path / "sums"
+    stream = wire.stream
+
+    def endless(parts: Iterator[Part]) -> None:
+        (part,) = parts
+        piece = messages.read_from_worker(part.payload)
+        assert isinstance(piece, SumPiece)
+        for ahead in range(9):
+            data = memoryview(bytes(ANSWER_BYTES_MAX))
+            number, index = piece.number + ahead, piece.index + ahead
+            more = structs.replace(piece, count=9, number=number, index=index, data=data)
+            wire.up.append(messages.encode(more))
+
+    wire.stream = endless  # type: ignore[method-assign]
+    for client, one in sent.items():
+        world.send(client, one)
+    largest = 0
+    world.turn()
+    while waiting := world.waiting():
+        world.deliver(*waiting[0])
+        world.turn()
+        largest = max([largest, *(path.stat().st_size for path in written.iterdir())])
+    # Of one answer: as many bytes as it may have had itself, and the numbers.
+    assert ANSWER_BYTES_MAX <= largest <= 2 * ANSWER_BYTES_MAX + 8 * SIZE
+    assert world.owing() == CLIENTS[:1] and not any(written.iterdir())
+    # What it has lost is sent again.
+    wire.stream = stream  # type: ignore[method-assign]
+    for client, one in sent.items():
+        world.send(client, one)
+    world.settle()
+    assert world.closed and model(world.answers) == alone(config(), sent)

@@ -48,6 +48,7 @@ from fedmqtt.topics import (
 from tests.updates import update
 
 SIZE = 5
+ANSWER_BYTES_MAX = 1000
 RUN, ROUND = RunId("r.1"), RoundId(1)
 MODEL = ModelRef(digest=Digest("0" * 64), size_bytes=8, chunk_bytes=1024, fingerprint="f")
 _LIMITS = Bounds(
@@ -167,7 +168,8 @@ class World:
                 size=SIZE,
                 shapes=((SIZE,),),
                 bits=self.answers.bits,
-                answer_bytes_max=1000,
+                answer_bytes_max=ANSWER_BYTES_MAX,
+                limits=config.limits,
             ),
             claim=self._on_claim,
             passed=lambda worker, passed: None,
