@@ -695,9 +695,9 @@ class Service:
         open_round = recovered.open_round
         if open_round is not None and open_round.number == self._outdated:
             _log.warning(
-                "round %d was opened with other settings of training, limits, codec, seed"
-                " or aggregation, or by another version of this program: it is given up, and the"
-                " next one goes by the new ones",
+                "round %d was opened with other settings of training, limits, codec, seed,"
+                " aggregation or lanes, or by another version of this program: it is given up, and"
+                " the next one goes by the new ones",
                 open_round.number,
             )
             # Whose answers are on a list that keyholders may have opened has taken part.

@@ -52,9 +52,12 @@ def read(path: Path | None, overrides: Sequence[str], kind: type[_T]) -> _T:
     return _convert(values, kind, "the command line" if path is None else str(path), overridden)
 
 
-def convert(values: dict[str, Any], kind: type[_T], source: str) -> _T:
-    """Settings from values that are read already. Raises SettingsError."""
-    return _convert(values, kind, source, [])
+def convert(values: dict[str, Any], kind: type[_T], source: str, table: str = "") -> _T:
+    """Settings from values that are read already. `table`: that of a larger file that they are.
+
+    Raises SettingsError.
+    """
+    return _convert(values, kind, source, [], table)
 
 
 def override(key: str, value: str) -> str:
@@ -122,11 +125,17 @@ def _value(text: str, kind: inspect.Type) -> Any:
     return text if isinstance(kind, inspect.StrType) and not isinstance(value, str) else value
 
 
-def _convert(values: dict[str, Any], kind: type[_T], source: str, overridden: Sequence[str]) -> _T:
+def _convert(
+    values: dict[str, Any],
+    kind: type[_T],
+    source: str,
+    overridden: Sequence[str],
+    table: str = "",
+) -> _T:
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as bad:
-        at, said = _explain(str(bad), kind)
+        at, said = _explain(str(bad), kind, table)
         if any(f"{at}.".startswith(f"{key}.") for key in overridden):
             source = "the command line"
         raise SettingsError(f"{source}: {said}") from bad
@@ -135,20 +144,22 @@ def _convert(values: dict[str, Any], kind: type[_T], source: str, overridden: Se
 # What went wrong, in the operator's words
 
 
-def _explain(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
-    """The key that is wrong, and a sentence about it."""
+def _explain(message: str, kind: type[msgspec.Struct], table: str) -> tuple[str, str]:
+    """The key that is wrong, and a sentence about it. `table`: the one of the file that all keys
+    are in."""
     where = _WHERE.search(message)
     path = _INDEX.sub("", where[1]) if where else ""
     plain = _WHERE.sub("", message)
     if unknown := _UNKNOWN.match(plain):
-        path, table = _join(path, unknown[1]), path
-        choices = ", ".join(field.name for field in _fields(kind, table))
+        choices = ", ".join(field.name for field in _fields(kind, path))
+        path = _join(path, unknown[1])
         hint = f"choose from: {choices}" if choices else "there are none here"
         return path, f"unknown key {path}; {hint}"
     if missing := _MISSING.match(plain):
         path = _join(path, missing[1])
         hint = _hint(kind, path)
-        return path, f"missing key {path}{hint}: give it in a file, or as --set {path}=..."
+        whole = _join(table, path)
+        return path, f"missing key {path}{hint}: give it in a file, or as --set {whole}=..."
     if no_choice := _NO_CHOICE.match(plain):
         choices = ", ".join(_choices(_type_at(kind, path)))
         return path, f"{path} cannot be {no_choice[1]}; choose from: {choices}"

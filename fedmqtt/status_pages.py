@@ -185,7 +185,7 @@ class RoundPage(Page, frozen=True, kw_only=True):
     progress: float = 0.0
     """Answers so far as a share of `wanted`, 0 to 1. In a last evaluation, measurements."""
     wanted: int
-    """Answers that complete the round."""
+    """Answers that complete the round; 0: it is a last evaluation."""
     quorum: int
     """Fewest answers that make a new model."""
     invited: list[ClientId]

@@ -184,11 +184,13 @@ def _is_over(page: RoundPage) -> bool:
 
 
 def _opened(page: RoundPage) -> Event:
-    if page.invited:
-        text = f"round {page.round} opened: {len(page.invited)} invited, {page.wanted} wanted"
+    if page.wanted:
+        # By sortition of a quiet federation nobody has been heard of yet.
+        invited = f"{len(page.invited)} invited, " if page.invited else ""
+        text = f"{invited}{page.wanted} wanted"
     else:
-        text = f"round {page.round} opened: {count(len(page.evaluators), 'client')} to evaluate"
-    return Event("opened", text)
+        text = f"{count(len(page.evaluators), 'client')} to evaluate"
+    return Event("opened", f"round {page.round} opened: {text}")
 
 
 def _closed(line: RoundLine) -> str:

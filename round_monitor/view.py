@@ -271,7 +271,7 @@ def _round(board: Board, layout: _Layout, now: str) -> _Section:
     page = board.round
     if page is None:
         return _Section("Round", [Text("none so far")])
-    if not page.invited and page.evaluators:
+    if not page.wanted and page.evaluators:
         return _Section("Round", [_evaluation_progress(page, layout, now)])
     wanted = board.coordinator.rounds_wanted if board.coordinator else 0
     number = f"{page.round} of {wanted}" if wanted else f"{page.round}"

@@ -3,15 +3,26 @@
 site ──▶ its broker ──bridge──▶ the centre's broker
 """
 
+import re
+
 from edge_client.config import ClientConfig
 from fedmqtt.topics import Address, Inbox, ModelChunk, OfferBoard, PresenceOf, Topics, UpdatePart
 
+_PLACE = re.compile(
+    r"(?:(?P<host>[A-Za-z0-9_.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{1,5})", re.ASCII
+)
 _READS: tuple[type[Address], ...] = (OfferBoard, ModelChunk, Inbox)
 _WRITES: tuple[type[Address], ...] = (PresenceOf, UpdatePart)
 
 
+class BridgeError(ValueError):
+    """No place of a broker: says what one looks like."""
+
+
 def block(centre: ClientConfig, address: str) -> str:
-    """Lines for the mosquitto.conf of the site's broker. `address`: the centre's, host:port."""
+    """Lines for the mosquitto.conf of the site's broker. `address`: the centre's, host:port.
+
+    Raises BridgeError."""
     topics, client = Topics(centre.federation), centre.id
     carried = [
         *(f"topic {topics.filter(kind, client)} in 1" for kind in _READS),
@@ -21,7 +32,7 @@ def block(centre: ClientConfig, address: str) -> str:
         (
             f"# What {client} reads and writes in {centre.federation}, and nothing else.",
             f"connection {centre.federation}-{client}",
-            f"address {address}",
+            f"address {_address(address)}",
             "bridge_protocol_version mqttv50",
             "# What is said while the line is cut is kept on both sides, and goes on after.",
             "cleansession false",
@@ -40,3 +51,14 @@ def block(centre: ClientConfig, address: str) -> str:
             "",
         )
     )
+
+
+def _address(text: str) -> str:
+    """HOST:PORT as Mosquitto has it: an IPv6 address without its brackets. Raises BridgeError."""
+    place = _PLACE.fullmatch(text)
+    if place is None or not 0 < int(place["port"]) < 65536:
+        raise BridgeError(
+            f"{text!r}: expected the host and the port of the centre's broker, like"
+            " centre.example.org:8883"
+        )
+    return f"{place['host'] or place['ipv6']}:{place['port']}"

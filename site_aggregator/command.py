@@ -25,6 +25,7 @@ from fedmqtt.mqtt_link import BrokerUrl, BrokerUrlError, parse_broker_url, plain
 from fedmqtt.settings import SettingsError
 from site_aggregator import bridge
 from site_aggregator import config as site_config
+from site_aggregator.bridge import BridgeError
 from site_aggregator.config import SiteConfig
 from site_aggregator.program import Program
 
@@ -55,7 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     except (SettingsError, BrokerUrlError, CredentialsError) as bad:
         return _refuse(str(bad))
     if arguments.print_bridge is not None:
-        sys.stdout.write(bridge.block(config.centre, arguments.print_bridge))
+        try:
+            sys.stdout.write(bridge.block(config.centre, arguments.print_bridge))
+        except BridgeError as bad:
+            return _refuse(f"--print-bridge {bad}")
         return 0
     if fault := state_dir_fault(config.state):
         return _refuse(f"{fault}; choose another with --set centre.state=DIR")

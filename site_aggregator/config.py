@@ -20,9 +20,14 @@ LABEL = "site"
 
 _THE_CENTRES = (
     *("seed", "codec", "training", "aggregation", "aggregation_settings", "initial_model"),
-    *("late", "sites", "workers", "statistics", "differential_privacy", "downlink_codec"),
+    *("late", "differential_privacy", "downlink_codec"),
 )
 """Keys of a federation.toml that follow, at a site, from what the centre asks."""
+_NOT_THERE = {
+    "sites": "a site's own clients are devices, and no sites",
+    "workers": "a site adds up its devices' answers by itself",
+    "statistics": "a site does not ask its devices what their data is like",
+}
 _THE_SITES = ("ledger", "runs", "checkpoint")
 """Those that follow from where a site keeps its own files."""
 
@@ -109,6 +114,14 @@ def read(path: Path, overrides: Sequence[str], ours: Mapping[str, str]) -> SiteC
             raise SettingsError(
                 f"{path}: devices.{key} follows from what the centre asks of all: leave it out"
             )
+    for key, why in _NOT_THERE.items():
+        if key in told.devices:
+            raise SettingsError(f"{path}: devices.{key} is given, and {why}: leave it out")
+    if "count" in _table(told.devices, "rounds"):
+        raise SettingsError(
+            f"{path}: devices.rounds.count is given, and a site has as many rounds as the centre"
+            " asks for: leave it out"
+        )
     for key in _THE_SITES:
         if key in told.devices:
             raise SettingsError(f"{path}: devices.{key} is the site's state folder: leave it out")
@@ -125,10 +138,16 @@ def read(path: Path, overrides: Sequence[str], ours: Mapping[str, str]) -> SiteC
         told.rounds_alone,
         told.alone_after_s,
         told.credentials,
-        settings.convert(centre, ClientConfig, f"{path}, [centre]"),
-        settings.convert(devices, FederationConfig, f"{path}, [devices]"),
+        settings.convert(centre, ClientConfig, f"{path}, [centre]", "centre"),
+        settings.convert(devices, FederationConfig, f"{path}, [devices]", "devices"),
     )
     return _checked(path, config)
+
+
+def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Empty where it is none, which is said when all is read."""
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _checked(path: Path, config: SiteConfig) -> SiteConfig:

@@ -261,9 +261,11 @@ def open_round(state: rounds.Collecting, rules: rounds.Rules, at: Seconds) -> Ro
 
 
 def _wanted(state: rounds.Collecting, rules: rounds.Rules) -> int:
-    """Answers that complete the round. In a quiet federation it may yet be that more come than have
-    been heard of."""
-    if rules.is_asynchronous or (state.is_quiet and not state.is_last_evaluation):
+    """Answers that complete the round; 0: it is a last evaluation. In a quiet federation it may yet
+    be that more come than have been heard of."""
+    if state.is_last_evaluation:
+        return 0
+    if rules.is_asynchronous or state.is_quiet:
         return rules.cohort
     return min(rules.cohort, len(state.train))
 

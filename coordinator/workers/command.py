@@ -115,7 +115,8 @@ def _work(config: FederationConfig, broker: BrokerUrl, name: ClientId, folder: P
     if worker.denied:
         sys.stderr.write(f"fedmqtt worker: {worker.denied}\n")
         return EXIT_DENIED
-    sys.stdout.write(f"{worker.added} answers were added up here\n")
+    added = "1 answer was" if worker.added == 1 else f"{worker.added} answers were"
+    sys.stdout.write(f"{added} added up here\n")
     return 0
 
 

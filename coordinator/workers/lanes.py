@@ -276,6 +276,12 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
 
 def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]:
     worker, known = event.worker, state.workers.get(event.worker)
+    if known is not None and event.token != known.token and event.refused != known.refused:
+        # Another program of that name, whose settings are others, and the goodbye of the one before
+        # has not come: its lanes are not this one's, nor is what it was refused for.
+        state, gone = _without(state, [worker], "begins anew, with other settings")
+        state, effects = _hear(state, event, rules)
+        return state, [*gone, *effects]
     if known is None and len(state.workers) >= WORKERS_MAX:
         return state, []
     if known is None:

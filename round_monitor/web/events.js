@@ -95,9 +95,10 @@ function ofWorkers(old, now) {
 }
 
 function opened(page) {
-  return page.invited.length
-    ? `round ${page.round} opened: ${page.invited.length} invited, ${page.wanted} wanted`
-    : `round ${page.round} opened: ${count(page.evaluators.length, "client")} to evaluate`;
+  // By sortition of a quiet federation nobody has been heard of yet.
+  const invited = page.invited.length ? `${page.invited.length} invited, ` : "";
+  const text = page.wanted ? `${invited}${page.wanted} wanted` : `${count(page.evaluators.length, "client")} to evaluate`;
+  return `round ${page.round} opened: ${text}`;
 }
 
 function ended(page) {

@@ -18,7 +18,7 @@ export function byId(id) {
 export function showRound(board, now) {
   const { round, pace, coordinator } = board.pages;
   if (!round) return byId("round-body").replaceChildren(element("p", {}, "None so far."));
-  const evaluating = !round.invited.length && round.evaluators.length > 0;
+  const evaluating = !round.wanted && round.evaluators.length > 0;
   const [done, wanted] = evaluating ? [round.evaluated.length, round.evaluators.length] : [round.answered.length, round.wanted];
   const of = coordinator?.rounds_wanted ? ` of ${coordinator.rounds_wanted}` : "";
   say(byId("round-title"), evaluating ? "Last evaluation" : `Round ${round.round}${of}`);

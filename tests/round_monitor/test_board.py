@@ -104,6 +104,21 @@ def test_a_round_is_told_from_opening_to_end() -> None:
     ]
 
 
+def test_a_round_opens_before_anybody_is_heard_of_and_a_last_evaluation_wants_no_answers() -> None:
+    unheard = open_round(invited=[])
+    last = structs.replace(open_round(4, invited=[]), wanted=0, evaluators=names("ann", "bob"))
+    assert _told(
+        ("round", unheard),
+        ("round", structs.replace(unheard, open=False, outcome="kept: deadline")),
+        ("history", HistoryPage(rounds=[])),
+        ("round", last),
+    ) == [
+        "round 3 opened: 4 wanted",
+        "round 3 closed, kept: deadline",
+        "round 4 opened: 2 clients to evaluate",
+    ]
+
+
 def test_a_round_whose_end_was_missed_is_told_from_the_history() -> None:
     assert _told(
         ("history", HistoryPage(rounds=[])),

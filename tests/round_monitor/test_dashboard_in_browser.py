@@ -198,6 +198,25 @@ def test_orders_are_no_trouble_and_among_what_happened(
         browser.wait_for(f"{EVENTS}[0].startsWith({json.dumps(gone)})")
 
 
+def test_a_round_of_which_nobody_trains_yet_is_no_last_evaluation(
+    browser: Page, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    # As in a quiet federation: who measures may be heard of first.
+    page = structs.replace(pages.open_round(invited=[]), evaluators=pages.names("ann"))
+    broker = mosquitto_broker.url
+    publish(broker, federation_name, {"round": pages.open_round(2)})
+    with dashboard(tmp_path, broker, "--federation", federation_name) as url:
+        open_page(browser, url)
+        browser.wait_for("document.querySelector('#round-title').textContent === 'Round 2'")
+        publish(broker, federation_name, {"round": page})
+        browser.wait_for("document.querySelector('#round-title').textContent === 'Round 3'")
+        browser.wait_for(f"{EVENTS}.includes('round 3 opened: 4 wanted')")
+        last = structs.replace(page, round=RoundId(4), wanted=0)
+        publish(broker, federation_name, {"round": last})
+        browser.wait_for("document.querySelector('#round-title').textContent === 'Last evaluation'")
+        browser.wait_for(f"{EVENTS}.includes('round 4 opened: 1 client to evaluate')")
+
+
 def test_workers_that_come_and_go_are_among_what_happened(
     browser: Page, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:

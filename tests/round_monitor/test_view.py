@@ -242,6 +242,14 @@ def test_the_last_evaluation_counts_evaluators() -> None:
     assert "1 of 3 answers" in text
 
 
+def test_a_round_of_which_nobody_trains_yet_is_no_last_evaluation() -> None:
+    # As in a quiet federation: who measures may be heard of first.
+    page = structs.replace(open_round(invited=[]), evaluators=names("ann"), evaluated=names("ann"))
+    text = "\n".join(_screen(board_of({**mid_round(), "round": page})))
+    assert "last evaluation" not in text
+    assert "0 of 4 answers" in text
+
+
 def test_figures_of_another_kind_are_shown_by_their_names() -> None:
     page = model()
     assert page.figures is not None

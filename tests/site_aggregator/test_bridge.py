@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from broker_config.local_broker import RunningBroker
+from edge_client.config import ClientConfig
+from fedmqtt.topics import ClientId
+from site_aggregator import bridge
+from site_aggregator.bridge import BridgeError
 from tests.faults.proxy import proxy_to
 from tests.own_broker import free_port, mosquitto_at
 from tests.programs import wait_until
@@ -44,6 +48,25 @@ def test_the_bridge_carries_what_one_client_reads_and_writes_and_nothing_else(
         "topic fed/v1/all/presence/north out 1",
         "topic fed/v1/all/update/+/north/+/+ out 1",
     ]
+
+
+CENTRE = ClientConfig(federation="all", id=ClientId("north"), broker="mqtt://h", task="t")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "nonsense", ":1883", "h:0", "h:18x", "h:99999", "::1:1883", "mqtt://h:1883"),
+        *("a b:1883", "h:1883 other:1883", "h:1883\ntopic # both 0"),
+    ],
+)
+def test_what_is_no_place_of_a_broker_goes_into_no_file(address: str) -> None:
+    with pytest.raises(BridgeError, match="expected the host and the port"):
+        bridge.block(CENTRE, address)
+
+
+def test_an_ipv6_address_has_no_brackets_in_mosquittos_settings() -> None:
+    assert "address ::1:8883" in bridge.block(CENTRE, "[::1]:8883").splitlines()
 
 
 @pytest.mark.broker

@@ -49,7 +49,11 @@ def test_under_masks_a_site_is_not_asked_to_measure_alone(tmp_path: Path) -> Non
     [
         ("devices.codec=int8", "devices.codec follows from what the centre asks of all"),
         ("devices.training.epochs=2", "devices.training follows from what the centre asks"),
-        ("devices.sites.clients_max=2", "devices.sites follows from what the centre asks"),
+        ("devices.sites.clients_max=2", "clients are devices, and no sites: leave it out"),
+        ("devices.workers.lanes=2", "devices.workers is given, and a site adds up"),
+        ("devices.statistics.bins=2", "devices.statistics is given, and a site does not ask"),
+        ("devices.rounds.count=2", "devices.rounds.count is given, and a site has as many"),
+        ("devices.rounds=2", "[devices]: rounds: expected a table"),
         ("devices.runs=here", "devices.runs is the site's state folder: leave it out"),
         ("devices.name=all", "devices.name is 'all', as the centre's federation"),
         ("devices.rounds.mode=asynchronous", "devices.rounds.mode is 'asynchronous'"),
@@ -73,3 +77,10 @@ def test_a_quiet_site_says_how_many_measure_for_the_centre(tmp_path: Path) -> No
     assert read(tmp_path, text, quiet).devices.evaluation.clients
     with pytest.raises(SettingsError, match=r"devices\.evaluation\.clients is 0"):
         read(tmp_path, text, quiet, "devices.evaluation.clients=0")
+
+
+def test_a_key_that_is_missing_is_told_with_its_table(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"missing key id .* as --set centre\.id=\.\.\.$"):
+        read(tmp_path, f'task = "t"\n{CENTRE.replace("id", "#")}{DEVICES}')
+    with pytest.raises(SettingsError, match=r"missing key name .* as --set devices\.name=\.\.\.$"):
+        read(tmp_path, f'task = "t"\n{CENTRE}')

@@ -184,6 +184,14 @@ def test_an_asynchronous_round_tells_how_many_are_at_work_on_any() -> None:
     assert told.says == "waiting for one of 2 at work, or for other clients"
 
 
+@pytest.mark.parametrize("concurrency", [0, 3], ids=["synchronous", "asynchronous"])
+def test_a_last_evaluation_wants_no_answers(concurrency: int) -> None:
+    rules = replace(RULES, concurrency=concurrency)
+    state = replace(OPEN, train=frozenset(), answered=frozenset())
+    page = status.pages(state, roster(ANN), rules, facts(), 14.0)["round"]
+    assert isinstance(page, RoundPage) and page.wanted == 0
+
+
 def test_an_open_round_tells_who_is_awaited_and_why_others_are_not() -> None:
     page = pages(OPEN)["round"]
     assert isinstance(page, RoundPage)

@@ -71,6 +71,19 @@ def test_it_listens_until_the_worker_says_that_it_does() -> None:
     assert effects == [Listen(frozenset()), Tell(A)]
 
 
+def test_who_takes_the_name_of_another_is_judged_by_its_own_settings() -> None:
+    # The goodbye of the one before was lost, or comes later.
+    state = with_taken(there(A, B), B, "ann")
+    other = Said(at=1.0, worker=B, token="t-2", session="", version=0, said=0, refused="old")
+    state, effects = step(state, other)
+    assert effects == [Listen(frozenset({2, 3})), Tell(A), Lose((named("ann"),)), Tell(B)]
+    assert (state.of(A), state.of(B)) == ((0, 1, 2, 3), ())
+    assert state.workers[B].refused == "old"
+    state, _ = step(state, replace(other, token="t-3", refused=""))
+    assert (state.of(B), state.workers[B].refused) == ((2, 3), "")
+    assert step(state, lanes.Left(2.0, B, "t-2")) == (state, [])
+
+
 def test_what_is_said_of_older_lanes_moves_nothing() -> None:
     state, _ = step(lanes.begin(RULES), said(lanes.begin(RULES), A))
     old = replace(said(state, A), version=0)
