@@ -1630,7 +1630,9 @@ def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
 def _take_decline(state: State, event: Declined, rules: Rules) -> State:
     if not isinstance(state, Collecting) or (event.run, event.round) != (rules.run, state.round):
         return state
-    if not state.owes(event.client):
+    client = event.client
+    is_known = client in state.train | state.evaluate | state.rejected.keys()
+    if not state.owes(client) and (is_known or not _is_told_of(state, client)):
         return state
     return replace(state, declined={**state.declined, event.client: event.reason})
 
@@ -1842,10 +1844,20 @@ def _reject(
         _receipt(state, event.at, event.client, event.round, rules, reason),
         Note(REFUSED, f"{event.client}: {reason}"),
     ]
-    if event.client not in state.train | state.evaluate:
-        # Nobody waits for it, and names can be made up without end.
+    if not _is_told_of(state, event.client):
         return state, effects
     return replace(state, rejected={**state.rejected, event.client: reason}), effects
+
+
+def _is_told_of(state: Collecting, client: ClientId) -> bool:
+    """Whether people are told why its answer does not count, or comes not. For others nobody waits,
+    and names can be made up without end."""
+    if client in state.train | state.evaluate:
+        return True
+    told = state.rejected.keys() | state.declined.keys()
+    # In a quiet federation nobody is known of before: of who is drawn, as many as may answer.
+    has_room = client in told or len(told) < state.train_max + state.evaluate_max
+    return state.is_quiet and has_room and any(_is_drawn(state, client, one) for one in PURPOSES)
 
 
 def _receipt(
@@ -1965,7 +1977,8 @@ def _seen_of_size(state: Collecting, reason: str) -> fleet_size.Seen:
     drawn = state.sortition
     assert drawn is not None
     # Who was refused for what it sent has answered too.
-    answered = sorted(state.answered | (state.rejected.keys() & state.train))
+    refused = {one for one in state.rejected if _is_drawn(state, one, "train")}
+    answered = sorted(state.answered | refused)
     return fleet_size.Seen(
         share=sortition.share(drawn.train),
         answered=len(answered),
