@@ -113,7 +113,7 @@ def test_who_is_refused_or_declines_is_told_of_and_who_was_refused_would_have_an
     drawn = {*_drawn(state, 100_000), *_drawn(state, 100_000, "evaluate")}
     other = next(one for one in CLIENTS if one not in drawn)
     bad = replace(_answer(1.0, ann), fault="has values that are not finite")
-    state, _ = _after(
+    following, _ = _after(
         state,
         roster,
         bad,
@@ -121,13 +121,13 @@ def test_who_is_refused_or_declines_is_told_of_and_who_was_refused_would_have_an
         _answer(3.0, other),
         rounds.Declined(3.0, other, RULES.run, RoundId(1), "never asked"),
     )
-    assert isinstance(state, Collecting)
-    assert state.rejected == {ann: "has values that are not finite"}
-    assert state.declined == {bob: "another task"}
+    assert isinstance(following, Collecting)
+    assert following.rejected == {ann: "has values that are not finite"}
+    assert following.declined == {bob: "another task"}
     # One better answer, one more that is no good: the sizes go by both.
     worse = replace(bad, client=cat)
-    state, effects = _after(
-        state, roster, _answer(4.0, ann), _stored(5.0, ann), worse, rounds.Woke(60.0)
+    _, effects = _after(
+        following, roster, _answer(4.0, ann), _stored(5.0, ann), worse, rounds.Woke(60.0)
     )
     (close,) = [one for one in effects if isinstance(one, Close)]
     assert close.answered == {ann} and close.rejected.keys() == {cat}
@@ -138,7 +138,6 @@ def test_who_is_refused_or_declines_is_told_of_and_who_was_refused_would_have_an
 
 def test_of_those_that_are_refused_no_more_are_told_of_than_there_is_room_for() -> None:
     state, _, roster = _opened()
-    assert isinstance(state, Collecting)
     room = state.train_max + state.evaluate_max
     every = structs.replace(state.sortition, train=EVERYBODY) if state.sortition else None
     bad = (replace(_answer(1.0, one), fault="no good") for one in CLIENTS[: 2 * room])
