@@ -7,6 +7,7 @@ the agent's outbox after. Killed before, the round is open still, and will come 
 killed after, it is handed over at the next start.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,4 @@ class Reports:
 
 
 def _opened(folder: Path) -> int:
-    import os
-
     return os.open(folder, os.O_RDONLY)

@@ -11,6 +11,7 @@ from coordinator.rounds.names import Named
 from coordinator.rounds.replies import (
     blame,
     confirm,
+    is_told_of,
     pardon,
     put_off,
     receipt_to,
@@ -254,7 +255,9 @@ def _evaluation_fault(state: Collecting, event: EvaluationCame) -> str:
 def take_decline(state: State, event: Declined, rules: Rules) -> State:
     if not isinstance(state, Collecting) or (event.run, event.round) != (rules.run, state.round):
         return state
-    if not state.owes(event.client):
+    client = event.client
+    is_known = client in state.train | state.evaluate | state.rejected.keys()
+    if not state.owes(client) and (is_known or not is_told_of(state, client)):
         return state
     return replace(state, declined={**state.declined, event.client: event.reason})
 

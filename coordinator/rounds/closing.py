@@ -25,6 +25,7 @@ from coordinator.rounds.state import (
     Waiting,
     clients_in_sum,
     has_cohort,
+    is_drawn,
 )
 from fedmqtt import sortition
 from fedmqtt.effects import Publish, Seconds
@@ -123,7 +124,8 @@ def _seen_of_size(state: Collecting, reason: str) -> fleet_size.Seen:
     drawn = state.sortition
     assert drawn is not None
     # Who was refused for what it sent has answered too.
-    answered = sorted(state.answered | (state.rejected.keys() & state.train))
+    refused = {one for one in state.rejected if is_drawn(state, one, "train")}
+    answered = sorted(state.answered | refused)
     return fleet_size.Seen(
         share=sortition.share(drawn.train),
         answered=len(answered),

@@ -22,7 +22,7 @@ from coordinator.rounds.state import (
     not_open,
 )
 from fedmqtt.effects import Note, Publish, Seconds
-from fedmqtt.messages import Receipt
+from fedmqtt.messages import PURPOSES, Receipt
 from fedmqtt.topics import ClientId, Inbox, RoundId
 
 
@@ -134,10 +134,20 @@ def reject(
         receipt_to(state, event.at, event.client, event.round, rules, reason),
         Note(REFUSED, f"{event.client}: {reason}"),
     ]
-    if event.client not in state.train | state.evaluate:
-        # Nobody waits for it, and names can be made up without end.
+    if not is_told_of(state, event.client):
         return state, effects
     return replace(state, rejected={**state.rejected, event.client: reason}), effects
+
+
+def is_told_of(state: Collecting, client: ClientId) -> bool:
+    """Whether people are told why its answer does not count, or comes not. For others nobody waits,
+    and names can be made up without end."""
+    if client in state.train | state.evaluate:
+        return True
+    told = state.rejected.keys() | state.declined.keys()
+    # In a quiet federation nobody is known of before: of who is drawn, as many as may answer.
+    has_room = client in told or len(told) < state.train_max + state.evaluate_max
+    return state.is_quiet and has_room and any(is_drawn(state, client, one) for one in PURPOSES)
 
 
 def receipt_to(

@@ -107,6 +107,44 @@ def test_at_the_deadline_a_quorum_makes_a_model_and_the_next_round_draws_more() 
     assert following.sortition.train > offer.sortition.train
 
 
+def test_who_is_refused_or_declines_is_told_of_and_who_was_refused_would_have_answered() -> None:
+    state, _, roster = _opened()
+    ann, bob, cat = _drawn(state, 3)
+    drawn = {*_drawn(state, 100_000), *_drawn(state, 100_000, "evaluate")}
+    other = next(one for one in CLIENTS if one not in drawn)
+    bad = replace(_answer(1.0, ann), fault="has values that are not finite")
+    following, _ = _after(
+        state,
+        roster,
+        bad,
+        rounds.Declined(2.0, bob, RULES.run, RoundId(1), "another task"),
+        _answer(3.0, other),
+        rounds.Declined(3.0, other, RULES.run, RoundId(1), "never asked"),
+    )
+    assert isinstance(following, Collecting)
+    assert following.rejected == {ann: "has values that are not finite"}
+    assert following.declined == {bob: "another task"}
+    # One better answer, one more that is no good: the sizes go by both.
+    worse = replace(bad, client=cat)
+    _, effects = _after(
+        following, roster, _answer(4.0, ann), _stored(5.0, ann), worse, rounds.Woke(60.0)
+    )
+    (close,) = [one for one in effects if isinstance(one, Close)]
+    assert close.answered == {ann} and close.rejected.keys() == {cat}
+    _, alone = _after(_opened()[0], roster, _answer(4.0, ann), _stored(5.0, ann), rounds.Woke(60.0))
+    (fewer,) = [one for one in alone if isinstance(one, Close)]
+    assert fleet_size.estimate(close.sizes).size > fleet_size.estimate(fewer.sizes).size
+
+
+def test_of_those_that_are_refused_no_more_are_told_of_than_there_is_room_for() -> None:
+    state, _, roster = _opened()
+    room = state.train_max + state.evaluate_max
+    every = structs.replace(state.sortition, train=EVERYBODY) if state.sortition else None
+    bad = (replace(_answer(1.0, one), fault="no good") for one in CLIENTS[: 2 * room])
+    following, _ = _after(replace(state, sortition=every), roster, *bad)
+    assert isinstance(following, Collecting) and len(following.rejected) == room
+
+
 def test_who_was_not_drawn_is_refused_and_an_answer_counts_once() -> None:
     state, _, roster = _opened()
     (ann,) = _drawn(state, 1)
