@@ -395,6 +395,8 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             at_work = len(state.past.at_work)
             if at_work and at_work >= min(willing, rules.concurrency):
                 return "waiting", f"waiting for one of {at_work} at work, or for other clients"
+            if _waits_to_be_led(state, rules):
+                return "waiting", "waiting for the centre to ask for a round"
             return "waiting", "pausing before the next round"
         case rounds.Collecting() if state.is_last_evaluation:
             return "collecting", (
@@ -447,6 +449,8 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
                 return f"{named} opens when {lacking} more {more} willing{again}"
             if state.opens_from > at:
                 return f"{named} opens at {_hour(state.opens_from, at)}"
+            if _waits_to_be_led(state, rules):
+                return f"{named} opens when the centre asks for it"
             return f"{named} opens as soon as enough clients are free"
         case rounds.Collecting() if state.is_last_evaluation:
             ends = _hour(state.closes_at, at)
@@ -496,6 +500,11 @@ def _named(state: rounds.State, rules: rounds.Rules) -> str:
     if is_ending or 0 < rules.rounds < number:
         return "the last evaluation"
     return f"round {number}"
+
+
+def _waits_to_be_led(state: rounds.Waiting, rules: rounds.Rules) -> bool:
+    """At a site: whether the next round is one that the centre is yet to ask for."""
+    return rules.is_led and state.lead is None
 
 
 def _is_paused(state: rounds.State) -> bool:
