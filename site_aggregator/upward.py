@@ -238,9 +238,17 @@ class Upward:
     # The line to the centre
 
     def centre_came(self) -> None:
+        if self._alone:
+            _log.info("the centre is back: %s", self._what_becomes_of_own_rounds())
         self._is_online, self._alone = True, 0
         # After the agent has taken it in.
         self._loop.post(self._consider)
+
+    def _what_becomes_of_own_rounds(self) -> str:
+        if self._task is None:
+            return "no answer waits for it, so what the site's own rounds came to is given up"
+        number = self._task.job.round
+        return f"what the site's own rounds came to is in the answer to round {number}"
 
     def centre_left(self) -> None:
         if self._is_online:
@@ -304,6 +312,8 @@ class Upward:
         return division.shared_of(task.asked.base)
 
     def may_lead(self) -> None:
+        if self._is_alone and not self._is_online and self._alone >= self._config.rounds_alone:
+            _log.info("the site's own rounds are over: it waits for the centre")
         task, self._is_alone = self._task, False
         if task is not None and task.is_led:
             task.is_led = False

@@ -328,7 +328,7 @@ def _coordinator(
             lines=facts.lines,
             trend=trend,
             # Only the centre knows when it wants another.
-            still_s=0.0 if _waits_for_centre(state, rules) else at - facts.progressed_at,
+            still_s=0.0 if _waits_to_be_led(state, rules) else at - facts.progressed_at,
             deadline_s=state.past.pace.deadline_s,
             online=roster.online_count,
             known=len(roster.clients),
@@ -384,8 +384,6 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
         case rounds.Waiting(past=past) if _is_paused(state):
             control = past.control
             return "waiting", f"paused by {control.paused_by} since {control.paused_at}"
-        case rounds.Waiting() if _waits_for_centre(state, rules):
-            return "waiting", "waiting for the centre's next round"
         case rounds.Waiting():
             willing, needed = roster.willing_count(rules.purpose), rules.clients_min
             if willing < needed and not rules.is_quiet:
@@ -398,6 +396,8 @@ def _doing(state: rounds.State, roster: Roster, rules: rounds.Rules) -> tuple[Do
             at_work = len(state.past.at_work)
             if at_work and at_work >= min(willing, rules.concurrency):
                 return "waiting", f"waiting for one of {at_work} at work, or for other clients"
+            if _waits_to_be_led(state, rules):
+                return "waiting", "waiting for the centre to ask for a round"
             return "waiting", "pausing before the next round"
         case rounds.Collecting() if state.is_last_evaluation:
             return "collecting", (
@@ -434,8 +434,6 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
             return f"round {state.round} opens when the first model is there"
         case rounds.Waiting() if _is_paused(state):
             return f"{_named(state, rules)} opens after `fedmqtt resume`"
-        case rounds.Waiting() if _waits_for_centre(state, rules):
-            return f"round {state.round} opens when the centre asks for one"
         case rounds.Waiting():
             named, lacking = (
                 _named(state, rules),
@@ -452,6 +450,8 @@ def _next_step(state: rounds.State, roster: Roster, rules: rounds.Rules, at: Sec
                 return f"{named} opens when {lacking} more {more} willing{again}"
             if state.opens_from > at:
                 return f"{named} opens at {_hour(state.opens_from, at)}"
+            if _waits_to_be_led(state, rules):
+                return f"{named} opens when the centre asks for it"
             return f"{named} opens as soon as enough clients are free"
         case rounds.Collecting() if state.is_last_evaluation:
             ends = _hour(state.closes_at, at)
@@ -503,8 +503,8 @@ def _named(state: rounds.State, rules: rounds.Rules) -> str:
     return f"round {number}"
 
 
-def _waits_for_centre(state: rounds.State, rules: rounds.Rules) -> bool:
-    """Whether nothing is asked of this site."""
+def _waits_to_be_led(state: rounds.State, rules: rounds.Rules) -> bool:
+    """At a site: whether the next round is one that the centre is yet to ask for."""
     return rules.is_led and isinstance(state, rounds.Waiting) and state.lead is None
 
 

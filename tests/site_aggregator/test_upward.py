@@ -252,6 +252,33 @@ def test_a_line_that_stays_cut_is_waited_for_and_counts_no_round_twice(tmp_path:
     assert len(site.coordinator.leads) == 2
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_becomes_of_its_own_rounds_is_told(
+    waits: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "site")
+    site = Site(tmp_path, rounds_alone=1)
+    site.upward.centre_came()
+    site.asks(4)
+    if waits:
+        site.upward.centre_left()
+    site.comes_to(numbers(2, 2))
+    site.upward.centre_left()
+    site.comes_to(numbers(3, 2))
+    site.upward.centre_came()
+    begun, over, becomes = [record.getMessage() for record in caplog.records]
+    assert begun == "the centre is out of reach: round 1 of 1 of the site's own"
+    assert over == "the site's own rounds are over: it waits for the centre"
+    site.turn()
+    if waits:
+        assert becomes.endswith("what the site's own rounds came to is in the answer to round 4")
+        # Two rounds by one, of as many samples as the last had.
+        assert total(site.answer()) == [60, 0]
+    else:
+        assert becomes.endswith("so what the site's own rounds came to is given up")
+        assert total(site.answer()) == [30, 0]
+
+
 def test_when_the_centre_has_gone_on_the_round_is_called_off_and_nothing_is_ready(
     tmp_path: Path,
 ) -> None:

@@ -86,8 +86,8 @@ def test_to_wait_for_the_centre_is_no_trouble_however_long() -> None:
         page = built["coordinator"]
         assert isinstance(page, CoordinatorPage) and page.health == expected
         if is_led:
-            assert page.says == "waiting for the centre's next round"
-            assert page.next_step == "round 3 opens when the centre asks for one"
+            assert page.says == "waiting for the centre to ask for a round"
+            assert page.next_step == "round 3 opens when the centre asks for it"
 
 
 def test_to_measure_for_the_centre_is_not_to_make_no_model() -> None:

@@ -156,6 +156,17 @@ def test_a_pause_with_enough_clients_is_called_a_pause() -> None:
     assert isinstance(told, CoordinatorPage) and told.says == "pausing before the next round"
 
 
+def test_a_site_with_enough_devices_waits_for_the_centre() -> None:
+    rules, state = replace(RULES, is_led=True), rounds.Waiting(RoundId(2), PAST, MODEL)
+    told = status.pages(state, roster(ANN, BOB), rules, facts(), 14.0)["coordinator"]
+    assert isinstance(told, CoordinatorPage)
+    assert told.says == "waiting for the centre to ask for a round"
+    assert told.next_step == "round 2 opens when the centre asks for it"
+    lacking = status.pages(state, roster(ANN), rules, facts(), 14.0)["coordinator"]
+    assert isinstance(lacking, CoordinatorPage)
+    assert lacking.says == "waiting for clients: 1 willing, 2 needed"
+
+
 def test_clients_that_rest_after_they_declined_are_told_with_when_they_are_asked_again() -> None:
     both = roster(ANN, BOB)
     for client in (ANN, BOB):
