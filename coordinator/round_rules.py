@@ -84,6 +84,8 @@ def is_by_sortition(config: FederationConfig) -> bool:
 
 def fleet(config: FederationConfig) -> int:
     """How many clients there may be in a quiet federation; 0 in others. Raises SettingsError."""
+    if not is_by_sortition(config):
+        return 0
     return int(getattr(selection_settings(config), "fleet", 0))
 
 

@@ -23,7 +23,7 @@ NOT_WORK = {
     *("evaluate", "sortition", "closes_in_s", "lanes", "spread_s", "late_rounds"),
 }
 DEFAULTS: Fields = {
-    **{"method": {}, "slow_links": None, "describes": False, "asynchronous": False},
+    **{"method": {}, "slow_links": None, "describes": False, "asynchronous": False, "sites": None},
     "training": {
         **{"epochs": 1, "batch_size": 16, "learning_rate": 0.05},
         **{"momentum": 0.0, "weight_decay": 0.0, "proximal": 0.0},
