@@ -1,5 +1,6 @@
 """Whose lanes are whose, and what is lost with a worker: the coordinator's machine."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -203,6 +204,21 @@ def test_a_worker_that_hands_over_nothing_begins_anew() -> None:
         state, _ = step(state, said(state, A, at))
     state, effects = step(state, lanes.Woke(lanes.STUCK_S))
     assert Lose((named("ann"), named("bob"))) in effects
+
+
+def test_a_worker_that_says_much_and_hands_over_nothing_begins_anew_too() -> None:
+    state = with_taken(there(A), A, "ann")
+    lost_at = math.inf
+    for at in range(15, 4 * 3600, 15):
+        known = state.workers[A]
+        state, _ = step(state, said(state, A, float(at)))
+        event = lanes.Numbered(float(at), A, known.session, known.received + 1)
+        state, _ = step(state, event)
+        state, effects = step(state, lanes.Woke(float(at)))
+        if Lose((named("ann"),)) in effects:
+            lost_at = at
+            break
+    assert lanes.STUCK_S < lost_at <= lanes.OWED_MAX_S + 15
 
 
 def test_a_worker_of_other_settings_gets_no_lanes() -> None:
