@@ -110,7 +110,8 @@ def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
     assert len(rounds) == ROUNDS and all(record.outcome == "averaged" for record in rounds)
     offers = {offer.round: offer for offer in map(messages.read_offer, listener.offers)}
     for record in rounds:
-        assert len(record.answered) <= 2
+        # (Another may come while the cohort is on its way to the disk.)
+        assert 1 <= len(record.answered) < len(NAMES)
         offer = offers[record.round]
         assert all(sortition.invites(offer, one, "train") for one in record.answered)
     assert last.outcome == "evaluated" and last.evaluated
