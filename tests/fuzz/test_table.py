@@ -103,7 +103,7 @@ UNTRIED: dict[str, str] = {
     "coordinator/models/s3_store.py": OWN,
     "coordinator/statistics/asked.py": OWN,
     "coordinator/sums/strategy_memory.py": HASHED,
-    "coordinator/workers/partial_sum.py": "a sum whose length was found right; test_hostile_worker.py",
+    "coordinator/workers/partial_sum.py": "its length was found right; test_hostile_worker.py",
     "coordinator/task_process.py": "a child's, which this program has started",
     "edge_client/masked_answer.py": "what the agent has just encoded",
     "edge_client/trainer.py": CHANCE,
