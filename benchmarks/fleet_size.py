@@ -172,7 +172,6 @@ def _leave_presences(port: int, topics: Topics, clients: Sequence[ClientId]) -> 
         # The broker has taken all of them in when it answers.
         link.sendall(raw_mqtt.PING)
         link.recv(2)
-    time.sleep(0.1)
 
 
 def _federation(told: argparse.Namespace, count: int, port: int) -> str:
