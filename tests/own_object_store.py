@@ -4,9 +4,11 @@ Its master, its volumes, its filer and its gateway are one process here, on loop
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.brokers import is_required
 from tests.own_broker import free_ports
 from tests.patience import WITHIN_S
 from tests.programs import wait_until
@@ -101,7 +104,10 @@ class Store:
 def running() -> Iterator[Store]:
     """Skips, with the reason, where there is no such program for this kind of machine."""
     if _program() is None:
-        pytest.skip("SeaweedFS is not installed here: `make install` brings it on x86-64 Linux")
+        reason = "SeaweedFS is not installed here: `make install` brings it on x86-64 Linux"
+        if is_required("seaweedfs"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="fedmqtt-seaweedfs-"))
     try:
         (folder / "data").mkdir()
@@ -158,4 +164,6 @@ def _give_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _program() -> str | None:
-    return shutil.which("weed")
+    # Beside Python, wherever the tests run without its environment in the PATH.
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return shutil.which("weed", path=os.pathsep.join(places))

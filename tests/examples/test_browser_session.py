@@ -381,7 +381,10 @@ def test_a_broker_that_has_lost_everything_gets_the_answer_again(
 
 
 def test_who_is_to_send_a_part_sends_what_there_is_when_time_is_up(page: Page, room: Room) -> None:
-    """`closes_in_s` ends the training, long before all epochs are through."""
+    """`closes_in_s` ends the training, long before all epochs are through: they are 60 million
+    steps, which no machine takes in that time."""
+    rows = "document.getElementById('rows').value"
+    page.run(f"{rows} = {rows}.repeat(100)")
     room.offer(
         1,
         training=Training(epochs=10_000, batch_size=1),
@@ -390,8 +393,7 @@ def test_who_is_to_send_a_part_sends_what_there_is_when_time_is_up(page: Page, r
     )
     _, update = room.answer()
     assert isinstance(update, Update) and update.method == "partial"
-    assert 0 < update.steps < 10_000 * 60
-    assert update.steps % 60 == 0, "whole epochs, of which each lets the page look at the time"
+    assert 0 < update.steps < 10_000 * 6_000
 
 
 def test_trouble_that_is_over_is_told_of_no_longer(page: Page, room: Room) -> None:
