@@ -70,7 +70,15 @@ from coordinator.sums.answers import Answers
 from coordinator.sums.kept_answers import KeptAnswers
 from coordinator.workers import lanes
 from coordinator.workers.desk import Desk, Now
-from fedmqtt import __version__, client_ids, data_query, messages, personal, sortition
+from fedmqtt import (
+    __version__,
+    client_ids,
+    data_query,
+    exact_total,
+    messages,
+    personal,
+    sortition,
+)
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
 from fedmqtt.event_loop import EventLoop, Timer
@@ -1528,7 +1536,9 @@ class Service:
 
     @property
     def _answer_bytes_max(self) -> int:
-        return len(self._model.file) + _ANSWER_OVERHEAD_BYTES
+        # A sum of many devices' changes has more to tell than one change.
+        sums = exact_total.bytes_max(self._division.size) if self._config.sites.clients_max else 0
+        return max(len(self._model.file), sums) + _ANSWER_OVERHEAD_BYTES
 
     def _fit_gate(self) -> None:
         """By the largest answers that are asked of anybody."""

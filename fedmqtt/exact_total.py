@@ -28,6 +28,12 @@ def encode(total: Total) -> bytes:
     return bytes([width]) + _SQUEEZE.squeeze(np.ascontiguousarray(planes.T).tobytes())
 
 
+def bytes_max(size: int) -> int:
+    """That `encode` makes of so many numbers at most, none of which is like another."""
+    raw = _WIDTH_MAX * size
+    return 1 + _SQUEEZE.bytes_max(raw)
+
+
 def decode(data: bytes | memoryview, size: int) -> Total:
     """int64, shape (size,). Raises ValueError on bytes that `encode` does not make of so many.
 

@@ -23,6 +23,12 @@ class Stage(Bytes, frozen=True):
     def squeeze(self, data: bytes | memoryview) -> bytes:
         return zstandard.ZstdCompressor(level=self.level).compress(data)
 
+    def bytes_max(self, size_bytes: int) -> int:
+        """What so many bytes become at most, however little they repeat.
+
+        Source: `ZSTD_COMPRESSBOUND` of zstd.h, with its margin for small ones throughout."""
+        return size_bytes + (size_bytes >> 8) + 64
+
     def expand(self, data: memoryview, size_bytes: int) -> bytes:
         try:
             # The decompressor makes room for what the frame claims.

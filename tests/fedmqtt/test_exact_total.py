@@ -17,7 +17,16 @@ def test_every_whole_number_comes_back() -> None:
 @given(st.lists(st.integers(-LARGEST - 1, LARGEST), max_size=50))
 def test_so_does_any_sum(numbers: list[int]) -> None:
     total = np.array(numbers, np.int64)
-    assert exact_total.decode(exact_total.encode(total), total.size).tolist() == numbers
+    encoded = exact_total.encode(total)
+    assert len(encoded) <= exact_total.bytes_max(total.size)
+    assert exact_total.decode(encoded, total.size).tolist() == numbers
+
+
+def test_numbers_of_all_sizes_take_no_more_than_they_may() -> None:
+    chance = np.random.default_rng(0)
+    total = chance.integers(-LARGEST - 1, LARGEST, 300_000, np.int64, endpoint=True)
+    encoded = len(exact_total.encode(total))
+    assert 8 * total.size < encoded <= exact_total.bytes_max(total.size)
 
 
 def test_small_numbers_take_few_bytes_each() -> None:
