@@ -5,8 +5,9 @@
 What is modelled is what goes wrong: QoS 1 delivers copies, and after a lost link repeats what was
 not confirmed, in its old order (1 2 3, then 2 3 again); a session keeps only so many messages for
 a client that is away and drops the rest in silence; a will can come after the birth of the next
-connection; a retained offer is read long after it was published, or not shown to one of those that are there; the
-broker itself is killed, and has lost much or all when it is back.
+connection; a retained offer is read long after it was published; what is said on the board is not
+given to one of those that are there; the broker itself is killed, and has lost much or all when it
+is back.
 """
 
 import random

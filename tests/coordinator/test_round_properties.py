@@ -571,6 +571,7 @@ def test_who_answers_a_round_that_is_not_open_yet_may_answer_it_when_it_is() -> 
         late_rounds_max=1,
         concurrency=0,
         greet=0.0,
+        remind=0.0,
         there=1,
         slow_disk=False,
         is_killed=False,
