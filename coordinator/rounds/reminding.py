@@ -32,13 +32,12 @@ _PATIENCE = 2
 
 
 def came_back(state: Collecting, at: Seconds, client: ClientId) -> Collecting:
-    """The client has connected anew. It has looked at the board by that, and may have seen an old
-    one."""
-    if not state.owes(client):
+    """The client has connected anew. It has looked at the board by that, and may have been shown an
+    old one; and nobody is to be told any more."""
+    if state.reminders < REMINDERS or not state.owes(client):
         return state
-    if state.reminders >= REMINDERS and not state.came_since:
-        state = replace(state, said_at=at)
-    return replace(state, came_since=state.came_since | {client})
+    said_at = state.said_at if state.came_since else at
+    return replace(state, said_at=said_at, came_since=state.came_since | {client})
 
 
 def remind_at(state: Collecting, rules: Rules, roster: Roster) -> Seconds | None:

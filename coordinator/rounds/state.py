@@ -306,7 +306,7 @@ class Collecting:
     reminders: int = 0
     """How often it was said again to all who were silent."""
     came_since: Clients = NOBODY
-    """Who has come back since the last of these, and owes an answer."""
+    """Who has come back since the last of these, and owes an answer: it is told alone."""
     past: Past
 
     @property

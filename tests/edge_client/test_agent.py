@@ -190,6 +190,26 @@ def test_a_round_from_the_offer_to_the_receipt(
     until(loop, lambda: not device.owes(), "an empty outbox")
 
 
+def test_an_offer_that_is_said_to_it_alone_is_taken_up_once_as_one_on_the_board(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    file = model_file()
+    said = coordinator.offer_of(1, coordinator.ref(file), task_name(LINEAR), model_file=file)
+    for _ in range(2):
+        coordinator.link.perform(Publish(Inbox(ANN), said))
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update) and update.round == 1
+    # The board's comes late: it is no news, and what is owed is sent again.
+    coordinator.link.perform(Publish(OfferBoard(), said))
+    assert coordinator.answer("ann") == update
+    coordinator.receipt("ann", 1)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+    works = [one for one in device.happened if isinstance(one, session.Finished)]
+    assert len(works) == 1
+
+
 def test_an_asynchronous_round_that_is_about_to_close_stops_nobody_in_partial_work(
     coordinator: Coordinator, device: Device
 ) -> None:
