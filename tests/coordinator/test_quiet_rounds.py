@@ -78,8 +78,8 @@ def test_nobody_is_told_of_a_round_again_since_nobody_knows_who_is_missing() -> 
     (ann,) = _drawn(state, 1)
     here = Presence(online=True, session="1", task=rules.task, purposes=("train",), draws=True)
     came = rounds.ClientCame(1.0, ann, here)
-    state, effects = _after(state, roster, came, rounds.Woke(12.0), rules=rules)
-    assert isinstance(state, Collecting) and ann in state.train
+    following, effects = _after(state, roster, came, rounds.Woke(12.0), rules=rules)
+    assert isinstance(following, Collecting) and ann in following.train
     assert not any(isinstance(one, rounds.Remind) for one in effects)
 
 
