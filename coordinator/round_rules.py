@@ -28,6 +28,10 @@ GREET_S: Seconds = 2.0
 """Retained presences come at once; this is for a slow link to the broker."""
 
 
+REMIND_S: Seconds = 5.0
+"""An offer comes in well under a second, and who is at work for longer says so in its presence."""
+
+
 def concurrency_of(config: FederationConfig) -> int:
     """How many clients are at work where rounds are asynchronous; 0 where they are not."""
     return config.rounds.concurrency if config.rounds.mode == "asynchronous" else 0
@@ -133,6 +137,7 @@ def from_config(config: FederationConfig) -> rounds.Rules:
         evaluators=config.evaluation.clients,
         final_deadline_s=config.evaluation.final_deadline_s,
         greet_s=GREET_S,
+        remind_s=REMIND_S,
         late="weigh" if concurrency_of(config) else config.late.policy,
         late_batch=config.late.batch,
         late_rounds_max=config.late.rounds_max,

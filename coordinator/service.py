@@ -142,6 +142,9 @@ _ANSWER_OVERHEAD_BYTES = 1024 * 1024
 _LIST_BYTES_MAX = 128 * 1024
 """Of a message to a keyholder."""
 
+_NAMED = 10
+"""Of more clients, so many are named in the log."""
+
 _BOARD_CLEARED = Publish(OfferBoard(), None)
 
 BUDGET_USED_UP = (
@@ -1209,6 +1212,8 @@ class Service:
                 self._keep(Named(client, round_id))
             case rounds.Invite():
                 self._invite_more(effect)
+            case rounds.Remind(number, clients):
+                self._remind(number, clients)
             case rounds.Shut(number, clients):
                 self._folder.ledger.shut(number, clients)
             case rounds.Close():
@@ -1257,14 +1262,28 @@ class Service:
         if not isinstance(self._state, rounds.Collecting):
             self._say(_BOARD_CLEARED)
             return
-        offer = rounds.offer(self._state, self._loop.now(), self._rules, self._roster)
+        self._say(Publish(OfferBoard(), self._offer(self._state)))
+
+    def _remind(self, number: RoundId, clients: Sequence[ClientId]) -> None:
+        assert isinstance(self._state, rounds.Collecting)
+        silent = [one for one in clients if not self._client_pages.is_at_work(one)]
+        if not silent:
+            return
+        named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+        _log.info("round %d: told again to %d that are silent: %s", number, len(silent), named)
+        offer = self._offer(self._state)
+        for client in silent:
+            self._say(Publish(Inbox(client), rounds.to_one(offer, client)))
+
+    def _offer(self, state: rounds.Collecting) -> Offer:
+        offer = rounds.offer(state, self._loop.now(), self._rules, self._roster)
         file = self._model.file
         small = len(file) <= SMALL_MODEL_BYTES and offer.model.digest == self._model.ref.digest
         if small:
             offer = structs.replace(offer, model_file=file)
         if self._rules.purpose == "train":
             offer = structs.replace(offer, sites=totals.terms(self._config, self._answers.bits))
-        self._say(Publish(OfferBoard(), offer))
+        return offer
 
     def _begin_round(self) -> None:
         state = self._state

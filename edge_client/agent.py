@@ -395,28 +395,13 @@ class Agent:
             case OfferBoard() if not arrived.payload:
                 self._happen(session.OfferWithdrawn(now, self._may_be_unseen))
             case OfferBoard():
-                self._check_conditions()
-                offer = messages.read_offer(arrived.payload)
-                if self._done is not None and self._done.includes(offer.run, offer.round):
-                    offer = structs.replace(offer, train=(), evaluate=(), sortition=None)
-                self.link.spread_s = offer.spread_s
-                invited = any(
-                    sortition.invites(offer, self._client, purpose) for purpose in PURPOSES
-                )
-                # An old offer that is delivered again must not put its model in the newer one's
-                # place.
-                is_asked = self._client in offer.train
-                waits = session.outlives(self._state.job, offer, is_asked=is_asked)
-                if (
-                    offer.model_file
-                    and invited
-                    and not waits
-                    and not session.is_past(self._state, offer)
-                ):
-                    self._models.put(offer.model, offer.model_file)
-                self._happen(session.Offered(now, offer, arrived.expires_in_s, arrived.retained))
+                self._on_offer(now, messages.read_offer(arrived.payload), arrived)
             case Inbox():
                 message = messages.read_to_client(arrived.payload)
+                if isinstance(message, Offer):
+                    # The board's, said again to us alone: it may be that we were not shown it.
+                    self._on_offer(now, message, arrived)
+                    return
                 if isinstance(message, Open):
                     # For keyholders: this is none.
                     return
@@ -431,6 +416,20 @@ class Agent:
                 self._look_at_work()
             case _:
                 pass
+
+    def _on_offer(self, now: Seconds, offer: Offer, arrived: Arrived) -> None:
+        self._check_conditions()
+        if self._done is not None and self._done.includes(offer.run, offer.round):
+            offer = structs.replace(offer, train=(), evaluate=(), sortition=None)
+        self.link.spread_s = offer.spread_s
+        invited = any(sortition.invites(offer, self._client, purpose) for purpose in PURPOSES)
+        # An old offer that is delivered again must not put its model in the newer one's
+        # place.
+        is_asked = self._client in offer.train
+        waits = session.outlives(self._state.job, offer, is_asked=is_asked)
+        if offer.model_file and invited and not waits and not session.is_past(self._state, offer):
+            self._models.put(offer.model, offer.model_file)
+        self._happen(session.Offered(now, offer, arrived.expires_in_s, arrived.retained))
 
     def _note_done(self, receipt: Receipt) -> None:
         owed = any(one.answer.is_for(receipt.run, receipt.round) for one in self._state.owed)

@@ -109,6 +109,20 @@ class ModelFetch:
         self._fetch.asked_below = 0
         self._ask(self._fetch)
 
+    @property
+    def is_fetching(self) -> bool:
+        """Whether chunks are waited for."""
+        return self._fetch is not None and self._fetch.is_wanted
+
+    def ask_again(self) -> None:
+        """For what has not come: the broker has lost the subscription, or has not shown all that it
+        retained."""
+        fetch = self._fetch
+        if fetch is not None and fetch.is_wanted:
+            self._unsubscribe(fetch)
+            fetch.asked_below = 0
+            self._ask(fetch)
+
     def put(self, model: ModelRef, file: bytes) -> None:
         """A small model that came with its offer. One that is not what it should be is ignored."""
         if hashlib.sha256(file).hexdigest() != model.digest:

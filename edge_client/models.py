@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,8 @@ from edge_client.delta_route import Route, route
 from edge_client.model_fetch import DELTA, ModelFetch, too_large
 from edge_client.trainer_pool import Report, Ticket
 from edge_client.training_job import Failed, FromTrainer, Rebuild, Rebuilt
-from fedmqtt.event_loop import EventLoop
+from fedmqtt.effects import Seconds
+from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import DeltaRef, ModelRef
 from fedmqtt.mqtt_link import MqttLink
 from fedmqtt.topics import Digest, ModelChunk
@@ -30,6 +32,10 @@ from fedmqtt.topics import Digest, ModelChunk
 TRIES = 3
 """Models in a row that deltas did not lead to, until a client asks for whole ones only: its
 numbers are others than the coordinator's, and each try costs it the deltas' bytes."""
+
+STALLED_S: Seconds = 60.0
+"""Without a chunk for so long, those that are missing are asked for again, and then after twice as
+long. Over a link of 20 kbit/s a chunk of the usual size is here by then."""
 
 _Done = Callable[[str], None]
 
@@ -75,6 +81,10 @@ class Models:
         self._whole_only: Digest | None = None
         """The model that no deltas lead to."""
 
+        self._patience_s = STALLED_S
+        self._timer: Timer | None = None
+        """Of the next look at whether a download stands still."""
+
     @property
     def stuck(self) -> list[str]:
         """What an earlier life left half fetched and could not be removed, and why."""
@@ -106,6 +116,8 @@ class Models:
             self._way.done = done
             return
         self._leave_way()
+        self._patience_s = STALLED_S
+        self._look_later()
         found = self._route(model)
         if found is None:
             self._fetch_whole(model, done)
@@ -116,12 +128,34 @@ class Models:
     def stop(self) -> None:
         """Ask for no more. What is here stays, in case the next round offers the same model."""
         self._leave_way()
+        self._look_no_more()
         self._fetch.stop()
 
     def close(self) -> None:
         """The agent ends."""
         self._leave_way()
+        self._look_no_more()
         self._fetch.close()
+
+    # A download that stands still
+
+    def _look_later(self) -> None:
+        self._look_no_more()
+        self._timer = self._loop.call_in(self._patience_s, partial(self._look, self.fetched_bytes))
+
+    def _look_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, before: int) -> None:
+        if self._fetch.is_fetching and self.fetched_bytes == before:
+            # Over a link so slow that it was on its way, it comes twice: so ever more rarely.
+            self._patience_s *= 2
+            self._log.info("no chunk of the model for long: asking for them again")
+            self._fetch.ask_again()
+        if self._fetch.is_fetching or self._way is not None:
+            self._look_later()
 
     def _route(self, model: ModelRef) -> Route | None:
         if self._failures >= TRIES or model.digest == self._whole_only:

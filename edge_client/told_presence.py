@@ -4,20 +4,16 @@
                │←1 s→ said      │← progress_s →│ said ...              │←1 s→ said
 
 A phase is said when it has lasted: most rounds of a small model are over before. Within one, how
-far it is, is said every `progress_s` seconds. In a large fleet both take longer: the coordinator
-tells over how long its clients shall spread their return, which is a measure of how many they are.
-A thousand wait for 100 s, so that no more than ten of them say something in a second.
+far it is, is said every `progress_s` seconds. In a large fleet both take longer: see
+`pace.told_after_s`.
 """
 
 from collections.abc import Callable
 
+from fedmqtt import pace
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Activity
-
-LASTS_S: Seconds = 1.0
-SPREADS = 20
-"""So many times the time over which the clients return."""
 
 
 class ToldPresence:
@@ -42,12 +38,12 @@ class ToldPresence:
         before, self._now = self._now, activity
         if _phase(activity) == _phase(self._said):
             if self._is_news and self._progress_s > 0:
-                self._at(self._said_at + max(self._progress_s, SPREADS * self._spread_s()))
+                self._at(self._said_at + pace.told_after_s(self._spread_s(), self._progress_s))
             else:
                 self.stop()
         elif _phase(activity) != _phase(before) or self._timer is None:
             self.stop()
-            self._at(self._loop.now() + max(LASTS_S, SPREADS * self._spread_s()))
+            self._at(self._loop.now() + pace.told_after_s(self._spread_s()))
 
     def take(self) -> Activity:
         """What a presence that is said now tells of it."""

@@ -548,7 +548,8 @@ class Open(Message, frozen=True, kw_only=True):
 
 
 class Activity(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a client does at this moment. For people: nothing is decided by it."""
+    """What a client does at this moment. For people: nothing is decided by it, but that who is at
+    work is not told of an open round again."""
 
     doing: Label = ""
     """In a word: downloading, training, evaluating, describing or sending. Empty: it waits."""
@@ -990,7 +991,7 @@ FromWorker = Working | Claims | Passed | SumPiece
 ToWorker = Lanes | Verdicts
 FromOperator = Ask | Order
 FromClient = Update | Evaluation | Decline | Announce | Chunk | Opened
-ToClient = Receipt | Go | TimeLeft | Open
+ToClient = Receipt | Go | TimeLeft | Offer | Open
 AmongCoordinators = Seat | Claim
 AnyMessage = (
     Offer

@@ -9,6 +9,9 @@ from fedmqtt.effects import Seconds
 UNTOLD_SPREAD_S: Seconds = 5.0
 """For a client that has seen no offer yet: a thousand like it come back at 200 in a second."""
 
+TOLD_AFTER_S: Seconds = 1.0
+_SPREADS = 20
+
 _ATTEMPT_MAX = 32
 _EARLY_SHARE = 0.05
 
@@ -27,6 +30,13 @@ def return_in_s(
 def backoff_s(attempt: int, base_s: Seconds, max_s: Seconds) -> Seconds:
     """Twice as long after each failure."""
     return min(max_s, base_s * 2.0 ** min(attempt, _ATTEMPT_MAX))
+
+
+def told_after_s(spread_s: Seconds, least_s: Seconds = TOLD_AFTER_S) -> Seconds:
+    """After how long a client says that it has begun to do something, where all return within
+    `spread_s`, which is a measure of how many they are. A thousand wait for 100 s, so that no more
+    than ten of them say something in a second."""
+    return max(least_s, _SPREADS * spread_s)
 
 
 def back_in_s(draw: float, left_s: Seconds, spread_s: Seconds) -> Seconds:

@@ -184,7 +184,7 @@ CHANNELS: dict[type[Address], Channel] = {
         "coordinator",
         "client",
         retain=False,
-        content="Receipt, Go or TimeLeft, MessagePack",
+        content="Receipt, Go, TimeLeft or Offer, MessagePack",
         signed=True,
     ),
     PresenceOf: Channel("client", "everyone", retain=True, content="Presence, MessagePack"),

@@ -5,8 +5,9 @@
 What is modelled is what goes wrong: QoS 1 delivers copies, and after a lost link repeats what was
 not confirmed, in its old order (1 2 3, then 2 3 again); a session keeps only so many messages for
 a client that is away and drops the rest in silence; a will can come after the birth of the next
-connection; a retained offer is read long after it was published; the broker itself is killed, and
-has lost much or all when it is back.
+connection; a retained offer is read long after it was published; what is said on the board is not
+given to one of those that are there; the broker itself is killed, and has lost much or all when it
+is back.
 """
 
 import random
@@ -238,12 +239,20 @@ class Broker:
             else:
                 self.dropped_count += 1
             return
+        if isinstance(letter.address, OfferBoard) and self._hides_offer():
+            self.dropped_count += 1
+            return
         session.down_at, arrivals = self.travel(
             session.who, letter.address, letter.message, session.down_at, up=False
         )
         for arrives_at in arrivals:
             session.on_the_wire.append(letter)
             self._clock.at(arrives_at, self._deliver, session, session.link)
+
+    def _hides_offer(self) -> bool:
+        """As a cluster may: this subscriber is not given what others are."""
+        share = self.weather.offers_lost
+        return bool(share) and self._chance.random() < share
 
     def _deliver(self, session: Session, link: int) -> None:
         if not session.online or session.link != link:

@@ -122,7 +122,8 @@ class Lab:
         self._plan = noise_checks.plan(federation)
         describes = lesson is not None and data_query.is_layout(lesson.layout)
         purpose: Purpose = "describe" if describes else "train"
-        rules = replace(round_rules.from_config(federation), purpose=purpose)
+        # On its links no message is lost for good, and its clients tell nothing of their work.
+        rules = replace(round_rules.from_config(federation), purpose=purpose, remind_s=0.0)
         if config.data.evaluate == "test":
             # The judge's data is nobody's.
             rules = replace(rules, tells_measures=True)

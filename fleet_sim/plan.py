@@ -51,6 +51,7 @@ class Plan:
     selection: str = "uniform"
     purpose: Purpose = "train"
     greet_s: Seconds
+    remind_s: Seconds = 0.0
     commit_s: Seconds
     """Mean time that the coordinator's disk takes for one group of answers."""
     method: Method = field(default_factory=Method)
@@ -111,6 +112,7 @@ class Plan:
             uploads_at_once=uploads.choice([1 + cohort // 4, 4 + cohort // 4, 100]),
             stall_s=uploads.choice([0.5, 5.0]),
             concurrency=concurrency,
+            remind_s=stream(seed, "remind").choice([0.0, 2.0, 5.0]),
         )
 
     @property
@@ -146,6 +148,7 @@ class Plan:
             late_batch=self.late_batch,
             late_rounds_max=self.late_rounds_max,
             greet_s=self.greet_s,
+            remind_s=self.remind_s,
             run=RunId(f"storm-{self.seed}"),
             epoch=epoch,
             task=TASK,

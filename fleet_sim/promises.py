@@ -104,6 +104,12 @@ class CoordinatorPromises:
     at_work: dict[ClientId, tuple[RoundId, Seconds]] = field(default_factory=dict)
     """Where rounds are asynchronous: to which round, and when, those were invited who have been
     there without a word since."""
+    reminded: Counter[tuple[RoundId, ClientId]] = field(default_factory=Counter)
+    """How often each was told of a round again."""
+    comings: Counter[ClientId] = field(default_factory=Counter)
+    """How often it came with another session."""
+    restarts: int = 0
+    """Of the coordinator."""
     there: set[ClientId] = field(default_factory=set)
     """Who has given a sign of life, and not left with its last session."""
     greeted_at: Seconds = 0.0
@@ -156,6 +162,8 @@ class CoordinatorPromises:
                     self._opens(event.at, offer, roster)
                 case rounds.Invite():
                     self._invites_more(event.at, effect, roster)
+                case rounds.Remind():
+                    self._reminds(effect, roster)
                 case rounds.Shut():
                     self._shuts(effect)
                 case rounds.Finish():
@@ -204,6 +212,7 @@ class CoordinatorPromises:
         client = event.client
         match event:
             case rounds.ClientCame(presence=presence):
+                self.comings[client] += presence.session != self.births.get(client)
                 self.births[client] = presence.session
                 self.there.add(client)
             case rounds.ClientLeft(session=session):
@@ -277,6 +286,30 @@ class CoordinatorPromises:
         self.offers[number] = structs.replace(offer, train=(*offer.train, *sorted(more)))
         before = self.invited[number]
         self.invited[number] = replace(before, train=before.train | more)
+
+    def _reminds(self, remind: rounds.Remind, roster: Roster) -> None:
+        number, clients = remind.round, set(remind.clients)
+        hold(self.deaf_since is None, f"round {number} is said again without a link")
+        is_open = number in self.offers and number == len(self.closed) + 1
+        hold(is_open, f"round {number} is said again and not open")
+        hold(bool(clients), f"round {number} is said again to nobody")
+        invited = self.invited[number]
+        strangers = clients - invited.train - invited.evaluate
+        if self.offers[number].sortition is None:
+            hold(not strangers, f"round {number} is said again to {_some(strangers)}, uninvited")
+        vain = clients & self.counted[number]
+        hold(not vain, f"round {number} is said again to {_some(vain)}, who have answered")
+        hold(not clients & self.barred, f"said again to {_some(clients & self.barred)}, barred")
+        away = {one for one in clients if not roster.is_online(one)}
+        hold(not away, f"round {number} is said again to {_some(away)}, who are away")
+        for client in clients:
+            count = self.reminded[number, client] = self.reminded[number, client] + 1
+            # Again for each time that it came back, or that the coordinator did.
+            comings = self.comings[client] + self.restarts
+            hold(
+                count <= rounds.REMINDERS * (1 + self.restarts) + comings,
+                f"{client} is told {count} times of round {number}",
+            )
 
     def _shuts(self, shut: rounds.Shut) -> None:
         number, inside = shut.round, shut.clients
@@ -720,6 +753,7 @@ class CoordinatorPromises:
         that this run has ever written down."""
         hold(rules.epoch > self.rules.epoch, f"epoch {rules.epoch} after {self.rules.epoch}")
         self.rules = rules
+        self.restarts += 1
         self._forget_unwritten(at, set(on_disk))
         number = RoundId(len(self.closed) + 1)
         past = state.past

@@ -298,6 +298,14 @@ class Server:
         self.promises.offered(offer)
         self._say(OfferBoard(), _quickly_read(self.data.dress(offer)))
 
+    def _remind(self, clients: tuple[ClientId, ...]) -> None:
+        assert isinstance(self.state, rounds.Collecting)
+        offer = rounds.offer(self.state, self.now, self.rules, self.roster)
+        self.promises.offered(offer)
+        dressed = self.data.dress(offer)
+        for client in clients:
+            self._say(Inbox(client), rounds.to_one(dressed, client))
+
     def _say(self, address: Address, message: Message) -> None:
         # Without a link nothing is kept for later: what must be said is said at each connect.
         if self._online:
@@ -447,6 +455,8 @@ class Server:
                 self._keep(Named(client, round_id))
             case rounds.Invite():
                 self._invite_more(effect)
+            case rounds.Remind(clients=clients):
+                self._remind(clients)
             case rounds.Shut(number, clients):
                 self._queue.now(partial(self.disk.shut, number, clients))
                 self.promises.shutting_is_on_disk(number)
@@ -588,7 +598,11 @@ class Server:
                 | rounds.Hold(client, round_id)
             ):
                 told = f"{client} {round_id}"
-            case rounds.Invite(round_id, clients) | rounds.Shut(round_id, clients):
+            case (
+                rounds.Invite(round_id, clients)
+                | rounds.Remind(round_id, clients)
+                | rounds.Shut(round_id, clients)
+            ):
                 told = f"{round_id} {sorted(clients)}"
             case rounds.Close():
                 told = f"{effect.round} {effect.outcome} {sorted(effect.answered)} {effect.held}"

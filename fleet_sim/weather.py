@@ -19,6 +19,8 @@ class Weather:
     """Shares are of messages, clients or occasions, from 0 to 1; times are means."""
 
     loss: float = 0.0
+    offers_lost: float = 0.0
+    """Offers on the board that the broker does not give to a client that is connected."""
     duplication: float = 0.0
     delay_s: Seconds = 0.05
     queue_max: int = 1000
@@ -79,6 +81,8 @@ class Weather:
         chance = stream(seed, "weather")
         return cls(
             loss=_fault(chance, 0.1, 0.4),
+            # A stream of its own: all else of a seed's weather is as it was.
+            offers_lost=_fault(stream(seed, "offers"), 0.3, 0.8),
             duplication=_fault(chance, 0.1, 0.6),
             delay_s=chance.choice([0.01, 0.2, 3.0]),
             queue_max=chance.choice([1000, 1000, 50, 3]),

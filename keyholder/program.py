@@ -19,7 +19,17 @@ from fedmqtt.effects import Publish, Seconds, WakeAt
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.logs import Seldom
 from fedmqtt.masking.listing import Joining, NotAList
-from fedmqtt.messages import Chunk, Open, Opened, Presence, Receipt, RoundKey, TimeLeft, WireError
+from fedmqtt.messages import (
+    Chunk,
+    Offer,
+    Open,
+    Opened,
+    Presence,
+    Receipt,
+    RoundKey,
+    TimeLeft,
+    WireError,
+)
 from fedmqtt.mqtt_link import (
     Acknowledged,
     Arrived,
@@ -232,7 +242,8 @@ class Keyholder:
                 match messages.read_to_client(arrived.payload):
                     case Open() as part:
                         self._on_part(part)
-                    case TimeLeft():
+                    case TimeLeft() | Offer():
+                        # For those who are invited: this is none.
                         pass
                     case message:
                         self._send(sending.Received(now, message))

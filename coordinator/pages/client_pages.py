@@ -126,6 +126,11 @@ class ClientPages:
             self.changed([client], urgently=True)
         return bare, is_no_news
 
+    def is_at_work(self, client: ClientId) -> bool:
+        """Whether it says that it does something at this moment."""
+        told = self._activities.get(client)
+        return told is not None and bool(told.doing)
+
     def _is_no_news(self, client: ClientId, presence: Presence) -> bool:
         entry = self._roster.clients.get(client)
         if entry is None or self._roster.is_resting(client):

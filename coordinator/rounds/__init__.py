@@ -24,6 +24,7 @@ place that is free is given to another at once, by `Invite`.
 
     state, events, effects     what the machine knows, what happens to it, what it wants done
     opening, answers, closing  a round's life, each with what it decides
+    reminding                  who is told of it again
     replies                    what clients are told
     step                       one event, one step
 """
@@ -43,6 +44,7 @@ from coordinator.rounds.effects import (
     Hold,
     Invite,
     Outcome,
+    Remind,
     Shut,
 )
 from coordinator.rounds.events import (
@@ -67,7 +69,8 @@ from coordinator.rounds.events import (
     Woke,
 )
 from coordinator.rounds.names import NOBODY, Clients, Named
-from coordinator.rounds.opening import offer, work
+from coordinator.rounds.opening import offer, to_one, work
+from coordinator.rounds.reminding import REMINDERS
 from coordinator.rounds.state import (
     BEGIN_SHARE,
     COMPLETE,
@@ -116,6 +119,7 @@ __all__ = [
     "MEASURED",
     "NOBODY",
     "REFUSED",
+    "REMINDERS",
     "ROOM_FACTOR",
     "SETTLED_ROUNDS",
     "SPREAD_MAX_S",
@@ -157,6 +161,7 @@ __all__ = [
     "OrderCame",
     "Outcome",
     "Past",
+    "Remind",
     "Rules",
     "S",
     "Select",
@@ -183,6 +188,7 @@ __all__ = [
     "room",
     "step",
     "terms_max",
+    "to_one",
     "trained_last",
     "waits_for_storing_alone",
     "work",

@@ -64,6 +64,15 @@ class Invite:
 
 
 @dataclass(frozen=True, slots=True)
+class Remind:
+    """Say the open round's offer again, to these alone: it may have been lost on its way."""
+
+    round: RoundId
+    clients: tuple[ClientId, ...]
+    """Who is there and has said nothing of the round; sorted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shut:
     """By sortition, somebody is to be refused for want of room, for the first time in this round.
     Before that, write down who has come in: were some of them forgotten, there would be room again,
@@ -151,6 +160,7 @@ Effect = (
     | AcceptEvaluation
     | Hold
     | Invite
+    | Remind
     | Shut
     | Blame
     | Close

@@ -261,6 +261,7 @@ def _open(
         train_max=train_max,
         evaluate_max=evaluate_max,
         opened_at=at,
+        said_at=at,
         closes_at=at + deadline_s,
         # Those that wait already find room, also when fewer may wait from now on.
         terms_max=max(terms_max(train_max, rules), train_max + len(state.past.held)),
@@ -309,10 +310,24 @@ def offer(state: Collecting, at: Seconds, rules: Rules, roster: Roster) -> Offer
         train=tuple(sorted(state.train & owing)),
         evaluate=tuple(sorted(state.evaluate & owing)),
         closes_in_s=max(0.0, state.closes_at - at),
-        spread_s=min(SPREAD_MAX_S, (rules.fleet or len(roster.clients)) / rules.returns_per_s),
+        spread_s=spread_s(rules, roster),
         sortition=state.sortition,
         masking=state.masking,
     )
+
+
+def to_one(offer: Offer, client: ClientId) -> Offer:
+    """The same, as it is said to this client alone: with no other name in it."""
+    return structs.replace(
+        offer,
+        train=tuple(one for one in offer.train if one == client),
+        evaluate=tuple(one for one in offer.evaluate if one == client),
+    )
+
+
+def spread_s(rules: Rules, roster: Roster) -> Seconds:
+    """Within how long clients that lost their link are to return."""
+    return min(SPREAD_MAX_S, (rules.fleet or len(roster.clients)) / rules.returns_per_s)
 
 
 def _offer_of_all(rules: Rules, model: ModelRef) -> Offer:
@@ -366,7 +381,8 @@ def invite_more(
     past = _with_places(state.past, more, state.round, at)
     left = tuple(one for one in past.control.wanted if one not in more)
     past = with_control(past, orders.with_wanted(past.control, left))
-    state = replace(state, train=state.train | more, past=past)
+    # The offer is said again to all for that.
+    state = replace(state, train=state.train | more, said_at=at, past=past)
     return state, [Invite(state.round, more)]
 
 

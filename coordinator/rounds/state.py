@@ -124,6 +124,9 @@ class Rules:
     """How many clients evaluate; 0 is all. Who trains too, evaluates before it trains."""
     final_deadline_s: Seconds = 60.0
     """How long the last evaluation waits for clients that are away."""
+    remind_s: Seconds = 0.0
+    """After so long, or longer in a large fleet, an open round's offer is said again to who is
+    there and silent; 0 never. See `reminding.py`."""
     greet_s: Seconds = 0.0
     """After a restart: how long it takes until whoever is there has been heard of."""
     late: Late = "discard"
@@ -298,6 +301,12 @@ class Collecting:
     rejected: Mapping[ClientId, str] = field(default_factory=dict)
     away: Mapping[ClientId, Seconds] = field(default_factory=dict)
     """Since when an invited client that owes an answer has been gone."""
+    said_at: Seconds = 0.0
+    """When its offer was said last: to all, or again to some."""
+    reminders: int = 0
+    """How often it was said again to all who were silent."""
+    came_since: Clients = NOBODY
+    """Who has come back since the last of these, and owes an answer: it is told alone."""
     past: Past
 
     @property

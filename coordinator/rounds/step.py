@@ -40,6 +40,7 @@ from coordinator.rounds.events import (
     Woke,
 )
 from coordinator.rounds.opening import clear_places, invite_more, open_if_ready
+from coordinator.rounds.reminding import came_back, remind_at, remind_if_due
 from coordinator.rounds.replies import confirm, hold_back, pardon
 from coordinator.rounds.state import (
     Averaging,
@@ -82,7 +83,7 @@ def resume(open_round: Collecting, at: Seconds) -> Collecting:
     # A good answer may have been written down, and not that it made up for a refusal before.
     for client in open_round.answered | open_round.evaluated:
         open_round = pardon(open_round, client)
-    return replace(open_round, away=dict.fromkeys(sorted(owing), at))
+    return replace(open_round, away=dict.fromkeys(sorted(owing), at), said_at=at)
 
 
 def is_used_up(state: State, rules: Rules, roster: Roster) -> bool:
@@ -120,6 +121,8 @@ def _take_in(
             is_new = before is None or before.presence.session != presence.session
             roster.came(at, client, presence)
             state = join(_forget_away(state, client), client, roster)
+            if is_new and isinstance(state, Collecting):
+                state = came_back(state, at, client)
             return _welcome(state, at, client, rules, is_new=is_new)
         case ClientLeft(at, client, session):
             return (
@@ -179,7 +182,10 @@ def _advance(state: State, at: Seconds, rules: Rules, roster: Roster) -> tuple[S
         case Collecting():
             state, invites = invite_more(clear_places(state, at, rules, roster), at, rules, roster)
             following, effects = close_if_due(state, at, rules, roster)
-            return following, [*invites, *effects]
+            reminds: list[Effect] = []
+            if isinstance(following, Collecting):
+                following, reminds = remind_if_due(following, at, rules, roster)
+            return following, [*invites, *effects, *reminds]
         case Averaging() | Finished():
             return state, []
 
@@ -343,6 +349,8 @@ def _hear_again(state: State, at: Seconds, rules: Rules) -> State:
     return replace(
         state,
         opened_at=opened_at,
+        # To all, as to who has just come.
+        said_at=at,
         closes_at=max(closes_at, min(until, at + closes_at - opened_at)),
         away=dict.fromkeys(state.away, until),
     )
@@ -366,10 +374,8 @@ def _wake_at(state: State, now: Seconds, rules: Rules, roster: Roster) -> Second
             return None
         case Collecting():
             # Earlier changes nothing: the round waits for all of the missing or for none.
-            patience = patience_ends_at(state, rules)
-            if patience > now:
-                return min(state.closes_at, patience)
-            return state.closes_at
+            moments = [patience_ends_at(state, rules), remind_at(state, rules, roster) or 0.0]
+            return min([state.closes_at, *(one for one in moments if one > now)])
         case _:
             return None
 
@@ -384,7 +390,8 @@ def _wake_version_at(
         # Late answers that waited were enough when it opened.
         return now
     next_free_at = _next_free_at(state, rules, roster)
-    return state.closes_at if next_free_at is None else min(state.closes_at, next_free_at)
+    reminds_at = remind_at(state, rules, roster)
+    return min(one for one in (state.closes_at, next_free_at, reminds_at) if one is not None)
 
 
 def _next_free_at(state: State, rules: Rules, roster: Roster) -> Seconds | None:

@@ -118,7 +118,11 @@ export class Client {
     if (topic === this.#topics.offer && !payload.length) return this.#withdraw();
     const message = await this.#keys.open(topic, payload);
     if (topic === this.#topics.offer) return this.#consider(wire.readOffer(message), isRetained, expiresInS);
-    if (topic === this.#topics.inbox) return this.#receive(wire.readInbox(message));
+    if (topic !== this.#topics.inbox) return;
+    const told = wire.readInbox(message);
+    // The board's, to this client alone: the broker may not have shown it that.
+    if (told.kind === "offer") return this.#consider(told, isRetained, expiresInS);
+    return this.#receive(told);
   }
 
   /** The broker may publish the will of an old connection after the birth of this one. */

@@ -72,11 +72,13 @@ export const evaluation = (fields) => encode({ kind: "evaluation", wire: WIRE_VE
 
 // What it reads; all of these throw WireError
 
-export function readOffer(bytes) {
+export const readOffer = (bytes) => checkedOffer(read(bytes, "offer"));
+
+function checkedOffer(said) {
   const told = {
     ...{ wire: WIRE_VERSION, epoch: 0, spread_s: 0, late_rounds: 0, method: {}, sortition: null },
     ...{ slow_links: null, describes: false, asynchronous: false, masking: null, model_file: new Uint8Array() },
-    ...read(bytes, "offer"),
+    ...said,
   };
   checkRound(told);
   const { model, training, sortition } = told;
@@ -99,9 +101,10 @@ export function readOffer(bytes) {
   return told;
 }
 
-/** A Receipt, Go or TimeLeft. */
+/** A Receipt, Go, TimeLeft, or the Offer again. */
 export function readInbox(bytes) {
-  const told = read(bytes, "receipt", "go", "timeleft", "open");
+  const told = read(bytes, "receipt", "go", "timeleft", "offer", "open");
+  if (told.kind === "offer") return checkedOffer(told);
   checkRound(told);
   if (told.kind === "receipt") {
     check(typeof told.accepted === "boolean" && typeof (told.reason ?? "") === "string", "accepted, reason");

@@ -124,6 +124,8 @@ class Guest:
         self.looks: Callable[[Open], None] = self._lists.append
         """Takes each part of a list that is to be looked at alone."""
         self.offers: list[Offer | None] = []
+        self.reminders: list[Offer] = []
+        """What was said again to it alone."""
         options = LinkOptions(
             client_id=f"{room.federation}.{name}",
             subscribe=(room.topics.offer, room.topics.path(Inbox(self.client))),
@@ -209,6 +211,8 @@ class Guest:
                     self.looks(message)
                 elif isinstance(message, Open):
                     self._lists.append(message)
+                elif isinstance(message, Offer):
+                    self.reminders.append(message)
                 else:
                     self._inbox.append(message)
             case _:

@@ -1,5 +1,6 @@
 """Rounds of a quiet federation: nobody is known of but by its answers."""
 
+import math
 from dataclasses import replace
 
 from msgspec import structs
@@ -12,7 +13,7 @@ from coordinator.roster import Roster
 from coordinator.rounds import Averaging, Close, Collecting, Named, Rules, State, Waiting
 from fedmqtt import sortition
 from fedmqtt.effects import Publish
-from fedmqtt.messages import EVERYBODY, ModelRef, Offer, Purpose, Receipt
+from fedmqtt.messages import EVERYBODY, ModelRef, Offer, Presence, Purpose, Receipt
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId
 from fleet_sim import quiet_fleet
 from fleet_sim.disk import first_carried
@@ -69,6 +70,17 @@ def test_a_round_opens_though_nobody_has_been_heard_of_and_tells_clients_that_it
     assert not offer.train and 0 < offer.sortition.train < 2**56
     assert offer.spread_s == 500.0, "a hundred thousand come back at 200 in a second"
     assert 0 < offer.sortition.begin_s <= 30.0
+
+
+def test_nobody_is_told_of_a_round_again_since_nobody_knows_who_is_missing() -> None:
+    rules = replace(RULES, remind_s=5.0, returns_per_s=math.inf)
+    state, _, roster = _opened(rules)
+    (ann,) = _drawn(state, 1)
+    here = Presence(online=True, session="1", task=rules.task, purposes=("train",), draws=True)
+    came = rounds.ClientCame(1.0, ann, here)
+    following, effects = _after(state, roster, came, rounds.Woke(12.0), rules=rules)
+    assert isinstance(following, Collecting) and ann in following.train
+    assert not any(isinstance(one, rounds.Remind) for one in effects)
 
 
 def test_it_closes_when_a_cohort_has_answered_whoever_else_was_drawn() -> None:

@@ -17,7 +17,7 @@ from coordinator import pacing, rounds
 from coordinator.pacing import Bounds, Seen
 from coordinator.roster import Roster
 from coordinator.rounds import Late, Named
-from fedmqtt import messages
+from fedmqtt import messages, sortition
 from fedmqtt.effects import Note, Publish, WakeAt
 from fedmqtt.messages import ModelRef, Presence, Purpose, Receipt
 from fedmqtt.topics import ClientId, Digest, Inbox, OfferBoard, RoundId, RunId
@@ -75,6 +75,7 @@ class Rounds(RuleBasedStateMachine):
         late_rounds_max=st.sampled_from([1, 2, 15, 30]),
         concurrency=st.sampled_from([0, 0, 1, 2, 4]),
         greet=st.sampled_from([0.0, 8.0]),
+        remind=st.sampled_from([0.0, 1.0, 4.0]),
         there=st.sampled_from([5, 4, 3, 0]),
         slow_disk=st.booleans(),
         is_killed=st.booleans(),
@@ -95,6 +96,7 @@ class Rounds(RuleBasedStateMachine):
         late_rounds_max: int,
         concurrency: int,
         greet: float,
+        remind: float,
         there: int,
         slow_disk: bool,
         is_killed: bool,
@@ -119,6 +121,7 @@ class Rounds(RuleBasedStateMachine):
             late_rounds_max=late_rounds_max,
             concurrency=concurrency,
             greet_s=greet,
+            remind_s=remind,
             run=THIS_RUN,
             epoch=1,
             task="digits",
@@ -210,12 +213,24 @@ class Rounds(RuleBasedStateMachine):
                 self.promises.inviting_is_on_disk(effect)
                 # It is said again.
                 self.say_the_offer_again()
+            case rounds.Remind(clients=clients):
+                self.tell_again(clients)
             case rounds.Shut(number):
                 self.promises.shutting_is_on_disk(number)
             case rounds.Close() if effect.outcome != "averaged":
                 self.promises.closing_is_on_disk(effect.round)
             case _:
                 pass
+
+    def tell_again(self, clients: tuple[ClientId, ...]) -> None:
+        assert isinstance(self.state, rounds.Collecting)
+        offer = rounds.offer(self.state, self.now, self.knobs, self.roster)
+        for client in clients:
+            to_one = rounds.to_one(offer, client)
+            assert {*to_one.train, *to_one.evaluate} <= {client}
+            invites = [sortition.invites(to_one, client, purpose) for purpose in messages.PURPOSES]
+            assert any(invites), "it is not asked for anything"
+            self.can_be_read(Publish(Inbox(client), to_one))
 
     def can_be_read(self, told: Publish) -> None:
         """A message that its reader refuses would be as good as none."""
@@ -556,6 +571,7 @@ def test_who_answers_a_round_that_is_not_open_yet_may_answer_it_when_it_is() -> 
         late_rounds_max=1,
         concurrency=0,
         greet=0.0,
+        remind=0.0,
         there=1,
         slow_disk=False,
         is_killed=False,

@@ -325,6 +325,8 @@ def tell(effect: rounds.Effect) -> list[str]:
             return [f"blame {client}"]
         case rounds.Invite(number, clients):
             return [f"invite {names(clients)} to {number} too"]
+        case rounds.Remind(number, clients):
+            return [f"remind {names(clients)} of {number}"]
         case rounds.Shut(number, clients):
             return [f"shut {number} with {names(clients)}"]
         case rounds.Close():

@@ -19,6 +19,7 @@ from broker_config.local_broker import RunningBroker
 from coordinator.config import Evaluation, Limits, Transfer
 from fedmqtt.logs import printable
 from fedmqtt.messages import (
+    Activity,
     Announce,
     Chunk,
     Decline,
@@ -649,6 +650,42 @@ def test_who_comes_back_is_told_how_long_the_round_still_waits(
                 guest.say(update(offer, [1.0] * SIZE))
             room.ended(running)
     assert running.records[0].outcome == "averaged"
+
+
+def test_who_is_silent_is_told_of_the_round_again_and_who_is_at_work_is_not(
+    broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    config = federation_config(broker.url, federation_name, {"cohort": 3, "clients_min": 3})
+    with Room(broker.url, federation_name) as room:
+        ann, bob, cat = room.guests("ann", "bob", "cat")
+        with room.coordinating(config, zeros(SIZE), tmp_path) as running:
+            offer = bob.offered(1)
+            at_work = Presence(
+                online=True,
+                session="1",
+                task=offer.task,
+                purposes=("train", "evaluate"),
+                draws=True,
+                activity=Activity(doing="training", round=offer.round),
+            )
+            bob.shout(PresenceOf(bob.client), encode(at_work))
+            cat.say(update(offer, [1.0] * SIZE))
+            room.wait(lambda: bool(ann.reminders))
+            # As it stands on the board, but for the time that is left, and for other names.
+            again = ann.reminders[0]
+            assert (again.train, again.evaluate) == ((ann.client,), ())
+            assert again.closes_in_s < offer.closes_in_s
+            same = msgspec.structs.replace(
+                offer, train=again.train, evaluate=(), closes_in_s=again.closes_in_s
+            )
+            assert again == same
+            for guest in (ann, bob):
+                guest.say(update(offer, [1.0] * SIZE))
+            room.ended(running)
+            assert bob.receipt().accepted
+    # What came before its receipt came before this.
+    assert not bob.reminders and not cat.reminders
+    assert running.records[0].answered == [ann.client, bob.client, cat.client]
 
 
 def test_a_round_opens_only_when_its_quorum_can_be_met(

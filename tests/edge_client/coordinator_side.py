@@ -65,6 +65,10 @@ class Coordinator(Peer):
         )
 
     def offer(self, round_id: int, model: ModelRef, task: str, **changes: Any) -> None:
+        said = self.offer_of(round_id, model, task, **changes)
+        self.link.perform(Publish(OfferBoard(), said))
+
+    def offer_of(self, round_id: int, model: ModelRef, task: str, **changes: Any) -> Offer:
         settings: dict[str, Any] = {
             "run": RUN,
             "round": RoundId(round_id),
@@ -78,7 +82,7 @@ class Coordinator(Peer):
             "lanes": 1,
             "seed": 1,
         }
-        self.link.perform(Publish(OfferBoard(), Offer(**settings | changes)))
+        return Offer(**settings | changes)
 
     def receipt(
         self,

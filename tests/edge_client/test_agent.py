@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from edge_client import disclosed, outbox, session
+from edge_client import disclosed, models, outbox, session
 from edge_client.agent import Agent, state_dir_fault
 from edge_client.conditions import Conditions, Reading
 from edge_client.config import ClientConfig, Link
@@ -38,6 +38,7 @@ from fedmqtt.messages import (
 )
 from fedmqtt.mqtt_link import Arrived, parse_broker_url
 from fedmqtt.topics import (
+    Address,
     ClientId,
     Digest,
     Inbox,
@@ -188,6 +189,48 @@ def test_a_round_from_the_offer_to_the_receipt(
     assert device.owes() == [1]
     coordinator.receipt("ann", 1)
     until(loop, lambda: not device.owes(), "an empty outbox")
+
+
+def test_an_offer_that_is_said_to_it_alone_is_taken_up_once_as_one_on_the_board(
+    loop: EventLoop, coordinator: Coordinator, device: Device
+) -> None:
+    device.start()
+    coordinator.presence("ann", online=True)
+    file = model_file()
+    said = coordinator.offer_of(1, coordinator.ref(file), task_name(LINEAR), model_file=file)
+    for _ in range(2):
+        coordinator.link.perform(Publish(Inbox(ANN), said))
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update) and update.round == 1
+    # The board's comes late: it is no news, and what is owed is sent again.
+    coordinator.link.perform(Publish(OfferBoard(), said))
+    assert coordinator.answer("ann") == update
+    coordinator.receipt("ann", 1)
+    until(loop, lambda: not device.owes(), "an empty outbox")
+    works = [one for one in device.happened if isinstance(one, session.Finished)]
+    assert len(works) == 1
+
+
+def test_a_download_that_stands_still_is_asked_for_again(
+    coordinator: Coordinator, device: Device, large_task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "STALLED_S", 0.2)
+    agent = device.start(large_task)
+    coordinator.presence("ann", online=True)
+    subscribe, lost = agent.link.subscribe, list[Address]()
+
+    def lose_the_first(addresses: Iterable[Address]) -> None:
+        asked = list(addresses)
+        if lost:
+            subscribe(asked)
+        lost.extend(asked)
+
+    monkeypatch.setattr(agent.link, "subscribe", lose_the_first)
+    model = coordinator.publish_model(_large_model())
+    coordinator.offer(1, model, task_name(large_task))
+    update = coordinator.answer("ann")
+    assert isinstance(update, Update) and update.base == model.digest
+    assert isinstance(lost[0], ModelChunk)
 
 
 def test_an_asynchronous_round_that_is_about_to_close_stops_nobody_in_partial_work(

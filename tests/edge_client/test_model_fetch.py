@@ -362,6 +362,22 @@ def test_after_a_cut_only_what_is_missing_is_asked_for(
 
 
 @pytest.mark.broker
+def test_what_a_broker_did_not_bring_is_brought_when_it_is_asked_again(
+    loop: EventLoop, coordinator: Peer, device: Device
+) -> None:
+    device.start(ref())
+    # The broker has lost what was asked for, and the chunks come after that.
+    device.link.unsubscribe([ModelChunk(ref().digest, index) for index in range(len(parts()))])
+    _mark(loop, device.link, device)
+    _publish(loop, coordinator, device, parts())
+    assert not device.arrived
+    device.fetch.ask_again()
+    until(loop, lambda: bool(device.outcomes))
+    assert device.outcomes == [""]
+    assert device.fetch.path(ref().digest).read_bytes() == MODEL
+
+
+@pytest.mark.broker
 def test_nothing_more_is_heard_of_a_model_that_is_here_or_given_up(
     loop: EventLoop, coordinator: Peer, device: Device
 ) -> None:

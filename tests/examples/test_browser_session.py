@@ -181,6 +181,25 @@ def test_a_receipt_that_refuses_ends_it_too_and_blame_is_shown(page: Page, room:
     assert said.note == "the coordinator refuses the answer to round 2: not finite"
 
 
+def test_an_offer_that_is_said_to_it_alone_is_taken_up_once_as_one_on_the_board(
+    page: Page, room: Room
+) -> None:
+    # Nothing stands on the board: it is as if the broker had not shown it.
+    said = structs.replace(OFFER, closes_in_s=500.0)
+    room.say(Inbox(BROWSER), said)
+    where, update = room.answer()
+    assert isinstance(update, Update) and where.round == 1
+    # Once more: what is owed is sent again, and nothing is trained again.
+    room.say(Inbox(BROWSER), said)
+    assert room.answer() == (where, update)
+    room.receipt(1)
+    wait_to_hear(page, "counted")
+    room.say(Inbox(BROWSER), said)
+    room.offer(2)
+    where, _ = room.answer()
+    assert where.round == 2
+
+
 _NOT_DONE: list[tuple[dict[str, Any], str]] = [
     ({"wire": 2}, "this client speaks wire version 1, not 2"),
     ({"task": "digits"}, "this client runs task learning_tasks.linear, not digits"),

@@ -15,7 +15,7 @@ from round_monitor.client_columns import ORDERS, arranged, fitting
 from round_monitor.client_view import client_lines
 from round_monitor.plot import plot
 from round_monitor.view import curves, render
-from tests.fedmqtt.test_messages import EXAMPLES, reader
+from tests.fedmqtt.test_messages import EXAMPLES, readers
 from tests.fedmqtt.test_topics import HOME
 from tests.fuzz.decoder import Decoder, MadeNothing
 from tests.round_monitor.pages import a_client, board_of, mid_round
@@ -52,7 +52,7 @@ def _has_safe_names(message: AnyMessage) -> None:
 
 def _seeds(read: _Read) -> Callable[[], list[bytes]]:
     def examples() -> list[bytes]:
-        return [messages.encode(one) for one in EXAMPLES.values() if reader(one) is read]
+        return [messages.encode(one) for one in EXAMPLES.values() if read in readers(one)]
 
     return examples
 
