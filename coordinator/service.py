@@ -598,7 +598,7 @@ class Service:
         if self._rules.purpose != "describe":
             noise_key = b"" if self._plan is None else self._folder.noise_key(is_new=is_new)
             if self._above is not None:
-                return Answers(*shared, noise_key, self._above.bits)
+                return Answers(*shared, noise_key, self._above.bits, self._above.as_masked)
             return Answers(*shared, noise_key)
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
@@ -1095,6 +1095,7 @@ class Service:
             # Under masks nobody tells how many it has.
             samples=self._answers.samples or len(close.answered),
             exact=self._answers.exact() if is_made and self._unmasking is None else None,
+            words=self._answers.words if is_made else None,
             before=shared(self._model.flat),
             after=shared(made.flat),
             train_metrics=self._answers.train_metrics(),

@@ -1,9 +1,13 @@
 """What the centre asks of a site, as the settings of the site's own coordinator."""
 
+import math
+
 from msgspec import structs
 
 from coordinator import checks, local_method, round_rules
 from coordinator.config import CheckpointSettings, FederationConfig, TrainingSettings
+from coordinator.sites.above import AsMasked
+from edge_client import masked_answer
 from edge_client.training_job import Job
 from fedmqtt.messages import PLAIN
 from fedmqtt.settings import SettingsError
@@ -30,14 +34,31 @@ def devices_settings(devices: FederationConfig, job: Job) -> FederationConfig:
         raise NotHere(
             "the centre's aggregation asks of clients what a site cannot ask of its devices"
         )
-    invited = round_rules.invited_max(config)
-    if job.sites is not None and invited > job.sites.clients_max:
+    invited, stands_for = round_rules.invited_max(config), _stands_for(job)
+    if invited > stands_for:
         raise NotHere(
             f"this site may invite {invited} devices to a round, and may stand for"
-            f" {job.sites.clients_max}: lower devices.rounds.cohort or"
+            f" {stands_for}: lower devices.rounds.cohort or"
             " devices.tuning.over_selection_max, or let the centre raise sites.clients_max"
         )
     return config
+
+
+def as_masked(job: Job) -> AsMasked | None:
+    """How the centre would have each device mask its answer; None where what the site answers can
+    be read, or counts as one client's."""
+    if job.mask is None or job.purpose != "train":
+        return None
+    masking = masked_answer.masking_of(job.mask)
+    return AsMasked(masking, job.seed, job.round) if masking.clients_max > 1 else None
+
+
+def _stands_for(job: Job) -> float:
+    """For how many devices its answer may; any number, where it is as one client's."""
+    if job.sites is not None:
+        return job.sites.clients_max
+    how = as_masked(job)
+    return math.inf if how is None else how.masking.clients_max
 
 
 def _as_asked(devices: FederationConfig, job: Job) -> FederationConfig:

@@ -316,16 +316,17 @@ class MaskedAnswers(Answers):
         """That is it: `finish` makes the model of it."""
         self._mean = mean
         if mean.measured is not None:
-            self._take_measured(mean.measured)
+            self._take_measured(mean.measured, mean.clients)
         if self._noised is None:
             self._clipped = self._clipped_in(mean)
             if said := self._clipped.sentence():
                 _log.info("round %d: %s", self._number, said)
 
-    def _take_measured(self, found: MeasuredSum) -> None:
+    def _take_measured(self, found: MeasuredSum, clients: int) -> None:
+        """Of so many devices, some of which have measured."""
         assert self._masking is not None
         floor = self._masking.floor
-        self._figures, left_out = masked_figures.figures(found, len(self._entries), floor)
+        self._figures, left_out = masked_figures.figures(found, clients, floor)
         if left_out != self._left_out:
             # Once: of most it is so in each round.
             _log.warning("round %d: %s", self._number, "; ".join(left_out) or "all is told again")
@@ -335,8 +336,8 @@ class MaskedAnswers(Answers):
         # Of few clients that measured nothing is told.
         told = mean.measured if self._figures is not None else None
         return Clipped(
-            numbers=clipped.share(mean.clipped, self.body * self._terms),
-            norms=clipped.share(mean.norms_clipped, self._terms),
+            numbers=clipped.share(mean.clipped, self.body * mean.clients),
+            norms=clipped.share(mean.norms_clipped, mean.clients),
             measures=0.0 if told is None else clipped.share(told.clipped, told.clients),
         )
 
