@@ -1,6 +1,6 @@
 """Masks above a site, and below it: each level by itself."""
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from fedmqtt import messages
 from fedmqtt.messages import Update
 from fedmqtt.topics import UpdatePart
 from tests.broker_config.kit_broker import FEDERATION
-from tests.masked_federation import TASK, masked_federation
+from tests.masked_federation import TASK, MaskedFederation, masked_federation
 from tests.own_broker import free_port, mosquitto_at
 from tests.planted_task import planted
-from tests.programs import running
+from tests.programs import Program, running
+from tests.site_aggregator.two_levels import model_of
 
 pytestmark = [
     pytest.mark.broker,
@@ -66,14 +67,7 @@ def test_the_centre_sees_the_sum_with_others_alone(tmp_path: Path) -> None:
         words = ("fedmqtt", "site", str(config), "--verbose", "--insecure")
         site = stack.enter_context(running(tmp_path, *words))
         for name in ("cat", "dan"):
-            stack.enter_context(
-                running(
-                    tmp_path,
-                    *("fedmqtt", "client", "--broker", own, "--federation", "own", "--id", name),
-                    *("--task", TASK, "--data", str(federation.gates)),
-                    *("--state", str(tmp_path / name)),
-                )
-            )
+            stack.enter_context(_device(federation, own, name))
         centre = stack.enter_context(federation.coordinating(ROUNDS, PRIVACY))
         assert centre.wait() == 0, centre.log + site.log
         came = federation.crossed()
@@ -86,6 +80,79 @@ def test_the_centre_sees_the_sum_with_others_alone(tmp_path: Path) -> None:
     for answer in answers:
         assert answer.masked is not None and answer.sum_of is UNSET
         assert answer.metrics == {} and answer.measures is None and answer.sample_count == 1
+
+
+FEW_BITS = (
+    'aggregation = "keyholders"\nfloor = 3\nkeyholder_timeout_s = 1\nvalue_bits = 6\n'
+    f"rotate = true\nshare = 0.5\nweight_max = {WEIGHT_MAX}\nsamples_max = {SAMPLES_MAX}\n"
+)
+"""Rounded at random, and rotated: by chance that each device, and each round, has for itself."""
+SITES = "[sites]\nclients_max = 2\n"
+
+
+@pytest.mark.parametrize("ranges", ["fixed", "adaptive"])
+def test_two_levels_make_the_model_of_one_also_when_the_site_is_killed(
+    ranges: str, tmp_path: Path
+) -> None:
+    privacy = f'{FEW_BITS}ranges = "{ranges}"\n'
+    names, rounds = ("ann", "bob", "cat", "dan"), range(1, 3)
+    with ExitStack() as stack:
+        folder = tmp_path / "flat"
+        flat = stack.enter_context(masked_federation(folder, KEYHOLDERS, names))
+        for number in rounds:
+            flat.open_gates(number, *names)
+        for name in KEYHOLDERS:
+            stack.enter_context(flat.keyholder(name))
+        for name in names:
+            stack.enter_context(flat.client(name))
+        centre = stack.enter_context(flat.coordinating(_rounds(2, 4), privacy))
+        assert centre.wait() == 0, centre.log
+    with ExitStack() as stack:
+        port = free_port()
+        own = f"mqtt://127.0.0.1:{port}"
+        two = stack.enter_context(
+            masked_federation(tmp_path / "two", KEYHOLDERS, ("ann", "bob", "north"))
+        )
+        stack.enter_context(mosquitto_at(port))
+        two.open_gates(1, "ann", "bob", "cat")
+        two.open_gates(2, *names)
+        for name in KEYHOLDERS:
+            stack.enter_context(two.keyholder(name))
+        for name in ("ann", "bob"):
+            stack.enter_context(two.client(name))
+        cat, _ = (stack.enter_context(_device(two, own, name)) for name in ("cat", "dan"))
+        credentials = two.broker.folder / "accounts" / "north.toml"
+        words = ("fedmqtt", "site", str(write_site(two.folder, credentials, own)), "--insecure")
+        centre = stack.enter_context(two.coordinating(_rounds(2, 3), privacy + SITES))
+        with running(two.folder, *words) as site:
+            cat.wait_for("receipt: round 1 accepted")
+            site.process.kill()
+            site.wait()
+        with running(two.folder, *words) as site:
+            site.wait_for("going on with round 1: 1 of 2 answered")
+            two.open_gates(1, "dan")
+            assert centre.wait() == 0, centre.log + site.log
+    assert [record.answered for record in two.records] == [["ann", "bob", "north"]] * 2
+    assert model_of(two.run) == model_of(flat.run)
+    # What was measured, and clipped, adds up too.
+    told = [(record.figures, record.clipped) for record in flat.records]
+    assert [(record.figures, record.clipped) for record in two.records] == told
+    assert [figures.clients for figures, _ in told if figures is not None] == [4, 4]
+
+
+def _rounds(count: int, cohort: int) -> str:
+    return f"count = {count}\ncohort = {cohort}\nquorum = {cohort}\nclients_min = {cohort}"
+
+
+def _device(federation: MaskedFederation, own: str, name: str) -> AbstractContextManager[Program]:
+    """Of the site."""
+    return running(
+        federation.folder,
+        *("fedmqtt", "client", "--broker", own, "--federation", "own", "--id", name),
+        *("--task", TASK, "--data", str(federation.gates)),
+        *("--state", str(federation.folder / name)),
+        *("--set", "link.resend_s=1", "--set", "link.retry_max_s=0.5"),
+    )
 
 
 def test_a_site_sees_the_sum_of_its_devices_alone(
