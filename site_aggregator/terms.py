@@ -6,11 +6,15 @@ from msgspec import structs
 
 from coordinator import checks, local_method, round_rules
 from coordinator.config import CheckpointSettings, FederationConfig, TrainingSettings
+from coordinator.masking import masked_round
 from coordinator.sites.above import AsMasked
 from edge_client import masked_answer
 from edge_client.training_job import Job
 from fedmqtt.messages import PLAIN
 from fedmqtt.settings import SettingsError
+
+_NUMBERS = ("weight_max", "samples_max", "change_max", "norm_max", "share", "rotate", "value_bits")
+"""Of masked answers, that have to be the same at both levels to add up."""
 
 
 class NotHere(ValueError):
@@ -53,6 +57,15 @@ def as_masked(job: Job) -> AsMasked | None:
     return AsMasked(masking, job.seed, job.round) if masking.clients_max > 1 else None
 
 
+def are_measured(devices: FederationConfig, job: Job) -> bool:
+    """Whether who trains for it measures the centre's model first."""
+    if not masked_round.is_masked(devices):
+        return job.measure_base
+    # Under the masks of both levels, or not at all.
+    how = as_masked(job)
+    return how is not None and how.masking.is_measured
+
+
 def _stands_for(job: Job) -> float:
     """For how many devices its answer may; any number, where it is as one client's."""
     if job.sites is not None:
@@ -69,7 +82,13 @@ def _as_asked(devices: FederationConfig, job: Job) -> FederationConfig:
             change_max=job.sites.change_max,
             samples_max=min(limits.samples_max, job.sites.samples_max),
         )
-    method = job.method
+    method, how = job.method, as_masked(job)
+    privacy = devices.privacy
+    if how is not None and not how.masking.block_norms and masked_round.is_masked(devices):
+        # So that what is opened here is what the centre adds up. With ranges that go by how large
+        # values were it is not: each level would set others.
+        numbers = {name: getattr(how.masking, name) for name in _NUMBERS}
+        privacy = structs.replace(privacy, **numbers, ranges="fixed")
     return structs.replace(
         devices,
         seed=job.seed,
@@ -82,4 +101,5 @@ def _as_asked(devices: FederationConfig, job: Job) -> FederationConfig:
         # Its models are the centre's to go back to.
         checkpoint=CheckpointSettings(keep=0),
         limits=limits,
+        privacy=privacy,
     )

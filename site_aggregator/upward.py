@@ -358,7 +358,7 @@ class Upward:
             round=job.round,
             closes_by=now + left_s / rounds_left,
             trains=job.purpose == "train",
-            measures=job.measure_base and not task.rounds,
+            measures=terms.are_measured(self._config.devices, job) and not task.rounds,
         )
         task.is_led, self._is_alone = True, False
         coordinator.lead(None if task.rounds else task.asked.base, lead)

@@ -6,16 +6,18 @@ Words are whole numbers, whatever they are masked with. So what keyholders open 
 the last bit, what they would of one, with each device a client of the centre's: also where values
 are rounded at random, as the chance of that is each device's own.
 
-Where a site's own answers are masked, its keyholders open that sum: see `of_opened`.
+Where a site's own answers are masked, by the same numbers, that sum is what its keyholders open.
 """
 
 import numpy as np
+from msgspec import structs
 
 from coordinator.sites.above import AsMasked, Words
 from fedmqtt import codec_chance
 from fedmqtt.masking import values
-from fedmqtt.messages import Measures
-from fedmqtt.topics import ClientId
+from fedmqtt.masking.values import MeanChange
+from fedmqtt.messages import Masking, Measures
+from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
 
 
@@ -40,11 +42,26 @@ class WordSum:
         return Words(self._how, self._words)
 
 
+def of_opened(
+    masking: Masking, opened: MeanChange, size: int, number: RoundId, how: AsMasked
+) -> Words | None:
+    """Of a round that the site's own keyholders have opened, by its `masking` and its `number`;
+    None where devices made other words than the centre asks for."""
+    wanted = structs.replace(how.masking, clients_max=masking.clients_max)
+    if opened.words is None or _numbers(masking) != _numbers(wanted):
+        return None
+    is_drawn = masking.rotate or masking.share < 1
+    if is_drawn and number != how.round:
+        return None
+    return Words(how, values.handed_up(masking, opened.words, size, opened.clients))
+
+
 def are_for(words: Words, how: AsMasked) -> bool:
     """Whether they are what is asked now: a round may be offered again, by other keyholders."""
-    return _said(words.how) == _said(how)
+    was = words.how
+    is_same = _numbers(was.masking) == _numbers(how.masking)
+    return is_same and (was.seed, was.round) == (how.seed, how.round)
 
 
-def _said(how: AsMasked) -> tuple[object, ...]:
-    numbers = (getattr(how.masking, name) for name in values.NUMBERS)
-    return (how.seed, how.round, *numbers)
+def _numbers(masking: Masking) -> list[object]:
+    return [getattr(masking, name) for name in values.NUMBERS]

@@ -140,6 +140,7 @@ class Answers:
         """Of the update that was checked last."""
         self._site_sum: SiteSum | None = None
         """In its place, where that stands for several devices."""
+        self._how: AsMasked | None = None
         self._words: WordSum | None = None
         """At a site whose answers are masked: the open round's changes, as it masks them."""
         self._control: Array | None = None
@@ -173,8 +174,8 @@ class Answers:
         )
         self._sum = self._build(round_)
         self._exact = round_.exact_sums
-        how = self._as_masked()
-        self._words = None if how is None else WordSum(how, self._size)
+        self._how = self._as_masked()
+        self._words = self._word_sum()
         self._tally = _Tally()
 
     def signed_by(self, client: ClientId, author: Author) -> None:
@@ -381,6 +382,9 @@ class Answers:
         self._tally.trained.append((metrics, samples))
         before = self._tally.codecs.get(codec, CodecCount())
         self._tally.codecs[codec] = before.plus(size_bytes)
+
+    def _word_sum(self) -> WordSum | None:
+        return None if self._how is None else WordSum(self._how, self._size)
 
     def _private(self, number: RoundId) -> PrivateRound | None:
         if self._plan is None:

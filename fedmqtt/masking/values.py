@@ -97,6 +97,8 @@ class MeanChange:
     """Root mean squares of the values that were sent, mean over the answers, by block."""
     measured: MeasuredSum | None = None
     """Of the base, where clients measured it."""
+    words: Words | None = None
+    """The sum itself, where it is handed up: of a site."""
 
 
 def level_max(value_bits: int) -> int:
@@ -195,6 +197,16 @@ def told_by(masking: Masking, words: Words, size: int) -> tuple[int, int]:
     body = body_size(masking, size)
     clients = int(words[body + _CLIENTS_AT]) if masking.clients_max > 1 else 1
     return int(words[body]), clients
+
+
+def handed_up(masking: Masking, words: Words, size: int, clients: int) -> Words:
+    """A sum that was opened, of answers of one device each, as one answer: body and tail where it
+    may stand for several (`clients_max`). `masking`: of those that are in it."""
+    assert masking.clients_max == 1
+    body = body_size(masking, size)
+    numbers = np.insert(words, body + _CLIENTS_AT, np.uint32(clients))
+    numbers[:body] = centred(words[:body], masking.bits).view(np.uint32)
+    return numbers
 
 
 def from_sum(

@@ -1,6 +1,7 @@
 """Masks above a site, and below it: each level by itself."""
 
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,36 +91,53 @@ FEW_BITS = (
 SITES = "[sites]\nclients_max = 2\n"
 
 
+@contextmanager
+def _open(
+    folder: Path, names: Sequence[str], federation: str = FEDERATION
+) -> Iterator[MaskedFederation]:
+    """Keyholders are there, and the clients of these names that are no site."""
+    with masked_federation(folder, KEYHOLDERS, names, federation) as made, ExitStack() as stack:
+        for name in KEYHOLDERS:
+            stack.enter_context(made.keyholder(name))
+        for name in names:
+            if name != "north":
+                stack.enter_context(made.client(name))
+        yield made
+
+
+def _of_one_level(folder: Path, names: Sequence[str], privacy: str) -> MaskedFederation:
+    """A run of two rounds, that is over."""
+    with _open(folder, names) as flat:
+        flat.open_gates(1, *names)
+        flat.open_gates(2, *names)
+        with flat.coordinating(_rounds(2, len(names)), privacy) as centre:
+            assert centre.wait() == 0, centre.log
+    return flat
+
+
+def _is_as_of_one_level(two: MaskedFederation, flat: MaskedFederation) -> None:
+    assert [record.answered for record in two.records] == [["ann", "bob", "north"]] * 2
+    assert model_of(two.run) == model_of(flat.run)
+    # What was measured, and clipped, adds up too.
+    told = [(record.figures, record.clipped) for record in flat.records]
+    assert [(record.figures, record.clipped) for record in two.records] == told
+    assert all(figures is not None for figures, _ in told)
+
+
 @pytest.mark.parametrize("ranges", ["fixed", "adaptive"])
 def test_two_levels_make_the_model_of_one_also_when_the_site_is_killed(
     ranges: str, tmp_path: Path
 ) -> None:
     privacy = f'{FEW_BITS}ranges = "{ranges}"\n'
-    names, rounds = ("ann", "bob", "cat", "dan"), range(1, 3)
+    names = ("ann", "bob", "cat", "dan")
+    flat = _of_one_level(tmp_path / "flat", names, privacy)
     with ExitStack() as stack:
-        folder = tmp_path / "flat"
-        flat = stack.enter_context(masked_federation(folder, KEYHOLDERS, names))
-        for number in rounds:
-            flat.open_gates(number, *names)
-        for name in KEYHOLDERS:
-            stack.enter_context(flat.keyholder(name))
-        for name in names:
-            stack.enter_context(flat.client(name))
-        centre = stack.enter_context(flat.coordinating(_rounds(2, 4), privacy))
-        assert centre.wait() == 0, centre.log
-    with ExitStack() as stack:
+        two = stack.enter_context(_open(tmp_path / "two", ("ann", "bob", "north")))
         port = free_port()
         own = f"mqtt://127.0.0.1:{port}"
-        two = stack.enter_context(
-            masked_federation(tmp_path / "two", KEYHOLDERS, ("ann", "bob", "north"))
-        )
         stack.enter_context(mosquitto_at(port))
         two.open_gates(1, "ann", "bob", "cat")
         two.open_gates(2, *names)
-        for name in KEYHOLDERS:
-            stack.enter_context(two.keyholder(name))
-        for name in ("ann", "bob"):
-            stack.enter_context(two.client(name))
         cat, _ = (stack.enter_context(_device(two, own, name)) for name in ("cat", "dan"))
         credentials = two.broker.folder / "accounts" / "north.toml"
         words = ("fedmqtt", "site", str(write_site(two.folder, credentials, own)), "--insecure")
@@ -132,12 +150,36 @@ def test_two_levels_make_the_model_of_one_also_when_the_site_is_killed(
             site.wait_for("going on with round 1: 1 of 2 answered")
             two.open_gates(1, "dan")
             assert centre.wait() == 0, centre.log + site.log
-    assert [record.answered for record in two.records] == [["ann", "bob", "north"]] * 2
-    assert model_of(two.run) == model_of(flat.run)
-    # What was measured, and clipped, adds up too.
-    told = [(record.figures, record.clipped) for record in flat.records]
-    assert [(record.figures, record.clipped) for record in two.records] == told
-    assert [figures.clients for figures, _ in told if figures is not None] == [4, 4]
+    _is_as_of_one_level(two, flat)
+
+
+def test_masks_at_both_levels_make_the_model_of_none_between(tmp_path: Path) -> None:
+    names = ("ann", "bob", "cat", "dan", "eve")
+    flat = _of_one_level(tmp_path / "flat", names, f'{FEW_BITS}ranges = "fixed"\n')
+    with ExitStack() as stack:
+        two = stack.enter_context(_open(tmp_path / "two", (*names[:2], "north")))
+        own = stack.enter_context(_open(tmp_path / "own", names[2:], "ward"))
+        for number in (1, 2):
+            two.open_gates(number, *names[:2])
+            own.open_gates(number, *names[2:])
+        config = tmp_path / "site.toml"
+        config.write_text(
+            f'task = "{TASK}"\ncredentials = "{two.broker.folder}/accounts/north.toml"\n'
+            f'[centre]\nstate = "{tmp_path / "north"}"\n[centre.link]\nresend_s = 1\n'
+            '[devices]\nname = "ward"\n[devices.tuning]\nenabled = false\n'
+            f'[devices.broker]\ncredentials = "{own.broker.folder}/accounts/coordinator.toml"\n'
+            f"[devices.rounds]\n{_rounds(0, 3).removeprefix('count = 0')}\n"
+            "over_selection = 1.0\ndeadline_s = 1000\n"
+            # How numbers are masked follows from the centre, whatever is said here.
+            '[devices.privacy]\naggregation = "keyholders"\nfloor = 3\nvalue_bits = 20\n'
+            "keyholder_timeout_s = 1\n"
+        )
+        site = stack.enter_context(running(tmp_path, "fedmqtt", "site", str(config)))
+        three = "[sites]\nclients_max = 3\n"
+        privacy = f'{FEW_BITS}ranges = "fixed"\n{three}'
+        with two.coordinating(_rounds(2, 3), privacy) as centre:
+            assert centre.wait() == 0, centre.log + site.log
+    _is_as_of_one_level(two, flat)
 
 
 def _rounds(count: int, cohort: int) -> str:
