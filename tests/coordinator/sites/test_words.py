@@ -18,7 +18,7 @@ from coordinator.sites.words import WordSum
 from coordinator.sums.answers import Answers
 from fedmqtt.masking import client, values
 from fedmqtt.masking.packing import Words
-from fedmqtt.masking.values import NotASum
+from fedmqtt.masking.values import MeanChange, NotASum
 from fedmqtt.messages import Entry, Masking, Measures
 from fedmqtt.topics import ClientId, RoundId
 from fedmqtt.weights import Array
@@ -184,3 +184,54 @@ def test_a_mean_counts_for_as_many_as_it_stands_for() -> None:
     back = values.from_sum(how, found + other, SIZE, 2, chances(NORTH).shared)
     assert (back.weight, back.clients, back.clipped) == (43, 5, 0)
     assert np.allclose(back.change, 0.25 * 33 / 43, atol=1e-3)
+
+
+def _opened_below(how: Masking, devices: int) -> MeanChange:
+    """By a site's own keyholders, in a round of the centre's number."""
+    answers = [direct(how, number) for number in range(devices)]
+    found = cohort.opened(how, SIZE, THERE, answers)
+    mean = values.from_sum(how, found, SIZE, devices, chances(NORTH).shared)
+    return replace(mean, words=found)
+
+
+_NUMBERS: dict[str, Any] = {
+    **{"value_bits": 6, "bits": 9, "rotate": True, "share": 0.4, "norm_max": 2.0},
+    **{"weight_max": 20, "samples_max": 60, "metrics": ("loss",), "classes": 2},
+}
+_BELOW = cohort.masking(**_NUMBERS)
+"""At a site: with as many bits as its own devices take."""
+
+
+@given(st.integers(1, 4))
+def test_what_a_sites_own_keyholders_open_is_the_sum_of_its_devices_words(devices: int) -> None:
+    how = AsMasked(structs.replace(_BELOW, bits=20, clients_max=4), SEED, ROUND)
+    found = words.of_opened(_BELOW, _opened_below(_BELOW, devices), SIZE, ROUND, how)
+    assert found is not None and words.are_for(found, how)
+    assert found.numbers.tolist() == _sum_of(how.masking, range(devices)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({"weight_max": 10}, ROUND),
+        ({"value_bits": 7}, ROUND),
+        ({"metrics": ()}, ROUND),
+        ({"ranges": (0.5,)}, ROUND),
+        # Other numbers were drawn, and rotated by other signs.
+        ({}, ROUND + 1),
+    ],
+)
+def test_what_was_opened_of_other_numbers_is_not_what_the_centre_adds_up(
+    changes: dict[str, Any], number: int
+) -> None:
+    how = AsMasked(structs.replace(_BELOW, clients_max=4, **changes), SEED, ROUND)
+    mean = _opened_below(_BELOW, 2)
+    assert words.of_opened(_BELOW, mean, SIZE, RoundId(number), how) is None
+
+
+def test_where_nothing_is_drawn_the_number_of_the_round_says_nothing() -> None:
+    below = structs.replace(_BELOW, share=1.0, rotate=False)
+    how = AsMasked(structs.replace(below, clients_max=4), SEED, ROUND)
+    found = words.of_opened(below, _opened_below(below, 2), SIZE, RoundId(ROUND + 1), how)
+    assert found is not None
+    assert found.numbers.tolist() == _sum_of(how.masking, range(2)).tolist()
