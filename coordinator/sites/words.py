@@ -33,7 +33,8 @@ class WordSum:
     def add(self, client: ClientId, change: Array, samples: int, measures: Measures | None) -> None:
         """A device's change, float32, shape (size,), and what it measured, if it did."""
         how = self._how
-        # A device's own chance, of the centre's round: the site's may have another number.
+        # A device's own chance, of the centre's round: the site's may have another number. (Devices
+        # of one name at two sites round alike, and right on average still.)
         chances = codec_chance.of_answer(how.seed, how.round, client)
         self._words += values.to_words(how.masking, change, samples, chances, measures)
 
