@@ -261,7 +261,11 @@ class Upward:
 
     def bits(self) -> int | None:
         """Of fraction, in exact sums of the site."""
-        sites = None if self.asked is None else self.asked.job.sites
+        if self.asked is None or self.asked.job.purpose != "train":
+            # What is said then is of a sum of no answers: finer than any that a site would begin
+            # with, as it does when it starts again.
+            return None
+        sites = self.asked.job.sites
         return None if sites is None else sites.bits
 
     def as_masked(self) -> AsMasked | None:

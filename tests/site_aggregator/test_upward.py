@@ -428,6 +428,16 @@ def test_devices_words_are_added_up_only_where_an_answer_may_stand_for_several(
     assert site.upward.as_masked() is None
 
 
+def test_of_a_round_that_measures_alone_no_sum_is_as_fine_as_it_says(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    assert site.upward.bits() == TERMS.bits
+    site.comes_to(numbers(2, 2))
+    site.asks(5, purpose="evaluate", sites=structs.replace(TERMS, bits=52))
+    assert site.upward.bits() is None
+
+
 def test_a_site_that_would_weigh_too_much_says_so_itself(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.upward.centre_came()
