@@ -49,7 +49,7 @@ class CameTo:
     """Of theirs; one each, where answers are masked."""
     exact: tuple[Total, int] | None
     """The sum of their changes, in units of 2^-bits, and its weight: where it can be read."""
-    words: Words | None
+    words: Words | None = None
     """The sum of what they would mask for the centre: where that asks for it."""
     before: Array
     after: Array
