@@ -390,7 +390,8 @@ class Sites(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=2**20,
             description="A site may answer for so many devices at most. The exact sum leaves room\n"
-            "for as many behind each answer. 0: nobody answers for others.",
+            "for as many behind each answer, and so do masked ones, where nobody sees for how\n"
+            "many one answer stands. 0: nobody answers for others.",
         ),
     ] = 0
     weight_max: Annotated[

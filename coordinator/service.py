@@ -63,7 +63,7 @@ from coordinator.roster import Roster
 from coordinator.rounds import Named
 from coordinator.seat_keeper import SeatKeeper, SeatTaken
 from coordinator.sites import totals
-from coordinator.sites.above import Above, CameTo
+from coordinator.sites.above import Above, AsMasked, CameTo
 from coordinator.statistics import asked
 from coordinator.statistics.sums import SumsOfData
 from coordinator.sums.answers import Answers
@@ -587,7 +587,7 @@ class Service:
             from coordinator.masking.unmasking import Unmasking
 
             self._roster.others = frozenset(name for name, _ in self._trust.keyholders)
-            answers = MaskedAnswers(*shared, trust=self._trust)
+            answers = MaskedAnswers(*shared, self._as_masked, trust=self._trust)
             if answers.plan is not None:
                 # Of what it promises, some follows from the model's size.
                 self._plan = answers.plan
@@ -609,11 +609,14 @@ class Service:
         if self._rules.purpose != "describe":
             noise_key = b"" if self._plan is None else self._folder.noise_key(is_new=is_new)
             if self._above is not None:
-                return Answers(*shared, noise_key, self._above.bits)
+                return Answers(*shared, noise_key, self._above.bits, self._as_masked)
             return Answers(*shared, noise_key)
         return SumsOfData(
             config, model.layout, terms_max, folder, remembered, asked=lambda: self._model.flat
         )
+
+    def _as_masked(self) -> AsMasked | None:
+        return None if self._above is None else self._above.as_masked()
 
     def _base_of(self, number: RoundId) -> Array:
         """What is shared of the model that an earlier round started from."""
@@ -1077,6 +1080,9 @@ class Service:
         """Open a round, as soon as there are enough clients, from this model; None: from the
         newest. It must be that `may_be_led`."""
         assert self.may_be_led
+        if self._unmasking is not None:
+            # What is measured is said anew for each round.
+            self._unmasking.renew()
         old = self._model
         if flat is not None and not np.array_equal(flat, old.flat):
             number, cut = old.trained_rounds + 1, old.ref.chunk_bytes
@@ -1106,6 +1112,7 @@ class Service:
             # Under masks nobody tells how many it has.
             samples=self._answers.samples or len(close.answered),
             exact=self._answers.exact() if is_made and self._unmasking is None else None,
+            words=self._answers.words if is_made else None,
             before=shared(self._model.flat),
             after=shared(made.flat),
             train_metrics=self._answers.train_metrics(),

@@ -88,7 +88,7 @@ def noise_of(masking: Masking | None) -> float:
     if masking.is_measured or masking.block_norms:
         # What is told beside the change has no noise.
         return 0.0
-    if masking.mixes_rounds or masking.mode == "committee":
+    if masking.mixes_rounds or masking.mode == "committee" or masking.clients_max > 1:
         # It would be of another sum, or of more of it.
         return 0.0
     noise = noise_promise.multiplier(masking) / masking.weight_max

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fedmqtt.masking.packing import Words
 
 
+def masking_of(mask: Mask) -> Masking:
+    return msgspec.msgpack.decode(mask.masking, type=Masking)
+
+
 def update(
     job: Job,
     mask: Mask,
@@ -31,10 +35,21 @@ def update(
 
     Raises TaskError where that cannot be masked.
     """
+    masking = masking_of(mask)
+    try:
+        found = words(job, masking, change, trained, measures)
+    except ValueError as bad:
+        raise _not_masked(bad) from bad
+    return of_words(job, mask, fingerprint, found, change.size)
+
+
+def of_words(job: Job, mask: Mask, fingerprint: str, numbers: "Words", size: int) -> Update:
+    """The answer in which these are masked, in place: body and tail, of a change of so many
+    numbers. Raises TaskError where that cannot be."""
     # Here: who masks nothing is spared `cryptography`.
     from fedmqtt.masking import client, values
 
-    masking = msgspec.msgpack.decode(mask.masking, type=Masking)
+    masking = masking_of(mask)
     try:
         masked, payload = client.mask(
             masking,
@@ -43,12 +58,12 @@ def update(
             job.run,
             job.round,
             job.base,
-            words(job, masking, change, trained, measures),
-            values.body_size(masking, change.size),
+            numbers,
+            values.body_size(masking, size),
             mask.signing_key,
         )
     except ValueError as bad:
-        raise TaskError(f"what training changed cannot be masked: {bad}") from bad
+        raise _not_masked(bad) from bad
     return unseen(job, fingerprint, masked, payload)
 
 
@@ -80,3 +95,7 @@ def unseen(job: Job, fingerprint: str, masked: Masked, payload: bytes) -> Update
         masked=masked,
         payload=memoryview(payload),
     )
+
+
+def _not_masked(bad: ValueError) -> TaskError:
+    return TaskError(f"what training changed cannot be masked: {bad}")

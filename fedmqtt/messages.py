@@ -351,6 +351,9 @@ class Masking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     guard: Annotated[int, Meta(ge=0, le=16)] = 0
     """With a committee: so many bits below each value are for errors; see
     `fedmqtt/committee_promise.py`."""
+    clients_max: Annotated[int, Meta(ge=1, le=2**16 - 1)] = 1
+    """An answer may stand for so many devices, as a site's does: it is the sum of theirs, and each
+    answer tells under its mask for how many. 1: each is of one."""
 
     @property
     def mixes_rounds(self) -> bool:

@@ -66,6 +66,10 @@ def fault(masking: Masking) -> str:
         return "what clients measure, or tell of blocks, has no noise, and here all has"
     if masking.mixes_rounds:
         return "with noise a key is for one list, and each answer on it counts once"
+    if masking.clients_max > 1:
+        return (
+            "with noise each answer is of one device: a sum of several is not bounded by its norm"
+        )
     if masking.indicator and not indicator_steps(masking):
         return "an indicator of no steps tells nothing"
     return ""

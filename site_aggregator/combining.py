@@ -4,8 +4,12 @@ One round is handed up as the exact sum that it was:
 
     sum_k n_k d_k                      whole numbers, on the centre's grid
 
+or, where answers to the centre are masked and may stand for several devices, as the exact sum of
+what each device would mask (`coordinator/sites/words.py`), under one mask.
+
 Several come to the way from the centre's model to the newest, which weighs as the samples of the
-last of them: hierarchical averaging. Where answers to the centre are masked, so does a single one.
+last of them: hierarchical averaging. So does a single one, where answers to the centre are masked
+and each counts as one client's.
 
     n (w_now - w_base)
 
@@ -14,16 +18,19 @@ ICC 2020, eq. 4, with the site for the edge.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from coordinator.sites import above, totals
-from coordinator.sites.above import CameTo
+from coordinator.sites import above, totals, words
+from coordinator.sites.above import CameTo, Words
 from edge_client import masked_answer
-from edge_client.training_job import Job
-from fedmqtt import exact_total
+from edge_client.training_job import Job, Mask
+from fedmqtt import codec_chance, exact_total
 from fedmqtt.fixed_point import Total
+from fedmqtt.masking import values
 from fedmqtt.messages import Evaluation, Measures, SumOf, Update, method_name
 from fedmqtt.weights import Array
-from learning_tasks.seam import Trained
+from learning_tasks.seam import TaskError
+from site_aggregator import terms
 
 
 class NoAnswer(ValueError):
@@ -40,7 +47,12 @@ def evaluation(job: Job, what: CameTo) -> Evaluation:
 
 def one_round(job: Job, what: CameTo, measures: Measures | None) -> Update:
     """Of a round that started from the centre's model. Raises NoAnswer."""
-    if job.mask is not None or what.exact is None:
+    if job.mask is not None:
+        found = _exact_words(job, what)
+        if found is None:
+            return several(job, what, what.before, measures)
+        return _masked(job, job.mask, found.numbers.copy(), what.before.size)
+    if what.exact is None:
         return several(job, what, what.before, measures)
     assert job.sites is not None
     numbers, weight = what.exact
@@ -52,9 +64,7 @@ def several(job: Job, what: CameTo, base: Array, measures: Measures | None) -> U
     to this. Raises NoAnswer."""
     change = what.after - base
     if job.mask is not None:
-        # All that is told is under the mask: metrics too.
-        trained = Trained({}, what.samples, {})
-        return masked_answer.update(job, job.mask, job.fingerprint, change, trained, measures)
+        return _masked_mean(job, job.mask, what, change, measures)
     assert job.sites is not None
     largest = float(np.abs(change).max(initial=0))
     if largest > job.sites.change_max:
@@ -65,6 +75,40 @@ def several(job: Job, what: CameTo, base: Array, measures: Measures | None) -> U
     scaled = change.astype(np.float64)
     scaled *= np.ldexp(float(what.samples), job.sites.bits)
     return _sum(job, what, np.rint(scaled).astype(np.int64), what.samples, measures)
+
+
+def _exact_words(job: Job, what: CameTo) -> Words | None:
+    """What each device would mask, added up: where the centre's answers may be of several."""
+    how, found = terms.as_masked(job), what.words
+    return found if how is not None and found is not None and words.are_for(found, how) else None
+
+
+def _masked_mean(
+    job: Job, mask: Mask, what: CameTo, change: Array, measures: Measures | None
+) -> Update:
+    """Raises NoAnswer."""
+    masking, found = masked_answer.masking_of(mask), _exact_words(job, what)
+    if found is not None:
+        weight, clients = values.told_by(masking, found.numbers, change.size)
+    elif masking.clients_max > 1:
+        # What each counts for nobody has told: then it is one.
+        weight = clients = min(what.clients, masking.clients_max)
+    else:
+        weight, clients = values.weight(masking, what.samples), 1
+    chances = codec_chance.of_answer(job.seed, job.round, job.client)
+    try:
+        numbers = values.of_mean(masking, change, weight, clients, chances, measures)
+    except ValueError as bad:
+        raise NoAnswer(f"what the site's rounds changed cannot be masked: {bad}") from bad
+    return _masked(job, mask, numbers, change.size)
+
+
+def _masked(job: Job, mask: Mask, numbers: NDArray[np.uint32], size: int) -> Update:
+    # All that is told is under the mask: metrics too.
+    try:
+        return masked_answer.of_words(job, mask, job.fingerprint, numbers, size)
+    except TaskError as bad:
+        raise NoAnswer(str(bad)) from bad
 
 
 def _sum(

@@ -1,6 +1,6 @@
 """What the centre asked last, on disk: a site that starts with its line cut goes on with it.
 
-<folder>/job     the Job, without its mask: who asked for it masked asks anew
+<folder>/job     the Job, without the key by which a masked answer is signed
 <folder>/base    the model's file
 """
 
@@ -35,17 +35,23 @@ class KeptJob:
     def keep(self, asked: Asked) -> None:
         # The model first: a job without it is none.
         checked_file.write(self._base, [weights.write(asked.layout, asked.base)])
-        kept = structs.replace(asked.job, mask=None)
-        checked_file.write(self._job, [msgspec.msgpack.encode(kept)])
+        job = asked.job
+        if job.mask is not None:
+            job = structs.replace(job, mask=structs.replace(job.mask, signing_key=""))
+        checked_file.write(self._job, [msgspec.msgpack.encode(job)])
 
-    def read(self) -> Asked | None:
-        """None where nothing was asked yet, or it cannot be told what."""
+    def read(self, signing_key: str = "") -> Asked | None:
+        """None where nothing was asked yet, or it cannot be told what. `signing_key`: the site's
+        own, by which an answer is signed where it is to be masked."""
         try:
             job = msgspec.msgpack.decode(checked_file.read(self._job), type=Job)
             file = checked_file.read(self._base)
             if weights.digest(file) != job.base:
                 # Killed in between.
                 return None
+            if job.mask is not None:
+                mask = structs.replace(job.mask, signing_key=signing_key)
+                job = structs.replace(job, mask=mask if signing_key else None)
             return Asked(job, *weights.read(file))
         except (FileNotFoundError, Torn, WeightsError, *unreadable.MESSAGE):
             return None

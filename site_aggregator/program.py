@@ -54,7 +54,8 @@ class Program:
         privacy_checks.check_trust(config.devices, self._trust)
         self._pool = TrainerPool(loop, 1, config.centre.trainer.keep_warm_s)
         self._is_ending = False
-        self.upward = Upward(loop, config, self._pool, loop.stop, self._stands_for)
+        key = "" if account is None else account.signing_key
+        self.upward = Upward(loop, config, self._pool, loop.stop, self._stands_for, key)
         self.agent = Agent(
             loop,
             centre,

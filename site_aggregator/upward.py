@@ -16,7 +16,7 @@ from typing import Protocol
 from coordinator.config import FederationConfig
 from coordinator.rounds import Lead
 from coordinator.sites import above
-from coordinator.sites.above import CameTo
+from coordinator.sites.above import AsMasked, CameTo
 from edge_client.outbox import Outbox
 from edge_client.trainer_pool import Report, Ticket, TrainerPool
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Rebuild
@@ -96,8 +96,10 @@ class Upward:
         pool: TrainerPool,
         restart: Callable[[], None],
         stands_for: Callable[[int], None],
+        signing_key: str = "",
     ) -> None:
-        """`pool`: for models that come as deltas. `restart` is called when another coordinator is
+        """`pool`: for models that come as deltas. `signing_key`: the site's at the centre, for
+        answers that are masked. `restart` is called when another coordinator is
         `wanted` than the one that is served."""
         self._loop = loop
         self._config = config
@@ -118,7 +120,7 @@ class Upward:
         """One of them is open, or waits for devices."""
         self._timer: Timer | None = None
         self._is_ending = False
-        self.asked = self._kept.read()
+        self.asked = self._kept.read(signing_key)
         """What the centre asked last, in an earlier life."""
         self.wanted: Wanted | None = None
         if self.asked is not None:
@@ -259,8 +261,16 @@ class Upward:
 
     def bits(self) -> int | None:
         """Of fraction, in exact sums of the site."""
-        sites = None if self.asked is None else self.asked.job.sites
+        if self.asked is None or self.asked.job.purpose != "train":
+            # What is said then is of a sum of no answers: finer than any that a site would begin
+            # with, as it does when it starts again.
+            return None
+        sites = self.asked.job.sites
         return None if sites is None else sites.bits
+
+    def as_masked(self) -> AsMasked | None:
+        """How devices' changes are added up, for an answer that is masked."""
+        return None if self.asked is None else terms.as_masked(self.asked.job)
 
     def stands_for(self, devices: int) -> None:
         self._tell_devices(devices)
@@ -293,7 +303,7 @@ class Upward:
         if not what.made_model:
             raise NoAnswer(f"the site's round made no model: {what.reason}")
         if job.mask is None and job.sites is None:
-            # Asked for under a mask by an earlier life: it is asked for anew.
+            # Asked for under a mask, and the key by which that is signed is gone.
             return
         measures = None if task is None else task.measures
         if is_first and job.measure_base:
@@ -352,7 +362,7 @@ class Upward:
             round=job.round,
             closes_by=now + left_s / rounds_left,
             trains=job.purpose == "train",
-            measures=job.measure_base and not task.rounds,
+            measures=terms.are_measured(self._config.devices, job) and not task.rounds,
         )
         task.is_led, self._is_alone = True, False
         coordinator.lead(None if task.rounds else task.asked.base, lead)

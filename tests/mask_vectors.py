@@ -276,6 +276,7 @@ _WORDS: tuple[tuple[str, dict[str, Any], Measures | None], ...] = (
     ("measured on more than count", {"metrics": ("loss",), "classes": 2}, _MANY),
     ("not measured", {"metrics": ("loss",), "classes": 2}, None),
     ("ranges, and how large values are", {"ranges": (0.75,), "block_norms": 1}, None),
+    ("an answer may be of several devices", {"clients_max": 50, "block_norms": 1}, None),
     ("a share", {"share": 0.5}, None),
     ("rotated", {"rotate": True, "change_max": 4.0}, None),
     (

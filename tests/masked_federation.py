@@ -31,7 +31,6 @@ from tests.broker_config.kit_broker import FEDERATION, KitBroker, plan, running_
 from tests.broker_config.raw_client import RawClient
 from tests.programs import Program, running, wait_until
 
-TOPICS = Topics(FEDERATION)
 TASK = str(Path(planted_task.__file__))
 SEED = 3
 
@@ -48,6 +47,10 @@ class MaskedFederation:
         self.gates = self.folder / "gates"
         self.gates.mkdir()
         self.run = self.folder / "run"
+
+    @property
+    def name(self) -> str:
+        return self.broker.kit.plan.federation
 
     def client(self, who: str, *words: str) -> AbstractContextManager[Program]:
         return self._connected(
@@ -75,7 +78,7 @@ class MaskedFederation:
     def coordinating(self, rounds: str, privacy: str) -> Iterator[Program]:
         config = self.folder / "federation.toml"
         config.write_text(
-            f'name = "{FEDERATION}"\ntask = "{TASK}"\nseed = {SEED}\n'
+            f'name = "{self.name}"\ntask = "{TASK}"\nseed = {SEED}\n'
             '[tuning]\nenabled = false\n[late]\npolicy = "discard"\n'
             "[rounds]\nover_selection = 1.0\ndeadline_s = 1000\naway_grace_s = 1000\n"
             f"{rounds}\n[privacy]\n{privacy}\n"
@@ -109,9 +112,10 @@ class MaskedFederation:
 
     def crossed(self) -> list[tuple[Address | None, bytes]]:
         """All that has crossed the broker so far."""
+        topics = Topics(self.name)
         while not self._reader.messages.empty():
             got = self._reader.messages.get()
-            self.seen.append((TOPICS.parse(got.topic), got.payload))
+            self.seen.append((topics.parse(got.topic), got.payload))
         return self.seen
 
     def model_page(self, number: int) -> ModelPage:
@@ -143,17 +147,17 @@ def unsigned(data: bytes) -> bytes:
 
 @contextmanager
 def masked_federation(
-    folder: Path, keyholders: Sequence[str], clients: Sequence[str]
+    folder: Path, keyholders: Sequence[str], clients: Sequence[str], name: str = FEDERATION
 ) -> Iterator[MaskedFederation]:
     """The caller has seen to it that there is a Mosquitto."""
-    made = kit.create(folder / "kit", plan(folder / "kit"))
+    made = kit.create(folder / "kit", plan(folder / "kit", federation=name))
     # First: who is enrolled after them knows them.
-    for name in keyholders:
-        made.enroll(name, keyholder=True)
-    for name in clients:
-        made.enroll(name)
+    for one in keyholders:
+        made.enroll(one, keyholder=True)
+    for one in clients:
+        made.enroll(one)
     with running_kit(made, folder / "kit") as broker:
         account = broker.account("coordinator")
         with RawClient(account, broker.servers_port, "listens") as reader:
-            assert reader.subscribe(f"fed/v1/{FEDERATION}/#")
+            assert reader.subscribe(f"fed/v1/{name}/#")
             yield MaskedFederation(folder, broker, reader)

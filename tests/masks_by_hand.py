@@ -32,7 +32,7 @@ DEFAULTS: Fields = {
 MASKING_DEFAULTS: Fields = {
     **{"weight_max": 1, "samples_max": 1, "norm_max": 0.0, "noise": 0.0, "norm_steps": 0},
     **{"indicator": 0.0, "share": 1.0, "rotate": False, "ranges": [], "block_norms": 0},
-    **{"metrics": [], "classes": 0, "work": b""},
+    **{"metrics": [], "classes": 0, "work": b"", "clients_max": 1},
 }
 
 
@@ -100,6 +100,8 @@ def whole_numbers(
     if how["noise"]:
         return _under_noise(how, within, is_long)
     tail = [counts, min(clipped, 65_536), int(is_long)]
+    if how["clients_max"] > 1:
+        tail.append(1)
     words = min(how["block_norms"], blocks)
     firsts = [-(-s * blocks // words) for s in range(words)]
     for first, end in zip(firsts, [*firsts[1:], blocks], strict=bool(words)):

@@ -13,9 +13,10 @@ from fedmqtt import messages
 from fedmqtt.credentials import Credentials
 from fedmqtt.masking import client, values
 from fedmqtt.messages import Masked, Masking, Offer, Presence, Update
-from fedmqtt.topics import Address, ClientId, PresenceOf, UpdatePart, lane_of
+from fedmqtt.topics import Address, ClientId, PresenceOf, Topics, UpdatePart, lane_of
+from tests.broker_config.kit_broker import FEDERATION
 from tests.broker_config.raw_client import RawClient
-from tests.masked_federation import TASK, TOPICS, MaskedFederation, masked_federation
+from tests.masked_federation import TASK, MaskedFederation, masked_federation
 from tests.planted_task import SIZE
 from tests.programs import wait_until
 from tests.spoiled import What, divided, spoiled
@@ -77,7 +78,7 @@ class _Spoiler:
         self._federation, self._raw, self._account, self._seal = federation, raw, account, seal
 
     def _says(self, to: Address, message: messages.AnyMessage) -> None:
-        topic = TOPICS.path(to)
+        topic = Topics(FEDERATION).path(to)
         payload = self._seal.sealed(to, topic, messages.encode(message))
         assert self._raw.publish(topic, payload, retain=isinstance(to, PresenceOf))
 

@@ -38,6 +38,8 @@ from coordinator.masking.masked_sum import MaskedSum
 from coordinator.noise.differential_privacy import Plan
 from coordinator.noise.private_sum import CLIP
 from coordinator.rounds import Named
+from coordinator.sites import words as site_words
+from coordinator.sites.above import AsMasked, Words
 from coordinator.sums import staleness
 from coordinator.sums.answers import Answers
 from coordinator.sums.staleness import StalenessSettings
@@ -85,6 +87,7 @@ class MaskedAnswers(Answers):
         memory: Memory | None = None,
         base_of: Callable[[RoundId], Array] | None = None,
         shapes: Shapes = (),
+        as_masked: Callable[[], AsMasked | None] = lambda: None,
         *,
         trust: Trust,
     ) -> None:
@@ -105,7 +108,9 @@ class MaskedAnswers(Answers):
         self._authors: dict[ClientId, Author] = {}
         """Of what came in the open round."""
         self._payload_bytes = 0
-        super().__init__(config, size, terms_max, folder, memory, base_of, shapes)
+        super().__init__(
+            config, size, terms_max, folder, memory, base_of, shapes, as_masked=as_masked
+        )
 
     def begin(self, terms_max: int, number: RoundId = UNNUMBERED) -> None:
         self._number = number
@@ -129,6 +134,10 @@ class MaskedAnswers(Answers):
     def masking_by(self, keyholders: tuple[Keyholder, ...]) -> Masking:
         """How the next round is masked, as far as it can be said now."""
         masking = masked_round.masking(self._config, keyholders, self.ranges)
+        if (how := self._as_masked()) is not None:
+            # Of the rounds in which something is measured, as the centre says.
+            asked = how.masking
+            masking = structs.replace(masking, metrics=asked.metrics, classes=asked.classes)
         return masking if self._noised is None else self._noised.masking(masking, self._clip)
 
     @property
@@ -310,22 +319,23 @@ class MaskedAnswers(Answers):
         mean = values.from_sum(self._masking, words, self._size, self._terms, shared)
         if np.abs(mean.change).max(initial=0.0) > self._change_max:
             raise NotASum("a sum of larger changes than clients can send")
-        return mean
+        return mean if self._how is None else replace(mean, words=words)
 
     def take_mean(self, mean: MeanChange) -> None:
         """That is it: `finish` makes the model of it."""
         self._mean = mean
         if mean.measured is not None:
-            self._take_measured(mean.measured)
+            self._take_measured(mean.measured, mean.clients)
         if self._noised is None:
             self._clipped = self._clipped_in(mean)
             if said := self._clipped.sentence():
                 _log.info("round %d: %s", self._number, said)
 
-    def _take_measured(self, found: MeasuredSum) -> None:
+    def _take_measured(self, found: MeasuredSum, clients: int) -> None:
+        """Of so many devices, some of which have measured."""
         assert self._masking is not None
         floor = self._masking.floor
-        self._figures, left_out = masked_figures.figures(found, len(self._entries), floor)
+        self._figures, left_out = masked_figures.figures(found, clients, floor)
         if left_out != self._left_out:
             # Once: of most it is so in each round.
             _log.warning("round %d: %s", self._number, "; ".join(left_out) or "all is told again")
@@ -335,8 +345,8 @@ class MaskedAnswers(Answers):
         # Of few clients that measured nothing is told.
         told = mean.measured if self._figures is not None else None
         return Clipped(
-            numbers=clipped.share(mean.clipped, self.body * self._terms),
-            norms=clipped.share(mean.norms_clipped, self._terms),
+            numbers=clipped.share(mean.clipped, self.body * mean.clients),
+            norms=clipped.share(mean.norms_clipped, mean.clients),
             measures=0.0 if told is None else clipped.share(told.clipped, told.clients),
         )
 
@@ -354,6 +364,13 @@ class MaskedAnswers(Answers):
     def give_up(self, reason: str) -> None:
         """Nobody opens the sum: `finish` makes no model, and says why."""
         self._why_not = reason
+
+    @property
+    def words(self) -> Words | None:
+        how, masking, mean = self._how, self._masking, self._mean
+        if how is None or masking is None or mean is None:
+            return None
+        return site_words.of_opened(masking, mean, self._size, self._number, how)
 
     def finish(self, base: Array) -> Array:
         assert self._sum is not None
@@ -399,6 +416,10 @@ class MaskedAnswers(Answers):
         # From what the round that ends was masked by: so it was written down with its offer.
         moved = self._noised.following(self._masking.norm_max, balance)
         self._written[CLIP] = np.array([moved], np.float64)
+
+    def _word_sum(self) -> None:
+        # Keyholders open it.
+        return None
 
     def _private(self, number: RoundId) -> None:
         # The sum has its noise when it comes.

@@ -14,13 +14,13 @@ from fedmqtt.messages import Confusion
 from fedmqtt.status_pages import Figures
 
 
-def figures(found: MeasuredSum, answers: int, floor: int) -> tuple[Figures | None, list[str]]:
-    """Of so many answers: the figures, None where there are none to tell; and what was left out, in
-    sentences."""
+def figures(found: MeasuredSum, clients: int, floor: int) -> tuple[Figures | None, list[str]]:
+    """Of so many clients, each device of a site among them: the figures, None where there are none
+    to tell; and what was left out, in sentences."""
     if found.clients < floor:
         why = f"no figures are told of the {found.clients} clients that measured: {floor} must"
         return None, [why]
-    if found.clients > answers or not measured.are_samples(found.samples, found.clients):
+    if found.clients > clients or not measured.are_samples(found.samples, found.clients):
         return None, ["what clients measured adds up to what they cannot have measured"]
     left_out = list(_left_out(found, floor))
     means = {

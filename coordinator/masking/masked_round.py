@@ -71,6 +71,11 @@ def times_max(config: FederationConfig) -> int:
     return TIMES_MAX if mixes_rounds(config) else 1
 
 
+def behind_each(config: FederationConfig) -> int:
+    """How many devices an answer may stand for."""
+    return max(1, config.sites.clients_max)
+
+
 def has_adaptive_ranges(config: FederationConfig) -> bool:
     has_noise = config.differential_privacy.noise != "none"
     return config.privacy.rotate and config.privacy.ranges == "adaptive" and not has_noise
@@ -98,6 +103,7 @@ def masking(
         lists_max=config.privacy.key_rounds if mixes_rounds(config) else 1,
         times_max=times_max(config),
         guard=_guard(config),
+        clients_max=behind_each(config),
         **{name: getattr(config.privacy, name) for name in _AS_SET},
     )
 
@@ -122,6 +128,27 @@ def _bits(config: FederationConfig, value_bits: int) -> int:
     from fedmqtt.masking import values
 
     invited, often = round_rules.answers_max(config), times_max(config)
+    behind = behind_each(config)
+    _check_terms(config, invited, often, behind)
+    if (fits := _most_bits(config, value_bits)) < value_bits:
+        guard = f", {_guard(config)} of them for errors" if _by_committee(config) else ""
+        each, smaller = "", "rounds.cohort"
+        if behind > 1:
+            each, smaller = f", each for {behind} devices,", "rounds.cohort or sites.clients_max"
+        raise refused(
+            config,
+            f"privacy.value_bits is {value_bits}, and the sum of the {invited} clients that a"
+            f" round may invite{each} would take more than {values.BITS_MAX} bits{guard}:"
+            f" privacy.value_bits = {fits} fits, or a smaller {smaller}",
+        )
+    return values.bits_needed(value_bits, invited * behind, often)
+
+
+def _check_terms(config: FederationConfig, invited: int, often: int, behind: int) -> None:
+    """Of so many answers, each so often in the sum, and for so many devices. Raises
+    SettingsError."""
+    from fedmqtt.masking import values
+
     most = committee_promise.TERMS_MAX if _by_committee(config) else values.CLIPPED_MAX - 1
     if invited * often > most:
         raise refused(
@@ -132,22 +159,22 @@ def _bits(config: FederationConfig, value_bits: int) -> int:
             else f"a sum may have {invited} answers, each {often} times, and masked sums take"
             f" {most} in all: lower rounds.concurrency, and rounds.cohort",
         )
-    if (fits := _most_bits(config, value_bits)) < value_bits:
-        guard = f", {_guard(config)} of them for errors" if _by_committee(config) else ""
+    # What a tail tells of each device adds up in 32 bits.
+    if invited * behind >= values.CLIPPED_MAX:
         raise refused(
             config,
-            f"privacy.value_bits is {value_bits}, and the sum of the {invited} clients that a"
-            f" round may invite would take more than {values.BITS_MAX} bits{guard}:"
-            f" privacy.value_bits = {fits} fits, or a smaller rounds.cohort",
+            f"a round may invite {invited} clients, each of which may stand for {behind} devices"
+            f" (sites.clients_max), and masked sums take {values.CLIPPED_MAX - 1} in all: lower"
+            " sites.clients_max, rounds.cohort or tuning.over_selection_max",
         )
-    return values.bits_needed(value_bits, invited, often)
 
 
 def _most_bits(config: FederationConfig, value_bits: int) -> int:
     """Of a value, so many or fewer: what leaves the sum room."""
     from fedmqtt.masking import values
 
-    terms, room = round_rules.answers_max(config) * times_max(config), _guard(config)
+    terms = round_rules.answers_max(config) * times_max(config) * behind_each(config)
+    room = _guard(config)
     return max(
         bits
         for bits in range(2, value_bits + 1)

@@ -4,11 +4,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmqtt.fixed_point import Total
-from fedmqtt.messages import Measures
+from fedmqtt.messages import Masking, Measures
 from fedmqtt.status_pages import Figures
 from fedmqtt.topics import Digest, RoundId
 from fedmqtt.weights import Array
+
+
+@dataclass(frozen=True, slots=True)
+class AsMasked:
+    """How the centre would have each of the site's devices mask its answer."""
+
+    masking: Masking
+    seed: int
+    round: RoundId
+    """Of the centre's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What devices' answers add up to as they would be masked: see `words.py`."""
+
+    how: AsMasked
+    numbers: NDArray[np.uint32]
+    """Body and tail of `fedmqtt.masking.values`, modulo 2^32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +49,8 @@ class CameTo:
     """Of theirs; one each, where answers are masked."""
     exact: tuple[Total, int] | None
     """The sum of their changes, in units of 2^-bits, and its weight: where it can be read."""
+    words: Words | None = None
+    """The sum of what they would mask for the centre: where that asks for it."""
     before: Array
     after: Array
     """What is shared of the model: it began with, it made. Shape (size,)."""
@@ -39,6 +63,10 @@ class Above(Protocol):
     def bits(self) -> int | None:
         """Of fraction, in the exact sum of a round that opens now; None: as the limits leave room
         for."""
+
+    def as_masked(self) -> AsMasked | None:
+        """How devices' changes are added up, in a round that opens now, for an answer that is
+        masked; None: they are not."""
 
     def comes_to(self, what: CameTo) -> None:
         """Keep it where a crash does not lose it: nothing says yet that the round is over. It may

@@ -1,7 +1,8 @@
 """What does not go together with sites, which hand up a sum and no single change."""
 
-from coordinator import aggregation, privacy
+from coordinator import aggregation
 from coordinator.config import FederationConfig
+from coordinator.masking import masked_round
 from coordinator.noise import noise_checks
 from coordinator.workers import checks as workers_checks
 from fedmqtt import parts
@@ -30,11 +31,11 @@ def _fault(config: FederationConfig) -> str:
             'rounds.mode is "asynchronous", where a client is asked for its next answer while it'
             " makes one: a site is at one round at a time"
         )
-    if parts.load(privacy, config.privacy.aggregation).MASKS:
+    if config.sites.weight_max and masked_round.is_masked(config):
         return (
-            f"privacy.aggregation is {config.privacy.aggregation!r}: a masked value has room for"
-            " one client's change. There a site takes part without it, as any client does, with"
-            " the mean of its devices' changes"
+            f"sites.weight_max is {config.sites.weight_max}, and privacy.aggregation is"
+            f" {config.privacy.aggregation!r}: nobody sees under a mask what one site weighs. Each"
+            " of its devices counts for privacy.weight_max at most, as any client"
         )
     if noise_checks.plan(config) is not None:
         return (

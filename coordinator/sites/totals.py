@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.config import FederationConfig
+from coordinator.masking import masked_round
 from fedmqtt import exact_total, fixed_point
 from fedmqtt.fixed_point import Total
 from fedmqtt.messages import SiteTerms, SumOf, Update
@@ -43,8 +44,8 @@ def weight_max(config: FederationConfig) -> int:
 
 
 def terms(config: FederationConfig, bits: int) -> SiteTerms | None:
-    """What an offer says to sites; None where there are to be none."""
-    if not config.sites.clients_max:
+    """What an offer says to sites of sums that can be read; None where there are to be none."""
+    if not config.sites.clients_max or masked_round.is_masked(config):
         return None
     return SiteTerms(
         bits=bits,

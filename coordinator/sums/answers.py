@@ -37,7 +37,9 @@ from coordinator.noise import noise_checks
 from coordinator.noise.private_sum import PrivateRound
 from coordinator.rounds import Named
 from coordinator.sites import totals
+from coordinator.sites.above import AsMasked, Words
 from coordinator.sites.totals import SiteSum
+from coordinator.sites.words import WordSum
 from coordinator.sums import counted, late, resolution
 from coordinator.sums.client_store import ClientStore
 from coordinator.sums.counted import Counted
@@ -88,6 +90,7 @@ class Answers:
         shapes: Shapes = (),
         noise_key: bytes = b"",
         bits: Callable[[], int | None] = lambda: None,
+        as_masked: Callable[[], AsMasked | None] = lambda: None,
     ) -> None:
         """`terms_max`: the most answers that any round may fold. `folder`: where a strategy may
         keep a round's updates; the system's for what is temporary, where none is given. `memory`:
@@ -95,9 +98,9 @@ class Answers:
         earlier round started from, for strategies that need it. `shapes`: of the tensors of
         which the numbers are made, for codecs that go by them. `noise_key`: of differential
         privacy, where there is any. `bits`: of fraction in the exact sum, at a site, whose centre
-        says so."""
+        says so; `as_masked`: by what it adds up for an answer that is masked."""
         self._config = config
-        self._bits_told = bits
+        self._bits_told, self._as_masked = bits, as_masked
         self._size = size
         self._shapes = shapes
         self._codecs = codec_choice.chains(config)
@@ -137,6 +140,9 @@ class Answers:
         """Of the update that was checked last."""
         self._site_sum: SiteSum | None = None
         """In its place, where that stands for several devices."""
+        self._how: AsMasked | None = None
+        self._words: WordSum | None = None
+        """At a site whose answers are masked: the open round's changes, as it masks them."""
         self._control: Array | None = None
         """Of the same, where its client has one: by how much it differs."""
         self.is_excused = False
@@ -168,6 +174,8 @@ class Answers:
         )
         self._sum = self._build(round_)
         self._exact = round_.exact_sums
+        self._how = self._as_masked()
+        self._words = self._word_sum()
         self._tally = _Tally()
 
     def signed_by(self, client: ClientId, author: Author) -> None:
@@ -223,6 +231,9 @@ class Answers:
         else:
             assert self._change is not None
             fold_into(self._sum, self._change, samples, named)
+            if self._words is not None:
+                measures = update.measures if evaluates else None
+                self._words.add(client, self._change.full(), samples, measures)
         self._count(samples, metrics, update.codec, update.payload.nbytes)
         # Who was not asked to evaluate has no say in how good the model is.
         if update.measures is not None and evaluates:
@@ -254,6 +265,11 @@ class Answers:
         if len(self._exact) != 1 or not self._exact[0].weight:
             return None
         return self._exact[0].total, self._exact[0].weight
+
+    @property
+    def words(self) -> Words | None:
+        """The same, at a site whose answers are masked: as it masks them."""
+        return None if self._words is None else self._words.found
 
     @property
     def bits(self) -> int:
@@ -359,13 +375,16 @@ class Answers:
     def end(self) -> None:
         """The round is over: what its sum took up is free again."""
         self._settle()
-        self._sum = None
+        self._sum = self._words = None
 
     def _count(self, samples: int, metrics: dict[str, float], codec: str, size_bytes: int) -> None:
         self._tally.samples += samples
         self._tally.trained.append((metrics, samples))
         before = self._tally.codecs.get(codec, CodecCount())
         self._tally.codecs[codec] = before.plus(size_bytes)
+
+    def _word_sum(self) -> WordSum | None:
+        return None if self._how is None else WordSum(self._how, self._size)
 
     def _private(self, number: RoundId) -> PrivateRound | None:
         if self._plan is None:

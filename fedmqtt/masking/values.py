@@ -12,8 +12,13 @@ step / 2 * n / sum w at most; with fewer it is rounded at random, right on avera
 than twice that. What was clipped is counted, and comes on top.
 
 Behind the body stands the tail, masked modulo 2^32: the weight, how many numbers were clipped, and
-whether the norm was; then, where it is asked for, how large values are (`block_norms.py`), and at
-its end what the client measured (`measured.py`).
+whether the norm was; where an answer may stand for several devices, for how many; then, where it is
+asked for, how large values are (`block_norms.py`), and at its end what the client measured
+(`measured.py`).
+
+All of these add up: a site's answer is the sum of its devices' words (`clients_max`), and the sum
+of all answers the same, word for word, as if each device had answered for itself. `bits` leave room
+for so many devices behind each answer.
 
 Where keyholders add noise, the norm of the whole numbers is bounded exactly (`bounded.py`), all
 answers weigh 1, and the tail tells nothing but, where it is asked for, whether the norm was within
@@ -48,8 +53,14 @@ COUNTS = 3
 """Whole numbers that each tail begins with: the weight, how many were clipped, whether the norm
 was."""
 
-_NORMS_AT = 2
-"""Of them, what is told of norms."""
+_NORMS_AT, _CLIENTS_AT = 2, 3
+"""In a tail: what is told of norms; and for how many devices it is, where it may be several."""
+
+NUMBERS = (
+    *("value_bits", "weight_max", "samples_max", "change_max", "norm_max", "noise", "norm_steps"),
+    *("indicator", "share", "rotate", "ranges", "block_norms", "metrics", "classes", "clients_max"),
+)
+"""Of a masking: all that decides to which words a change becomes."""
 
 BITS_MIN, BITS_MAX = 4, 32
 CLIPPED_MAX = 2**16
@@ -77,6 +88,8 @@ class MeanChange:
     """Numbers, of all answers: each tells of `CLIPPED_MAX` at most."""
     norms_clipped: int
     """Answers whose norm was above `norm_max`."""
+    clients: int
+    """Devices that it is of: more than answers, where some stand for several."""
     balance: float = 0.0
     """Where norms are told under noise: the mean of +1 for each within `norm_max` and -1 for each
     above."""
@@ -84,6 +97,8 @@ class MeanChange:
     """Root mean squares of the values that were sent, mean over the answers, by block."""
     measured: MeasuredSum | None = None
     """Of the base, where clients measured it."""
+    words: Words | None = None
+    """The sum itself, where it is handed up: of a site."""
 
 
 def level_max(value_bits: int) -> int:
@@ -126,7 +141,7 @@ def body_size(masking: Masking, size: int) -> int:
 
 def tail_size(masking: Masking, body: int) -> int:
     """How many whole numbers stand behind a body of so many values."""
-    return COUNTS + block_norms.count(masking, body) + measured.size(masking)
+    return _counts(masking) + block_norms.count(masking, body) + measured.size(masking)
 
 
 def to_words(
@@ -141,6 +156,20 @@ def to_words(
 
     Raises ValueError where a number is none, or above `codecs.LARGEST`.
     """
+    return of_mean(masking, change, weight(masking, samples), 1, chances, measures)
+
+
+def of_mean(
+    masking: Masking,
+    change: Array,
+    weight_: int,
+    clients: int,
+    chances: Chances,
+    measures: Measures | None = None,
+) -> Words:
+    """The same, of a mean change that counts for so much, and stands for so many devices: each for
+    `weight_max` at most. Raises ValueError."""
+    assert clients <= weight_ <= clients * masking.weight_max
     # Written so that "not a number" fails it too.
     if not (change.min(initial=0) >= -LARGEST and change.max(initial=0) <= LARGEST):
         raise ValueError(f"the change has numbers that are not finite, or above {LARGEST:g}")
@@ -152,13 +181,32 @@ def to_words(
         sent = rotation.forward(sent, chances.shared)
     if masking.noise:
         return _for_noise(masking, sent, is_long, chances.own)
-    weight_ = weight(masking, samples)
     words = np.empty(sent.size + tail_size(masking, sent.size), np.uint32)
     clipped = _round(masking, sent, weight_, chances.own, words)
     words[sent.size : sent.size + COUNTS] = weight_, min(clipped, CLIPPED_MAX), is_long
+    if masking.clients_max > 1:
+        words[sent.size + _CLIENTS_AT] = clients
     words[_of_norms(masking, sent.size)] = block_norms.words(masking, sent)
     words[words.size - measured.size(masking) :] = measured.to_words(masking, measures)
     return words
+
+
+def told_by(masking: Masking, words: Words, size: int) -> tuple[int, int]:
+    """Of words of a change of so many numbers: what they count for, and for how many devices they
+    stand."""
+    body = body_size(masking, size)
+    clients = int(words[body + _CLIENTS_AT]) if masking.clients_max > 1 else 1
+    return int(words[body]), clients
+
+
+def handed_up(masking: Masking, words: Words, size: int, clients: int) -> Words:
+    """A sum that was opened, of answers of one device each, as one answer: body and tail where it
+    may stand for several (`clients_max`). `masking`: of those that are in it."""
+    assert masking.clients_max == 1
+    body = body_size(masking, size)
+    numbers = np.insert(words, body + _CLIENTS_AT, np.uint32(clients))
+    numbers[:body] = centred(words[:body], masking.bits).view(np.uint32)
+    return numbers
 
 
 def from_sum(
@@ -177,15 +225,21 @@ def from_sum(
         balance = _balance(masking, words[body + _NORMS_AT :], terms)
         # There is noise on all three, and nobody weighs more than another.
         total, clipped, norms_clipped = terms, 0, 0
-    if not terms <= total <= terms * masking.weight_max:
+    clients = int(words[body + _CLIENTS_AT]) if masking.clients_max > 1 else terms
+    if not terms <= clients <= terms * masking.clients_max:
         raise NotASum(
-            f"a sum of {terms} answers that weighs {total}, not {terms} to"
-            f" {terms * masking.weight_max}"
+            f"a sum of {terms} answers that stand for {clients} devices, not {terms} to"
+            f" {terms * masking.clients_max}"
         )
-    if clipped > terms * min(CLIPPED_MAX, body) or norms_clipped > terms:
+    if not clients <= total <= clients * masking.weight_max:
+        raise NotASum(
+            f"a sum of {terms} answers that weighs {total}, not {clients} to"
+            f" {clients * masking.weight_max}"
+        )
+    if clipped > clients * min(CLIPPED_MAX, body) or norms_clipped > clients:
         raise NotASum(f"a sum of {terms} answers that tells of more than they have")
     try:
-        norms = block_norms.means(masking, body, words[_of_norms(masking, body)], terms)
+        norms = block_norms.means(masking, body, words[_of_norms(masking, body)], clients)
     except ValueError as bad:
         raise NotASum(f"a sum of {terms} answers that {bad}") from bad
     sums = centred(words[:body], masking.bits).astype(np.float64)
@@ -199,7 +253,7 @@ def from_sum(
     if masking.share < 1:
         mean = _spread(drawn, mean, size, shared, scaled)
     told = measured.from_sum(masking, words)
-    return MeanChange(mean, total, clipped, norms_clipped, balance, norms, told)
+    return MeanChange(mean, total, clipped, norms_clipped, clients, balance, norms, told)
 
 
 def centred(words: Words, bits: int) -> NDArray[np.int32]:
@@ -208,9 +262,15 @@ def centred(words: Words, bits: int) -> NDArray[np.int32]:
     return (words << shift).view(np.int32) >> shift.astype(np.int32)
 
 
+def _counts(masking: Masking) -> int:
+    """How many whole numbers the tail begins with."""
+    return COUNTS + (masking.clients_max > 1)
+
+
 def _of_norms(masking: Masking, body: int) -> slice:
     """Where in the words it stands how large values are."""
-    return slice(body + COUNTS, body + COUNTS + block_norms.count(masking, body))
+    start = body + _counts(masking)
+    return slice(start, start + block_norms.count(masking, body))
 
 
 def _spread(drawn: part.Stage, mean: Doubles, size: int, shared: Chance, scaled: bool) -> Doubles:

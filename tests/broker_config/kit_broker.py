@@ -35,10 +35,12 @@ class KitBroker:
         return self.kit.plan.servers_port
 
 
-def plan(folder: Path, login: Login = "password", days: int = 30) -> Plan:
+def plan(
+    folder: Path, login: Login = "password", days: int = 30, federation: str = FEDERATION
+) -> Plan:
     ports = free_ports(2)
     return Plan(
-        federation=FEDERATION,
+        federation=federation,
         hosts=("localhost",),
         login=login,
         port=ports[0],

@@ -92,6 +92,7 @@ def test_noised_answers_add_up_and_each_exchange_counts_once() -> None:
         ({"block_norms": 1}, 0.0),
         ({"lists_max": 2}, 0.0),
         ({"times_max": 2}, 0.0),
+        ({"clients_max": 2}, 0.0),
         ({"weight_max": 4}, 0.5),
         ({"noise": 1e-300}, 0.0),
         ({"noise": 0.0}, 0.0),
@@ -111,7 +112,7 @@ def test_all_that_a_masking_says_has_been_thought_of() -> None:
         *("mode", "keyholders", "places", "tolerated", "floor", "bits", "value_bits"),
         *("weight_max", "samples_max", "change_max", "norm_max", "noise", "norm_steps"),
         *("indicator", "participations_max", "share", "rotate", "ranges", "block_norms"),
-        *("metrics", "classes", "lists_max", "times_max", "work", "guard"),
+        *("metrics", "classes", "lists_max", "times_max", "work", "guard", "clients_max"),
     )
 
 

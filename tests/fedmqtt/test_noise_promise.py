@@ -76,6 +76,7 @@ def test_as_much_is_drawn_as_is_promised_at_most() -> None:
         ({"ranges": (0.5,)}, "all their numbers have one range"),
         ({"lists_max": 2, "keyholders": cohort.masking().keyholders[:2]}, "a key is for one list"),
         ({"times_max": 2}, "each answer on it counts once"),
+        ({"clients_max": 2}, "each answer is of one device"),
         ({"indicator": 1e6}, "an indicator of no steps"),
     ],
 )

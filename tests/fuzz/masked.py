@@ -59,6 +59,7 @@ MASKINGS = (
     msgspec.structs.replace(_PLAIN, rotate=True, share=0.5, ranges=(0.5, 2.0)),
     msgspec.structs.replace(_PLAIN, metrics=("loss", "mae"), classes=3),
     msgspec.structs.replace(_PLAIN, noise=1.0, norm_steps=2000, indicator=4.0),
+    msgspec.structs.replace(_PLAIN, bits=values.bits_needed(12, 3 * TERMS), clients_max=3),
 )
 _BY_COMMITTEE = msgspec.structs.replace(
     _PLAIN, mode="committee", guard=committee_promise.guard_bits(TERMS)
@@ -93,7 +94,8 @@ def _sum(data: bytes) -> None:
     words = np.frombuffer(data[1 : 1 + size].ljust(size, b"\0"), "<u4").astype(np.uint32)
     found = values.from_sum(how, words, SIZE, TERMS, chances().shared)
     assert found.change.shape == (SIZE,) and np.isfinite(found.change).all()
-    assert TERMS <= found.weight <= TERMS * how.weight_max
+    assert TERMS <= found.clients <= TERMS * how.clients_max
+    assert found.clients <= found.weight <= found.clients * how.weight_max
     if found.measured is not None:
         _figures(found.measured)
 

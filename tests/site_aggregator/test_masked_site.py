@@ -1,6 +1,7 @@
 """Masks above a site, and below it: each level by itself."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from fedmqtt import messages
 from fedmqtt.messages import Update
 from fedmqtt.topics import UpdatePart
 from tests.broker_config.kit_broker import FEDERATION
-from tests.masked_federation import TASK, masked_federation
+from tests.masked_federation import TASK, MaskedFederation, masked_federation
 from tests.own_broker import free_port, mosquitto_at
 from tests.planted_task import planted
-from tests.programs import running
+from tests.programs import Program, running
+from tests.site_aggregator.two_levels import model_of
 
 pytestmark = [
     pytest.mark.broker,
@@ -66,14 +68,7 @@ def test_the_centre_sees_the_sum_with_others_alone(tmp_path: Path) -> None:
         words = ("fedmqtt", "site", str(config), "--verbose", "--insecure")
         site = stack.enter_context(running(tmp_path, *words))
         for name in ("cat", "dan"):
-            stack.enter_context(
-                running(
-                    tmp_path,
-                    *("fedmqtt", "client", "--broker", own, "--federation", "own", "--id", name),
-                    *("--task", TASK, "--data", str(federation.gates)),
-                    *("--state", str(tmp_path / name)),
-                )
-            )
+            stack.enter_context(_device(federation, own, name))
         centre = stack.enter_context(federation.coordinating(ROUNDS, PRIVACY))
         assert centre.wait() == 0, centre.log + site.log
         came = federation.crossed()
@@ -86,6 +81,120 @@ def test_the_centre_sees_the_sum_with_others_alone(tmp_path: Path) -> None:
     for answer in answers:
         assert answer.masked is not None and answer.sum_of is UNSET
         assert answer.metrics == {} and answer.measures is None and answer.sample_count == 1
+
+
+FEW_BITS = (
+    'aggregation = "keyholders"\nfloor = 3\nkeyholder_timeout_s = 1\nvalue_bits = 6\n'
+    f"rotate = true\nshare = 0.5\nweight_max = {WEIGHT_MAX}\nsamples_max = {SAMPLES_MAX}\n"
+)
+"""Rounded at random, and rotated: by chance that each device, and each round, has for itself."""
+SITES = "[sites]\nclients_max = 2\n"
+
+
+@contextmanager
+def _open(
+    folder: Path, names: Sequence[str], federation: str = FEDERATION
+) -> Iterator[MaskedFederation]:
+    """Keyholders are there, and the clients of these names that are no site."""
+    with masked_federation(folder, KEYHOLDERS, names, federation) as made, ExitStack() as stack:
+        for name in KEYHOLDERS:
+            stack.enter_context(made.keyholder(name))
+        for name in names:
+            if name != "north":
+                stack.enter_context(made.client(name))
+        yield made
+
+
+def _of_one_level(folder: Path, names: Sequence[str], privacy: str) -> MaskedFederation:
+    """A run of two rounds, that is over."""
+    with _open(folder, names) as flat:
+        flat.open_gates(1, *names)
+        flat.open_gates(2, *names)
+        with flat.coordinating(_rounds(2, len(names)), privacy) as centre:
+            assert centre.wait() == 0, centre.log
+    return flat
+
+
+def _is_as_of_one_level(two: MaskedFederation, flat: MaskedFederation) -> None:
+    assert [record.answered for record in two.records] == [["ann", "bob", "north"]] * 2
+    assert model_of(two.run) == model_of(flat.run)
+    # What was measured, and clipped, adds up too.
+    told = [(record.figures, record.clipped) for record in flat.records]
+    assert [(record.figures, record.clipped) for record in two.records] == told
+    assert all(figures is not None for figures, _ in told)
+
+
+@pytest.mark.parametrize("ranges", ["fixed", "adaptive"])
+def test_two_levels_make_the_model_of_one_also_when_the_site_is_killed(
+    ranges: str, tmp_path: Path
+) -> None:
+    privacy = f'{FEW_BITS}ranges = "{ranges}"\n'
+    names = ("ann", "bob", "cat", "dan")
+    flat = _of_one_level(tmp_path / "flat", names, privacy)
+    with ExitStack() as stack:
+        two = stack.enter_context(_open(tmp_path / "two", ("ann", "bob", "north")))
+        port = free_port()
+        own = f"mqtt://127.0.0.1:{port}"
+        stack.enter_context(mosquitto_at(port))
+        two.open_gates(1, "ann", "bob", "cat")
+        two.open_gates(2, *names)
+        cat, _ = (stack.enter_context(_device(two, own, name)) for name in ("cat", "dan"))
+        credentials = two.broker.folder / "accounts" / "north.toml"
+        words = ("fedmqtt", "site", str(write_site(two.folder, credentials, own)), "--insecure")
+        centre = stack.enter_context(two.coordinating(_rounds(2, 3), privacy + SITES))
+        with running(two.folder, *words) as site:
+            cat.wait_for("receipt: round 1 accepted")
+            site.process.kill()
+            site.wait()
+        with running(two.folder, *words) as site:
+            site.wait_for("going on with round 1: 1 of 2 answered")
+            two.open_gates(1, "dan")
+            assert centre.wait() == 0, centre.log + site.log
+    _is_as_of_one_level(two, flat)
+
+
+def test_masks_at_both_levels_make_the_model_of_none_between(tmp_path: Path) -> None:
+    names = ("ann", "bob", "cat", "dan", "eve")
+    flat = _of_one_level(tmp_path / "flat", names, f'{FEW_BITS}ranges = "fixed"\n')
+    with ExitStack() as stack:
+        two = stack.enter_context(_open(tmp_path / "two", (*names[:2], "north")))
+        own = stack.enter_context(_open(tmp_path / "own", names[2:], "ward"))
+        for number in (1, 2):
+            two.open_gates(number, *names[:2])
+            own.open_gates(number, *names[2:])
+        config = tmp_path / "site.toml"
+        config.write_text(
+            f'task = "{TASK}"\ncredentials = "{two.broker.folder}/accounts/north.toml"\n'
+            f'[centre]\nstate = "{tmp_path / "north"}"\n[centre.link]\nresend_s = 1\n'
+            '[devices]\nname = "ward"\n[devices.tuning]\nenabled = false\n'
+            f'[devices.broker]\ncredentials = "{own.broker.folder}/accounts/coordinator.toml"\n'
+            f"[devices.rounds]\n{_rounds(0, 3).removeprefix('count = 0')}\n"
+            "over_selection = 1.0\ndeadline_s = 1000\n"
+            # How numbers are masked follows from the centre, whatever is said here.
+            '[devices.privacy]\naggregation = "keyholders"\nfloor = 3\nvalue_bits = 20\n'
+            "keyholder_timeout_s = 1\n"
+        )
+        site = stack.enter_context(running(tmp_path, "fedmqtt", "site", str(config)))
+        three = "[sites]\nclients_max = 3\n"
+        privacy = f'{FEW_BITS}ranges = "fixed"\n{three}'
+        with two.coordinating(_rounds(2, 3), privacy) as centre:
+            assert centre.wait() == 0, centre.log + site.log
+    _is_as_of_one_level(two, flat)
+
+
+def _rounds(count: int, cohort: int) -> str:
+    return f"count = {count}\ncohort = {cohort}\nquorum = {cohort}\nclients_min = {cohort}"
+
+
+def _device(federation: MaskedFederation, own: str, name: str) -> AbstractContextManager[Program]:
+    """Of the site."""
+    return running(
+        federation.folder,
+        *("fedmqtt", "client", "--broker", own, "--federation", "own", "--id", name),
+        *("--task", TASK, "--data", str(federation.gates)),
+        *("--state", str(federation.folder / name)),
+        *("--set", "link.resend_s=1", "--set", "link.retry_max_s=0.5"),
+    )
 
 
 def test_a_site_sees_the_sum_of_its_devices_alone(

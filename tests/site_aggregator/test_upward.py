@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import structs
@@ -13,14 +14,16 @@ from coordinator.rounds import Lead
 from coordinator.sites.above import CameTo
 from edge_client.outbox import Outbox
 from edge_client.trainer_pool import Ticket, TrainerPool
-from edge_client.training_job import Done, Failed, FromTrainer, Job
+from edge_client.training_job import Done, Failed, FromTrainer, Job, Mask
 from fedmqtt import exact_total, messages, weights
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import SiteTerms, SumOf, Training, Update
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from site_aggregator import config as site_config
+from site_aggregator.kept_job import KeptJob
 from site_aggregator.upward import Upward, Wanted
+from tests.fedmqtt.masking import cohort
 
 LAYOUT = Layout((("w", (2,)),))
 TERMS = SiteTerms(bits=20, change_max=64.0, samples_max=1000, clients_max=8, weight_max=5000)
@@ -133,6 +136,14 @@ class Site:
         update = messages.read_from_client(Outbox(self.config.state / "outbox").read(owed))
         assert isinstance(update, Update)
         return update
+
+
+KEY = cohort.credentials("north")[0]
+
+
+def mask(**changes: Any) -> Mask:
+    masking = msgspec.msgpack.encode(cohort.masking(**changes))
+    return Mask(masking=masking, federation="all", signing_key=KEY)
 
 
 def job(folder: Path, number: int, base: Array, **more: Any) -> Job:
@@ -359,6 +370,10 @@ def test_killed_before_that_it_makes_its_answer_anew(written: Site) -> None:
             {"sites": structs.replace(TERMS, clients_max=3)},
             "may invite 4 devices to a round, and may stand for 3",
         ),
+        (
+            {"sites": None, "mask": mask(clients_max=3)},
+            "may invite 4 devices to a round, and may stand for 3",
+        ),
         ({"purpose": "describe"}, "does not describe its devices' data"),
         ({"codec": "no-such"}, "does not go with this site's settings: codec: 'no-such' is"),
         (
@@ -377,6 +392,48 @@ def test_what_a_site_cannot_do_is_declined_with_the_reason(
     (failed,) = site.said
     assert isinstance(failed, Failed) and said in failed.reason
     assert site.coordinator.leads == []
+
+
+def test_a_site_goes_on_under_a_mask_and_keeps_no_key_for_it(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4, sites=None, mask=mask(clients_max=4))
+    before = site.upward.as_masked()
+    assert before is not None and (before.seed, before.round) == (3, 4)
+    kept = site.config.state / "asked"
+    assert all(KEY.encode() not in path.read_bytes() for path in kept.iterdir())
+    # Its account has it.
+    again = Upward(site.loop, site.config, TrainerPool(site.loop), lambda: None, print, KEY)
+    assert again.asked is not None and again.asked.job.mask == mask(clients_max=4)
+    assert again.as_masked() == before and again.wanted is not None
+    # Without one nobody could take its answer for the site's.
+    alone = KeptJob(kept).read()
+    assert alone is not None and alone.job.mask is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"mask": None}, {"sites": None, "mask": mask()}, {"purpose": "evaluate", "mask": None}],
+)
+def test_devices_words_are_added_up_only_where_an_answer_may_stand_for_several(
+    more: dict[str, Any], tmp_path: Path
+) -> None:
+    site = Site(tmp_path)
+    assert site.upward.as_masked() is None
+    site.upward.centre_came()
+    site.asks(4, **more)
+    assert len(site.coordinator.leads) == 1
+    assert site.upward.as_masked() is None
+
+
+def test_of_a_round_that_measures_alone_no_sum_is_as_fine_as_it_says(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    assert site.upward.bits() == TERMS.bits
+    site.comes_to(numbers(2, 2))
+    site.asks(5, purpose="evaluate", sites=structs.replace(TERMS, bits=52))
+    assert site.upward.bits() is None
 
 
 def test_a_site_that_would_weigh_too_much_says_so_itself(tmp_path: Path) -> None:

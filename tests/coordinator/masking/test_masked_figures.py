@@ -28,7 +28,7 @@ TOLD = Figures(
 
 
 def test_the_figures_are_those_of_the_whole_round() -> None:
-    assert masked_figures.figures(FOUND, answers=5, floor=3) == (TOLD, [])
+    assert masked_figures.figures(FOUND, clients=5, floor=3) == (TOLD, [])
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_figures_are_those_of_the_whole_round() -> None:
     ],
 )
 def test_of_too_few_and_of_what_cannot_be_nothing_is_told(found: MeasuredSum, why: str) -> None:
-    told, (said,) = masked_figures.figures(found, answers=5, floor=3)
+    told, (said,) = masked_figures.figures(found, clients=5, floor=3)
     assert told is None and why in said
 
 
@@ -59,7 +59,7 @@ def test_of_too_few_and_of_what_cannot_be_nothing_is_told(found: MeasuredSum, wh
 )
 def test_a_metric_that_cannot_be_is_left_out_alone(loss: MetricSum, why: str) -> None:
     found = replace(FOUND, metrics={"loss": loss, "mae": LOSS})
-    told, (said,) = masked_figures.figures(found, answers=5, floor=3)
+    told, (said,) = masked_figures.figures(found, clients=5, floor=3)
     assert told is not None and told.confusion == FOUND.confusion
     assert told.metrics.keys() == {"mae", "accuracy", "macro_f1"}
     assert said.startswith("metric 'loss' is not told: ") and why in said
@@ -78,12 +78,12 @@ def test_a_metric_that_cannot_be_is_left_out_alone(loss: MetricSum, why: str) ->
     ],
 )
 def test_a_matrix_that_cannot_be_is_left_out_alone(wrong: dict[str, Any], why: str) -> None:
-    told, (said,) = masked_figures.figures(replace(FOUND, **wrong), answers=6, floor=3)
+    told, (said,) = masked_figures.figures(replace(FOUND, **wrong), clients=6, floor=3)
     assert told is not None and told.confusion is None and told.metrics == {"loss": 0.5}
     assert said.startswith("the confusion matrix is not told: ") and why in said
 
 
 def test_a_task_without_classes_has_no_matrix_to_leave_out() -> None:
     found = replace(FOUND, classified=0, confusion=())
-    told, left_out = masked_figures.figures(found, answers=4, floor=3)
+    told, left_out = masked_figures.figures(found, clients=4, floor=3)
     assert told == Figures(clients=4, samples=80, metrics={"loss": 0.5}) and not left_out

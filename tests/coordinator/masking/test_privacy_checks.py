@@ -103,6 +103,17 @@ def test_a_federation_begins_with_what_pages_give_for_noise_by_keyholders(
             " would take more than 32 bits: privacy.value_bits = 18 fits",
         ),
         (["rounds.cohort=40000"], "a round may invite 80000 clients, and masked sums take 65535"),
+        (
+            ["sites.clients_max=250"],
+            "privacy.value_bits is 20, and the sum of the 20 clients that a round may invite, each"
+            " for 250 devices, would take more than 32 bits: privacy.value_bits = 19 fits, or a"
+            " smaller rounds.cohort or sites.clients_max",
+        ),
+        (
+            ["sites.clients_max=4000"],
+            "a round may invite 20 clients, each of which may stand for 4000 devices"
+            " (sites.clients_max), and masked sums take 65535 in all: lower sites.clients_max",
+        ),
         (["aggregation=median"], "aggregation is 'median', which needs single changes"),
         (["aggregation=mifa"], "aggregation is 'mifa', which adds each answer to what the same"),
         (["aggregation=scaffold"], "aggregation is 'scaffold', which adds each answer to what"),
@@ -281,6 +292,19 @@ def test_what_does_not_go_with_a_committee_is_refused_with_the_reason(
     with pytest.raises(SettingsError) as told:
         checks.check(config(*COMMITTEE, *overrides))
     assert complaint in str(told.value)
+
+
+def test_a_masked_sum_has_room_for_the_devices_of_all_sites() -> None:
+    alone, sites = (
+        config("privacy.value_bits=14", *more) for more in ([], ["sites.clients_max=50"])
+    )
+    checks.check(sites)
+    flat = config("privacy.value_bits=14", "rounds.cohort=500")
+    of = {name: masked_round.masking(one, ()) for name, one in (("sites", sites), ("flat", flat))}
+    # As many as one federation of as many devices takes; the floor is still of answers.
+    assert of["sites"].bits == of["flat"].bits > masked_round.masking(alone, ()).bits
+    assert (of["sites"].clients_max, of["flat"].clients_max) == (50, 1)
+    assert of["sites"].floor == masked_round.masking(alone, ()).floor
 
 
 @pytest.mark.parametrize("cohort", [10, 20, 100, 255])

@@ -22,7 +22,6 @@ def config(**more: object) -> FederationConfig:
         ({"aggregation": "scaffold"}, "those that go by it alone are fedadagrad, fedadam, fedavg,"),
         ({"aggregation": "mifa"}, "aggregation = 'mifa' goes by more than the sum"),
         ({"rounds": Rounds(mode="asynchronous")}, 'rounds.mode is "asynchronous"'),
-        ({"privacy": Privacy(aggregation="keyholders")}, "with the mean of its devices' changes"),
         ({"differential_privacy": _NOISE}, "differential_privacy bounds what each device changes"),
         ({"workers": Workers(lanes=4)}, "workers.lanes is 4"),
     ],
@@ -33,6 +32,13 @@ def test_what_sites_cannot_do_is_refused(more: dict[str, object], said: str) -> 
     assert said in str(refused.value)
     assert "leave sites.clients_max out" in str(refused.value)
     sites_checks.check(config(**more))
+
+
+def test_under_masks_nobody_sees_what_one_site_weighs() -> None:
+    masked = Privacy(aggregation="keyholders")
+    sites_checks.check(config(sites=Sites(clients_max=50), privacy=masked))
+    with pytest.raises(SettingsError, match=r"sites\.weight_max is 900, and privacy"):
+        sites_checks.check(config(sites=Sites(clients_max=50, weight_max=900), privacy=masked))
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "fedavgm", "fedprox", "fedsgd"])

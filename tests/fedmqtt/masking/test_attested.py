@@ -69,7 +69,7 @@ def test_a_client_says_how_its_answer_is_masked(field: str) -> None:
     other = structs.replace(other, floor=3, bits=20, value_bits=10, change_max=2.0, block_norms=4)
     other = structs.replace(other, noise=1.0, norm_steps=5, indicator=2.0, participations_max=9)
     other = structs.replace(other, metrics=("loss",), classes=2, work=b"w")
-    other = structs.replace(other, lists_max=20, times_max=8, guard=9)
+    other = structs.replace(other, lists_max=20, times_max=8, guard=9, clients_max=3)
     changed = structs.replace(MASKING, **{field: getattr(other, field)})
     assert changed != MASKING
     with pytest.raises(NotAttested, match="not what it signed"):
