@@ -617,7 +617,7 @@ class Ledger:
         rows = self._rows(
             "SELECT file FROM answer WHERE file IS NOT NULL UNION SELECT file FROM sum"
         )
-        named = {file for (file,) in rows}
+        named = {file for (file,) in self._checked(rows, tuple[_File])}
         for path in self.answers_folder.iterdir():
             if path.name not in named:
                 path.unlink()
