@@ -890,6 +890,9 @@ class Passed(Message, frozen=True, kw_only=True):
     """The place in which it came; empty: it goes to the client's inbox, and is a Go."""
     key: Annotated[bytes, Meta(max_length=32)] = b""
     """By which it was signed."""
+    goes_on: bool = False
+    """What is too large for one message comes in several, one after the other with nothing between
+    them: here is a part of the payload, and in the next message of the session the next one."""
     payload: memoryview
     """As it came, without its envelope; of what nobody can read, how it begins."""
 

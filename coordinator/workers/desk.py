@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import structs
+
 from coordinator.config import Limits
 from coordinator.rounds import Named
 from coordinator.workers import lanes, partial_sum
@@ -125,6 +127,8 @@ class Desk:
         self._state = lanes.begin(rules)
         self._words: dict[ClientId, _Word] = {}
         self._is_flush_posted = False
+        self._begun: dict[ClientId, Passed] = {}
+        """What a worker has passed on a part of, up to now."""
         self._arriving: dict[ClientId, _Arriving] = {}
         self._sums = 0
         """That ever began to arrive."""
@@ -227,6 +231,14 @@ class Desk:
         return ""
 
     def _read(self, worker: ClientId, message: Claims | Passed | SumPiece) -> None:
+        if isinstance(message, Passed):
+            whole = self._put_together(worker, message)
+            if whole is None:
+                return
+            message = whole
+        elif worker in self._begun:
+            self._spoilt(worker, "what it passed on has no end")
+            return
         match message:
             case Claims(claims=claims):
                 for one in claims:
@@ -237,6 +249,22 @@ class Desk:
                 self._on_passed(worker, message)
             case SumPiece():
                 self._on_piece(worker, message)
+
+    def _put_together(self, worker: ClientId, part: Passed) -> Passed | None:
+        """What is passed on, once all of it has come."""
+        begun = self._begun.pop(worker, None)
+        if begun is not None:
+            if _place(begun) != _place(part):
+                self._spoilt(worker, "what it passed on has no end")
+                return None
+            part = structs.replace(part, payload=memoryview(bytes(begun.payload) + part.payload))
+        if part.payload.nbytes > self._now().answer_bytes_max:
+            self._spoilt(worker, f"it passed on too much from {part.client}")
+            return None
+        if part.goes_on:
+            self._begun[worker] = part
+            return None
+        return part
 
     def _decide(self, worker: ClientId, claim: Claimed) -> None:
         word = self._words.get(worker)
@@ -330,6 +358,7 @@ class Desk:
         for worker in {*before.workers, *self._state.workers}:
             if _session(before, worker) != _session(self._state, worker):
                 self._forget_sum(worker)
+                self._begun.pop(worker, None)
                 self._words.pop(worker, None)
                 if worker in self._state.workers:
                     self._words[worker] = _Word()
@@ -416,6 +445,10 @@ class Desk:
     def _warn(self, what: str) -> None:
         if told := self._seldom.heard(self._loop.now(), what):
             _log.warning("%s", told)
+
+
+def _place(passed: Passed) -> tuple[ClientId, RoundId, str, bytes]:
+    return passed.client, passed.round, passed.part, passed.key
 
 
 def _session(state: lanes.State, worker: ClientId) -> str:

@@ -35,6 +35,7 @@ from fedmqtt.messages import (
     Chunk,
     Claimed,
     Claims,
+    Evaluation,
     Go,
     Lanes,
     Passed,
@@ -161,8 +162,8 @@ class Worker:
         self._floods, self._unproven, self._full = Seldom(), Seldom(), Seldom()
         self._refused = ""
         self._chunk_bytes = config.transfer.chunk_bytes
-        self._room: int | None = None
-        """In one message, for what is passed on."""
+        self._answer_bytes_max = 1
+        """No answer is larger: the coordinator says so."""
         self._listening: frozenset[int] = frozenset()
         self._uploads_timer: Timer | None = None
         self.denied = ""
@@ -233,7 +234,6 @@ class Worker:
             case LinkUp(token, packet_bytes_max):
                 _log.info("connected to %s (%s)", self._broker, event.in_words)
                 self._listening = frozenset()
-                self._room = None if packet_bytes_max is None else packet_bytes_max - 2048
                 self._chunk_bytes = room_for(self._config.transfer.chunk_bytes, packet_bytes_max)
                 self._happen(intake.Connected(token))
             case LinkDown(reason, retry_in_s, taken_over=taken_over, hopeless=hopeless):
@@ -359,23 +359,22 @@ class Worker:
     ) -> None:
         if not self._state.session:
             return
-        if self._room is not None and len(payload) > self._room:
-            _log.warning("%s: %d bytes are too many to be passed on", client, len(payload))
-            return
-        self.link.perform(
-            Publish(
-                WorkOf(self._name),
-                Passed(
-                    session=self._state.session,
-                    number=self._number(),
-                    client=client,
-                    round=number,
-                    part=part,
-                    key=key,
-                    payload=memoryview(payload),
-                ),
+        if len(payload) > self._answer_bytes_max:
+            payload = payload[:_UNREADABLE_BYTES]
+        count = max(1, chunks.count(len(payload), self._chunk_bytes))
+        for index in range(count):
+            start, end = chunks.span(index, len(payload), self._chunk_bytes)
+            passed = Passed(
+                session=self._state.session,
+                number=self._number(),
+                client=client,
+                round=number,
+                part=part,
+                key=key,
+                goes_on=index + 1 < count,
+                payload=memoryview(payload)[start:end],
             )
-        )
+            self.link.perform(Publish(WorkOf(self._name), passed))
 
     # Clients
 
@@ -393,6 +392,7 @@ class Worker:
 
     def _fit(self, answer_bytes: int) -> None:
         """As the coordinator's gate does."""
+        self._answer_bytes_max = answer_bytes
         limits, pieces = self._config.limits, -(-answer_bytes // self._chunk_bytes) + 1
         at_once = max(limits.messages_per_s * BURST_S, ANSWERS_AT_ONCE * pieces)
         self._messages.resize(limits.messages_per_s, at_once)
@@ -433,13 +433,19 @@ class Worker:
         with upload.opened() as data:
             try:
                 message = messages.read_from_client(data)
-            except WireError as bad:
-                _log.warning("%s: %s", client, bad)
-                return
-            if isinstance(message, Update):
-                self._on_update(client, message, signed, b"")
-            elif isinstance(message, messages.Evaluation):
-                self._pass(client, message.round, "0", b"", bytes(data))
+            except WireError:
+                message = None
+            match message:
+                case Update():
+                    self._on_update(client, message, signed, b"")
+                case Evaluation(round=number):
+                    # Encoded anew: without what nobody reads, however much that is.
+                    self._pass(client, number, "0", b"", messages.encode(message))
+                case _:
+                    # No answer belongs in that place: so its sender is told that this is none, and
+                    # does not send it for as long as the round is open.
+                    begins = bytes(data[:_UNREADABLE_BYTES])
+                    self._pass(client, upload.announce.round, ANNOUNCE, b"", begins)
 
     def _on_update(self, client: ClientId, update: Update, signed: bytes, key: bytes) -> None:
         """`signed`: the bytes that its device signed."""
