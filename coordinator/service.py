@@ -23,6 +23,7 @@ import numpy as np
 from msgspec import structs
 
 from coordinator import (
+    codec_choice,
     deciding,
     fleet_size,
     leadership,
@@ -987,6 +988,7 @@ class Service:
             deciding.digest(config),
             f"fedmqtt {__version__}",
             self._folder.uploads,
+            tuple(codec_choice.chains(config)),
             say=self._say,
             listen=self._hear_lanes,
             now=self._now_of_workers,

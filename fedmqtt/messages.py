@@ -906,7 +906,7 @@ class Term(Struct, frozen=True, array_like=True):
     """It weighs so much."""
     metrics: Metrics
     codec: Name
-    size_bytes: Annotated[int, Meta(ge=0)]
+    size_bytes: Annotated[int, Meta(ge=0, le=2**40)]
     """Of its payload."""
     measures: Measures | None
 

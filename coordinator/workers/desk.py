@@ -9,7 +9,7 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +97,7 @@ class Desk:
         settings: Digest,
         program: str,
         folder: Path,
+        codecs: Collection[str],
         *,
         say: Callable[[Publish], None],
         listen: Callable[[frozenset[int]], None],
@@ -108,14 +109,16 @@ class Desk:
         changed: Callable[[], None],
     ) -> None:
         """`settings` and `program` are what a worker must go by, too. `folder`: for sums on their
-        way. `claim` hears of each update that came, and calls `take` if it counts; `passed` of what
-        else did, and by which worker; `summed` of a sum that is whole and of what was taken: the
-        file is the caller's. `lose`: what was taken, and is gone. `changed`: `standing` has."""
+        way. `codecs`: that an answer may name. `claim` hears of each update that came, and calls
+        `take` if it counts; `passed` of what else did, and by which worker; `summed` of a sum that
+        is whole and of what was taken: the file is the caller's. `lose`: what was taken, and is
+        gone. `changed`: `standing` has."""
         self._loop = loop
         self._rules = rules
         self._settings = settings
         self._program = program
         self._folder = folder
+        self._codecs = codecs
         self._say = say
         self._listen = listen
         self._now = now
@@ -241,14 +244,23 @@ class Desk:
             return
         match message:
             case Claims(claims=claims):
-                for one in claims:
-                    self._decide(worker, one)
+                self._on_claims(worker, claims)
             case Passed(client=client, part="", payload=payload):
                 self._say_go(client, bytes(payload))
             case Passed():
                 self._on_passed(worker, message)
             case SumPiece():
                 self._on_piece(worker, message)
+
+    def _on_claims(self, worker: ClientId, claims: tuple[Claimed, ...]) -> None:
+        limits = self._now().limits
+        for one in claims:
+            if excess := partial_sum.excess_of_claim(one, limits):
+                # Before any of them counts: all of the session goes with it.
+                self._spoilt(worker, f"it claims what can be of no answer: {excess}")
+                return
+        for one in claims:
+            self._decide(worker, one)
 
     def _put_together(self, worker: ClientId, part: Passed) -> Passed | None:
         """What is passed on, once all of it has come."""
@@ -334,7 +346,7 @@ class Desk:
         else:
             asked = self._state.workers[worker].asked
             fault = partial_sum.fault(summed, now.run, now.round, now.bits, now.size, asked)
-            fault = fault or partial_sum.excess(summed, now.limits)
+            fault = fault or partial_sum.excess(summed, now.limits, self._codecs)
         if fault:
             arrived.path.unlink()
             self._spoilt(worker, f"its sum is no good: {fault}")

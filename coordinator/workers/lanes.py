@@ -36,6 +36,13 @@ OWED_MAX_S: Seconds = 900.0
 sum of 100 million numbers, 0.8 GB, takes 640 s at 10 Mbit/s."""
 
 
+_WHY_MAX = 500
+"""Characters, in what a worker is told."""
+
+SPOILT_MAX = 3
+"""Times in a row that a worker was of no use: it gets no lanes any more, over this connection."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     lanes: int
@@ -73,6 +80,8 @@ class Worker:
     """When that was asked for, or something came of this worker since."""
     refused: str = ""
     """Why it gets no lanes."""
+    spoilt: int = 0
+    """Times that it was of no use, since a sum of its was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +263,10 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
             since = known.taken_since if known.taken else at
             return _with(state, worker, taken=(*known.taken, named), taken_since=since), []
         case HandedOver(_, worker):
-            return (_with(state, worker, asked=()) if worker in state.workers else state), []
-        case Spoilt(at, worker, why):
-            return _begin_again(state, worker, why, rules)
+            done = {"asked": (), "spoilt": 0}
+            return (_with(state, worker, **done) if worker in state.workers else state), []
+        case Spoilt(_, worker, why):
+            return _blame(state, worker, why, rules)
         case Hurry(_, is_so):
             return replace(state, is_hurried=is_so), []
         case Deaf():
@@ -270,7 +280,7 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
                 one for one, its in state.workers.items() if its.asked and _stuck_at(its) <= at
             ]
             for worker in sorted(stuck):
-                state, more = _begin_again(state, worker, "hands over no sum", rules)
+                state, more = _blame(state, worker, "hands over no sum", rules)
                 effects += more
             return state, effects
 
@@ -281,9 +291,9 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
 def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]:
     worker, known = event.worker, state.workers.get(event.worker)
     if known is not None and event.token != known.token and event.refused != known.refused:
-        # Another program of that name, whose settings are others, and the goodbye of the one before
-        # has not come: its lanes are not this one's, nor is what it was refused for.
-        state, gone = _without(state, [worker], "begins anew, with other settings")
+        # Another program of that name, perhaps, and the goodbye of the one before has not come: its
+        # lanes are not this one's, nor is what it was refused for.
+        state, gone = _without(state, [worker], "begins anew, and is judged anew")
         state, effects = _hear(state, event, rules)
         return state, [*gone, *effects]
     if known is None and len(state.workers) >= WORKERS_MAX:
@@ -339,6 +349,20 @@ def _begin_again(
     effects: list[Effect] = [Tell(worker), Note("worker", f"{worker}: {why}")]
     following = replace(state, workers=workers, sessions=state.sessions + 1)
     return following, [*effects, *_lost(known)]
+
+
+def _blame(state: State, worker: ClientId, why: str, rules: Rules) -> tuple[State, list[Effect]]:
+    """Another session, and at last no lanes: else its clients would send for nothing for ever."""
+    if worker not in state.workers:
+        return state, []
+    spoilt = state.workers[worker].spoilt + 1
+    state, effects = _begin_again(state, worker, why, rules)
+    state = _with(state, worker, spoilt=spoilt)
+    if spoilt < SPOILT_MAX:
+        return state, effects
+    times = f"it was of no use {spoilt} times in a row, the last time for this: {why}"
+    state, dealt = _deal(_with(state, worker, refused=times[:_WHY_MAX]))
+    return state, [*dealt, *effects]
 
 
 def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[Effect]]:

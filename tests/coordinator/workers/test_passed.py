@@ -123,28 +123,25 @@ def test_what_is_too_large_for_an_answer_is_passed_on_as_what_nobody_can_read(
     assert not world.desk.own
 
 
-def test_what_has_no_end_ends_the_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broken", ["by another's", "by claims", "by its size"])
+def test_what_has_no_end_ends_the_session(broken: str, tmp_path: Path) -> None:
     world = there(tmp_path)
-    wire = world.wires[W0]
-    for broken in ("by another's", "by claims", "by its size"):
-        began = passed_on(world, goes_on=True)
-        wire.up.append(messages.encode(began))
-        follows: Passed | Claims = structs.replace(began, number=began.number + 1)
-        match broken:
-            case "by another's":
-                follows = structs.replace(follows, client=ClientId("bob"))
-            case "by claims":
-                follows = Claims(session=began.session, number=follows.number, claims=())
-            case _:
-                large = memoryview(bytes(ANSWER_BYTES_MAX))
-                follows = structs.replace(follows, payload=large)
-        wire.up.append(messages.encode(follows))
-        while wire.up:
-            world.deliver(wire, wire.up)
-        assert world.desk.own, f"broken off {broken}"
-        world.settle()
-        assert not world.desk.own
-    assert world.passed == []
+    wire, began = world.wires[W0], passed_on(world, goes_on=True)
+    number = began.number + 1
+    follows: Passed | Claims = structs.replace(began, number=number)
+    match broken:
+        case "by another's":
+            follows = structs.replace(follows, client=ClientId("bob"))
+        case "by claims":
+            follows = Claims(session=began.session, number=number, claims=())
+        case _:
+            follows = structs.replace(follows, payload=memoryview(bytes(ANSWER_BYTES_MAX)))
+    wire.up.extend(map(messages.encode, (began, follows)))
+    while wire.up:
+        world.deliver(wire, wire.up)
+    assert world.desk.own, "nobody knows what else is missing"
+    world.settle()
+    assert not world.desk.own and world.passed == []
 
 
 @pytest.mark.broker

@@ -163,6 +163,7 @@ class World:
             deciding.digest(config),
             PROGRAM,
             folder / "sums",
+            ("full",),
             say=self._say,
             listen=self._listen,
             now=lambda: Now(
