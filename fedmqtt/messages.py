@@ -834,7 +834,7 @@ class Working(Message, frozen=True, kw_only=True):
     settings: Sha256 = Digest("0" * 64)
     """Of the settings by which it checks and adds up answers."""
     session: Session = ""
-    """The one it is in; none: it wants one."""
+    """The one it is in; none: it wants one, or this is a will."""
     version: Annotated[int, Meta(ge=0, le=2**53)] = 0
     """Of the lanes that it listens to."""
     said: Annotated[int, Meta(ge=0, le=2**53)] = 0
@@ -948,6 +948,9 @@ class Lanes(Message, frozen=True, kw_only=True):
 
     token: Token
     """Of the worker's connection that it is said to."""
+    before: Annotated[str, Meta(max_length=64)] = ""
+    """Of the connection that was heard under this name before that; empty: none is known. A worker
+    that knows it to be another's has a namesake."""
     session: Session
     """Another one than before: all that was not handed over is forgotten."""
     version: Annotated[int, Meta(ge=0, le=2**53)]

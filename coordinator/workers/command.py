@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 when it was told to end; 2 where it cannot begin, 3 where the broker does not let it in."""
+    """0 when it was told to end; 2 where it cannot begin; 3 where the broker does not let it in, or
+    another worker has its name."""
     try:
         config = _config(arguments)
         name, broker = _account(arguments, config)

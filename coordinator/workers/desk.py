@@ -202,8 +202,9 @@ class Desk:
             return
         now = self._loop.now()
         match message:
-            case Working(online=False, token=token):
-                self._happen(lanes.Left(now, worker, token))
+            case Working(online=False, token=token, session=session):
+                # A will is made before there is a session.
+                self._happen(lanes.Left(now, worker, token, is_goodbye=bool(session)))
             case Working():
                 self._happen(
                     lanes.Said(
@@ -407,6 +408,7 @@ class Desk:
         known, word, now = self._state.workers[worker], self._words[worker], self._now()
         told = Lanes(
             token=known.token,
+            before=known.before,
             session=known.session,
             version=known.version,
             lanes=self._state.of(worker),

@@ -60,6 +60,8 @@ class Rules:
 class Worker:
     token: str
     """Of its connection."""
+    before: str = ""
+    """Of the connection under this name before that, where it began with this session."""
     session: str
     version: int = 0
     """Of the lanes that it was told of last."""
@@ -91,6 +93,8 @@ class State:
     workers: Mapping[ClientId, Worker] = field(default_factory=dict)
     sessions: int = 0
     """That were ever begun."""
+    tokens: Mapping[ClientId, str] = field(default_factory=dict)
+    """Of the newest connection under each name, also where that broke since; newest last."""
     is_hurried: bool = False
     """The round waits for nothing but what is to be handed over."""
 
@@ -128,6 +132,8 @@ class Left:
     at: Seconds
     worker: ClientId
     token: str
+    is_goodbye: bool = False
+    """It has ended, and is no namesake of who comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +255,14 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
     match event:
         case Said(worker=worker):
             return _hear(state, event, rules)
-        case Left(_, worker, token):
+        case Left(_, worker, token, is_goodbye):
             known = state.workers.get(worker)
             if known is None or known.token != token:
                 # A will of an old connection.
                 return state, []
+            if is_goodbye:
+                others = {one: its for one, its in state.tokens.items() if one != worker}
+                state = replace(state, tokens=others)
             return _without(state, [worker], "has left")
         case Numbered():
             return _count(state, event, rules)
@@ -270,6 +279,8 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
         case Hurry(_, is_so):
             return replace(state, is_hurried=is_so), []
         case Deaf():
+            # Nor is it known what is said now of what was said when.
+            state = replace(state, tokens={})
             following, effects = _without(state, sorted(state.workers), "")
             # Nothing is listened to over a link that is down.
             return following, [one for one in effects if not isinstance(one, Note)]
@@ -300,8 +311,16 @@ def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]
         return state, []
     if known is None:
         session = _session(state, rules)
-        new = Worker(token=event.token, session=session, heard_at=event.at, refused=event.refused)
+        before = state.tokens.get(worker, "")
+        new = Worker(
+            token=event.token,
+            before=before if before != event.token else "",
+            session=session,
+            heard_at=event.at,
+            refused=event.refused,
+        )
         state = replace(state, workers={**state.workers, worker: new}, sessions=state.sessions + 1)
+        state = _note_token(state, worker)
         dealt, effects = _deal(state)
         told = [] if Tell(worker) in effects else [Tell(worker)]
         return dealt, [Note("worker", f"{worker} is there"), *effects, *told]
@@ -340,6 +359,7 @@ def _begin_again(
         return state, []
     new = Worker(
         token=token or known.token,
+        before=known.token if token and token != known.token else "",
         session=_session(state, rules),
         version=known.version + 1,
         heard_at=known.heard_at,
@@ -348,7 +368,7 @@ def _begin_again(
     workers = {**state.workers, worker: new}
     effects: list[Effect] = [Tell(worker), Note("worker", f"{worker}: {why}")]
     following = replace(state, workers=workers, sessions=state.sessions + 1)
-    return following, [*effects, *_lost(known)]
+    return _note_token(following, worker), [*effects, *_lost(known)]
 
 
 def _blame(state: State, worker: ClientId, why: str, rules: Rules) -> tuple[State, list[Effect]]:
@@ -374,6 +394,12 @@ def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[
     state, effects = _deal(replace(state, workers=left, owners=owners))
     notes: list[Effect] = [Note("worker", f"{one} {why}") for one in gone]
     return state, [*notes, *effects, *lost]
+
+
+def _note_token(state: State, worker: ClientId) -> State:
+    others = [(one, token) for one, token in state.tokens.items() if one != worker]
+    newest = [*others, (worker, state.workers[worker].token)][-WORKERS_MAX:]
+    return replace(state, tokens=dict(newest))
 
 
 def _lost(worker: Worker) -> list[Effect]:

@@ -22,10 +22,10 @@ from coordinator.intake.uploads import Upload, Uploads
 from coordinator.known import LOSS
 from coordinator.rounds import Named
 from coordinator.sums.answers import Answers
-from coordinator.workers import intake
+from coordinator.workers import intake, namesake
 from coordinator.workers.lanes import SAID_EVERY_S
 from coordinator.workers.partial_sum import PartialSum
-from fedmqtt import __version__, chunks, client_ids, messages, weights
+from fedmqtt import __version__, chunks, client_ids, messages, namesakes, weights
 from fedmqtt.codec_chain import Sent
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop, Timer
@@ -167,7 +167,8 @@ class Worker:
         self._listening: frozenset[int] = frozenset()
         self._uploads_timer: Timer | None = None
         self.denied = ""
-        """Why the broker does not let us in."""
+        """Why we cannot go on: the broker does not let us in, or another has our name."""
+        self._namesake = namesake.State()
         self.added = 0
         """Updates, since the start."""
         self.link = make_link(
@@ -232,18 +233,14 @@ class Worker:
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkUp(token, packet_bytes_max):
+                self._namesake = namesake.connected(self._namesake, self._loop.now(), token)
                 _log.info("connected to %s (%s)", self._broker, event.in_words)
                 self._listening = frozenset()
                 self._chunk_bytes = room_for(self._config.transfer.chunk_bytes, packet_bytes_max)
                 self._happen(intake.Connected(token))
-            case LinkDown(reason, retry_in_s, taken_over=taken_over, hopeless=hopeless):
+            case LinkDown():
                 self._happen(intake.Disconnected())
-                if hopeless or taken_over:
-                    other = f": another worker is called {self._name}, too; start it with its own"
-                    self.denied = reason + (other if taken_over else "")
-                    self._loop.stop()
-                    return
-                _log.warning("%s; %s", reason, next_try(retry_in_s))
+                self._on_down(event)
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
             case Unproven(address, reason):
@@ -256,6 +253,23 @@ class Worker:
                 self._on_part(address, payload, event.author.key if event.author else b"")
             case Arrived() | Acknowledged() | Strayed() | NodeUp():
                 pass
+
+    def _on_down(self, down: LinkDown) -> None:
+        if down.taken_over:
+            self._deny(namesakes.is_another_worker(self._name))
+            return
+        if down.hopeless:
+            self._deny(down.reason)
+            return
+        now, state = self._loop.now(), self._namesake
+        self._namesake = namesake.disconnected(state, now, thrown_out=down.thrown_out)
+        perhaps = namesake.suspicion(self._namesake, self._name)
+        why = f"; {perhaps}" if perhaps else ""
+        _log.warning("%s; %s%s", down.reason, next_try(down.retry_in_s), why)
+
+    def _deny(self, why: str) -> None:
+        self.denied = why
+        self._loop.stop()
 
     # The coordinator
 
@@ -326,6 +340,10 @@ class Worker:
                 round=RoundId(told.round),
             )
         )
+        self._namesake = namesake.told(self._namesake, told.session, told.before)
+        if namesake.is_certain(self._namesake):
+            self._deny(namesakes.is_another_worker(self._name))
+            return
         # As when the coordinator closes a round.
         self._forget_uploads(lambda _, number: number >= told.round)
         if self._state.lanes != before:

@@ -115,6 +115,26 @@ def test_the_will_of_an_old_connection_changes_nothing() -> None:
     assert step(state, lanes.Left(1.0, A, "t-before")) == (state, [])
 
 
+def test_each_connection_is_told_which_one_was_heard_before_under_its_name() -> None:
+    state = there(A, B)
+    assert state.workers[B].before == ""
+    # It has left in between, or has not.
+    state, _ = step(state, lanes.Left(1.0, B, "t-b"))
+    for token, before in (("t-2", "t-b"), ("t-3", "t-2")):
+        state, effects = step(
+            state, Said(at=2.0, worker=B, token=token, session="", version=0, said=0)
+        )
+        assert Tell(B) in effects
+        assert state.workers[B].before == before
+        # Another session of the same connection tells of no other.
+        state, _ = step(state, replace(said(state, B), session=""))
+        assert state.workers[B].before == ""
+    # What was said while nobody listened may come in any order.
+    state, _ = step(state, lanes.Deaf(3.0))
+    state, _ = step(state, Said(at=4.0, worker=B, token="t-4", session="", version=0, said=0))
+    assert state.workers[B].before == ""
+
+
 def test_who_is_silent_for_long_is_gone() -> None:
     state = there(A)
     assert step(state, lanes.Woke(lanes.SILENT_S - 1))[1] == []

@@ -233,12 +233,23 @@ class World:
         self._tokens += 1
         self.wires[worker].connect(f"{self._tokens:016x}", packet_bytes_max)
 
-    def kill(self, worker: ClientId) -> None:
-        """What it said is with the broker, and its will behind that."""
+    def throw_out(self, worker: ClientId) -> Wire:
+        """The broker ends its connection, as another of that name comes; and speaks its will."""
         wire = self.wires.pop(worker)
-        del self.workers[worker]
         wire.cut()
         self._dead.append(wire)
+        return wire
+
+    def let_in(self, wire: Wire) -> None:
+        """It comes back."""
+        self._dead.remove(wire)
+        self.wires[wire.name] = wire
+        self.connect(wire.name)
+
+    def kill(self, worker: ClientId) -> None:
+        """What it said is with the broker, and its will behind that."""
+        del self.workers[worker]
+        self.throw_out(worker)
 
     def send(self, client: ClientId, sent: Update) -> None:
         """To whoever listens to the client's lane. A copy is handed to each."""
