@@ -1009,6 +1009,7 @@ class Service:
             shapes=self._division.shared.shapes,
             bits=self._answers.bits if is_open else 0,
             answer_bytes_max=self._answer_bytes_max,
+            message_bytes_max=room_for(self._config.transfer.chunk_bytes, self._packet_bytes_max),
             limits=self._config.limits,
         )
 

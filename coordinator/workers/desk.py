@@ -41,6 +41,9 @@ from fedmqtt.weights import Shapes
 
 _SUFFIX = ".sum"
 
+_VERDICT_BYTES = 512
+"""At most, for one client that is taken, one refused and one admitted."""
+
 _log = logging.getLogger("coordinator")
 
 
@@ -56,6 +59,8 @@ class Now:
     bits: int
     """Of fraction, in the round's sum; 0 where none is open."""
     answer_bytes_max: int
+    message_bytes_max: int
+    """To a worker."""
     limits: Limits
     """On what clients may send."""
 
@@ -437,10 +442,11 @@ class Desk:
     def _flush_to(self, worker: ClientId, *, collects: bool) -> None:
         word, now = self._words[worker], self._now()
         session = self._state.workers[worker].session
+        most = min(CLAIMS_MAX, max(1, now.message_bytes_max // _VERDICT_BYTES))
         while True:
-            taken, word.taken = word.taken[:CLAIMS_MAX], word.taken[CLAIMS_MAX:]
-            refused, word.refused = word.refused[:CLAIMS_MAX], word.refused[CLAIMS_MAX:]
-            admitted, word.admitted = word.admitted[:CLAIMS_MAX], word.admitted[CLAIMS_MAX:]
+            taken, word.taken = word.taken[:most], word.taken[most:]
+            refused, word.refused = word.refused[:most], word.refused[most:]
+            admitted, word.admitted = word.admitted[:most], word.admitted[most:]
             word.said += 1
             said = Verdicts(
                 session=session,

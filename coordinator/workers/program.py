@@ -85,6 +85,9 @@ HELD_BYTES_MAX = 256 * 1024 * 1024
 _UNREADABLE_BYTES = 1024
 """Of what nobody can read, that are passed on: it stays unreadable."""
 
+_CLAIM_BYTES = 3400
+"""At most: a fault has up to 500 characters, and a fingerprint 200."""
+
 _SHORT = 4096
 """Bytes that are hashed without asking what for."""
 
@@ -536,8 +539,9 @@ class Worker:
     def _flush(self) -> None:
         self._is_flush_posted = False
         claims, self._claims = self._claims, []
-        for first in range(0, len(claims), CLAIMS_MAX):
-            some = tuple(claims[first : first + CLAIMS_MAX])
+        most = min(CLAIMS_MAX, max(1, self._chunk_bytes // _CLAIM_BYTES))
+        for first in range(0, len(claims), most):
+            some = tuple(claims[first : first + most])
             said = Claims(session=self._state.session, number=self._number(), claims=some)
             self.link.perform(Publish(WorkOf(self._name), said))
 

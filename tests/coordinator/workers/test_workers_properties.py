@@ -9,11 +9,12 @@ from msgspec import structs
 
 from coordinator.config import FederationConfig, Workers
 from fedmqtt import messages
-from fedmqtt.messages import SumPiece, Update
+from fedmqtt.messages import Announce, SumPiece, Update
 from fedmqtt.mqtt_link import Part
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, Digest, RunId
 from tests.coordinator.workers.world import (
     ANSWER_BYTES_MAX,
+    ROUND,
     SIZE,
     World,
     alone,
@@ -199,3 +200,34 @@ def test_a_sum_that_never_ends_does_not_fill_the_disk(tmp_path: Path) -> None:
         world.send(client, one)
     world.settle()
     assert world.closed and model(world.answers) == alone(config(), sent)
+
+
+def test_what_is_said_of_many_at_once_fits_small_packets(tmp_path: Path) -> None:
+    # Names as long as they may be, and a fault with the length of a receipt's.
+    clients = [ClientId(f"{number:064}") for number in range(300)]
+    sent, packet = updates_of(clients, 1), 8_000
+    world = World(tmp_path, config(), clients)
+    world.message_bytes_max = packet
+    world.start("w0")
+    world.connect(ClientId("w0"), packet)
+    world.settle()
+    wire = world.wires[ClientId("w0")]
+    # Of the last one nothing is wrong, or the round would be over.
+    for client in clients[:-1]:
+        announce = Announce(
+            run=RunId("r" * 128),
+            round=ROUND,
+            digest=Digest("0" * 64),
+            size_bytes=2**40,
+            chunk_bytes=1024,
+        )
+        world.desk.admit(wire.name, client, announce)
+        world.shout(client, messages.encode(structs.replace(sent[client], codec="c" * 200)))
+    world.settle()
+    assert sorted(world.refused) == clients[:-1]
+    assert max(wire.largest, world.largest) < packet
+    for client, one in sent.items():
+        world.send(client, one)
+    world.settle()
+    assert world.closed and world.by_workers == len(clients)
+    assert max(wire.largest, world.largest) < packet

@@ -173,6 +173,7 @@ class World:
                 shapes=((SIZE,),),
                 bits=self.answers.bits,
                 answer_bytes_max=ANSWER_BYTES_MAX,
+                message_bytes_max=self.message_bytes_max,
                 limits=config.limits,
             ),
             claim=self._on_claim,
@@ -182,8 +183,12 @@ class World:
             changed=lambda: self.standings.append(self.desk.standing()),
         )
         self._own = self.desk.own
+        self.message_bytes_max = 100_000
+        """To a worker."""
         self.passed: list[tuple[ClientId, Passed]] = []
         """What else clients said, and by which worker."""
+        self.largest = 0
+        """Bytes in one message to a worker, up to now."""
         self.told: list[Publish] = []
         """What workers had said to clients."""
         self.standings: list[dict[ClientId, str]] = []
@@ -370,8 +375,10 @@ class World:
             self.told.append(said)
             return
         assert isinstance(said.to, LanesOf) and said.message is not None
+        encoded = messages.encode(said.message)
+        self.largest = max(self.largest, len(encoded))
         if (wire := self.wires.get(said.to.worker)) is not None and wire.token:
-            wire.down.append(messages.encode(said.message))
+            wire.down.append(encoded)
 
     def _listen(self, own: frozenset[int]) -> None:
         self._own = own
