@@ -2,7 +2,9 @@
 
 The coordinator tells each connection of a worker's whose token it heard under that name before. One
 that is of none of this program's, after the coordinator has told this program something already, is
-another's (as in `fedmqtt/own_presence.py`). Once it may be of an earlier life whose word came late.
+another's (as in `fedmqtt/own_presence.py`). Or it is of an earlier life, and its word came late: a
+cluster's nodes may hold back what was said. So it must be seen again and again, which takes as long
+as a word of this program's in between.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,7 @@ from fedmqtt.messages import Presence
 from fedmqtt.own_presence import OwnPresence
 from fedmqtt.topics import ClientId
 
-_STRANGERS_MAX = 2
+_STRANGERS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
