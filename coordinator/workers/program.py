@@ -23,7 +23,7 @@ from coordinator.known import LOSS
 from coordinator.rounds import Named
 from coordinator.sums.answers import Answers
 from coordinator.workers import intake, namesake
-from coordinator.workers.lanes import SAID_EVERY_S
+from coordinator.workers.lanes import SAID_EVERY_S, SILENT_S
 from coordinator.workers.partial_sum import PartialSum
 from fedmqtt import __version__, chunks, client_ids, messages, namesakes, weights
 from fedmqtt.codec_chain import Sent
@@ -164,6 +164,8 @@ class Worker:
         self._bytes = Buckets(limits.bytes_per_s, limits.bytes_per_s * BURST_S)
         self._floods, self._unproven, self._full = Seldom(), Seldom(), Seldom()
         self._refused = ""
+        self._is_alone = False
+        """It is told that nobody gives us lanes."""
         self._chunk_bytes = config.transfer.chunk_bytes
         self._answer_bytes_max = 1
         """No answer is larger: the coordinator says so."""
@@ -293,7 +295,19 @@ class Worker:
 
     def _say_often(self) -> None:
         self._say_here()
+        self._tell_of_silence()
         self._loop.call_in(SAID_EVERY_S, self._say_often)
+
+    def _tell_of_silence(self) -> None:
+        """Once: whoever has started it must not wait for nothing."""
+        up_since = self._namesake.up_since
+        if self._is_alone or self._state.session or up_since is None:
+            return
+        if self._loop.now() >= up_since + SILENT_S:
+            self._is_alone = True
+            _log.warning(
+                "no coordinator gives us lanes: none runs, or workers.lanes is not set there"
+            )
 
     def _on_orders(self, payload: bytes) -> None:
         try:
@@ -323,6 +337,7 @@ class Worker:
     def _on_lanes(self, told: Lanes) -> None:
         if told.token != self._state.token:
             return
+        self._is_alone = False
         if told.refused != self._refused:
             self._refused = told.refused
             if told.refused:

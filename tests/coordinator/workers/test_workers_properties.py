@@ -127,6 +127,28 @@ def test_a_worker_of_other_settings_is_told_so_and_takes_nothing_in(
     assert model(world.answers) == alone(config(), sent)
 
 
+def test_a_worker_to_which_no_coordinator_speaks_tells_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path, config(), CLIENTS)
+    world.start("w0")
+    told = "no coordinator gives us lanes: none runs, or workers.lanes is not set there"
+    for _ in range(3):
+        world.pass_time(5.0)
+    assert told not in caplog.text
+    for _ in range(9):
+        world.pass_time(5.0)
+    assert caplog.text.count(told) == 1
+    # One that comes is heard, and one that falls silent is told of again.
+    world.settle()
+    assert world.desk.standing() == {"w0": "takes 8 of 8 lanes"}
+    world.wires[ClientId("w0")].cut()
+    world.connect(ClientId("w0"))
+    for _ in range(9):
+        world.pass_time(5.0)
+    assert caplog.text.count(told) == 2
+
+
 def test_people_are_told_who_takes_answers_in_whenever_that_changes(tmp_path: Path) -> None:
     world = World(tmp_path, config(), CLIENTS)
     for name, settings in (("w0", config()), ("w1", config()), ("w2", config(seed=5))):
