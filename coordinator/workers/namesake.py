@@ -5,6 +5,9 @@ that is of none of this program's, after the coordinator has told this program s
 another's (as in `fedmqtt/own_presence.py`). Or it is of an earlier life, and its word came late: a
 cluster's nodes may hold back what was said. So it must be seen again and again, which takes as long
 as a word of this program's in between.
+
+Both see each other, and one is to go on: a stranger counts for who has the greater token. (NATS
+lets both in, at two nodes; they speak in turn, and would have ended in the same second.)
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,7 +27,7 @@ class State:
     session: str = ""
     """The newest: the coordinator says the same of all of it, again and again."""
     strangers: int = 0
-    """Sessions before which the coordinator had heard another."""
+    """Sessions before which the coordinator had heard another, of a lesser token."""
     up_since: Seconds | None = None
     """The connection; None: there is none."""
     thrown_out: int = 0
@@ -50,7 +53,7 @@ def told(state: State, session: str, before: str) -> State:
     if before and session != state.session:
         own, verdict = own_presence.seen(own, Presence(online=True, session=before))
     own, _ = own_presence.seen(own, Presence(online=True, session=own.token))
-    strangers = state.strangers + (verdict == "stranger")
+    strangers = state.strangers + (verdict == "stranger" and before < own.token)
     return replace(state, own=own, session=session, strangers=strangers)
 
 

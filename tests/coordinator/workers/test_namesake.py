@@ -52,12 +52,17 @@ def test_what_is_said_again_of_one_session_counts_once() -> None:
     assert not namesake.is_certain(state)
 
 
-def test_a_broker_that_lets_both_in_shows_one_to_the_other() -> None:
-    state = namesake.told(up(State(), "own"), "s-1", "")
-    for session in ("s-3", "s-5", "s-7"):
-        assert not namesake.is_certain(state)
-        state = namesake.told(state, session, "other")
-    assert namesake.is_certain(state)
+def test_of_two_that_a_broker_lets_in_one_ends() -> None:
+    def both_speak(token: str, other: str) -> list[bool]:
+        state = namesake.told(up(State(), token), "s-1", "")
+        ends = []
+        for session in ("s-3", "s-5", "s-7", "s-9"):
+            state = namesake.told(state, session, other)
+            ends.append(namesake.is_certain(state))
+        return ends
+
+    assert both_speak("bbbb", other="aaaa") == [False, False, True, True]
+    assert both_speak("aaaa", other="bbbb") == [False] * 4
 
 
 def test_who_is_thrown_out_again_and_again_is_told_what_it_may_be() -> None:
