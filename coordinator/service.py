@@ -23,6 +23,7 @@ import numpy as np
 from msgspec import structs
 
 from coordinator import (
+    codec_choice,
     deciding,
     fleet_size,
     leadership,
@@ -1001,6 +1002,7 @@ class Service:
             deciding.digest(config),
             f"fedmqtt {__version__}",
             self._folder.uploads,
+            tuple(codec_choice.chains(config)),
             say=self._say,
             listen=self._hear_lanes,
             now=self._now_of_workers,
@@ -1021,6 +1023,7 @@ class Service:
             shapes=self._division.shared.shapes,
             bits=self._answers.bits if is_open else 0,
             answer_bytes_max=self._answer_bytes_max,
+            message_bytes_max=room_for(self._config.transfer.chunk_bytes, self._packet_bytes_max),
             limits=self._config.limits,
         )
 

@@ -387,7 +387,7 @@ class Agent:
         self._down_told = (reason, now)
         # Told once, when it was noticed, and the cause of all that follows: the broker need not say
         # why it ends the link again and again.
-        why = f"; {self._state.trouble}" if session.has_namesake(self._state) else ""
+        why = f"; {self._state.trouble}" if session.has_namesake(self._state, self._rules) else ""
         self._log.warning("%s; %s%s", reason, next_try(retry_in_s), why)
 
     def _on_arrival(self, now: Seconds, arrived: Arrived) -> None:

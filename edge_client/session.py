@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from edge_client import disclosed, privacy
 from edge_client.disclosed import NOTHING, Disclosed
 from edge_client.privacy import Terms
-from fedmqtt import offered_work, own_presence, sortition
+from fedmqtt import namesakes, offered_work, own_presence, sortition
 from fedmqtt.chunks import Ranges
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.messages import (
@@ -54,14 +54,10 @@ from fedmqtt.topics import (
     lane_of,
 )
 
-_SOON_S = 30.0
-_THROWN_OUT_MAX = 5
-"""Times in a row that the broker ends a young connection, until people are told what it may be."""
 _NOTE_MAX = 500
 """Characters; what a presence or a decline has room for."""
 TROUBLE = "trouble"
 """The note about what the owner of the device should look into."""
-_NAMESAKE = "another client calls itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,9 +430,9 @@ def _is_presence(effect: Effect) -> bool:
             return False
 
 
-def has_namesake(state: Session) -> bool:
+def has_namesake(state: Session, rules: Rules) -> bool:
     """Whether its trouble is, or may be, that another client has its name."""
-    return _NAMESAKE in state.trouble
+    return namesakes.is_another_client(rules.client) in state.trouble
 
 
 def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[Effect]]:
@@ -516,17 +512,15 @@ def _connect(state: Session, event: Connected, rules: Rules) -> tuple[Session, l
 
 
 def _disconnect(state: Session, event: Disconnected, rules: Rules) -> tuple[Session, list[Effect]]:
-    times = state.thrown_out
+    times, namesake = state.thrown_out, namesakes.is_another_client(rules.client)
     if state.online:
-        was_young = event.at - state.connected_at < _SOON_S
-        times = times + 1 if was_young and event.thrown_out else 0
+        lasted_s = event.at - state.connected_at
+        times = namesakes.thrown_out(times, lasted_s, by_broker=event.thrown_out)
     state = replace(state, online=False, thrown_out=times)
     if event.taken_over:
-        return _suspect(state, "", rules)
-    if times >= _THROWN_OUT_MAX:
-        # A broker of 3.1.1 throws one out for the other without a word.
-        what = f"the broker ended {times} connections soon after they were made; perhaps "
-        return _suspect(state, what, rules)
+        return _suspect(state, namesake, rules)
+    if told := namesakes.suspicion(times, namesake):
+        return _suspect(state, told, rules)
     return state, []
 
 
@@ -549,7 +543,7 @@ def _correct(state: Session, seen: Presence, rules: Rules) -> tuple[Session, lis
             # The broker may publish the will of our last connection after the birth of this one.
             return replace(state, own=own_presence.born_again(own)), [_birth(state, rules)]
         case "stranger":
-            return _suspect(state, "", rules)
+            return _suspect(state, namesakes.is_another_client(rules.client), rules)
 
 
 def _take_back(state: Session, seen: Presence, rules: Rules) -> list[Effect]:
@@ -558,12 +552,11 @@ def _take_back(state: Session, seen: Presence, rules: Rules) -> list[Effect]:
     return [] if is_echo else [Publish(PresenceOf(rules.client), None)]
 
 
-def _suspect(state: Session, perhaps: str, rules: Rules) -> tuple[Session, list[Effect]]:
-    told = f"{_NAMESAKE} {rules.client!r}: give each device an id of its own"
-    if told in state.trouble:
+def _suspect(state: Session, told: str, rules: Rules) -> tuple[Session, list[Effect]]:
+    if has_namesake(state, rules):
         # To correct each other's presence would keep two clients busy for ever.
         return state, []
-    return _trouble(state, perhaps + told, rules)
+    return _trouble(state, told, rules)
 
 
 def _trouble(state: Session, what: str, rules: Rules) -> tuple[Session, list[Effect]]:

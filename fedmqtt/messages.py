@@ -838,7 +838,7 @@ class Working(Message, frozen=True, kw_only=True):
     settings: Sha256 = Digest("0" * 64)
     """Of the settings by which it checks and adds up answers."""
     session: Session = ""
-    """The one it is in; none: it wants one."""
+    """The one it is in; none: it wants one, or this is a will."""
     version: Annotated[int, Meta(ge=0, le=2**53)] = 0
     """Of the lanes that it listens to."""
     said: Annotated[int, Meta(ge=0, le=2**53)] = 0
@@ -894,6 +894,9 @@ class Passed(Message, frozen=True, kw_only=True):
     """The place in which it came; empty: it goes to the client's inbox, and is a Go."""
     key: Annotated[bytes, Meta(max_length=32)] = b""
     """By which it was signed."""
+    goes_on: bool = False
+    """What is too large for one message comes in several, one after the other with nothing between
+    them: here is a part of the payload, and in the next message of the session the next one."""
     payload: memoryview
     """As it came, without its envelope; of what nobody can read, how it begins."""
 
@@ -907,7 +910,7 @@ class Term(Struct, frozen=True, array_like=True):
     """It weighs so much."""
     metrics: Metrics
     codec: Name
-    size_bytes: Annotated[int, Meta(ge=0)]
+    size_bytes: Annotated[int, Meta(ge=0, le=2**40)]
     """Of its payload."""
     measures: Measures | None
 
@@ -949,6 +952,9 @@ class Lanes(Message, frozen=True, kw_only=True):
 
     token: Token
     """Of the worker's connection that it is said to."""
+    before: Annotated[str, Meta(max_length=64)] = ""
+    """Of the connection that was heard under this name before that; empty: none is known. A worker
+    that knows it to be another's has a namesake."""
     session: Session
     """Another one than before: all that was not handed over is forgotten."""
     version: Annotated[int, Meta(ge=0, le=2**53)]

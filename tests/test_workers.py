@@ -15,7 +15,7 @@ from broker_config import kit
 from broker_config.local_broker import RunningBroker
 from broker_config.mosquitto import find_mosquitto
 from coordinator.persistence import history
-from fedmqtt.command_line import EXIT_USAGE
+from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from tests.broker_config.kit_broker import FEDERATION, plan, running_kit
 from tests.gated import Gated
 from tests.programs import Program, running, wait_until
@@ -91,21 +91,53 @@ def test_workers_make_the_model_that_the_coordinator_makes_alone(
     assert all(map(added_up, there))
 
 
+def standing(folder: Path, url: str, federation: str) -> object:
+    """What people are told of each worker."""
+    command = ("fedmqtt", "watch", "--broker", url, "--federation", federation)
+    with running(folder, *command, "--once", "--json") as watch:
+        return json.loads(watch.said)["coordinator"]["workers"] if watch.wait() == 0 else None
+
+
 def test_people_see_which_workers_are_there(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
     url, config = mosquitto_broker.url, write_with_workers(tmp_path, federation_name, 3)
-    command = ("fedmqtt", "watch", "--broker", url, "--federation", federation_name)
 
     def told() -> object:
-        with running(tmp_path, *command, "--once", "--json") as watch:
-            return json.loads(watch.said)["coordinator"]["workers"] if watch.wait() == 0 else None
+        return standing(tmp_path, url, federation_name)
 
     with running(tmp_path, *coordinator_of(config, url, tmp_path / "run")):
         with workers(tmp_path, config, url, "w0", "w1"):
             half = "takes 8 of 16 lanes"
             wait_until(lambda: told() == {"w0": half, "w1": half})
         wait_until(lambda: told() == {})
+
+
+_NAMESAKE = "another worker calls itself 'w0': give each worker a name of its own"
+
+
+def test_of_two_workers_of_one_name_one_ends_and_says_why(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url, config = mosquitto_broker.url, write_with_workers(tmp_path, federation_name, 3)
+    with (
+        running(tmp_path, *coordinator_of(config, url, tmp_path / "run")),
+        workers(tmp_path, config, url, "w0", "w0") as both,
+    ):
+        wait_until(lambda: any(one.process.poll() is not None for one in both))
+        ended = next(one for one in both if one.process.poll() is not None)
+        assert ended.wait() == EXIT_DENIED
+        assert f"fedmqtt worker: {_NAMESAKE}\n" in ended.log
+
+
+def test_two_workers_of_one_name_say_what_it_may_be_where_no_coordinator_is(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url, config = mosquitto_broker.url, write_with_workers(tmp_path, federation_name, 3)
+    with workers(tmp_path, config, url, "w0", "w0") as both:
+        perhaps = f"; the broker ended 5 connections soon after they were made; perhaps {_NAMESAKE}"
+        # A broker that knows the word for it ends the matter at once.
+        wait_until(lambda: any(perhaps in one.log or _NAMESAKE in one.log for one in both))
 
 
 _TASK = """

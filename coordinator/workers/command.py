@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 when it was told to end; 2 where it cannot begin, 3 where the broker does not let it in."""
+    """0 when it was told to end; 2 where it cannot begin; 3 where the broker does not let it in, or
+    another worker has its name."""
     try:
         config = _config(arguments)
         name, broker = _account(arguments, config)
@@ -70,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (SettingsError, BrokerUrlError, CredentialsError) as bad:
         return _refuse(str(bad))
     except OSError as bad:
-        return _refuse(f"{bad.filename}: {bad.strerror}; choose another folder with --scratch")
+        # A disk that is full does not say which file it was for.
+        where = bad.filename or arguments.scratch or tempfile.gettempdir()
+        return _refuse(f"{where}: {bad.strerror}; choose another folder with --scratch")
 
 
 def _config(arguments: argparse.Namespace) -> FederationConfig:

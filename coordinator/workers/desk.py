@@ -9,9 +9,11 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import structs
 
 from coordinator.config import Limits
 from coordinator.rounds import Named
@@ -39,6 +41,9 @@ from fedmqtt.weights import Shapes
 
 _SUFFIX = ".sum"
 
+_VERDICT_BYTES = 512
+"""At most, for one client that is taken, one refused and one admitted."""
+
 _log = logging.getLogger("coordinator")
 
 
@@ -54,6 +59,8 @@ class Now:
     bits: int
     """Of fraction, in the round's sum; 0 where none is open."""
     answer_bytes_max: int
+    message_bytes_max: int
+    """To a worker."""
     limits: Limits
     """On what clients may send."""
 
@@ -95,6 +102,7 @@ class Desk:
         settings: Digest,
         program: str,
         folder: Path,
+        codecs: Collection[str],
         *,
         say: Callable[[Publish], None],
         listen: Callable[[frozenset[int]], None],
@@ -106,14 +114,16 @@ class Desk:
         changed: Callable[[], None],
     ) -> None:
         """`settings` and `program` are what a worker must go by, too. `folder`: for sums on their
-        way. `claim` hears of each update that came, and calls `take` if it counts; `passed` of what
-        else did, and by which worker; `summed` of a sum that is whole and of what was taken: the
-        file is the caller's. `lose`: what was taken, and is gone. `changed`: `standing` has."""
+        way. `codecs`: that an answer may name. `claim` hears of each update that came, and calls
+        `take` if it counts; `passed` of what else did, and by which worker; `summed` of a sum that
+        is whole and of what was taken: the file is the caller's. `lose`: what was taken, and is
+        gone. `changed`: `standing` has."""
         self._loop = loop
         self._rules = rules
         self._settings = settings
         self._program = program
         self._folder = folder
+        self._codecs = codecs
         self._say = say
         self._listen = listen
         self._now = now
@@ -125,6 +135,8 @@ class Desk:
         self._state = lanes.begin(rules)
         self._words: dict[ClientId, _Word] = {}
         self._is_flush_posted = False
+        self._begun: dict[ClientId, Passed] = {}
+        """What a worker has passed on a part of, up to now."""
         self._arriving: dict[ClientId, _Arriving] = {}
         self._sums = 0
         """That ever began to arrive."""
@@ -195,8 +207,9 @@ class Desk:
             return
         now = self._loop.now()
         match message:
-            case Working(online=False, token=token):
-                self._happen(lanes.Left(now, worker, token))
+            case Working(online=False, token=token, session=session):
+                # A will is made before there is a session.
+                self._happen(lanes.Left(now, worker, token, is_goodbye=bool(session)))
             case Working():
                 self._happen(
                     lanes.Said(
@@ -227,16 +240,49 @@ class Desk:
         return ""
 
     def _read(self, worker: ClientId, message: Claims | Passed | SumPiece) -> None:
+        if isinstance(message, Passed):
+            whole = self._put_together(worker, message)
+            if whole is None:
+                return
+            message = whole
+        elif worker in self._begun:
+            self._spoilt(worker, "what it passed on has no end")
+            return
         match message:
             case Claims(claims=claims):
-                for one in claims:
-                    self._decide(worker, one)
+                self._on_claims(worker, claims)
             case Passed(client=client, part="", payload=payload):
                 self._say_go(client, bytes(payload))
             case Passed():
                 self._on_passed(worker, message)
             case SumPiece():
                 self._on_piece(worker, message)
+
+    def _on_claims(self, worker: ClientId, claims: tuple[Claimed, ...]) -> None:
+        limits = self._now().limits
+        for one in claims:
+            if excess := partial_sum.excess_of_claim(one, limits):
+                # Before any of them counts: all of the session goes with it.
+                self._spoilt(worker, f"it claims what can be of no answer: {excess}")
+                return
+        for one in claims:
+            self._decide(worker, one)
+
+    def _put_together(self, worker: ClientId, part: Passed) -> Passed | None:
+        """What is passed on, once all of it has come."""
+        begun = self._begun.pop(worker, None)
+        if begun is not None:
+            if _place(begun) != _place(part):
+                self._spoilt(worker, "what it passed on has no end")
+                return None
+            part = structs.replace(part, payload=memoryview(bytes(begun.payload) + part.payload))
+        if part.payload.nbytes > self._now().answer_bytes_max:
+            self._spoilt(worker, f"it passed on too much from {part.client}")
+            return None
+        if part.goes_on:
+            self._begun[worker] = part
+            return None
+        return part
 
     def _decide(self, worker: ClientId, claim: Claimed) -> None:
         word = self._words.get(worker)
@@ -306,7 +352,7 @@ class Desk:
         else:
             asked = self._state.workers[worker].asked
             fault = partial_sum.fault(summed, now.run, now.round, now.bits, now.size, asked)
-            fault = fault or partial_sum.excess(summed, now.limits)
+            fault = fault or partial_sum.excess(summed, now.limits, self._codecs)
         if fault:
             arrived.path.unlink()
             self._spoilt(worker, f"its sum is no good: {fault}")
@@ -330,6 +376,7 @@ class Desk:
         for worker in {*before.workers, *self._state.workers}:
             if _session(before, worker) != _session(self._state, worker):
                 self._forget_sum(worker)
+                self._begun.pop(worker, None)
                 self._words.pop(worker, None)
                 if worker in self._state.workers:
                     self._words[worker] = _Word()
@@ -366,6 +413,7 @@ class Desk:
         known, word, now = self._state.workers[worker], self._words[worker], self._now()
         told = Lanes(
             token=known.token,
+            before=known.before,
             session=known.session,
             version=known.version,
             lanes=self._state.of(worker),
@@ -394,10 +442,11 @@ class Desk:
     def _flush_to(self, worker: ClientId, *, collects: bool) -> None:
         word, now = self._words[worker], self._now()
         session = self._state.workers[worker].session
+        most = min(CLAIMS_MAX, max(1, now.message_bytes_max // _VERDICT_BYTES))
         while True:
-            taken, word.taken = word.taken[:CLAIMS_MAX], word.taken[CLAIMS_MAX:]
-            refused, word.refused = word.refused[:CLAIMS_MAX], word.refused[CLAIMS_MAX:]
-            admitted, word.admitted = word.admitted[:CLAIMS_MAX], word.admitted[CLAIMS_MAX:]
+            taken, word.taken = word.taken[:most], word.taken[most:]
+            refused, word.refused = word.refused[:most], word.refused[most:]
+            admitted, word.admitted = word.admitted[:most], word.admitted[most:]
             word.said += 1
             said = Verdicts(
                 session=session,
@@ -416,6 +465,10 @@ class Desk:
     def _warn(self, what: str) -> None:
         if told := self._seldom.heard(self._loop.now(), what):
             _log.warning("%s", told)
+
+
+def _place(passed: Passed) -> tuple[ClientId, RoundId, str, bytes]:
+    return passed.client, passed.round, passed.part, passed.key
 
 
 def _session(state: lanes.State, worker: ClientId) -> str:

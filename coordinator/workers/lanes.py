@@ -36,6 +36,13 @@ OWED_MAX_S: Seconds = 900.0
 sum of 100 million numbers, 0.8 GB, takes 640 s at 10 Mbit/s."""
 
 
+_WHY_MAX = 500
+"""Characters, in what a worker is told."""
+
+SPOILT_MAX = 3
+"""Times in a row that a worker was of no use: it gets no lanes any more, over this connection."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     lanes: int
@@ -53,6 +60,8 @@ class Rules:
 class Worker:
     token: str
     """Of its connection."""
+    before: str = ""
+    """Of the connection under this name before that, where it began with this session."""
     session: str
     version: int = 0
     """Of the lanes that it was told of last."""
@@ -73,6 +82,8 @@ class Worker:
     """When that was asked for, or something came of this worker since."""
     refused: str = ""
     """Why it gets no lanes."""
+    spoilt: int = 0
+    """Times that it was of no use, since a sum of its was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,8 @@ class State:
     workers: Mapping[ClientId, Worker] = field(default_factory=dict)
     sessions: int = 0
     """That were ever begun."""
+    tokens: Mapping[ClientId, str] = field(default_factory=dict)
+    """Of the newest connection under each name, also where that broke since; newest last."""
     is_hurried: bool = False
     """The round waits for nothing but what is to be handed over."""
 
@@ -119,6 +132,8 @@ class Left:
     at: Seconds
     worker: ClientId
     token: str
+    is_goodbye: bool = False
+    """It has ended, and is no namesake of who comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +255,14 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
     match event:
         case Said(worker=worker):
             return _hear(state, event, rules)
-        case Left(_, worker, token):
+        case Left(_, worker, token, is_goodbye):
             known = state.workers.get(worker)
             if known is None or known.token != token:
                 # A will of an old connection.
                 return state, []
+            if is_goodbye:
+                others = {one: its for one, its in state.tokens.items() if one != worker}
+                state = replace(state, tokens=others)
             return _without(state, [worker], "has left")
         case Numbered():
             return _count(state, event, rules)
@@ -254,12 +272,15 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
             since = known.taken_since if known.taken else at
             return _with(state, worker, taken=(*known.taken, named), taken_since=since), []
         case HandedOver(_, worker):
-            return (_with(state, worker, asked=()) if worker in state.workers else state), []
-        case Spoilt(at, worker, why):
-            return _begin_again(state, worker, why, rules)
+            done = {"asked": (), "spoilt": 0}
+            return (_with(state, worker, **done) if worker in state.workers else state), []
+        case Spoilt(_, worker, why):
+            return _blame(state, worker, why, rules)
         case Hurry(_, is_so):
             return replace(state, is_hurried=is_so), []
         case Deaf():
+            # Nor is it known what is said now of what was said when.
+            state = replace(state, tokens={})
             following, effects = _without(state, sorted(state.workers), "")
             # Nothing is listened to over a link that is down.
             return following, [one for one in effects if not isinstance(one, Note)]
@@ -270,7 +291,7 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
                 one for one, its in state.workers.items() if its.asked and _stuck_at(its) <= at
             ]
             for worker in sorted(stuck):
-                state, more = _begin_again(state, worker, "hands over no sum", rules)
+                state, more = _blame(state, worker, "hands over no sum", rules)
                 effects += more
             return state, effects
 
@@ -281,17 +302,25 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
 def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]:
     worker, known = event.worker, state.workers.get(event.worker)
     if known is not None and event.token != known.token and event.refused != known.refused:
-        # Another program of that name, whose settings are others, and the goodbye of the one before
-        # has not come: its lanes are not this one's, nor is what it was refused for.
-        state, gone = _without(state, [worker], "begins anew, with other settings")
+        # Another program of that name, perhaps, and the goodbye of the one before has not come: its
+        # lanes are not this one's, nor is what it was refused for.
+        state, gone = _without(state, [worker], "begins anew, and is judged anew")
         state, effects = _hear(state, event, rules)
         return state, [*gone, *effects]
     if known is None and len(state.workers) >= WORKERS_MAX:
         return state, []
     if known is None:
         session = _session(state, rules)
-        new = Worker(token=event.token, session=session, heard_at=event.at, refused=event.refused)
+        before = state.tokens.get(worker, "")
+        new = Worker(
+            token=event.token,
+            before=before if before != event.token else "",
+            session=session,
+            heard_at=event.at,
+            refused=event.refused,
+        )
         state = replace(state, workers={**state.workers, worker: new}, sessions=state.sessions + 1)
+        state = _note_token(state, worker)
         dealt, effects = _deal(state)
         told = [] if Tell(worker) in effects else [Tell(worker)]
         return dealt, [Note("worker", f"{worker} is there"), *effects, *told]
@@ -330,6 +359,7 @@ def _begin_again(
         return state, []
     new = Worker(
         token=token or known.token,
+        before=known.token if token and token != known.token else "",
         session=_session(state, rules),
         version=known.version + 1,
         heard_at=known.heard_at,
@@ -338,7 +368,21 @@ def _begin_again(
     workers = {**state.workers, worker: new}
     effects: list[Effect] = [Tell(worker), Note("worker", f"{worker}: {why}")]
     following = replace(state, workers=workers, sessions=state.sessions + 1)
-    return following, [*effects, *_lost(known)]
+    return _note_token(following, worker), [*effects, *_lost(known)]
+
+
+def _blame(state: State, worker: ClientId, why: str, rules: Rules) -> tuple[State, list[Effect]]:
+    """Another session, and at last no lanes: else its clients would send for nothing for ever."""
+    if worker not in state.workers:
+        return state, []
+    spoilt = state.workers[worker].spoilt + 1
+    state, effects = _begin_again(state, worker, why, rules)
+    state = _with(state, worker, spoilt=spoilt)
+    if spoilt < SPOILT_MAX:
+        return state, effects
+    times = f"it was of no use {spoilt} times in a row, the last time for this: {why}"
+    state, dealt = _deal(_with(state, worker, refused=times[:_WHY_MAX]))
+    return state, [*dealt, *effects]
 
 
 def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[Effect]]:
@@ -350,6 +394,12 @@ def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[
     state, effects = _deal(replace(state, workers=left, owners=owners))
     notes: list[Effect] = [Note("worker", f"{one} {why}") for one in gone]
     return state, [*notes, *effects, *lost]
+
+
+def _note_token(state: State, worker: ClientId) -> State:
+    others = [(one, token) for one, token in state.tokens.items() if one != worker]
+    newest = [*others, (worker, state.workers[worker].token)][-WORKERS_MAX:]
+    return replace(state, tokens=dict(newest))
 
 
 def _lost(worker: Worker) -> list[Effect]:

@@ -4,17 +4,18 @@ The strategy's own file adds the changes, so that each weighs just what it would
 the coordinator; what is handed over is the one exact sum that it keeps.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from coordinator import evaluation
 from coordinator.config import Limits
+from coordinator.known import LOSS
 from coordinator.rounds import Named
 from coordinator.sums.answers import Answers, fold_into
 from fedmqtt import fixed_point
 from fedmqtt.codec_chain import Sent
-from fedmqtt.messages import Sum, Term
+from fedmqtt.messages import Claimed, Sum, Term
 from fedmqtt.topics import RoundId, RunId
 
 
@@ -59,18 +60,18 @@ def fault(
     return ""
 
 
-def excess(summed: Sum, limits: Limits) -> str:
+def excess(summed: Sum, limits: Limits, codecs: Collection[str]) -> str:
     """What is in a sum that no updates within these limits come to; nothing if all of it may be.
 
     Its worker has looked at each. But who reads the round's record again must find no figure there
     that cannot be read, whatever a worker says.
     """
     for term in summed.terms:
-        if term.samples > limits.samples_max:
-            return f"{term.client} has {term.samples} samples; at most {limits.samples_max} count"
-        fault = evaluation.metrics_fault(term.metrics)
+        fault = _fault_of_figures(term.samples, term.metrics, limits)
         if not fault and term.measures is not None:
             fault = evaluation.fault(term.measures, limits.samples_max)
+        if not fault and term.codec not in codecs:
+            fault = f"codec {term.codec!r}, not {' or '.join(map(repr, codecs))}"
         if fault:
             return f"{term.client}: {fault}"
     terms = len(summed.terms)
@@ -79,6 +80,21 @@ def excess(summed: Sum, limits: Limits) -> str:
     if max(-int(numbers.min(initial=0)), int(numbers.max(initial=0))) > highest:
         return f"a parameter changes by more than limits.change_max = {limits.change_max:g}"
     return ""
+
+
+def excess_of_claim(claim: Claimed, limits: Limits) -> str:
+    """The same, in what it says of an update with which it has found no fault."""
+    if not claim.checked or claim.fault:
+        return ""
+    metrics = {} if claim.loss is None else {LOSS: claim.loss}
+    fault = _fault_of_figures(claim.sample_count, metrics, limits)
+    return f"{claim.client}: {fault}" if fault else ""
+
+
+def _fault_of_figures(samples: int, metrics: Mapping[str, float], limits: Limits) -> str:
+    if samples > limits.samples_max:
+        return f"claims {samples} samples; limits.samples_max is {limits.samples_max}"
+    return evaluation.metrics_fault(metrics)
 
 
 def bytes_max(size: int, terms: int, answer_bytes_max: int) -> int:

@@ -22,10 +22,10 @@ from coordinator.intake.uploads import Upload, Uploads
 from coordinator.known import LOSS
 from coordinator.rounds import Named
 from coordinator.sums.answers import Answers
-from coordinator.workers import intake
-from coordinator.workers.lanes import SAID_EVERY_S
+from coordinator.workers import intake, namesake
+from coordinator.workers.lanes import SAID_EVERY_S, SILENT_S
 from coordinator.workers.partial_sum import PartialSum
-from fedmqtt import __version__, chunks, client_ids, messages, weights
+from fedmqtt import __version__, chunks, client_ids, messages, namesakes, weights
 from fedmqtt.codec_chain import Sent
 from fedmqtt.effects import Publish
 from fedmqtt.event_loop import EventLoop, Timer
@@ -35,6 +35,7 @@ from fedmqtt.messages import (
     Chunk,
     Claimed,
     Claims,
+    Evaluation,
     Go,
     Lanes,
     Passed,
@@ -83,6 +84,9 @@ HELD_BYTES_MAX = 256 * 1024 * 1024
 
 _UNREADABLE_BYTES = 1024
 """Of what nobody can read, that are passed on: it stays unreadable."""
+
+_CLAIM_BYTES = 3400
+"""At most: a fault has up to 500 characters, and a fingerprint 200."""
 
 _SHORT = 4096
 """Bytes that are hashed without asking what for."""
@@ -160,13 +164,16 @@ class Worker:
         self._bytes = Buckets(limits.bytes_per_s, limits.bytes_per_s * BURST_S)
         self._floods, self._unproven, self._full = Seldom(), Seldom(), Seldom()
         self._refused = ""
+        self._is_alone = False
+        """It is told that nobody gives us lanes."""
         self._chunk_bytes = config.transfer.chunk_bytes
-        self._room: int | None = None
-        """In one message, for what is passed on."""
+        self._answer_bytes_max = 1
+        """No answer is larger: the coordinator says so."""
         self._listening: frozenset[int] = frozenset()
         self._uploads_timer: Timer | None = None
         self.denied = ""
-        """Why the broker does not let us in."""
+        """Why we cannot go on: the broker does not let us in, or another has our name."""
+        self._namesake = namesake.State()
         self.added = 0
         """Updates, since the start."""
         self.link = make_link(
@@ -231,19 +238,14 @@ class Worker:
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkUp(token, packet_bytes_max):
+                self._namesake = namesake.connected(self._namesake, self._loop.now(), token)
                 _log.info("connected to %s (%s)", self._broker, event.in_words)
                 self._listening = frozenset()
-                self._room = None if packet_bytes_max is None else packet_bytes_max - 2048
                 self._chunk_bytes = room_for(self._config.transfer.chunk_bytes, packet_bytes_max)
                 self._happen(intake.Connected(token))
-            case LinkDown(reason, retry_in_s, taken_over=taken_over, hopeless=hopeless):
+            case LinkDown():
                 self._happen(intake.Disconnected())
-                if hopeless or taken_over:
-                    other = f": another worker is called {self._name}, too; start it with its own"
-                    self.denied = reason + (other if taken_over else "")
-                    self._loop.stop()
-                    return
-                _log.warning("%s; %s", reason, next_try(retry_in_s))
+                self._on_down(event)
             case Refused(address, reason):
                 _log.error("the broker refuses %s: %s", type(address).__name__, reason)
             case Unproven(address, reason):
@@ -256,6 +258,23 @@ class Worker:
                 self._on_part(address, payload, event.author.key if event.author else b"")
             case Arrived() | Acknowledged() | Strayed() | NodeUp():
                 pass
+
+    def _on_down(self, down: LinkDown) -> None:
+        if down.taken_over:
+            self._deny(namesakes.is_another_worker(self._name))
+            return
+        if down.hopeless:
+            self._deny(down.reason)
+            return
+        now, state = self._loop.now(), self._namesake
+        self._namesake = namesake.disconnected(state, now, thrown_out=down.thrown_out)
+        perhaps = namesake.suspicion(self._namesake, self._name)
+        why = f"; {perhaps}" if perhaps else ""
+        _log.warning("%s; %s%s", down.reason, next_try(down.retry_in_s), why)
+
+    def _deny(self, why: str) -> None:
+        self.denied = why
+        self._loop.stop()
 
     # The coordinator
 
@@ -276,7 +295,19 @@ class Worker:
 
     def _say_often(self) -> None:
         self._say_here()
+        self._tell_of_silence()
         self._loop.call_in(SAID_EVERY_S, self._say_often)
+
+    def _tell_of_silence(self) -> None:
+        """Once: whoever has started it must not wait for nothing."""
+        up_since = self._namesake.up_since
+        if self._is_alone or self._state.session or up_since is None:
+            return
+        if self._loop.now() >= up_since + SILENT_S:
+            self._is_alone = True
+            _log.warning(
+                "no coordinator gives us lanes: none runs, or workers.lanes is not set there"
+            )
 
     def _on_orders(self, payload: bytes) -> None:
         try:
@@ -306,6 +337,7 @@ class Worker:
     def _on_lanes(self, told: Lanes) -> None:
         if told.token != self._state.token:
             return
+        self._is_alone = False
         if told.refused != self._refused:
             self._refused = told.refused
             if told.refused:
@@ -326,6 +358,10 @@ class Worker:
                 round=RoundId(told.round),
             )
         )
+        self._namesake = namesake.told(self._namesake, told.session, told.before)
+        if namesake.is_certain(self._namesake):
+            self._deny(namesakes.is_another_worker(self._name))
+            return
         # As when the coordinator closes a round.
         self._forget_uploads(lambda _, number: number >= told.round)
         if self._state.lanes != before:
@@ -359,23 +395,22 @@ class Worker:
     ) -> None:
         if not self._state.session:
             return
-        if self._room is not None and len(payload) > self._room:
-            _log.warning("%s: %d bytes are too many to be passed on", client, len(payload))
-            return
-        self.link.perform(
-            Publish(
-                WorkOf(self._name),
-                Passed(
-                    session=self._state.session,
-                    number=self._number(),
-                    client=client,
-                    round=number,
-                    part=part,
-                    key=key,
-                    payload=memoryview(payload),
-                ),
+        if len(payload) > self._answer_bytes_max:
+            payload = payload[:_UNREADABLE_BYTES]
+        count = max(1, chunks.count(len(payload), self._chunk_bytes))
+        for index in range(count):
+            start, end = chunks.span(index, len(payload), self._chunk_bytes)
+            passed = Passed(
+                session=self._state.session,
+                number=self._number(),
+                client=client,
+                round=number,
+                part=part,
+                key=key,
+                goes_on=index + 1 < count,
+                payload=memoryview(payload)[start:end],
             )
-        )
+            self.link.perform(Publish(WorkOf(self._name), passed))
 
     # Clients
 
@@ -393,6 +428,7 @@ class Worker:
 
     def _fit(self, answer_bytes: int) -> None:
         """As the coordinator's gate does."""
+        self._answer_bytes_max = answer_bytes
         limits, pieces = self._config.limits, -(-answer_bytes // self._chunk_bytes) + 1
         at_once = max(limits.messages_per_s * BURST_S, ANSWERS_AT_ONCE * pieces)
         self._messages.resize(limits.messages_per_s, at_once)
@@ -433,13 +469,19 @@ class Worker:
         with upload.opened() as data:
             try:
                 message = messages.read_from_client(data)
-            except WireError as bad:
-                _log.warning("%s: %s", client, bad)
-                return
-            if isinstance(message, Update):
-                self._on_update(client, message, signed, b"")
-            elif isinstance(message, messages.Evaluation):
-                self._pass(client, message.round, "0", b"", bytes(data))
+            except WireError:
+                message = None
+            match message:
+                case Update():
+                    self._on_update(client, message, signed, b"")
+                case Evaluation(round=number):
+                    # Encoded anew: without what nobody reads, however much that is.
+                    self._pass(client, number, "0", b"", messages.encode(message))
+                case _:
+                    # No answer belongs in that place: so its sender is told that this is none, and
+                    # does not send it for as long as the round is open.
+                    begins = bytes(data[:_UNREADABLE_BYTES])
+                    self._pass(client, upload.announce.round, ANNOUNCE, b"", begins)
 
     def _on_update(self, client: ClientId, update: Update, signed: bytes, key: bytes) -> None:
         """`signed`: the bytes that its device signed."""
@@ -512,8 +554,9 @@ class Worker:
     def _flush(self) -> None:
         self._is_flush_posted = False
         claims, self._claims = self._claims, []
-        for first in range(0, len(claims), CLAIMS_MAX):
-            some = tuple(claims[first : first + CLAIMS_MAX])
+        most = min(CLAIMS_MAX, max(1, self._chunk_bytes // _CLAIM_BYTES))
+        for first in range(0, len(claims), most):
+            some = tuple(claims[first : first + most])
             said = Claims(session=self._state.session, number=self._number(), claims=some)
             self.link.perform(Publish(WorkOf(self._name), said))
 

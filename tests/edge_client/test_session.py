@@ -101,9 +101,11 @@ def test_it_knows_whether_its_trouble_is_another_of_its_name() -> None:
     born = session.Connected(0.0, "t1", 1000)
     own = session.PresenceSeen(1.0, Presence(online=True, session="t1"))
     stranger = session.PresenceSeen(2.0, Presence(online=True, session="another"))
-    assert not session.has_namesake(_after(born, own)[0])
-    assert session.has_namesake(_after(born, own, stranger)[0])
-    assert not session.has_namesake(_after(born, session.Troubled(1.0, "the disk is full"))[0])
+    assert not session.has_namesake(_after(born, own)[0], RULES)
+    assert session.has_namesake(_after(born, own, stranger)[0], RULES)
+    assert not session.has_namesake(
+        _after(born, session.Troubled(1.0, "the disk is full"))[0], RULES
+    )
 
 
 def test_what_people_are_told_is_cut_to_what_a_message_holds() -> None:

@@ -302,6 +302,15 @@ EXAMPLES: dict[str, AnyMessage] = {
         key=b"\x01" * 32,
         payload=memoryview(b"\x00\x01\x02"),
     ),
+    "passed_part": Passed(
+        session=SESSION,
+        number=9,
+        client=ANN,
+        round=ONE,
+        part="0",
+        goes_on=True,
+        payload=memoryview(b"\x00\x01"),
+    ),
     "sumpiece": SumPiece(
         session=SESSION, number=10, index=0, count=2, digest=B, data=memoryview(b"\x00\x01")
     ),

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fedmqtt.messages import (
     Claims,
     Lanes,
     Measures,
+    Offer,
     Passed,
     Sum,
     SumPiece,
@@ -33,11 +35,15 @@ from tests.coordinator.guests import Guest, Room, federation_config, update, zer
 pytestmark = pytest.mark.broker
 
 _LANES = 4
-_TOKEN = "0123456789abcdef"
 _WORKER = ClientId("w0")
 _ZEROS = np.zeros(2, "<i8")
 _ANNS = Term(ClientId("ann"), 10, {}, "full", 8, None)
 _RAGGED = Measures(sample_count=3, confusion=((1, 2), ()))
+_NO_CLAIMS: list[dict[str, Any]] = [
+    {"loss": math.nan},
+    {"loss": -math.inf},
+    {"sample_count": 2**53},
+]
 _NO_SUMS = [
     # Too short.
     (_ANNS, np.zeros(1, "<i8")),
@@ -48,6 +54,10 @@ _NO_SUMS = [
     # With figures that are none, in the round's record for ever.
     (structs.replace(_ANNS, metrics={"loss": math.nan}), _ZEROS),
     (structs.replace(_ANNS, measures=_RAGGED), _ZEROS),
+    # By a codec that nobody was asked for, on the pages for ever.
+    (structs.replace(_ANNS, codec="\x1b[2J"), _ZEROS),
+    # Of more bytes than can be added up: twice that is no number of a page.
+    (structs.replace(_ANNS, size_bytes=2**63), _ZEROS),
     # Further away than her samples can be.
     (_ANNS, np.array([0, -(2**63)], "<i8")),
 ]
@@ -60,6 +70,7 @@ class Nonsense:
         self._room = room
         self._guest = guest
         self._settings = deciding.digest(config)
+        self._connections = 0
         self.session = ""
         self._number = 0
 
@@ -82,7 +93,8 @@ class Nonsense:
         return [one for one in self.told if isinstance(one, Lanes)]
 
     def begin(self) -> None:
-        """All lanes are its own, and it says that it listens to them."""
+        """It comes anew. All lanes are its own, and it says that it listens to them."""
+        self._connections += 1
         heard = len(self.lanes)
         self._here("", 0)
         self._room.wait(lambda: len(self.lanes) > heard)
@@ -94,7 +106,7 @@ class Nonsense:
 
     def _here(self, session: str, version: int) -> None:
         here = Working(
-            token=_TOKEN,
+            token=f"{self._connections:016x}",
             program=PROGRAM,
             settings=self._settings,
             session=session,
@@ -148,9 +160,13 @@ def test_a_worker_that_says_nonsense_stops_nobody(
             # A sum that nobody has asked for.
             _hand_over(worker, _ANNS, _ZEROS, offer.run, bits=20)
             room.wait(worker.is_over)
+            for wrong in _NO_CLAIMS:
+                worker.begin()
+                _claim(worker, ann, offer, **wrong)
+                room.wait(worker.is_over)
             for term, numbers in _NO_SUMS:
                 worker.begin()
-                _claim(worker, ann, offer.model.digest, offer.model.fingerprint, offer.run)
+                _claim(worker, ann, offer)
                 room.wait(worker.is_collected)
                 bits = next(one.bits for one in reversed(worker.told) if isinstance(one, Verdicts))
                 _hand_over(worker, term, numbers, offer.run, bits)
@@ -166,22 +182,23 @@ def test_a_worker_that_says_nonsense_stops_nobody(
     assert record.outcome == "averaged" and record.answered == ["ann", "bob"]
 
 
-def _claim(worker: Nonsense, guest: Guest, base: Digest, fingerprint: str, run: RunId) -> None:
-    claim = Claimed(
+def _claim(worker: Nonsense, guest: Guest, offer: Offer, **wrong: Any) -> None:
+    good = Claimed(
         guest.client,
-        run,
+        offer.run,
         RoundId(1),
-        base,
-        fingerprint,
-        "",
-        False,
-        True,
-        10,
-        None,
-        Digest("c" * 64),
-        b"",
+        offer.model.digest,
+        offer.model.fingerprint,
+        fault="",
+        excused=False,
+        checked=True,
+        sample_count=10,
+        loss=None,
+        digest=Digest("c" * 64),
+        key=b"",
     )
-    worker.say(Claims(session=worker.session, number=worker.number(), claims=(claim,)))
+    claims = (structs.replace(good, **wrong),)
+    worker.say(Claims(session=worker.session, number=worker.number(), claims=claims))
 
 
 def _hand_over(

@@ -115,6 +115,26 @@ def test_the_will_of_an_old_connection_changes_nothing() -> None:
     assert step(state, lanes.Left(1.0, A, "t-before")) == (state, [])
 
 
+def test_each_connection_is_told_which_one_was_heard_before_under_its_name() -> None:
+    state = there(A, B)
+    assert state.workers[B].before == ""
+    # It has left in between, or has not.
+    state, _ = step(state, lanes.Left(1.0, B, "t-b"))
+    for token, before in (("t-2", "t-b"), ("t-3", "t-2")):
+        state, effects = step(
+            state, Said(at=2.0, worker=B, token=token, session="", version=0, said=0)
+        )
+        assert Tell(B) in effects
+        assert state.workers[B].before == before
+        # Another session of the same connection tells of no other.
+        state, _ = step(state, replace(said(state, B), session=""))
+        assert state.workers[B].before == ""
+    # What was said while nobody listened may come in any order.
+    state, _ = step(state, lanes.Deaf(3.0))
+    state, _ = step(state, Said(at=4.0, worker=B, token="t-4", session="", version=0, said=0))
+    assert state.workers[B].before == ""
+
+
 def test_who_is_silent_for_long_is_gone() -> None:
     state = there(A)
     assert step(state, lanes.Woke(lanes.SILENT_S - 1))[1] == []
@@ -219,6 +239,53 @@ def test_a_worker_that_says_much_and_hands_over_nothing_begins_anew_too() -> Non
             lost_at = at
             break
     assert lanes.STUCK_S < lost_at <= lanes.OWED_MAX_S + 15
+
+
+def spoil(state: State, worker: ClientId) -> tuple[State, list[lanes.Effect]]:
+    state, _ = step(state, said(state, worker))
+    state = with_taken(state, worker, "ann", "bob")
+    return step(state, lanes.Spoilt(1.0, worker, "its sum is no good"))
+
+
+def test_a_worker_that_is_of_no_use_again_and_again_gets_no_lanes() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX - 1):
+        state, effects = spoil(state, B)
+        assert effects == [Listen(frozenset({2, 3})), Tell(B), Lose((named("ann"), named("bob")))]
+    state, effects = spoil(state, B)
+    lost = Lose((named("ann"), named("bob")))
+    assert effects == [Listen(frozenset({2, 3})), Tell(A), Tell(B), lost]
+    assert (state.of(A), state.of(B)) == ((0, 1, 2, 3), ())
+    why = state.workers[B].refused
+    assert why == "it was of no use 3 times in a row, the last time for this: its sum is no good"
+    # Nor when it says that it is there; but when it begins anew.
+    state, _ = step(state, said(state, B))
+    assert state.of(B) == ()
+    again = Said(at=2.0, worker=B, token="t-new", session="", version=0, said=0)
+    state, _ = step(state, again)
+    assert (state.of(B), state.workers[B].refused) == ((2, 3), "")
+
+
+def test_a_sum_that_is_taken_makes_good_what_came_to_nothing() -> None:
+    state = there(A)
+    for _ in range(2 * lanes.SPOILT_MAX):
+        state, _ = spoil(state, A)
+        state = with_taken(state, A, "ann", "bob")
+        state, _ = step(state, lanes.HandedOver(1.0, A))
+    assert state.of(A) == (0, 1, 2, 3)
+
+
+def test_a_worker_that_never_hands_over_gets_no_lanes() -> None:
+    state = there(A)
+    for number in range(1, lanes.SPOILT_MAX + 1):
+        at = number * lanes.STUCK_S
+        state, _ = step(state, said(state, A, at - lanes.STUCK_S))
+        state, _ = step(state, lanes.Took(at - lanes.STUCK_S, A, named("ann")))
+        state, _ = step(state, lanes.Hurry(at - lanes.STUCK_S, True))
+        state, _ = step(state, said(state, A, at))
+        state, effects = step(state, lanes.Woke(at))
+        assert Lose((named("ann"),)) in effects
+    assert (state.of(A), state.own()) == ((), ALL)
 
 
 def test_a_worker_of_other_settings_gets_no_lanes() -> None:

@@ -9,11 +9,12 @@ from msgspec import structs
 
 from coordinator.config import FederationConfig, Workers
 from fedmqtt import messages
-from fedmqtt.messages import SumPiece, Update
+from fedmqtt.messages import Announce, SumPiece, Update
 from fedmqtt.mqtt_link import Part
-from fedmqtt.topics import ClientId
+from fedmqtt.topics import ClientId, Digest, RunId
 from tests.coordinator.workers.world import (
     ANSWER_BYTES_MAX,
+    ROUND,
     SIZE,
     World,
     alone,
@@ -126,6 +127,28 @@ def test_a_worker_of_other_settings_is_told_so_and_takes_nothing_in(
     assert model(world.answers) == alone(config(), sent)
 
 
+def test_a_worker_to_which_no_coordinator_speaks_tells_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path, config(), CLIENTS)
+    world.start("w0")
+    told = "no coordinator gives us lanes: none runs, or workers.lanes is not set there"
+    for _ in range(3):
+        world.pass_time(5.0)
+    assert told not in caplog.text
+    for _ in range(9):
+        world.pass_time(5.0)
+    assert caplog.text.count(told) == 1
+    # One that comes is heard, and one that falls silent is told of again.
+    world.settle()
+    assert world.desk.standing() == {"w0": "takes 8 of 8 lanes"}
+    world.wires[ClientId("w0")].cut()
+    world.connect(ClientId("w0"))
+    for _ in range(9):
+        world.pass_time(5.0)
+    assert caplog.text.count(told) == 2
+
+
 def test_people_are_told_who_takes_answers_in_whenever_that_changes(tmp_path: Path) -> None:
     world = World(tmp_path, config(), CLIENTS)
     for name, settings in (("w0", config()), ("w1", config()), ("w2", config(seed=5))):
@@ -199,3 +222,34 @@ def test_a_sum_that_never_ends_does_not_fill_the_disk(tmp_path: Path) -> None:
         world.send(client, one)
     world.settle()
     assert world.closed and model(world.answers) == alone(config(), sent)
+
+
+def test_what_is_said_of_many_at_once_fits_small_packets(tmp_path: Path) -> None:
+    # Names as long as they may be, and a fault with the length of a receipt's.
+    clients = [ClientId(f"{number:064}") for number in range(300)]
+    sent, packet = updates_of(clients, 1), 8_000
+    world = World(tmp_path, config(), clients)
+    world.message_bytes_max = packet
+    world.start("w0")
+    world.connect(ClientId("w0"), packet)
+    world.settle()
+    wire = world.wires[ClientId("w0")]
+    # Of the last one nothing is wrong, or the round would be over.
+    for client in clients[:-1]:
+        announce = Announce(
+            run=RunId("r" * 128),
+            round=ROUND,
+            digest=Digest("0" * 64),
+            size_bytes=2**40,
+            chunk_bytes=1024,
+        )
+        world.desk.admit(wire.name, client, announce)
+        world.shout(client, messages.encode(structs.replace(sent[client], codec="c" * 200)))
+    world.settle()
+    assert sorted(world.refused) == clients[:-1]
+    assert max(wire.largest, world.largest) < packet
+    for client, one in sent.items():
+        world.send(client, one)
+    world.settle()
+    assert world.closed and world.by_workers == len(clients)
+    assert max(wire.largest, world.largest) < packet

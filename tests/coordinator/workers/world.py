@@ -21,7 +21,7 @@ from coordinator.workers.program import PROGRAM, Worker
 from fedmqtt import messages
 from fedmqtt.effects import Publish, Seconds
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import Claimed, ModelRef, Offer, Presence, Receipt, Sum, Update
+from fedmqtt.messages import Claimed, ModelRef, Offer, Passed, Presence, Receipt, Sum, Update
 from fedmqtt.mqtt_link import (
     Arrived,
     BrokerUrl,
@@ -48,7 +48,7 @@ from fedmqtt.topics import (
 from tests.updates import update
 
 SIZE = 5
-ANSWER_BYTES_MAX = 1000
+ANSWER_BYTES_MAX = 5000
 RUN, ROUND = RunId("r.1"), RoundId(1)
 MODEL = ModelRef(digest=Digest("0" * 64), size_bytes=8, chunk_bytes=1024, fingerprint="f")
 _LIMITS = Bounds(
@@ -84,6 +84,8 @@ class Wire:
     down: deque[bytes] = field(default_factory=deque)
     lanes: set[str] = field(default_factory=set)
     token: str = ""
+    largest: int = 0
+    """Bytes in one message to the coordinator, up to now."""
 
     def open(self) -> None:
         pass
@@ -97,6 +99,7 @@ class Wire:
         assert effect.to == WorkOf(self.name) and effect.message is not None
         if self.token:
             self.up.append(messages.encode(effect.message))
+            self.largest = max(self.largest, len(self.up[-1]))
 
     def stream(self, parts: Iterator[Part]) -> None:
         for part in parts:
@@ -108,10 +111,10 @@ class Wire:
     def unlisten(self, *filters: str) -> None:
         self.lanes.difference_update(filters)
 
-    def connect(self, token: str) -> None:
+    def connect(self, token: str, packet_bytes_max: int | None = None) -> None:
         self.token = token
         self.lanes.clear()
-        self.handle(LinkUp(token, None, "MQTT 5"))
+        self.handle(LinkUp(token, packet_bytes_max, "MQTT 5"))
 
     def cut(self) -> None:
         """Nothing of ours is said any more, but the will; and nothing comes."""
@@ -160,6 +163,7 @@ class World:
             deciding.digest(config),
             PROGRAM,
             folder / "sums",
+            ("full",),
             say=self._say,
             listen=self._listen,
             now=lambda: Now(
@@ -169,15 +173,24 @@ class World:
                 shapes=((SIZE,),),
                 bits=self.answers.bits,
                 answer_bytes_max=ANSWER_BYTES_MAX,
+                message_bytes_max=self.message_bytes_max,
                 limits=config.limits,
             ),
             claim=self._on_claim,
-            passed=lambda worker, passed: None,
+            passed=lambda worker, passed: self.passed.append((worker, passed)),
             summed=self._on_sum,
             lose=self._on_lost,
             changed=lambda: self.standings.append(self.desk.standing()),
         )
         self._own = self.desk.own
+        self.message_bytes_max = 100_000
+        """To a worker."""
+        self.passed: list[tuple[ClientId, Passed]] = []
+        """What else clients said, and by which worker."""
+        self.largest = 0
+        """Bytes in one message to a worker, up to now."""
+        self.told: list[Publish] = []
+        """What workers had said to clients."""
         self.standings: list[dict[ClientId, str]] = []
         """What people were told, whenever it changed."""
         self.wires: dict[ClientId, Wire] = {}
@@ -221,28 +234,42 @@ class World:
         made.start()
         self.connect(worker)
 
-    def connect(self, worker: ClientId) -> None:
+    def connect(self, worker: ClientId, packet_bytes_max: int | None = None) -> None:
         self._tokens += 1
-        self.wires[worker].connect(f"{self._tokens:016x}")
+        self.wires[worker].connect(f"{self._tokens:016x}", packet_bytes_max)
+
+    def throw_out(self, worker: ClientId) -> Wire:
+        """The broker ends its connection, as another of that name comes; and speaks its will."""
+        wire = self.wires.pop(worker)
+        wire.cut()
+        self._dead.append(wire)
+        return wire
+
+    def let_in(self, wire: Wire) -> None:
+        """It comes back."""
+        self._dead.remove(wire)
+        self.wires[wire.name] = wire
+        self.connect(wire.name)
 
     def kill(self, worker: ClientId) -> None:
         """What it said is with the broker, and its will behind that."""
-        wire = self.wires.pop(worker)
         del self.workers[worker]
-        wire.cut()
-        self._dead.append(wire)
+        self.throw_out(worker)
 
     def send(self, client: ClientId, sent: Update) -> None:
         """To whoever listens to the client's lane. A copy is handed to each."""
         self.updates[client] = sent
-        lane = lane_of(client, self._lanes)
-        address = UpdatePart(lane, client, ROUND, "0")
         encoded = messages.encode(sent)
+        self.shout(client, encoded)
+        if lane_of(client, self._lanes) in self._own:
+            self._on_own(client, encoded)
+
+    def shout(self, client: ClientId, payload: bytes, part: str = "0") -> None:
+        """To whatever worker listens to the client's lane."""
+        lane = lane_of(client, self._lanes)
         for wire in list(self.wires.values()):
             if self._topics.lane(lane) in wire.lanes:
-                wire.handle(Arrived(address, encoded))
-        if lane in self._own:
-            self._on_own(client, encoded)
+                wire.handle(Arrived(UpdatePart(lane, client, ROUND, part), payload))
 
     def owing(self) -> list[ClientId]:
         """Who has no receipt."""
@@ -344,9 +371,14 @@ class World:
         self._happen(rounds.Lost(self.loop.now(), answers))
 
     def _say(self, said: Publish) -> None:
+        if isinstance(said.to, Inbox):
+            self.told.append(said)
+            return
         assert isinstance(said.to, LanesOf) and said.message is not None
+        encoded = messages.encode(said.message)
+        self.largest = max(self.largest, len(encoded))
         if (wire := self.wires.get(said.to.worker)) is not None and wire.token:
-            wire.down.append(messages.encode(said.message))
+            wire.down.append(encoded)
 
     def _listen(self, own: frozenset[int]) -> None:
         self._own = own
