@@ -144,9 +144,7 @@ def read(path: Path, overrides: Sequence[str], ours: Mapping[str, str]) -> SiteC
         told.alone_after_s,
         told.credentials,
         settings.convert(centre, ClientConfig, f"{path}, [centre]", "centre", (_TASK,)),
-        settings.convert(
-            devices, FederationConfig, f"{path}, [devices]", "devices", _NOT_OFFERED
-        ),
+        settings.convert(devices, FederationConfig, f"{path}, [devices]", "devices", _NOT_OFFERED),
     )
     return _checked(path, config)
 

@@ -194,10 +194,14 @@ def test_who_has_another_task_is_told_once_in_each_run() -> None:
     ):
         state, effects = session.step(state, event, RULES)
         told += [one.about for one in effects if isinstance(one, Note)]
-    assert told == [
-        "the federation's task is 'letters', and here it is 'digits', so that no round asks for"
-        " this client: set `task` to the federation's, and start it again"
-    ] * 2
+    assert (
+        told
+        == [
+            "the federation's task is 'letters', and here it is 'digits', so that no round asks for"
+            " this client: set `task` to the federation's, and start it again"
+        ]
+        * 2
+    )
 
 
 def _of_task(task: str, number: int) -> Offer:
