@@ -92,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--standby",
         action="store_true",
-        help="wait while another coordinator runs the federation, and take over when it is gone",
+        help="wait while another coordinator runs the federation, and take over when it is gone;"
+        " where the last run is finished, wait for the next one",
     )
     parser.add_argument(
         "--print-config",
@@ -201,7 +202,7 @@ def coordinate(
     """Exit code of the program."""
     awaited: Path | None = None
     try:
-        while (place := _place(loop, config, shelf, arguments, awaited)) is not None:
+        while (place := _place(loop, config, shelf, arguments, job, awaited)) is not None:
             try:
                 service = _service(
                     loop, config, shelf, broker, trust, revocations, place, arguments, job
@@ -362,9 +363,10 @@ def _place(
     config: FederationConfig,
     shelf: Shelf,
     arguments: argparse.Namespace,
+    job: Job,
     awaited: Path | None,
 ) -> _Place | None:
-    """None when the wait for another coordinator's end was broken off.
+    """None when the wait for another coordinator's end, or its beginning, was broken off.
 
     `awaited` is the folder of a run that another coordinates. Raises NothingToTakeOver when that
     run has ended meanwhile, SettingsError when there is no folder to work in.
@@ -376,6 +378,12 @@ def _place(
         if awaited is not None and ledgers.is_finished(awaited, among):
             raise NothingToTakeOver(awaited)
         folder, goes_on = run_search.choose(config, among, arguments.run, new=arguments.new)
+        begins = not goes_on and arguments.run is None and job.purpose == "train"
+        if begins and arguments.standby and (last := run_search.finished_last(config, among)):
+            # Started again, as by a service manager, it does not train anew by itself.
+            if not _wait_for_next(loop, config, among, last):
+                return None
+            continue
         try:
             held = _taken(folder, among)
         except RunInUse as used:
@@ -442,6 +450,23 @@ def _wait_for(loop: EventLoop, folder: Path, among: Ledgers, used: RunInUse) -> 
     while loop.stop_signal is None:
         loop.run_once(wait_max_s=_LOOK_EVERY_S)
         if among.may_be_free(folder):
+            return True
+    return False
+
+
+def _wait_for_next(
+    loop: EventLoop, config: FederationConfig, among: Ledgers, finished: Path
+) -> bool:
+    """Until another coordinator has begun a run after this one. False if a person does not want to
+    wait any more."""
+    _log.info(
+        "standing by: the run in %s is finished, and the next one is begun by a coordinator without"
+        " --standby",
+        finished,
+    )
+    while loop.stop_signal is None:
+        loop.run_once(wait_max_s=_LOOK_EVERY_S)
+        if run_search.finished_last(config, among) != finished:
             return True
     return False
 

@@ -233,7 +233,7 @@ def _led(closes_by: float, answered: int, typical_s: float = 0.0) -> Close:
     clients = _drawn(state, answered)
     assert len(clients) == answered
     came = [_answer(1.0, client) for client in clients]
-    events = (*came, _stored(2.0, *clients), rounds.Woke(state.closes_at))
+    events: tuple[rounds.Event, ...] = (*came, _stored(2.0, *clients), rounds.Woke(state.closes_at))
     _, effects = _after(state, roster, *events, rules=rules)
     (close,) = [one for one in effects if isinstance(one, Close)]
     assert close.reason == rounds.DEADLINE

@@ -183,7 +183,7 @@ def test_who_has_another_task_is_told_once_in_each_run() -> None:
     """Nobody invites it, so that it would wait without a word."""
     told: list[str] = []
     state = Session()
-    for event in (
+    events: tuple[session.Event, ...] = (
         session.Connected(0.0, "t1", 1000),
         *(session.Offered(1.0, _of_task("letters", number)) for number in (1, 2)),
         session.Disconnected(2.0),
@@ -191,7 +191,8 @@ def test_who_has_another_task_is_told_once_in_each_run() -> None:
         session.Offered(3.0, _of_task("letters", 2), retained=True),
         session.Offered(4.0, structs.replace(_of_task("letters", 1), run=RunId("s"))),
         session.Offered(5.0, structs.replace(_of_task("digits", 1), run=RunId("t"))),
-    ):
+    )
+    for event in events:
         state, effects = session.step(state, event, RULES)
         told += [one.about for one in effects if isinstance(one, Note)]
     assert (
