@@ -509,8 +509,8 @@ def _service(
         if place.goes_on:
             _keep_settings(folder, settled)
         elif job.purpose == "train" and config.differential_privacy.noise != "none":
-            found = (one for one in shelf.ledgers.newest_first(config) if one != folder)
-            if told := earlier_runs.warning(found, shelf.ledgers):
+            found = earlier_runs.of(config, shelf.ledgers)
+            if told := earlier_runs.warning(one for one in found if one[0] != folder):
                 _log.warning("%s", told)
     except ObjectStoreError as bad:
         raise SettingsError(str(bad)) from bad
