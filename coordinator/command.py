@@ -10,7 +10,6 @@ import argparse
 import logging
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from coordinator import aggregation, checks, one_at_a_time, round_rules
+from coordinator import aggregation, checks, one_at_a_time, round_rules, task_process
 from coordinator.commands import figures_table
 from coordinator.config import FederationConfig
 from coordinator.intake.trust import Trust, trust_of
@@ -40,6 +39,7 @@ from coordinator.persistence.run_errors import (
 from coordinator.persistence.run_place import Place
 from coordinator.seat_keeper import SeatTaken
 from coordinator.service import BUDGET_USED_UP, Denied, KeysWanted, RunElsewhere, Service
+from coordinator.task_process import Stopped
 from fedmqtt import credentials, parts, settings
 from fedmqtt.command_line import EXIT_DENIED, EXIT_USAGE
 from fedmqtt.credentials import CredentialsError
@@ -60,6 +60,7 @@ WHAT_TO_DO = "Stop that one, or wait for its end with --standby"
 _LOOK_EVERY_S = 0.5
 _STOPPED = 130
 """Exit code after a signal, as shells have it for Ctrl-C."""
+_BEFORE_IT_BEGAN = "stopped before the run began\n"
 
 _log = logging.getLogger("coordinator")
 
@@ -91,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--standby",
         action="store_true",
-        help="wait while another coordinator runs the federation, and take over when it is gone",
+        help="wait while another coordinator runs the federation, and take over when it is gone;"
+        " where the last run is finished, wait for the next one",
     )
     parser.add_argument(
         "--print-config",
@@ -109,8 +111,9 @@ class Job:
 
     command: str
     purpose: Purpose
-    begin: Callable[[FederationConfig, Path], Model]
-    """A new run in this folder starts from this. Raises SettingsError, CheckpointError."""
+    begin: Callable[[FederationConfig, Path, Callable[[], bool]], Model]
+    """A new run in this folder starts from this. It is asked whether a person has stopped the
+    program. Raises SettingsError, CheckpointError, Stopped."""
     report: Callable[[Service, FederationConfig, Path], int]
     """Writes what came of it; the exit code of a run that is finished."""
 
@@ -182,12 +185,8 @@ class Shelf:
 
 def _shelf(loop: EventLoop, config: FederationConfig) -> Shelf:
     """By the settings. Raises SettingsError, LedgerError, ObjectStoreError."""
-
-    def is_stopped() -> bool:
-        return loop.stop_signal is not None
-
-    objects = object_store.of(config, is_stopped)
-    return Shelf(ledgers.of(config, is_stopped), objects)
+    objects = object_store.of(config, loop.is_stopping)
+    return Shelf(ledgers.of(config, loop.is_stopping), objects)
 
 
 def coordinate(
@@ -203,7 +202,7 @@ def coordinate(
     """Exit code of the program."""
     awaited: Path | None = None
     try:
-        while (place := _place(loop, config, shelf, arguments, awaited)) is not None:
+        while (place := _place(loop, config, shelf, arguments, job, awaited)) is not None:
             try:
                 service = _service(
                     loop, config, shelf, broker, trust, revocations, place, arguments, job
@@ -220,6 +219,9 @@ def coordinate(
                 raise SettingsError(f"{bad}; {_remedy(place.folder, arguments)}") from bad
             finally:
                 _leave(place)
+    except Stopped:
+        sys.stdout.write(_BEFORE_IT_BEGAN)
+        return _STOPPED
     except NothingToTakeOver as ended:
         sys.stdout.write(f"{ended}\n")
         return 0
@@ -248,7 +250,7 @@ def _run_in(place: "_Place", service: Service, config: FederationConfig, job: Jo
             )
         return 1
     if not service.has_begun:
-        sys.stdout.write("stopped before the run began\n")
+        sys.stdout.write(_BEFORE_IT_BEGAN)
         return _STOPPED
     code = job.report(service, config, place.folder)
     return code if service.is_finished else _STOPPED
@@ -361,9 +363,10 @@ def _place(
     config: FederationConfig,
     shelf: Shelf,
     arguments: argparse.Namespace,
+    job: Job,
     awaited: Path | None,
 ) -> _Place | None:
-    """None when the wait for another coordinator's end was broken off.
+    """None when the wait for another coordinator's end, or its beginning, was broken off.
 
     `awaited` is the folder of a run that another coordinates. Raises NothingToTakeOver when that
     run has ended meanwhile, SettingsError when there is no folder to work in.
@@ -375,6 +378,12 @@ def _place(
         if awaited is not None and ledgers.is_finished(awaited, among):
             raise NothingToTakeOver(awaited)
         folder, goes_on = run_search.choose(config, among, arguments.run, new=arguments.new)
+        begins = not goes_on and arguments.run is None and job.purpose == "train"
+        if begins and arguments.standby and (last := run_search.finished_last(config, among)):
+            # Started again, as by a service manager, it does not train anew by itself.
+            if not _wait_for_next(loop, config, among, last):
+                return None
+            continue
         try:
             held = _taken(folder, among)
         except RunInUse as used:
@@ -445,6 +454,23 @@ def _wait_for(loop: EventLoop, folder: Path, among: Ledgers, used: RunInUse) -> 
     return False
 
 
+def _wait_for_next(
+    loop: EventLoop, config: FederationConfig, among: Ledgers, finished: Path
+) -> bool:
+    """Until another coordinator has begun a run after this one. False if a person does not want to
+    wait any more."""
+    _log.info(
+        "standing by: the run in %s is finished, and the next one is begun by a coordinator without"
+        " --standby",
+        finished,
+    )
+    while loop.stop_signal is None:
+        loop.run_once(wait_max_s=_LOOK_EVERY_S)
+        if run_search.finished_last(config, among) != finished:
+            return True
+    return False
+
+
 def _service(
     loop: EventLoop,
     config: FederationConfig,
@@ -459,7 +485,7 @@ def _service(
     folder = place.folder
     settled = settings.render(_shown(with_strategy_settings(config)))
     try:
-        initial = None if place.goes_on else job.begin(config, folder)
+        initial = None if place.goes_on else job.begin(config, folder, loop.is_stopping)
         service = Service(
             loop,
             config,
@@ -483,8 +509,8 @@ def _service(
         if place.goes_on:
             _keep_settings(folder, settled)
         elif job.purpose == "train" and config.differential_privacy.noise != "none":
-            found = (one for one in shelf.ledgers.newest_first(config) if one != folder)
-            if told := earlier_runs.warning(found, shelf.ledgers):
+            found = earlier_runs.of(config, shelf.ledgers)
+            if told := earlier_runs.warning(one for one in found if one[0] != folder):
                 _log.warning("%s", told)
     except ObjectStoreError as bad:
         raise SettingsError(str(bad)) from bad
@@ -505,15 +531,12 @@ def _keep_settings(folder: Path, settled: str) -> None:
         path.write_text(settled)
 
 
-def initial_model(config: FederationConfig, folder: Path) -> Model:
+def initial_model(config: FederationConfig, folder: Path, is_stopped: Callable[[], bool]) -> Model:
     if config.initial_model:
         return checkpoint.load(Path(config.initial_model))
-    # In a process of its own: the task may need torch, which the coordinator never does.
     out = folder / "initial_model.safetensors"
     words = ["-m", "learning_tasks.initial_model", config.task, "--seed", str(config.seed)]
-    made = subprocess.run(
-        [sys.executable, *words, "--out", str(out)], capture_output=True, text=True, check=False
-    )
+    made = task_process.run([*words, "--out", str(out)], is_stopped)
     if made.returncode != 0:
         ended = made.stderr.strip() or f"the program that makes it ended with {made.returncode}"
         if made.returncode < 0:

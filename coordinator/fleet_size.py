@@ -14,12 +14,12 @@ binomial, and where p is small Poisson, which is taken for both.
 
 - A round that was cut off by its deadline shows the number: A answers, no more. Then the estimate
   A / p has a relative error (one standard deviation) of 1 / sqrt(A): 3% of a cohort of 1000.
-- A round that closed as its cohort was complete shows that no fewer would have answered. Those who
-  draw less begin sooner (`Sortition.begin_s`): where the k answers with the smallest draws are of
-  draws below x, at least k - 1 answer of those that draw less than x. So a fleet that is far larger
-  than believed is found out while most of those who were drawn have not begun. Which share of those
-  who had begun was done is not known: any is taken for as likely, by which n is twice as large with
-  half the chance.
+- A round that closed as its cohort was complete, or for which a site's centre left too little
+  time, shows that no fewer would have answered. Those who draw less begin sooner
+  (`Sortition.begin_s`): where the k answers with the smallest draws are of draws below x, at least
+  k - 1 answer of those that draw less than x. So a fleet that is far larger than believed is found
+  out while most of those who were drawn have not begun. Which share of those who had begun was done
+  is not known: any is taken for as likely, by which n is twice as large with half the chance.
 
 After each round a little of the belief spreads, and a little goes back to what was believed at
 first: those who are there change by day and by night. What is told to people is the median, and
@@ -78,7 +78,7 @@ class Seen:
     """Of all clients, that was drawn."""
     answered: int
     was_cut_off: bool
-    """By its deadline: who would have answered has."""
+    """By its deadline, and not before its time: who would have answered has."""
     turns: tuple[float, ...] = ()
     """Of those who answered: their draws, as shares of the threshold."""
 

@@ -597,6 +597,7 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
     if offer.epoch < state.epoch:
         # Of a coordinator that another one has replaced, and that does not know it yet.
         return state, [Note("offer of an older coordinator ignored", f"round {offer.round}")]
+    notes = _tell_of_another_task(state, offer, rules)
     is_of_a_new_one = 0 < state.epoch < offer.epoch
     # (An asynchronous round's comes again whenever more are invited.)
     is_said_now = not event.retained and not offer.asynchronous and _owes(state, offer)
@@ -608,7 +609,19 @@ def _consider(state: Session, event: Offered, rules: Rules) -> tuple[Session, li
         state = _all_due(state, event.at)
     state, effects = _take_up(state, event, rules)
     state, sends = _send_due(state, event.at, rules)
-    return state, presences + effects + sends
+    return state, notes + presences + effects + sends
+
+
+def _tell_of_another_task(state: Session, offer: Offer, rules: Rules) -> list[Effect]:
+    """Once in each run: who has another task is not invited, and would wait without a word."""
+    is_known = state.seen is not None and state.seen[0] == offer.run
+    if is_known or offer.task == rules.task:
+        return []
+    told = (
+        f"the federation's task is {offer.task!r}, and here it is {rules.task!r}, so that no round"
+        " asks for this client: set `task` to the federation's, and start it again"
+    )
+    return [Note(TROUBLE, told)]
 
 
 def _fall_silent(state: Session, offer: Offer, rules: Rules) -> tuple[Session, list[Effect]]:

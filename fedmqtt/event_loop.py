@@ -104,6 +104,10 @@ class EventLoop:
         """The signal that ended `run`, if one did."""
         return self._stop_signal
 
+    def is_stopping(self) -> bool:
+        """For who does not wait in this loop: whether a signal says that it is to end."""
+        return self._stop_signal is not None
+
     def run(self) -> None:
         """Until `stop`, also one that came before this. May be called again."""
         while not self._stopped:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,12 +52,19 @@ def read(path: Path | None, overrides: Sequence[str], kind: type[_T]) -> _T:
     return _convert(values, kind, "the command line" if path is None else str(path), overridden)
 
 
-def convert(values: dict[str, Any], kind: type[_T], source: str, table: str = "") -> _T:
+def convert(
+    values: dict[str, Any],
+    kind: type[_T],
+    source: str,
+    table: str = "",
+    not_offered: Collection[str] = (),
+) -> _T:
     """Settings from values that are read already. `table`: that of a larger file that they are.
+    `not_offered`: keys that nobody is told to choose from, as they are refused in that file.
 
     Raises SettingsError.
     """
-    return _convert(values, kind, source, [], table)
+    return _convert(values, kind, source, [], table, not_offered)
 
 
 def override(key: str, value: str) -> str:
@@ -131,11 +138,12 @@ def _convert(
     source: str,
     overridden: Sequence[str],
     table: str = "",
+    not_offered: Collection[str] = (),
 ) -> _T:
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as bad:
-        at, said = _explain(str(bad), kind, table)
+        at, said = _explain(str(bad), kind, table, not_offered)
         if any(f"{at}.".startswith(f"{key}.") for key in overridden):
             source = "the command line"
         raise SettingsError(f"{source}: {said}") from bad
@@ -144,14 +152,17 @@ def _convert(
 # What went wrong, in the operator's words
 
 
-def _explain(message: str, kind: type[msgspec.Struct], table: str) -> tuple[str, str]:
+def _explain(
+    message: str, kind: type[msgspec.Struct], table: str, not_offered: Collection[str]
+) -> tuple[str, str]:
     """The key that is wrong, and a sentence about it. `table`: the one of the file that all keys
     are in."""
     where = _WHERE.search(message)
     path = _INDEX.sub("", where[1]) if where else ""
     plain = _WHERE.sub("", message)
     if unknown := _UNKNOWN.match(plain):
-        choices = ", ".join(field.name for field in _fields(kind, path))
+        names = (field.name for field in _fields(kind, path))
+        choices = ", ".join(name for name in names if _join(path, name) not in not_offered)
         path = _join(path, unknown[1])
         hint = f"choose from: {choices}" if choices else "there are none here"
         return path, f"unknown key {path}; {hint}"

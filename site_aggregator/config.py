@@ -30,6 +30,11 @@ _NOT_THERE = {
 }
 _THE_SITES = ("ledger", "runs", "checkpoint")
 """Those that follow from where a site keeps its own files."""
+_TASK = "task"
+"""It is for all: below [centre] or [devices] it can only say the same again."""
+_COUNT = "rounds.count"
+_NOT_OFFERED = (*_THE_CENTRES, *_NOT_THERE, *_THE_SITES, _TASK, _COUNT)
+"""Below [devices]: what is refused is no choice for who mistypes another key."""
 
 
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,8 +143,8 @@ def read(path: Path, overrides: Sequence[str], ours: Mapping[str, str]) -> SiteC
         told.rounds_alone,
         told.alone_after_s,
         told.credentials,
-        settings.convert(centre, ClientConfig, f"{path}, [centre]", "centre"),
-        settings.convert(devices, FederationConfig, f"{path}, [devices]", "devices"),
+        settings.convert(centre, ClientConfig, f"{path}, [centre]", "centre", (_TASK,)),
+        settings.convert(devices, FederationConfig, f"{path}, [devices]", "devices", _NOT_OFFERED),
     )
     return _checked(path, config)
 

@@ -115,11 +115,7 @@ class Program:
         is called when it is known what its ledger holds."""
         config = masked_measures.settle(wanted.settings)
         wanted.folder.mkdir(parents=True, exist_ok=True)
-
-        def is_stopped() -> bool:
-            return self._loop.stop_signal is not None
-
-        with closing(ledgers.of(config, is_stopped)) as among:
+        with closing(ledgers.of(config, self._loop.is_stopping)) as among:
             if ledgers.is_finished(wanted.folder, among):
                 raise SettingsError(
                     f"the run in {wanted.folder} was ended by an order: a site's rounds end with"

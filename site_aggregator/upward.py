@@ -118,6 +118,8 @@ class Upward:
         """Rounds of the site's own since the centre was heard last."""
         self._is_alone = False
         """One of them is open, or waits for devices."""
+        self._is_called_off = False
+        """Nobody wants what the round that is open comes to."""
         self._timer: Timer | None = None
         self._is_ending = False
         self.asked = self._kept.read(signing_key)
@@ -138,7 +140,7 @@ class Upward:
     def served(self) -> None:
         """It is gone."""
         self._coordinator, self._served = None, None
-        self._is_alone = False
+        self._is_alone = self._is_called_off = False
         if self._task is not None:
             self._task.is_led = False
 
@@ -187,7 +189,7 @@ class Upward:
             self._reports.drop(ready)
         # Out of reach, what is open is as good as a round of the site's own.
         if task.is_led and self._coordinator is not None and self._is_online:
-            self._coordinator.call_off(_GONE_ON)
+            self._call_off(self._coordinator, _GONE_ON)
 
     def _take(self, job: Job, ticket: Ticket) -> None:
         if ticket.report is None:
@@ -230,7 +232,12 @@ class Upward:
             # Begun by an earlier life.
             task.is_led = True
         else:
-            coordinator.call_off("the centre asks for another round")
+            self._call_off(coordinator, "the centre asks for another round")
+
+    def _call_off(self, coordinator: Coordinator, why: str) -> None:
+        # Where none is open yet, no end of it will be told.
+        self._is_called_off = not coordinator.may_be_led
+        coordinator.call_off(why)
 
     def _wanted(self, asked: Asked) -> Wanted:
         settings = terms.devices_settings(self._config.devices, asked.job)
@@ -250,6 +257,11 @@ class Upward:
         if self._task is None:
             return "no answer waits for it, so what the site's own rounds came to is given up"
         number = self._task.job.round
+        if self._task.job.purpose == "evaluate":
+            return (
+                f"what waits for it is what devices measured in round {number}, so what the site's"
+                " own rounds came to is given up"
+            )
         return f"what the site's own rounds came to is in the answer to round {number}"
 
     def centre_left(self) -> None:
@@ -280,6 +292,10 @@ class Upward:
         if asked is None:
             return
         job = asked.job if task is None else task.job
+        # (One of the site's own that an earlier life began is known by the model that it made.)
+        is_own = self._is_alone or what.made_model
+        if self._is_called_off or (job.purpose == "evaluate" and is_own):
+            return
         is_first = what.base == job.base and (task is None or not task.rounds)
         if task is not None and not task.is_led and not task.rounds:
             # Of a round that the task does not know.
@@ -324,7 +340,7 @@ class Upward:
     def may_lead(self) -> None:
         if self._is_alone and not self._is_online and self._alone >= self._config.rounds_alone:
             _log.info("the site's own rounds are over: it waits for the centre")
-        task, self._is_alone = self._task, False
+        task, self._is_alone, self._is_called_off = self._task, False, False
         if task is not None and task.is_led:
             task.is_led = False
             fault, task.fault = task.fault, ""

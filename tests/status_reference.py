@@ -2,7 +2,7 @@
 
 Types and docstrings are those of `fedmqtt/status_pages.py` and `round_monitor/standing.py`. The
 examples are pages that a real coordinator published:
-`pytest tests/test_status_topics.py --rewrite` keeps new ones.
+`pytest tests/test_status_topics.py tests/test_quiet_federation.py --rewrite` keeps new ones.
 """
 
 import ast
@@ -32,6 +32,10 @@ INTRODUCTION = ROOT / "docs" / "status-introduction.md"
 
 KINDS: dict[str, type[Page]] = {**PAGES, "client": ClientPage}
 """By the name of the schema's file."""
+
+PARTS = {"coordinator": {"fleet": "Of a federation whose clients say nothing:"}}
+"""Of the page of that name: fields that are empty in its example, and have one of their own, of the
+field's name; and what is said of it."""
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _LONG_TEXT = 160
@@ -85,10 +89,22 @@ def _section(name: str, kind: type[Page]) -> str:
     for nested in _nested(kind.__name__):
         lines += ["", f"**{nested}**: {unwrapped(_described()[nested].docstring)}", ""]
         lines += _table(nested)
-    example = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
-    lines += ["", "From a real run:", "", "```json"]
-    lines += [json.dumps(_shortened(example), indent=2, ensure_ascii=False), "```"]
+    lines += ["", "From a real run:", "", *_example(name)]
+    for part, told in PARTS.get(name, {}).items():
+        lines += ["", told, "", *_example(part)]
     return "\n".join(lines)
+
+
+def _example(name: str) -> list[str]:
+    example = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    return ["```json", json.dumps(_shortened(example), indent=2, ensure_ascii=False), "```"]
+
+
+def keep_example(name: str, encoded: bytes) -> None:
+    """A page, or a part of one, as JSON: the one that is shown from now on."""
+    EXAMPLES.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(json.loads(encoded), indent=2, ensure_ascii=False)
+    (EXAMPLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _table(name: str) -> list[str]:

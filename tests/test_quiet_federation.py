@@ -4,6 +4,7 @@ coordinator and real clients over a real broker."""
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from broker_config.local_broker import RunningBroker
@@ -14,6 +15,7 @@ from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import Arrived
 from fedmqtt.status_pages import CoordinatorPage
 from fedmqtt.topics import ClientId, OfferBoard, PresenceOf, StatusPage, Topics
+from tests import status_reference
 from tests.fedmqtt.peer import Peer, loop, until
 from tests.programs import Program, running
 
@@ -94,7 +96,11 @@ def _rounds(folder: Path) -> tuple[list[Record], Record]:
 
 
 def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path, loop: EventLoop
+    mosquitto_broker: RunningBroker,
+    federation_name: str,
+    tmp_path: Path,
+    loop: EventLoop,
+    request: pytest.FixtureRequest,
 ) -> None:
     url = mosquitto_broker.url
     with ExitStack() as stack:
@@ -122,6 +128,8 @@ def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
     count = len(rounds[-1].answered)
     assert page.fleet.answered == count and page.fleet.labels == {"phone": count}
     assert page.fleet.programs == {f"fedmqtt {__version__}": count}
+    if request.config.getoption("--rewrite"):
+        status_reference.keep_example("fleet", msgspec.json.encode(page.fleet))
     assert all(
         len(said) - len(messages.read_offer(said).model_file) < 1024 for said in listener.offers
     )

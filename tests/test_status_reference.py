@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from tests import status_reference
-from tests.status_reference import EXAMPLES, KINDS, SCHEMAS, files
+from tests.status_reference import EXAMPLES, KINDS, PARTS, SCHEMAS, files
 
 
 def test_the_reference_and_the_schemas_are_as_the_code_has_them() -> None:
@@ -34,3 +34,16 @@ def test_a_schema_tells_what_is_no_such_page(name: str) -> None:
     required = next(iter(KINDS[name].__struct_fields__))
     assert not checker.is_valid({**example, required: {"no": "such"}, "rounds": 3})
     assert not checker.is_valid([])
+
+
+def test_an_example_of_a_part_fits_its_place_in_the_page() -> None:
+    for name, parts in PARTS.items():
+        checker = jsonschema.Draft202012Validator(
+            json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+        )
+        page = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+        for part in parts:
+            assert page.get(part) is None, "else the page's own example shows it"
+            example = json.loads((EXAMPLES / f"{part}.json").read_text(encoding="utf-8"))
+            checker.validate({**page, part: example})
+            assert not checker.is_valid({**page, part: {**example, "declared": "many"}})

@@ -23,7 +23,7 @@ from fedmqtt.topics import ClientId, PresenceOf, RoundId, StatusPage, Topics, Up
 from tests import status_reference
 from tests.fedmqtt.peer import Peer, loop, until
 from tests.programs import Program, running
-from tests.status_reference import EXAMPLES, KINDS, kind_of
+from tests.status_reference import KINDS, kind_of
 
 __all__ = ["loop"]
 
@@ -144,14 +144,6 @@ def _misbehaving(loop: EventLoop, url: str, federation: str) -> Iterator[None]:
     mallory.link.close()
 
 
-def _keep_example(name: str, page: Page | None) -> None:
-    assert page is not None
-    EXAMPLES.mkdir(parents=True, exist_ok=True)
-    example = json.loads(status_pages.encode(page))
-    text = json.dumps(example, indent=2, ensure_ascii=False)
-    (EXAMPLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
 def _check_all(said: list[tuple[str, bytes]]) -> set[str]:
     """Every message against the schema that is in the docs. Of which kinds there were some."""
     checkers = {
@@ -217,4 +209,6 @@ def test_what_real_programs_say_is_as_the_schemas_have_it(
     assert _check_all(watcher.said) == set(KINDS)
     if request.config.getoption("--rewrite"):
         for name in KINDS:
-            _keep_example(name, kept.get(name) or watcher.newest(name))
+            page = kept.get(name) or watcher.newest(name)
+            assert page is not None
+            status_reference.keep_example(name, status_pages.encode(page))

@@ -12,6 +12,7 @@ The task names its features (docs/statistics.md). Stopped and started again, it 
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
 
-def _first_questions(config: FederationConfig, folder: Path) -> command.Model:
+def _first_questions(
+    config: FederationConfig, folder: Path, _is_stopped: Callable[[], bool]
+) -> command.Model:
     questions = job.first_questions(config)
     _log.info(
         "waiting for %d clients whose owners allow it: with describe among their purposes",

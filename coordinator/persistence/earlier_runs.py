@@ -4,13 +4,14 @@ A budget is of one run, and the next run begins another: also one that nobody me
 after a reboot, where the run before had come to its end. What runs tell adds up.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from coordinator.persistence.ledgers import Ledgers
+from coordinator.config import FederationConfig
+from coordinator.persistence.ledgers import IN_FOLDERS, Ledgers
 from fedmqtt.status_pages import Privacy
 
 
@@ -24,13 +25,23 @@ class _Told(Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(_Told)
 
 
-def warning(folders: Iterable[Path], among: Ledgers) -> str:
-    """What the runs of these folders told, newest first; empty where there is nothing to say.
-    Raises LedgerError."""
+def of(config: FederationConfig, among: Ledgers) -> Iterator[tuple[Path, Ledgers]]:
+    """A federation's runs that were begun without --run, newest first, and where each one's ledger
+    is: `among` these; or in its folder, where it was begun before `ledger` named a server. Raises
+    LedgerError."""
+    there = [*among.newest_first(config)]
+    names = {folder.name for folder in there}
+    yield from ((folder, among) for folder in there)
+    here = IN_FOLDERS.newest_first(config)
+    yield from ((folder, IN_FOLDERS) for folder in here if folder.name not in names)
+
+
+def warning(runs: Iterable[tuple[Path, Ledgers]]) -> str:
+    """What these told of one device; empty where there is nothing to say. Raises LedgerError."""
     spent: list[float] = []
     plain = 0
     unread: list[Path] = []
-    for folder in folders:
+    for folder, among in runs:
         try:
             epsilon = _epsilon(among.records(folder))
         # Text that is no UTF-8 is a ValueError of its own.

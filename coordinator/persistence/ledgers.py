@@ -124,6 +124,11 @@ def of(config: FederationConfig, gives_up: Callable[[], bool]) -> Ledgers:
     except ImportError as bad:
         raise SettingsError(
             f"ledger is {ledger_url.shown(config.ledger)!r}, which needs what"
-            f" `pip install 'fedmqtt[postgresql]'` brings: {' '.join(str(bad).split())}"
+            f" `pip install 'fedmqtt[postgresql]'` brings: {_first_line(bad)}"
         ) from bad
     return OnServer(config, gives_up)
+
+
+def _first_line(bad: ImportError) -> str:
+    """The others are of what else was tried."""
+    return (str(bad).splitlines() or [repr(bad)])[0].rstrip(".")

@@ -5,6 +5,8 @@ the file that PGPASSFILE names, or in ~/.pgpass.
 """
 
 import logging
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psycopg
@@ -43,6 +45,14 @@ _HINTS = (
     ("database", "does not exist", "make it: createdb"),
     ("permission denied", "the user needs CREATE on the database"),
 )
+
+_OF_EACH_HOST = "Multiple connection attempts failed. All failures were:\n"
+_PREFIX = re.compile(
+    r"^(- host: .*?, hostaddr: \S+: )?"
+    r"((connection failed|connection is bad|consuming input failed): )?"
+)
+"""What psycopg puts before libpq's own words."""
+_SEVERITY = re.compile(r"\b(FATAL|ERROR|PANIC): +")
 
 _LOST_CLASSES = ("08", "57P")
 """SQLSTATE: of the connection; of a server that is being stopped or started."""
@@ -84,12 +94,40 @@ def is_lost(bad: BaseException, db: Connection | None) -> bool:
 
 
 def sentence(bad: BaseException) -> str:
-    """What it says, on one line, with what to do where that is known."""
-    said = " ".join(str(bad).split()) or repr(bad)
+    """What it says, as one sentence without its full stop, with what to do where that is known."""
+    said = "; ".join(_parts(bad)) or repr(bad)
     for *words, hint in _HINTS:
         if all(word in said for word in words):
             return f"{said}; {hint}"
     return said
+
+
+def _parts(bad: BaseException) -> Iterator[str]:
+    """Of what it says, without where in a statement that is, and what libpq guesses."""
+    if isinstance(bad, psycopg.Error) and bad.diag.message_primary:
+        told = [bad.diag.message_primary, bad.diag.message_detail, bad.diag.message_hint]
+    else:
+        # Of several hosts the last is told first, and then each.
+        first, _, each = str(bad).partition(_OF_EACH_HOST)
+        # (Guesses are on lines of their own, behind a tab.)
+        told = [line for line in (each or first).splitlines() if not line.startswith("\t")]
+    for number, part in enumerate(_once(filter(None, map(_clean, filter(None, told))))):
+        yield part if number == 0 else _as_a_part(part)
+
+
+def _clean(said: str) -> str:
+    said = _PREFIX.sub("", " ".join(said.split()))
+    return _SEVERITY.sub("", said).rstrip(".")
+
+
+def _as_a_part(said: str) -> str:
+    """Not as the beginning of a sentence, unless it begins with a name in capitals."""
+    return said if said[:2].isupper() else said[0].lower() + said[1:]
+
+
+def _once(said: Iterable[str]) -> Iterable[str]:
+    """In that order: by each address of one host the same may be said."""
+    return dict.fromkeys(said)
 
 
 def name(url: str) -> str:

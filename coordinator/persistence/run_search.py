@@ -40,6 +40,14 @@ def newest_unfinished(config: FederationConfig, among: Ledgers) -> Path | None:
     return next((folder for folder in found if ledgers.is_unfinished(folder, among)), None)
 
 
+def finished_last(config: FederationConfig, among: Ledgers) -> Path | None:
+    """The folder of the run that was begun last, where that has come to its end."""
+    for folder in among.newest_first(config):
+        if ledgers.has_begun(folder, among):
+            return folder if ledgers.is_finished(folder, among) else None
+    return None
+
+
 def has_to_move(folder: Path, among: Ledgers) -> bool:
     """Whether the ledger of an unfinished run lies in this folder and belongs on a server from now
     on. Raises SettingsError where it has gone, or was on its way, to another place than `among`."""

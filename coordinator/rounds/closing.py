@@ -16,6 +16,7 @@ from coordinator.rounds.state import (
     DEADLINE,
     GIVEN_UP,
     MEASURED,
+    UNHURRIED_SHARE,
     Averaging,
     Collecting,
     Finished,
@@ -45,7 +46,9 @@ def close_if_due(
     reason = _why_close(state, at, rules)
     if not reason or state.past.storing:
         return state, []
-    if reason == DEADLINE and not state.is_quiet:
+    # Nothing is learned of who had no time.
+    was_in_vain = reason == DEADLINE and _was_hurried(state)
+    if reason == DEADLINE and not state.is_quiet and not was_in_vain:
         # At work on a version, a client has its own time.
         waited_for = NOBODY if rules.is_asynchronous else state.outstanding
         for client in sorted(waited_for | state.evaluations_outstanding):
@@ -63,7 +66,7 @@ def close_if_due(
     shows = not state.is_last_evaluation and not was_called_off
     if shows and state.is_quiet:
         sizes = fleet_size.learn(sizes, rules.fleet, _seen_of_size(state, reason))
-    elif shows and not rules.is_asynchronous:
+    elif shows and not rules.is_asynchronous and not was_in_vain:
         pace = pacing.learn(pace, rules.pace, _seen(state, reason, outcome, rules, roster))
     close = Close(
         round=state.round,
@@ -120,6 +123,15 @@ def _seen(state: Collecting, reason: str, outcome: Outcome, rules: Rules, roster
     )
 
 
+def _was_hurried(state: Collecting) -> bool:
+    """Whether the round had far less time than rounds have taken lately: at a site, whose centre
+    waited no longer. Who would have answered is not known then."""
+    given_s, allowed_s = state.closes_at - state.opened_at, state.past.pace.deadline_s
+    # A centre that never waits as long as a site would is what rounds take, after the first.
+    usual_s = min(allowed_s, state.past.typical_s or allowed_s)
+    return given_s < UNHURRIED_SHARE * usual_s
+
+
 def _seen_of_size(state: Collecting, reason: str) -> fleet_size.Seen:
     drawn = state.sortition
     assert drawn is not None
@@ -129,7 +141,7 @@ def _seen_of_size(state: Collecting, reason: str) -> fleet_size.Seen:
     return fleet_size.Seen(
         share=sortition.share(drawn.train),
         answered=len(answered),
-        was_cut_off=reason == DEADLINE,
+        was_cut_off=reason == DEADLINE and not _was_hurried(state),
         turns=tuple(sortition.turn(drawn, state.round, client) for client in answered),
     )
 
@@ -232,7 +244,8 @@ def _outcome(state: Collecting, rules: Rules) -> Outcome:
     if state.closing:
         # Keyholders may have opened its sum, with as many answers as were enough then.
         return "averaged"
-    if state.past.control.rollback is not None:
+    if state.past.control.rollback is not None or state.called_off:
+        # Nobody would use its model, and keyholders would be asked to open its sum.
         return "kept"
     return "averaged" if _has_quorum(state, rules) else "kept"
 

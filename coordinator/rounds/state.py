@@ -74,6 +74,11 @@ UNSURE_BEGIN_SHARE = 0.25
 """Of its deadline, in which those begin who are drawn in a quiet federation of unknown size."""
 
 
+UNHURRIED_SHARE = 0.8
+"""Of the time that rounds took lately: a round that had less and was cut off does not show how many
+would answer."""
+
+
 Late = Literal["discard", "weigh", "buffer"]
 """What becomes of a good answer whose round has closed.
 

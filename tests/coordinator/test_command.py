@@ -20,8 +20,9 @@ from coordinator.persistence import history
 from fedmqtt import settings
 from tests.broker_config.kit_broker import FEDERATION, plan
 from tests.coordinator.guests import Room, update
+from tests.gated import BEFORE_TRAINING
 from tests.patience import WITHIN_S
-from tests.programs import running
+from tests.programs import running, wait_until
 
 COMMAND = [sys.executable, "-m", "fedmqtt", "coordinator"]
 
@@ -199,6 +200,36 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
     assert list((tmp_path / "runs").iterdir()) == []
     assert run(config, "--set", "task=no_such_task").returncode == 2
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_its_first_model_is_made_it_ends_at_once_and_the_maker_with_it(
+    told: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        f"""{BEFORE_TRAINING}
+import os, pathlib
+train = evaluate
+def initial_weights(seed):
+    at = pathlib.Path({str(tmp_path)!r})
+    (at / "new").write_text(f"{{os.getpid()}} {{os.getpgrp()}}")
+    (at / "new").replace(at / "maker")
+    time.sleep(1e6)
+"""
+    )
+    text = f'name = "ward-7"\ntask = "{tmp_path}/slow.py"\nruns = "{tmp_path}/runs"\n'
+    config = write(tmp_path, text)
+    with running(tmp_path, "fedmqtt", "coordinator", str(config)) as coordinator:
+        wait_until(lambda: (tmp_path / "maker").exists() or coordinator.process.poll() is not None)
+        maker, group = map(int, (tmp_path / "maker").read_text().split())
+        assert group != os.getpgid(coordinator.process.pid), "no terminal's Ctrl-C reaches it"
+        coordinator.process.send_signal(told)
+        assert coordinator.wait() == 130
+    assert coordinator.said == "stopped before the run began\n"
+    assert "Traceback" not in coordinator.log and "no initial model" not in coordinator.log
+    assert list((tmp_path / "runs").iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(maker, 0)
 
 
 @pytest.mark.broker

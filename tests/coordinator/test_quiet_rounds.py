@@ -10,7 +10,7 @@ from coordinator.known import Report
 from coordinator.persistence import recovery
 from coordinator.persistence.ledger import OpenRound, Refusals
 from coordinator.roster import Roster
-from coordinator.rounds import Averaging, Close, Collecting, Named, Rules, State, Waiting
+from coordinator.rounds import Averaging, Close, Collecting, Lead, Named, Rules, State, Waiting
 from fedmqtt import sortition
 from fedmqtt.effects import Publish
 from fedmqtt.messages import EVERYBODY, ModelRef, Offer, Presence, Purpose, Receipt
@@ -231,3 +231,39 @@ def test_a_coordinator_that_was_killed_goes_on_with_the_same_draw_and_room() -> 
 
 def _model(digest: str) -> ModelRef:
     return ModelRef(digest=Digest(digest), size_bytes=8, chunk_bytes=8, fingerprint="f")
+
+
+def _led(closes_by: float, answered: int, typical_s: float = 0.0) -> Close:
+    """A quiet site's round of that many answers, opened at 0 and ended by its centre's time."""
+    rules = replace(RULES, is_led=True, evaluate_every=0)
+    roster = Roster(rules.task, by_sortition=True)
+    begun = rounds.begin(rules)
+    begun = replace(begun, past=replace(begun.past, typical_s=typical_s))
+    lead = rounds.LeadCame(0.0, MODEL, Lead(round=RoundId(1), closes_by=closes_by))
+    state, _ = _after(begun, roster, rounds.ModelReady(0.0, MODEL), lead, rules=rules)
+    assert isinstance(state, Collecting) and state.closes_at == min(closes_by, 60.0)
+    clients = _drawn(state, answered)
+    assert len(clients) == answered
+    came = [_answer(1.0, client) for client in clients]
+    events: tuple[rounds.Event, ...] = (*came, _stored(2.0, *clients), rounds.Woke(state.closes_at))
+    _, effects = _after(state, roster, *events, rules=rules)
+    (close,) = [one for one in effects if isinstance(one, Close)]
+    assert close.reason == rounds.DEADLINE
+    return close
+
+
+def test_a_round_that_its_centre_cut_short_does_not_make_a_quiet_site_look_small() -> None:
+    before = fleet_size.estimate(fleet_size.begin(RULES.fleet))
+    for answered in (0, 1, 2):
+        hurried = fleet_size.estimate(_led(9.0, answered).sizes)
+        in_time = fleet_size.estimate(_led(55.0, answered).sizes)
+        assert in_time.size < hurried.size and in_time.high < hurried.high
+        # That so many have answered is seen all the same.
+        assert hurried.size >= before.size / 1.05
+
+
+def test_where_the_centre_never_waits_longer_who_answers_by_then_is_who_answers() -> None:
+    for usual_s, shows in ((9.0, True), (11.0, True), (12.0, False)):
+        found = fleet_size.estimate(_led(9.0, 0, usual_s).sizes)
+        in_time = fleet_size.estimate(_led(60.0, 0).sizes)
+        assert (found == in_time) is shows, usual_s

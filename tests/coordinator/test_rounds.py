@@ -178,6 +178,36 @@ def test_an_answer_to_a_round_that_is_being_closed_may_yet_count() -> None:
     }
 
 
+def test_of_a_round_that_its_centre_cut_short_a_site_learns_nothing_of_its_devices() -> None:
+    bounds = replace(BOUNDS, over_selection_max=2.0, deadline_min_s=5.0)
+    rules = replace(RULES, is_led=True, pace=bounds)
+    ann, here = ClientId("ann"), Presence(online=True, session="1", purposes=("train",))
+
+    def closed(closes_by: float) -> tuple[rounds.Close, Roster]:
+        state: rounds.State = rounds.begin(rules)
+        roster = Roster(rules.task)
+        lead = rounds.Lead(round=RoundId(1), closes_by=closes_by)
+        for event in (
+            rounds.ClientCame(0.0, ann, here),
+            rounds.ModelReady(0.0, MODEL),
+            rounds.LeadCame(0.0, MODEL, lead),
+        ):
+            state, _ = rounds.step(state, event, rules, roster)
+        _, effects = rounds.step(state, rounds.Woke(closes_by), rules, roster)
+        (close,) = [effect for effect in effects if isinstance(effect, rounds.Close)]
+        assert (close.outcome, close.reason) == ("kept", rounds.DEADLINE)
+        # Who is silent for the second time in a row rests.
+        roster.missed(closes_by, ann, 30.0)
+        return close, roster
+
+    hurried, roster = closed(9.0)
+    assert hurried.pace == rounds.begin(rules).past.pace
+    assert roster.willing("train") == [ann]
+    in_time, roster = closed(30.0)
+    assert in_time.pace.belief != hurried.pace.belief
+    assert roster.willing("train") == []
+
+
 def test_so_many_refusals_wait_for_a_model_and_no_more() -> None:
     crowd = [ClientId(f"c{number}") for number in range(rounds.UNSAID_MAX + 1)]
     past = after(1, RULES).past

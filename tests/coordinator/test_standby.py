@@ -1,14 +1,24 @@
 """A standby goes on with the run of the one it stands by for, whoever of them started first."""
 
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from broker_config.local_broker import RunningBroker
-from tests.coordinator.guests import Room
-from tests.coordinator.persistence.test_restart import CHANGES, Federation, answer, back, come, kill
+from fedmqtt.messages import Offer
+from tests.coordinator.guests import Guest, Room
+from tests.coordinator.persistence.test_restart import (
+    CHANGES,
+    Federation,
+    answer,
+    answer_all,
+    back,
+    come,
+    kill,
+)
 from tests.own_broker import free_port, mosquitto_at
 
 pytestmark = pytest.mark.broker
@@ -74,3 +84,44 @@ def test_standbys_end_with_the_run_that_they_stood_by_for(
                 room.wait(lambda one=standby: one.process.poll() is not None)  # type: ignore[misc]
                 assert (standby.wait(), standby.said) == (0, told)
     assert federation.run.exists(), "no other folder is left"
+
+
+def test_beside_a_finished_run_a_standby_waits_for_the_next_and_begins_none(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    url = mosquitto_broker.url
+    federation = Federation(url, federation_name, tmp_path)
+    one_round = ("--set", "rounds.count=1")
+    with Room(url, federation_name) as room:
+        guests = come(room, *CHANGES)
+        with federation.coordinating(*one_round) as program:
+            answer_all(guests, guests[0].offered(1))
+            room.wait(lambda: program.process.poll() is not None)
+        finished = federation.run
+        with federation.coordinating("--standby") as standby:
+            standby.wait_for(f"standing by: the run in {finished} is finished")
+            standby.process.send_signal(signal.SIGTERM)
+            room.wait(lambda: standby.process.poll() is not None)
+            assert standby.wait() == 130
+        assert federation.run == finished, "no other folder is left"
+        with federation.coordinating("--standby") as standby:
+            standby.wait_for(f"standing by: the run in {finished} is finished")
+            with federation.coordinating() as program:
+                offer = _offered(room, guests[0], lambda one: not one.run.startswith(finished.name))
+                standby.wait_for("is in use by")
+                answer(guests[0], offer)
+                kill(room, program)
+            again = back(room, guests[1], offer)
+            assert (again.run, again.round, again.train) == (offer.run, 1, ("bob", "cat"))
+            answer_all(guests[1:], offer)
+            second = _offered(room, guests[0], lambda one: (one.run, one.round) == (offer.run, 2))
+            answer_all(guests, second)
+            room.wait(lambda: standby.process.poll() is not None)
+            assert standby.wait() == 0, standby.log
+    assert len([*federation.runs.iterdir()]) == 2
+
+
+def _offered(room: Room, guest: Guest, fits: Callable[[Offer], bool]) -> Offer:
+    """The first one that does, once it is there."""
+    room.wait(lambda: any(one is not None and fits(one) for one in guest.offers))
+    return next(one for one in guest.offers if one is not None and fits(one))

@@ -181,6 +181,36 @@ TRAINS = replace(RULES, purposes=("train",))
 CLEARED = Publish(PresenceOf(ANN), None)
 
 
+def test_who_has_another_task_is_told_once_in_each_run() -> None:
+    """Nobody invites it, so that it would wait without a word."""
+    told: list[str] = []
+    state = Session()
+    events: tuple[session.Event, ...] = (
+        session.Connected(0.0, "t1", 1000),
+        *(session.Offered(1.0, _of_task("letters", number)) for number in (1, 2)),
+        session.Disconnected(2.0),
+        session.Connected(3.0, "t2", 1000),
+        session.Offered(3.0, _of_task("letters", 2), retained=True),
+        session.Offered(4.0, structs.replace(_of_task("letters", 1), run=RunId("s"))),
+        session.Offered(5.0, structs.replace(_of_task("digits", 1), run=RunId("t"))),
+    )
+    for event in events:
+        state, effects = session.step(state, event, RULES)
+        told += [one.about for one in effects if isinstance(one, Note)]
+    assert (
+        told
+        == [
+            "the federation's task is 'letters', and here it is 'digits', so that no round asks for"
+            " this client: set `task` to the federation's, and start it again"
+        ]
+        * 2
+    )
+
+
+def _of_task(task: str, number: int) -> Offer:
+    return offer(number, train=(ClientId("bob"),), task=task)
+
+
 def test_who_is_not_drawn_in_a_quiet_federation_says_nothing_at_all() -> None:
     state, effects = session.step(Session(), session.Started(0.0, (), quiet=True), TRAINS)
     for event in (

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from coordinator.config import FederationConfig
 from fedmqtt.settings import SettingsError
 from site_aggregator import config as site_config
 
@@ -84,3 +86,21 @@ def test_a_key_that_is_missing_is_told_with_its_table(tmp_path: Path) -> None:
         read(tmp_path, f'task = "t"\n{CENTRE.replace("id", "#")}{DEVICES}')
     with pytest.raises(SettingsError, match=r"missing key name .* as --set devices\.name=\.\.\.$"):
         read(tmp_path, f'task = "t"\n{CENTRE}')
+
+
+def test_who_mistypes_a_key_is_told_of_those_alone_that_a_site_may_set(tmp_path: Path) -> None:
+    offered: dict[str, list[str]] = {}
+    for table in ("centre", "devices", "devices.rounds"):
+        with pytest.raises(SettingsError, match=r"unknown key \S*no_such; choose from: ") as told:
+            read(tmp_path, f'task = "t"\n{CENTRE}{DEVICES}', f"{table}.no_such=1")
+        _, _, choices = str(told.value).partition("choose from: ")
+        offered[table] = choices.split(", ")
+    assert "task" not in offered["centre"] and "data" in offered["centre"]
+    assert {"name", "broker", "rounds", "privacy", "selection"} <= {*offered["devices"]}
+    assert "cohort" in offered["devices.rounds"] and "count" not in offered["devices.rounds"]
+    for key in (field.name for field in structs.fields(FederationConfig)):
+        with pytest.raises(SettingsError) as told:
+            # No key takes that.
+            read(tmp_path, f'task = "t"\n{CENTRE}[devices]\n{key} = 1979-05-27\n')
+        is_refused = "leave it out" in str(told.value) or key == "task"
+        assert is_refused == (key not in offered["devices"]), key

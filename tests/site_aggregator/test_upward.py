@@ -17,7 +17,8 @@ from edge_client.trainer_pool import Ticket, TrainerPool
 from edge_client.training_job import Done, Failed, FromTrainer, Job, Mask
 from fedmqtt import exact_total, messages, weights
 from fedmqtt.event_loop import EventLoop
-from fedmqtt.messages import SiteTerms, SumOf, Training, Update
+from fedmqtt.messages import Evaluation, SiteTerms, SumOf, Training, Update
+from fedmqtt.status_pages import Figures
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
 from fedmqtt.weights import Array, Layout
 from site_aggregator import config as site_config
@@ -104,7 +105,14 @@ class Site:
             self.upward.may_lead()
         return ticket
 
-    def comes_to(self, after: Array, *, made: bool = True, samples: int = 30) -> None:
+    def comes_to(
+        self,
+        after: Array,
+        *,
+        made: bool = True,
+        samples: int = 30,
+        figures: Figures | None = None,
+    ) -> None:
         """The round that is open ends so."""
         at = self.coordinator
         assert at.open_from is not None
@@ -120,7 +128,7 @@ class Site:
             before=at.model,
             after=after,
             train_metrics={"loss": 0.5},
-            figures=None,
+            figures=figures,
         )
         self.upward.comes_to(what)
         at.number, at.open_from = RoundId(at.number + 1), None
@@ -290,6 +298,43 @@ def test_what_becomes_of_its_own_rounds_is_told(
         assert total(site.answer()) == [30, 0]
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_own_rounds_after_a_measurement_are_told_to_be_given_up(
+    waits: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They train, and are no failed measurements."""
+    caplog.set_level("INFO", "site")
+    site = Site(tmp_path, rounds_alone=2)
+    site.upward.centre_came()
+    site.asks(4, purpose="evaluate")
+    ((_, lead),) = site.coordinator.leads
+    assert not lead.trains
+    if waits:
+        site.upward.centre_left()
+    site.comes_to(BASE, made=False, figures=Figures(clients=1, samples=9, metrics={"loss": 0.5}))
+    site.upward.centre_left()
+    site.comes_to(numbers(2, 2))
+    # Too few had answered when time was up.
+    site.comes_to(numbers(2, 2), made=False)
+    site.upward.centre_came()
+    site.turn()
+    *rounds, over, becomes = [record.getMessage() for record in caplog.records]
+    assert rounds == [
+        f"the centre is out of reach: round {number} of 2 of the site's own" for number in (1, 2)
+    ]
+    assert over == "the site's own rounds are over: it waits for the centre"
+    waiting = "what waits for it is what devices measured in round 4"
+    if not waits:
+        waiting = "no answer waits for it"
+    assert becomes == (
+        f"the centre is back: {waiting}, so what the site's own rounds came to is given up"
+    )
+    assert len(site.said) == 1
+    (owed,), _ = Outbox(site.config.state / "outbox").answers()
+    answer = messages.read_from_client(Outbox(site.config.state / "outbox").read(owed))
+    assert isinstance(answer, Evaluation) and answer.measures.sample_count == 9
+
+
 def test_when_the_centre_has_gone_on_the_round_is_called_off_and_nothing_is_ready(
     tmp_path: Path,
 ) -> None:
@@ -302,9 +347,27 @@ def test_when_the_centre_has_gone_on_the_round_is_called_off_and_nothing_is_read
     # The open one ends first.
     assert site.coordinator.off[1:] == ["the centre asks for another round"]
     site.comes_to(numbers(2, 2))
+    assert not [*(site.config.state / "ready").iterdir()]
     (_, (flat, lead)) = site.coordinator.leads
     assert flat is not None and flat.tolist() == [7, 7] and lead.round == 5
     site.comes_to(numbers(8, 7))
+    assert total(site.answer()) == [30, 0]
+
+
+def test_nothing_of_a_round_that_was_called_off_is_kept_for_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.upward.cancel(site.asks(4))
+    # Keyholders may have been asked already to open its sum.
+    site.comes_to(numbers(2, 2))
+    assert not [*(site.config.state / "ready").iterdir()]
+    site.upward.cancel(site.asks(5, numbers(7, 7)))
+    site.comes_to(numbers(7, 7), made=False)
+    assert [record.getMessage() for record in caplog.records] == []
+    site.asks(6, numbers(8, 8))
+    site.comes_to(numbers(9, 8))
     assert total(site.answer()) == [30, 0]
 
 

@@ -23,7 +23,7 @@ def ran(folder: Path, *epsilons: float | None) -> Path:
 
 
 def warning(*folders: Path) -> str:
-    return earlier_runs.warning(folders, IN_FOLDERS)
+    return earlier_runs.warning((folder, IN_FOLDERS) for folder in folders)
 
 
 def of(epsilon: float) -> Privacy:
@@ -74,8 +74,32 @@ def test_a_run_that_went_on_on_another_machine_is_told_to_its_end(
                 book.open_round(RoundId(number), opening("ann"))
                 book.close_round(closed, (), CARRIED, NEXT)
             history.append(folder / "history.jsonl", closed)
-        told = earlier_runs.warning([books.folder, tmp_path / "fleet-20290101-000000"], books.among)
+        told = earlier_runs.warning(
+            (folder, books.among) for folder in (books.folder, tmp_path / "fleet-20290101-000000")
+        )
     assert told.startswith("before this run 1 run told up to epsilon 2 of")
+
+
+def test_runs_in_folders_count_too_when_the_ledger_has_come_to_a_server(
+    database: str, tmp_path: Path
+) -> None:
+    """And one that is in both, as it went on there, counts once."""
+    before = ran(tmp_path / "fleet-20290101-000000", 1.0, 1.5)
+    ran(tmp_path / "other-20290101-000000", 50.0)
+    with books_at(database, tmp_path) as books:
+        books.begin()
+        with books.opened() as book:
+            book.open_round(RoundId(1), opening("ann"))
+            closed = structs.replace(record(1, "ann"), privacy=of(2.0))
+            book.close_round(closed, (), CARRIED, NEXT)
+        history.append(books.folder / "history.jsonl", closed)
+        config = structs.replace(books.config, runs=str(tmp_path))
+        found = [*earlier_runs.of(config, books.among)]
+        told = earlier_runs.warning(found)
+    assert [folder.name for folder, _ in found] == [books.folder.name, before.name]
+    assert told.startswith("before this run 2 runs told up to epsilon 3.5 of")
+    alone = [*earlier_runs.of(config, IN_FOLDERS)]
+    assert alone == [(books.folder, IN_FOLDERS), (before, IN_FOLDERS)]
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b'{"outcome": "kept", "privacy": "\xff"}\n'])

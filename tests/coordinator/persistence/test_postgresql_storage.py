@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from coordinator.config import FederationConfig
-from coordinator.persistence import ledgers
+from coordinator.persistence import ledgers, postgresql
 from coordinator.persistence.ledger import Kept, Ledger, Names
 from coordinator.persistence.postgresql_storage import PostgresqlStorage
 from coordinator.persistence.run_errors import LedgerDamaged, LedgerError, LedgerTaken, RunInUse
@@ -290,6 +290,71 @@ def _url(server: Server, **changed: str) -> str:
     return "postgresql://{user}@127.0.0.1:{port}/{database}".format(**parts)
 
 
+def assert_one_sentence(said: str) -> None:
+    """To which others add: what to do, or a full stop."""
+    assert not re.search(
+        r"[\n\t^]|  |[.?!:;]$|[.?!;:][.?!;:]|[.?!] [A-Z]|FATAL|DETAIL|LINE \d", said
+    ), said
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'connection failed: connection to server at "db", port 5432 failed: Connection refused'
+            "\n\tIs the server running on that host and accepting TCP/IP connections?",
+            'connection to server at "db", port 5432 failed: Connection refused',
+        ),
+        (
+            "consuming input failed: server closed the connection unexpectedly\n\tThis probably"
+            " means the server terminated abnormally\n\tbefore or while processing the request.",
+            "server closed the connection unexpectedly",
+        ),
+        (
+            'connection failed: connection to server at "b", port 2 failed: Connection refused\n'
+            "\tIs the server running on that host and accepting TCP/IP connections?\n"
+            "Multiple connection attempts failed. All failures were:\n"
+            "- host: 'a', port: '1', hostaddr: '10.0.0.1': connection failed: connection to server"
+            ' at "a", port 1 failed: FATAL:  the database system is starting up\n'
+            "- host: 'b', port: '2', hostaddr: '10.0.0.2': connection failed: connection to server"
+            ' at "b", port 2 failed: Connection refused\n'
+            "\tIs the server running on that host and accepting TCP/IP connections?",
+            'connection to server at "a", port 1 failed: the database system is starting up;'
+            ' connection to server at "b", port 2 failed: Connection refused',
+        ),
+        (
+            'connection is bad: root certificate file "/r.crt" does not exist\n'
+            "Either provide the file, or change sslmode to disable server certificate"
+            " verification.",
+            'root certificate file "/r.crt" does not exist; either provide the file, or change'
+            " sslmode to disable server certificate verification",
+        ),
+        ('invalid URI query parameter: "nonsense"\n', 'invalid URI query parameter: "nonsense"'),
+        ("", "OperationalError('')"),
+    ],
+)
+def test_what_the_driver_says_is_made_one_sentence(said: str, told: str) -> None:
+    assert postgresql.sentence(psycopg.OperationalError(said)) == told
+    assert_one_sentence(told)
+
+
+def test_what_the_server_says_is_made_one_sentence(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as db:
+        db.execute("CREATE TABLE t (a INTEGER UNIQUE)")
+        db.execute("INSERT INTO t VALUES (1)")
+        for statement, told in (
+            ("SELECT * FROM nothing", 'relation "nothing" does not exist'),
+            (
+                "INSERT INTO t VALUES (1)",
+                'duplicate key value violates unique constraint "t_a_key"; key (a)=(1) already'
+                " exists",
+            ),
+        ):
+            with pytest.raises(psycopg.Error) as bad:
+                db.execute(statement)
+            assert postgresql.sentence(bad.value) == told
+
+
 @pytest.mark.parametrize(
     ("changed", "password", "complaint"),
     [
@@ -315,7 +380,7 @@ def test_what_is_wrong_with_the_way_to_the_server_is_said_in_a_sentence(
         ledgers.of(config, lambda: False)
     said = str(found.value)
     assert said.startswith(f"ledger {url}: ")
-    assert "\n" not in said
+    assert_one_sentence(said)
     assert not password or password not in said
 
 

@@ -43,6 +43,22 @@ def test_a_run_on_the_server_is_gone_on_with_in_a_folder_of_its_name(
         assert (folder.exists(), goes_on) == (False, False)
 
 
+def test_the_last_run_is_finished_whoever_has_taken_a_folder_for_the_next(
+    database: str, tmp_path: Path
+) -> None:
+    with books_at(database, tmp_path) as books:
+        assert run_search.finished_last(books.config, books.among) is None
+        books.begin()
+        assert run_search.finished_last(books.config, books.among) is None
+        with books.opened() as book:
+            book.finish()
+        assert run_search.finished_last(books.config, books.among) == books.folder
+        with books.opened(folder=books.folder.with_name("fleet-20320101-000000")) as book:
+            assert run_search.finished_last(books.config, books.among) == books.folder
+            book.begin(BEGINNING, CARRIED, CHECKPOINT)
+            assert run_search.finished_last(books.config, books.among) is None
+
+
 def test_a_run_whose_ledger_is_in_its_folder_is_gone_on_with_before_another_begins(
     database: str, tmp_path: Path
 ) -> None:
