@@ -29,50 +29,38 @@ from fedmqtt.topics import ClientId, RoundId, RunId
 REFUSED = "refused"
 """The note about an answer that does not count: who sent it, and why not."""
 
-
 SPREAD_MAX_S: Seconds = 600.0
 """However large the fleet: the last to return should not miss many rounds."""
-
 
 COMPLETE = "cohort complete"
 """Why a round closes when all goes well."""
 
-
 DEADLINE = "deadline"
-
 
 GIVEN_UP = "the model goes back to an older one"
 """Why a round closes without a model when an operator says so."""
 
-
 MEASURED = "as the centre asked"
 """Why a round at a site closes in which nobody was to train: all have measured."""
 
-
 SETTLED_ROUNDS = 16
 """How many closed rounds are remembered, for clients that ask again about an old answer."""
-
 
 HELD_PER_COHORT = 4
 """Late answers that may wait to be folded, in cohorts: each takes a little from what the exact sum
 can resolve."""
 
-
 UNSAID_MAX = 1000
 """Refusals that wait for a model; names can be made up without end."""
-
 
 ROOM_FACTOR = 2
 """With sortition: for as many as were invited when the round opened there is room again."""
 
-
 BEGIN_SHARE = 0.25
 """Of the time that rounds took lately, in which those begin who are drawn in a quiet federation."""
 
-
 UNSURE_BEGIN_SHARE = 0.25
 """Of its deadline, in which those begin who are drawn in a quiet federation of unknown size."""
-
 
 UNHURRIED_SHARE = 0.8
 """Of the time that rounds took lately: a round that had less and was cut off does not show how many

@@ -37,7 +37,9 @@ SESSION = (
     STORMS,
 )
 
-ROUND_PARTS = ("state", "effects", "opening", "answers", "closing", "replies", "step")
+ROUND_PARTS = (
+    *("state", "effects", "opening", "answers", "closing", "reminding", "replies", "step"),
+)
 
 ROUNDS = (
     "tests/coordinator/test_round_scripts.py",
@@ -60,6 +62,15 @@ TESTS: dict[str, Sequence[str]] = {
         "tests/coordinator/test_leadership_properties.py",
     ),
     "coordinator/sums/late.py": ("tests/coordinator/sums/test_late.py",),
+    "coordinator/workers/lanes.py": (
+        "tests/coordinator/workers/test_lanes.py",
+        "tests/coordinator/workers/test_workers_properties.py",
+    ),
+    "coordinator/workers/intake.py": (
+        "tests/coordinator/workers/test_intake.py",
+        "tests/coordinator/workers/test_workers_properties.py",
+    ),
+    "coordinator/workers/namesake.py": ("tests/coordinator/workers/test_namesake.py",),
     "coordinator/fleet_size.py": ("tests/coordinator/test_fleet_size.py",),
     "fedmqtt/sortition.py": ("tests/fedmqtt/test_sortition.py",),
     "edge_client/session.py": SESSION,
