@@ -144,7 +144,7 @@ def run_job(
         if not arguments.insecure and (fault := plaintext_fault(broker)):
             raise SettingsError(fault)
         try:
-            shelf = _shelf(loop, config)
+            shelf = _shelf(loop, config, job.purpose)
         except (LedgerError, ObjectStoreError) as bad:
             # No wrong setting, as far as anybody can tell: to try again may help.
             sys.stderr.write(f"fedmqtt {job.command}: {bad}\n")
@@ -183,10 +183,11 @@ class Shelf:
     objects: ObjectStore | None
 
 
-def _shelf(loop: EventLoop, config: FederationConfig) -> Shelf:
-    """By the settings. Raises SettingsError, LedgerError, ObjectStoreError."""
+def _shelf(loop: EventLoop, config: FederationConfig, purpose: Purpose) -> Shelf:
+    """By the settings, for runs of this purpose. Raises SettingsError, LedgerError,
+    ObjectStoreError."""
     objects = object_store.of(config, loop.is_stopping)
-    return Shelf(ledgers.of(config, loop.is_stopping), objects)
+    return Shelf(ledgers.of(config, loop.is_stopping, purpose), objects)
 
 
 def coordinate(
@@ -466,7 +467,8 @@ def _wait_for_next(
     )
     while loop.stop_signal is None:
         loop.run_once(wait_max_s=_LOOK_EVERY_S)
-        if run_search.finished_last(config, among) != finished:
+        _, goes_on = run_search.choose(config, among, None, new=False)
+        if goes_on:
             return True
     return False
 

@@ -1069,6 +1069,11 @@ class Service:
         return state.model.digest if isinstance(state, rounds.Collecting) else None
 
     @property
+    def has_round(self) -> bool:
+        """Whether one is open, or what it comes to is being made: it will be told above."""
+        return isinstance(self._state, rounds.Collecting) or self._closing is not None
+
+    @property
     def may_be_led(self) -> bool:
         """Whether a round can be opened by `lead`: none is open, and the run has begun."""
         return self._has_begun and isinstance(self._state, rounds.Waiting)
@@ -1276,7 +1281,7 @@ class Service:
 
     def _remind(self, number: RoundId, clients: Sequence[ClientId]) -> None:
         assert isinstance(self._state, rounds.Collecting)
-        silent = [one for one in clients if not self._client_pages.is_at_work(one)]
+        silent = [one for one in clients if not self._client_pages.is_at_work(one, number)]
         if not silent:
             return
         named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")

@@ -45,13 +45,18 @@ def evaluation(job: Job, what: CameTo) -> Evaluation:
     return Evaluation(run=job.run, round=job.round, base=job.base, measures=found)
 
 
-def one_round(job: Job, what: CameTo, measures: Measures | None) -> Update:
-    """Of a round that started from the centre's model. Raises NoAnswer."""
+def one_round(job: Job, what: CameTo, measures: Measures | None, *, tells: bool = True) -> Update:
+    """Of a round that started from the centre's model. Raises NoAnswer.
+
+    Unless it `tells`, nothing of what devices measured under masks of their own goes up."""
     if job.mask is not None:
         found = _exact_words(job, what)
         if found is None:
             return several(job, what, what.before, measures)
-        return _masked(job, job.mask, found.numbers.copy(), what.before.size)
+        words_ = found.numbers.copy()
+        if not tells:
+            words_ = values.without_measures(masked_answer.masking_of(job.mask), words_)
+        return _masked(job, job.mask, words_, what.before.size)
     if what.exact is None:
         return several(job, what, what.before, measures)
     assert job.sites is not None
@@ -75,6 +80,11 @@ def several(job: Job, what: CameTo, base: Array, measures: Measures | None) -> U
     scaled = change.astype(np.float64)
     scaled *= np.ldexp(float(what.samples), job.sites.bits)
     return _sum(job, what, np.rint(scaled).astype(np.int64), what.samples, measures)
+
+
+def is_mean_of_devices(job: Job, what: CameTo) -> bool:
+    """Whether the answer is a mean where it might have been the sum of what each would mask."""
+    return terms.as_masked(job) is not None and _exact_words(job, what) is None
 
 
 def _exact_words(job: Job, what: CameTo) -> Words | None:

@@ -95,6 +95,8 @@ class SiteConfig:
     credentials: str
     centre: ClientConfig
     devices: FederationConfig
+    tells_measures: bool = True
+    """What devices measure may go up under a mask: the owner says so by `centre.purposes`."""
 
     @property
     def state(self) -> Path:
@@ -186,9 +188,9 @@ def _checked(path: Path, config: SiteConfig) -> SiteConfig:
             f"{path}: devices.evaluation.clients is 0, which asks all devices of a quiet site to"
             " measure a model, and the centre says when: say how many"
         )
-    centre = config.centre
+    centre, tells = config.centre, "evaluate" in config.centre.purposes
     if masked_round.is_masked(devices):
         # Who measures alone would be read.
         able = tuple(purpose for purpose in centre.purposes if purpose == "train")
         centre = structs.replace(centre, purposes=able)
-    return replace(config, centre=centre, devices=devices)
+    return replace(config, centre=centre, devices=devices, tells_measures=tells)

@@ -46,6 +46,8 @@ class Coordinator(Protocol):
     @property
     def open_from(self) -> Digest | None: ...
     @property
+    def has_round(self) -> bool: ...
+    @property
     def may_be_led(self) -> bool: ...
     @property
     def newest(self) -> tuple[RoundId, Array]: ...
@@ -120,6 +122,7 @@ class Upward:
         """One of them is open, or waits for devices."""
         self._is_called_off = False
         """Nobody wants what the round that is open comes to."""
+        self._has_told_of_mean = False
         self._timer: Timer | None = None
         self._is_ending = False
         self.asked = self._kept.read(signing_key)
@@ -236,7 +239,7 @@ class Upward:
 
     def _call_off(self, coordinator: Coordinator, why: str) -> None:
         # Where none is open yet, no end of it will be told.
-        self._is_called_off = not coordinator.may_be_led
+        self._is_called_off = coordinator.has_round
         coordinator.call_off(why)
 
     def _wanted(self, asked: Asked) -> Wanted:
@@ -325,13 +328,25 @@ class Upward:
         if is_first and job.measure_base:
             measures = above.measures(what.figures)
         if is_first:
-            update = combining.one_round(job, what, measures)
+            update = combining.one_round(job, what, measures, tells=self._config.tells_measures)
+            self._tell_of_mean(job, what)
         else:
             assert task is not None
             update = combining.several(job, what, self._shared_base(task), measures)
         self._reports.put(update, what.round)
         if task is not None:
             task.rounds, task.measures = task.rounds + 1, measures
+
+    def _tell_of_mean(self, job: Job, what: CameTo) -> None:
+        """Once in a row of them: it is less than the site's owner may think."""
+        is_mean = combining.is_mean_of_devices(job, what)
+        if is_mean and not self._has_told_of_mean:
+            _log.warning(
+                "round %d: the answer is the mean of the devices' changes, each of which counts for"
+                ' one, and not their exact sum: docs/sites.md, "With masks", says when that is so',
+                job.round,
+            )
+        self._has_told_of_mean = is_mean
 
     def _shared_base(self, task: _Task) -> Array:
         division = personal.division(task.asked.layout, task.job.method.personal)

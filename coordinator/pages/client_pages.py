@@ -28,7 +28,7 @@ from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Activity, Presence
 from fedmqtt.mqtt_link import MqttLink
 from fedmqtt.status_pages import CLIENT_PAGES, LISTED_CLIENTS, ClientPage, PageError
-from fedmqtt.topics import ClientId, StatusPage, Topics, is_name
+from fedmqtt.topics import ClientId, RoundId, StatusPage, Topics, is_name
 
 _LISTEN_S: Seconds = 10.0
 """What lies on the broker comes at once; it has that long to."""
@@ -126,10 +126,10 @@ class ClientPages:
             self.changed([client], urgently=True)
         return bare, is_no_news
 
-    def is_at_work(self, client: ClientId) -> bool:
-        """Whether it says that it does something at this moment."""
+    def is_at_work(self, client: ClientId, number: RoundId) -> bool:
+        """Whether it says that it does something for this round."""
         told = self._activities.get(client)
-        return told is not None and bool(told.doing)
+        return told is not None and bool(told.doing) and told.round == number
 
     def _is_no_news(self, client: ClientId, presence: Presence) -> bool:
         entry = self._roster.clients.get(client)

@@ -1,7 +1,7 @@
 """Where the ledgers of a federation's runs are: each in its run's folder, or all on a server.
 
-A run is known by its folder. Where the ledgers are on a server, by the folder's name alone: on
-another machine it is the same run in another folder.
+A run is known by its folder. Where the ledgers are on a server, by what it is for and the folder's
+name alone: on another machine it is the same run in another folder.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +13,7 @@ from coordinator.persistence import ledger_url, sqlite_storage
 from coordinator.persistence.run_errors import RunInUse
 from coordinator.persistence.run_place import Place, in_time
 from fedmqtt.folder_lock import FolderInUse, FolderLock
+from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
 
 
@@ -111,8 +112,11 @@ def is_finished(folder: Path, among: Ledgers = IN_FOLDERS) -> bool:
     return "finished" in among.facts(folder)
 
 
-def of(config: FederationConfig, gives_up: Callable[[], bool]) -> Ledgers:
-    """By the settings. `gives_up` is asked while a server is away: whether to wait any longer.
+def of(
+    config: FederationConfig, gives_up: Callable[[], bool], purpose: Purpose = "train"
+) -> Ledgers:
+    """Those of runs of one purpose, by the settings. `gives_up` is asked while a server is away:
+    whether to wait any longer.
 
     Raises SettingsError where there can be no way to it, LedgerError where there is none now.
     """
@@ -126,7 +130,7 @@ def of(config: FederationConfig, gives_up: Callable[[], bool]) -> Ledgers:
             f"ledger is {ledger_url.shown(config.ledger)!r}, which needs what"
             f" `pip install 'fedmqtt[postgresql]'` brings: {_first_line(bad)}"
         ) from bad
-    return OnServer(config, gives_up)
+    return OnServer(config, gives_up, purpose)
 
 
 def _first_line(bad: ImportError) -> str:

@@ -18,6 +18,7 @@ from coordinator.persistence.run_errors import LedgerError, RunInUse
 from coordinator.persistence.run_place import Place, in_time
 from fedmqtt.effects import Seconds
 from fedmqtt.folder_lock import FolderInUse, FolderLock
+from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
 
 COMES_BACK_WITHIN_S = 4 * WAIT_MAX_S
@@ -46,8 +47,13 @@ class OnServer:
     """As it is made, the server has to be there: later on it is waited for. Raises LedgerError
     where it is not, or does not let us in, and SettingsError on what no server understands."""
 
-    def __init__(self, config: FederationConfig, gives_up: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: FederationConfig, gives_up: Callable[[], bool], purpose: Purpose = "train"
+    ) -> None:
         self._federation = config.name
+        self._kind = "" if purpose == "train" else f"{purpose}/"
+        """Before the names of runs that are for something else. In no folder's name there is a
+        slash."""
         self._url = config.ledger
         self._gives_up = gives_up
         self._came_back_at: Seconds | None = None
@@ -76,7 +82,9 @@ class OnServer:
     def newest_first(self, config: FederationConfig) -> Iterator[Path]:
         asked = "SELECT name FROM fedmqtt.run WHERE federation = %s"
         rows = self._looked(lambda db: db.execute(asked, (config.name,)).fetchall())
-        names = in_time([str(name) for (name,) in rows], config.name)
+        found = [str(name) for (name,) in rows if str(name).startswith(self._kind)]
+        # (Of training, those of other kinds are named otherwise.)
+        names = in_time([name.removeprefix(self._kind) for name in found], config.name)
         return (Path(config.runs) / name for name in names)
 
     def records(self, folder: Path) -> list[bytes]:
@@ -103,7 +111,7 @@ class OnServer:
                 "SELECT count(pid) FROM fedmqtt.run LEFT JOIN pg_locks ON locktype = 'advisory'"
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
                 " AND classid = %s AND objid = id AND granted WHERE federation = %s AND name = %s",
-                (postgresql_storage.LOCK_CLASS, self._federation, folder.name),
+                (postgresql_storage.LOCK_CLASS, self._federation, self._named(folder)),
             ).fetchone()
             return found is None or found[0] == 0
 
@@ -124,7 +132,7 @@ class OnServer:
                 db.execute(
                     "INSERT INTO fedmqtt.run (federation, name, holder, fence, written)"
                     " VALUES (%s, %s, '', 0, 0) ON CONFLICT DO NOTHING",
-                    (self._federation, folder.name),
+                    (self._federation, self._named(folder)),
                 )
                 run = self._number(db, folder)
                 assert run is not None
@@ -144,9 +152,12 @@ class OnServer:
     def _number(self, db: Connection, folder: Path) -> int | None:
         found = db.execute(
             "SELECT id FROM fedmqtt.run WHERE federation = %s AND name = %s",
-            (self._federation, folder.name),
+            (self._federation, self._named(folder)),
         ).fetchone()
         return None if found is None else int(found[0])
+
+    def _named(self, folder: Path) -> str:
+        return f"{self._kind}{folder.name}"
 
     def _connected(self) -> Connection:
         db = postgresql.connect(self._url)

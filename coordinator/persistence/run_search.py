@@ -9,6 +9,7 @@ from coordinator.config import FederationConfig
 from coordinator.persistence import ledgers, moved_ledger
 from coordinator.persistence.ledgers import IN_FOLDERS, Ledgers
 from coordinator.persistence.moved_ledger import Move
+from coordinator.persistence.run_place import in_time
 from fedmqtt.settings import SettingsError
 
 _SIGNS = ("model.safetensors", "history.jsonl")
@@ -41,10 +42,14 @@ def newest_unfinished(config: FederationConfig, among: Ledgers) -> Path | None:
 
 
 def finished_last(config: FederationConfig, among: Ledgers) -> Path | None:
-    """The folder of the run that was begun last, where that has come to its end."""
-    for folder in among.newest_first(config):
-        if ledgers.has_begun(folder, among):
-            return folder if ledgers.is_finished(folder, among) else None
+    """The folder of the run that was begun last, where that has come to its end: by `among`, or by
+    a ledger in its folder, from before `ledger` named a server."""
+    places = (among, IN_FOLDERS)
+    names = {folder.name for place in places for folder in place.newest_first(config)}
+    for folder in (Path(config.runs) / name for name in in_time(names, config.name)):
+        if any(ledgers.has_begun(folder, place) for place in places):
+            is_finished = any(ledgers.is_finished(folder, place) for place in places)
+            return folder if is_finished else None
     return None
 
 

@@ -269,7 +269,7 @@ def _after_close(
         sizes=close.sizes,
         settled=(*state.past.settled[1 - rules.remembered_rounds :], closed),
         held=state.past.held[len(close.held) :],
-        typical_s=_smoothed(state.past.typical_s, close.duration_s),
+        typical_s=_typical_s(state, close.duration_s),
     )
     next_round = RoundId(state.round + 1)
     match close.outcome:
@@ -283,5 +283,9 @@ def _after_close(
             return Finished(past), [Publish(OfferBoard(), None), Finish()]
 
 
-def _smoothed(before: Seconds, now: Seconds) -> Seconds:
-    return now if before == 0 else 0.7 * before + 0.3 * now
+def _typical_s(state: Collecting, lasted_s: Seconds) -> Seconds:
+    before = state.past.typical_s
+    if state.called_off:
+        # It would have taken longer.
+        return before
+    return lasted_s if before == 0 else 0.7 * before + 0.3 * lasted_s

@@ -381,8 +381,9 @@ def invite_more(
     past = _with_places(state.past, more, state.round, at)
     left = tuple(one for one in past.control.wanted if one not in more)
     past = with_control(past, orders.with_wanted(past.control, left))
-    # The offer is said again to all for that.
-    state = replace(state, train=state.train | more, said_at=at, past=past)
+    # The offer is said again to all for that, and reminders are of this offer.
+    said = {"said_at": at, "reminders": 0, "came_since": NOBODY}
+    state = replace(state, train=state.train | more, past=past, **said)  # type: ignore[arg-type]
     return state, [Invite(state.round, more)]
 
 

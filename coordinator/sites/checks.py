@@ -31,6 +31,11 @@ def _fault(config: FederationConfig) -> str:
             'rounds.mode is "asynchronous", where a client is asked for its next answer while it'
             " makes one: a site is at one round at a time"
         )
+    if config.sites.clients_max == 1 and masked_round.is_masked(config):
+        return (
+            f"privacy.aggregation is {config.privacy.aggregation!r}, where each answer is of one"
+            " device anyway: say for how many it may be, 2 or more"
+        )
     if config.sites.weight_max and masked_round.is_masked(config):
         return (
             f"sites.weight_max is {config.sites.weight_max}, and privacy.aggregation is"

@@ -80,6 +80,17 @@ class _Word:
         return not (self.taken or self.refused or self.admitted)
 
 
+_Place = tuple[ClientId, RoundId, str, bytes]
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What is passed on, as far as it has come."""
+
+    place: _Place
+    payload: bytearray = field(default_factory=bytearray)
+
+
 @dataclass(slots=True)
 class _Arriving:
     """A sum on its way."""
@@ -135,8 +146,8 @@ class Desk:
         self._state = lanes.begin(rules)
         self._words: dict[ClientId, _Word] = {}
         self._is_flush_posted = False
-        self._begun: dict[ClientId, Passed] = {}
-        """What a worker has passed on a part of, up to now."""
+        self._begun: dict[ClientId, _Begun] = {}
+        """What a worker has passed on a part of."""
         self._arriving: dict[ClientId, _Arriving] = {}
         self._sums = 0
         """That ever began to arrive."""
@@ -270,19 +281,22 @@ class Desk:
 
     def _put_together(self, worker: ClientId, part: Passed) -> Passed | None:
         """What is passed on, once all of it has come."""
-        begun = self._begun.pop(worker, None)
-        if begun is not None:
-            if _place(begun) != _place(part):
-                self._spoilt(worker, "what it passed on has no end")
-                return None
-            part = structs.replace(part, payload=memoryview(bytes(begun.payload) + part.payload))
-        if part.payload.nbytes > self._now().answer_bytes_max:
+        begun = self._begun.get(worker)
+        if begun is None:
+            if not part.goes_on:
+                return part
+            begun = self._begun[worker] = _Begun(_place(part))
+        if begun.place != _place(part):
+            self._spoilt(worker, "what it passed on has no end")
+            return None
+        begun.payload += part.payload
+        if len(begun.payload) > self._now().answer_bytes_max:
             self._spoilt(worker, f"it passed on too much from {part.client}")
             return None
         if part.goes_on:
-            self._begun[worker] = part
             return None
-        return part
+        del self._begun[worker]
+        return structs.replace(part, payload=memoryview(begun.payload))
 
     def _decide(self, worker: ClientId, claim: Claimed) -> None:
         word = self._words.get(worker)
@@ -467,7 +481,7 @@ class Desk:
             _log.warning("%s", told)
 
 
-def _place(passed: Passed) -> tuple[ClientId, RoundId, str, bytes]:
+def _place(passed: Passed) -> _Place:
     return passed.client, passed.round, passed.part, passed.key
 
 

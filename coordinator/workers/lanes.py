@@ -332,7 +332,7 @@ def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]
     if event.session != known.session:
         return state, [Tell(worker)]
     if event.said > known.received:
-        return _begin_again(state, worker, "a message of its is missing", rules)
+        return _miss(state, worker, rules)
     if event.version == known.version:
         return _with(state, worker, holds=frozenset(state.of(worker))), [Tell(worker)]
     return state, [Tell(worker)]
@@ -344,10 +344,18 @@ def _count(state: State, event: Numbered, rules: Rules) -> tuple[State, list[Eff
         # Of a session that is over; or the copy of one that came.
         return state, []
     if event.number > known.received + 1:
-        return _begin_again(state, event.worker, "a message of its is missing", rules)
+        return _miss(state, event.worker, rules)
     moved = {"heard_at": event.at, "moved_at": event.at}
     following = _with(state, event.worker, received=event.number, **moved)
-    return following, [Read()]
+    # Who gets no lanes has nothing to say of clients.
+    return following, [] if known.refused else [Read()]
+
+
+def _miss(state: State, worker: ClientId, rules: Rules) -> tuple[State, list[Effect]]:
+    known, why = state.workers[worker], "a message of its is missing"
+    # Where nothing is lost with it, it costs nobody anything.
+    holds = known.asked or known.taken
+    return _blame(state, worker, why, rules) if holds else _begin_again(state, worker, why, rules)
 
 
 def _begin_again(
@@ -364,6 +372,7 @@ def _begin_again(
         version=known.version + 1,
         heard_at=known.heard_at,
         refused=known.refused,
+        spoilt=known.spoilt if not token or token == known.token else 0,
     )
     workers = {**state.workers, worker: new}
     effects: list[Effect] = [Tell(worker), Note("worker", f"{worker}: {why}")]

@@ -87,14 +87,14 @@ class MeanChange:
     clipped: int
     """Numbers, of all answers: each tells of `CLIPPED_MAX` at most."""
     norms_clipped: int
-    """Answers whose norm was above `norm_max`."""
+    """Devices whose norm was above `norm_max`."""
     clients: int
     """Devices that it is of: more than answers, where some stand for several."""
     balance: float = 0.0
     """Where norms are told under noise: the mean of +1 for each within `norm_max` and -1 for each
     above."""
     block_norms: Doubles = field(default_factory=lambda: np.empty(0))
-    """Root mean squares of the values that were sent, mean over the answers, by block."""
+    """Root mean squares of the values that were sent, mean over the devices, by block."""
     measured: MeasuredSum | None = None
     """Of the base, where clients measured it."""
     words: Words | None = None
@@ -183,10 +183,12 @@ def of_mean(
         return _for_noise(masking, sent, is_long, chances.own)
     words = np.empty(sent.size + tail_size(masking, sent.size), np.uint32)
     clipped = _round(masking, sent, weight_, chances.own, words)
-    words[sent.size : sent.size + COUNTS] = weight_, min(clipped, CLIPPED_MAX), is_long
+    # All that is told of one device is told of each that the mean stands for.
+    told = weight_, clients * min(clipped, CLIPPED_MAX), clients * is_long
+    words[sent.size : sent.size + COUNTS] = told
     if masking.clients_max > 1:
         words[sent.size + _CLIENTS_AT] = clients
-    words[_of_norms(masking, sent.size)] = block_norms.words(masking, sent)
+    words[_of_norms(masking, sent.size)] = block_norms.words(masking, sent) * np.uint32(clients)
     words[words.size - measured.size(masking) :] = measured.to_words(masking, measures)
     return words
 
@@ -206,6 +208,13 @@ def handed_up(masking: Masking, words: Words, size: int, clients: int) -> Words:
     body = body_size(masking, size)
     numbers = np.insert(words, body + _CLIENTS_AT, np.uint32(clients))
     numbers[:body] = centred(words[:body], masking.bits).view(np.uint32)
+    return numbers
+
+
+def without_measures(masking: Masking, words: Words) -> Words:
+    """The same, as of devices that have measured nothing."""
+    numbers = words.copy()
+    numbers[numbers.size - measured.size(masking) :] = 0
     return numbers
 
 

@@ -12,7 +12,7 @@ from coordinator.sites.words import WordSum
 from edge_client.training_job import Job, Mask
 from fedmqtt.masking import packing, values
 from fedmqtt.masking.values import MeanChange
-from fedmqtt.messages import Entry, Masking, SumOf, Training, Update
+from fedmqtt.messages import Entry, Masking, Measures, SumOf, Training, Update
 from fedmqtt.topics import ClientId
 from fedmqtt.weights import Array
 from site_aggregator import combining
@@ -108,6 +108,29 @@ def test_of_several_it_is_how_far_it_has_come_for_what_its_devices_count() -> No
     mean = told(combining.several(job(), came_to(words()), start, None))
     assert (mean.weight, mean.clients) == (15, 3)
     assert np.allclose(mean.change, came_to(None).after - start, atol=1e-3)
+
+
+def test_a_mean_tells_of_norms_and_clipping_as_so_many_devices() -> None:
+    """Ranges go by how large values are on average over devices: a mean is of all of its own."""
+    adaptive = structs.replace(HOW, rotate=True, block_norms=4, norm_max=0.01)
+    mean = told(combining.one_round(job(adaptive), came_to(None), None), adaptive)
+    exact = told(combining.one_round(job(adaptive), came_to(words(adaptive)), None), adaptive)
+    assert mean.clients == exact.clients == 3
+    assert mean.norms_clipped == exact.norms_clipped == 3
+    assert np.allclose(mean.block_norms, exact.block_norms, rtol=0.5)
+
+
+def test_what_devices_measured_does_not_go_up_where_the_owner_does_not_want_it() -> None:
+    measuring = structs.replace(HOW, metrics=("loss",))
+    made = WordSum(AsMasked(measuring, SEED, ROUND), SIZE)
+    for name, samples in SAMPLES.items():
+        found = Measures(sample_count=10, metrics={"loss": 0.5})
+        made.add(ClientId(name), change(name), samples, found)
+    for tells, clients in ((True, 3), (False, 0)):
+        update = combining.one_round(job(measuring), came_to(made.found), None, tells=tells)
+        mean = told(update, measuring)
+        assert mean.measured is not None and mean.measured.clients == clients
+        assert (mean.weight, mean.clients) == (15, 3)
 
 
 def test_words_that_are_not_for_what_is_asked_now_are_not_handed_up() -> None:

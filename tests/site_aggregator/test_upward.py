@@ -50,6 +50,10 @@ class Coordinator:
     off: list[str] = field(default_factory=list)
 
     @property
+    def has_round(self) -> bool:
+        return self.open_from is not None
+
+    @property
     def may_be_led(self) -> bool:
         return self.waits and self.open_from is None
 

@@ -1,11 +1,14 @@
 """Where a run goes on or begins when the ledgers have moved to a server."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from coordinator.persistence import run_search
+from coordinator.persistence import ledgers, run_search
 from coordinator.persistence.ledger import Ledger
+from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
 from tests.coordinator.ledger_books import (
     BEGINNING,
@@ -57,6 +60,42 @@ def test_the_last_run_is_finished_whoever_has_taken_a_folder_for_the_next(
             assert run_search.finished_last(books.config, books.among) == books.folder
             book.begin(BEGINNING, CARRIED, CHECKPOINT)
             assert run_search.finished_last(books.config, books.among) is None
+
+
+@pytest.mark.parametrize("purpose", ["evaluate", "describe"])
+def test_runs_for_something_else_are_none_of_trainings_on_the_server(
+    database: str, tmp_path: Path, purpose: Purpose
+) -> None:
+    """Their folders are others, and a server knows no folders."""
+    with books_at(database, tmp_path) as books:
+        books.begin()
+        config = structs.replace(books.config, runs=str(tmp_path / "others"))
+        with closing(ledgers.of(config, lambda: False, purpose)) as others:
+            assert [*others.newest_first(config)] == []
+            folder, goes_on = run_search.choose(config, others, None, new=False)
+            assert not goes_on
+            # Of the same name as that which trains.
+            same = folder.with_name(books.folder.name)
+            same.mkdir(parents=True)
+            other = Books(same, config, others)
+            other.begin()
+            assert [*others.newest_first(config)] == [same]
+            with other.opened() as book:
+                book.finish()
+            assert books.is_unfinished and not other.is_unfinished
+        chosen = run_search.choose(books.config, books.among, None, new=False)
+        assert chosen == (books.folder, True)
+
+
+def test_a_run_that_was_finished_in_its_folder_is_the_last_beside_a_server_too(
+    database: str, tmp_path: Path
+) -> None:
+    with books_at(database, tmp_path) as books:
+        last = _in_folder(books, "20310101-000000", is_finished=True)
+        assert run_search.finished_last(books.config, books.among) == last
+        books.begin()
+        # Begun before that one.
+        assert run_search.finished_last(books.config, books.among) == last
 
 
 def test_a_run_whose_ledger_is_in_its_folder_is_gone_on_with_before_another_begins(

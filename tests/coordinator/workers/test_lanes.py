@@ -288,6 +288,46 @@ def test_a_worker_that_never_hands_over_gets_no_lanes() -> None:
     assert (state.of(A), state.own()) == ((), ALL)
 
 
+def test_what_was_of_no_use_is_not_forgotten_when_it_asks_for_another_session() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX):
+        # Over the same connection: a message to it was lost.
+        asks = replace(said(state, B), session="")
+        state, _ = step(state, asks)
+        state, _ = spoil(state, B)
+    assert state.of(B) == ()
+
+
+def test_a_worker_whose_messages_are_lost_with_what_it_holds_gets_no_lanes() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX):
+        state, _ = step(state, said(state, B))
+        state = with_taken(state, B, "ann", "bob")
+        gap = lanes.Numbered(1.0, B, state.workers[B].session, state.workers[B].received + 2)
+        state, effects = step(state, gap)
+        assert Lose((named("ann"), named("bob"))) in effects
+    assert state.of(B) == ()
+
+
+def test_a_gap_that_costs_nobody_anything_is_held_against_nobody() -> None:
+    state = there(A, B)
+    for _ in range(2 * lanes.SPOILT_MAX):
+        state, _ = step(state, said(state, B))
+        gap = lanes.Numbered(1.0, B, state.workers[B].session, state.workers[B].received + 2)
+        state, _ = step(state, gap)
+    assert state.of(B) == (2, 3)
+
+
+def test_who_gets_no_lanes_has_nothing_to_say_of_clients() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX):
+        state, _ = spoil(state, B)
+    state, _ = step(state, said(state, B))
+    session = state.workers[B].session
+    state, effects = step(state, lanes.Numbered(2.0, B, session, 1))
+    assert effects == [] and state.workers[B].received == 1
+
+
 def test_a_worker_of_other_settings_gets_no_lanes() -> None:
     state = lanes.begin(RULES)
     state, effects = step(state, replace(said(state, A), refused="it is another"))
