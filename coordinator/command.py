@@ -467,9 +467,11 @@ def _wait_for_next(
     )
     while loop.stop_signal is None:
         loop.run_once(wait_max_s=_LOOK_EVERY_S)
-        _, goes_on = run_search.choose(config, among, None, new=False)
-        if goes_on:
-            return True
+        # Cheap, where there are many runs; and a folder may be taken away, which begins none.
+        if run_search.finished_last(config, among) != finished:
+            _, goes_on = run_search.choose(config, among, None, new=False)
+            if goes_on:
+                return True
     return False
 
 
