@@ -286,6 +286,10 @@ class CoordinatorPromises:
         self.offers[number] = structs.replace(offer, train=(*offer.train, *sorted(more)))
         before = self.invited[number]
         self.invited[number] = replace(before, train=before.train | more)
+        # The offer is said to all for that, and again to who is silent then.
+        self.reminded = Counter(
+            {key: its for key, its in self.reminded.items() if key[0] != number}
+        )
 
     def _reminds(self, remind: rounds.Remind, roster: Roster) -> None:
         number, clients = remind.round, set(remind.clients)

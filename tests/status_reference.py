@@ -33,6 +33,9 @@ INTRODUCTION = ROOT / "docs" / "status-introduction.md"
 KINDS: dict[str, type[Page]] = {**PAGES, "client": ClientPage}
 """By the name of the schema's file."""
 
+PARTS_BELOW = "parts"
+"""Of the folder of examples, where those of parts are: they are no pages."""
+
 PARTS = {"coordinator": {"fleet": "Of a federation whose clients say nothing:"}}
 """Of the page of that name: fields that are empty in its example, and have one of their own, of the
 field's name; and what is said of it."""
@@ -91,7 +94,7 @@ def _section(name: str, kind: type[Page]) -> str:
         lines += _table(nested)
     lines += ["", "From a real run:", "", *_example(name)]
     for part, told in PARTS.get(name, {}).items():
-        lines += ["", told, "", *_example(part)]
+        lines += ["", told, "", *_example(f"{PARTS_BELOW}/{part}")]
     return "\n".join(lines)
 
 
@@ -102,9 +105,10 @@ def _example(name: str) -> list[str]:
 
 def keep_example(name: str, encoded: bytes) -> None:
     """A page, or a part of one, as JSON: the one that is shown from now on."""
-    EXAMPLES.mkdir(parents=True, exist_ok=True)
+    path = EXAMPLES / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(json.loads(encoded), indent=2, ensure_ascii=False)
-    (EXAMPLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _table(name: str) -> list[str]:

@@ -129,7 +129,8 @@ def test_nobody_says_anything_before_it_is_drawn_and_rounds_make_models(
     assert page.fleet.answered == count and page.fleet.labels == {"phone": count}
     assert page.fleet.programs == {f"fedmqtt {__version__}": count}
     if request.config.getoption("--rewrite"):
-        status_reference.keep_example("fleet", msgspec.json.encode(page.fleet))
+        part = f"{status_reference.PARTS_BELOW}/fleet"
+        status_reference.keep_example(part, msgspec.json.encode(page.fleet))
     assert all(
         len(said) - len(messages.read_offer(said).model_file) < 1024 for said in listener.offers
     )

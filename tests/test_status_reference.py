@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from tests import status_reference
-from tests.status_reference import EXAMPLES, KINDS, PARTS, SCHEMAS, files
+from tests.status_reference import EXAMPLES, KINDS, PARTS, PARTS_BELOW, SCHEMAS, files
 
 
 def test_the_reference_and_the_schemas_are_as_the_code_has_them() -> None:
@@ -44,6 +44,7 @@ def test_an_example_of_a_part_fits_its_place_in_the_page() -> None:
         page = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
         for part in parts:
             assert page.get(part) is None, "else the page's own example shows it"
-            example = json.loads((EXAMPLES / f"{part}.json").read_text(encoding="utf-8"))
+            path = EXAMPLES / PARTS_BELOW / f"{part}.json"
+            example = json.loads(path.read_text(encoding="utf-8"))
             checker.validate({**page, part: example})
             assert not checker.is_valid({**page, part: {**example, "declared": "many"}})
