@@ -37,10 +37,11 @@ async (messages, encodings, inSixDigits) => {
     for (let length = 0; length < data.length; length += 1) {
       await refused(`${name}, cut to ${length}`, async () => pack.decode(data.subarray(0, length)));
     }
-    const read = { offer: wire.readOffer, presence: wire.readPresence }[fields.kind];
-    const toClient = ["receipt", "go", "timeleft", "open"].includes(fields.kind) ? wire.readInbox : null;
+    // An offer is on the board, and in an inbox where it is said again.
+    const ofOwn = { offer: [wire.readOffer, wire.readInbox], presence: [wire.readPresence] }[fields.kind];
+    const toClient = ["receipt", "go", "timeleft", "open"].includes(fields.kind) ? [wire.readInbox] : [];
     for (const reader of [wire.readOffer, wire.readPresence, wire.readInbox]) {
-      if (reader === (read ?? toClient)) {
+      if ((ofOwn ?? toClient).includes(reader)) {
         const told = plain(reader(pack.encode({ ...decoded, mood: "good" })));
         for (const [field, value] of Object.entries(fields)) same(`${name}.${field}`, told[field], value);
         await refused(`${name} of no run`, async () => reader(pack.encode({ ...decoded, run: "../r", session: 1 })));
