@@ -105,12 +105,12 @@ def _multiply(block: NDArray[_Float]) -> None:
     """By the Hadamard matrix of its width, in place; shape (blocks, width)."""
     columns = 1 << (block.shape[1].bit_length() // 2)
     rows = block.shape[1] // columns
-    half = np.matmul(block.reshape(-1, columns), _hadamard(columns))
-    np.matmul(
-        _hadamard(rows),
-        half.reshape(-1, rows, columns),
-        out=block.reshape(-1, rows, columns),
-    )
+    # One small product for each block, also from the right, where one large one would do: OpenBLAS
+    # computes that on all cores, and its threads then wait for the next one without sleeping, which
+    # took more CPU than all else about an answer. Its float32 sums depended on their number, too.
+    squares = block.reshape(-1, rows, columns)
+    half = np.matmul(squares, _hadamard(columns))
+    np.matmul(_hadamard(rows), half, out=squares)
 
 
 @functools.cache
