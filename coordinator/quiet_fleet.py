@@ -48,6 +48,16 @@ def begun(state: rounds.Collecting, before: Answerers) -> Answerers:
     return Answerers(round=state.round, one_in=1 / sortition.share(state.sortition.train))
 
 
+def drawn(state: rounds.Collecting) -> str:
+    """How many of them are, and by what belief, as a sentence."""
+    by, sizes = state.sortition, fleet_size.estimate(state.past.sizes)
+    assert by is not None
+    return (
+        f"draws {_in_words(by.train)} to train, {_in_words(by.evaluate)} to evaluate;"
+        f" about {sizes.size:,} would answer ({sizes.low:,} to {sizes.high:,})"
+    )
+
+
 def follow(answerers: Answerers, state: rounds.State) -> None:
     """As the machine counts them."""
     if isinstance(state, rounds.Collecting) and state.round == answerers.round:
@@ -80,6 +90,15 @@ def page(state: rounds.State, rules: rounds.Rules, answerers: Answerers) -> Quie
 def sentence(fleet: QuietFleet) -> str:
     """How many there are, as a part of a sentence: an estimate, and said to be one."""
     return f"about {fleet.estimate:,} clients would answer ({fleet.low:,} to {fleet.high:,})"
+
+
+def _in_words(threshold: int) -> str:
+    if threshold == 0:
+        return "nobody"
+    one_in = 1 / sortition.share(threshold)
+    if one_in == 1:
+        return "every client"
+    return f"one client in {one_in:,.0f}" if one_in >= 10 else f"one client in {one_in:.2g}"
 
 
 def _count(counts: Counter[str], kind: str) -> None:

@@ -8,7 +8,6 @@ federation's seat (`leadership.py`): until then, and when another took it, nothi
 """
 
 import logging
-import math
 import os
 import secrets
 import socket
@@ -25,7 +24,6 @@ from msgspec import structs
 from coordinator import (
     codec_choice,
     deciding,
-    fleet_size,
     leadership,
     local_method,
     orders,
@@ -78,7 +76,6 @@ from fedmqtt import (
     exact_total,
     messages,
     personal,
-    sortition,
 )
 from fedmqtt.effects import Note, Publish, Seconds, WakeAt
 from fedmqtt.envelope import KEYS_MAY_BE_WANTED, NOTHING_IS_SIGNED, Author
@@ -1285,7 +1282,7 @@ class Service:
         if not silent:
             return
         named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
-        _log.info("round %d: told again to %d that are silent: %s", number, len(silent), named)
+        _log.info("round %d: silent so far, and told again (%d): %s", number, len(silent), named)
         offer = self._offer(self._state)
         for client in silent:
             self._say(Publish(Inbox(client), rounds.to_one(offer, client)))
@@ -1318,7 +1315,7 @@ class Service:
         if self._desk_of_workers is not None:
             self._desk_of_workers.round_changed()
         if state.is_quiet:
-            self._tell_drawn(state)
+            _log.info("round %d: %s", state.round, quiet_fleet.drawn(state))
             return
         _log.info(
             "round %d: invited %d to %s, %d to evaluate",
@@ -1326,20 +1323,6 @@ class Service:
             len(state.train),
             "describe" if self._rules.purpose == "describe" else "train",
             len(state.evaluate),
-        )
-
-    def _tell_drawn(self, state: rounds.Collecting) -> None:
-        drawn, sizes = state.sortition, fleet_size.estimate(state.past.sizes)
-        assert drawn is not None
-        _log.info(
-            "round %d: draws one client in %.4g to train, one in %.4g to evaluate; %d would answer,"
-            " by what is known: %d to %d",
-            state.round,
-            1 / sortition.share(drawn.train) if drawn.train else math.inf,
-            1 / sortition.share(drawn.evaluate) if drawn.evaluate else math.inf,
-            sizes.size,
-            sizes.low,
-            sizes.high,
         )
 
     def _set_aside(self, dropped: frozenset[Named]) -> None:

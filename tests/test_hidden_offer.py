@@ -53,7 +53,7 @@ def test_who_is_not_shown_the_offer_is_told_and_takes_part(
             client.wait_for("connected")
         with one.coordinating() as coordinator:
             assert coordinator.wait() == 0, coordinator.log
-        assert "told again to 1 that are silent: bob" in coordinator.log
+        assert "silent so far, and told again (1): bob" in coordinator.log
     closed = history.read(one.run / "history.jsonl")
     assert [record.answered for record in closed] == [["ann", "bob"]] * ROUNDS
     # The mean of 1 and 3, twice.

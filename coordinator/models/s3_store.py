@@ -39,7 +39,12 @@ _HINTS = {
     "AccessDenied": "the account may not do that",
     "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID or ~/.aws/credentials gives another account",
     "SignatureDoesNotMatch": "the secret is not that of the account",
+    "NoCredentialsError": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY give an account, or"
+    " ~/.aws/credentials does",
+    "EndpointConnectionError": "nobody answers there: start the store, or correct"
+    " checkpoint.endpoint",
 }
+"""What to do, by the store's code of the error, or by boto3's class of it."""
 
 _log = logging.getLogger("coordinator")
 for _chatty in ("boto3", "botocore", "s3transfer"):
@@ -171,7 +176,9 @@ def _may_pass(bad: Exception) -> bool:
 
 def _sentence(bad: Exception) -> str:
     said = " ".join(str(bad).split())
-    code = bad.response.get("Error", {}).get("Code", "") if isinstance(bad, ClientError) else ""
+    code = type(bad).__name__
+    if isinstance(bad, ClientError):
+        code = bad.response.get("Error", {}).get("Code", "")
     for word, hint in _HINTS.items():
         # What uploads a file only quotes it.
         if word == code or f"({word})" in said:

@@ -21,7 +21,10 @@ _PLOT_LINES_MIN = 6
 
 
 class _Panel(Widget):
-    """Shows the last sight again when its size changes."""
+    """Shows the last sight again when its size changes.
+
+    The second base of its kinds: Textual's style sheets go by the first one's name alone.
+    """
 
     _last: tuple[Sight, str] | None = None
 
@@ -37,7 +40,7 @@ class _Panel(Widget):
             self.draw(*self._last)
 
 
-class RoundPanel(_Panel, VerticalScroll):
+class RoundPanel(VerticalScroll, _Panel):
     """The round, and all that the pages tell beside clients' names and curves."""
 
     TITLE: ClassVar[str] = "1 Round"
@@ -55,7 +58,7 @@ class RoundPanel(_Panel, VerticalScroll):
         self.query_one(Lines).tell(lines)
 
 
-class ClientsPanel(_Panel, Vertical):
+class ClientsPanel(Vertical, _Panel):
     """Who does what: found by a word, sorted by a column."""
 
     TITLE: ClassVar[str] = "2 Clients"
@@ -111,7 +114,7 @@ class ClientsPanel(_Panel, Vertical):
         return Text(text, style="dim")
 
 
-class CurvesPanel(_Panel, Lines):
+class CurvesPanel(Lines, _Panel):
     """What clients measured, round by round."""
 
     TITLE: ClassVar[str] = "3 Curves"
@@ -149,7 +152,7 @@ class CurvesPanel(_Panel, Lines):
         self.tell(lines)
 
 
-class EventsPanel(_Panel, VerticalScroll):
+class EventsPanel(VerticalScroll, _Panel):
     """What happened since this program began to watch, the newest below."""
 
     TITLE: ClassVar[str] = "4 Events"
@@ -162,13 +165,15 @@ class EventsPanel(_Panel, VerticalScroll):
         yield Lines()
 
     def draw(self, sight: Sight, now: str) -> None:
-        at_end = self.scroll_offset.y >= self.max_scroll_y
         told = [event_line(event, self._ascii_only) for event in merged(sight.board.events)]
         width = max(20, self.content_size.width)
         lines = [line for event in told for line in event.wrap(self.app.console, width)]
         self.query_one(Lines).tell(lines or [Text("Nothing has happened so far.")])
-        if at_end:
-            self.scroll_end(animate=False)
+        is_too_long = len(lines) > self.content_size.height
+        if self.is_anchored != is_too_long:
+            # It stays at the newest, until somebody scrolls up, and again when they are back there.
+            # (Textual would show at the bottom what is shorter.)
+            self.anchor(is_too_long)
 
 
 Panel = RoundPanel | ClientsPanel | CurvesPanel | EventsPanel

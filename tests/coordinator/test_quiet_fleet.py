@@ -11,6 +11,7 @@ from coordinator.pages.status import Facts
 from coordinator.quiet_fleet import Answerers
 from coordinator.roster import Roster
 from coordinator.rounds import Collecting
+from fedmqtt import sortition
 from fedmqtt.messages import Device, ModelRef, Update
 from fedmqtt.status_pages import CoordinatorPage, Page, QuietFleet, RoundPage, encode
 from fedmqtt.topics import ClientId, Digest, RoundId, RunId
@@ -97,3 +98,21 @@ def test_devices_that_each_call_themselves_something_else_are_not_told_apart_wit
 def test_where_each_says_that_it_is_there_nothing_is_inferred() -> None:
     asked = replace(rules(0, cohort=10, count=3), by_sortition=True)
     assert quiet_fleet.page(rounds.begin(asked), asked, Answerers()) is None
+
+
+def test_who_is_drawn_is_said_in_words() -> None:
+    asked = rules(1000, cohort=10, count=3)
+    roster = Roster(asked.task, by_sortition=True)
+    state, _ = rounds.step(rounds.begin(asked), rounds.ModelReady(0.0, MODEL), asked, roster)
+    assert isinstance(state, Collecting) and state.sortition is not None
+    for train, evaluate, words in (
+        (0.0, 1.0, "nobody to train, every client to evaluate"),
+        (0.4, 0.00001, "one client in 2.5 to train, one client in 100,000 to evaluate"),
+    ):
+        by = structs.replace(
+            state.sortition,
+            train=sortition.threshold_of(train),
+            evaluate=sortition.threshold_of(evaluate),
+        )
+        said = quiet_fleet.drawn(replace(state, sortition=by))
+        assert said == f"draws {words}; about 32 would answer (1 to 724)"

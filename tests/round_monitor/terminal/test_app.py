@@ -1,6 +1,7 @@
 """The screen of `fedmqtt watch`: what each key does, at all sizes, whatever texts come."""
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -11,8 +12,10 @@ from fedmqtt.status_pages import ClientsPage, Page, RoundPage, encode
 from fedmqtt.topics import ClientId
 from round_monitor.board import Board
 from round_monitor.client_rows import MARKS
+from round_monitor.events import Event
 from round_monitor.sights import Sight
 from round_monitor.terminal.client_table import ClientTable
+from round_monitor.terminal.panels import EventsPanel
 from tests.round_monitor import ward
 from tests.round_monitor.pages import (
     PAUSE_TOLD,
@@ -28,7 +31,7 @@ from tests.round_monitor.pages import (
     ordered,
     reasons,
 )
-from tests.round_monitor.pilots import LARGE, SMALL, Watching
+from tests.round_monitor.pilots import LARGE, NOW, SMALL, Watching
 
 PANELS = ("round", "clients", "curves", "events")
 HOSTILE = "[bold red]x[/] [@click=app.quit]y[/] \x1b[2J\x07\u202e$z {} :smile:"
@@ -84,6 +87,33 @@ def test_what_operators_ordered_is_among_the_events() -> None:
         assert f"10:19:50 ✗ {REFUSAL_TOLD}" in " ".join(watching.text.split())
 
     Watching(board_of({**mid_round(), "orders": ordered(PAUSED)})).play(script)
+
+
+def test_events_stay_at_the_newest_until_somebody_scrolls_up() -> None:
+    def happen(watching: Watching, first: int) -> None:
+        events = watching.sight.board.events
+        events.extend(Event("says", f"happened: {number}") for number in range(first, first + 40))
+        watching.sight = replace(watching.sight)
+
+    async def script(watching: Watching) -> None:
+        events = watching.app.query_one(EventsPanel)
+        happen(watching, 0)
+        # A message after the other: what is told by the first is not laid out yet.
+        for _ in range(3):
+            events.draw(watching.sight, NOW)
+        await watching.settled()
+        assert "happened: 39" in watching.text
+        await watching.press("4", "pageup")
+        assert "happened: 39" not in watching.text
+        happen(watching, 40)
+        await watching.looked()
+        assert "happened: 79" not in watching.text
+        await watching.press("end")
+        happen(watching, 80)
+        await watching.looked()
+        assert "happened: 119" in watching.text
+
+    Watching(board_of(ward.pages())).play(script, LARGE)
 
 
 def test_a_large_screen_has_all_panels_and_one_of_them_can_be_zoomed() -> None:
