@@ -3,10 +3,11 @@
 import argparse
 import math
 
+from fedmqtt.topics import ROUND_MAX
+
 _MAX = 1e9
 """In whatever unit: what is larger is a slip, and could be no timer's and no file's."""
 _PORT_MAX = 65535
-_ROUND_MAX = 2**31
 
 
 def positive(text: str) -> float:
@@ -22,7 +23,7 @@ def positive(text: str) -> float:
 
 def round_number(text: str) -> int:
     """From 0, which is before the first. Raises ArgumentTypeError."""
-    if text.isascii() and text.isdigit() and int(text) <= _ROUND_MAX:
+    if text.isascii() and text.isdigit() and int(text) <= ROUND_MAX:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no round: expected a whole number from 0")
 

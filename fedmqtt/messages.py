@@ -31,7 +31,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from fedmqtt import unreadable
-from fedmqtt.topics import NAME_PATTERN, RUN_PATTERN, ClientId, Digest, RoundId, RunId
+from fedmqtt.topics import NAME_PATTERN, ROUND_MAX, RUN_PATTERN, ClientId, Digest, RoundId, RunId
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
 said that the data may be described."""
 
 Count = Annotated[int, Meta(ge=1, le=2**53)]
-Round = Annotated[RoundId, Meta(ge=0, le=2**31)]
+Round = Annotated[RoundId, Meta(ge=0, le=ROUND_MAX)]
 # It becomes part of a file's name on every client.
 Run = Annotated[RunId, Meta(pattern=RUN_PATTERN)]
 EPOCH_MAX = 2**53

@@ -44,6 +44,9 @@ NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
 
 RUN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 
+ROUND_MAX = 2**31
+"""The last that there can be: what tells of a later one is no topic of ours, and no message."""
+
 _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -335,7 +338,7 @@ class Topics:
 
 
 def _parse_update(lane: str, client: str, round_id: str, part: str) -> UpdatePart | None:
-    numbers = _is_number(lane) and _is_number(round_id)
+    numbers = _is_number(lane) and _is_number(round_id) and int(round_id) <= ROUND_MAX
     if numbers and is_name(client) and (part == ANNOUNCE or _is_number(part)):
         return UpdatePart(int(lane), ClientId(client), RoundId(int(round_id)), part)
     return None

@@ -57,7 +57,7 @@ def close_if_due(
     outcome = _outcome(state, rules)
     has_measured = state.is_last_evaluation and outcome == "kept"
     # Nor is it theirs that the round was given up.
-    was_called_off = bool(state.called_off) or reason == GIVEN_UP
+    was_called_off = _was_called_off(state, reason)
     was_cut_short = reason == COMPLETE or was_called_off
     surplus = state.outstanding - state.away.keys() if was_cut_short else NOBODY
     if rules.is_asynchronous:
@@ -269,7 +269,7 @@ def _after_close(
         sizes=close.sizes,
         settled=(*state.past.settled[1 - rules.remembered_rounds :], closed),
         held=state.past.held[len(close.held) :],
-        typical_s=_typical_s(state, close.duration_s),
+        typical_s=_typical_s(state, close),
     )
     next_round = RoundId(state.round + 1)
     match close.outcome:
@@ -283,9 +283,14 @@ def _after_close(
             return Finished(past), [Publish(OfferBoard(), None), Finish()]
 
 
-def _typical_s(state: Collecting, lasted_s: Seconds) -> Seconds:
-    before = state.past.typical_s
-    if state.called_off:
+def _typical_s(state: Collecting, close: Close) -> Seconds:
+    before, lasted_s = state.past.typical_s, close.duration_s
+    if _was_called_off(state, close.reason):
         # It would have taken longer.
         return before
     return lasted_s if before == 0 else 0.7 * before + 0.3 * lasted_s
+
+
+def _was_called_off(state: Collecting, reason: str) -> bool:
+    """Whether it was closed for what has nothing to do with its clients."""
+    return bool(state.called_off) or reason == GIVEN_UP

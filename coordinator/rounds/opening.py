@@ -382,8 +382,14 @@ def invite_more(
     left = tuple(one for one in past.control.wanted if one not in more)
     past = with_control(past, orders.with_wanted(past.control, left))
     # The offer is said again to all for that, and reminders are of this offer.
-    said = {"said_at": at, "reminders": 0, "came_since": NOBODY}
-    state = replace(state, train=state.train | more, past=past, **said)  # type: ignore[arg-type]
+    state = replace(
+        state,
+        train=state.train | more,
+        past=past,
+        said_at=at,
+        reminders=0,
+        came_since=NOBODY,
+    )
     return state, [Invite(state.round, more)]
 
 

@@ -282,17 +282,18 @@ class Desk:
     def _put_together(self, worker: ClientId, part: Passed) -> Passed | None:
         """What is passed on, once all of it has come."""
         begun = self._begun.get(worker)
+        if begun is not None and begun.place != _place(part):
+            self._spoilt(worker, "what it passed on has no end")
+            return None
+        before = 0 if begun is None else len(begun.payload)
+        if before + part.payload.nbytes > self._now().answer_bytes_max:
+            self._spoilt(worker, f"it passed on too much from {part.client}")
+            return None
         if begun is None:
             if not part.goes_on:
                 return part
             begun = self._begun[worker] = _Begun(_place(part))
-        if begun.place != _place(part):
-            self._spoilt(worker, "what it passed on has no end")
-            return None
         begun.payload += part.payload
-        if len(begun.payload) > self._now().answer_bytes_max:
-            self._spoilt(worker, f"it passed on too much from {part.client}")
-            return None
         if part.goes_on:
             return None
         del self._begun[worker]

@@ -12,6 +12,7 @@ when anything between it and the coordinator may have gone missing, the session 
 held is `Lose`d, and the next one begins with nothing. Sessions are named by who starts them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -35,12 +36,17 @@ OWED_MAX_S: Seconds = 900.0
 """And one that has not sent that sum for so long, whatever else it says: the round waits for it. A
 sum of 100 million numbers, 0.8 GB, takes 640 s at 10 Mbit/s."""
 
+_GAP = "a message of its is missing"
 
 _WHY_MAX = 500
 """Characters, in what a worker is told."""
 
 SPOILT_MAX = 3
-"""Times in a row that a worker was of no use: it gets no lanes any more, over this connection."""
+"""Times in a row that a worker was of no use: it gets no lanes for a while."""
+
+SET_ASIDE_S: Seconds = 600.0
+"""For so long, unless it connects anew. What was amiss may have been the way to it; the next time
+is then one too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,8 @@ class Worker:
     """When that was asked for, or something came of this worker since."""
     refused: str = ""
     """Why it gets no lanes."""
+    back_at: Seconds = math.inf
+    """When it gets lanes again all the same."""
     spoilt: int = 0
     """Times that it was of no use, since a sum of its was taken."""
 
@@ -274,8 +282,8 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
         case HandedOver(_, worker):
             done = {"asked": (), "spoilt": 0}
             return (_with(state, worker, **done) if worker in state.workers else state), []
-        case Spoilt(_, worker, why):
-            return _blame(state, worker, why, rules)
+        case Spoilt(at, worker, why):
+            return _blame(state, worker, why, at, rules)
         case Hurry(_, is_so):
             return replace(state, is_hurried=is_so), []
         case Deaf():
@@ -291,9 +299,10 @@ def _decide(state: State, event: Event, rules: Rules) -> tuple[State, list[Effec
                 one for one, its in state.workers.items() if its.asked and _stuck_at(its) <= at
             ]
             for worker in sorted(stuck):
-                state, more = _blame(state, worker, "hands over no sum", rules)
+                state, more = _blame(state, worker, "hands over no sum", at, rules)
                 effects += more
-            return state, effects
+            state, more = _take_back(state, at)
+            return state, [*effects, *more]
 
 
 # Who is there
@@ -325,14 +334,14 @@ def _hear(state: State, event: Said, rules: Rules) -> tuple[State, list[Effect]]
         told = [] if Tell(worker) in effects else [Tell(worker)]
         return dealt, [Note("worker", f"{worker} is there"), *effects, *told]
     state = _with(state, worker, heard_at=event.at)
-    if event.token != known.token or not event.session:
-        # It has lost its link, or its place.
-        state, effects = _begin_again(state, worker, "begins anew", rules, token=event.token)
-        return state, effects
+    if event.token != known.token:
+        return _begin_again(state, worker, "begins anew", rules, token=event.token)
+    if not event.session:
+        return _lose_place(state, worker, "it has lost its place, and begins anew", event.at, rules)
     if event.session != known.session:
         return state, [Tell(worker)]
     if event.said > known.received:
-        return _miss(state, worker, rules)
+        return _lose_place(state, worker, _GAP, event.at, rules)
     if event.version == known.version:
         return _with(state, worker, holds=frozenset(state.of(worker))), [Tell(worker)]
     return state, [Tell(worker)]
@@ -344,18 +353,21 @@ def _count(state: State, event: Numbered, rules: Rules) -> tuple[State, list[Eff
         # Of a session that is over; or the copy of one that came.
         return state, []
     if event.number > known.received + 1:
-        return _miss(state, event.worker, rules)
+        return _lose_place(state, event.worker, _GAP, event.at, rules)
     moved = {"heard_at": event.at, "moved_at": event.at}
     following = _with(state, event.worker, received=event.number, **moved)
     # Who gets no lanes has nothing to say of clients.
     return following, [] if known.refused else [Read()]
 
 
-def _miss(state: State, worker: ClientId, rules: Rules) -> tuple[State, list[Effect]]:
-    known, why = state.workers[worker], "a message of its is missing"
-    # Where nothing is lost with it, it costs nobody anything.
-    holds = known.asked or known.taken
-    return _blame(state, worker, why, rules) if holds else _begin_again(state, worker, why, rules)
+def _lose_place(
+    state: State, worker: ClientId, why: str, at: Seconds, rules: Rules
+) -> tuple[State, list[Effect]]:
+    """A message between it and us is missing."""
+    if _lost(state.workers[worker]):
+        return _blame(state, worker, why, at, rules)
+    # It costs nobody anything.
+    return _begin_again(state, worker, why, rules)
 
 
 def _begin_again(
@@ -372,6 +384,7 @@ def _begin_again(
         version=known.version + 1,
         heard_at=known.heard_at,
         refused=known.refused,
+        back_at=known.back_at,
         spoilt=known.spoilt if not token or token == known.token else 0,
     )
     workers = {**state.workers, worker: new}
@@ -380,7 +393,9 @@ def _begin_again(
     return _note_token(following, worker), [*effects, *_lost(known)]
 
 
-def _blame(state: State, worker: ClientId, why: str, rules: Rules) -> tuple[State, list[Effect]]:
+def _blame(
+    state: State, worker: ClientId, why: str, at: Seconds, rules: Rules
+) -> tuple[State, list[Effect]]:
     """Another session, and at last no lanes: else its clients would send for nothing for ever."""
     if worker not in state.workers:
         return state, []
@@ -389,9 +404,25 @@ def _blame(state: State, worker: ClientId, why: str, rules: Rules) -> tuple[Stat
     state = _with(state, worker, spoilt=spoilt)
     if spoilt < SPOILT_MAX:
         return state, effects
-    times = f"it was of no use {spoilt} times in a row, the last time for this: {why}"
-    state, dealt = _deal(_with(state, worker, refused=times[:_WHY_MAX]))
+    told = (
+        f"for {SET_ASIDE_S / 60:.0f} minutes, as it was of no use {spoilt} times in a row,"
+        f" the last time for this: {why}"
+    )
+    aside = _with(state, worker, refused=told[:_WHY_MAX], back_at=at + SET_ASIDE_S)
+    state, dealt = _deal(aside)
     return state, [*dealt, *effects]
+
+
+def _take_back(state: State, at: Seconds) -> tuple[State, list[Effect]]:
+    """Who was set aside for long enough."""
+    back = sorted(one for one, its in state.workers.items() if its.back_at <= at)
+    if not back:
+        return state, []
+    for worker in back:
+        state = _with(state, worker, refused="", back_at=math.inf)
+    state, dealt = _deal(state)
+    # Also who gets none, as there are more workers than lanes.
+    return state, [*dealt, *(Tell(one) for one in back if Tell(one) not in dealt)]
 
 
 def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[Effect]]:
@@ -491,6 +522,7 @@ def _wake_at(state: State, rules: Rules) -> Seconds | None:
     """When something is due though nobody says anything."""
     moments = [its.heard_at + SILENT_S for its in state.workers.values()]
     moments += [_stuck_at(its) for its in state.workers.values() if its.asked]
+    moments += [its.back_at for its in state.workers.values()]
     if sum(bool(its.asked) for its in state.workers.values()) < rules.at_once:
         # Else the end of another's sum is waited for.
         moments += [

@@ -275,6 +275,8 @@ class Orders(RuleBasedStateMachine):
         assert isinstance(before, rounds.Collecting | rounds.Waiting)
         if close.reason == rounds.GIVEN_UP:
             assert close.outcome == "kept"
+            # It tells nothing of how long one takes.
+            assert self.state.past.typical_s == before.past.typical_s
         valid_from = before.past.control.valid_from
         assert all(named.round >= valid_from for named in close.held), "it was given up"
 

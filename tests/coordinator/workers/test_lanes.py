@@ -241,10 +241,13 @@ def test_a_worker_that_says_much_and_hands_over_nothing_begins_anew_too() -> Non
     assert lanes.STUCK_S < lost_at <= lanes.OWED_MAX_S + 15
 
 
+SPOILT_AT = 1.0
+
+
 def spoil(state: State, worker: ClientId) -> tuple[State, list[lanes.Effect]]:
     state, _ = step(state, said(state, worker))
     state = with_taken(state, worker, "ann", "bob")
-    return step(state, lanes.Spoilt(1.0, worker, "its sum is no good"))
+    return step(state, lanes.Spoilt(SPOILT_AT, worker, "its sum is no good"))
 
 
 def test_a_worker_that_is_of_no_use_again_and_again_gets_no_lanes() -> None:
@@ -257,7 +260,10 @@ def test_a_worker_that_is_of_no_use_again_and_again_gets_no_lanes() -> None:
     assert effects == [Listen(frozenset({2, 3})), Tell(A), Tell(B), lost]
     assert (state.of(A), state.of(B)) == ((0, 1, 2, 3), ())
     why = state.workers[B].refused
-    assert why == "it was of no use 3 times in a row, the last time for this: its sum is no good"
+    assert why == (
+        "for 10 minutes, as it was of no use 3 times in a row, the last time for this:"
+        " its sum is no good"
+    )
     # Nor when it says that it is there; but when it begins anew.
     state, _ = step(state, said(state, B))
     assert state.of(B) == ()
@@ -326,6 +332,50 @@ def test_who_gets_no_lanes_has_nothing_to_say_of_clients() -> None:
     session = state.workers[B].session
     state, effects = step(state, lanes.Numbered(2.0, B, session, 1))
     assert effects == [] and state.workers[B].received == 1
+
+
+def test_who_asks_for_another_session_again_and_again_with_what_it_holds_gets_no_lanes() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX):
+        state, _ = step(state, said(state, B))
+        state = with_taken(state, B, "ann")
+        state, effects = step(state, replace(said(state, B), session=""))
+        assert Lose((named("ann"),)) in effects
+    assert state.of(B) == ()
+
+
+def test_who_was_of_no_use_is_tried_once_more_after_a_while() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX):
+        state, _ = spoil(state, B)
+    for since in (SPOILT_AT, SPOILT_AT + lanes.SET_ASIDE_S):
+        back_at = since + lanes.SET_ASIDE_S
+        assert state.of(B) == ()
+        for worker in (A, B):
+            state, _ = step(state, said(state, worker, at=back_at - 1.0))
+        state, effects = lanes.step(state, lanes.Woke(back_at - 1.0), RULES)
+        assert effects == [WakeAt(back_at)] and state.of(B) == ()
+        state, effects = step(state, lanes.Woke(back_at))
+        assert effects == [Listen(frozenset({2, 3})), Tell(A), Tell(B)]
+        assert (state.of(B), state.workers[B].refused) == ((2, 3), "")
+        # And once is enough then.
+        state, _ = step(state, lanes.Spoilt(back_at, B, "its sum is no good"))
+    state, _ = step(state, lanes.Woke(4 * lanes.SET_ASIDE_S))
+    assert B not in state.workers, "it has been silent meanwhile"
+
+
+def test_who_is_tried_once_more_and_hands_over_is_one_like_others() -> None:
+    state = there(A, B)
+    for _ in range(lanes.SPOILT_MAX):
+        state, _ = spoil(state, B)
+    back_at = SPOILT_AT + lanes.SET_ASIDE_S
+    for worker in (A, B):
+        state, _ = step(state, said(state, worker, at=back_at))
+    state, _ = step(state, lanes.Woke(back_at))
+    assert state.of(B) == (2, 3)
+    state, _ = step(state, lanes.HandedOver(back_at, B))
+    state, _ = spoil(state, B)
+    assert state.of(B) == (2, 3)
 
 
 def test_a_worker_of_other_settings_gets_no_lanes() -> None:

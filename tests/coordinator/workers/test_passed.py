@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from coordinator.config import Evaluation as EvaluationSettings
@@ -11,7 +13,17 @@ from coordinator.workers.program import Worker
 from fedmqtt import chunks, messages, weights
 from fedmqtt.messages import Announce, Chunk, Claims, Evaluation, Lanes, Measures, Offer, Passed
 from fedmqtt.mqtt_link import parse_broker_url
-from fedmqtt.topics import ANNOUNCE, ClientId, Inbox, LanesOf, lane_of
+from fedmqtt.topics import (
+    ANNOUNCE,
+    ROUND_MAX,
+    ClientId,
+    Inbox,
+    LanesOf,
+    RoundId,
+    Topics,
+    UpdatePart,
+    lane_of,
+)
 from tests.coordinator.guests import Room, federation_config, zeros
 from tests.coordinator.workers.world import ANSWER_BYTES_MAX, MODEL, ROUND, RUN, World
 from tests.own_broker import free_port, mosquitto_at
@@ -20,6 +32,7 @@ ANN, W0 = ClientId("ann"), ClientId("w0")
 _PACKET_BYTES_MAX = 20_000
 _CHUNK_BYTES = 1024
 _LANES = 8
+NUMBERS = st.one_of(st.integers(0, 10**11), st.integers(ROUND_MAX - 1, ROUND_MAX + 1))
 
 
 def config() -> FederationConfig:
@@ -142,6 +155,34 @@ def test_what_has_no_end_ends_the_session(broken: str, tmp_path: Path) -> None:
     assert world.desk.own, "nobody knows what else is missing"
     world.settle()
     assert not world.desk.own and world.passed == []
+
+
+def test_more_than_an_answer_is_too_much_in_one_message_too(tmp_path: Path) -> None:
+    world = there(tmp_path)
+    wire, passed = world.wires[W0], passed_on(world, goes_on=False)
+    large = structs.replace(passed, payload=memoryview(bytes(ANSWER_BYTES_MAX + 1)))
+    wire.up.append(messages.encode(large))
+    world.deliver(wire, wire.up)
+    assert world.desk.own and world.passed == []
+
+
+@given(NUMBERS, NUMBERS)
+def test_whatever_place_a_client_chooses_can_be_passed_on(number: int, part: int) -> None:
+    topics = Topics("ward-7")
+    lane = lane_of(ANN, _LANES)
+    for last in (ANNOUNCE, str(part)):
+        address = topics.parse(topics.path(UpdatePart(lane, ANN, RoundId(number), last)))
+        assert address is None or number <= ROUND_MAX
+        if isinstance(address, UpdatePart):
+            passed = Passed(
+                session="",
+                number=1,
+                client=ANN,
+                round=RoundId(number),
+                part=last,
+                payload=memoryview(b""),
+            )
+            assert messages.read_from_worker(messages.encode(passed)) == passed
 
 
 @pytest.mark.broker
