@@ -17,7 +17,8 @@ Nobody trains in a run to which an answer is owed that changes what the device r
 next one has to begin with is known when that has its receipt. The invitation waits so long.
 
 An answer that is finished is *owed* until its receipt comes, whatever happens to the link: it lies
-in the outbox on disk, and is sent at each connect and again when no receipt comes.
+in the outbox on disk, and is sent at each connect and again when no receipt comes. So is what a
+site's devices finish of a round that an earlier life took up, and that it has no job for any more.
 """
 
 import math

@@ -79,10 +79,10 @@ def test_what_is_offered_again_as_a_site_finds_it_finished_is_not_done_again(
 ) -> None:
     offered = session.Offered(1.0, offer(task="digits"))
     fetched = session.ModelFetched(1.5, offered.offer.model.digest)
-    state = Session()
-    events = [session.Connected(0.0, "t1", 1000), offered, *([fetched] if is_fetched else [])]
-    for event in events:
-        state, _ = session.step(state, event, TRAINS)
+    state, _ = session.step(Session(), session.Connected(0.0, "t1", 1000), TRAINS)
+    state, _ = session.step(state, offered, TRAINS)
+    if is_fetched:
+        state, _ = session.step(state, fetched, TRAINS)
     assert state.job is not None
     state, effects = session.step(state, session.Found(2.0, OWED), TRAINS)
     assert state.job is None and session.Stop(RUN, RoundId(1)) in effects
