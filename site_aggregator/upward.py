@@ -180,8 +180,9 @@ class Upward:
         if self.asked is None or self._coordinator is None:
             return
         job = self.asked.job
+        is_answered = self._outbox.has(job.run, job.round)
         # (What was measured counts for nothing once the centre has gone on.)
-        if job.purpose == "train" and self._coordinator.open_from == job.base:
+        if job.purpose == "train" and self._coordinator.open_from == job.base and not is_answered:
             self.goes_on = job.run, job.round
 
     # The agent's trainers
