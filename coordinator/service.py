@@ -471,7 +471,8 @@ class Service:
         """Until all rounds are done, or the loop is stopped from outside.
 
         Raises SeatTaken, KeysWanted, Denied or RunElsewhere, OSError or LedgerError when the run's
-        folder cannot be written, and LedgerError or CheckpointError when what is there is damaged.
+        folder cannot be written, and LedgerError or CheckpointError when what is there is damaged;
+        at a site SettingsError where what is asked above does not go with its settings.
         """
         if self._broker.context is not None and self._broker.seal is None:
             _log.warning("%s", NOTHING_IS_SIGNED)
@@ -487,7 +488,7 @@ class Service:
             # What lies on the broker is another's, or out of reach.
             self.link.close()
             raise
-        except (OSError, LedgerError, CheckpointError):
+        except (OSError, LedgerError, CheckpointError, SettingsError):
             # What lies on the broker must not outlive the program.
             self._withdraw()
             raise
@@ -1061,14 +1062,10 @@ class Service:
 
     @property
     def open_from(self) -> Digest | None:
-        """The model of the round that is open; None where none is."""
-        state = self._state
-        return state.model.digest if isinstance(state, rounds.Collecting) else None
-
-    @property
-    def has_round(self) -> bool:
-        """Whether one is open, or what it comes to is being made: it will be told above."""
-        return isinstance(self._state, rounds.Collecting) or self._closing is not None
+        """The model that the round began with which is open, or of which is being made what it
+        comes to: it will be told above. None where there is none."""
+        has_round = isinstance(self._state, rounds.Collecting) or self._closing is not None
+        return self._model.ref.digest if has_round else None
 
     @property
     def may_be_led(self) -> bool:
@@ -1125,7 +1122,8 @@ class Service:
         )
         self._above.comes_to(what)
         # After what follows from the round.
-        self._loop.post(self._above.may_lead)
+        above, number = self._above, close.round
+        self._loop.post(lambda: above.closed(number))
 
     # Operators' orders
 

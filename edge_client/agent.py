@@ -202,10 +202,13 @@ class Agent:
     def state(self) -> Session:
         return self._state
 
-    def start(self) -> None:
+    def start(self, goes_on: tuple[RunId, RoundId] | None = None) -> None:
         """Send what an earlier life left, connect, and take part until `stop`.
 
-        Raises OSError where it cannot be told what that is: the outbox cannot be read.
+        `goes_on`: a round that an earlier life took up, and that a site's devices are at work on
+        still: `found` may follow.
+
+        Raises OSError where it cannot be told what an earlier life left: the outbox cannot be read.
         """
         answers, damaged = self._outbox.answers()
         stuck = sweep(self._outbox.folder) + self._memory.sweep(answers) + self._models.stuck
@@ -217,7 +220,8 @@ class Agent:
             told = disclosed.count_all(told)
         quiet = self._config.quiet or self._quiet.is_there
         now = self._loop.now()
-        self._happen(session.Started(now, answers, remembering, known_model, told, quiet))
+        started = session.Started(now, answers, remembering, known_model, told, quiet, goes_on)
+        self._happen(started)
         self._keep_told()
         if so_far := privacy.so_far(self._config.privacy, self._state.told):
             self._log.info("%s", so_far)
@@ -292,6 +296,10 @@ class Agent:
             self._devices = devices
             if self._now is not None and self._now.is_online:
                 self._tell(self._now)
+
+    def found(self, done: Done) -> None:
+        """What the round that a site's devices went on with has come to lies in the outbox."""
+        self._happen(session.Found(self._loop.now(), _answer(done)))
 
     # What happens
 
@@ -640,7 +648,7 @@ class Agent:
                 self._look_at_work()
             case Done():
                 self._ticket = None
-                answer = Answer(said.run, said.round, said.digest, said.size_bytes)
+                answer = _answer(said)
                 self._happen(session.Finished(now, answer, self._memory.has(answer)))
                 self._settle_soon(answer)
             case Rebuilt():
@@ -725,6 +733,10 @@ class Agent:
         back_in_s = pace.back_in_s(draw, left_s, self.link.spread_s)
         self._log.info("offline until the next round, back in about %.0f s", back_in_s)
         self.link.leave(self._goodbye(), back_in_s)
+
+
+def _answer(done: Done) -> Answer:
+    return Answer(done.run, done.round, done.digest, done.size_bytes)
 
 
 def _terms(config: ClientConfig, account: Credentials | None) -> Terms:

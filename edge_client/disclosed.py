@@ -118,9 +118,11 @@ def count_all(told: Disclosed) -> Disclosed:
     return _finish(told, lambda _: True)
 
 
-def start(told: Disclosed) -> Disclosed:
-    """The program starts, and all that is in its outbox is counted: what else was begun is gone."""
-    return structs.replace(told, begun=()) if told.begun else told
+def start(told: Disclosed, goes_on: tuple[RunId, RoundId] | None = None) -> Disclosed:
+    """The program starts, and all that is in its outbox is counted: what else was begun is gone,
+    but for a round that is worked on still."""
+    begun = tuple(one for one in told.begun if (one.run, one.round) == goes_on)
+    return told if begun == told.begun else structs.replace(told, begun=begun)
 
 
 def spent_with(told: Disclosed, offer: Offer) -> float:

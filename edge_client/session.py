@@ -17,7 +17,8 @@ Nobody trains in a run to which an answer is owed that changes what the device r
 next one has to begin with is known when that has its receipt. The invitation waits so long.
 
 An answer that is finished is *owed* until its receipt comes, whatever happens to the link: it lies
-in the outbox on disk, and is sent at each connect and again when no receipt comes.
+in the outbox on disk, and is sent at each connect and again when no receipt comes. So is what a
+site's devices finish of a round that an earlier life took up, and that it has no job for any more.
 """
 
 import math
@@ -179,6 +180,8 @@ class Started:
     """By an earlier life to this federation."""
     quiet: bool = False
     """The federation was, when an earlier life heard of it last; or its owner says so."""
+    goes_on: tuple[RunId, RoundId] | None = None
+    """What an earlier life took up and is worked on still, at a site: `Found` may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,14 @@ class Finished:
     answer: Answer
     remembers: bool = False
     """Something is to be remembered with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an earlier life took up is done only now, at a site; the answer lies in the outbox."""
+
+    at: Seconds
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +303,7 @@ Event = (
     | OfferWithdrawn
     | ModelFetched
     | Finished
+    | Found
     | Failed
     | AnswerGone
     | Troubled
@@ -452,6 +464,8 @@ def _decide(state: Session, event: Event, rules: Rules) -> tuple[Session, list[E
             return _start_work(state, digest, rules)
         case Finished():
             return _finish(state, event, rules)
+        case Found():
+            return _find(state, event, rules)
         case Failed():
             return _fail(state, event, rules)
         case AnswerGone():
@@ -488,7 +502,7 @@ def _start(state: Session, event: Started, rules: Rules) -> tuple[Session, list[
         Owed(answer, _lane(rules, 1), event.at, remembers=answer in event.remembering)
         for answer in answers
     )
-    told = disclosed.start(told)
+    told = disclosed.start(told, event.goes_on)
     state = replace(state, owed=owed, known_model=event.known_model, told=told, quiet=event.quiet)
     return state, forgets
 
@@ -847,20 +861,42 @@ def _start_work(state: Session, digest: Digest, rules: Rules) -> tuple[Session, 
 
 
 def _finish(state: Session, event: Finished, rules: Rules) -> tuple[Session, list[Effect]]:
-    at, answer = event.at, event.answer
+    answer = event.answer
     if any(one.answer == answer for one in state.owed):
         return state, []
     if not isinstance(state.job, Working) or not _is_for(state.job, answer.run, answer.round):
         return state, [Forget(answer)]
     lane = _lane(rules, state.job.offer.lanes)
-    owed = Owed(answer, lane, at, remembers=event.remembers)
-    before = presence(state, rules)
-    told = disclosed.finish(state.told, answer.run, answer.round)
-    state = replace(state, job=None, trouble="", owed=(*state.owed, owed), told=told)
+    owed = Owed(answer, lane, event.at, remembers=event.remembers)
+    told_before = presence(state, rules)
+    state = replace(state, job=None, trouble="")
+    return _owe(state, owed, event.at, told_before, rules)
+
+
+def _find(state: Session, event: Found, rules: Rules) -> tuple[Session, list[Effect]]:
+    answer, told_before = event.answer, presence(state, rules)
+    if any(one.answer == answer for one in state.owed):
+        return state, []
+    stops: list[Effect] = []
+    if state.job is not None and _is_for(state.job, answer.run, answer.round):
+        # Offered again meanwhile.
+        state, stops = _drop_job(state)
+    # As with what is found at the start, it is not known how many lanes there are.
+    owed = Owed(answer, _lane(rules, 1), event.at)
+    state, effects = _owe(state, owed, event.at, told_before, rules)
+    return state, stops + effects
+
+
+def _owe(
+    state: Session, owed: Owed, at: Seconds, told_before: Presence, rules: Rules
+) -> tuple[Session, list[Effect]]:
+    told = disclosed.finish(state.told, owed.answer.run, owed.answer.round)
+    state = replace(state, owed=(*state.owed, owed), told=told)
     state, sends = _send_due(state, at, rules)
     # The presence still tells of the trouble that is over, and of what is not done any more: who
     # has answered under a mask measures nothing in the open.
-    births = [_birth(state, rules)] if presence(state, rules) != before and state.online else []
+    is_other = presence(state, rules) != told_before
+    births = [_birth(state, rules)] if is_other and state.online else []
     state, next_work = _take_invitation(state, at, rules)
     return state, births + sends + next_work
 

@@ -53,10 +53,12 @@ def one_round(job: Job, what: CameTo, measures: Measures | None, *, tells: bool 
         found = _exact_words(job, what)
         if found is None:
             return several(job, what, what.before, measures)
-        words_ = found.numbers.copy()
-        if not tells:
-            words_ = values.without_measures(masked_answer.masking_of(job.mask), words_)
-        return _masked(job, job.mask, words_, what.before.size)
+        if tells:
+            # They are masked in place, and what the round came to may be told again.
+            summed = found.numbers.copy()
+        else:
+            summed = values.without_measures(masked_answer.masking_of(job.mask), found.numbers)
+        return _masked(job, job.mask, summed, what.before.size)
     if what.exact is None:
         return several(job, what, what.before, measures)
     assert job.sites is not None

@@ -18,6 +18,7 @@ from coordinator.service import Service
 from edge_client import session
 from edge_client.agent import Agent
 from edge_client.trainer_pool import TrainerPool
+from edge_client.training_job import Done
 from fedmqtt.credentials import Credentials
 from fedmqtt.event_loop import EventLoop
 from fedmqtt.mqtt_link import BrokerUrl
@@ -53,9 +54,13 @@ class Program:
         self._broker, self._trust = coordinator_command.broker_of(config.devices, self._revocations)
         privacy_checks.check_trust(config.devices, self._trust)
         self._pool = TrainerPool(loop, 1, config.centre.trainer.keep_warm_s)
+        self._is_started = False
+        """The agent is."""
         self._is_ending = False
         key = "" if account is None else account.signing_key
-        self.upward = Upward(loop, config, self._pool, loop.stop, self._stands_for, key)
+        self.upward = Upward(
+            loop, config, self._pool, loop.stop, self._stands_for, self._found, key
+        )
         self.agent = Agent(
             loop,
             centre,
@@ -74,31 +79,27 @@ class Program:
 
     def run(self) -> None:
         """Until the loop is stopped, or the site's own run is ended by its operator."""
-        is_started = False
         try:
             while self._loop.stop_signal is None and not self._is_ending:
                 wanted = self.upward.wanted
-                if not is_started and wanted is None:
-                    self._start()
-                    is_started = True
                 if wanted is None:
                     # Until the first offer is taken up.
+                    self._start()
                     self._loop.run()
                     continue
                 try:
-                    self._coordinate(wanted, None if is_started else self._start)
+                    self._coordinate(wanted)
                 except SettingsError as bad:
-                    if not is_started:
+                    if not self._is_started:
                         raise
                     self.upward.cannot(str(bad))
                     continue
-                is_started = True
                 if self.upward.wanted is wanted:
                     # Nobody asked for another one.
                     break
         finally:
             self.upward.end()
-            if is_started:
+            if self._is_started:
                 self.agent.stop()
             self._pool.close()
 
@@ -107,12 +108,14 @@ class Program:
         self._loop.stop()
 
     def _start(self) -> None:
+        if self._is_started:
+            return
         self.upward.hand_over_what_was_ready()
-        self.agent.start()
+        self.agent.start(self.upward.goes_on)
+        self._is_started = True
 
-    def _coordinate(self, wanted: Wanted, start: Callable[[], None] | None) -> None:
-        """Run the site's own federation until another coordinator is wanted, or the end. `start`
-        is called when it is known what its ledger holds."""
+    def _coordinate(self, wanted: Wanted) -> None:
+        """Run the site's own federation until another coordinator is wanted, or the end."""
         config = masked_measures.settle(wanted.settings)
         wanted.folder.mkdir(parents=True, exist_ok=True)
         with closing(ledgers.of(config, self._loop.is_stopping)) as among:
@@ -137,8 +140,8 @@ class Program:
                     above=self.upward,
                 )
                 self.upward.serve(service, wanted)
-                if start is not None:
-                    start()
+                # It is known now what the ledger holds.
+                self._start()
                 self._loop.post(self.upward.may_lead)
                 service.run()
             finally:
@@ -147,6 +150,9 @@ class Program:
 
     def _stands_for(self, devices: int) -> None:
         self.agent.stands_for(devices)
+
+    def _found(self, done: Done) -> None:
+        self.agent.found(done)
 
     def _watch(self, event: session.Event) -> None:
         match event:

@@ -24,7 +24,7 @@ from fedmqtt import personal, weights
 from fedmqtt.effects import Seconds
 from fedmqtt.event_loop import EventLoop, Timer
 from fedmqtt.messages import Measures
-from fedmqtt.topics import Digest, RoundId
+from fedmqtt.topics import Digest, RoundId, RunId
 from fedmqtt.weights import Array, WeightsError
 from site_aggregator import combining, terms
 from site_aggregator.combining import NoAnswer
@@ -45,8 +45,6 @@ class Coordinator(Protocol):
 
     @property
     def open_from(self) -> Digest | None: ...
-    @property
-    def has_round(self) -> bool: ...
     @property
     def may_be_led(self) -> bool: ...
     @property
@@ -98,16 +96,19 @@ class Upward:
         pool: TrainerPool,
         restart: Callable[[], None],
         stands_for: Callable[[int], None],
+        found: Callable[[Done], None],
         signing_key: str = "",
     ) -> None:
         """`pool`: for models that come as deltas. `signing_key`: the site's at the centre, for
         answers that are masked. `restart` is called when another coordinator is
-        `wanted` than the one that is served."""
+        `wanted` than the one that is served; `found` with the answer to the round that an earlier
+        life took up and this one `goes_on` with, where no task waits for it."""
         self._loop = loop
         self._config = config
         self._pool = pool
         self._restart = restart
         self._tell_devices = stands_for
+        self._tell_found = found
         self._kept = KeptJob(config.state / "asked")
         self._reports = Reports(config.state / "ready")
         self._outbox = Outbox(config.state / "outbox")
@@ -122,6 +123,11 @@ class Upward:
         """One of them is open, or waits for devices."""
         self._is_called_off = False
         """Nobody wants what the round that is open comes to."""
+        self._led_from = RoundId(0)
+        """The round that was led last has this number, or a later one."""
+        self.goes_on: tuple[RunId, RoundId] | None = None
+        """What an earlier life took up, as the centre calls it, and is open still, while the agent
+        knows of no task for it."""
         self._has_told_of_mean = False
         self._timer: Timer | None = None
         self._is_ending = False
@@ -138,6 +144,8 @@ class Upward:
 
     def serve(self, coordinator: Coordinator, by: Wanted) -> None:
         self._coordinator, self._served = coordinator, by
+        # Another run has numbers of its own.
+        self._led_from = RoundId(0)
         self._settle_ready(coordinator)
 
     def served(self) -> None:
@@ -169,6 +177,13 @@ class Upward:
         """At the start, before the agent looks what it owes."""
         for ready in self._reports.all():
             self._put_in_outbox(ready)
+        if self.asked is None or self._coordinator is None:
+            return
+        job = self.asked.job
+        is_answered = self._outbox.has(job.run, job.round)
+        # (What was measured counts for nothing once the centre has gone on.)
+        if job.purpose == "train" and self._coordinator.open_from == job.base and not is_answered:
+            self.goes_on = job.run, job.round
 
     # The agent's trainers
 
@@ -212,8 +227,10 @@ class Upward:
         self._task = task = _Task(asked, ticket)
         if self._ready_for(job):
             # By an earlier life, or while the line was cut.
+            self.goes_on = None
             self._hand_up(task)
             return
+        self._hand_over_what_went_on()
         for other in self._reports.all():
             # Its round is one that nobody waits for.
             self._reports.drop(other)
@@ -239,7 +256,7 @@ class Upward:
 
     def _call_off(self, coordinator: Coordinator, why: str) -> None:
         # Where none is open yet, no end of it will be told.
-        self._is_called_off = coordinator.has_round
+        self._is_called_off = coordinator.open_from is not None
         coordinator.call_off(why)
 
     def _wanted(self, asked: Asked) -> Wanted:
@@ -353,6 +370,13 @@ class Upward:
         return division.shared_of(task.asked.base)
 
     def may_lead(self) -> None:
+        """The coordinator's run has begun."""
+        self._consider()
+
+    def closed(self, number: RoundId) -> None:
+        if number < self._led_from:
+            # Another one was led before this was told.
+            return
         if self._is_alone and not self._is_online and self._alone >= self._config.rounds_alone:
             _log.info("the site's own rounds are over: it waits for the centre")
         task, self._is_alone, self._is_called_off = self._task, False, False
@@ -365,6 +389,7 @@ class Upward:
             elif fault:
                 # What the rounds before came to is better than nothing.
                 task.rounds = max(task.rounds, self._config.rounds_per_report)
+        self._hand_over_what_went_on()
         self._consider()
 
     def _consider(self) -> None:
@@ -396,7 +421,7 @@ class Upward:
             measures=terms.are_measured(self._config.devices, job) and not task.rounds,
         )
         task.is_led, self._is_alone = True, False
-        coordinator.lead(None if task.rounds else task.asked.base, lead)
+        self._open(coordinator, None if task.rounds else task.asked.base, lead)
 
     def _go_on_alone(self, coordinator: Coordinator) -> None:
         """While the centre is out of reach."""
@@ -416,7 +441,13 @@ class Upward:
         )
         if self._task is not None:
             self._task.is_led = True
-        coordinator.lead(None, Lead(round=RoundId(0)))
+        self._open(coordinator, None, Lead(round=RoundId(0)))
+
+    def _open(self, coordinator: Coordinator, flat: Array | None, lead: Lead) -> None:
+        self._led_from, _ = coordinator.newest
+        # What was called off has ended, told or not.
+        self._is_called_off = False
+        coordinator.lead(flat, lead)
 
     # Up
 
@@ -430,6 +461,15 @@ class Upward:
         for ready in self._ready_for(task.job):
             done = self._put_in_outbox(ready) or done
         _say(task.ticket, done)
+
+    def _hand_over_what_went_on(self) -> None:
+        """Without a task: as a client's answer that is late, it is the centre's to count."""
+        goes_on, self.goes_on = self.goes_on, None
+        if goes_on is None:
+            return
+        for ready in self._reports.all():
+            if ready.is_for(*goes_on) and (done := self._put_in_outbox(ready)) is not None:
+                self._tell_found(done)
 
     def _put_in_outbox(self, ready: Ready) -> Done | None:
         data = self._reports.read(ready)

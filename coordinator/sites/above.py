@@ -72,8 +72,8 @@ class Above(Protocol):
         """Keep it where a crash does not lose it: nothing says yet that the round is over. It may
         be told again after a crash. Raises OSError."""
 
-    def may_lead(self) -> None:
-        """No round is open, and another may be led."""
+    def closed(self, number: RoundId) -> None:
+        """What this round came to is in the ledger, and another may be led."""
 
     def stands_for(self, devices: int) -> None:
         """So many are there and would train."""

@@ -129,6 +129,10 @@ def test_a_start_counts_what_lies_in_the_outbox_and_forgets_what_was_never_there
     life = disclosed.start(disclosed.finish(told, RUN, RoundId(2)))
     assert (life.spent, life.begun, life.mode) == (1 / 4, (), "keyholders")
     assert disclosed.start(life) is life
+    # What a site's devices are at work on still is yet to come.
+    goes_on = disclosed.start(told, (RUN, RoundId(3)))
+    assert [one.round for one in goes_on.begun] == [3]
+    assert disclosed.finish(goes_on, RUN, RoundId(3)).spent == 1 / 4
     assert disclosed.count_all(told).spent == 3 / 4
 
 

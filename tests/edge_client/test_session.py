@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from edge_client import session
+from edge_client import disclosed, session
+from edge_client.disclosed import NOTHING
 from edge_client.session import Rules, Session
 from fedmqtt import sortition
 from fedmqtt.effects import Note, Publish, WakeAt
@@ -57,6 +58,35 @@ def test_nothing_is_remembered_with_an_answer_unless_it_is_said() -> None:
 def test_an_answer_that_nobody_waits_for_is_forgotten_as_one_that_did_not_count() -> None:
     _, effects = _after(session.Connected(0.0, "t1", 1000), session.Finished(1.0, OWED))
     assert effects == [session.Forget(OWED, accepted=False, counted=None)]
+
+
+def test_what_a_site_finds_finished_is_owed_without_having_been_offered() -> None:
+    begun = disclosed.begin(NOTHING, offer(), "train")
+    started = session.Started(0.0, (), told=begun, goes_on=(RUN, RoundId(1)))
+    found = session.Found(1.0, OWED)
+    state, effects = _after(started, found)
+    assert effects == [] and [one.answer for one in state.owed] == [OWED]
+    assert state.told == disclosed.finish(begun, RUN, RoundId(1)) != begun
+    # Told twice, it is one.
+    assert session.step(state, found, RULES)[0] == state
+    _, effects = _after(started, found, session.Connected(2.0, "t1", 1000))
+    assert session.Send(OWED, 0) in effects
+
+
+@pytest.mark.parametrize("is_fetched", [True, False])
+def test_what_is_offered_again_as_a_site_finds_it_finished_is_not_done_again(
+    is_fetched: bool,
+) -> None:
+    offered = session.Offered(1.0, offer(task="digits"))
+    fetched = session.ModelFetched(1.5, offered.offer.model.digest)
+    state, _ = session.step(Session(), session.Connected(0.0, "t1", 1000), TRAINS)
+    state, _ = session.step(state, offered, TRAINS)
+    if is_fetched:
+        state, _ = session.step(state, fetched, TRAINS)
+    assert state.job is not None
+    state, effects = session.step(state, session.Found(2.0, OWED), TRAINS)
+    assert state.job is None and session.Stop(RUN, RoundId(1)) in effects
+    assert session.Send(OWED, 0) in effects
 
 
 @pytest.mark.parametrize("accepted", [True, False])

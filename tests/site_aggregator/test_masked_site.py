@@ -17,6 +17,7 @@ from fedmqtt import messages
 from fedmqtt.messages import Update
 from fedmqtt.topics import UpdatePart
 from tests.broker_config.kit_broker import FEDERATION
+from tests.faults.proxy import proxy_to
 from tests.masked_federation import TASK, MaskedFederation, masked_federation
 from tests.own_broker import free_port, mosquitto_at
 from tests.planted_task import planted
@@ -197,57 +198,112 @@ def _device(federation: MaskedFederation, own: str, name: str) -> AbstractContex
     )
 
 
+NAMES = ("ann", "bob", "cat")
+"""Of a site whose devices mask their answers, while the centre reads them."""
+
+
+def _masked_below(folder: Path, own: MaskedFederation, centre_url: str, name: str) -> Path:
+    """The settings of such a site."""
+    config = folder / "site.toml"
+    config.write_text(
+        f'task = "{TASK}"\n[centre]\nbroker = "{centre_url}"\n'
+        f'federation = "{name}"\nid = "north"\nstate = "{folder / "north"}"\n'
+        f'[devices]\nname = "{FEDERATION}"\n[devices.tuning]\nenabled = false\n'
+        f'[devices.broker]\ncredentials = "{own.broker.folder}/accounts/coordinator.toml"\n'
+        "[devices.rounds]\ncohort = 3\nquorum = 3\nclients_min = 3\nover_selection = 1.0\n"
+        f"deadline_s = 1000\n[devices.privacy]\n{PRIVACY}\n"
+    )
+    return config
+
+
+@contextmanager
+def _open_above(folder: Path, own: MaskedFederation, url: str, name: str) -> Iterator[Program]:
+    """A centre of one round, and dan, who is no site."""
+    folder.mkdir()
+    (folder / "federation.toml").write_text(
+        f'name = "{name}"\ntask = "{TASK}"\nseed = 3\n'
+        "[tuning]\nenabled = false\n[evaluation]\nevery = 0\n[sites]\nclients_max = 3\n"
+        f"[limits]\nsamples_max = {SAMPLES_MAX}\n"
+        "[rounds]\nover_selection = 1.0\ndeadline_s = 1000\naway_grace_s = 1000\n"
+        "count = 1\ncohort = 2\nquorum = 2\nclients_min = 2\n"
+    )
+    dan = ("--federation", name, "--id", "dan", "--state", str(folder / "dan"))
+    its = ("--task", TASK, "--data", str(own.gates))
+    words = ("fedmqtt", "coordinator", str(folder / "federation.toml"), "--broker", url)
+    with (
+        running(folder, "fedmqtt", "client", "--broker", url, *dan, *its),
+        running(folder, *words, "--run", str(folder / "run")) as centre,
+    ):
+        yield centre
+
+
+def _is_of_north_and_dan(run: Path) -> None:
+    (record,) = history.read(run / "history.jsonl")
+    assert record.answered == ["dan", "north"]
+    # What a masked site knows of its devices' data is how much they count for.
+    weights = [weight_of(planted(name).samples) for name in NAMES]
+    site_mean = sum(planted(one).change * its for one, its in zip(NAMES, weights, strict=True))
+    dans = planted("dan")
+    heavy = dans.samples + len(NAMES)
+    mean = (site_mean / sum(weights) * len(NAMES) + dans.change * float(dans.samples)) / heavy
+    model = load_file(run / "model.safetensors")["w"]
+    assert np.allclose(model, mean, atol=1e-4)
+
+
 def test_a_site_sees_the_sum_of_its_devices_alone(
     mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
-    centre_url, names = mosquitto_broker.url, ("ann", "bob", "cat")
+    url, above = mosquitto_broker.url, tmp_path / "above"
     with ExitStack() as stack:
-        own = stack.enter_context(masked_federation(tmp_path, KEYHOLDERS, names))
-        own.open_gates(1, *names, "dan")
+        own = stack.enter_context(masked_federation(tmp_path, KEYHOLDERS, NAMES))
+        own.open_gates(1, *NAMES, "dan")
         for name in KEYHOLDERS:
             stack.enter_context(own.keyholder(name))
-        for name in names:
+        for name in NAMES:
             stack.enter_context(own.client(name))
-        config = tmp_path / "site.toml"
-        config.write_text(
-            f'task = "{TASK}"\n[centre]\nbroker = "{centre_url}"\n'
-            f'federation = "{federation_name}"\nid = "north"\nstate = "{tmp_path / "north"}"\n'
-            f'[devices]\nname = "{FEDERATION}"\n[devices.tuning]\nenabled = false\n'
-            f'[devices.broker]\ncredentials = "{own.broker.folder}/accounts/coordinator.toml"\n'
-            "[devices.rounds]\ncohort = 3\nquorum = 3\nclients_min = 3\nover_selection = 1.0\n"
-            f"deadline_s = 1000\n[devices.privacy]\n{PRIVACY}\n"
-        )
+        config = _masked_below(tmp_path, own, url, federation_name)
         site = stack.enter_context(running(tmp_path, "fedmqtt", "site", str(config), "--verbose"))
-        dan = ("--federation", federation_name, "--id", "dan", "--state", str(tmp_path / "dan"))
-        stack.enter_context(
-            running(
-                tmp_path,
-                *("fedmqtt", "client", "--broker", centre_url, *dan),
-                *("--task", TASK, "--data", str(own.gates)),
-            )
-        )
-        above = tmp_path / "above"
-        above.mkdir()
-        (above / "federation.toml").write_text(
-            f'name = "{federation_name}"\ntask = "{TASK}"\nseed = 3\n'
-            "[tuning]\nenabled = false\n[evaluation]\nevery = 0\n[sites]\nclients_max = 3\n"
-            f"[limits]\nsamples_max = {SAMPLES_MAX}\n"
-            "[rounds]\nover_selection = 1.0\ndeadline_s = 1000\n"
-            "count = 1\ncohort = 2\nquorum = 2\nclients_min = 2\n"
-        )
-        words = ("fedmqtt", "coordinator", str(above / "federation.toml"), "--broker", centre_url)
-        centre = stack.enter_context(running(above, *words, "--run", str(above / "run")))
+        centre = stack.enter_context(_open_above(above, own, url, federation_name))
         assert centre.wait() == 0, centre.log + site.log
-    (record,) = history.read(above / "run" / "history.jsonl")
-    assert record.answered == ["dan", "north"]
-    # What a masked site knows of its devices' data is how much they count for.
-    weights = [weight_of(planted(name).samples) for name in names]
-    site_mean = sum(planted(one).change * its for one, its in zip(names, weights, strict=True))
-    dans = planted("dan")
-    heavy = dans.samples + len(names)
-    mean = (site_mean / sum(weights) * len(names) + dans.change * float(dans.samples)) / heavy
-    model = load_file(above / "run" / "model.safetensors")["w"]
-    assert np.allclose(model, mean, atol=1e-4), site.log
+    _is_of_north_and_dan(above / "run")
+
+
+def test_a_site_killed_while_its_keyholders_open_a_sum_asks_its_devices_once(
+    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+) -> None:
+    above = tmp_path / "above"
+    with ExitStack() as stack, ExitStack() as keyholders:
+        own = stack.enter_context(masked_federation(tmp_path, KEYHOLDERS, NAMES))
+        line = stack.enter_context(proxy_to(mosquitto_broker.url))
+        own.open_gates(1, "ann", "bob")
+        for name in KEYHOLDERS:
+            keyholders.enter_context(own.keyholder(name))
+        devices = [stack.enter_context(own.client(name)) for name in NAMES]
+        config = _masked_below(tmp_path, own, line.url, federation_name)
+        words = ("fedmqtt", "site", str(config), "--verbose")
+        centre = stack.enter_context(_open_above(above, own, mosquitto_broker.url, federation_name))
+        with running(tmp_path, *words) as site:
+            for device in devices[:2]:
+                device.wait_for("receipt: round 1 accepted")
+            keyholders.close()
+            own.open_gates(1, "cat")
+            devices[2].wait_for("receipt: round 1 accepted")
+            site.wait_for("the sum of round 1 waits for keyholders")
+            site.process.kill()
+            site.wait()
+        line.refuse()
+        with running(tmp_path, *words) as site:
+            site.wait_for("the sum of round 1 waits for keyholders")
+            line.let_in()
+            # The centre asks for it again.
+            site.wait_for("round 1: train")
+            for name in KEYHOLDERS:
+                keyholders.enter_context(own.keyholder(name))
+            own.open_gates(1, "dan")
+            assert centre.wait() == 0, centre.log + site.log
+        for device in devices:
+            assert device.log.count(": train") == 1, device.log
+    _is_of_north_and_dan(above / "run")
 
 
 def weight_of(samples: int) -> int:

@@ -125,19 +125,26 @@ def test_a_site_whose_line_is_cut_goes_on_and_hands_up_how_far_it_came(
     assert age == pytest.approx((3 * north + eve) / (north + eve))
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
 def test_what_comes_late_counts_as_the_centre_lets_late_answers_count(
-    mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
+    is_killed: bool, mosquitto_broker: RunningBroker, federation_name: str, tmp_path: Path
 ) -> None:
     more = f'{CENTRE}[late]\npolicy = "weigh"\n'
     words = ("--set", "rounds.quorum=1", "--set", "rounds.away_grace_s=0.1")
     with world(mosquitto_broker.url, federation_name, tmp_path, 2, more, *words) as at:
         at.two.open_gates("ann")
         at.two.open_gates("eve", rounds=range(1, 2))
-        with at.north("alone_after_s = 1000"):
+        with ExitStack() as stack:
+            site = stack.enter_context(at.north("alone_after_s = 1000"))
             at.ann.wait_for("receipt: round 1 accepted")
             at.line.refuse()
             # Whoever is away has its will spoken, and the centre goes on without.
             wait_until(lambda: len(at.two.records()) == 1)
+            if is_killed:
+                site.process.kill()
+                site.wait()
+                site = stack.enter_context(at.north("alone_after_s = 1000"))
+                site.wait_for("going on with round 1: 1 of 2 answered")
             at.two.open_gates("bob")
             wait_until(lambda: at.two.rounds_at("north") == 1)
             at.line.let_in()

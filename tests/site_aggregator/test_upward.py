@@ -50,10 +50,6 @@ class Coordinator:
     off: list[str] = field(default_factory=list)
 
     @property
-    def has_round(self) -> bool:
-        return self.open_from is not None
-
-    @property
     def may_be_led(self) -> bool:
         return self.waits and self.open_from is None
 
@@ -85,6 +81,8 @@ class Site:
         self.folder = folder
         self.restarts: list[Wanted | None] = []
         self.said: list[FromTrainer] = []
+        self.found: list[Done] = []
+        """Told to the agent without a task."""
         self.coordinator = Coordinator()
         pool = TrainerPool(self.loop)
         self.upward = Upward(
@@ -93,6 +91,7 @@ class Site:
             pool,
             lambda: self.restarts.append(self.upward.wanted),
             lambda count: None,
+            self.found.append,
         )
 
     def turn(self) -> None:
@@ -118,6 +117,17 @@ class Site:
         figures: Figures | None = None,
     ) -> None:
         """The round that is open ends so."""
+        self.upward.closed(self.ends(after, made=made, samples=samples, figures=figures))
+
+    def ends(
+        self,
+        after: Array,
+        *,
+        made: bool = True,
+        samples: int = 30,
+        figures: Figures | None = None,
+    ) -> RoundId:
+        """The same, but for the end of it, of the round of this number: that is told later."""
         at = self.coordinator
         assert at.open_from is not None
         change = (after - at.model).astype(np.float64) * samples * 2**20
@@ -137,7 +147,7 @@ class Site:
         self.upward.comes_to(what)
         at.number, at.open_from = RoundId(at.number + 1), None
         at.model = after if made else at.model
-        self.upward.may_lead()
+        return what.round
 
     def answer(self) -> Update:
         """The one that was handed up."""
@@ -375,9 +385,9 @@ def test_nothing_of_a_round_that_was_called_off_is_kept_for_the_next_start(
     assert total(site.answer()) == [30, 0]
 
 
-def reborn(site: Site, *, ledger_has_closed: bool) -> Site:
+def reborn(site: Site, *, ledger_has_closed: bool, **settings: Any) -> Site:
     """Killed after what a round came to was written, before or after its ledger said so."""
-    again = Site(site.folder)
+    again = Site(site.folder, **settings)
     again.coordinator.number = RoundId(5 if ledger_has_closed else 4)
     again.coordinator.open_from = None if ledger_has_closed else site.coordinator.open_from
     assert again.upward.wanted is not None
@@ -429,6 +439,74 @@ def test_killed_before_that_it_makes_its_answer_anew(written: Site) -> None:
     assert total(again.answer()) == [40, 0]
 
 
+@pytest.mark.parametrize("is_told_first", [True, False])
+def test_what_it_finishes_then_without_its_centre_may_count_late(
+    is_told_first: bool, written: Site
+) -> None:
+    again = reborn(written, ledger_has_closed=False, rounds_alone=0)
+    assert again.upward.goes_on == ("r.1", 4)
+    again.upward.may_lead()
+    ended = again.ends(numbers(2, 2))
+    if is_told_first:
+        again.upward.closed(ended)
+    # Meanwhile the centre has gone on.
+    again.upward.centre_came()
+    again.asks(5, numbers(7, 7))
+    again.upward.closed(ended)
+    (late,) = again.found
+    (owed,), _ = Outbox(again.config.state / "outbox").answers()
+    assert (owed.round, owed.digest) == (4, late.digest)
+    assert [*(again.config.state / "ready").iterdir()] == []
+    ((flat, lead),) = again.coordinator.leads
+    assert flat is not None and flat.tolist() == [7, 7] and lead.round == 5
+
+
+def test_what_was_given_up_does_not_go_up(tmp_path: Path) -> None:
+    site = Site(tmp_path, rounds_alone=0)
+    site.upward.centre_came()
+    ticket = site.asks(4)
+    site.upward.centre_left()
+    # Its time is over, or its owner wants none of it.
+    site.upward.cancel(ticket)
+    site.comes_to(numbers(2, 2))
+    assert site.found == [] and Outbox(site.config.state / "outbox").answers() == ((), ())
+
+
+def test_a_round_of_its_own_is_no_answer_to_one_that_came_to_nothing(written: Site) -> None:
+    again = reborn(written, ledger_has_closed=False)
+    again.upward.may_lead()
+    again.comes_to(BASE, made=False)
+    # Of its own, from the same model.
+    assert len(again.coordinator.leads) == 1
+    again.comes_to(numbers(2, 2))
+    assert again.found == [] and again.upward.goes_on is None
+
+
+def test_asked_again_for_what_it_goes_on_with_it_answers_once(written: Site) -> None:
+    again = reborn(written, ledger_has_closed=False)
+    again.upward.may_lead()
+    again.upward.centre_came()
+    again.asks(4)
+    again.comes_to(numbers(2, 2))
+    assert total(again.answer()) == [30, 0] and again.found == []
+
+
+def test_the_end_of_a_round_that_is_told_late_ends_no_later_one(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    site.asks(5, numbers(7, 7))
+    assert site.coordinator.off == ["the centre asks for another round"]
+    called_off = site.ends(BASE, made=False)
+    site.upward.centre_left()
+    site.upward.closed(called_off)
+    site.comes_to(numbers(8, 7))
+    site.upward.centre_came()
+    site.turn()
+    assert total(site.answer()) == [30, 0]
+    assert [lead.round for _, lead in site.coordinator.leads][:2] == [4, 5]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -470,7 +548,7 @@ def test_a_site_goes_on_under_a_mask_and_keeps_no_key_for_it(tmp_path: Path) -> 
     kept = site.config.state / "asked"
     assert all(KEY.encode() not in path.read_bytes() for path in kept.iterdir())
     # Its account has it.
-    again = Upward(site.loop, site.config, TrainerPool(site.loop), lambda: None, print, KEY)
+    again = Upward(site.loop, site.config, TrainerPool(site.loop), lambda: None, print, print, KEY)
     assert again.asked is not None and again.asked.job.mask == mask(clients_max=4)
     assert again.as_masked() == before and again.wanted is not None
     # Without one nobody could take its answer for the site's.
