@@ -2,6 +2,9 @@
 
     s3://BUCKET/PREFIX/<federation>/<run>/models/12-<program>-<count>.safetensors
 
+The run is named as its ledger has it: by its folder and by chance, as folders of one name may
+belong to several runs.
+
 No account is known here: boto3 finds it by itself, in AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY, in ~/.aws/credentials, or by the role of the machine.
 """
@@ -24,6 +27,7 @@ from coordinator.persistence import patient_sleep
 from coordinator.persistence.file_pieces import PIECE_BYTES
 from coordinator.persistence.run_errors import ObjectStoreError
 from fedmqtt.settings import SettingsError
+from fedmqtt.topics import RunId
 
 FIRST_WAIT_S, WAIT_MAX_S = 0.5, 10.0
 _LEFT_BEHIND_AFTER = timedelta(days=1)
@@ -88,7 +92,7 @@ class S3Store:
         except (BotoCoreError, ClientError) as bad:
             raise self._error(bad) from bad
 
-    def put(self, run: str, name: str, path: Path) -> str:
+    def put(self, run: RunId, name: str, path: Path) -> str:
         within = PurePosixPath(name)
         once = f"{within.stem}-{self._program}-{next(self._counter)}{within.suffix}"
         key = str(self._folder / run / within.parent / once)
@@ -119,7 +123,7 @@ class S3Store:
                     # It costs room, and nothing else.
                     _log.warning("%s; %d objects are left there", self._error(bad), len(objects))
 
-    def left_behind(self, run: str) -> list[str]:
+    def left_behind(self, run: RunId) -> list[str]:
         prefix = f"{self._folder / run}/"
         pages = self._client.get_paginator("list_objects_v2")
         found = self._done(lambda: list(pages.paginate(Bucket=self._bucket, Prefix=prefix)))
