@@ -256,6 +256,25 @@ def test_a_store_that_is_away_is_waited_for(
     assert f"checkpoint.store {address} is back" in caplog.text
 
 
+def test_a_store_that_goes_away_in_the_middle_of_an_object_is_waited_for(
+    own_object_store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model"
+    # More than lies between it and us when it goes.
+    path.write_bytes(large := np.random.default_rng(0).bytes(40_000_000))
+    store = _stored(own_object_store, new_address())
+    pieces = store.pieces(store.put(RUN, "models/1", path))
+    read = [next(pieces)]
+    own_object_store.stop()
+    reading = threading.Thread(target=lambda: read.extend(pieces))
+    reading.start()
+    wait_until(lambda: "it is tried again until it is back" in caplog.text)
+    assert sum(map(len, read)) < len(large)
+    own_object_store.start()
+    reading.join()
+    assert b"".join(read) == large
+
+
 def test_who_is_stopped_meanwhile_says_that_the_store_is_away(
     own_object_store: Store, tmp_path: Path
 ) -> None:
