@@ -378,7 +378,9 @@ def _place(
     while True:
         if awaited is not None and ledgers.is_finished(awaited, among):
             raise NothingToTakeOver(awaited)
-        folder, goes_on = run_search.choose(config, among, arguments.run, new=arguments.new)
+        folder, goes_on = run_search.choose(
+            config, among, arguments.run, new=arguments.new, purpose=job.purpose
+        )
         begins = not goes_on and arguments.run is None and job.purpose == "train"
         if begins and arguments.standby and (last := run_search.finished_last(config, among)):
             # Started again, as by a service manager, it does not train anew by itself.

@@ -87,6 +87,25 @@ def test_runs_for_something_else_are_none_of_trainings_on_the_server(
         assert chosen == (books.folder, True)
 
 
+@pytest.mark.parametrize("purpose", ["evaluate", "describe"])
+def test_one_for_something_else_that_no_server_knows_is_begun_anew_and_that_is_said(
+    database: str, tmp_path: Path, purpose: Purpose, caplog: pytest.LogCaptureFixture
+) -> None:
+    with books_at(database, tmp_path) as books:
+        # As before the server knew the runs of each purpose apart.
+        books.begin()
+        (books.folder / "model.safetensors").touch()
+        with closing(ledgers.of(books.config, lambda: False, purpose)) as others:
+            folder, goes_on = run_search.choose(
+                books.config, others, None, new=False, purpose=purpose
+            )
+            assert not goes_on and not folder.exists()
+            told = f"{books.folder} holds a run, and {others.name} does not know of it"
+            assert told in caplog.text and "another is begun" in caplog.text
+            with pytest.raises(SettingsError, match="does not know of it"):
+                run_search.choose(books.config, others, books.folder, new=False, purpose=purpose)
+
+
 def test_a_run_that_was_finished_in_its_folder_is_the_last_beside_a_server_too(
     database: str, tmp_path: Path
 ) -> None:
