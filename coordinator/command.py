@@ -378,7 +378,9 @@ def _place(
     while True:
         if awaited is not None and ledgers.is_finished(awaited, among):
             raise NothingToTakeOver(awaited)
-        folder, goes_on = run_search.choose(config, among, arguments.run, new=arguments.new)
+        folder, goes_on = run_search.choose(
+            config, among, arguments.run, new=arguments.new, purpose=job.purpose
+        )
         begins = not goes_on and arguments.run is None and job.purpose == "train"
         if begins and arguments.standby and (last := run_search.finished_last(config, among)):
             # Started again, as by a service manager, it does not train anew by itself.
@@ -465,10 +467,13 @@ def _wait_for_next(
         " --standby",
         finished,
     )
+    last: Path | None = finished
     while loop.stop_signal is None:
         loop.run_once(wait_max_s=_LOOK_EVERY_S)
-        # Cheap, where there are many runs; and a folder may be taken away, which begins none.
-        if run_search.finished_last(config, among) != finished:
+        before, last = last, run_search.finished_last(config, among)
+        # Cheap, where there are many runs. None: there is a newer one, or none at all any more.
+        if last is None or last != before:
+            # A folder may have been taken away, which begins none.
             _, goes_on = run_search.choose(config, among, None, new=False)
             if goes_on:
                 return True

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from coordinator.config import FederationConfig
 from fedmqtt.settings import SettingsError
+from fedmqtt.topics import RunId
 
 _EXPECTED = 'expected "s3://BUCKET/PREFIX"'
 
@@ -19,7 +20,7 @@ _EXPECTED = 'expected "s3://BUCKET/PREFIX"'
 class ObjectStore(Protocol):
     """Raises ObjectStoreError. Waits for a store that is away."""
 
-    def put(self, run: str, name: str, path: Path) -> str:
+    def put(self, run: RunId, name: str, path: Path) -> str:
         """A file of this run, whole or not at all: where it lies from now on. When this returns,
         the store has it."""
 
@@ -29,7 +30,7 @@ class ObjectStore(Protocol):
     def delete(self, addresses: Iterable[str]) -> None:
         """Also what is not there any more. What cannot be deleted is left there."""
 
-    def left_behind(self, run: str) -> list[str]:
+    def left_behind(self, run: RunId) -> list[str]:
         """What lies there of this run for a day or longer, where it may be nobody's."""
 
 

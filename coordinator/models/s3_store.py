@@ -2,6 +2,9 @@
 
     s3://BUCKET/PREFIX/<federation>/<run>/models/12-<program>-<count>.safetensors
 
+The run is named as its ledger has it: by its folder and by chance, as folders of one name may
+belong to several runs.
+
 No account is known here: boto3 finds it by itself, in AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY, in ~/.aws/credentials, or by the role of the machine.
 """
@@ -17,13 +20,14 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NoConnection
 
 from coordinator.persistence import patient_sleep
 from coordinator.persistence.file_pieces import PIECE_BYTES
 from coordinator.persistence.run_errors import ObjectStoreError
 from fedmqtt.settings import SettingsError
+from fedmqtt.topics import RunId
 
 FIRST_WAIT_S, WAIT_MAX_S = 0.5, 10.0
 _LEFT_BEHIND_AFTER = timedelta(days=1)
@@ -88,7 +92,7 @@ class S3Store:
         except (BotoCoreError, ClientError) as bad:
             raise self._error(bad) from bad
 
-    def put(self, run: str, name: str, path: Path) -> str:
+    def put(self, run: RunId, name: str, path: Path) -> str:
         within = PurePosixPath(name)
         once = f"{within.stem}-{self._program}-{next(self._counter)}{within.suffix}"
         key = str(self._folder / run / within.parent / once)
@@ -96,12 +100,9 @@ class S3Store:
         return f"s3://{self._bucket}/{key}"
 
     def pieces(self, address: str) -> Iterator[bytes]:
-        bucket, key = _parted(address)
-        body = self._done(lambda: self._client.get_object(Bucket=bucket, Key=key)["Body"])
-        try:
-            yield from body.iter_chunks(PIECE_BYTES)
-        except (BotoCoreError, HTTPClientError) as bad:
-            raise self._error(bad) from bad
+        reading = _Reading(self._client, *_parted(address))
+        while piece := self._done(reading.piece):
+            yield piece
 
     def delete(self, addresses: Iterable[str]) -> None:
         keys: dict[str, list[str]] = {}
@@ -119,7 +120,7 @@ class S3Store:
                     # It costs room, and nothing else.
                     _log.warning("%s; %d objects are left there", self._error(bad), len(objects))
 
-    def left_behind(self, run: str) -> list[str]:
+    def left_behind(self, run: RunId) -> list[str]:
         prefix = f"{self._folder / run}/"
         pages = self._client.get_paginator("list_objects_v2")
         found = self._done(lambda: list(pages.paginate(Bucket=self._bucket, Prefix=prefix)))
@@ -156,6 +157,30 @@ class S3Store:
         return ObjectStoreError(f"checkpoint.store {self._address}: {_sentence(bad)}")
 
 
+class _Reading:
+    """Of one object, from where it broke off: it is the same one, as nobody writes it again."""
+
+    def __init__(self, client: Any, bucket: str, key: str) -> None:
+        self._client = client
+        self._named = {"Bucket": bucket, "Key": key}
+        self._body: Any = None
+        self._read = 0
+
+    def piece(self) -> bytes:
+        """The next one, empty at the end. To be called again after an error that may pass."""
+        try:
+            if self._body is None:
+                # Of an empty object there is no first byte to ask for.
+                rest = {"Range": f"bytes={self._read}-"} if self._read else {}
+                self._body = self._client.get_object(**self._named, **rest)["Body"]
+            piece: bytes = self._body.read(PIECE_BYTES)
+        except BaseException:
+            self._body = None
+            raise
+        self._read += len(piece)
+        return piece
+
+
 def _parted(address: str) -> tuple[str, str]:
     """Bucket and key."""
     url = urlsplit(address)
@@ -171,7 +196,7 @@ def _may_pass(bad: Exception) -> bool:
     if isinstance(cause, ClientError):
         status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return int(status) >= _BUSY
-    return isinstance(cause, HTTPClientError | NoConnection)
+    return isinstance(cause, HTTPClientError | NoConnection | IncompleteReadError)
 
 
 def _sentence(bad: Exception) -> str:

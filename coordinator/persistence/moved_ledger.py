@@ -19,11 +19,13 @@ from msgspec import Struct
 
 from coordinator.models.object_store import ObjectStore
 from coordinator.persistence import file_pieces, sqlite_storage
-from coordinator.persistence.ledger import ANSWERS
+from coordinator.persistence.ledger import ANSWERS, Beginning
 from coordinator.persistence.run_errors import LedgerDamaged, LedgerError
 from coordinator.persistence.shared_files import NOISE_KEY, name_of
 from coordinator.persistence.sqlite_storage import MOVED, SqliteStorage
 from coordinator.persistence.storage import Database, Storage
+from fedmqtt import unreadable
+from fedmqtt.topics import RunId
 
 _COLUMNS = {
     "fact": "name, value",
@@ -60,9 +62,10 @@ def move(folder: Path, there: Storage, to: str, objects: ObjectStore | None) -> 
     The folder must be ours. Raises LedgerError, and OSError where a file cannot be read or put.
     """
     with closing(_opened(folder)) as here:
+        run = _run(folder)
         _tell(here, Move(to=to, is_done=False))
         try:
-            _copy(here, there, folder, objects)
+            _copy(here, there, folder, run, objects)
         except LedgerError:
             # The server went away for good: nobody knows whether it has the run.
             raise
@@ -101,10 +104,21 @@ def _opened(folder: Path) -> SqliteStorage:
         raise LedgerDamaged(f"ledger {folder / sqlite_storage.FILE}: {said}") from bad
 
 
-def _copy(here: Storage, there: Storage, folder: Path, objects: ObjectStore | None) -> None:
+def _run(folder: Path) -> RunId:
+    """By which the ledger in this folder knows its run, and an object store its files."""
+    found = sqlite_storage.fact(folder, "beginning")
+    try:
+        return msgspec.json.decode(found or b"", type=Beginning).run
+    except unreadable.MESSAGE as bad:
+        raise LedgerDamaged(f"ledger {folder / sqlite_storage.FILE}: {bad}") from bad
+
+
+def _copy(
+    here: Storage, there: Storage, folder: Path, run: RunId, objects: ObjectStore | None
+) -> None:
     files = {name_of(folder, path): path for path in _files(here, folder)}
     addresses = {
-        name: objects.put(folder.name, name, path)
+        name: objects.put(run, name, path)
         for name, path in files.items()
         if objects is not None and name != NOISE_KEY and not name.startswith(ANSWERS)
     }

@@ -143,6 +143,7 @@ class RunFolder:
 
     def begin(self, beginning: Beginning, model: PublishedModel, carried: Carried) -> None:
         """A new run starts from this model. From now on it can be gone on with."""
+        self._shared.begin(beginning.run)
         newest = self._save(model, beginning.task)
         self.ledger.begin(beginning, carried, newest, self._with_model([], RoundId(0), newest))
         self._show(newest)

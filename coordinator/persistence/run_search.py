@@ -1,7 +1,8 @@
 """Which run's folder a coordinator works in: the one that was chosen, the newest unfinished one, or
-a new one. Looks, and writes nothing.
+a new one. Looks, and writes nothing but log.
 """
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,20 +11,28 @@ from coordinator.persistence import ledgers, moved_ledger
 from coordinator.persistence.ledgers import IN_FOLDERS, Ledgers
 from coordinator.persistence.moved_ledger import Move
 from coordinator.persistence.run_place import in_time
+from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
+
+_log = logging.getLogger("coordinator")
 
 _SIGNS = ("model.safetensors", "history.jsonl")
 """Written only when the ledger knows of the run. (The first file in `models` is older.)"""
 
 
 def choose(
-    config: FederationConfig, among: Ledgers, chosen: Path | None, *, new: bool
+    config: FederationConfig,
+    among: Ledgers,
+    chosen: Path | None,
+    *,
+    new: bool,
+    purpose: Purpose = "train",
 ) -> tuple[Path, bool]:
     """Which folder, and whether the run in it goes on. Raises SettingsError."""
     if chosen is not None:
         return chosen, _goes_on_in(chosen, among, new=new)
     if not new:
-        if (unknown := _unknown(config, among)) is not None:
+        if (unknown := _unknown(config, among, purpose)) is not None:
             return unknown, True
         if (newest := newest_unfinished(config, among)) is not None:
             return newest, True
@@ -96,9 +105,9 @@ def _goes_on_in(chosen: Path, among: Ledgers, *, new: bool) -> bool:
     return False
 
 
-def _unknown(config: FederationConfig, among: Ledgers) -> Path | None:
+def _unknown(config: FederationConfig, among: Ledgers, purpose: Purpose) -> Path | None:
     """The folder of the newest run, where that has to move to `among`. Not to begin anew, in
-    silence, where a run would have gone on, raises SettingsError where that is lost."""
+    silence, where a run would have gone on, raises SettingsError where training's is lost."""
     for folder in IN_FOLDERS.newest_first(config):
         if has_to_move(folder, among):
             return folder
@@ -106,6 +115,10 @@ def _unknown(config: FederationConfig, among: Ledgers) -> Path | None:
             # Whatever came before it, somebody has gone on from there.
             return None
         if _is_lost(folder, among):
+            if purpose != "train":
+                # No model is lost with it: its clients are asked once more.
+                _log.warning("%s; another is begun", _lost(folder, among))
+                return None
             raise SettingsError(f"{_lost(folder, among)}, or begin another run with --new")
     return None
 

@@ -14,6 +14,7 @@ from coordinator.persistence import file_pieces
 from coordinator.persistence.file_pieces import FileDamaged
 from coordinator.persistence.ledger import Ledger, SharedFile
 from coordinator.persistence.run_errors import LedgerDamaged
+from fedmqtt.topics import RunId
 
 _MODELS, _KEPT, _BASES = "models", "kept", "bases"
 _NEWEST = (_MODELS, "memory", "published")
@@ -29,6 +30,12 @@ class SharedFiles:
         self._ledger = ledger
         self._folder = folder
         self._objects = objects
+        self._begun: RunId | None = None
+
+    def begin(self, run: RunId) -> None:
+        """Files of this run are put from now on. The ledger does not know of it yet: it names the
+        first of them as it begins."""
+        self._begun = run
 
     def put(self, path: Path) -> None:
         """When this returns, who goes on with the run elsewhere finds it."""
@@ -37,7 +44,7 @@ class SharedFiles:
             self.put_secret(path)
             return
         before = self._ledger.files().get(name)
-        address = self._objects.put(self._folder.name, name, path)
+        address = self._objects.put(self._run, name, path)
         self._ledger.name_file(name, file_pieces.digest_of(path), address)
         self._delete([before] if before is not None else [])
 
@@ -60,7 +67,7 @@ class SharedFiles:
                 self._fetch(name, file, kept if is_kept else path)
         if self._objects is not None:
             named = {file.address for file in files.values()}
-            lying = self._objects.left_behind(self._folder.name)
+            lying = self._objects.left_behind(self._run)
             self._objects.delete(address for address in lying if address not in named)
 
     def fetch_secret(self, path: Path) -> None:
@@ -77,6 +84,14 @@ class SharedFiles:
 
     def drop(self, paths: Iterable[Path]) -> None:
         self._forget(name_of(self._folder, path) for path in paths)
+
+    @property
+    def _run(self) -> RunId:
+        if self._begun is None:
+            beginning = self._ledger.beginning()
+            assert beginning is not None
+            self._begun = beginning.run
+        return self._begun
 
     def _fetch(self, name: str, file: SharedFile, path: Path) -> None:
         if file.address is None:

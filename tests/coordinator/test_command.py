@@ -202,6 +202,22 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "folder"), [("evaluate", "evaluations"), ("statistics", "statistics")]
+)
+def test_clients_are_asked_once_more_where_the_ledger_of_who_asked_before_is_lost(
+    command: str, folder: str, tmp_path: Path
+) -> None:
+    before = tmp_path / "runs" / folder / "ward-7-20260101-000000"
+    before.mkdir(parents=True)
+    (before / "model.safetensors").touch()
+    config = write(tmp_path, GOOD + f'runs = "{tmp_path}/runs"\n')
+    with running(tmp_path, "fedmqtt", command, str(config), "--broker", NOWHERE) as asking:
+        asking.wait_for(f"{before} holds a run, and no ledger.db that knows of it")
+        asking.wait_for("another is begun")
+        asking.wait_for("cannot reach")
+
+
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_its_first_model_is_made_it_ends_at_once_and_the_maker_with_it(
     told: signal.Signals, tmp_path: Path

@@ -18,21 +18,23 @@ from msgspec import structs
 
 from coordinator.config import CheckpointSettings, FederationConfig
 from coordinator.models import object_store as object_stores
-from coordinator.models import published_model
+from coordinator.models import published_model, s3_store
 from coordinator.models.object_store import ObjectStore
 from coordinator.models.s3_store import S3Store
 from coordinator.pacing import Pace
+from coordinator.persistence import file_pieces
 from coordinator.persistence.ledger import Beginning, Carried
 from coordinator.persistence.run_errors import LedgerDamaged, ObjectStoreError
 from coordinator.persistence.run_folder import RunFolder
 from fedmqtt.settings import SettingsError
-from fedmqtt.topics import RoundId
+from fedmqtt.topics import RoundId, RunId
 from fedmqtt.weights import Layout
 from tests.coordinator.ledger_books import Books, at_once, books_at
 from tests.coordinator.records import RECORD
 from tests.own_object_store import BUCKET, SECRET, Store, new_address
 from tests.programs import wait_until
 
+RUN = RunId("run-1")
 LAYOUT = Layout((("w", (4,)),))
 CARRIED = Carried(pace=Pace(over_selection=1.5, deadline_s=60.0), late=0, typical_s=0.0)
 
@@ -51,7 +53,7 @@ def test_what_was_put_is_found_under_a_name_that_comes_once(
     addresses = []
     for data in (large, b"another of that name"):
         path.write_bytes(data)
-        addresses.append(store.put("run-1", "models/1.safetensors", path))
+        addresses.append(store.put(RUN, "models/1.safetensors", path))
     assert [b"".join(store.pieces(one)) for one in addresses] == [large, b"another of that name"]
     keys = object_store.keys(store_address)
     assert all(
@@ -70,14 +72,14 @@ def test_only_what_is_old_by_the_stores_own_clock_was_left_behind(
     store = _stored(object_store, store_address)
     (tmp_path / "file").write_bytes(b"model")
     for name in ("models/1", "models/2"):
-        store.put("run-1", name, tmp_path / "file")
-    store.put("run-2", "models/1", tmp_path / "file")
-    assert store.left_behind("run-1") == []
+        store.put(RUN, name, tmp_path / "file")
+    store.put(RunId("run-2"), "models/1", tmp_path / "file")
+    assert store.left_behind(RUN) == []
     now = datetime.now(UTC)
     pages = [{"Contents": [{"Key": "a", "LastModified": now - timedelta(hours=25)}]}]
     pages += [{"Contents": [{"Key": "b", "LastModified": now}]}, {}]
     monkeypatch.setattr(store, "_client", _Listing(pages))
-    assert store.left_behind("run-1") == [f"s3://{BUCKET}/a"]
+    assert store.left_behind(RUN) == [f"s3://{BUCKET}/a"]
 
 
 class _Listing:
@@ -139,7 +141,7 @@ def test_another_machine_has_the_ledger_from_the_server_and_the_models_from_the_
             for number in (1, 2, 3):
                 _close(run, beginning, number)
         # The newest, and one before it, each with what was remembered; and never the noise's key.
-        within = f"fleet/{books.folder.name}"
+        within = f"fleet/{beginning.run}"
         lying = [key.rsplit("-", 2)[0] for key in object_store.keys(store_address)]
         names = ("memory/2", "memory/3", "models/2", "models/3")
         assert lying == [f"{within}/{name}" for name in names]
@@ -173,6 +175,48 @@ def test_a_model_that_is_lost_in_the_folder_comes_back_from_the_store(
             run.recover()
 
 
+def test_runs_whose_folders_have_one_name_leave_each_others_models_alone(
+    object_store: Store,
+    store_address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with books_at("sqlite", tmp_path) as books:
+        folders = [tmp_path / above / "first" for above in ("train", "evaluations")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+            with run_folder(books, folder, _stored(object_store, store_address)) as run:
+                _begin(run)
+        lying = object_store.keys(store_address)
+        # More than a day later, when one of them has just written.
+        monkeypatch.setattr(s3_store, "_LEFT_BEHIND_AFTER", timedelta(days=-1))
+        for folder in folders:
+            with run_folder(books, folder, _stored(object_store, store_address)) as run:
+                run.recover()
+        assert len(lying) == 2 and object_store.keys(store_address) == lying
+
+
+def test_a_model_is_found_and_deleted_where_the_ledger_says_that_it_lies(
+    object_store: Store, store_address: str, tmp_path: Path
+) -> None:
+    with books_at("sqlite", tmp_path) as books:
+        store = _stored(object_store, store_address)
+        with run_folder(books, books.folder, store) as run:
+            beginning = _begin(run)
+            (name,) = run.ledger.files()
+            path = books.folder / name
+            # Below the name of the folder, as in runs that were begun when that was the key.
+            address = store.put(RunId(books.folder.name), name, path)
+            store.delete(str(file.address) for file in run.ledger.files().values())
+            run.ledger.name_file(name, file_pieces.digest_of(path), address)
+        path.unlink()
+        with run_folder(books, books.folder, store) as run:
+            assert run.recover() is not None and path.exists()
+            for number in (1, 2):
+                _close(run, beginning, number)
+        assert {key.split("/")[1] for key in object_store.keys(store_address)} == {beginning.run}
+
+
 def test_an_object_that_was_changed_is_found_out(
     object_store: Store, store_address: str, tmp_path: Path
 ) -> None:
@@ -202,9 +246,7 @@ def test_a_store_that_is_away_is_waited_for(
     store = _stored(own_object_store, address)
     own_object_store.stop()
     addresses: list[str] = []
-    putting = threading.Thread(
-        target=lambda: addresses.append(store.put("run-1", "models/1", path))
-    )
+    putting = threading.Thread(target=lambda: addresses.append(store.put(RUN, "models/1", path)))
     putting.start()
     wait_until(lambda: "it is tried again until it is back" in caplog.text)
     assert addresses == []
@@ -212,6 +254,25 @@ def test_a_store_that_is_away_is_waited_for(
     putting.join()
     assert b"".join(store.pieces(addresses[0])) == b"model"
     assert f"checkpoint.store {address} is back" in caplog.text
+
+
+def test_a_store_that_goes_away_in_the_middle_of_an_object_is_waited_for(
+    own_object_store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model"
+    # More than lies between it and us when it goes.
+    path.write_bytes(large := np.random.default_rng(0).bytes(40_000_000))
+    store = _stored(own_object_store, new_address())
+    pieces = store.pieces(store.put(RUN, "models/1", path))
+    read = [next(pieces)]
+    own_object_store.stop()
+    reading = threading.Thread(target=lambda: read.extend(pieces))
+    reading.start()
+    wait_until(lambda: "it is tried again until it is back" in caplog.text)
+    assert sum(map(len, read)) < len(large)
+    own_object_store.start()
+    reading.join()
+    assert b"".join(read) == large
 
 
 def test_who_is_stopped_meanwhile_says_that_the_store_is_away(
@@ -222,7 +283,7 @@ def test_who_is_stopped_meanwhile_says_that_the_store_is_away(
     store = S3Store(new_address(), own_object_store.endpoint, "fleet", lambda: True)
     own_object_store.stop()
     with pytest.raises(ObjectStoreError, match=r"checkpoint\.store .*Could not connect"):
-        store.put("run-1", "models/1", path)
+        store.put(RUN, "models/1", path)
     own_object_store.start()
 
 

@@ -221,6 +221,8 @@ def test_models_go_to_the_store_where_there_is_one_and_secrets_do_not(
 ) -> None:
     objects = S3Store(store_address, object_store.endpoint, books.config.name, lambda: False)
     _move(books, objects=objects)
+    keys = object_store.keys(store_address)
+    assert {key.split("/")[1] for key in keys} == {BEGINNING.run}
     elsewhere = tmp_path / "elsewhere" / books.folder.name
     elsewhere.mkdir(parents=True)
     with books.opened(folder=elsewhere) as book:

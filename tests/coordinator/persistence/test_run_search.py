@@ -1,13 +1,20 @@
 """Where a run goes on or begins when the ledgers have moved to a server."""
 
+import shutil
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
+from coordinator import command
 from coordinator.persistence import ledgers, run_search
 from coordinator.persistence.ledger import Ledger
+from coordinator.persistence.ledgers import InFolders
+from fedmqtt.effects import Seconds
+from fedmqtt.event_loop import EventLoop
 from fedmqtt.messages import Purpose
 from fedmqtt.settings import SettingsError
 from tests.coordinator.ledger_books import (
@@ -85,6 +92,69 @@ def test_runs_for_something_else_are_none_of_trainings_on_the_server(
             assert books.is_unfinished and not other.is_unfinished
         chosen = run_search.choose(books.config, books.among, None, new=False)
         assert chosen == (books.folder, True)
+
+
+@pytest.mark.parametrize("purpose", ["evaluate", "describe"])
+def test_one_for_something_else_that_no_server_knows_is_begun_anew_and_that_is_said(
+    database: str, tmp_path: Path, purpose: Purpose, caplog: pytest.LogCaptureFixture
+) -> None:
+    with books_at(database, tmp_path) as books:
+        # As before the server knew the runs of each purpose apart.
+        books.begin()
+        (books.folder / "model.safetensors").touch()
+        with closing(ledgers.of(books.config, lambda: False, purpose)) as others:
+            folder, goes_on = run_search.choose(
+                books.config, others, None, new=False, purpose=purpose
+            )
+            assert not goes_on and not folder.exists()
+            told = f"{books.folder} holds a run, and {others.name} does not know of it"
+            assert told in caplog.text and "another is begun" in caplog.text
+            with pytest.raises(SettingsError, match="does not know of it"):
+                run_search.choose(books.config, others, books.folder, new=False, purpose=purpose)
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Turns(EventLoop):
+    """Does what happens in each turn; then it is told how much was looked at."""
+
+    def __init__(self, turns: list[Callable[[], object]], looked: list[Path]) -> None:
+        super().__init__()
+        self._turns = turns
+        self._looked = looked
+        self.looks: list[int] = []
+        """In each turn that is over."""
+
+    def run_once(self, wait_max_s: Seconds | None = None) -> None:
+        self.looks.append(len(self._looked))
+        self._looked.clear()
+        self._turns.pop(0)()
+
+
+def test_who_waits_for_the_next_run_looks_once_at_all_where_the_last_one_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    facts = InFolders.facts
+
+    def looking(self: InFolders, folder: Path) -> frozenset[str]:
+        looked.append(folder)
+        return facts(self, folder)
+
+    monkeypatch.setattr(InFolders, "facts", looking)
+    with books_at("sqlite", tmp_path) as books:
+        days = [f"2030010{day}-000000" for day in range(2, 8)]
+        *others, last = (_in_folder(books, day, is_finished=True) for day in days)
+        begin_next = partial(_in_folder, books, "20300201-000000", is_finished=False)
+        turns: list[Callable[[], object]] = [_nothing, partial(shutil.rmtree, last), _nothing]
+        turns += [partial(shutil.rmtree, one) for one in others]
+        with closing(_Turns([*turns, _nothing, begin_next], looked)) as loop:
+            looked.clear()
+            assert command._wait_for_next(loop, books.config, books.among, last)
+        _, as_ever, all_runs, afterwards, *_ = loop.looks
+        assert as_ever == afterwards < all_runs
 
 
 def test_a_run_that_was_finished_in_its_folder_is_the_last_beside_a_server_too(
