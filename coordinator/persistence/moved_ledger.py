@@ -90,10 +90,7 @@ def arrived(folder: Path, to: str) -> None:
     if found is None or found.is_done or found.to != to:
         return
     with closing(_opened(folder)) as here:
-        try:
-            _tell(here, Move(to=to, is_done=True))
-        except sqlite_storage.ERRORS as bad:
-            raise LedgerError(f"ledger {here.name}: {here.explain(bad)}") from bad
+        _tell(here, Move(to=to, is_done=True))
 
 
 def _opened(folder: Path) -> SqliteStorage:
@@ -160,10 +157,13 @@ def _add(db: Database, table: str, columns: str, rows: list[tuple[Any, ...]]) ->
 
 def _tell(here: Storage, told: Move) -> None:
     row = (MOVED, msgspec.json.encode(told))
-    here.commit(
-        lambda db: db.run(
-            "INSERT INTO fact (name, value) VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            row,
+    try:
+        here.commit(
+            lambda db: db.run(
+                "INSERT INTO fact (name, value) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                row,
+            )
         )
-    )
+    except sqlite_storage.ERRORS as bad:
+        raise LedgerError(f"ledger {here.name}: {here.explain(bad)}") from bad

@@ -1,7 +1,8 @@
 """A run goes on with its ledger on a server: nothing is lost, and nobody goes on with it twice."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from coordinator import command
 from coordinator.config import FederationConfig
 from coordinator.models.object_store import ObjectStore
 from coordinator.models.s3_store import S3Store
-from coordinator.persistence import ledgers, moved_ledger, run_search
+from coordinator.persistence import ledgers, moved_ledger, run_search, sqlite_storage
 from coordinator.persistence.ledger import Kept, KeptModel, Ledger
 from coordinator.persistence.ledgers import IN_FOLDERS
 from coordinator.persistence.moved_ledger import Move
@@ -186,6 +187,19 @@ def test_what_cannot_move_stays_as_it_was(books: Books) -> None:
     assert ledgers.is_unfinished(books.folder)
     here = _by_folders(books)
     assert run_search.choose(here, IN_FOLDERS, None, new=False) == (books.folder, True)
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_and_the_run_stays(books: Books) -> None:
+    """As on a disk that is full."""
+    with closing(sqlite3.connect(books.folder / sqlite_storage.FILE)) as db:
+        db.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON fact"
+            " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    with pytest.raises(LedgerError, match=r"ledger\.db: .*disk is full"):
+        _move(books)
+    assert not books.is_unfinished and moved_ledger.of(books.folder) is None
+    assert ledgers.is_unfinished(books.folder, IN_FOLDERS)
 
 
 def test_what_a_server_refuses_is_told_in_its_words_and_the_run_stays(books: Books) -> None:
