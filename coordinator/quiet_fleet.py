@@ -96,8 +96,8 @@ def _in_words(threshold: int) -> str:
     if threshold == 0:
         return "nobody"
     one_in = 1 / sortition.share(threshold)
-    if one_in == 1:
-        return "every client"
+    if one_in < 1.05:
+        return "every client" if one_in == 1 else "nearly every client"
     return f"one client in {one_in:,.0f}" if one_in >= 10 else f"one client in {one_in:.2g}"
 
 

@@ -1068,6 +1068,11 @@ class Service:
         return self._model.ref.digest if has_round else None
 
     @property
+    def is_collecting(self) -> bool:
+        """Whether a round is open: it can be called off."""
+        return isinstance(self._state, rounds.Collecting)
+
+    @property
     def may_be_led(self) -> bool:
         """Whether a round can be opened by `lead`: none is open, and the run has begun."""
         return self._has_begun and isinstance(self._state, rounds.Waiting)

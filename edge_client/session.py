@@ -884,7 +884,21 @@ def _find(state: Session, event: Found, rules: Rules) -> tuple[Session, list[Eff
     # As with what is found at the start, it is not known how many lanes there are.
     owed = Owed(answer, _lane(rules, 1), event.at)
     state, effects = _owe(state, owed, event.at, told_before, rules)
-    return state, stops + effects
+    state, refusals = _reconsider(state, rules)
+    return state, stops + effects + refusals
+
+
+def _reconsider(state: Session, rules: Rules) -> tuple[Session, list[Effect]]:
+    """More has been told since what is worked on was taken up."""
+    job = state.job
+    if job is None:
+        return state, []
+    reason = privacy.fault(job.offer, job.purpose, rules.terms, state.known_model, state.told)
+    if not reason:
+        return state, []
+    state, stops = _drop_job(state)
+    state, births = _trouble(state, reason, rules)
+    return state, stops + births + _decline(state, job.offer, reason, rules)
 
 
 def _owe(

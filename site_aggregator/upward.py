@@ -46,6 +46,8 @@ class Coordinator(Protocol):
     @property
     def open_from(self) -> Digest | None: ...
     @property
+    def is_collecting(self) -> bool: ...
+    @property
     def may_be_led(self) -> bool: ...
     @property
     def newest(self) -> tuple[RoundId, Array]: ...
@@ -125,7 +127,7 @@ class Upward:
         """Nobody wants what the round that is open comes to."""
         self._led_from = RoundId(0)
         """The round that was led last has this number, or a later one."""
-        self.goes_on: tuple[RunId, RoundId] | None = None
+        self._begun: tuple[RunId, RoundId] | None = None
         """What an earlier life took up, as the centre calls it, and is open still, while the agent
         knows of no task for it."""
         self._has_told_of_mean = False
@@ -181,9 +183,15 @@ class Upward:
             return
         job = self.asked.job
         is_answered = self._outbox.has(job.run, job.round)
+        if self._coordinator.open_from == job.base and not is_answered:
+            self._begun = job.run, job.round
+
+    @property
+    def goes_on(self) -> tuple[RunId, RoundId] | None:
+        """What the agent is to count as begun, at its start: its answer may be `found`."""
+        is_trained = self.asked is not None and self.asked.job.purpose == "train"
         # (What was measured counts for nothing once the centre has gone on.)
-        if job.purpose == "train" and self._coordinator.open_from == job.base and not is_answered:
-            self.goes_on = job.run, job.round
+        return self._begun if is_trained else None
 
     # The agent's trainers
 
@@ -227,7 +235,7 @@ class Upward:
         self._task = task = _Task(asked, ticket)
         if self._ready_for(job):
             # By an earlier life, or while the line was cut.
-            self.goes_on = None
+            self._begun = None
             self._hand_up(task)
             return
         self._hand_over_what_went_on()
@@ -255,8 +263,8 @@ class Upward:
             self._call_off(coordinator, "the centre asks for another round")
 
     def _call_off(self, coordinator: Coordinator, why: str) -> None:
-        # Where none is open yet, no end of it will be told.
-        self._is_called_off = coordinator.open_from is not None
+        # Where none is open yet, no end of it will be told; and what is closed comes to something.
+        self._is_called_off = coordinator.is_collecting
         coordinator.call_off(why)
 
     def _wanted(self, asked: Asked) -> Wanted:
@@ -320,7 +328,8 @@ class Upward:
         if task is not None and not task.is_led and not task.rounds:
             # Of a round that the task does not know.
             return
-        if task is None and not is_first:
+        if task is None and (self._is_alone or not is_first or self._begun is None):
+            # It was given up, or is of the site's own.
             return
         try:
             self._keep_ready(job, what, task, is_first=is_first)
@@ -374,6 +383,7 @@ class Upward:
         self._consider()
 
     def closed(self, number: RoundId) -> None:
+        self._hand_over_what_went_on()
         if number < self._led_from:
             # Another one was led before this was told.
             return
@@ -389,7 +399,6 @@ class Upward:
             elif fault:
                 # What the rounds before came to is better than nothing.
                 task.rounds = max(task.rounds, self._config.rounds_per_report)
-        self._hand_over_what_went_on()
         self._consider()
 
     def _consider(self) -> None:
@@ -464,7 +473,7 @@ class Upward:
 
     def _hand_over_what_went_on(self) -> None:
         """Without a task: as a client's answer that is late, it is the centre's to count."""
-        goes_on, self.goes_on = self.goes_on, None
+        goes_on, self._begun = self.goes_on, None
         if goes_on is None:
             return
         for ready in self._reports.all():

@@ -70,7 +70,7 @@ def move(folder: Path, there: Storage, to: str, objects: ObjectStore | None) -> 
             # The server went away for good: nobody knows whether it has the run.
             raise
         except Exception as bad:
-            here.commit(lambda db: db.run("DELETE FROM fact WHERE name = ?", (MOVED,)))
+            _write(here, "DELETE FROM fact WHERE name = ?", (MOVED,))
             if isinstance(bad, OSError):
                 raise
             # Each database has errors of its own.
@@ -156,14 +156,16 @@ def _add(db: Database, table: str, columns: str, rows: list[tuple[Any, ...]]) ->
 
 
 def _tell(here: Storage, told: Move) -> None:
-    row = (MOVED, msgspec.json.encode(told))
+    _write(
+        here,
+        "INSERT INTO fact (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (MOVED, msgspec.json.encode(told)),
+    )
+
+
+def _write(here: Storage, what: str, row: tuple[str | bytes, ...]) -> None:
     try:
-        here.commit(
-            lambda db: db.run(
-                "INSERT INTO fact (name, value) VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                row,
-            )
-        )
+        here.commit(lambda db: db.run(what, row))
     except sqlite_storage.ERRORS as bad:
         raise LedgerError(f"ledger {here.name}: {here.explain(bad)}") from bad

@@ -31,11 +31,8 @@ def choose(
     """Which folder, and whether the run in it goes on. Raises SettingsError."""
     if chosen is not None:
         return chosen, _goes_on_in(chosen, among, new=new)
-    if not new:
-        if (unknown := _unknown(config, among, purpose)) is not None:
-            return unknown, True
-        if (newest := newest_unfinished(config, among)) is not None:
-            return newest, True
+    if not new and (found := _to_go_on_with(config, among, purpose)) is not None:
+        return found, True
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name, number = f"{config.name}-{stamp}", 1
     while _is_used(
@@ -105,22 +102,23 @@ def _goes_on_in(chosen: Path, among: Ledgers, *, new: bool) -> bool:
     return False
 
 
-def _unknown(config: FederationConfig, among: Ledgers, purpose: Purpose) -> Path | None:
-    """The folder of the newest run, where that has to move to `among`. Not to begin anew, in
-    silence, where a run would have gone on, raises SettingsError where training's is lost."""
+def _to_go_on_with(config: FederationConfig, among: Ledgers, purpose: Purpose) -> Path | None:
+    """The folder of the newest run, where that has to move to `among`, or of the newest that is
+    unfinished. Not to begin anew, in silence, where a run would have gone on, raises SettingsError
+    where training's is lost."""
     for folder in IN_FOLDERS.newest_first(config):
         if has_to_move(folder, among):
             return folder
         if ledgers.has_begun(folder, among) or ledgers.is_finished(folder):
             # Whatever came before it, somebody has gone on from there.
-            return None
+            break
         if _is_lost(folder, among):
             if purpose != "train":
                 # No model is lost with it: its clients are asked once more.
                 _log.warning("%s; another is begun", _lost(folder, among))
                 return None
             raise SettingsError(f"{_lost(folder, among)}, or begin another run with --new")
-    return None
+    return newest_unfinished(config, among)
 
 
 def _is_used(folder: Path, among: Ledgers) -> bool:

@@ -422,7 +422,8 @@ def _take_back(state: State, at: Seconds) -> tuple[State, list[Effect]]:
         state = _with(state, worker, refused="", back_at=math.inf)
     state, dealt = _deal(state)
     # Also who gets none, as there are more workers than lanes.
-    return state, [*dealt, *(Tell(one) for one in back if Tell(one) not in dealt)]
+    told = [*dealt, *(Tell(one) for one in back if Tell(one) not in dealt)]
+    return state, [*told, *(Note("worker", f"{one} is tried once more") for one in back)]
 
 
 def _without(state: State, gone: list[ClientId], why: str) -> tuple[State, list[Effect]]:

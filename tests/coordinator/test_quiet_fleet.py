@@ -107,6 +107,7 @@ def test_who_is_drawn_is_said_in_words() -> None:
     assert isinstance(state, Collecting) and state.sortition is not None
     for train, evaluate, words in (
         (0.0, 1.0, "nobody to train, every client to evaluate"),
+        (0.4, 0.98, "one client in 2.5 to train, nearly every client to evaluate"),
         (0.4, 0.00001, "one client in 2.5 to train, one client in 100,000 to evaluate"),
     ):
         by = structs.replace(

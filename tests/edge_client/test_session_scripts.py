@@ -142,9 +142,9 @@ def event(
             found = tuple(answer(run, int(n)) for n in numbers)
             remembering = found if "remembers" in options else ()
             trains = options.get("trains", "")
-            return session.Started(
-                at, found, remembering, trains, told if "told" in options else NOTHING
-            )
+            told = told if "told" in options else NOTHING
+            goes_on = (run, RoundId(int(options["goes_on"]))) if "goes_on" in options else None
+            return session.Started(at, found, remembering, trains, told, goes_on=goes_on)
         case ["connect", token]:
             return session.Connected(at, token, int(options.get("chunk", 1000)))
         case ["disconnect"]:
@@ -164,6 +164,8 @@ def event(
         case ["finished", number]:
             made = answer(run, int(number), int(options.get("size", 100)))
             return session.Finished(at, made, remembers="remembers" in options)
+        case ["found", number]:
+            return session.Found(at, answer(run, int(number)))
         case ["failed", number, *reason]:
             return session.Failed(at, run, RoundId(int(number)), " ".join(reason))
         case ["receipt", number, outcome]:

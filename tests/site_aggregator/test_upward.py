@@ -45,9 +45,14 @@ class Coordinator:
     number: RoundId = FIRST
     model: Array = field(default_factory=lambda: BASE)
     open_from: Digest | None = None
+    is_closing: bool = False
     waits: bool = True
     leads: list[tuple[Array | None, Lead]] = field(default_factory=list)
     off: list[str] = field(default_factory=list)
+
+    @property
+    def is_collecting(self) -> bool:
+        return self.open_from is not None and not self.is_closing
 
     @property
     def may_be_led(self) -> bool:
@@ -469,7 +474,8 @@ def test_what_was_given_up_does_not_go_up(tmp_path: Path) -> None:
     # Its time is over, or its owner wants none of it.
     site.upward.cancel(ticket)
     site.comes_to(numbers(2, 2))
-    assert site.found == [] and Outbox(site.config.state / "outbox").answers() == ((), ())
+    again = reborn(site, ledger_has_closed=True)
+    assert site.found == [] and Outbox(again.config.state / "outbox").answers() == ((), ())
 
 
 def test_a_round_of_its_own_is_no_answer_to_one_that_came_to_nothing(written: Site) -> None:
@@ -480,6 +486,35 @@ def test_a_round_of_its_own_is_no_answer_to_one_that_came_to_nothing(written: Si
     assert len(again.coordinator.leads) == 1
     again.comes_to(numbers(2, 2))
     assert again.found == [] and again.upward.goes_on is None
+    assert [*(again.config.state / "ready").iterdir()] == []
+
+
+def test_nor_is_one_to_a_round_that_had_not_opened_when_the_site_was_killed(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    site.asks(4)
+    # Its devices were not there yet: the model is the coordinator's, and no round is open.
+    site.coordinator.open_from = None
+    again = reborn(site, ledger_has_closed=True)
+    again.coordinator.model = BASE
+    again.upward.may_lead()
+    assert len(again.coordinator.leads) == 1
+    again.comes_to(numbers(2, 2))
+    assert again.found == [] and [*(again.config.state / "ready").iterdir()] == []
+
+
+def test_what_is_offered_again_while_its_sum_is_being_opened_is_not_done_again(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    site.upward.centre_came()
+    ticket = site.asks(4)
+    site.coordinator.is_closing = True
+    # The centre's coordinator starts again.
+    site.upward.cancel(ticket)
+    site.asks(4)
+    site.comes_to(numbers(2, 2))
+    assert total(site.answer()) == [30, 0] and len(site.coordinator.leads) == 1
 
 
 def test_asked_again_for_what_it_goes_on_with_it_answers_once(written: Site) -> None:

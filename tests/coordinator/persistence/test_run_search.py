@@ -103,6 +103,11 @@ def test_one_for_something_else_that_no_server_knows_is_begun_anew_and_that_is_s
         books.begin()
         (books.folder / "model.safetensors").touch()
         with closing(ledgers.of(books.config, lambda: False, purpose)) as others:
+            # Nor is an older one that never came to its end gone on with in its place.
+            older = books.folder.with_name("fleet-20200101-000000")
+            older.mkdir()
+            Books(older, books.config, others).begin()
+            assert [*others.newest_first(books.config)] == [older]
             folder, goes_on = run_search.choose(
                 books.config, others, None, new=False, purpose=purpose
             )

@@ -355,8 +355,9 @@ def test_who_was_of_no_use_is_tried_once_more_after_a_while() -> None:
             state, _ = step(state, said(state, worker, at=back_at - 1.0))
         state, effects = lanes.step(state, lanes.Woke(back_at - 1.0), RULES)
         assert effects == [WakeAt(back_at)] and state.of(B) == ()
-        state, effects = step(state, lanes.Woke(back_at))
-        assert effects == [Listen(frozenset({2, 3})), Tell(A), Tell(B)]
+        state, effects = lanes.step(state, lanes.Woke(back_at), RULES)
+        told = [Listen(frozenset({2, 3})), Tell(A), Tell(B), Note("worker", "b is tried once more")]
+        assert effects[:4] == told
         assert (state.of(B), state.workers[B].refused) == ((2, 3), "")
         # And once is enough then.
         state, _ = step(state, lanes.Spoilt(back_at, B, "its sum is no good"))
