@@ -166,14 +166,19 @@ class EventsPanel(VerticalScroll, _Panel):
 
     def draw(self, sight: Sight, now: str) -> None:
         told = [event_line(event, self._ascii_only) for event in merged(sight.board.events)]
-        width = max(20, self.content_size.width)
-        lines = [line for event in told for line in event.wrap(self.app.console, width)]
+        width, height = self.content_size
+        lines = self._wrapped(told, width)
+        is_too_long = len(lines) > height
+        if is_too_long:
+            lines = self._wrapped(told, width - self.styles.scrollbar_size_vertical)
         self.query_one(Lines).tell(lines or [Text("Nothing has happened so far.")])
-        is_too_long = len(lines) > self.content_size.height
         if self.is_anchored != is_too_long:
             # It stays at the newest, until somebody scrolls up, and again when they are back there.
             # (Textual would show at the bottom what is shorter.)
             self.anchor(is_too_long)
+
+    def _wrapped(self, told: list[Text], width: int) -> list[Text]:
+        return [line for event in told for line in event.wrap(self.app.console, max(20, width))]
 
 
 Panel = RoundPanel | ClientsPanel | CurvesPanel | EventsPanel

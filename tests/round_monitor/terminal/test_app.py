@@ -116,6 +116,18 @@ def test_events_stay_at_the_newest_until_somebody_scrolls_up() -> None:
     Watching(board_of(ward.pages())).play(script, LARGE)
 
 
+def test_an_event_is_told_whole_beside_a_scrollbar_too() -> None:
+    async def script(watching: Watching) -> None:
+        long = " ".join("a" * (number % 7 + 1) for number in range(60))
+        watching.sight.board.events.extend(Event("says", f"{n}: {long}") for n in range(40))
+        watching.sight = replace(watching.sight)
+        await watching.press("4")
+        told = [line for line in watching.lines if "a aa aaa" in line]
+        assert told and not [line for line in told if "\N{HORIZONTAL ELLIPSIS}" in line]
+
+    Watching(board_of(ward.pages())).play(script, SMALL)
+
+
 def test_a_large_screen_has_all_panels_and_one_of_them_can_be_zoomed() -> None:
     async def script(watching: Watching) -> None:
         assert _shown_panels(watching) == set(PANELS)
