@@ -113,16 +113,9 @@ class Site:
             self.upward.may_lead()
         return ticket
 
-    def comes_to(
-        self,
-        after: Array,
-        *,
-        made: bool = True,
-        samples: int = 30,
-        figures: Figures | None = None,
-    ) -> None:
-        """The round that is open ends so."""
-        self.upward.closed(self.ends(after, made=made, samples=samples, figures=figures))
+    def comes_to(self, after: Array, **how: Any) -> None:
+        """The round that is open ends so, as `ends` has it."""
+        self.upward.closed(self.ends(after, **how))
 
     def ends(
         self,
